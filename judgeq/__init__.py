@@ -1,0 +1,66 @@
+"""Judge Q: trainable soft tokens decide which KV-cache rows a language model keeps (arXiv 2509.10798)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from judgeq._version import __version__
+
+if TYPE_CHECKING:
+    from judgeq.api import Answer, Reading, ask, compare, read, stream
+    from judgeq.config import Decoding, Selection
+    from judgeq.errors import JudgeqError
+    from judgeq.methods import METHODS, Method
+    from judgeq.models import LanguageModel, load
+    from judgeq.retention import RetentionMap
+    from judgeq.soft_tokens import SoftTokens
+
+_HOMES = {
+    "Answer": "api",
+    "Reading": "api",
+    "ask": "api",
+    "compare": "api",
+    "read": "api",
+    "stream": "api",
+    "Decoding": "config",
+    "Selection": "config",
+    "JudgeqError": "errors",
+    "METHODS": "methods",
+    "Method": "methods",
+    "LanguageModel": "models",
+    "load": "models",
+    "RetentionMap": "retention",
+    "SoftTokens": "soft_tokens",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import judgeq` alone does not load torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'judgeq' has no attribute {name!r}")
+    return getattr(import_module(f"judgeq.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
+
+
+__all__ = [
+    "METHODS",
+    "Answer",
+    "Decoding",
+    "JudgeqError",
+    "LanguageModel",
+    "Method",
+    "Reading",
+    "RetentionMap",
+    "Selection",
+    "SoftTokens",
+    "__version__",
+    "ask",
+    "compare",
+    "load",
+    "read",
+    "stream",
+]

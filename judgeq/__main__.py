@@ -1,0 +1,7 @@
+"""`python -m judgeq`."""
+
+import sys
+
+from judgeq.cli import main
+
+sys.exit(main())

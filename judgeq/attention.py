@@ -1,0 +1,58 @@
+"""The only place that touches transformers' attention and mask registries.
+
+`judged_attention` computes what SDPA computes and then shows queries, keys and values, after projection, QK-norm and
+RoPE, to an observer that travels through the model's keyword arguments. No hook, no patched forward, no state on any
+module: without an observer, or after one has raised, the model is exactly what it was.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+ATTENTION = "judgeq"
+"""The attention implementation to load models with: `from_pretrained(..., attn_implementation=ATTENTION)`."""
+
+
+class Observer(Protocol):
+    """Whatever wants to look at attention; pass it to the model's forward as `observer=`."""
+
+    def observe(
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, sliding: bool
+    ) -> None:
+        """Called once a layer, after that layer's attention output is computed.
+
+        Args:
+            layer: index of the layer, ascending.
+            queries: (B, H, Q, D) of the tokens of this forward pass, after RoPE.
+            keys, values: (B, H_kv, K, D), rows already in the cache first, then this pass's own.
+            scaling: factor on the dot product.
+            sliding: this layer sees only a sliding window.
+        """
+
+
+def judged_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    observer: Observer | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """SDPA attention, then one call of the observer. Signature of transformers' attention registry."""
+    output = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    if observer is not None:
+        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+        sliding = kwargs.get("sliding_window") is not None
+        observer.observe(int(module.layer_idx), query, key, value, factor, sliding)  # type: ignore[arg-type]
+    return output
+
+
+AttentionInterface.register(ATTENTION, judged_attention)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)

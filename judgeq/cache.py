@@ -1,0 +1,150 @@
+"""Cache layers: where retained rows live, apart from how many tokens they stand for.
+
+*Seen* is the number of tokens that have passed (the next RoPE position); *rows* is what is stored. Knows nothing of
+scores or methods.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PretrainedConfig
+from transformers.cache_utils import DynamicLayer
+
+from judgeq.errors import ModelError
+
+
+class RetainedLayer(DynamicLayer):
+    """A growing cache layer that starts from chosen rows and keeps *seen* and *rows* apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def retain(self, keys: Tensor, values: Tensor, seen: int) -> None:
+        """Start from rows that were kept out of `seen` tokens.
+
+        Args:
+            keys, values: (B, H_kv, rows, D), owned by this layer from now on.
+            seen: tokens that have passed, at least `rows`.
+        """
+        self.lazy_initialization(keys, values)
+        self.keys, self.values, self.seen = keys, values, seen
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        self.seen += key_states.shape[-2]
+        return super().update(key_states, value_states)
+
+    def get_seq_length(self) -> int:
+        return self.seen
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        rows = self.keys.shape[-2] if self.is_initialized else 0
+        return rows + query_length, self.seen - rows
+
+    def crop(self, tokens_to_remove: int) -> None:
+        super().crop(tokens_to_remove)
+        self.seen -= abs(tokens_to_remove)
+
+    def reset(self) -> None:
+        super().reset()
+        self.seen = 0
+
+
+class FrozenLayer(RetainedLayer):
+    """Rows that later tokens may attend to but never extend: each forward starts from the same state."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
+
+
+class RetainedCache(DynamicCache):
+    """A transformers cache whose full-attention layers are `RetainedLayer`s; plain `generate` continues from it.
+
+    Layers with a sliding window keep transformers' own class: they are bounded already.
+    """
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__(config=config)
+        self.layers: list[DynamicLayer] = [
+            layer if layer.is_sliding else RetainedLayer() for layer in self.layers
+        ]
+
+    def fill(self, layer: int, keys: Tensor, values: Tensor, kept: Tensor | None, seen: int) -> None:
+        """Store one layer's rows.
+
+        Args:
+            keys, values: (B, H_kv, K, D), K at least `seen`; rows from `seen` on (soft tokens) are dropped.
+            kept: (B, H_kv, rows) indices below `seen`; None keeps all `seen` rows.
+        """
+        target = self.layers[layer]
+        if target.is_sliding or kept is None:
+            rows = keys[:, :, :seen].clone(), values[:, :, :seen].clone()
+        else:
+            rows = gather_rows(keys, kept), gather_rows(values, kept)
+        if isinstance(target, RetainedLayer):
+            target.retain(*rows, seen=seen)
+        else:
+            target.update(*rows)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the key and value storage behind this cache, measured from the tensors."""
+        return storage_bytes(self._tensors())
+
+    @property
+    def rows(self) -> int:
+        """Stored rows, summed over layers (per KV head)."""
+        return sum(layer.keys.shape[-2] for layer in self._filled())
+
+    def fork(self) -> RetainedCache:
+        """A second continuation of the same rows; the storage is shared, since updates never write in place."""
+        return copy.deepcopy(self, {id(tensor): tensor for tensor in self._tensors()})
+
+    def frozen(self) -> FrozenCache:
+        """The same rows as a cache that forward passes read but never extend; shares the storage.
+
+        Raises:
+            ModelError: some layers see only a sliding window, so their early rows are gone.
+        """
+        if any(self.is_sliding):
+            raise ModelError(
+                "This needs the rows of every layer, and the model has layers with a sliding window"
+            )
+        return FrozenCache((layer.keys, layer.values) for layer in self.layers)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        return (tensor for layer in self._filled() for tensor in (layer.keys, layer.values))
+
+    def _filled(self) -> Iterator[DynamicLayer]:
+        return (layer for layer in self.layers if layer.is_initialized)
+
+
+class FrozenCache(DynamicCache):
+    """Every layer a `FrozenLayer`: complete prompt rows that any number of probes may look at."""
+
+    def __init__(self, rows: Iterable[tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        self.layers = []
+        for keys, values in rows:
+            layer = FrozenLayer()
+            layer.retain(keys, values, seen=keys.shape[-2])
+            self.layers.append(layer)
+
+
+def gather_rows(rows: Tensor, kept: Tensor) -> Tensor:
+    """Pick rows per KV head: (B, H_kv, K, D) and (B, H_kv, k) -> (B, H_kv, k, D), freshly stored."""
+    return rows.gather(2, kept.unsqueeze(-1).expand(-1, -1, -1, rows.shape[-1]))
+
+
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the distinct storages behind `tensors`: a view that pins a larger storage counts in full."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())

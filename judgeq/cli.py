@@ -1,0 +1,44 @@
+"""The command line: thin verbs over the library's functions.
+
+Exit codes: 0 done, 2 bad input (one sentence on standard error), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from judgeq._version import __version__
+from judgeq.commands import ask, evaluate, train
+from judgeq.errors import JudgeqError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except JudgeqError as error:
+        print(f"judgeq: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        print(f"judgeq: {error.filename or 'the system'} says: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("judgeq: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="judgeq", description="Keep the KV-cache rows that matter.")
+    parser.add_argument("--version", action="version", version=f"judgeq {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    ask.add(verbs.add_parser("ask", help="answer a question about a document under a budget"))
+    train.add(verbs.add_parser("train", help="train soft tokens for a model"))
+    evaluate.add(verbs.add_parser("evaluate", help="measure methods against the oracle"))
+    return parser

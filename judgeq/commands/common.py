@@ -1,0 +1,55 @@
+"""What all verbs share: the options that mean the same everywhere, loading the model, writing results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from judgeq.errors import InputError
+
+if TYPE_CHECKING:
+    from judgeq.models import LanguageModel
+
+DEFAULT_MODEL = "smollm2-135m"
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="embedded name, Hub id, folder or GGUF file (default: %(default)s)",
+    )
+    parser.add_argument("--quantization", choices=("4bit", "8bit"), help="load the model with bitsandbytes")
+    parser.add_argument("--seed", type=int, default=0, help="of everything drawn at random (default: 0)")
+    parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for standard output")
+
+
+def load_model(arguments: argparse.Namespace) -> LanguageModel:
+    from judgeq.models import load
+
+    return load(arguments.model, quantization=arguments.quantization)
+
+
+def write_json(target: str | None, value: dict[str, Any]) -> None:
+    if target is None:
+        return
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if target == "-":
+        print(text)
+    else:
+        write(target, text + "\n")
+
+
+def write(target: str, text: str) -> None:
+    """Write a file whole or not at all."""
+    path = Path(target)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"{target} cannot be written ({error.strerror}): give another path") from None

@@ -1,0 +1,156 @@
+"""Settings: small frozen dataclasses that refuse bad values and survive a JSON round trip.
+
+Knows nothing of tensors or models. Every `ValueError` names the field, the value and what would be accepted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from judgeq.errors import InputError
+
+Budget = (
+    int | float
+)  # rows per KV head and layer (int), or the share of the prompt that is kept (float in (0, 1])
+
+
+class JsonConfig:
+    """Mixin for dataclasses: `to_dict`, `from_dict`, `save`, `load`; unknown keys are refused, never dropped."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from `to_dict()`'s output.
+
+        Raises:
+            InputError: a key that this class does not have.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InputError(
+                f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+            )
+        return cls(**values)
+
+    def save(self, path: Path) -> None:
+        """Write as indented JSON."""
+        path.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def check_at_least(owner: str, field: str, value: float, minimum: float) -> None:
+    """Raise an `InputError` unless `value` is a finite number of at least `minimum`."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < minimum:
+        raise InputError(f"{owner}.{field} is {value!r}; give a number of at least {minimum}")
+
+
+def parse_budget(text: str) -> Budget:
+    """Read a budget as typed by a person: `"128"` is rows, `"0.25"` or `"25%"` a share.
+
+    Raises:
+        InputError: not a number, or outside what `check_budget` accepts.
+    """
+    stripped = text.strip()
+    try:
+        if stripped.endswith("%"):
+            return check_budget(float(stripped[:-1]) / 100)
+        return check_budget(int(stripped) if stripped.lstrip("+-").isdigit() else float(stripped))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"budget {text!r} is not a number: give rows such as 128, or a share such as 0.25"
+        ) from None
+
+
+def check_budget(budget: Budget) -> Budget:
+    """Return `budget` unchanged if it means something, else raise.
+
+    Raises:
+        InputError: not a number, rows below 1, or a share outside (0, 1].
+    """
+    if isinstance(budget, bool) or not isinstance(budget, int | float):
+        raise InputError(f"budget is {budget!r}: give rows as an int (128) or a share as a float (0.25)")
+    if isinstance(budget, int) and budget < 1:
+        raise InputError(f"budget is {budget} rows: keep at least 1 row per KV head")
+    if isinstance(budget, float) and not 0.0 < budget <= 1.0:
+        raise InputError(
+            f"budget is a share of {budget}: give a share above 0 and up to 1.0, or rows as an int"
+        )
+    return budget
+
+
+def budget_rows(budget: Budget, prompt_tokens: int) -> int:
+    """Rows to keep per KV head of a prompt of `prompt_tokens` tokens; never more than the prompt, never 0."""
+    check_budget(budget)
+    rows = budget if isinstance(budget, int) else round(budget * prompt_tokens)
+    return max(1, min(rows, prompt_tokens))
+
+
+@dataclass(frozen=True)
+class Selection(JsonConfig):
+    """How scores become kept rows.
+
+    Attributes:
+        sinks: first rows of the prompt that are always kept (StreamingLLM, arXiv 2309.17453).
+        recent: last rows of the prompt that are always kept, inside the budget.
+        pool: width of the max-pooling over neighbouring scores, odd; 1 = none. The paper's group uses 7.
+    """
+
+    sinks: int = 0
+    recent: int = 0
+    pool: int = 7
+
+    def __post_init__(self) -> None:
+        for field in ("sinks", "recent", "pool"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise InputError(f"Selection.{field} is {value!r}; give a whole number")
+        check_at_least("Selection", "sinks", self.sinks, 0)
+        check_at_least("Selection", "recent", self.recent, 0)
+        check_at_least("Selection", "pool", self.pool, 1)
+        if self.pool % 2 == 0:
+            raise InputError(f"Selection.pool is {self.pool}; give an odd width, such as {self.pool + 1}")
+
+
+@dataclass(frozen=True)
+class Decoding(JsonConfig):
+    """How the answer is written.
+
+    Attributes:
+        max_new_tokens: longest answer in tokens.
+        temperature: 0 = greedy; above 0 = sampled.
+        top_p: nucleus of the sampled distribution, in (0, 1].
+        seed: of the sampling; the same seed gives the same answer.
+        stop: texts that end the answer; they are cut off.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.max_new_tokens, int) or isinstance(self.max_new_tokens, bool):
+            raise InputError(f"Decoding.max_new_tokens is {self.max_new_tokens!r}; give a whole number")
+        check_at_least("Decoding", "max_new_tokens", self.max_new_tokens, 1)
+        check_at_least("Decoding", "temperature", self.temperature, 0)
+        check_at_least("Decoding", "top_p", self.top_p, 0)
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"Decoding.top_p is {self.top_p}; give a share above 0 and up to 1")
+        object.__setattr__(self, "stop", tuple(self.stop))

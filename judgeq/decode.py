@@ -1,0 +1,113 @@
+"""Writing the answer, one documented step at a time, from any cache. Knows nothing of methods or documents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from tokenizers.decoders import DecodeStream
+from torch import Tensor
+from transformers import Cache
+
+from judgeq.config import Decoding
+from judgeq.models import LanguageModel
+
+Finish = Literal["end", "stop", "length"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decoded token.
+
+    Attributes:
+        index: 0 for the first token.
+        token: its id.
+        text: what it adds to the answer; empty while a character is incomplete or a stop text may be starting.
+        seconds: time this step took (choosing the token and, after the first, one forward pass).
+        finish: why the answer ends here (`"end"` of text, `"stop"` text, `"length"`), else None.
+    """
+
+    index: int
+    token: int
+    text: str
+    seconds: float
+    finish: Finish | None = None
+
+
+def decode(lm: LanguageModel, cache: Cache, logits: Tensor, decoding: Decoding) -> Iterator[Step]:
+    """Continue from a cache.
+
+    Closing the generator ends the work at once; the cache then holds the tokens written so far.
+
+    Args:
+        cache: rows of the prompt; extended by the answer's.
+        logits: (1, V) for the first token.
+        decoding: length, sampling, stop texts.
+    """
+    generator = torch.Generator(device=lm.device).manual_seed(decoding.seed)
+    stream = DecodeStream(skip_special_tokens=True)
+    guard = _StopGuard(decoding.stop)
+    token = -1
+    for index in range(decoding.max_new_tokens):
+        started = time.perf_counter()
+        if index:
+            logits = _forward(lm, cache, token)
+        token = choose(logits, decoding, generator)
+        finish: Finish | None = None
+        if token in lm.eos_ids:
+            text, finish = guard.flush(), "end"
+        else:
+            text, stopped = guard.feed(stream.step(lm.tokenizer._tokenizer, token) or "")
+            if stopped:
+                finish = "stop"
+            elif index == decoding.max_new_tokens - 1:
+                text, finish = text + guard.flush(), "length"
+        yield Step(index, token, text, time.perf_counter() - started, finish)
+        if finish:
+            return
+
+
+def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator) -> int:
+    """Pick the next token from (1, V) logits: the best one, or a draw from the nucleus."""
+    if decoding.temperature == 0:
+        return int(logits.argmax(-1))
+    weights, order = (logits[0].float() / decoding.temperature).softmax(-1).sort(descending=True)
+    outside = weights.cumsum(-1) - weights >= decoding.top_p  # the first token is never outside
+    weights = weights.masked_fill(outside, 0)
+    return int(order[torch.multinomial(weights, 1, generator=generator)])
+
+
+@torch.inference_mode()
+def _forward(lm: LanguageModel, cache: Cache, token: int) -> Tensor:
+    ids = torch.tensor([[token]], device=lm.device)
+    return lm.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+
+
+class _StopGuard:
+    """Lets text through until a stop text appears; holds back what may be the beginning of one."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self.stops = tuple(stop for stop in stops if stop)
+        self.held = ""
+
+    def feed(self, text: str) -> tuple[str, bool]:
+        """What may be shown, and whether the answer ends here."""
+        self.held += text
+        ends = [at for stop in self.stops if (at := self.held.find(stop)) >= 0]
+        if ends:
+            return self.held[: min(ends)], True
+        keep = max((self._overlap(stop) for stop in self.stops), default=0)
+        shown, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
+        return shown, False
+
+    def flush(self) -> str:
+        """The rest, once no stop text can come any more."""
+        shown, self.held = self.held, ""
+        return shown
+
+    def _overlap(self, stop: str) -> int:
+        sizes = range(min(len(stop) - 1, len(self.held)), 0, -1)
+        return next((size for size in sizes if self.held.endswith(stop[:size])), 0)

@@ -1,0 +1,44 @@
+"""Every eviction method behind one protocol, one small file each."""
+
+from __future__ import annotations
+
+from judgeq.errors import InputError
+from judgeq.methods.base import LayerView, Method
+from judgeq.methods.full import Full
+from judgeq.methods.judge_q import JudgeQ
+from judgeq.methods.oracle import Oracle
+from judgeq.methods.random_rows import RandomRows
+from judgeq.methods.snapkv import SnapKV
+from judgeq.methods.streaming_llm import StreamingLLM
+
+METHODS: dict[str, type[Method]] = {
+    cls.name: cls for cls in (Full, JudgeQ, SnapKV, StreamingLLM, RandomRows, Oracle)
+}
+"""Registered methods by name; add your own class to use it by name everywhere."""
+
+
+def method_named(method: str | Method) -> Method:
+    """An instance from a registered name; an instance is returned unchanged.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if not isinstance(method, str):
+        return method
+    if method not in METHODS:
+        raise InputError(f"There is no method {method!r}: choose one of {', '.join(METHODS)}")
+    return METHODS[method]()
+
+
+__all__ = [
+    "METHODS",
+    "Full",
+    "JudgeQ",
+    "LayerView",
+    "Method",
+    "Oracle",
+    "RandomRows",
+    "SnapKV",
+    "StreamingLLM",
+    "method_named",
+]

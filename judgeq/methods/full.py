@@ -1,0 +1,19 @@
+"""Full cache: every row stays. The reference that all others are measured against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from judgeq.config import Selection
+from judgeq.methods.base import LayerView, Method
+
+
+@dataclass(frozen=True)
+class Full(Method):
+    """No eviction; ignores the budget."""
+
+    name = "full"
+    selection: Selection = Selection(pool=1)
+
+    def score(self, view: LayerView) -> None:
+        return None

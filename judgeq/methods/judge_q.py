@@ -1,0 +1,24 @@
+"""Judge Q (arXiv 2509.10798): attention that trained soft tokens pay to the prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from judgeq.config import Selection
+from judgeq.methods.base import LayerView, Method
+from judgeq.scoring import GroupMerge, merge_group
+
+
+@dataclass(frozen=True)
+class JudgeQ(Method):
+    """Scores by the mean attention of the soft tokens behind the prompt."""
+
+    name = "judgeq"
+    probe = "soft"
+    selection: Selection = Selection(pool=7)
+    group: GroupMerge = "mean"
+
+    def score(self, view: LayerView) -> Tensor:
+        return merge_group(view.probe_attention(), self.group)

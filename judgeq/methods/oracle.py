@@ -1,0 +1,28 @@
+"""Oracle: attention of the answer that the model really gives with the full cache.
+
+Needs a second pass over that answer, so nobody can deploy it; it is the honest upper bound of every method that scores
+rows by attention.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from judgeq.config import Selection
+from judgeq.methods.base import LayerView, Method
+from judgeq.scoring import GroupMerge, merge_group
+
+
+@dataclass(frozen=True)
+class Oracle(Method):
+    """Scores by the mean attention of the full cache's own answer."""
+
+    name = "oracle"
+    probe = "response"
+    selection: Selection = Selection(pool=7)
+    group: GroupMerge = "mean"
+
+    def score(self, view: LayerView) -> Tensor:
+        return merge_group(view.probe_attention(), self.group)

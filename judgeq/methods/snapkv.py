@@ -1,0 +1,31 @@
+"""SnapKV (arXiv 2404.14469): attention of the prompt's last queries, pooled; those last rows always stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from judgeq.config import Selection, check_at_least
+from judgeq.methods.base import LayerView, Method
+from judgeq.scoring import GroupMerge, merge_group
+
+
+@dataclass(frozen=True)
+class SnapKV(Method):
+    """Scores by the mean attention of the observation window, which is kept inside the budget.
+
+    Attributes:
+        window: prompt queries that score, 32 in the paper's comparison.
+    """
+
+    name = "snapkv"
+    selection: Selection = Selection(recent=32, pool=7)
+    window: int = 32
+    group: GroupMerge = "mean"
+
+    def __post_init__(self) -> None:
+        check_at_least("SnapKV", "window", self.window, 1)
+
+    def score(self, view: LayerView) -> Tensor:
+        return merge_group(view.window_attention(self.window), self.group)

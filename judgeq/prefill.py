@@ -1,0 +1,200 @@
+"""One pass over the prompt that serves any number of methods and budgets.
+
+Layer by layer: attention first, then every plan scores, selects and copies *its own* rows, and the layer's rows go. So
+layer `l` has shrunk before layer `l + 1` runs, and the prompt's states are what they would be without eviction. Knows
+nothing of text or decoding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from judgeq.attention import ATTENTION
+from judgeq.cache import FrozenCache, RetainedCache
+from judgeq.errors import InputError
+from judgeq.methods import LayerView, Method
+from judgeq.models import LanguageModel
+from judgeq.selection import select_rows
+
+LayerCallback = Callable[[int, int], None]
+"""Called as `(layers done, layers)`; raising from it abandons the pass and leaves the model untouched."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One method at one budget.
+
+    Attributes:
+        method: scores the rows.
+        budget: rows per KV head and layer, at least 1.
+    """
+
+    method: Method
+    budget: int
+
+
+@dataclass
+class Retained:
+    """What one plan kept of a prompt.
+
+    Attributes:
+        plan: method and budget.
+        cache: the retained rows, ready for decoding.
+        kept: for each layer (B, H_kv, rows) int64 on the CPU, ascending; None where every row stays.
+        scores: for each layer (B, H_kv, T) float32 on the CPU, before pooling; None where nothing was scored.
+    """
+
+    plan: Plan
+    cache: RetainedCache
+    kept: list[Tensor | None] = field(default_factory=list)
+    scores: list[Tensor | None] = field(default_factory=list)
+
+    def take(self, view: LayerView, evictable: bool) -> None:
+        """Score, select and store one layer's rows."""
+        scores = self.plan.method.score(view) if evictable else None
+        kept = None if scores is None else select_rows(scores, self.plan.budget, self.plan.method.selection)
+        self.cache.fill(view.layer, view.keys, view.values, kept, seen=view.prompt_tokens)
+        self.kept.append(None if kept is None else kept.cpu())
+        self.scores.append(None if scores is None else scores.float().cpu())
+
+
+@dataclass
+class Prefill:
+    """Outcome of a pass.
+
+    Attributes:
+        logits: (B, V) of the last token that was not a soft token.
+        retained: one entry a plan, in the order of the plans.
+        peak_rows: most rows held at once, summed over layers: all plans' rows plus the layer in work.
+        full_kv_bytes: bytes that the prompt's complete rows take, summed over layers as they passed.
+        seconds: wall time of the pass.
+    """
+
+    logits: Tensor
+    retained: list[Retained]
+    peak_rows: int
+    full_kv_bytes: int
+    seconds: float
+
+
+class _Eviction:
+    """The observer of a pass: lets every plan take its rows, layer by layer."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        plans: Sequence[Plan],
+        prompt_tokens: int,
+        probe_tokens: int,
+        on_layer: LayerCallback | None,
+    ) -> None:
+        self.retained = [Retained(plan, RetainedCache(lm.model.config)) for plan in plans]
+        self.prompt_tokens, self.probe_tokens = prompt_tokens, probe_tokens
+        self.layers, self.on_layer = lm.geometry.layers, on_layer
+        self.peak_rows = self.full_kv_bytes = 0
+
+    def observe(
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, sliding: bool
+    ) -> None:
+        view = LayerView(layer, queries, keys, values, self.prompt_tokens, self.probe_tokens, scaling)
+        for retained in self.retained:
+            retained.take(view, evictable=not sliding)
+        rows = sum(retained.cache.rows for retained in self.retained)
+        self.peak_rows = max(self.peak_rows, rows + keys.shape[2])
+        prompt = keys[:, :, : self.prompt_tokens], values[:, :, : self.prompt_tokens]
+        self.full_kv_bytes += sum(rows.numel() * rows.element_size() for rows in prompt)
+        if self.on_layer is not None:
+            self.on_layer(layer + 1, self.layers)
+
+
+@torch.inference_mode()
+def prefill(
+    lm: LanguageModel,
+    input_ids: Tensor,
+    plans: Sequence[Plan],
+    *,
+    soft_tokens: Tensor | None = None,
+    on_layer: LayerCallback | None = None,
+) -> Prefill:
+    """Read a prompt once, for all plans.
+
+    Args:
+        input_ids: (B, T) int64.
+        plans: methods and budgets; none of them may need a response (see `probe`).
+        soft_tokens: (S, hidden), appended behind the prompt; needed as soon as a method probes with them.
+        on_layer: progress, and a place to cancel.
+
+    Raises:
+        InputError: a plan needs soft tokens and there are none, or needs a response.
+    """
+    for plan in plans:
+        if plan.method.probe == "soft" and soft_tokens is None:
+            raise InputError(f"The method {plan.method.name!r} needs soft tokens: pass some, or train them")
+        if plan.method.probe == "response":
+            raise InputError(f"The method {plan.method.name!r} needs a response: it takes a second pass")
+    _check_attention(lm)
+    started = time.perf_counter()
+    input_ids = input_ids.to(lm.device)
+    embeds = lm.model.get_input_embeddings()(input_ids)  # (B, T, hidden)
+    prompt_tokens, probe_tokens = input_ids.shape[1], 0
+    if soft_tokens is not None and any(plan.method.probe == "soft" for plan in plans):
+        probe_tokens = soft_tokens.shape[0]
+        soft = soft_tokens.to(embeds).expand(embeds.shape[0], -1, -1)
+        embeds = torch.cat([embeds, soft], dim=1)  # (B, T + S, hidden)
+    eviction = _Eviction(lm, plans, prompt_tokens, probe_tokens, on_layer)
+    output = lm.model(
+        inputs_embeds=embeds,
+        use_cache=False,
+        logits_to_keep=torch.tensor([prompt_tokens - 1], device=lm.device),
+        observer=eviction,
+    )
+    return _outcome(output.logits, eviction, started)
+
+
+@torch.inference_mode()
+def probe(
+    lm: LanguageModel,
+    rows: FrozenCache,
+    response_ids: Tensor,
+    plans: Sequence[Plan],
+    *,
+    on_layer: LayerCallback | None = None,
+) -> Prefill:
+    """Evict from complete rows by the attention of a response: the oracle's second pass.
+
+    Args:
+        rows: the prompt's complete rows.
+        response_ids: (B, R) int64, the answer that was given with the full cache.
+        plans: methods that probe with a response.
+    """
+    _check_attention(lm)
+    started = time.perf_counter()
+    eviction = _Eviction(lm, plans, rows.get_seq_length(), response_ids.shape[1], on_layer)
+    output = lm.model(
+        input_ids=response_ids.to(lm.device), past_key_values=rows, logits_to_keep=1, observer=eviction
+    )
+    return _outcome(output.logits, eviction, started)
+
+
+def _check_attention(lm: LanguageModel) -> None:
+    used = lm.model.config._attn_implementation
+    if used != ATTENTION:
+        raise InputError(
+            f"{lm.name} runs with attention {used!r}, which shows no queries: load it with judgeq.load, or wrap it "
+            "with judgeq.LanguageModel.wrap"
+        )
+
+
+def _outcome(logits: Tensor, eviction: _Eviction, started: float) -> Prefill:
+    return Prefill(
+        logits=logits[:, -1].float(),
+        retained=eviction.retained,
+        peak_rows=eviction.peak_rows,
+        full_kv_bytes=eviction.full_kv_bytes,
+        seconds=time.perf_counter() - started,
+    )

@@ -1,0 +1,134 @@
+"""From a document and a question to token ids that remember which characters they came from.
+
+Applies the model's chat template. The document and the question are data: what looks like a special token in them is
+read as ordinary text. Knows nothing of scores, budgets or caches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from judgeq.errors import InputError
+from judgeq.models import LanguageModel
+
+CUT_MARK = "\n[…]\n"
+SEPARATOR = "\n\n"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt ready for prefill.
+
+    Attributes:
+        input_ids: (1, T) int64, on the CPU.
+        text: the whole rendered prompt, template included.
+        offsets: T pairs of character positions in `text`, one a token.
+        document: character span of the document in `text`.
+        cut_tokens: tokens taken out of the middle of the document; 0 = nothing was cut.
+    """
+
+    input_ids: Tensor
+    text: str
+    offsets: tuple[tuple[int, int], ...]
+    document: tuple[int, int]
+    cut_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """`T`, the prompt's length in tokens."""
+        return self.input_ids.shape[1]
+
+
+def build_prompt(
+    lm: LanguageModel,
+    document: str,
+    question: str,
+    *,
+    question_first: bool = False,
+    answer_prefix: str = "",
+    truncate: bool = False,
+    reserve: int = 0,
+) -> Prompt:
+    """Render, tokenize and check one prompt.
+
+    Args:
+        question_first: put the question before the document instead of after it.
+        answer_prefix: text that the answer must continue; stands after the chat template.
+        truncate: allow cutting the middle of a document that is too long; otherwise that is an error.
+        reserve: positions to leave free for the answer and the soft tokens.
+
+    Raises:
+        InputError: empty document or question, or a prompt longer than the model's positions.
+    """
+    for name, text in (("document", document), ("question", question)):
+        if not text.strip():
+            raise InputError(f"The {name} is empty: give some text")
+    document = document.strip()
+    prompt = _render(lm, document, question.strip(), question_first, answer_prefix)
+    limit = lm.geometry.max_positions - reserve
+    if prompt.tokens <= limit:
+        return prompt
+    if not truncate:
+        raise InputError(
+            f"The prompt has {prompt.tokens:,} tokens and {lm.name} reads at most {limit:,} "
+            f"({lm.geometry.max_positions:,} positions, {reserve:,} of them left free for the answer): "
+            "shorten the document, or allow cutting its middle"
+        )
+    return _cut_middle(lm, document, question.strip(), question_first, answer_prefix, prompt.tokens - limit)
+
+
+def _render(
+    lm: LanguageModel, document: str, question: str, question_first: bool, answer_prefix: str
+) -> Prompt:
+    parts = (question, document) if question_first else (document, question)
+    content = SEPARATOR.join(parts)
+    before, after = _template(lm)
+    start = len(before) + (len(question) + len(SEPARATOR) if question_first else 0)
+    ids: list[int] = []
+    offsets: list[tuple[int, int]] = []
+    base = 0
+    for text, is_data in ((before, False), (content, True), (after, False), (answer_prefix, True)):
+        if text:
+            encoded = lm.tokenizer(
+                text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=is_data
+            )
+            ids += encoded["input_ids"]
+            offsets += [(base + first, base + last) for first, last in encoded["offset_mapping"]]
+            base += len(text)
+    return Prompt(
+        input_ids=torch.tensor([ids]),
+        text=before + content + after + answer_prefix,
+        offsets=tuple(offsets),
+        document=(start, start + len(document)),
+    )
+
+
+def _template(lm: LanguageModel) -> tuple[str, str]:
+    """What the chat template puts before and after the user's words."""
+    mark = "\u241f"  # a character that no template contains
+    rendered = lm.tokenizer.apply_chat_template(
+        [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
+    )
+    before, _, after = rendered.partition(mark)
+    return before, after
+
+
+def _cut_middle(
+    lm: LanguageModel, document: str, question: str, question_first: bool, answer_prefix: str, excess: int
+) -> Prompt:
+    offsets = lm.tokenizer(
+        document, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
+    )["offset_mapping"]
+    limit_cut = len(offsets) - 2
+    cut = excess + 8  # the mark and two new token borders
+    if cut > limit_cut:
+        raise InputError(
+            f"The prompt is {excess:,} tokens too long even without the document's middle: shorten the question"
+        )
+    first = (len(offsets) - cut) // 2
+    shorter = document[: offsets[first][0]] + CUT_MARK + document[offsets[first + cut][0] :]
+    prompt = _render(lm, shorter, question, question_first, answer_prefix)
+    return Prompt(prompt.input_ids, prompt.text, prompt.offsets, prompt.document, cut_tokens=cut)

@@ -1,0 +1,62 @@
+"""Importance of prompt rows from queries and keys: pure functions, knows nothing of models, methods or budgets.
+
+Letters: `B` batch, `H` query heads, `H_kv` KV heads, `G = H / H_kv`, `T` prompt tokens, `K` keys, `S` probing queries,
+`D` head dimension.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+GroupMerge = Literal["mean", "max"]
+
+
+def attention_logits(queries: Tensor, keys: Tensor, scaling: float, first_position: int) -> Tensor:
+    """Causally masked attention logits, the query heads of a KV group side by side.
+
+    Args:
+        queries: (B, H, S, D), after RoPE, at positions `first_position ... first_position + S - 1`.
+        keys: (B, H_kv, K, D), after RoPE, at positions `0 ... K - 1`.
+        scaling: factor on the dot product, usually `D ** -0.5`.
+        first_position: position of the first query among the keys.
+
+    Returns:
+        (B, H_kv, G, S, K) float32, `-inf` where a key lies behind its query's back.
+    """
+    batch, heads, count, dim = queries.shape
+    kv_heads, n_keys = keys.shape[1], keys.shape[2]
+    grouped = queries.reshape(batch, kv_heads, heads // kv_heads, count, dim)  # (B, H_kv, G, S, D)
+    logits = torch.einsum("bkgsd,bktd->bkgst", grouped, keys).float() * scaling
+    positions = torch.arange(first_position, first_position + count, device=keys.device)
+    hidden = torch.arange(n_keys, device=keys.device)[None, :] > positions[:, None]  # (S, K)
+    return logits.masked_fill(hidden, float("-inf"))
+
+
+def attention_to_prompt(
+    queries: Tensor, keys: Tensor, scaling: float, first_position: int, prompt_tokens: int
+) -> Tensor:
+    """Attention that each probing query pays to each prompt row.
+
+    The softmax runs over the whole sequence, later rows included, and is then cut to the prompt (the protocol of the
+    paper's group). Arguments as in `attention_logits`; `prompt_tokens` is `T`.
+
+    Returns:
+        (B, H_kv, G, S, T) float32; a row sums to at most 1.
+    """
+    weights = attention_logits(queries, keys, scaling, first_position).softmax(-1)
+    return weights[..., :prompt_tokens]
+
+
+def mean_attention(
+    queries: Tensor, keys: Tensor, scaling: float, first_position: int, prompt_tokens: int
+) -> Tensor:
+    """`attention_to_prompt` averaged over the probing queries: (B, H_kv, G, T) float32."""
+    return attention_to_prompt(queries, keys, scaling, first_position, prompt_tokens).mean(-2)
+
+
+def merge_group(scores: Tensor, how: GroupMerge = "mean") -> Tensor:
+    """One score a KV head from its `G` query heads: (B, H_kv, G, T) -> (B, H_kv, T), higher = keep."""
+    return scores.amax(2) if how == "max" else scores.mean(2)

@@ -1,0 +1,186 @@
+"""The trained artefact: `n` embeddings that stand after a prompt and ask which of its rows will matter.
+
+Owns the tensor, its file format and the check that it fits a base model. Knows nothing of how it is trained or used.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from judgeq._assets import assets_path
+from judgeq._version import __version__
+from judgeq.config import JsonConfig, check_at_least
+from judgeq.errors import InputError
+from judgeq.models import LanguageModel
+
+CONFIG_FILE = "judgeq_config.json"
+TENSOR_FILE = "soft_tokens.safetensors"
+TENSOR_NAME = "soft_tokens"
+
+
+@dataclass(frozen=True)
+class SoftTokensConfig(JsonConfig):
+    """What soft tokens were made for and with.
+
+    Attributes:
+        base_model: name of the model they were trained on.
+        hidden_size: width of that model's embeddings.
+        n: number of soft tokens.
+        tokenizer_hash: fingerprint of the tokenizer and chat template seen in training.
+        base_revision: revision of the base model, if it has one.
+        recipe: the training configuration.
+        metrics: figures measured after training.
+        judgeq_version: library that wrote the file.
+    """
+
+    base_model: str
+    hidden_size: int
+    n: int
+    tokenizer_hash: str
+    base_revision: str | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    judgeq_version: str = __version__
+
+    def __post_init__(self) -> None:
+        check_at_least("SoftTokensConfig", "n", self.n, 1)
+        check_at_least("SoftTokensConfig", "hidden_size", self.hidden_size, 1)
+
+
+@dataclass(frozen=True)
+class SoftTokens:
+    """Soft tokens of one base model.
+
+    Attributes:
+        embeddings: (n, hidden) float32.
+        config: origin and fit.
+    """
+
+    embeddings: Tensor
+    config: SoftTokensConfig
+
+    def __post_init__(self) -> None:
+        expected = (self.config.n, self.config.hidden_size)
+        if tuple(self.embeddings.shape) != expected:
+            raise InputError(
+                f"The soft tokens have shape {tuple(self.embeddings.shape)} and their config says {expected}: "
+                "the file was changed by hand or belongs to another model"
+            )
+        if not torch.isfinite(self.embeddings).all():
+            raise InputError("The soft tokens contain NaN or infinite numbers: train them again")
+
+    @property
+    def n(self) -> int:
+        """Number of soft tokens, `S`."""
+        return self.config.n
+
+    @classmethod
+    def initialise(cls, lm: LanguageModel, token_ids: Tensor, recipe: dict[str, Any]) -> SoftTokens:
+        """Start from the embeddings of existing tokens, such as words of the model's own responses.
+
+        Args:
+            token_ids: (n,) int64.
+            recipe: kept in the config.
+        """
+        weights = lm.model.get_input_embeddings().weight
+        embeddings = weights.detach()[token_ids.to(weights.device)].float().cpu().clone()
+        config = SoftTokensConfig(
+            base_model=lm.name,
+            base_revision=lm.revision,
+            hidden_size=embeddings.shape[1],
+            n=embeddings.shape[0],
+            tokenizer_hash=lm.tokenizer_hash,
+            recipe=recipe,
+        )
+        return cls(embeddings, config)
+
+    def check(self, lm: LanguageModel) -> None:
+        """Refuse a base model that these soft tokens were not trained for.
+
+        Raises:
+            InputError: another model, width or tokenizer.
+        """
+        config = self.config
+        for what, ours, theirs in (
+            ("base model", config.base_model, lm.name),
+            ("hidden size", config.hidden_size, lm.geometry.hidden),
+            ("tokenizer", config.tokenizer_hash, lm.tokenizer_hash),
+        ):
+            if ours != theirs:
+                raise InputError(
+                    f"These soft tokens were trained for {config.base_model} and do not fit {lm.name} "
+                    f"({what} {ours} there, {theirs} here): choose soft tokens of {lm.name}, or train some with "
+                    f"`python -m judgeq train --model {lm.name}`"
+                )
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write `judgeq_config.json` and `soft_tokens.safetensors` into `folder`; returns it.
+
+        The config is written last, so that a folder with a config is complete.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_FILE).unlink(missing_ok=True)
+        save_file({TENSOR_NAME: self.embeddings.contiguous()}, folder / TENSOR_FILE)
+        self.config.save(folder / CONFIG_FILE)
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> SoftTokens:
+        """Read from a folder, or from a repository of the Hugging Face Hub.
+
+        Raises:
+            InputError: nothing there, or not readable as soft tokens.
+        """
+        folder = Path(name)
+        if not folder.is_dir():
+            folder = _fetch(str(name), revision)
+        try:
+            config = SoftTokensConfig.load(folder / CONFIG_FILE)
+            with safe_open(folder / TENSOR_FILE, framework="pt") as file:
+                embeddings = file.get_tensor(TENSOR_NAME).float()
+        except (OSError, json.JSONDecodeError, SafetensorError, TypeError, InputError) as error:
+            raise InputError(
+                f"{name} does not hold readable soft tokens ({error}): it needs an intact {CONFIG_FILE} and "
+                f"{TENSOR_FILE}, as `python -m judgeq train` writes them"
+            ) from None
+        return cls(embeddings, config)
+
+    @classmethod
+    def for_model(cls, lm: LanguageModel, name: str | Path | None = None) -> SoftTokens:
+        """Soft tokens that fit `lm`: from `name` (folder or Hub id), else those shipped for it.
+
+        Raises:
+            InputError: none are shipped for this model, or `name` does not fit.
+        """
+        if name is None:
+            name = assets_path("soft_tokens", lm.name.rsplit("/", 1)[-1].lower())
+            if not (name / CONFIG_FILE).is_file():
+                raise InputError(
+                    f"No soft tokens are shipped for {lm.name}: name a folder or a Hub repository of some, or train "
+                    f"them with `python -m judgeq train --model {lm.name}`"
+                )
+        tokens = cls.from_pretrained(name)
+        tokens.check(lm)
+        return tokens
+
+
+def _fetch(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[CONFIG_FILE, TENSOR_FILE]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(
+            f"Soft tokens {name!r} are neither a folder here nor reachable on the Hugging Face Hub "
+            f"({type(error).__name__}): check the name and the connection"
+        ) from None

@@ -1,0 +1,65 @@
+"""What a training run is made of; saved with the soft tokens that it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from judgeq.config import JsonConfig, check_at_least
+from judgeq.errors import InputError
+
+Objective = Literal["kl", "mse"]
+
+
+@dataclass(frozen=True)
+class TrainConfig(JsonConfig):
+    """A recipe. The same recipe on the same model gives the same soft tokens.
+
+    Attributes:
+        data: where prompts come from; `wiki` = offline encyclopaedia texts.
+        examples: number of training prompts.
+        min_tokens, max_tokens: length of their documents.
+        response_tokens: longest self-generated response.
+        prefix_tokens: up to so many response tokens already belong to the prompt, in half of the examples.
+        batch: prompts whose responses are generated together.
+        n: soft tokens; 32 in the paper.
+        objective: `kl` between attention distributions, or the paper's `mse`.
+        learning_rate: of Adam, at its peak; linear warm-up over 5 % of the steps, then a cosine down to 0.
+        epochs: passes over the examples.
+        accumulate: examples a step.
+        seed: of data, initialisation and order.
+    """
+
+    data: str = "wiki"
+    examples: int = 256
+    min_tokens: int = 256
+    max_tokens: int = 1024
+    response_tokens: int = 48
+    prefix_tokens: int = 8
+    batch: int = 8
+    n: int = 32
+    objective: Objective = "kl"
+    learning_rate: float = 0.01
+    epochs: int = 3
+    accumulate: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.data != "wiki":
+            raise InputError(f"TrainConfig.data is {self.data!r}; give wiki")
+        if self.objective not in get_args(Objective):
+            raise InputError(
+                f"TrainConfig.objective is {self.objective!r}; give one of {', '.join(get_args(Objective))}"
+            )
+        for field in ("examples", "min_tokens", "response_tokens", "batch", "n", "epochs", "accumulate"):
+            check_at_least("TrainConfig", field, getattr(self, field), 1)
+        check_at_least("TrainConfig", "prefix_tokens", self.prefix_tokens, 0)
+        check_at_least("TrainConfig", "max_tokens", self.max_tokens, self.min_tokens)
+        if not self.learning_rate > 0:
+            raise InputError(f"TrainConfig.learning_rate is {self.learning_rate}; give a number above 0")
+
+    @property
+    def data_fields(self) -> dict[str, object]:
+        """The part that decides the stored rows; a store made with another part cannot be reused."""
+        names = ("data", "examples", "min_tokens", "max_tokens", "response_tokens", "prefix_tokens", "seed")
+        return {name: getattr(self, name) for name in names}

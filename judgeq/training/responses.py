@@ -1,0 +1,71 @@
+"""The model's own responses, generated in batches, together with the prompt rows that this computed anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from judgeq.models import LanguageModel
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response and the cache rows it was generated from.
+
+    Attributes:
+        ids: (R,) int64, without the end token.
+        keys, values: (L, H_kv, T + R, D); rows of the prompt, then of the response.
+    """
+
+    ids: Tensor
+    keys: Tensor
+    values: Tensor
+
+
+@torch.inference_mode()
+def generate_responses(lm: LanguageModel, prompts: Sequence[Tensor], max_new_tokens: int) -> list[Response]:
+    """Answer several prompts greedily in one left-padded batch.
+
+    Args:
+        prompts: (T_i,) int64 each.
+        max_new_tokens: longest response.
+    """
+    longest = max(len(prompt) for prompt in prompts)
+    filler = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else min(lm.eos_ids)
+    ids = torch.full((len(prompts), longest), filler)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = prompt
+        mask[row, longest - len(prompt) :] = 1
+    cache = DynamicCache(config=lm.model.config)
+    written = lm.model.generate(
+        input_ids=ids.to(lm.device),
+        attention_mask=mask.to(lm.device),
+        past_key_values=cache,
+        max_new_tokens=max_new_tokens + 1,  # the last token's rows are never computed
+        do_sample=False,
+        eos_token_id=sorted(lm.eos_ids),
+        pad_token_id=filler,
+    )[:, longest:].cpu()
+    return [
+        _cut(cache, row, longest - len(prompt), longest, written[row], lm.eos_ids)
+        for row, prompt in enumerate(prompts)
+    ]
+
+
+def _cut(
+    cache: DynamicCache, row: int, start: int, prompt_end: int, written: Tensor, eos: frozenset[int]
+) -> Response:
+    """Take one prompt's rows and response out of the batch."""
+    tokens = written.tolist()[:-1]
+    length = next((at for at, token in enumerate(tokens) if token in eos), len(tokens))
+    rows = slice(start, prompt_end + length)
+    return Response(
+        ids=written[:length],
+        keys=torch.stack([layer.keys[row, :, rows] for layer in cache.layers]),
+        values=torch.stack([layer.values[row, :, rows] for layer in cache.layers]),
+    )

@@ -1,0 +1,117 @@
+"""Shared fixtures: a tiny tokenizer, tiny random models of every tested family, and the embedded model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from judgeq.models import LanguageModel, load
+
+CONFIGS: dict[str, Any] = {
+    "llama": LlamaConfig,
+    "mistral": MistralConfig,
+    "phi3": Phi3Config,
+    "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
+}
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+TEXT = (
+    "The harbour lies in the north of the town. Every ship that comes in must name its captain, its port of "
+    "origin and the number of its crew. The lighthouse was built in 1874 and is 31 metres tall. "
+)
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE of about 300 tokens with a chat template; every text encodes and decodes again."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|pad|>", "<|start|>", "<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([TEXT], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|pad|>",
+        bos_token="<|start|>",
+        eos_token="<|end|>",
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=4096,
+    )
+
+
+def build_model(family: str = "llama", seed: int = 0, **changes: Any) -> Any:
+    """A random model of 4 layers, 4 query heads and 2 KV heads of 16, with 4096 positions, in float32."""
+    sizes: dict[str, Any] = {
+        "vocab_size": 300,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    own = {"qwen3": {"head_dim": 16}, "mistral": {"sliding_window": None}}.get(family, {})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = CONFIGS[family](**{**sizes, **own, **changes})
+        # ten times the usual spread: attention that differs from row to row
+        config.initializer_range = 0.2
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return build_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def make_lm() -> Callable[..., LanguageModel]:
+    """`make_lm("qwen3", seed=1, num_hidden_layers=2)`: a new tiny model with a tokenizer of its own."""
+
+    def make(family: str = "llama", seed: int = 0, **changes: Any) -> LanguageModel:
+        return LanguageModel.wrap(
+            build_model(family, seed, **changes), build_tokenizer(), name=f"tiny-{family}"
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def lm(make_lm: Callable[..., LanguageModel]) -> LanguageModel:
+    """One tiny Llama for all tests that do not change it."""
+    return make_lm()
+
+
+@pytest.fixture(scope="session", params=sorted(CONFIGS))
+def each_lm(request: pytest.FixtureRequest, make_lm: Callable[..., LanguageModel]) -> LanguageModel:
+    """A tiny model of every family in turn."""
+    return make_lm(request.param)
+
+
+@pytest.fixture(scope="session")
+def smol() -> LanguageModel:
+    """The embedded model, from the user's own cache; mark tests that use it with `embedded`."""
+    return load("smollm2-135m")

@@ -1,0 +1,179 @@
+"""The command line: one object on standard output, one sentence and exit code 2 for bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from judgeq.cli import main
+from judgeq.models import LanguageModel, load
+from judgeq.soft_tokens import SoftTokens
+from judgeq.training import store as store_module
+from judgeq.training.corpus import Article
+from tests.conftest import build_model
+
+QUESTION = "What does a ship pay?"
+FIELDS = {
+    *(
+        "model",
+        "method",
+        "budget",
+        "prompt_tokens",
+        "kept_rows",
+        "kv_bytes",
+        "full_kv_bytes",
+        "answer",
+        "ttft_s",
+    ),
+    *("decode_tokens_per_s", "finish", "notices", "peak_rows", "prefill_s"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A local model folder, soft tokens for it and a document, as a user would have them."""
+    root = tmp_path_factory.mktemp("cli")
+    build_model().save_pretrained(root / "model")
+    tokenizer.save_pretrained(root / "model")
+    lm: LanguageModel = load(str(root / "model"))
+    SoftTokens.initialise(lm, torch.arange(40, 44), {}).save_pretrained(root / "judge")
+    (root / "doc.txt").write_text("The harbour lies in the north. Every ship pays 3 crowns at the gate. " * 6)
+    return root
+
+
+def ask(folder: Path, *options: str, document: str = "doc.txt", question: str = QUESTION) -> int:
+    where = ["--model", str(folder / "model"), "--tokens", str(folder / "judge"), "--max-new-tokens", "6"]
+    return main(["ask", "--document", str(folder / document), "--question", question, *where, *options])
+
+
+def test_json_on_standard_output_is_one_object_and_nothing_else(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(folder, "--budget", "16", "--json", "-") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result) == FIELDS
+    assert result["kept_rows"] == [[16, 16]] * 4
+    assert result["kv_bytes"] == 4 * 16 * 256
+    assert result["full_kv_bytes"] == 4 * result["prompt_tokens"] * 256
+
+
+def test_without_json_the_answer_is_printed_and_its_cost_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(folder, "--budget", "16", "--json", str(folder / "out.json")) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == json.loads((folder / "out.json").read_text())["answer"].strip()
+    assert "judgeq: 16 of" in err
+
+
+@pytest.mark.parametrize("method", ["full", "judgeq", "snapkv", "streamingllm", "random", "oracle"])
+def test_every_method_has_a_name_here(folder: Path, method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(folder, "--method", method, "--budget", "0.5", "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["method"] == method
+
+
+def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
+    assert ask(folder, "--html", str(folder / "kept.html")) == 0
+    assert "crowns" in (folder / "kept.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--budget", "0"], "budget is 0 rows"),
+        (["--budget", "-5"], "budget is -5 rows"),
+        (["--budget", "1.5"], "share of 1.5"),
+        (["--budget", "lots"], "not a number"),
+        (["--method", "magic"], "no method 'magic'"),
+        (["--model", "no-such-model"], "no-such-model"),
+        (["--tokens", "no/such-tokens"], "no/such-tokens"),
+        (["--max-new-tokens", "0"], "max_new_tokens"),
+        (["--temperature", "-1"], "temperature"),
+        (["--pool", "4"], "pool is 4"),
+        (["--json", "no/such/folder/out.json"], "cannot be written"),
+    ],
+)
+def test_bad_options_get_one_sentence_and_exit_code_2(
+    folder: Path,
+    options: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    before = sorted(folder.rglob("*"))
+    assert ask(folder, *options) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "question", "said"),
+    [
+        (b"", QUESTION, "is empty"),
+        (b"\x89PNG\x00", QUESTION, "not a text file"),
+        (b"Fine.", " ", "question is empty"),
+        (b"word " * 20_000, QUESTION, "4,096 positions"),
+        (None, QUESTION, "cannot be read"),
+    ],
+)
+def test_bad_documents_get_one_sentence_and_exit_code_2(
+    folder: Path, content: bytes | None, question: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (folder / "bad.txt").write_bytes(content)
+    name = "bad.txt" if content is not None else "missing.txt"
+    assert ask(folder, document=name, question=question) == 2
+    out, err = capsys.readouterr()
+    assert (said in err, out.strip()) == (True, "")
+
+
+def test_soft_tokens_of_another_model_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = json.loads((folder / "judge" / "judgeq_config.json").read_text())
+    other = folder / "other"
+    other.mkdir()
+    (other / "soft_tokens.safetensors").write_bytes(
+        (folder / "judge" / "soft_tokens.safetensors").read_bytes()
+    )
+    (other / "judgeq_config.json").write_text(json.dumps({**config, "base_model": "somebody-else"}))
+    assert ask(folder, "--tokens", str(other)) == 2
+    assert "trained for somebody-else" in capsys.readouterr().err
+
+
+def test_train_then_use_then_evaluate(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    articles = tuple(
+        Article(f"Town {number}", f"Town {number} has {number} towers. Its mayor sings.", "")
+        for number in range(60)
+    )
+    monkeypatch.setattr(store_module, "wiki_articles", lambda held_out: articles)
+    monkeypatch.setattr("judgeq.training.corpus.wiki_articles", lambda held_out: articles)
+    model, out = ["--model", str(folder / "model")], str(folder / "trained")
+    sizes = ["--examples", "4", "--min-tokens", "60", "--max-tokens", "90"]
+    recipe = ["--response-tokens", "6", "--epochs", "1", "--n", "4", "--batch", "2"]
+    assert main(["train", *model, *sizes, *recipe, "--out", out, "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"]["examples"] == 4
+    assert ask(folder, "--tokens", out, "--json", "-") == 0
+    capsys.readouterr()
+    options = ["--tokens", out, "--methods", "judgeq,snapkv,random", "--budgets", "32,0.5"]
+    assert main(["evaluate", "hit-rate", *model, *sizes, *options, "--json", "-"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [(row["method"], row["budget"], row["n"]) for row in result["rows"]] == [
+        (method, budget, 4) for method in ("judgeq", "snapkv", "random") for budget in (32, 0.5)
+    ]
+    assert all(0 < row["score"] <= 1 for row in result["rows"])
+
+
+@pytest.mark.parametrize("verb", [[], ["ask"], ["train"], ["evaluate", "hit-rate"]])
+def test_every_verb_has_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main([*verb, "--help"])
+    assert done.value.code == 0
+    assert "usage" in capsys.readouterr().out

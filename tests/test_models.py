@@ -1,0 +1,466 @@
+"""From a name to a model: what loads, what it then is, and what is refused with which sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import CONFIGS, build_model, build_tokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    BertLMHeadModel,
+    BloomConfig,
+    Gemma2Config,
+    GPT2Config,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    MambaConfig,
+    Qwen3NextConfig,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+import judgeq.supported
+from judgeq.attention import ATTENTION
+from judgeq.errors import ModelError
+from judgeq.models import Geometry, LanguageModel, load
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama, saved."""
+    place = tmp_path_factory.mktemp("tiny-llama")
+    build_model("llama").save_pretrained(place)
+    build_tokenizer().save_pretrained(place)
+    return place
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """A copy of it to spoil."""
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), encoding="utf-8")
+
+
+def refusal(name: str | Path, **options: Any) -> str:
+    """The sentence that `load` refuses with."""
+    with pytest.raises(ModelError) as caught:
+        load(name, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
+
+
+# -- what a loaded model is -------------------------------------------------------------------------------
+
+
+def test_geometry_of_every_family(each_lm: LanguageModel) -> None:
+    assert each_lm.geometry == Geometry(
+        layers=4, heads=4, kv_heads=2, head_dim=16, hidden=64, max_positions=4096
+    )
+
+
+def test_kv_heads_default_to_heads() -> None:
+    assert Geometry.of(GPT2Config(n_embd=64, n_head=4, n_layer=2, n_positions=32)) == Geometry(
+        2, 4, 4, 16, 64, 32
+    )
+
+
+@pytest.mark.parametrize("family", sorted(CONFIGS))
+def test_a_folder_loads_ready_to_use(family: str, tmp_path: Path) -> None:
+    original = build_model(family).eval()
+    original.save_pretrained(tmp_path)
+    build_tokenizer().save_pretrained(tmp_path)
+    lm = load(tmp_path, device="cpu")
+    assert lm.name == str(tmp_path)
+    assert lm.revision is None
+    assert (lm.device, lm.dtype) == (torch.device("cpu"), torch.float32)
+    assert lm.model.config._attn_implementation == ATTENTION
+    assert not lm.model.training
+    assert not any(parameter.requires_grad for parameter in lm.model.parameters())
+    ids = torch.arange(3, 60)[None]
+    with torch.no_grad():
+        assert torch.allclose(lm.model(ids).logits, original(ids).logits, atol=1e-5)
+
+
+def test_a_wrapped_model_keeps_its_output(tokenizer: Any) -> None:
+    model = build_model("qwen3").eval()
+    ids = torch.arange(3, 60)[None]
+    with torch.no_grad():
+        before = model(ids).logits
+        after = LanguageModel.wrap(model, tokenizer).model(ids).logits
+    assert model.config._attn_implementation == ATTENTION
+    assert torch.allclose(before, after, atol=1e-5)
+
+
+def test_loading_draws_no_progress_bars(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    load(folder)
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+def test_every_end_token_ends_an_answer(make_lm: Any) -> None:
+    lm = make_lm()
+    lm.model.generation_config.eos_token_id = [5, 7]
+    assert lm.eos_ids == {5, 7, lm.tokenizer.eos_token_id}
+    bare = make_lm(seed=1)
+    bare.model.generation_config.eos_token_id = None
+    assert bare.eos_ids == {bare.tokenizer.eos_token_id}
+
+
+def test_the_tokenizer_hash_tells_tokenizers_apart(make_lm: Any) -> None:
+    lm, same, other = make_lm(), make_lm("qwen2", seed=5), make_lm()
+    same.tokenizer(["a", "long text"], padding=True, truncation=True, max_length=4)  # leaves traces in it
+    other.tokenizer.chat_template += " "
+    assert lm.tokenizer_hash == same.tokenizer_hash != other.tokenizer_hash
+    grown = make_lm()
+    grown.tokenizer.add_tokens(["harbourmaster"])
+    assert grown.tokenizer_hash != lm.tokenizer_hash
+
+
+def test_dtypes_are_taken_by_name_and_by_value(folder: Path) -> None:
+    assert load(folder, dtype="bfloat16").dtype == torch.bfloat16
+    assert load(folder, dtype=torch.float16).dtype == torch.float16
+
+
+@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
+def test_fewer_bits_take_less_memory_and_say_nearly_the_same(quantization: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    build_model(intermediate_size=128).save_pretrained(tmp_path)  # blocks of 64 weights share a scale
+    build_tokenizer().save_pretrained(tmp_path)
+    full, small = load(tmp_path, device="cpu"), load(tmp_path, device="cpu", quantization=quantization)
+    assert small.model.get_memory_footprint() < 0.6 * full.model.get_memory_footprint()
+    assert small.dtype == torch.float32
+    ids = torch.arange(3, 60)[None]
+    with torch.no_grad():
+        a, b = full.model(ids).logits.flatten(), small.model(ids).logits.flatten()
+    assert torch.cosine_similarity(a, b, dim=0) > 0.7
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_on_a_gpu_weights_have_sixteen_bits(folder: Path) -> None:
+    lm = load(folder)
+    assert (lm.device.type, lm.dtype) == ("cuda", torch.bfloat16)
+
+
+@pytest.mark.embedded
+def test_the_embedded_model_is_what_it_says(smol: LanguageModel) -> None:
+    assert smol.name == "smollm2-135m"
+    assert smol.revision
+    assert smol.geometry == Geometry(
+        layers=30, heads=9, kv_heads=3, head_dim=64, hidden=576, max_positions=8192
+    )
+    assert smol.tokenizer.eos_token == "<|im_end|>"
+    assert smol.eos_ids == {smol.tokenizer.eos_token_id}
+
+
+def test_importing_judgeq_loads_no_torch() -> None:
+    program = "import sys, judgeq; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1])
+
+
+# -- names and arguments ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["smollm", "/no/such/folder", "./missing", "a/b/c", "~/nowhere"])
+def test_an_unknown_name_says_what_a_name_can_be(name: str) -> None:
+    message = refusal(name)
+    assert name in message
+    assert "smollm2-135m" in message
+    assert "org/name" in message
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    assert "missing.gguf" in refusal("org/missing.gguf")
+    assert "config.json" in refusal(tmp_path)
+    (tmp_path / "broken.gguf").write_bytes(b"no GGUF at all")
+    assert "broken.gguf cannot be loaded" in refusal(tmp_path / "broken.gguf")
+    assert "4bit" in refusal(tmp_path / "broken.gguf", quantization="4bit")
+
+
+def test_arguments_that_mean_nothing(folder: Path) -> None:
+    assert "8bit or 4bit" in refusal(folder, quantization="3bit")
+    assert "float32" in refusal(folder, dtype="float8")
+    assert "cpu or cuda" in refusal(folder, device="gpu")
+    assert "revision" in refusal(folder, revision="main")
+    assert "revision" in refusal("smollm2-135m", revision="main")
+    if not torch.cuda.is_available():
+        assert "no CUDA device" in refusal(folder, device="cuda")
+
+
+def test_quantization_without_its_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judgeq.supported.importlib.util, "find_spec", lambda name: None)
+    assert "pip install bitsandbytes" in refusal(folder, quantization="4bit")
+
+
+# -- folders that are not right ---------------------------------------------------------------------------
+
+
+def test_weights_that_are_cut_short(copy: Path) -> None:
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "cannot be loaded" in refusal(copy)
+
+
+def test_weights_of_which_some_are_missing(copy: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(copy / "model.safetensors")
+    del tensors["model.layers.2.self_attn.k_proj.weight"]
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    assert "lacks 1 weights" in refusal(copy)
+
+
+def test_pickled_weights_are_never_opened(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    assert "no safetensors weights" in refusal(copy)
+
+
+def test_a_config_that_is_no_json(copy: Path) -> None:
+    (copy / "config.json").write_text("{", encoding="utf-8")
+    assert "cannot be loaded" in refusal(copy)
+
+
+def test_a_model_that_brings_code(copy: Path) -> None:
+    (copy / "modeling_own.py").write_text("raise SystemExit('this code ran')", encoding="utf-8")
+    edit(
+        copy / "config.json",
+        model_type="own",
+        auto_map={"AutoConfig": "modeling_own.Config", "AutoModelForCausalLM": "modeling_own.Model"},
+    )
+    assert "Python code of its own, which is never run" in refusal(copy)
+
+
+def test_a_tokenizer_that_is_missing_or_cannot_chat(copy: Path) -> None:
+    (copy / "chat_template.jinja").unlink()
+    assert "no chat template" in refusal(copy)
+    (copy / "tokenizer.json").write_text("{}", encoding="utf-8")
+    assert "tokenizer cannot be read" in refusal(copy)
+    (copy / "tokenizer.json").unlink()
+    assert "tokenizer" in refusal(copy)
+
+
+def test_a_slow_tokenizer(lm: LanguageModel) -> None:
+    class Slow:
+        is_fast = False
+        chat_template = "{{ messages }}"
+
+    with pytest.raises(ModelError, match="slow tokenizer"):
+        LanguageModel.wrap(lm.model, Slow())
+
+
+# -- models of the wrong kind -----------------------------------------------------------------------------
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+def unsupported(kind: str) -> Any:
+    """A small model of a kind that cannot be observed or has nothing to evict."""
+    encoder = {key: value for key, value in SMALL.items() if key != "num_key_value_heads"}
+    match kind:
+        case "encoder":
+            return BertLMHeadModel(BertConfig(**encoder))
+        case "encoder and decoder":
+            return T5ForConditionalGeneration(
+                T5Config(d_model=16, d_ff=16, d_kv=4, num_layers=1, num_heads=2, vocab_size=300)
+            )
+        case "classifier":
+            return LlamaForSequenceClassification(LlamaConfig(**SMALL, pad_token_id=0))
+        case "no registry":
+            return AutoModelForCausalLM.from_config(
+                BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=300)
+            )
+        case "no cache":
+            config = MambaConfig(hidden_size=16, num_hidden_layers=1, state_size=4, vocab_size=300)
+            return AutoModelForCausalLM.from_config(config)
+        case "capped logits":
+            return AutoModelForCausalLM.from_config(Gemma2Config(**SMALL, head_dim=16))
+    raise AssertionError(kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("encoder", "not a causal language model"),
+        ("encoder and decoder", "not a causal language model"),
+        ("classifier", "not a causal language model (LlamaForSequenceClassification)"),
+        ("no registry", "does not take its attention from transformers' registry"),
+        ("no cache", "without an ordinary key/value cache"),
+        ("capped logits", "caps its attention logits"),
+    ],
+)
+def test_other_kinds_are_refused(kind: str, sentence: str, tmp_path: Path, tokenizer: Any) -> None:
+    model = unsupported(kind)
+    with pytest.raises(ModelError) as caught:
+        LanguageModel.wrap(model, tokenizer, name="it")
+    assert sentence.partition(" (")[0] in str(caught.value)
+
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(tmp_path)  # no weights, no tokenizer: refused before they are looked for
+    assert sentence in refusal(tmp_path)
+
+
+def test_linear_attention_is_refused(tmp_path: Path) -> None:
+    Qwen3NextConfig(**SMALL).save_pretrained(tmp_path)
+    assert "without an ordinary key/value cache" in refusal(tmp_path)
+
+
+def test_a_family_without_tests_loads_with_a_warning(tokenizer: Any) -> None:
+    config = GPT2Config(n_embd=64, n_head=4, n_layer=2, n_positions=64, vocab_size=300)
+    with pytest.warns(UserWarning, match="gpt2, which is not tested"):
+        lm = LanguageModel.wrap(AutoModelForCausalLM.from_config(config), tokenizer)
+    assert lm.model.config._attn_implementation == ATTENTION
+
+
+# -- the Hub ----------------------------------------------------------------------------------------------
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the Hub as a download needs, on this machine."""
+
+    folder: Path
+    asked: list[str]
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0].strip("/")
+        self.asked.append(path)
+        name = "/".join(path.removeprefix("api/models/").split("/")[:2])
+        if name == "org/missing":
+            self.answer(401, b"{}", "RepoNotFound")
+        elif path.endswith("/revision/nowhere"):
+            self.answer(404, b"{}", "RevisionNotFound")
+        elif "/resolve/" in path and name == "org/gated":
+            self.answer(403, b"{}", "GatedRepo")
+        elif "/resolve/" in path:
+            self.answer(200, self.content(name, path.rpartition("/")[2]))
+        elif "/tree/" in path:
+            self.answer(
+                200, json.dumps([self.entry(name, file) for file in sorted(self.files(name))]).encode()
+            )
+        else:
+            self.answer(200, json.dumps({"id": name, "sha": COMMIT, "siblings": []}).encode())
+
+    def files(self, name: str) -> set[str]:
+        return {path.name for path in self.folder.iterdir()} | {
+            "pytorch_model.bin",
+            "consolidated.safetensors",
+        }
+
+    def content(self, name: str, file: str) -> bytes:
+        path = self.folder / file
+        content = path.read_bytes() if path.exists() else b"never fetched"
+        if name == "org/encoder" and file == "config.json":
+            return json.dumps({"model_type": "bert", "architectures": ["BertForMaskedLM"]}).encode()
+        return content
+
+    def entry(self, name: str, file: str) -> dict[str, Any]:
+        return {"type": "file", "path": file, "oid": "0" * 40, "size": len(self.content(name, file))}
+
+    def answer(self, status: int, content: bytes, error: str | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Type", "application/json")
+        self.send_header("ETag", f'"{hashlib.sha1(self.path.encode()).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        if error:
+            self.send_header("X-Error-Code", error)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Address of a Hub with `org/tiny`, and what it has been asked for."""
+    handler = type("Handler", (Hub,), {"folder": folder, "asked": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", handler.asked  # type: ignore[attr-defined]
+    server.shutdown()
+    thread.join()
+
+
+PROGRAM = """
+    import json, sys
+    from huggingface_hub import constants
+    from judgeq.errors import ModelError
+    from judgeq.models import load
+    results = []
+    for name, revision, online in json.loads(sys.argv[1]):
+        constants.HF_HUB_OFFLINE = not online
+        try:
+            lm = load(name, revision=revision)
+            results.append([lm.name, lm.revision, lm.geometry.layers])
+        except ModelError as error:
+            results.append(str(error))
+    print(json.dumps(results))
+"""
+
+
+def test_models_come_from_the_hub(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    address, asked = hub
+    settings = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
+    loads = [
+        ("org/tiny", None, True),
+        ("org/tiny", "nowhere", True),
+        ("org/missing", None, True),
+        ("org/gated", None, True),
+        ("org/encoder", None, True),
+        ("org/tiny", None, False),
+        ("org/other", None, False),
+    ]
+    # a process of its own, because the client reads the Hub's address when it is imported
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), json.dumps(loads)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    loaded, no_revision, missing, gated, encoder, again, other = json.loads(run.stdout)
+    assert loaded == ["org/tiny", COMMIT, 4]
+    assert "org/tiny has no revision 'nowhere'" in no_revision
+    assert "no public model org/missing" in missing
+    assert "org/gated is gated" in gated
+    assert "org/encoder is not a causal language model (BertForMaskedLM)" in encoder
+    assert f"org/tiny/resolve/{COMMIT}/model.safetensors" in asked
+    assert f"org/encoder/resolve/{COMMIT}/model.safetensors" not in asked  # refused first
+    assert not [path for path in asked if path.endswith(("pytorch_model.bin", "consolidated.safetensors"))]
+    assert again == loaded  # offline, from the Hub's own cache
+    assert "check the network connection" in other

@@ -1,0 +1,261 @@
+"""One pass, all plans: exact attention, exact scores, rows gone layer by layer, nothing left on the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from judgeq.config import Decoding, Selection
+from judgeq.decode import decode
+from judgeq.errors import InputError, ModelError
+from judgeq.methods import Full, JudgeQ, Method, Oracle, RandomRows, SnapKV, StreamingLLM
+from judgeq.models import LanguageModel
+from judgeq.prefill import Plan, Prefill, prefill, probe
+from judgeq.scoring import merge_group
+
+TOKENS = 90
+EXACT = Selection(pool=1)
+
+
+@pytest.fixture
+def ids() -> Tensor:
+    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def soft() -> Tensor:
+    return torch.randn((5, 64), generator=torch.Generator().manual_seed(2))
+
+
+def full_answer(lm: LanguageModel, ids: Tensor, length: int) -> list[int]:
+    written = lm.model.generate(ids, max_new_tokens=length, do_sample=False, eos_token_id=None)
+    return written[0, ids.shape[1] :].tolist()
+
+
+def answer(lm: LanguageModel, outcome: Prefill, at: int, length: int) -> list[int]:
+    cache = outcome.retained[at].cache
+    lm.__dict__["eos_ids"] = frozenset()  # random models stop anywhere
+    steps = decode(lm, cache, outcome.logits, Decoding(max_new_tokens=length))
+    tokens = [step.token for step in steps]
+    del lm.__dict__["eos_ids"]
+    return tokens
+
+
+def test_at_full_budget_the_answer_is_that_of_generate(
+    each_lm: LanguageModel, ids: Tensor, soft: Tensor
+) -> None:
+    methods: list[Method] = [Full(), JudgeQ(), SnapKV(), StreamingLLM(), RandomRows()]
+    outcome = prefill(each_lm, ids, [Plan(method, TOKENS) for method in methods], soft_tokens=soft)
+    expected = full_answer(each_lm, ids, 12)
+    assert len(set(expected)) > 2, "a constant answer would hide wrong positions"
+    for at in range(len(methods)):
+        assert answer(each_lm, outcome, at, 12) == expected
+
+
+def test_soft_tokens_leave_the_prompts_logits_alone(
+    each_lm: LanguageModel, ids: Tensor, soft: Tensor
+) -> None:
+    plain = each_lm.model(ids).logits[:, -1]
+    outcome = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft)
+    assert torch.allclose(outcome.logits, plain, atol=1e-4)
+
+
+def attention_of(lm: LanguageModel, embeds: Tensor) -> tuple[Tensor, ...]:
+    """What transformers' own eager attention pays, for each layer (1, H, Q, K)."""
+    before = lm.model.config._attn_implementation
+    lm.model.set_attn_implementation("eager")
+    try:
+        return lm.model(inputs_embeds=embeds, output_attentions=True).attentions
+    finally:
+        lm.model.set_attn_implementation(before)
+
+
+def test_scores_are_the_attention_that_transformers_itself_computes(
+    each_lm: LanguageModel, ids: Tensor, soft: Tensor
+) -> None:
+    embeds = each_lm.model.get_input_embeddings()(ids)
+    plans = [Plan(JudgeQ(), 8), Plan(SnapKV(window=16), 8)]
+    outcome = prefill(each_lm, ids, plans, soft_tokens=soft)
+    attention = attention_of(each_lm, torch.cat([embeds, soft[None]], 1))
+    for layer, weights in enumerate(attention):
+        by_group = weights.reshape(1, 2, 2, TOKENS + 5, TOKENS + 5)
+        asked = by_group[..., TOKENS:, :TOKENS].mean((2, 3))
+        window = by_group[..., TOKENS - 16 : TOKENS, :TOKENS].mean((2, 3))
+        for retained, expected in zip(outcome.retained, (asked, window), strict=True):
+            assert torch.allclose(retained.scores[layer], expected, atol=1e-5)
+
+
+def test_the_oracle_scores_by_the_attention_of_the_response(
+    each_lm: LanguageModel, ids: Tensor, soft: Tensor
+) -> None:
+    response = torch.tensor([full_answer(each_lm, ids, 6)])
+    rows = prefill(each_lm, ids, [Plan(Full(), TOKENS)]).retained[0].cache.frozen()
+    outcome = probe(each_lm, rows, response, [Plan(Oracle(selection=EXACT), 9)])
+    embeds = each_lm.model.get_input_embeddings()(torch.cat([ids, response], 1))
+    for layer, weights in enumerate(attention_of(each_lm, embeds)):
+        grouped = weights[..., TOKENS:, :TOKENS].mean(2).reshape(1, 2, 2, TOKENS)
+        expected = merge_group(grouped)
+        assert torch.allclose(outcome.retained[0].scores[layer], expected, atol=1e-5)
+        assert torch.equal(outcome.retained[0].kept[layer], expected.topk(9, -1).indices.sort(-1).values)
+
+
+def test_kept_rows_are_the_rows_of_the_full_cache(each_lm: LanguageModel, ids: Tensor, soft: Tensor) -> None:
+    cache = DynamicCache(config=each_lm.model.config)
+    each_lm.model(ids, past_key_values=cache)
+    retained = prefill(each_lm, ids, [Plan(JudgeQ(selection=EXACT), 8)], soft_tokens=soft).retained[0]
+    for layer, kept in enumerate(retained.kept):
+        assert torch.equal(kept, retained.scores[layer].topk(8, -1).indices.sort(-1).values)
+        for head in range(2):
+            mine, theirs = retained.cache.layers[layer], cache.layers[layer]
+            assert torch.allclose(mine.keys[0, head], theirs.keys[0, head, kept[0, head]], atol=1e-5)
+            assert torch.allclose(mine.values[0, head], theirs.values[0, head, kept[0, head]], atol=1e-5)
+
+
+def test_no_soft_row_is_left(each_lm: LanguageModel, ids: Tensor, soft: Tensor) -> None:
+    outcome = prefill(each_lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), 8)], soft_tokens=soft)
+    for retained, rows in zip(outcome.retained, (TOKENS, 8), strict=True):
+        for layer in retained.cache.layers:
+            assert (layer.keys.shape[2], layer.get_seq_length()) == (rows, TOKENS)
+
+
+def test_rows_go_layer_by_layer(each_lm: LanguageModel, ids: Tensor, soft: Tensor) -> None:
+    outcome = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft)
+    assert outcome.peak_rows <= 4 * 8 + TOKENS + 5 < 4 * TOKENS
+
+
+def test_freed_rows_are_freed(lm: LanguageModel, ids: Tensor, soft: Tensor) -> None:
+    full, few = prefill(lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), 9)], soft_tokens=soft).retained
+    row = 2 * 2 * 16 * 4  # key and value, two heads, 16 numbers, 4 bytes
+    assert full.cache.kv_bytes == 4 * TOKENS * row
+    assert few.cache.kv_bytes == 4 * 9 * row
+
+
+def test_positions_stay_right_after_eviction(each_lm: LanguageModel, ids: Tensor, soft: Tensor) -> None:
+    """Decoding from kept rows equals attention that is masked to the same rows in a full cache."""
+    keep = torch.arange(0, TOKENS, 3)
+    cache = DynamicCache(config=each_lm.model.config)
+    logits = each_lm.model(ids, past_key_values=cache).logits[:, -1]
+    retained = prefill(each_lm, ids, [Plan(Full(), TOKENS)]).retained[0].cache
+    for layer in retained.layers:
+        layer.retain(layer.keys[:, :, keep].clone(), layer.values[:, :, keep].clone(), seen=TOKENS)
+    mask = torch.zeros(1, 1, 1, TOKENS + 6, dtype=torch.bool)
+    mask[..., keep] = True
+    for step in range(6):
+        token = logits.argmax(-1)[:, None]
+        mask[..., TOKENS + step] = True
+        position = torch.tensor([[TOKENS + step]])
+        visible = mask[..., : TOKENS + step + 1]
+        options = {"attention_mask": visible, "position_ids": position, "past_key_values": cache}
+        logits = each_lm.model(token, **options).logits[:, -1]
+        few = each_lm.model(token, past_key_values=retained).logits[:, -1]
+        assert torch.allclose(few, logits, atol=1e-4)
+
+
+def test_plain_generate_continues_from_evicted_rows(
+    each_lm: LanguageModel, ids: Tensor, soft: Tensor
+) -> None:
+    outcome = prefill(each_lm, ids, [Plan(JudgeQ(), 20)], soft_tokens=soft)
+    fork = outcome.retained[0].cache.fork()
+    expected = answer(each_lm, outcome, 0, 7)
+    prompt = torch.cat([ids, torch.tensor([expected[:1]])], 1)
+    written = each_lm.model.generate(
+        prompt, past_key_values=fork, max_new_tokens=6, do_sample=False, eos_token_id=None
+    )
+    assert written[0, TOKENS:].tolist() == expected
+
+
+def test_a_fork_is_not_changed_by_the_other_continuation(lm: LanguageModel, ids: Tensor) -> None:
+    outcome = prefill(lm, ids, [Plan(Full(), TOKENS)])
+    fork = outcome.retained[0].cache.fork()
+    answer(lm, outcome, 0, 4)
+    assert fork.get_seq_length() == TOKENS
+    assert outcome.retained[0].cache.get_seq_length() == TOKENS + 3
+
+
+def test_nothing_is_left_on_the_model(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Tensor
+) -> None:
+    lm = make_lm()
+
+    def state() -> list[object]:
+        return [
+            (name, sorted(vars(module)), len(module._forward_hooks), len(module._forward_pre_hooks))
+            for name, module in lm.model.named_modules()
+        ] + [lm.model.config.to_dict()]
+
+    expected, before = full_answer(lm, ids, 5), state()
+
+    def stop(done: int, layers: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    prefill(lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft)
+    with pytest.raises(KeyboardInterrupt):
+        prefill(lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft, on_layer=stop)
+    outcome = prefill(lm, ids, [Plan(SnapKV(), 40)])
+    steps = decode(lm, outcome.retained[0].cache, outcome.logits, Decoding(max_new_tokens=5))
+    next(steps)
+    steps.close()
+    assert state() == before
+    assert full_answer(lm, ids, 5) == expected
+
+
+def test_progress_is_told_layer_by_layer(lm: LanguageModel, ids: Tensor) -> None:
+    seen: list[tuple[int, int]] = []
+    prefill(lm, ids, [Plan(SnapKV(), 40)], on_layer=lambda done, layers: seen.append((done, layers)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_judge_q_without_soft_tokens_is_refused(lm: LanguageModel, ids: Tensor) -> None:
+    with pytest.raises(InputError, match="soft tokens"):
+        prefill(lm, ids, [Plan(JudgeQ(), 8)])
+
+
+def test_another_attention_is_refused(make_lm: Callable[..., LanguageModel], ids: Tensor) -> None:
+    lm = make_lm()
+    lm.model.set_attn_implementation("eager")
+    with pytest.raises(InputError, match="eager"):
+        prefill(lm, ids, [Plan(Full(), TOKENS)])
+
+
+def test_layers_with_a_sliding_window_keep_their_window_and_the_answer(
+    make_lm: Callable[..., LanguageModel], ids: Tensor
+) -> None:
+    lm = make_lm("mistral", sliding_window=24)
+    outcome = prefill(lm, ids, [Plan(SnapKV(), 16)])
+    assert outcome.retained[0].kept == [None] * 4
+    expected = full_answer(lm, ids, 8)
+    assert answer(lm, outcome, 0, 8) == expected
+    with pytest.raises(ModelError, match="sliding window"):
+        outcome.retained[0].cache.frozen()
+
+
+def test_methods_without_probe_tokens_do_not_pay_for_them(
+    lm: LanguageModel, ids: Tensor, soft: Tensor
+) -> None:
+    assert prefill(lm, ids, [Plan(SnapKV(), 8)], soft_tokens=soft).peak_rows == 4 * 8 + TOKENS
+
+
+def test_a_batch_is_read_at_once(lm: LanguageModel, ids: Tensor, soft: Tensor) -> None:
+    batch = torch.cat([ids, ids.flip(1)])
+    both = prefill(lm, batch, [Plan(JudgeQ(), 8)], soft_tokens=soft).retained[0]
+    for row in range(2):
+        one = prefill(lm, batch[row : row + 1], [Plan(JudgeQ(), 8)], soft_tokens=soft).retained[0]
+        for layer in range(4):
+            assert torch.equal(both.kept[layer][row], one.kept[layer][0])
+
+
+def test_random_rows_follow_their_seed(lm: LanguageModel, ids: Tensor) -> None:
+    plans = [Plan(RandomRows(seed=seed), 8) for seed in (0, 0, 1)]
+    first, again, other = (retained.kept for retained in prefill(lm, ids, plans).retained)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_streaming_llm_keeps_the_first_and_the_last(lm: LanguageModel, ids: Tensor) -> None:
+    kept = prefill(lm, ids, [Plan(StreamingLLM(), 10)]).retained[0].kept
+    assert kept[3][0, 1].tolist() == [0, 1, 2, 3, *range(TOKENS - 6, TOKENS)]
