@@ -6,6 +6,7 @@ Runs no code from a model's repository and opens no pickle file. Knows nothing o
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 from collections.abc import Callable
@@ -34,6 +35,9 @@ from judgeq.supported import (
     choose_dtype,
     clear_errors,
 )
+
+SPLIT_PROBE = "In 1874, it's 3.50 €/kg:\n\n1.\tGrüße  aus 東京 🚢 don't_stop(x)==TRUE;\n   <b>Ça va?</b> …  "
+"""Text whose tokens tell ways of splitting apart: numbers, spaces, line ends, contractions, scripts, code."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,14 @@ class LanguageModel:
 
     @cached_property
     def tokenizer_hash(self) -> str:
-        """Sixteen hex digits that change with the vocabulary, the way text is split, or the chat template."""
-        content = self.tokenizer.backend_tokenizer.to_str()
-        start = content.index('"added_tokens"')  # before it stand truncation and padding of the last call
-        text = content[start:] + self.tokenizer.chat_template
-        return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+        """Sixteen hex digits that change with the vocabulary, the way text is split, or the chat template.
+
+        Says what a tokenizer does, not how its file is written: a GGUF's tokenizer and the Hub's are the same if they
+        give the same ids.
+        """
+        split = self.tokenizer(SPLIT_PROBE, add_special_tokens=False)["input_ids"]
+        content = [sorted(self.tokenizer.get_vocab().items()), split, self.tokenizer.chat_template]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
