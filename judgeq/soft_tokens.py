@@ -19,10 +19,12 @@ from judgeq._assets import assets_path
 from judgeq._version import __version__
 from judgeq.config import JsonConfig, check_at_least
 from judgeq.errors import InputError
+from judgeq.model_card import model_card
 from judgeq.models import LanguageModel
 
 CONFIG_FILE = "judgeq_config.json"
 TENSOR_FILE = "soft_tokens.safetensors"
+CARD_FILE = "README.md"
 TENSOR_NAME = "soft_tokens"
 
 
@@ -83,12 +85,11 @@ class SoftTokens:
         return self.config.n
 
     @classmethod
-    def initialise(cls, lm: LanguageModel, token_ids: Tensor, recipe: dict[str, Any]) -> SoftTokens:
+    def initialise(cls, lm: LanguageModel, token_ids: Tensor) -> SoftTokens:
         """Start from the embeddings of existing tokens, such as words of the model's own responses.
 
         Args:
             token_ids: (n,) int64.
-            recipe: kept in the config.
         """
         weights = lm.model.get_input_embeddings().weight
         embeddings = weights.detach()[token_ids.to(weights.device)].float().cpu().clone()
@@ -98,7 +99,6 @@ class SoftTokens:
             hidden_size=embeddings.shape[1],
             n=embeddings.shape[0],
             tokenizer_hash=lm.tokenizer_hash,
-            recipe=recipe,
         )
         return cls(embeddings, config)
 
@@ -122,7 +122,7 @@ class SoftTokens:
                 )
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write `judgeq_config.json` and `soft_tokens.safetensors` into `folder`; returns it.
+        """Write `judgeq_config.json`, `soft_tokens.safetensors` and a model card into `folder`; returns it.
 
         The config is written last, so that a folder with a config is complete.
         """
@@ -130,6 +130,7 @@ class SoftTokens:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).unlink(missing_ok=True)
         save_file({TENSOR_NAME: self.embeddings.contiguous()}, folder / TENSOR_FILE)
+        (folder / CARD_FILE).write_text(model_card(self.config), encoding="utf-8")
         self.config.save(folder / CONFIG_FILE)
         return folder
 

@@ -19,7 +19,7 @@ SHORT = Decoding(max_new_tokens=6)
 
 @pytest.fixture(scope="module")
 def tokens(lm: LanguageModel) -> SoftTokens:
-    return SoftTokens.initialise(lm, torch.arange(40, 44), {})
+    return SoftTokens.initialise(lm, torch.arange(40, 44))
 
 
 def test_every_method_answers_from_one_prefill(lm: LanguageModel, tokens: SoftTokens) -> None:

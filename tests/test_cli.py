@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokeni
     build_model().save_pretrained(root / "model")
     tokenizer.save_pretrained(root / "model")
     lm: LanguageModel = load(str(root / "model"))
-    SoftTokens.initialise(lm, torch.arange(40, 44), {}).save_pretrained(root / "judge")
+    SoftTokens.initialise(lm, torch.arange(40, 44)).save_pretrained(root / "judge")
     (root / "doc.txt").write_text("The harbour lies in the north. Every ship pays 3 crowns at the gate. " * 6)
     return root
 

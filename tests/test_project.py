@@ -34,6 +34,7 @@ ORDER = [
     "supported",
     "models",
     "prompts",
+    "model_card",
     "soft_tokens",
     "scoring",
     "selection",
@@ -53,10 +54,6 @@ ORDER = [
 ]
 
 MAX_LINES = 320
-EXTRAS_OF = {
-    "judgeq/training": {"train"},
-    "judgeq/evaluation": {"train", "eval"},
-}  # where an extra is imported at the top
 GIVEN_BY_PLACE = {"spaces", "ipython"}  # on Hugging Face's ZeroGPU, in a notebook: imported only there
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
@@ -164,23 +161,18 @@ def test_dev_requirements_are_the_extras_and_nothing_else():
 
 
 def test_every_import_is_declared():
-    """At the top of a module only what every installation has; inside functions what an extra brings, too."""
+    """At the top of a module only what every installation has."""
     core = set(required("requirements.txt"))
-    extra = {name: set(requirements(lines)) for name, lines in extras().items()}
     distributions = metadata.packages_distributions()
     ours = {"judgeq", "app"}
     missing = []
     for path in [*ROOT.glob("app.py"), *sources("judgeq", "app")]:
-        here = {
-            name for folder, names in EXTRAS_OF.items() if where(path).startswith(folder) for name in names
-        }
         for module, _, node in imports(path):
             top = module.split(".")[0]
             if top in sys.stdlib_module_names | ours:
                 continue
             guarded = node not in at_import(path)
-            allowed = {"train", "eval"} if guarded else here
-            declared = core.union(*(extra[name] for name in allowed), GIVEN_BY_PLACE if guarded else ())
+            declared = core | (GIVEN_BY_PLACE if guarded else set())
             if not declared & {canonicalize_name(name) for name in distributions.get(top, [top])}:
                 missing.append(f"{where(path, node.lineno)} imports {module}")
     assert not missing

@@ -17,7 +17,7 @@ from judgeq.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
 
 @pytest.fixture
 def tokens(lm: LanguageModel) -> SoftTokens:
-    return SoftTokens.initialise(lm, torch.arange(10, 18), {"examples": 3})
+    return SoftTokens.initialise(lm, torch.arange(10, 18))
 
 
 def test_they_start_as_embeddings_of_tokens(lm: LanguageModel, tokens: SoftTokens) -> None:
@@ -30,6 +30,7 @@ def test_saving_and_loading_gives_the_same(lm: LanguageModel, tokens: SoftTokens
     again = SoftTokens.for_model(lm, tmp_path / "judge")
     assert torch.equal(again.embeddings, tokens.embeddings)
     assert again.config == tokens.config
+    assert "base_model: tiny-llama" in (tmp_path / "judge" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

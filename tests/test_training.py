@@ -114,7 +114,7 @@ def test_training_lowers_the_loss_and_touches_nothing_else(
     config = TrainConfig(**{**CONFIG.to_dict(), "objective": objective, "epochs": 12})
     tokens = train(lm, config, tmp_path)
     store = Store(tmp_path / "store", lm, config)
-    initial = loop._initial(lm, config, store)
+    initial = loop.initial_tokens(lm, config, store).embeddings
 
     def loss(soft: torch.Tensor) -> float:
         return sum(lesson_loss(lm, soft, store[at], config).item() for at in range(len(store)))

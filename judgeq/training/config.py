@@ -31,7 +31,7 @@ class TrainConfig(JsonConfig):
     """
 
     data: str = "wiki"
-    examples: int = 256
+    examples: int = 192
     min_tokens: int = 256
     max_tokens: int = 1024
     response_tokens: int = 48

@@ -59,10 +59,13 @@ def train(
     lessons.fill(lambda done, total: progress("responses", done, total, None))
     run = _Run(lm, config, lessons, out / CHECKPOINT)
     losses = run.finish(progress)
-    trained = SoftTokens.initialise(lm, torch.zeros(config.n, dtype=torch.long), {})
-    recipe = {**config.to_dict(), "seconds": round(time.perf_counter() - started, 1)}
-    described = dataclasses.replace(trained.config, recipe=recipe)
-    tokens = SoftTokens(run.soft.detach().cpu(), described)
+    epoch = losses[-max(1, len(losses) // config.epochs) :]
+    metrics = {
+        f"training_{config.objective}": round(sum(epoch) / len(epoch), 4),
+        "seconds_of_last_run": round(time.perf_counter() - started, 1),
+    }
+    origin = dataclasses.replace(run.initial.config, recipe=config.to_dict(), metrics=metrics)
+    tokens = SoftTokens(run.soft.detach().cpu(), origin)
     tokens.save_pretrained(out)
     (out / "losses.json").write_text(json.dumps(losses) + "\n", encoding="utf-8")
     (out / CHECKPOINT).unlink(missing_ok=True)
@@ -74,7 +77,8 @@ class _Run:
 
     def __init__(self, lm: LanguageModel, config: TrainConfig, lessons: Store, checkpoint: Path) -> None:
         self.lm, self.config, self.lessons, self.checkpoint = lm, config, lessons, checkpoint
-        self.soft = _initial(lm, config, lessons).to(lm.device).requires_grad_()
+        self.initial = initial_tokens(lm, config, lessons)
+        self.soft = self.initial.embeddings.to(lm.device, copy=True).requires_grad_()
         self.adam = torch.optim.Adam([self.soft], lr=config.learning_rate)
         self.losses: list[float] = []
         if checkpoint.exists():
@@ -158,12 +162,12 @@ def lesson_loss(lm: LanguageModel, soft: Tensor, lesson: Lesson, config: TrainCo
     return torch.stack(losses).mean()
 
 
-def _initial(lm: LanguageModel, config: TrainConfig, lessons: Store) -> Tensor:
-    """Embeddings of tokens drawn from the model's own responses."""
+def initial_tokens(lm: LanguageModel, config: TrainConfig, lessons: Store) -> SoftTokens:
+    """Where a run starts: embeddings of tokens drawn from the model's own responses."""
     responses = lessons.response_ids(range(min(len(lessons), 256)))
     generator = torch.Generator().manual_seed(config.seed)
     drawn = responses[torch.randint(len(responses), (config.n,), generator=generator)]
-    return SoftTokens.initialise(lm, drawn, {}).embeddings
+    return SoftTokens.initialise(lm, drawn)
 
 
 def _schedule(step: int, steps: int) -> float:

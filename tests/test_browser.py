@@ -1,0 +1,174 @@
+"""The demo as a visitor meets it: the embedded model, a real Chromium, one server for all tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from app.samples import samples
+
+SAMPLE = samples()[0]
+ROOT = Path(__file__).parents[1]
+CHROMIUM = os.environ.get("JUDGEQ_CHROMIUM", "")
+PATIENCE = 120_000
+"""Milliseconds for anything that waits for the model: two busy cores are slow."""
+
+pytestmark = [pytest.mark.browser, pytest.mark.embedded]
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a demo in a process of its own, started as a person starts it."""
+    if not CHROMIUM:
+        reason = "JUDGEQ_CHROMIUM is not set: name a Chromium to see the demo in a browser"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("demo") / "log.txt"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [sys.executable, "app.py", "--port", str(port)], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url, server, log)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(20)
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 90
+    while time.monotonic() < end:
+        assert server.poll() is None, log.read_text()
+        try:
+            with urlopen(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+    pytest.fail(f"the demo did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def browser(demo: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser, demo: str) -> Iterator[Page]:
+    """The page with a loaded model; fails afterwards if it complained or asked another host for anything."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    tab = context.new_page()
+    complaints: list[str] = []
+    foreign: list[str] = []
+    tab.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("request", lambda sent: foreign.append(sent.url) if not _own(sent.url, demo) else None)
+    tab.goto(demo)
+    expect(tab.locator(".status.ready")).to_be_visible(timeout=PATIENCE)
+    yield tab
+    context.close()
+    assert foreign == []
+    assert complaints == []
+
+
+def _own(url: str, demo: str) -> bool:
+    return url.startswith((f"{demo}/", "data:", "blob:"))
+
+
+def _overflow(page: Page) -> int:
+    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+def test_the_sample_gets_three_answers_their_costs_and_a_map(page: Page) -> None:
+    assert page.locator("#document textarea").input_value() == SAMPLE.document
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.locator(".bar")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".status.ready", has_text="Read once in")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("article.card.done")).to_have_count(3)
+    full, judge, snap = page.locator("article.card").all()
+    expect(full.locator(".answer")).to_contain_text(SAMPLE.answer)
+    expect(full.locator(".verdict")).to_contain_text(f"finds {SAMPLE.answer}")
+    expect(judge.locator("td").first).to_contain_text(f"{SAMPLE.budget} of")
+    expect(snap.locator("td").nth(1)).to_contain_text("% of full")
+    assert len({round(card.bounding_box()["height"]) for card in (full, judge, snap)}) == 1, "equal height"
+    expect(page.locator("#map-document mark").first).to_be_visible()
+    expect(page.locator("#map-heatmap .heatmaplayer image")).to_be_visible()
+
+    page.get_by_role("radio", name="SnapKV").check()
+    expect(page.locator("#map-document")).to_contain_text("SnapKV keeps")
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.locator("#map-heatmap .heatmaplayer image")).to_be_visible()
+    assert _overflow(page) <= 0, "a phone scrolls in one direction only"
+
+
+def test_stop_stops_and_asking_again_works(page: Page) -> None:
+    ask, stop = page.get_by_role("button", name="Ask", exact=True), page.get_by_role("button", name="Stop")
+    expect(stop).to_be_disabled()
+    ask.click()
+    expect(page.locator(".status", has_text="Reading the prompt")).to_be_visible(timeout=PATIENCE)
+    stop.click()
+    expect(page.locator(".status.ready", has_text="Stopped")).to_be_visible(timeout=15_000)
+    expect(ask).to_be_enabled()
+    expect(stop).to_be_disabled()
+    expect(page.locator("article.card.stopped")).to_have_count(3)
+    page.wait_for_timeout(1500)
+    expect(page.locator(".status.ready", has_text="Stopped")).to_be_visible()
+
+    page.locator("#document textarea").fill("The ferry leaves at noon. <img src=x onerror=alert(1)>")
+    page.locator("#question textarea").fill("When does the ferry leave?")
+    expect(page.locator("#note")).to_contain_text("nothing is thrown away")
+    ask.click()
+    expect(page.locator("#map-document")).to_contain_text("<img src=x onerror=alert(1)>", timeout=PATIENCE)
+    expect(page.locator(".notice")).to_contain_text("full cache", timeout=PATIENCE)
+
+
+def test_bad_input_is_explained_and_nothing_typed_is_lost(page: Page, tmp_path: Path) -> None:
+    page.locator("#question textarea").fill("")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("The question is empty")
+    assert page.locator("#document textarea").input_value() == SAMPLE.document
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_enabled()
+
+    broken = tmp_path / "picture.txt"
+    broken.write_bytes(b"\x89PNG\x00\x01")
+    page.locator("#upload input[type=file], input[type=file]").first.set_input_files(broken)
+    expect(page.get_by_test_id("toast-body").last).to_contain_text("not a text file")
+    assert page.locator("#document textarea").input_value() == SAMPLE.document
+
+
+def test_budget_and_share_move_together_and_a_phone_fits(page: Page) -> None:
+    expect(page.locator("#note")).to_contain_text("tokens")
+    tokens = int(re.findall(r"of ([\d,]+) tokens", page.locator("#note").inner_text())[0].replace(",", ""))
+    page.locator("#rows input").fill(str(tokens // 2))
+    expect(page.locator("#note")).to_contain_text("50 % of")
+    expect(page.locator("#share input[type=range]")).to_have_value("50")
+    page.locator("#share input[type=range]").fill("25")
+    expect(page.locator("#rows input")).to_have_value(str(round(tokens / 4)))
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.get_by_role("button", name="Options").click()
+    expect(page.get_by_label("Cut the middle")).to_be_visible()
+    assert _overflow(page) <= 0

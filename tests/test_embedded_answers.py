@@ -1,0 +1,56 @@
+"""The embedded model on real text: a planted fact survives eviction, on the shipped soft tokens."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import judgeq
+from judgeq._assets import assets_path
+from judgeq.api import Answer
+from judgeq.config import Decoding
+from judgeq.models import LanguageModel
+from judgeq.soft_tokens import SoftTokens
+
+pytestmark = pytest.mark.embedded
+
+SAMPLE = json.loads(assets_path("samples", "index.json").read_text(encoding="utf-8"))[0]
+DOCUMENT = assets_path("samples", f"{SAMPLE['name']}.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def answered(smol: LanguageModel) -> dict[str, Answer]:
+    """Full cache, Judge Q and SnapKV at 25 %, from one reading of a sample of about 1,000 tokens."""
+    reading = judgeq.read(
+        smol,
+        DOCUMENT,
+        SAMPLE["question"],
+        methods=["full", "judgeq", "snapkv"],
+        budget=0.25,
+        decoding=Decoding(max_new_tokens=24),
+    )
+    for writer in reading.writers:
+        for _ in writer:
+            pass
+    return {writer.name: writer.answer() for writer in reading.writers}
+
+
+def test_the_full_cache_and_judge_q_at_a_quarter_answer_a_planted_fact(answered: dict[str, Answer]) -> None:
+    assert 900 < answered["full"].prompt_tokens < 1400
+    for method in ("full", "judgeq"):
+        assert SAMPLE["answer"] in answered[method].text
+
+
+def test_a_quarter_of_the_rows_is_a_quarter_of_the_bytes(answered: dict[str, Answer]) -> None:
+    full, few = answered["full"], answered["judgeq"]
+    rows = round(full.prompt_tokens * 0.25)
+    assert few.kept_rows == [[rows] * 3] * 30
+    assert few.kv_bytes == 30 * 3 * rows * 64 * 2 * 4
+    assert full.kv_bytes == few.full_kv_bytes == 30 * 3 * full.prompt_tokens * 64 * 2 * 4
+
+
+def test_shipped_soft_tokens_fit_the_embedded_model(smol: LanguageModel) -> None:
+    tokens = SoftTokens.for_model(smol)
+    assert tokens.n == 32
+    assert tokens.config.recipe["data"] == "wiki"
