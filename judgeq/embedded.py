@@ -14,34 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from judgeq.downloads import (
-    PackagedFile,
-    Progress,
-    cache_root,
-    fetch_member,
-    fetch_wheel,
-    packaged_file,
-    print_progress,
-    sealed_folder,
-    sealed_source,
-)
+from judgeq.downloads import PackagedFile, Progress, cache_root, fetch_member, print_progress, sealed_folder
 from judgeq.errors import DownloadError, ModelError
-
-__all__ = [
-    "EMBEDDED",
-    "EmbeddedModel",
-    "PackagedFile",
-    "Progress",
-    "cache_root",
-    "convert_gguf",
-    "embedded_model_path",
-    "fetch_wheel",
-    "gguf_tokenizer",
-    "packaged_file",
-    "print_progress",
-    "quiet_transformers",
-    "sealed_source",
-]
 
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 WEIGHT_FILES = ("*.safetensors",)

@@ -15,16 +15,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from judgeq.downloads import Progress, sealed_source
 from judgeq.embedded import (
     EMBEDDED,
     IGNORED_FILES,
     SMALL_FILES,
     WEIGHT_FILES,
-    Progress,
     embedded_model_path,
     gguf_tokenizer,
     quiet_transformers,
-    sealed_source,
 )
 from judgeq.errors import ModelError
 from judgeq.supported import (

