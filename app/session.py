@@ -1,0 +1,123 @@
+"""The loaded model and who may use it. Knows nothing of Gradio."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import judgeq
+from judgeq.errors import JudgeqError
+from judgeq.models import LanguageModel
+from judgeq.prompts import build_prompt
+from judgeq.soft_tokens import SoftTokens
+
+log = logging.getLogger(__name__)
+
+
+class ModelHost:
+    """One model for all visitors: loaded in the background, used by one run at a time.
+
+    Attributes:
+        name: what `judgeq.load` is given.
+        progress: what loading is doing, `(line, share or None)`.
+        error: why loading failed; the next `start` tries again.
+    """
+
+    def __init__(
+        self,
+        name: str = "smollm2-135m",
+        tokens: str | Path | None = None,
+        load: Callable[..., LanguageModel] = judgeq.load,
+    ) -> None:
+        self.name, self.tokens_name, self._load = name, tokens, load
+        self.progress: tuple[str, float | None] = (f"Loading {name}", None)
+        self.error: JudgeqError | None = None
+        self._lm: LanguageModel | None = None
+        self._tokens: SoftTokens | None = None
+        self._starting = threading.Lock()
+        self._settled = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._turn = threading.Lock()
+        self._counter: LanguageModel | None = None
+        self._counting = threading.Lock()
+
+    def start(self) -> None:
+        """Begin loading, unless it is loaded or on its way."""
+        with self._starting:
+            if self._lm is None and (self._thread is None or self._settled.is_set()):
+                self.error = None
+                self._settled.clear()
+                self._thread = threading.Thread(target=self._loading, name="judgeq-load", daemon=True)
+                self._thread.start()
+
+    @property
+    def ready(self) -> LanguageModel | None:
+        """The model if it is loaded, without waiting."""
+        return self._lm
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until loading has ended either way; False if it has not."""
+        return self._settled.wait(seconds)
+
+    def model(self, check: Callable[[], None] = lambda: None) -> LanguageModel:
+        """The model, once it is loaded; `check` may raise to stop waiting.
+
+        Raises:
+            JudgeqError: it cannot be loaded.
+        """
+        self.start()
+        while not self.wait(0.1):
+            check()
+        if self._lm is None:
+            raise self.error or JudgeqError("The model could not be loaded: try again")
+        return self._lm
+
+    def count_tokens(self, document: str, question: str, truncate: bool) -> int:
+        """Length of the prompt; 0 while the model is being loaded or there is nothing to count.
+
+        Raises:
+            InputError: more than the model can read.
+        """
+        if self._lm is None or not document.strip():
+            return 0
+        with self._counting:
+            if self._counter is None:  # a tokenizer of its own, since tokenizers keep settings between calls
+                self._counter = replace(self._lm, tokenizer=copy.deepcopy(self._lm.tokenizer))
+            return build_prompt(self._counter, document, question.strip() or "?", truncate=truncate).tokens
+
+    def soft_tokens(self, methods: tuple[str, ...]) -> SoftTokens | None:
+        """The soft tokens for `methods`, read from the disk once; None if no method asks for any."""
+        if all(judgeq.METHODS[name].probe != "soft" for name in methods if name in judgeq.METHODS):
+            return None
+        if self._tokens is None:
+            self._tokens = SoftTokens.for_model(self.model(), self.tokens_name)
+        return self._tokens
+
+    @contextmanager
+    def turn(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Use the model alone; `check` may raise to give up the place in the queue."""
+        while not self._turn.acquire(timeout=0.1):
+            check()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _loading(self) -> None:
+        def progress(line: str, share: float | None = None) -> None:
+            self.progress = line, share
+
+        try:
+            self._lm = self._load(self.name, progress=progress)
+        except JudgeqError as error:
+            self.error = error
+        except Exception as error:
+            log.exception("loading %s failed", self.name)
+            self.error = JudgeqError(f"{self.name} could not be loaded ({type(error).__name__}): see the log")
+        finally:
+            self._settled.set()

@@ -1,0 +1,98 @@
+"""Every word on the page that does not come from the library."""
+
+from __future__ import annotations
+
+TITLE = "Judge Q"
+LEAD = (
+    "While a language model reads, it takes notes on every word, and for long texts these notes fill its memory. "
+    "Judge Q throws most of them away and keeps those that the answer will need."
+)
+INVITATION = "Ask something about a document and see what the answer loses."
+
+METHODS = {
+    "full": ("Full cache", "Keeps everything: the reference."),
+    "judgeq": ("Judge Q", "Keeps what its trained tokens ask for."),
+    "snapkv": ("SnapKV", "Keeps what the last tokens look at."),
+    "streamingllm": ("StreamingLLM", "Keeps the beginning and the end."),
+    "random": ("Random", "Keeps notes at random: the floor."),
+    "oracle": ("Oracle", "Keeps what the full answer looked at."),
+}
+"""Title and one line for each registered method."""
+
+DEFAULT_METHODS = ("full", "judgeq", "snapkv")
+
+SAMPLE = "Sample"
+DOCUMENT = "Document"
+DOCUMENT_PLACEHOLDER = "Paste a text here, or upload one below"
+UPLOAD = "Upload .txt or .md"
+QUESTION = "Question"
+QUESTION_PLACEHOLDER = "What do you want to know?"
+QUESTION_FIRST = "Put the question before the document"
+QUESTION_FIRST_INFO = "Harder: methods that look only at the end of the prompt then do not see the question."
+ROWS = "Notes kept"
+SHARE = "Share of the prompt"
+OPTIONS = "Options"
+COMPARE = "Compare"
+LENGTH = "Longest answer, in tokens"
+TRUNCATE = "Cut the middle of a document that is too long"
+ASK = "Ask"
+STOP = "Stop"
+
+MAP_TITLE = "What stayed in memory"
+MAP_EMPTY = "After a question, your document appears here, marked by what each method kept of it."
+MAP_METHOD = "Method"
+MAP_LAYER = "Layer"
+ALL_LAYERS = "All layers"
+LAYER = "Layer {layer}"
+HEATMAP_TITLE = "Where it stayed, layer by layer"
+HEATMAP = (
+    "Each line is a layer of the model, each column a stretch of the prompt: the brighter, the more stayed."
+)
+
+NO_METHOD = "No method is chosen: open Options and tick at least one"
+NO_BUDGET = "The budget is empty: give the number of notes to keep, such as 128"
+EMPTY = {
+    "document": "The document is empty: paste a text, upload one or choose a sample",
+    "question": "The question is empty: ask something about the document",
+}
+
+READY = "{model} is ready."
+LOADING = "{line} …"
+WAITING = "Someone else is asking. Your turn comes next."
+READING = "Reading the prompt: layer {done} of {layers}"
+WRITING = "Writing {count}, one token of each in turn"
+WRITING_ONE = "Writing the answer"
+DONE = "Read once in {prefill}, answered in {total}."
+STOPPED = "Stopped."
+FAILED = "Nothing was lost: change what is needed and ask again."
+
+FOUND = "finds {expected}"
+MISSED = "misses {expected}"
+ROWS_KEPT = "Notes kept"
+KV_CACHE = "KV cache"
+FIRST_TOKEN = "First token"
+SPEED = "Speed"
+OF_ROWS = "of {tokens:,}"
+OF_FULL = "{share} of full"
+PENDING = "–"
+CUT = "Cut after {tokens} tokens, as set under Options."
+CANCELLED = "Stopped here."
+SILENT = "No answer: the model ended at once."
+COST_NOTE = (
+    "All figures are measured in this run. One reading serves all answers, so the first token has the same wait "
+    "everywhere. A note is one row of keys and values, for one token, in each layer and KV head."
+)
+
+COUNTING = "The length is counted as soon as the model is loaded."
+SHARE_OF = "{share} of {tokens:,} tokens"
+WHOLE = "The whole prompt of {tokens:,} tokens: nothing is thrown away."
+
+
+def join(words: list[str]) -> str:
+    """`a, b and c`."""
+    return words[0] if len(words) < 2 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def title(method: str) -> str:
+    """How a method is called on the page."""
+    return METHODS.get(method, (method, ""))[0]

@@ -1,0 +1,382 @@
+"""The demo's logic without a browser, on a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+import torch
+
+from app import callbacks as do
+from app import cards, text
+from app.run import Lane, Run, Task, result
+from app.samples import expected_answer, samples
+from app.session import ModelHost
+from app.style import CSS
+from app.theme import theme
+from app.ui import build
+from judgeq._assets import assets_path
+from judgeq.errors import JudgeqError
+from judgeq.models import LanguageModel
+from judgeq.soft_tokens import SoftTokens
+
+DOCUMENT = "The lighthouse was built in 1874 and is 31 metres tall. Its keeper is called Aldous. " * 4
+QUESTION = "How tall is the lighthouse?"
+
+
+@pytest.fixture(scope="module")
+def host(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> ModelHost:
+    tokens = SoftTokens.initialise(lm, torch.arange(10, 18))
+    folder = tokens.save_pretrained(tmp_path_factory.mktemp("tokens"))
+    made = ModelHost(lm.name, folder, load=lambda name, progress: lm)
+    made.model()
+    return made
+
+
+@pytest.fixture
+def page(host: ModelHost) -> do.Callbacks:
+    return do.Callbacks(host)
+
+
+def begin(page: do.Callbacks, **changes: Any) -> Run:
+    values: dict[str, Any] = {
+        "document": DOCUMENT,
+        "question": QUESTION,
+        "rows": 24,
+        "methods": ["snapkv", "full", "judgeq"],
+        "question_first": False,
+        "max_new_tokens": 6,
+        "truncate": False,
+    }
+    return page.begin(**{**values, **changes})[0]
+
+
+def finished(run: Run) -> Run:
+    run.start()
+    assert run.finished.wait(60)
+    return run
+
+
+def until(condition: Any, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.005)
+
+
+# A run
+
+
+def test_one_click_answers_with_every_method_and_measures_what_each_costs(page: do.Callbacks) -> None:
+    run = finished(begin(page))
+    assert run.phase == "done"
+    assert [lane.method for lane in run.lanes] == ["full", "judgeq", "snapkv"], "in the page's own order"
+    full, judge, snap = run.lanes
+    assert full.rows == run.prompt_tokens
+    assert judge.rows == snap.rows == 24
+    assert full.kv_bytes == run.full_kv_bytes
+    assert judge.kv_bytes * run.prompt_tokens == full.kv_bytes * 24
+    for lane in run.lanes:
+        assert lane.ttft_s > 0
+        assert lane.text == lane.answer.text
+        assert lane.retention.document_text == DOCUMENT.strip()
+
+
+def test_the_page_follows_a_run_and_draws_the_maps_once(page: do.Callbacks) -> None:
+    run = begin(page)
+    views = list(page.follow(run))
+    status, shown, *map_part = views[-1]
+    assert "Read once in" in status
+    assert shown.count("<article") == 3
+    drawn = [view for view in views if isinstance(view[6], str)]
+    assert len(drawn) == 1
+    assert "jq-map" in drawn[0][6]
+    assert drawn[0][7] is not None
+    assert len(map_part) == 6
+
+
+def test_leaving_the_page_stops_the_run(page: do.Callbacks) -> None:
+    run = begin(page, max_new_tokens=256)
+    with page.host.turn():
+        views = page.follow(run)
+        next(views)
+        views.close()
+    assert run.finished.wait(10)
+    assert run.phase == "stopped"
+
+
+def test_stop_ends_a_run_that_waits_for_its_turn(page: do.Callbacks) -> None:
+    run = begin(page)
+    with page.host.turn():
+        run.start()
+        until(lambda: run.phase == "waiting")
+        status, shown = page.stop(run)
+    assert text.STOPPED in status
+    assert 'class="card stopped' in shown
+    with pytest.raises(JudgeqError, match="stopped"):
+        result(run)
+
+
+def test_stop_ends_a_run_while_it_reads_and_the_next_run_is_not_harmed(page: do.Callbacks) -> None:
+    reference = [lane.text for lane in finished(begin(page)).lanes]
+    run = begin(page)
+    seen: list[int] = []
+    real = run._on_layer
+
+    def on_layer(done: int, layers: int) -> None:
+        seen.append(done)
+        run.cancel()
+        real(done, layers)
+
+    run._on_layer = on_layer  # type: ignore[method-assign]
+    finished(run)
+    assert run.phase == "stopped"
+    assert seen == [1], "not one layer more"
+    assert [lane.text for lane in finished(begin(page)).lanes] == reference
+
+
+def test_stop_ends_a_run_while_it_writes_and_keeps_what_is_written(page: do.Callbacks) -> None:
+    run = begin(page, max_new_tokens=3000).start()
+    until(lambda: all(lane.seconds for lane in run.lanes) or run.finished.is_set())
+    page.stop(run)
+    assert run.phase == "stopped"
+    assert all(0 < len(lane.seconds) < 3000 for lane in run.lanes)
+    assert "cancelled" in {lane.finish for lane in run.lanes}
+    assert set(run.retention) == {"full", "judgeq", "snapkv"}
+
+
+def test_a_run_that_is_stopped_before_it_starts_never_starts(page: do.Callbacks) -> None:
+    run = begin(page)
+    run.stop()
+    run.start()
+    assert run.phase == "stopped"
+    assert run.prompt_tokens is None
+
+
+def test_two_runs_take_turns(page: do.Callbacks) -> None:
+    runs = [begin(page).start() for _ in range(2)]
+    for run in runs:
+        assert run.finished.wait(60)
+        assert run.phase == "done"
+    assert runs[0].lanes[0].text == runs[1].lanes[0].text
+
+
+def test_a_bug_becomes_one_sentence_and_a_line_in_the_log(
+    page: do.Callbacks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.run.read", lambda *_, **__: 1 / 0)
+    run = begin(page)
+    with pytest.raises(gr.Error, match="ZeroDivisionError"):
+        list(page.follow(run))
+    assert "a run failed" in caplog.text
+
+
+def test_running_out_of_memory_says_what_to_do(page: do.Callbacks, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr("app.run.read", read)
+    assert "shorten it" in str(finished(begin(page)).error)
+
+
+# Input
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"document": " \n"}, "document is empty"),
+        ({"question": ""}, "question is empty"),
+        ({"methods": []}, "No method"),
+        ({"rows": None}, "budget is empty"),
+        ({"rows": float("nan")}, "budget is empty"),
+        ({"rows": float("inf")}, "budget is empty"),
+        ({"rows": 0}, "at least 1"),
+        ({"rows": -5}, "at least 1"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(
+    page: do.Callbacks, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(gr.Error, match=message):
+        begin(page, **changes)
+
+
+def test_a_document_that_is_too_long_is_refused_or_cut_after_saying_so(page: do.Callbacks) -> None:
+    long = DOCUMENT * 40
+    with pytest.raises(gr.Error, match="allow cutting its middle"):
+        list(page.follow(begin(page, document=long)))
+    run = finished(begin(page, document=long, truncate=True))
+    assert run.phase == "done"
+    assert "cut out of its middle" in cards.run_status(run)
+
+
+def test_a_budget_beyond_the_prompt_is_the_full_cache_and_says_so(page: do.Callbacks) -> None:
+    run = finished(begin(page, rows=100_000))
+    assert {lane.rows for lane in run.lanes} == {run.prompt_tokens}
+    assert "this is the full cache" in cards.run_status(run)
+
+
+def test_rows_and_share_are_two_sides_of_one_budget(page: do.Callbacks) -> None:
+    tokens = page.host.count_tokens(DOCUMENT, QUESTION, False)
+    line, share = page.count(DOCUMENT, QUESTION, False, tokens // 4)
+    assert share == 25
+    assert f"{tokens:,} tokens" in line
+    rows, same = page.rows_for(DOCUMENT, QUESTION, False, 25)
+    assert rows == round(tokens / 4)
+    assert same.startswith("25 %")
+    assert "nothing is thrown away" in page.count(DOCUMENT, QUESTION, False, 10 * tokens)[0]
+    assert "at most" in page.count(DOCUMENT * 40, QUESTION, False, 10)[0]
+    assert "at least 1" in page.count(DOCUMENT, QUESTION, False, 0)[0]
+
+
+def test_an_upload_is_read_or_refused(tmp_path: Path) -> None:
+    note = tmp_path / "note.md"
+    note.write_bytes("\ufeffZeile eins\r\nZwei €".encode())
+    assert do.read_upload(str(note)) == "Zeile eins\nZwei €"
+    picture = tmp_path / "picture.txt"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
+    with pytest.raises(gr.Error, match="not a text file"):
+        do.read_upload(str(picture))
+
+
+# The model
+
+
+def test_a_model_that_cannot_be_loaded_says_why_and_can_be_tried_again(lm: LanguageModel) -> None:
+    tries: list[int] = []
+
+    def load(name: str, progress: Any) -> LanguageModel:
+        tries.append(1)
+        progress("unpacking", 0.5)
+        if len(tries) == 1:
+            raise JudgeqError("no connection: try again")
+        return lm
+
+    host = ModelHost("some-model", load=load)
+    page = do.Callbacks(host)
+    assert "no connection" in list(page.watch_loading())[-1]
+    assert "some-model is ready" in list(page.watch_loading())[-1]
+    assert len(tries) == 2
+
+
+def test_loading_shows_how_far_it_is_and_can_be_given_up(lm: LanguageModel) -> None:
+    gate = threading.Event()
+
+    def load(name: str, progress: Any) -> LanguageModel:
+        progress("unpacking", 0.5)
+        gate.wait(30)
+        return lm
+
+    page = do.Callbacks(ModelHost("some-model", load=load))
+    first = next(page.watch_loading())
+    until(lambda: page.host.progress[1] == 0.5)
+    run = begin(page).start()
+    until(lambda: "unpacking" in cards.run_status(run))
+    run.stop()
+    assert run.phase == "stopped"
+    gate.set()
+    assert "status busy" in first
+
+
+# What is shown
+
+
+def test_what_a_model_writes_is_never_html() -> None:
+    lane = Lane("<b>x</b>", text="<script>alert(1)</script>")
+    run = Run(Task("d", "q", methods=(), expected="<i>"), ModelHost("m"))
+    run.lanes, run.phase = [lane], "writing"
+    lane.finish = "end"
+    run.finished.set()
+    shown = cards.run_cards(run)
+    assert "<script" not in shown
+    assert "<b>x" not in shown
+    assert "&lt;script&gt;" in shown
+    assert "<img" not in cards.error_status("<img src=x>")
+
+
+def test_a_sample_says_whether_its_fact_was_found() -> None:
+    run = Run(Task("d", "q", methods=(), expected="4719"), ModelHost("m"))
+    run.lanes = [
+        Lane("full", text="It is 4719.", finish="end"),
+        Lane("snapkv", text="It is 47.", finish="end"),
+    ]
+    shown = cards.run_cards(run)
+    assert "✓ finds 4719" in shown
+    assert "✗ misses 4719" in shown
+
+
+def test_figures_read_like_figures() -> None:
+    assert [cards.size(n) for n in (512, 5_898_240, 51_609_600, 2.5e9)] == [
+        "512 B",
+        "5.90 MB",
+        "51.6 MB",
+        "2.50 GB",
+    ]
+    assert [cards.percent(share) for share in (1, 0.1143, 0.024, 0)] == ["100 %", "11 %", "2.4 %", "0 %"]
+    assert [cards.duration(s) for s in (0.423, 5.31, 125)] == ["0.42 s", "5.3 s", "2 min 5 s"]
+
+
+def test_a_map_of_one_layer_or_all_can_be_chosen(page: do.Callbacks) -> None:
+    run = finished(begin(page))
+    everywhere, figure = do.show_map(run, "snapkv", -1)
+    one, _ = do.show_map(run, "snapkv", 2)
+    assert "SnapKV keeps" in everywhere
+    assert "of layer 2" in one
+    assert len(figure.data[0]["z"]) == 4
+    assert isinstance(do.show_map(None, "snapkv", -1)[0], dict), "no run, no change"
+
+
+# The page and its endpoints
+
+
+def test_programs_see_two_endpoints_and_nothing_else(host: ModelHost) -> None:
+    demo = build(host)
+    assert set(demo.get_api_info()["named_endpoints"]) == {"/ask", "/compare"}
+    json.dumps(demo.get_config_file(), default=str)
+
+
+def test_programs_get_plain_values(page: do.Callbacks) -> None:
+    answer = page.ask(DOCUMENT, QUESTION, "snapkv", "10%", max_new_tokens=3)
+    json.dumps(answer)
+    assert answer["method"] == "snapkv"
+    both = page.compare(DOCUMENT, QUESTION, "full, judgeq", "24", max_new_tokens=3)
+    assert [one["method"] for one in both] == ["full", "judgeq"]
+    for bad in ({"method": "magic"}, {"budget": "0"}, {"budget": "much"}):
+        with pytest.raises(gr.Error):
+            page.ask(DOCUMENT, QUESTION, **bad)
+
+
+def test_looks_load_nothing_from_the_web() -> None:
+    assert "//" not in CSS
+    assert "url(" not in CSS
+    made = theme()
+    assert made._stylesheets == []
+    assert made._font_css == []
+
+
+# Samples
+
+
+def test_every_sample_holds_its_fact_and_says_whose_it_is() -> None:
+    files = {path.stem for path in assets_path("samples").glob("*.txt")}
+    assert {entry.name for entry in samples()} == files
+    for entry in samples():
+        assert entry.document.count(entry.answer) == 1, f"{entry.name}: one place to find it"
+        assert entry.licence == "CC0-1.0"
+        assert entry.source
+        assert expected_answer(f"{entry.document}\n", entry.question) == entry.answer
+        assert do.choose_sample(entry.name)[0] == entry.document
+    assert expected_answer("anything else", "what?") == ""
+
+
+@pytest.fixture(autouse=True)
+def _no_run_is_left_behind() -> Iterator[None]:
+    yield
+    until(lambda: not any(thread.name == "judgeq-run" for thread in threading.enumerate()))
