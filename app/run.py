@@ -13,7 +13,8 @@ from typing import Any, Literal
 import torch
 
 from app.session import ModelHost
-from judgeq.api import Answer, Reading, in_turn, read
+from judgeq.answers import Answer, Reading
+from judgeq.api import in_turn, read
 from judgeq.config import Decoding
 from judgeq.errors import JudgeqError
 from judgeq.models import LanguageModel

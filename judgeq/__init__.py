@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from judgeq._version import __version__
 
 if TYPE_CHECKING:
-    from judgeq.api import Answer, Reading, ask, compare, read, stream
+    from judgeq.answers import Answer, Reading
+    from judgeq.api import ask, compare, read, stream
     from judgeq.config import Decoding, Selection
     from judgeq.errors import JudgeqError
     from judgeq.methods import METHODS, Method
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from judgeq.soft_tokens import SoftTokens
 
 _HOMES = {
-    "Answer": "api",
-    "Reading": "api",
+    "Answer": "answers",
+    "Reading": "answers",
     "ask": "api",
     "compare": "api",
     "read": "api",

@@ -4,162 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from judgeq.answers import Answer, Reading, Writer
 from judgeq.config import Budget, Decoding, budget_rows, check_budget
 from judgeq.decode import Step, decode
 from judgeq.methods import Full, Method, method_named
 from judgeq.models import LanguageModel
 from judgeq.prefill import LayerCallback, Plan, Prefill, Retained, prefill, probe
 from judgeq.prompts import Prompt, build_prompt
-from judgeq.retention import RetentionMap
 from judgeq.soft_tokens import SoftTokens
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Measured wall times in seconds.
-
-    Attributes:
-        prefill_s: reading the prompt; shared by all methods that were asked together.
-        ttft_s: from the call to the first token of this answer, prefill included.
-        decode_tokens_per_s: tokens after the first over the time they took; 0.0 for a one-token answer.
-    """
-
-    prefill_s: float
-    ttft_s: float
-    decode_tokens_per_s: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a method answered, what it kept for that and what it cost.
-
-    Attributes:
-        text: the answer.
-        method, model: names.
-        budget: rows per KV head that the budget came to.
-        prompt_tokens: length of the prompt, template included.
-        retention: kept rows and scores, tied to the document.
-        kv_bytes: bytes of retained keys and values when decoding starts, measured from the tensors.
-        full_kv_bytes: bytes of the prompt's complete keys and values, measured as they passed.
-        peak_rows: most rows held at once during the prefill, summed over layers.
-        timing: measured times.
-        finish: `"end"`, `"stop"` or `"length"`; `"cancelled"` when the reader left before.
-        notices: sentences a person should see, such as a budget that exceeds the prompt.
-    """
-
-    text: str
-    method: str
-    model: str
-    budget: int
-    prompt_tokens: int
-    retention: RetentionMap
-    kv_bytes: int
-    full_kv_bytes: int
-    peak_rows: int
-    timing: Timing
-    finish: str
-    notices: tuple[str, ...] = ()
-
-    @property
-    def kept_rows(self) -> list[list[int]]:
-        """Retained rows of each layer and KV head, `[layer][head]`."""
-        return self.retention.kept_rows.tolist()
-
-    def to_dict(self) -> dict[str, Any]:
-        """What the command line prints as JSON."""
-        return {
-            "model": self.model,
-            "method": self.method,
-            "budget": self.budget,
-            "prompt_tokens": self.prompt_tokens,
-            "kept_rows": self.kept_rows,
-            "kv_bytes": self.kv_bytes,
-            "full_kv_bytes": self.full_kv_bytes,
-            "peak_rows": self.peak_rows,
-            "answer": self.text,
-            "finish": self.finish,
-            "ttft_s": round(self.timing.ttft_s, 4),
-            "prefill_s": round(self.timing.prefill_s, 4),
-            "decode_tokens_per_s": round(self.timing.decode_tokens_per_s, 3),
-            "notices": list(self.notices),
-        }
-
-
-@dataclass
-class Writer:
-    """One method's answer while it is being written; iterate it for steps, then take `answer()`."""
-
-    lm: LanguageModel
-    prompt: Prompt
-    retained: Retained
-    reading: Reading
-    decoding: Decoding
-    steps: list[Step] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.kv_bytes = self.retained.cache.kv_bytes
-        self._decode = decode(self.lm, self.retained.cache, self.reading.logits, self.decoding)
-
-    @property
-    def name(self) -> str:
-        """Name of the method."""
-        return self.retained.plan.method.name
-
-    def __iter__(self) -> Iterator[Step]:
-        for step in self._decode:
-            self.steps.append(step)
-            yield step
-
-    def answer(self) -> Answer:
-        """The answer as far as it is written."""
-        seconds = [step.seconds for step in self.steps]
-        later = sum(seconds[1:])
-        return Answer(
-            text="".join(step.text for step in self.steps),
-            method=self.name,
-            model=self.lm.name,
-            budget=self.retained.plan.budget,
-            prompt_tokens=self.prompt.tokens,
-            retention=RetentionMap.from_retained(self.lm, self.prompt, self.retained),
-            kv_bytes=self.kv_bytes,
-            full_kv_bytes=self.reading.full_kv_bytes,
-            peak_rows=self.reading.peak_rows,
-            timing=Timing(
-                prefill_s=self.reading.prefill_s,
-                ttft_s=self.reading.prefill_s + (seconds[0] if seconds else 0.0),
-                decode_tokens_per_s=(len(seconds) - 1) / later if later else 0.0,
-            ),
-            finish=(self.steps[-1].finish if self.steps else None) or "cancelled",
-            notices=self.reading.notices,
-        )
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A prompt that has been read once, for several methods.
-
-    Attributes:
-        prompt: the prompt.
-        writers: one a method, in the order asked for; each writes its own answer.
-        logits: (1, V) for the first token.
-        full_kv_bytes, peak_rows: see `Answer`.
-        prefill_s: seconds from the call until the first token could be chosen.
-        notices: sentences a person should see.
-    """
-
-    prompt: Prompt
-    logits: torch.Tensor
-    full_kv_bytes: int
-    peak_rows: int
-    prefill_s: float
-    notices: tuple[str, ...]
-    writers: list[Writer] = field(default_factory=list)
 
 
 def read(
@@ -207,13 +64,14 @@ def read(
     )
     rows = budget_rows(budget, prompt.tokens)
     plans = [Plan(method, prompt.tokens if isinstance(method, Full) else rows) for method in chosen]
+    prepared_s = time.perf_counter() - started
     outcome, retained = _retain(lm, prompt, plans, soft, decoding, on_layer)
     reading = Reading(
         prompt=prompt,
         logits=outcome.logits,
         full_kv_bytes=outcome.full_kv_bytes,
         peak_rows=outcome.peak_rows,
-        prefill_s=time.perf_counter() - started,
+        prefill_s=prepared_s + outcome.seconds,
         notices=_notices(prompt, budget, rows),
     )
     reading.writers.extend(Writer(lm, prompt, kept, reading, decoding) for kept in retained)
@@ -293,11 +151,14 @@ def _retain(
     )
     by_plan = dict(zip(map(id, early), outcome.retained, strict=True))
     if late:
+        started = time.perf_counter()
         full = outcome.retained[-1].cache
         greedy = Decoding(max_new_tokens=decoding.max_new_tokens, stop=decoding.stop)
         response = [step.token for step in decode(lm, full.fork(), outcome.logits, greedy)]
         second = probe(lm, full.frozen(), torch.tensor([response]), late, on_layer=on_layer)
-        by_plan |= dict(zip(map(id, late), second.retained, strict=True))
+        for plan, kept in zip(late, second.retained, strict=True):
+            kept.extra_s = time.perf_counter() - started
+            by_plan[id(plan)] = kept
     return outcome, [by_plan[id(plan)] for plan in plans]
 
 

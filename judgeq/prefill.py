@@ -47,12 +47,14 @@ class Retained:
         cache: the retained rows, ready for decoding.
         kept: for each layer (B, H_kv, rows) int64 on the CPU, ascending; None where every row stays.
         scores: for each layer (B, H_kv, T) float32 on the CPU, before pooling; None where nothing was scored.
+        extra_s: seconds that this plan alone needed after the shared pass, such as the oracle's second look.
     """
 
     plan: Plan
     cache: RetainedCache
     kept: list[Tensor | None] = field(default_factory=list)
     scores: list[Tensor | None] = field(default_factory=list)
+    extra_s: float = 0.0
 
     def take(self, view: LayerView, evictable: bool) -> None:
         """Score, select and store one layer's rows."""

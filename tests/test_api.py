@@ -124,3 +124,11 @@ def test_an_answer_is_plain_json(lm: LanguageModel) -> None:
         assert again[key] == answer[key]
     assert again["ttft_s"] > 0
     assert again["decode_tokens_per_s"] > 0
+
+
+def test_the_oracles_second_look_is_nobody_elses_time(lm: LanguageModel) -> None:
+    reading = judgeq.read(lm, DOCUMENT, QUESTION, methods=["full", "oracle"], budget=16, decoding=SHORT)
+    for writer in reading.writers:
+        assert list(writer)
+    full, oracle = (writer.answer().timing for writer in reading.writers)
+    assert full.prefill_s == reading.prefill_s < oracle.prefill_s

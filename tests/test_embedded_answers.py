@@ -8,7 +8,7 @@ import pytest
 
 import judgeq
 from judgeq._assets import assets_path
-from judgeq.api import Answer
+from judgeq.answers import Answer
 from judgeq.config import Decoding
 from judgeq.models import LanguageModel
 from judgeq.soft_tokens import SoftTokens

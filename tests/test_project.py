@@ -44,6 +44,7 @@ ORDER = [
     "decode",
     "retention",
     "documents",
+    "answers",
     "api",
     "training",
     "evaluation",

@@ -1,4 +1,4 @@
-"""A picture of a finished run: `python -m app.screenshot OUT.png [--url URL] [--dark] [--width 1280]`.
+"""A picture of a finished run: `python -m tests.screenshot OUT.png [--url URL] [--dark] [--width 1280]`.
 
 Drives the Chromium that JUDGEQ_CHROMIUM names against a demo that is already running.
 """
@@ -44,7 +44,7 @@ def take(
 
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m app.screenshot", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.screenshot", description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--url", default="http://127.0.0.1:7860")
     parser.add_argument("--width", type=int, default=1280)

@@ -1,0 +1,159 @@
+"""A prompt that has been read, the answers being written from it, and what each of them cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from judgeq.config import Decoding
+from judgeq.decode import Step, decode
+from judgeq.models import LanguageModel
+from judgeq.prefill import Retained
+from judgeq.prompts import Prompt
+from judgeq.retention import RetentionMap
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Measured wall times in seconds.
+
+    Attributes:
+        prefill_s: reading the prompt, shared by all methods that were asked together; the oracle adds its second look.
+        ttft_s: from the call to the first token of this answer, prefill included.
+        decode_tokens_per_s: tokens after the first over the time they took; 0.0 for a one-token answer.
+    """
+
+    prefill_s: float
+    ttft_s: float
+    decode_tokens_per_s: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method answered, what it kept for that and what it cost.
+
+    Attributes:
+        text: the answer.
+        method, model: names.
+        budget: rows per KV head that the budget came to.
+        prompt_tokens: length of the prompt, template included.
+        retention: kept rows and scores, tied to the document.
+        kv_bytes: bytes of retained keys and values when decoding starts, measured from the tensors.
+        full_kv_bytes: bytes of the prompt's complete keys and values, measured as they passed.
+        peak_rows: most rows held at once during the prefill, summed over layers.
+        timing: measured times.
+        finish: `"end"`, `"stop"` or `"length"`; `"cancelled"` when the reader left before.
+        notices: sentences a person should see, such as a budget that exceeds the prompt.
+    """
+
+    text: str
+    method: str
+    model: str
+    budget: int
+    prompt_tokens: int
+    retention: RetentionMap
+    kv_bytes: int
+    full_kv_bytes: int
+    peak_rows: int
+    timing: Timing
+    finish: str
+    notices: tuple[str, ...] = ()
+
+    @property
+    def kept_rows(self) -> list[list[int]]:
+        """Retained rows of each layer and KV head, `[layer][head]`."""
+        return self.retention.kept_rows.tolist()
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the command line prints as JSON."""
+        return {
+            "model": self.model,
+            "method": self.method,
+            "budget": self.budget,
+            "prompt_tokens": self.prompt_tokens,
+            "kept_rows": self.kept_rows,
+            "kv_bytes": self.kv_bytes,
+            "full_kv_bytes": self.full_kv_bytes,
+            "peak_rows": self.peak_rows,
+            "answer": self.text,
+            "finish": self.finish,
+            "ttft_s": round(self.timing.ttft_s, 4),
+            "prefill_s": round(self.timing.prefill_s, 4),
+            "decode_tokens_per_s": round(self.timing.decode_tokens_per_s, 3),
+            "notices": list(self.notices),
+        }
+
+
+@dataclass
+class Writer:
+    """One method's answer while it is being written; iterate it for steps, then take `answer()`."""
+
+    lm: LanguageModel
+    prompt: Prompt
+    retained: Retained
+    reading: Reading
+    decoding: Decoding
+    steps: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kv_bytes = self.retained.cache.kv_bytes
+        self._decode = decode(self.lm, self.retained.cache, self.reading.logits, self.decoding)
+
+    @property
+    def name(self) -> str:
+        """Name of the method."""
+        return self.retained.plan.method.name
+
+    def __iter__(self) -> Iterator[Step]:
+        for step in self._decode:
+            self.steps.append(step)
+            yield step
+
+    def answer(self) -> Answer:
+        """The answer as far as it is written."""
+        seconds = [step.seconds for step in self.steps]
+        later = sum(seconds[1:])
+        prefill_s = self.reading.prefill_s + self.retained.extra_s
+        return Answer(
+            text="".join(step.text for step in self.steps),
+            method=self.name,
+            model=self.lm.name,
+            budget=self.retained.plan.budget,
+            prompt_tokens=self.prompt.tokens,
+            retention=RetentionMap.from_retained(self.lm, self.prompt, self.retained),
+            kv_bytes=self.kv_bytes,
+            full_kv_bytes=self.reading.full_kv_bytes,
+            peak_rows=self.reading.peak_rows,
+            timing=Timing(
+                prefill_s=prefill_s,
+                ttft_s=prefill_s + (seconds[0] if seconds else 0.0),
+                decode_tokens_per_s=(len(seconds) - 1) / later if later else 0.0,
+            ),
+            finish=(self.steps[-1].finish if self.steps else None) or "cancelled",
+            notices=self.reading.notices,
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A prompt that has been read once, for several methods.
+
+    Attributes:
+        prompt: the prompt.
+        writers: one a method, in the order asked for; each writes its own answer.
+        logits: (1, V) for the first token.
+        full_kv_bytes, peak_rows: see `Answer`.
+        prefill_s: seconds from the call until the first token could be chosen, without any second look.
+        notices: sentences a person should see.
+    """
+
+    prompt: Prompt
+    logits: torch.Tensor
+    full_kv_bytes: int
+    peak_rows: int
+    prefill_s: float
+    notices: tuple[str, ...]
+    writers: list[Writer] = field(default_factory=list)
