@@ -17,7 +17,7 @@ from judgeq.answers import Answer, Reading
 from judgeq.api import in_turn, read
 from judgeq.config import Decoding
 from judgeq.errors import JudgeqError
-from judgeq.models import LanguageModel
+from judgeq.language_model import LanguageModel
 from judgeq.retention import RetentionMap
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import judgeq
 from judgeq.errors import JudgeqError
-from judgeq.models import LanguageModel
+from judgeq.language_model import LanguageModel
 from judgeq.prompts import build_prompt
 from judgeq.soft_tokens import SoftTokens
 

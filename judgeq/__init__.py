@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from judgeq.api import ask, compare, read, stream
     from judgeq.config import Decoding, Selection
     from judgeq.errors import JudgeqError
+    from judgeq.language_model import LanguageModel
     from judgeq.methods import METHODS, Method
-    from judgeq.models import LanguageModel, load
+    from judgeq.models import load
     from judgeq.retention import RetentionMap
     from judgeq.soft_tokens import SoftTokens
 
@@ -29,7 +30,7 @@ _HOMES = {
     "JudgeqError": "errors",
     "METHODS": "methods",
     "Method": "methods",
-    "LanguageModel": "models",
+    "LanguageModel": "language_model",
     "load": "models",
     "RetentionMap": "retention",
     "SoftTokens": "soft_tokens",

@@ -10,7 +10,7 @@ import torch
 
 from judgeq.config import Decoding
 from judgeq.decode import Step, decode
-from judgeq.models import LanguageModel
+from judgeq.language_model import LanguageModel
 from judgeq.prefill import Retained
 from judgeq.prompts import Prompt
 from judgeq.retention import RetentionMap

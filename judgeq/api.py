@@ -12,8 +12,8 @@ import torch
 from judgeq.answers import Answer, Reading, Writer
 from judgeq.config import Budget, Decoding, budget_rows, check_budget
 from judgeq.decode import Step, decode
+from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method, method_named
-from judgeq.models import LanguageModel
 from judgeq.prefill import LayerCallback, Plan, Prefill, Retained, prefill, probe
 from judgeq.prompts import Prompt, build_prompt
 from judgeq.soft_tokens import SoftTokens
@@ -147,7 +147,7 @@ def _retain(
     if late:
         early.append(Plan(Full(), prompt.tokens))
     outcome = prefill(
-        lm, prompt.input_ids, early, soft_tokens=soft.embeddings if soft else None, on_layer=on_layer
+        lm, prompt.input_ids, early, soft_tokens=soft.probe if soft else None, on_layer=on_layer
     )
     by_plan = dict(zip(map(id, early), outcome.retained, strict=True))
     if late:

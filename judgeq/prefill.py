@@ -17,9 +17,10 @@ from torch import Tensor
 from judgeq.attention import ATTENTION
 from judgeq.cache import FrozenCache, RetainedCache
 from judgeq.errors import InputError
+from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView, Method
-from judgeq.models import LanguageModel
 from judgeq.selection import select_rows
+from judgeq.soft_tokens import Probe
 
 LayerCallback = Callable[[int, int], None]
 """Called as `(layers done, layers)`; raising from it abandons the pass and leaves the model untouched."""
@@ -94,16 +95,18 @@ class _Eviction:
         prompt_tokens: int,
         probe_tokens: int,
         on_layer: LayerCallback | None,
+        offsets: Tensor | None = None,
     ) -> None:
         self.retained = [Retained(plan, RetainedCache(lm.model.config)) for plan in plans]
         self.prompt_tokens, self.probe_tokens = prompt_tokens, probe_tokens
-        self.layers, self.on_layer = lm.geometry.layers, on_layer
+        self.layers, self.on_layer, self.offsets = lm.geometry.layers, on_layer, offsets
         self.peak_rows = self.full_kv_bytes = 0
 
     def observe(
         self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, sliding: bool
     ) -> None:
-        view = LayerView(layer, queries, keys, values, self.prompt_tokens, self.probe_tokens, scaling)
+        added = None if self.offsets is None else self.offsets[layer]
+        view = LayerView(layer, queries, keys, values, self.prompt_tokens, self.probe_tokens, scaling, added)
         for retained in self.retained:
             retained.take(view, evictable=not sliding)
         rows = sum(retained.cache.rows for retained in self.retained)
@@ -120,7 +123,7 @@ def prefill(
     input_ids: Tensor,
     plans: Sequence[Plan],
     *,
-    soft_tokens: Tensor | None = None,
+    soft_tokens: Probe | None = None,
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
     """Read a prompt once, for all plans.
@@ -128,7 +131,7 @@ def prefill(
     Args:
         input_ids: (B, T) int64.
         plans: methods and budgets; none of them may need a response (see `probe`).
-        soft_tokens: (S, hidden), appended behind the prompt; needed as soon as a method probes with them.
+        soft_tokens: appended behind the prompt; needed as soon as a method probes with them.
         on_layer: progress, and a place to cancel.
 
     Raises:
@@ -143,12 +146,13 @@ def prefill(
     started = time.perf_counter()
     input_ids = input_ids.to(lm.device)
     embeds = lm.model.get_input_embeddings()(input_ids)  # (B, T, hidden)
-    prompt_tokens, probe_tokens = input_ids.shape[1], 0
+    prompt_tokens, probe_tokens, offsets = input_ids.shape[1], 0, None
     if soft_tokens is not None and any(plan.method.probe == "soft" for plan in plans):
-        probe_tokens = soft_tokens.shape[0]
-        soft = soft_tokens.to(embeds).expand(embeds.shape[0], -1, -1)
+        probe_tokens = soft_tokens.embeddings.shape[0]
+        offsets = soft_tokens.offsets_at(lm, prompt_tokens)
+        soft = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
         embeds = torch.cat([embeds, soft], dim=1)  # (B, T + S, hidden)
-    eviction = _Eviction(lm, plans, prompt_tokens, probe_tokens, on_layer)
+    eviction = _Eviction(lm, plans, prompt_tokens, probe_tokens, on_layer, offsets)
     output = lm.model(
         inputs_embeds=embeds,
         use_cache=False,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from judgeq.errors import InputError
-from judgeq.models import LanguageModel
+from judgeq.language_model import LanguageModel
 
 CUT_MARK = "\n[…]\n"
 SEPARATOR = "\n\n"

@@ -19,13 +19,14 @@ from judgeq._assets import assets_path
 from judgeq._version import __version__
 from judgeq.config import JsonConfig, check_at_least
 from judgeq.errors import InputError
+from judgeq.language_model import LanguageModel
 from judgeq.model_card import model_card
-from judgeq.models import LanguageModel
 
 CONFIG_FILE = "judgeq_config.json"
 TENSOR_FILE = "soft_tokens.safetensors"
 CARD_FILE = "README.md"
 TENSOR_NAME = "soft_tokens"
+OFFSETS_NAME = "query_offsets"
 
 
 @dataclass(frozen=True)
@@ -58,26 +59,51 @@ class SoftTokensConfig(JsonConfig):
 
 
 @dataclass(frozen=True)
+class Probe:
+    """What stands behind a prompt and asks: the tensors of soft tokens.
+
+    Attributes:
+        embeddings: (S, hidden), appended to the prompt's embeddings.
+        query_offsets: (L, H, S, D), added to the soft tokens' queries, before RoPE, where rows are scored; None = no
+            offsets, the paper's form. The model's own forward pass never sees them.
+    """
+
+    embeddings: Tensor
+    query_offsets: Tensor | None = None
+
+    def offsets_at(self, lm: LanguageModel, first_position: int) -> Tensor | None:
+        """The offsets as they are added after RoPE when the first soft token stands at `first_position`."""
+        if self.query_offsets is None:
+            return None
+        return lm.rotate(self.query_offsets.to(lm.device), first_position)
+
+
+@dataclass(frozen=True)
 class SoftTokens:
     """Soft tokens of one base model.
 
     Attributes:
-        embeddings: (n, hidden) float32.
+        probe: the tensors, float32 on the CPU.
         config: origin and fit.
     """
 
-    embeddings: Tensor
+    probe: Probe
     config: SoftTokensConfig
 
     def __post_init__(self) -> None:
         expected = (self.config.n, self.config.hidden_size)
-        if tuple(self.embeddings.shape) != expected:
+        if tuple(self.probe.embeddings.shape) != expected:
             raise InputError(
-                f"The soft tokens have shape {tuple(self.embeddings.shape)} and their config says {expected}: "
+                f"The soft tokens have shape {tuple(self.probe.embeddings.shape)} and their config says {expected}: "
                 "the file was changed by hand or belongs to another model"
             )
-        if not torch.isfinite(self.embeddings).all():
+        if not all(torch.isfinite(tensor).all() for tensor in self.tensors().values()):
             raise InputError("The soft tokens contain NaN or infinite numbers: train them again")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored, by name."""
+        found = {TENSOR_NAME: self.probe.embeddings, OFFSETS_NAME: self.probe.query_offsets}
+        return {name: tensor.contiguous() for name, tensor in found.items() if tensor is not None}
 
     @property
     def n(self) -> int:
@@ -100,7 +126,7 @@ class SoftTokens:
             n=embeddings.shape[0],
             tokenizer_hash=lm.tokenizer_hash,
         )
-        return cls(embeddings, config)
+        return cls(Probe(embeddings), config)
 
     def check(self, lm: LanguageModel) -> None:
         """Refuse a base model that these soft tokens were not trained for.
@@ -120,6 +146,13 @@ class SoftTokens:
                     f"({what} {ours} there, {theirs} here): choose soft tokens of {lm.name}, or train some with "
                     f"`python -m judgeq train --model {lm.name}`"
                 )
+        sizes = lm.geometry
+        offsets, expected = self.probe.query_offsets, (sizes.layers, sizes.heads, self.n, sizes.head_dim)
+        if offsets is not None and tuple(offsets.shape) != expected:
+            raise InputError(
+                f"The query offsets have shape {tuple(offsets.shape)} and {lm.name} needs {expected}: "
+                "the file was changed by hand or belongs to another model"
+            )
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write `judgeq_config.json`, `soft_tokens.safetensors` and a model card into `folder`; returns it.
@@ -129,7 +162,7 @@ class SoftTokens:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).unlink(missing_ok=True)
-        save_file({TENSOR_NAME: self.embeddings.contiguous()}, folder / TENSOR_FILE)
+        save_file(self.tensors(), folder / TENSOR_FILE)
         (folder / CARD_FILE).write_text(model_card(self.config), encoding="utf-8")
         self.config.save(folder / CONFIG_FILE)
         return folder
@@ -148,12 +181,14 @@ class SoftTokens:
             config = SoftTokensConfig.load(folder / CONFIG_FILE)
             with safe_open(folder / TENSOR_FILE, framework="pt") as file:
                 embeddings = file.get_tensor(TENSOR_NAME).float()
+                stored = OFFSETS_NAME in file.keys()  # noqa: SIM118  (no dict)
+                offsets = file.get_tensor(OFFSETS_NAME).float() if stored else None
         except (OSError, json.JSONDecodeError, SafetensorError, TypeError, InputError) as error:
             raise InputError(
                 f"{name} does not hold readable soft tokens ({error}): it needs an intact {CONFIG_FILE} and "
                 f"{TENSOR_FILE}, as `python -m judgeq train` writes them"
             ) from None
-        return cls(embeddings, config)
+        return cls(Probe(embeddings, offsets), config)
 
     @classmethod
     def for_model(cls, lm: LanguageModel, name: str | Path | None = None) -> SoftTokens:

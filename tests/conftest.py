@@ -18,7 +18,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from judgeq.models import LanguageModel, load
+from judgeq.language_model import LanguageModel
+from judgeq.models import load
 
 CONFIGS: dict[str, Any] = {
     "llama": LlamaConfig,

@@ -8,8 +8,8 @@ import torch
 import judgeq
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError
+from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS, JudgeQ
-from judgeq.models import LanguageModel
 from judgeq.soft_tokens import SoftTokens
 
 DOCUMENT = "The harbour lies in the north. Every ship pays 3 crowns at the gate. " * 6

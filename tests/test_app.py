@@ -23,7 +23,7 @@ from app.theme import theme
 from app.ui import build
 from judgeq._assets import assets_path
 from judgeq.errors import JudgeqError
-from judgeq.models import LanguageModel
+from judgeq.language_model import LanguageModel
 from judgeq.soft_tokens import SoftTokens
 
 DOCUMENT = "The lighthouse was built in 1874 and is 31 metres tall. Its keeper is called Aldous. " * 4

@@ -10,7 +10,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from judgeq.cli import main
-from judgeq.models import LanguageModel, load
+from judgeq.language_model import LanguageModel
+from judgeq.models import load
 from judgeq.soft_tokens import SoftTokens
 from judgeq.training import store as store_module
 from judgeq.training.corpus import Article

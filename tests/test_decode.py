@@ -6,8 +6,8 @@ import torch
 
 from judgeq.config import Decoding
 from judgeq.decode import choose, decode
+from judgeq.language_model import LanguageModel
 from judgeq.methods import Full
-from judgeq.models import LanguageModel
 from judgeq.prefill import Plan, prefill
 
 

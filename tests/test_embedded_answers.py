@@ -10,7 +10,7 @@ import judgeq
 from judgeq._assets import assets_path
 from judgeq.answers import Answer
 from judgeq.config import Decoding
-from judgeq.models import LanguageModel
+from judgeq.language_model import LanguageModel
 from judgeq.soft_tokens import SoftTokens
 
 pytestmark = pytest.mark.embedded

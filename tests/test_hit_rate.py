@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from judgeq.evaluation.hit_rate import hit_rates, overlap
+from judgeq.language_model import LanguageModel
 from judgeq.methods import RandomRows
-from judgeq.models import LanguageModel
 from judgeq.training.examples import build_examples
 from tests.test_training import ARTICLES
 

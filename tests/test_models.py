@@ -35,7 +35,8 @@ from transformers import (
 import judgeq.supported
 from judgeq.attention import ATTENTION
 from judgeq.errors import ModelError
-from judgeq.models import Geometry, LanguageModel, load
+from judgeq.language_model import Geometry, LanguageModel
+from judgeq.models import load
 
 
 @pytest.fixture(scope="module")

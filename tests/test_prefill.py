@@ -12,10 +12,11 @@ from transformers import DynamicCache
 from judgeq.config import Decoding, Selection
 from judgeq.decode import decode
 from judgeq.errors import InputError, ModelError
+from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, JudgeQ, Method, Oracle, RandomRows, SnapKV, StreamingLLM
-from judgeq.models import LanguageModel
 from judgeq.prefill import Plan, Prefill, prefill, probe
 from judgeq.scoring import merge_group
+from judgeq.soft_tokens import Probe
 
 TOKENS = 90
 EXACT = Selection(pool=1)
@@ -27,8 +28,8 @@ def ids() -> Tensor:
 
 
 @pytest.fixture
-def soft() -> Tensor:
-    return torch.randn((5, 64), generator=torch.Generator().manual_seed(2))
+def soft() -> Probe:
+    return Probe(torch.randn((5, 64), generator=torch.Generator().manual_seed(2)))
 
 
 def full_answer(lm: LanguageModel, ids: Tensor, length: int) -> list[int]:
@@ -46,7 +47,7 @@ def answer(lm: LanguageModel, outcome: Prefill, at: int, length: int) -> list[in
 
 
 def test_at_full_budget_the_answer_is_that_of_generate(
-    each_lm: LanguageModel, ids: Tensor, soft: Tensor
+    each_lm: LanguageModel, ids: Tensor, soft: Probe
 ) -> None:
     methods: list[Method] = [Full(), JudgeQ(), SnapKV(), StreamingLLM(), RandomRows()]
     outcome = prefill(each_lm, ids, [Plan(method, TOKENS) for method in methods], soft_tokens=soft)
@@ -56,9 +57,7 @@ def test_at_full_budget_the_answer_is_that_of_generate(
         assert answer(each_lm, outcome, at, 12) == expected
 
 
-def test_soft_tokens_leave_the_prompts_logits_alone(
-    each_lm: LanguageModel, ids: Tensor, soft: Tensor
-) -> None:
+def test_soft_tokens_leave_the_prompts_logits_alone(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     plain = each_lm.model(ids).logits[:, -1]
     outcome = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft)
     assert torch.allclose(outcome.logits, plain, atol=1e-4)
@@ -75,12 +74,12 @@ def attention_of(lm: LanguageModel, embeds: Tensor) -> tuple[Tensor, ...]:
 
 
 def test_scores_are_the_attention_that_transformers_itself_computes(
-    each_lm: LanguageModel, ids: Tensor, soft: Tensor
+    each_lm: LanguageModel, ids: Tensor, soft: Probe
 ) -> None:
     embeds = each_lm.model.get_input_embeddings()(ids)
     plans = [Plan(JudgeQ(), 8), Plan(SnapKV(window=16), 8)]
     outcome = prefill(each_lm, ids, plans, soft_tokens=soft)
-    attention = attention_of(each_lm, torch.cat([embeds, soft[None]], 1))
+    attention = attention_of(each_lm, torch.cat([embeds, soft.embeddings[None]], 1))
     for layer, weights in enumerate(attention):
         by_group = weights.reshape(1, 2, 2, TOKENS + 5, TOKENS + 5)
         asked = by_group[..., TOKENS:, :TOKENS].mean((2, 3))
@@ -90,7 +89,7 @@ def test_scores_are_the_attention_that_transformers_itself_computes(
 
 
 def test_the_oracle_scores_by_the_attention_of_the_response(
-    each_lm: LanguageModel, ids: Tensor, soft: Tensor
+    each_lm: LanguageModel, ids: Tensor, soft: Probe
 ) -> None:
     response = torch.tensor([full_answer(each_lm, ids, 6)])
     rows = prefill(each_lm, ids, [Plan(Full(), TOKENS)]).retained[0].cache.frozen()
@@ -103,7 +102,7 @@ def test_the_oracle_scores_by_the_attention_of_the_response(
         assert torch.equal(outcome.retained[0].kept[layer], expected.topk(9, -1).indices.sort(-1).values)
 
 
-def test_kept_rows_are_the_rows_of_the_full_cache(each_lm: LanguageModel, ids: Tensor, soft: Tensor) -> None:
+def test_kept_rows_are_the_rows_of_the_full_cache(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     cache = DynamicCache(config=each_lm.model.config)
     each_lm.model(ids, past_key_values=cache)
     retained = prefill(each_lm, ids, [Plan(JudgeQ(selection=EXACT), 8)], soft_tokens=soft).retained[0]
@@ -115,26 +114,26 @@ def test_kept_rows_are_the_rows_of_the_full_cache(each_lm: LanguageModel, ids: T
             assert torch.allclose(mine.values[0, head], theirs.values[0, head, kept[0, head]], atol=1e-5)
 
 
-def test_no_soft_row_is_left(each_lm: LanguageModel, ids: Tensor, soft: Tensor) -> None:
+def test_no_soft_row_is_left(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     outcome = prefill(each_lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), 8)], soft_tokens=soft)
     for retained, rows in zip(outcome.retained, (TOKENS, 8), strict=True):
         for layer in retained.cache.layers:
             assert (layer.keys.shape[2], layer.get_seq_length()) == (rows, TOKENS)
 
 
-def test_rows_go_layer_by_layer(each_lm: LanguageModel, ids: Tensor, soft: Tensor) -> None:
+def test_rows_go_layer_by_layer(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     outcome = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft)
     assert outcome.peak_rows <= 4 * 8 + TOKENS + 5 < 4 * TOKENS
 
 
-def test_freed_rows_are_freed(lm: LanguageModel, ids: Tensor, soft: Tensor) -> None:
+def test_freed_rows_are_freed(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     full, few = prefill(lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), 9)], soft_tokens=soft).retained
     row = 2 * 2 * 16 * 4  # key and value, two heads, 16 numbers, 4 bytes
     assert full.cache.kv_bytes == 4 * TOKENS * row
     assert few.cache.kv_bytes == 4 * 9 * row
 
 
-def test_positions_stay_right_after_eviction(each_lm: LanguageModel, ids: Tensor, soft: Tensor) -> None:
+def test_positions_stay_right_after_eviction(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     """Decoding from kept rows equals attention that is masked to the same rows in a full cache."""
     keep = torch.arange(0, TOKENS, 3)
     cache = DynamicCache(config=each_lm.model.config)
@@ -155,9 +154,7 @@ def test_positions_stay_right_after_eviction(each_lm: LanguageModel, ids: Tensor
         assert torch.allclose(few, logits, atol=1e-4)
 
 
-def test_plain_generate_continues_from_evicted_rows(
-    each_lm: LanguageModel, ids: Tensor, soft: Tensor
-) -> None:
+def test_plain_generate_continues_from_evicted_rows(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     outcome = prefill(each_lm, ids, [Plan(JudgeQ(), 20)], soft_tokens=soft)
     fork = outcome.retained[0].cache.fork()
     expected = answer(each_lm, outcome, 0, 7)
@@ -177,7 +174,7 @@ def test_a_fork_is_not_changed_by_the_other_continuation(lm: LanguageModel, ids:
 
 
 def test_nothing_is_left_on_the_model(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Tensor
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe
 ) -> None:
     lm = make_lm()
 
@@ -235,12 +232,12 @@ def test_layers_with_a_sliding_window_keep_their_window_and_the_answer(
 
 
 def test_methods_without_probe_tokens_do_not_pay_for_them(
-    lm: LanguageModel, ids: Tensor, soft: Tensor
+    lm: LanguageModel, ids: Tensor, soft: Probe
 ) -> None:
     assert prefill(lm, ids, [Plan(SnapKV(), 8)], soft_tokens=soft).peak_rows == 4 * 8 + TOKENS
 
 
-def test_a_batch_is_read_at_once(lm: LanguageModel, ids: Tensor, soft: Tensor) -> None:
+def test_a_batch_is_read_at_once(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     batch = torch.cat([ids, ids.flip(1)])
     both = prefill(lm, batch, [Plan(JudgeQ(), 8)], soft_tokens=soft).retained[0]
     for row in range(2):
@@ -259,3 +256,32 @@ def test_random_rows_follow_their_seed(lm: LanguageModel, ids: Tensor) -> None:
 def test_streaming_llm_keeps_the_first_and_the_last(lm: LanguageModel, ids: Tensor) -> None:
     kept = prefill(lm, ids, [Plan(StreamingLLM(), 10)]).retained[0].kept
     assert kept[3][0, 1].tolist() == [0, 1, 2, 3, *range(TOKENS - 6, TOKENS)]
+
+
+def test_query_offsets_turn_with_their_position(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+    """Added before RoPE: the scores are those of queries that the model itself would have turned."""
+    offsets = torch.randn((4, 4, 5, 16), generator=torch.Generator().manual_seed(4))
+    plain = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft).retained[0]
+    moved = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=Probe(soft.embeddings, offsets)).retained[
+        0
+    ]
+    assert not torch.allclose(plain.scores[0], moved.scores[0], atol=1e-3)
+    cache = DynamicCache(config=each_lm.model.config)
+    embeds = torch.cat([each_lm.model.get_input_embeddings()(ids), soft.embeddings[None]], 1)
+    seen: list[Tensor] = []
+
+    class Queries:
+        def observe(self, layer: int, queries: Tensor, *rest: object) -> None:
+            seen.append(queries[:, :, -5:])
+
+    each_lm.model(inputs_embeds=embeds, past_key_values=cache, observer=Queries())
+    cos, sin = each_lm.model.base_model.rotary_emb(embeds, torch.arange(TOKENS, TOKENS + 5)[None])
+    half = offsets.shape[-1] // 2
+    turned = torch.cat([-offsets[..., half:], offsets[..., :half]], -1) * sin + offsets * cos
+    for layer in range(4):
+        keys = cache.layers[layer].keys.repeat_interleave(2, 1)
+        logits = (seen[layer] + turned[layer]) @ keys.transpose(2, 3) * 16**-0.5
+        hidden = torch.ones(5, TOKENS + 5).triu(TOKENS + 1).bool()
+        weights = logits.masked_fill(hidden, -torch.inf).softmax(-1)[..., :TOKENS]
+        expected = weights.mean(2).reshape(1, 2, 2, TOKENS).mean(2)
+        assert torch.allclose(moved.scores[layer], expected, atol=1e-5)

@@ -32,6 +32,7 @@ ORDER = [
     "downloads",
     "embedded",
     "supported",
+    "language_model",
     "models",
     "prompts",
     "model_card",

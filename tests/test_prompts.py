@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from judgeq.errors import InputError
-from judgeq.models import LanguageModel
+from judgeq.language_model import LanguageModel
 from judgeq.prompts import CUT_MARK, build_prompt
 
 DOCUMENT = "The harbour lies in the north.\nEvery ship — even a “small” one — pays 3 € at the gate. 🚢 sails at noon."

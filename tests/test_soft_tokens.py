@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from judgeq.errors import InputError
-from judgeq.models import LanguageModel
-from judgeq.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
+from judgeq.language_model import LanguageModel
+from judgeq.soft_tokens import CONFIG_FILE, TENSOR_FILE, Probe, SoftTokens
 
 
 @pytest.fixture
@@ -21,14 +21,14 @@ def tokens(lm: LanguageModel) -> SoftTokens:
 
 
 def test_they_start_as_embeddings_of_tokens(lm: LanguageModel, tokens: SoftTokens) -> None:
-    assert torch.equal(tokens.embeddings, lm.model.get_input_embeddings().weight[10:18])
+    assert torch.equal(tokens.probe.embeddings, lm.model.get_input_embeddings().weight[10:18])
     assert tokens.n == 8
 
 
 def test_saving_and_loading_gives_the_same(lm: LanguageModel, tokens: SoftTokens, tmp_path: Path) -> None:
     tokens.save_pretrained(tmp_path / "judge")
     again = SoftTokens.for_model(lm, tmp_path / "judge")
-    assert torch.equal(again.embeddings, tokens.embeddings)
+    assert torch.equal(again.probe.embeddings, tokens.probe.embeddings)
     assert again.config == tokens.config
     assert "base_model: tiny-llama" in (tmp_path / "judge" / "README.md").read_text()
 
@@ -40,7 +40,7 @@ def test_saving_and_loading_gives_the_same(lm: LanguageModel, tokens: SoftTokens
 def test_another_model_is_refused(
     lm: LanguageModel, tokens: SoftTokens, field: str, value: str, said: str
 ) -> None:
-    other = SoftTokens(tokens.embeddings, dataclasses.replace(tokens.config, **{field: value}))
+    other = SoftTokens(tokens.probe, dataclasses.replace(tokens.config, **{field: value}))
     with pytest.raises(InputError, match=said):
         other.check(lm)
 
@@ -48,12 +48,12 @@ def test_another_model_is_refused(
 def test_another_width_is_refused(lm: LanguageModel, tokens: SoftTokens) -> None:
     config = dataclasses.replace(tokens.config, hidden_size=32)
     with pytest.raises(InputError, match="hidden size 32"):
-        SoftTokens(tokens.embeddings[:, :32], config).check(lm)
+        SoftTokens(Probe(tokens.probe.embeddings[:, :32]), config).check(lm)
 
 
 def test_nan_is_refused(tokens: SoftTokens) -> None:
     with pytest.raises(InputError, match="NaN"):
-        SoftTokens(tokens.embeddings * torch.nan, tokens.config)
+        SoftTokens(Probe(tokens.probe.embeddings * torch.nan), tokens.config)
 
 
 def test_damaged_folders_are_refused_with_a_sentence(
@@ -93,3 +93,13 @@ def test_a_name_that_is_nowhere_is_refused(lm: LanguageModel, monkeypatch: pytes
     for name in ("nobody/nothing", "not a name at all!"):
         with pytest.raises(InputError, match="neither a folder here nor reachable"):
             SoftTokens.from_pretrained(name)
+
+
+def test_query_offsets_are_part_of_the_file(lm: LanguageModel, tokens: SoftTokens, tmp_path: Path) -> None:
+    probe = Probe(tokens.probe.embeddings, torch.randn(4, 4, 8, 16))
+    SoftTokens(probe, tokens.config).save_pretrained(tmp_path)
+    again = SoftTokens.for_model(lm, tmp_path).probe.query_offsets
+    assert again is not None
+    assert torch.equal(again, probe.query_offsets)
+    with pytest.raises(InputError, match=r"query offsets have shape \(3, 4, 8, 16\)"):
+        SoftTokens(Probe(probe.embeddings, torch.randn(3, 4, 8, 16)), tokens.config).check(lm)

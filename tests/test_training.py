@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from judgeq.errors import InputError, JudgeqError
+from judgeq.language_model import LanguageModel
 from judgeq.methods import JudgeQ
-from judgeq.models import LanguageModel
 from judgeq.prefill import Plan, prefill
 from judgeq.prompts import build_prompt
-from judgeq.soft_tokens import SoftTokens
+from judgeq.soft_tokens import Probe, SoftTokens
 from judgeq.training import loop
 from judgeq.training import store as store_module
 from judgeq.training.config import TrainConfig
 from judgeq.training.corpus import Article
 from judgeq.training.examples import build_examples
 from judgeq.training.loop import lesson_loss, train
-from judgeq.training.objectives import OBJECTIVES, kl, mse
+from judgeq.training.objectives import OBJECTIVES
 from judgeq.training.responses import generate_responses
 from judgeq.training.store import Store
 
@@ -78,12 +78,12 @@ def test_a_lesson_scores_as_the_prefill_does(lm: LanguageModel, tmp_path: Path) 
     example = build_examples(lm, ARTICLES, 6, tokens=(60, 160), seed=0)[0]
     prompt = build_prompt(lm, example.document, example.question, question_first=example.question_first)
     lesson = store[0]
-    soft = torch.randn(4, 64)
+    soft = Probe(torch.randn(4, 64), torch.randn(4, 4, 4, 16))
     reference = prefill(lm, prompt.input_ids, [Plan(JudgeQ(), 8)], soft_tokens=soft).retained[0]
-    recorder = store_module.AttentionRecorder()
+    recorder = store_module.AttentionRecorder(soft.offsets_at(lm, prompt.tokens))
     cache = lesson.cache(torch.float32, torch.device("cpu"))
     if lesson.keys.shape[2] == prompt.tokens:  # no response token belongs to this lesson's prompt
-        lm.model(inputs_embeds=soft[None], past_key_values=cache, observer=recorder)
+        lm.model(inputs_embeds=soft.embeddings[None], past_key_values=cache, observer=recorder)
         for ours, scores in zip(recorder.layers, reference.scores, strict=True):
             assert torch.allclose(ours.mean(2), scores, atol=5e-3)
     assert lesson.keys.shape[2] >= prompt.tokens
@@ -99,32 +99,39 @@ def test_some_prompts_end_in_the_middle_of_the_answer(lm: LanguageModel, tmp_pat
     assert 0 < max(longer) <= CONFIG.prefix_tokens
 
 
-@pytest.mark.parametrize("objective", [kl, mse])
-def test_an_objective_is_zero_for_equal_attention_and_positive_otherwise(objective) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_an_objective_is_zero_for_equal_attention_and_positive_otherwise(name: str) -> None:
     teacher = torch.rand(2, 3, 50).softmax(-1) * 0.8
-    assert objective(teacher, teacher).item() == pytest.approx(0, abs=1e-5)
-    assert objective(teacher.flip(-1), teacher) > 1e-6
+    assert OBJECTIVES[name](teacher, teacher, 0.5).item() == pytest.approx(0, abs=1e-5)
+    assert OBJECTIVES[name](teacher.flip(-1), teacher, 0.5) > 1e-6
 
 
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+@pytest.mark.parametrize("capacity", ["embeddings", "offsets"])
 def test_training_lowers_the_loss_and_touches_nothing_else(
-    lm: LanguageModel, tmp_path: Path, objective: str
+    lm: LanguageModel, tmp_path: Path, objective: str, capacity: str
 ) -> None:
     before = {name: weight.clone() for name, weight in lm.model.named_parameters()}
-    config = TrainConfig(**{**CONFIG.to_dict(), "objective": objective, "epochs": 12})
+    config = TrainConfig(**{**CONFIG.to_dict(), "objective": objective, "capacity": capacity, "epochs": 12})
     tokens = train(lm, config, tmp_path)
     store = Store(tmp_path / "store", lm, config)
-    initial = loop.initial_tokens(lm, config, store).embeddings
+    initial = loop.initial_tokens(lm, config, store).probe
 
-    def loss(soft: torch.Tensor) -> float:
-        return sum(lesson_loss(lm, soft, store[at], config).item() for at in range(len(store)))
+    def loss(probe: Probe) -> float:
+        return sum(lesson_loss(lm, probe, store[at], config).item() for at in range(len(store)))
 
-    assert loss(tokens.embeddings) < 0.8 * loss(initial)
+    assert loss(tokens.probe) < 0.8 * loss(initial)
     for name, weight in lm.model.named_parameters():
         assert torch.equal(weight, before[name])
         assert weight.grad is None
     assert tokens.config.recipe["objective"] == objective
-    assert torch.equal(SoftTokens.for_model(lm, tmp_path).embeddings, tokens.embeddings)
+    assert same(SoftTokens.for_model(lm, tmp_path), tokens)
+    assert (tokens.probe.query_offsets is None) == (capacity == "embeddings")
+
+
+def same(ours: SoftTokens, theirs: SoftTokens) -> bool:
+    mine, others = ours.tensors(), theirs.tensors()
+    return mine.keys() == others.keys() and all(torch.equal(mine[name], others[name]) for name in mine)
 
 
 class Stop(Exception):
@@ -149,7 +156,7 @@ def test_an_interrupted_run_ends_with_the_same_soft_tokens(
     resumed = train(
         lm, CONFIG, tmp_path / "broken", progress=lambda now, done, total, loss: seen.append((now, done))
     )
-    assert torch.equal(resumed.embeddings, straight.embeddings)
+    assert same(resumed, straight)
     assert json.loads((tmp_path / "broken" / "losses.json").read_text()) == json.loads(
         (tmp_path / "straight" / "losses.json").read_text()
     )
@@ -168,7 +175,7 @@ def test_rows_of_another_recipe_are_refused(lm: LanguageModel, tmp_path: Path) -
 def test_a_loss_that_is_no_number_stops_the_run(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(OBJECTIVES, "kl", lambda student, teacher: student.sum() * torch.nan)
+    monkeypatch.setitem(OBJECTIVES, "tempered", lambda student, teacher, temper: student.sum() * torch.nan)
     with pytest.raises(JudgeqError, match="smaller --learning-rate"):
         train(lm, CONFIG, tmp_path)
     assert len(list((tmp_path / "store").glob("*.safetensors"))) == CONFIG.examples

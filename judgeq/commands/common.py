@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from judgeq.errors import InputError
 
 if TYPE_CHECKING:
-    from judgeq.models import LanguageModel
+    from judgeq.language_model import LanguageModel
 
 DEFAULT_MODEL = "smollm2-135m"
 

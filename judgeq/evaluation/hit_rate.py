@@ -14,8 +14,8 @@ from torch import Tensor
 
 from judgeq.config import Budget, Decoding, Selection, budget_rows
 from judgeq.decode import decode
+from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method, Oracle
-from judgeq.models import LanguageModel
 from judgeq.prefill import Plan, prefill, probe
 from judgeq.prompts import build_prompt
 from judgeq.soft_tokens import SoftTokens
@@ -96,7 +96,7 @@ def hit_rates(
         )
         rows = [budget_rows(budget, prompt.tokens) for budget in budgets]
         plans = [Plan(method, budget) for method in methods for budget in rows]
-        soft = tokens.embeddings if tokens else None
+        soft = tokens.probe if tokens else None
         reading = prefill(lm, prompt.input_ids, [Plan(Full(), prompt.tokens), *plans], soft_tokens=soft)
         full, *retained = reading.retained
         greedy = Decoding(max_new_tokens=response_tokens)

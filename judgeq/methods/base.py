@@ -26,6 +26,7 @@ class LayerView:
         prompt_tokens: `T`.
         probe_tokens: `S`, the tokens behind the prompt that only ask (soft tokens, or a response); may be 0.
         scaling: factor on the dot product.
+        probe_offsets: (H, S, D), added to the probe's queries where they score; None = none.
     """
 
     layer: int
@@ -35,19 +36,23 @@ class LayerView:
     prompt_tokens: int
     probe_tokens: int
     scaling: float
+    probe_offsets: Tensor | None = None
 
     def probe_attention(self) -> Tensor:
         """Attention of the probe's queries to the prompt, averaged over them: (B, H_kv, G, T)."""
-        return self._attention(self.keys.shape[2] - self.probe_tokens, self.probe_tokens)
+        first = self.keys.shape[2] - self.probe_tokens
+        return self._attention(first, self.probe_tokens, self.probe_offsets)
 
     def window_attention(self, window: int) -> Tensor:
         """Attention of the last `window` prompt queries to the prompt, averaged over them: (B, H_kv, G, T)."""
         window = min(window, self.prompt_tokens)
         return self._attention(self.prompt_tokens - window, window)
 
-    def _attention(self, first: int, count: int) -> Tensor:
+    def _attention(self, first: int, count: int, added: Tensor | None = None) -> Tensor:
         offset = self.keys.shape[2] - self.queries.shape[2]  # position of this pass's first query
         queries = self.queries[:, :, first - offset : first - offset + count]
+        if added is not None:
+            queries = queries + added.to(queries)
         return mean_attention(
             queries, self.keys[:, :, : first + count], self.scaling, first, self.prompt_tokens
         )

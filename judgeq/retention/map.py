@@ -20,7 +20,7 @@ from judgeq.retention.units import Granularity, unit_values
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from judgeq.models import LanguageModel
+    from judgeq.language_model import LanguageModel
     from judgeq.prefill import Retained
     from judgeq.prompts import Prompt
 

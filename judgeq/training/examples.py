@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from judgeq.models import LanguageModel
+from judgeq.language_model import LanguageModel
 from judgeq.training.corpus import Article
 
 

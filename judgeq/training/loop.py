@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from judgeq.errors import InputError, JudgeqError
-from judgeq.models import LanguageModel
-from judgeq.soft_tokens import SoftTokens
+from judgeq.language_model import LanguageModel
+from judgeq.soft_tokens import Probe, SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.training.objectives import OBJECTIVES
 from judgeq.training.store import AttentionRecorder, Lesson, Store
@@ -65,7 +65,7 @@ def train(
         "seconds_of_last_run": round(time.perf_counter() - started, 1),
     }
     origin = dataclasses.replace(run.initial.config, recipe=config.to_dict(), metrics=metrics)
-    tokens = SoftTokens(run.soft.detach().cpu(), origin)
+    tokens = SoftTokens(run.trained(), origin)
     tokens.save_pretrained(out)
     (out / "losses.json").write_text(json.dumps(losses) + "\n", encoding="utf-8")
     (out / CHECKPOINT).unlink(missing_ok=True)
@@ -78,8 +78,11 @@ class _Run:
     def __init__(self, lm: LanguageModel, config: TrainConfig, lessons: Store, checkpoint: Path) -> None:
         self.lm, self.config, self.lessons, self.checkpoint = lm, config, lessons, checkpoint
         self.initial = initial_tokens(lm, config, lessons)
-        self.soft = self.initial.embeddings.to(lm.device, copy=True).requires_grad_()
-        self.adam = torch.optim.Adam([self.soft], lr=config.learning_rate)
+        self.probe = _trainable(self.initial.probe, lm, config)
+        groups = [{"params": [self.probe.embeddings], "peak": config.learning_rate}]
+        if self.probe.query_offsets is not None:
+            groups.append({"params": [self.probe.query_offsets], "peak": config.offset_learning_rate})
+        self.adam = torch.optim.Adam(groups)
         self.losses: list[float] = []
         if checkpoint.exists():
             self._restore()
@@ -94,7 +97,7 @@ class _Run:
         order = self._order()
         for step in range(len(self.losses), self.steps):
             for group in self.adam.param_groups:
-                group["lr"] = self.config.learning_rate * _schedule(step, self.steps)
+                group["lr"] = group["peak"] * _schedule(step, self.steps)
             self.losses.append(self._step(order[step]))
             if (step + 1) % CHECKPOINT_STEPS == 0:
                 self._save()
@@ -114,7 +117,7 @@ class _Run:
         self.adam.zero_grad()
         total = 0.0
         for index in indices:
-            loss = lesson_loss(self.lm, self.soft, self.lessons[index], self.config) / len(indices)
+            loss = lesson_loss(self.lm, self.probe, self.lessons[index], self.config) / len(indices)
             loss.backward()
             total += loss.item()
         if not math.isfinite(total):
@@ -125,12 +128,26 @@ class _Run:
         self.adam.step()
         return total
 
+    def trained(self) -> Probe:
+        """The tensors as they are now, on the CPU, apart from the optimization."""
+        offsets = self.probe.query_offsets
+        return Probe(
+            self.probe.embeddings.detach().cpu().clone(),
+            None if offsets is None else offsets.detach().cpu().clone(),
+        )
+
+    @property
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.adam.param_groups for parameter in group["params"]]
+
     def _save(self) -> None:
-        state = self.adam.state[self.soft]
-        tensors = {name: state[name] for name in ("exp_avg", "exp_avg_sq", "step")}
+        tensors = {}
+        for at, parameter in enumerate(self._parameters):
+            tensors[f"{at}.value"] = parameter.detach()
+            tensors |= {f"{at}.{name}": value for name, value in self.adam.state[parameter].items()}
         meta = {"recipe": json.dumps(self.config.to_dict()), "losses": json.dumps(self.losses)}
         part = self.checkpoint.with_suffix(".part")
-        save_file({"soft": self.soft.detach(), **tensors}, part, metadata=meta)
+        save_file(tensors, part, metadata=meta)
         part.replace(self.checkpoint)
 
     def _restore(self) -> None:
@@ -141,25 +158,42 @@ class _Run:
             raise InputError(
                 f"{self.checkpoint.parent} holds the checkpoint of another recipe: use another --out, or delete it"
             )
-        self.soft.data.copy_(tensors.pop("soft"))
-        self.adam.state[self.soft] = {name: tensor.to(self.soft.device) for name, tensor in tensors.items()}
-        self.adam.state[self.soft]["step"] = tensors["step"]
+        for at, parameter in enumerate(self._parameters):
+            parameter.data.copy_(tensors[f"{at}.value"])
+            self.adam.state[parameter] = {
+                "step": tensors[f"{at}.step"],  # stays on the CPU
+                "exp_avg": tensors[f"{at}.exp_avg"].to(parameter.device),
+                "exp_avg_sq": tensors[f"{at}.exp_avg_sq"].to(parameter.device),
+            }
         self.losses = json.loads(meta["losses"])
 
 
-def lesson_loss(lm: LanguageModel, soft: Tensor, lesson: Lesson, config: TrainConfig) -> Tensor:
-    """Objective of soft tokens (n, hidden) on one lesson, averaged over layers; differentiable in `soft`."""
-    recorder = AttentionRecorder()
+def lesson_loss(lm: LanguageModel, probe: Probe, lesson: Lesson, config: TrainConfig) -> Tensor:
+    """Objective of soft tokens on one lesson, averaged over layers; differentiable in the probe's tensors."""
+    recorder = AttentionRecorder(probe.offsets_at(lm, lesson.keys.shape[2]))
     lm.model(
-        inputs_embeds=soft[None].to(lm.dtype),
+        inputs_embeds=probe.embeddings[None].to(lm.dtype),
         past_key_values=lesson.cache(lm.dtype, lm.device),
         logits_to_keep=1,
         observer=recorder,
     )
     teacher = lesson.teacher.to(lm.device, torch.float32)
     objective = OBJECTIVES[config.objective]
-    losses = [objective(student[0], target) for student, target in zip(recorder.layers, teacher, strict=True)]
+    losses = [
+        objective(student[0], target, config.temper)
+        for student, target in zip(recorder.layers, teacher, strict=True)
+    ]
     return torch.stack(losses).mean()
+
+
+def _trainable(probe: Probe, lm: LanguageModel, config: TrainConfig) -> Probe:
+    """A copy whose tensors ask for gradients; offsets, where they are learned, start at zero."""
+    embeddings = probe.embeddings.to(lm.device, copy=True).requires_grad_()
+    if config.capacity == "embeddings":
+        return Probe(embeddings)
+    sizes = lm.geometry
+    shape = (sizes.layers, sizes.heads, config.n, sizes.head_dim)
+    return Probe(embeddings, torch.zeros(shape, device=lm.device, requires_grad=True))
 
 
 def initial_tokens(lm: LanguageModel, config: TrainConfig, lessons: Store) -> SoftTokens:

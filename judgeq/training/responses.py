@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from judgeq.models import LanguageModel
+from judgeq.language_model import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from judgeq.cache import FrozenCache
 from judgeq.errors import InputError
-from judgeq.models import LanguageModel
+from judgeq.language_model import LanguageModel
 from judgeq.prompts import build_prompt
 from judgeq.scoring import mean_attention
 from judgeq.training.config import TrainConfig
@@ -52,16 +52,20 @@ class AttentionRecorder:
     """Observer that records, per layer, the mean attention of this pass's tokens to the prompt rows before them.
 
     Attributes:
-        layers: for each layer (B, H_kv, G, T); carries gradients if the forward pass does.
+        layers: for each layer (B, H_kv, G, T); carries gradients if the forward pass or the offsets do.
+        offsets: (L, H, S, D), added to the queries; None = none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, offsets: Tensor | None = None) -> None:
         self.layers: list[Tensor] = []
+        self.offsets = offsets
 
     def observe(
         self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, sliding: bool
     ) -> None:
         prompt = keys.shape[2] - queries.shape[2]
+        if self.offsets is not None:
+            queries = queries + self.offsets[layer]
         self.layers.append(mean_attention(queries, keys, scaling, prompt, prompt))
 
 
