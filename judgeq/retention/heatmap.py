@@ -74,7 +74,7 @@ def heatmap(
         zmin=bar.ticks[0],
         zmax=bar.ticks[-1],
         colorbar={
-            "title": {"text": bar.title, "side": "top"},
+            "title": {"text": f"{bar.title}<br>\u200b", "side": "top"},  # the empty line keeps it off the bar
             "tickvals": list(bar.ticks),
             "ticktext": list(bar.labels),
             "orientation": "h",
