@@ -101,9 +101,10 @@ class SoftTokens:
             raise InputError("The soft tokens contain NaN or infinite numbers: train them again")
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is stored, by name."""
-        found = {TENSOR_NAME: self.probe.embeddings, OFFSETS_NAME: self.probe.query_offsets}
-        return {name: tensor.contiguous() for name, tensor in found.items() if tensor is not None}
+        """What is stored, by name: embeddings in float32, offsets, which are many, in float16."""
+        offsets = self.probe.query_offsets
+        stored = {} if offsets is None else {OFFSETS_NAME: offsets.half().contiguous()}
+        return {TENSOR_NAME: self.probe.embeddings.contiguous(), **stored}
 
     @property
     def n(self) -> int:

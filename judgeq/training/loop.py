@@ -133,7 +133,7 @@ class _Run:
         offsets = self.probe.query_offsets
         return Probe(
             self.probe.embeddings.detach().cpu().clone(),
-            None if offsets is None else offsets.detach().cpu().clone(),
+            None if offsets is None else offsets.detach().half().float().cpu(),  # as they are stored
         )
 
     @property
