@@ -35,7 +35,7 @@ class TrainConfig(JsonConfig):
     """
 
     data: str = "wiki"
-    examples: int = 192
+    examples: int = 416
     min_tokens: int = 256
     max_tokens: int = 1024
     response_tokens: int = 48
