@@ -18,7 +18,7 @@ from judgeq.config import check_budget, parse_budget
 from judgeq.documents import read_document
 from judgeq.errors import InputError, JudgeqError
 
-TICK = 0.12
+TICK = 0.3
 """Seconds between two looks at a run."""
 
 
