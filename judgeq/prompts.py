@@ -7,6 +7,7 @@ read as ordinary text. Knows nothing of scores, budgets or caches.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,7 +76,7 @@ def build_prompt(
         raise InputError(
             f"The prompt has {prompt.tokens:,} tokens and {lm.name} reads at most {limit:,} "
             f"({lm.geometry.max_positions:,} positions, {reserve:,} of them left free for the answer): "
-            "shorten the document, or allow cutting its middle"
+            "shorten the document, or allow cutting its middle (truncate)"
         )
     return _cut_middle(lm, document, question.strip(), question_first, answer_prefix, prompt.tokens - limit)
 
@@ -92,9 +93,7 @@ def _render(
     base = 0
     for text, is_data in ((before, False), (content, True), (after, False), (answer_prefix, True)):
         if text:
-            encoded = lm.tokenizer(
-                text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=is_data
-            )
+            encoded = _tokenize(lm, text, is_data)
             ids += encoded["input_ids"]
             offsets += [(base + first, base + last) for first, last in encoded["offset_mapping"]]
             base += len(text)
@@ -103,6 +102,17 @@ def _render(
         text=before + content + after + answer_prefix,
         offsets=tuple(offsets),
         document=(start, start + len(document)),
+    )
+
+
+def _tokenize(lm: LanguageModel, text: str, is_data: bool) -> Any:
+    """Ids and character offsets; in data, what looks like a special token is ordinary text."""
+    return lm.tokenizer(
+        text,
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        split_special_tokens=is_data,
+        verbose=False,  # too long a text is reported by `build_prompt`
     )
 
 
@@ -119,9 +129,7 @@ def _template(lm: LanguageModel) -> tuple[str, str]:
 def _cut_middle(
     lm: LanguageModel, document: str, question: str, question_first: bool, answer_prefix: str, excess: int
 ) -> Prompt:
-    offsets = lm.tokenizer(
-        document, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
-    )["offset_mapping"]
+    offsets = _tokenize(lm, document, is_data=True)["offset_mapping"]
     limit_cut = len(offsets) - 2
     cut = excess + 8  # the mark and two new token borders
     if cut > limit_cut:
