@@ -78,10 +78,9 @@ def run_status(run: Run) -> str:
         return _status("ready", text.STOPPED)
     if run.phase == "failed":
         return _status("failed", text.FAILED)
-    answers = [lane.answer for lane in run.lanes if lane.answer is not None]
-    prefill = answers[0].timing.prefill_s if answers else 0.0
-    total = prefill + sum(sum(lane.seconds) for lane in run.lanes)
-    line = text.DONE.format(prefill=duration(prefill), total=duration(total))
+    ready = max((lane.answer.timing.prefill_s for lane in run.lanes if lane.answer), default=run.prefill_s)
+    total = ready + sum(sum(lane.seconds) for lane in run.lanes)
+    line = text.DONE.format(prefill=duration(run.prefill_s), total=duration(total))
     return _status("ready", line) + "".join(
         f'<p class="notice">{html.escape(note)}</p>' for note in run.notices
     )

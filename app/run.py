@@ -61,16 +61,11 @@ class Lane:
     rows: float | None = None
     kv_bytes: int | None = None
     ttft_s: float | None = None
+    tokens_per_s: float | None = None
     seconds: list[float] = field(default_factory=list)
     finish: str | None = None
     retention: RetentionMap | None = None
     answer: Answer | None = None
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        """Speed of writing, the first token apart."""
-        later = sum(self.seconds[1:])
-        return (len(self.seconds) - 1) / later if later else None
 
 
 class Run:
@@ -78,7 +73,8 @@ class Run:
 
     Attributes:
         phase, layers, lanes: what can be seen while it works; `layers` is `(done, all)`.
-        prompt_tokens, full_kv_bytes, notices: known once the prompt has been read.
+        prompt_tokens, full_kv_bytes, prefill_s, notices: known once the prompt has been read. The reading itself, which
+            holds all rows, is not kept.
         error: why it failed.
         finished: set at the end, however it came.
     """
@@ -90,6 +86,7 @@ class Run:
         self.lanes = [Lane(method) for method in task.methods]
         self.prompt_tokens: int | None = None
         self.full_kv_bytes: int | None = None
+        self.prefill_s = 0.0
         self.notices: tuple[str, ...] = ()
         self.error: JudgeqError | None = None
         self.finished = threading.Event()
@@ -180,12 +177,11 @@ class Run:
         self.phase = "writing"
         try:
             for index, step in in_turn(reading.writers):
-                lane = self.lanes[index]
+                lane, timing = self.lanes[index], reading.writers[index].timing
                 lane.text += step.text
                 lane.seconds.append(step.seconds)
                 lane.finish = step.finish
-                if lane.ttft_s is None:
-                    lane.ttft_s = reading.prefill_s + step.seconds
+                lane.ttft_s, lane.tokens_per_s = timing.ttft_s, timing.decode_tokens_per_s or None
                 self._check()
         finally:
             for lane, writer in zip(self.lanes, reading.writers, strict=True):
@@ -195,11 +191,12 @@ class Run:
     def _look_at(self, reading: Reading, layers: int) -> None:
         self.prompt_tokens = reading.prompt.tokens
         self.full_kv_bytes = reading.full_kv_bytes
+        self.prefill_s = reading.prefill_s
         self.notices = reading.notices
         for lane, writer in zip(self.lanes, reading.writers, strict=True):
             lane.rows = writer.retained.cache.rows / layers
             lane.kv_bytes = writer.kv_bytes
-            lane.retention = writer.answer().retention
+            lane.retention = writer.retention
             self._check()
 
 

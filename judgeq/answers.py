@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -92,7 +93,6 @@ class Writer:
     """One method's answer while it is being written; iterate it for steps, then take `answer()`."""
 
     lm: LanguageModel
-    prompt: Prompt
     retained: Retained
     reading: Reading
     decoding: Decoding
@@ -112,26 +112,36 @@ class Writer:
             self.steps.append(step)
             yield step
 
-    def answer(self) -> Answer:
-        """The answer as far as it is written."""
+    @cached_property
+    def retention(self) -> RetentionMap:
+        """What was kept; known before the first token is written."""
+        return RetentionMap.from_retained(self.lm, self.reading.prompt, self.retained)
+
+    @property
+    def timing(self) -> Timing:
+        """What the answer took as far as it is written."""
         seconds = [step.seconds for step in self.steps]
         later = sum(seconds[1:])
         prefill_s = self.reading.prefill_s + self.retained.extra_s
+        return Timing(
+            prefill_s=prefill_s,
+            ttft_s=prefill_s + (seconds[0] if seconds else 0.0),
+            decode_tokens_per_s=(len(seconds) - 1) / later if later else 0.0,
+        )
+
+    def answer(self) -> Answer:
+        """The answer as far as it is written."""
         return Answer(
             text="".join(step.text for step in self.steps),
             method=self.name,
             model=self.lm.name,
             budget=self.retained.plan.budget,
-            prompt_tokens=self.prompt.tokens,
-            retention=RetentionMap.from_retained(self.lm, self.prompt, self.retained),
+            prompt_tokens=self.reading.prompt.tokens,
+            retention=self.retention,
             kv_bytes=self.kv_bytes,
             full_kv_bytes=self.reading.full_kv_bytes,
             peak_rows=self.reading.peak_rows,
-            timing=Timing(
-                prefill_s=prefill_s,
-                ttft_s=prefill_s + (seconds[0] if seconds else 0.0),
-                decode_tokens_per_s=(len(seconds) - 1) / later if later else 0.0,
-            ),
+            timing=self.timing,
             finish=(self.steps[-1].finish if self.steps else None) or "cancelled",
             notices=self.reading.notices,
         )

@@ -74,7 +74,7 @@ def read(
         prefill_s=prepared_s + outcome.seconds,
         notices=_notices(prompt, budget, rows),
     )
-    reading.writers.extend(Writer(lm, prompt, kept, reading, decoding) for kept in retained)
+    reading.writers.extend(Writer(lm, kept, reading, decoding) for kept in retained)
     return reading
 
 

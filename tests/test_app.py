@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,19 @@ def test_one_click_answers_with_every_method_and_measures_what_each_costs(page: 
         assert lane.ttft_s > 0
         assert lane.text == lane.answer.text
         assert lane.retention.document_text == DOCUMENT.strip()
+
+
+def test_the_oracles_second_look_counts_in_its_own_first_token_and_in_the_total(page: do.Callbacks) -> None:
+    run = finished(begin(page, methods=["full", "oracle"]))
+    full, oracle = run.lanes
+    for lane in run.lanes:
+        assert lane.ttft_s == lane.answer.timing.ttft_s
+        assert lane.tokens_per_s == lane.answer.timing.decode_tokens_per_s
+    looked_again = oracle.answer.timing.prefill_s - full.answer.timing.prefill_s
+    assert looked_again > 0
+    assert oracle.ttft_s > run.prefill_s + looked_again
+    oracle.answer = replace(oracle.answer, timing=replace(oracle.answer.timing, prefill_s=7000.0))
+    assert f"Read once in {cards.duration(run.prefill_s)}, answered in 116 min" in cards.run_status(run)
 
 
 def test_the_page_follows_a_run_and_draws_the_maps_once(page: do.Callbacks) -> None:

@@ -55,6 +55,8 @@ def test_a_budget_becomes_rows_of_this_prompt() -> None:
         (Decoding, {"top_p": 1.2}),
         (TrainConfig, {"objective": "guess"}),
         (TrainConfig, {"learning_rate": 0}),
+        (TrainConfig, {"temper": 0}),
+        (TrainConfig, {"temper": 1.5}),
         (TrainConfig, {"max_tokens": 10}),
         (TrainConfig, {"data": "nothing"}),
     ],

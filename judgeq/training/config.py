@@ -63,7 +63,9 @@ class TrainConfig(JsonConfig):
             check_at_least("TrainConfig", field, getattr(self, field), 1)
         check_at_least("TrainConfig", "prefix_tokens", self.prefix_tokens, 0)
         check_at_least("TrainConfig", "max_tokens", self.max_tokens, self.min_tokens)
-        for field in ("learning_rate", "offset_learning_rate", "temper"):
+        if not 0 < self.temper <= 1:
+            raise InputError(f"TrainConfig.temper is {self.temper}; give a power above 0 and up to 1")
+        for field in ("learning_rate", "offset_learning_rate"):
             if not getattr(self, field) > 0:
                 raise InputError(f"TrainConfig.{field} is {getattr(self, field)}; give a number above 0")
 
