@@ -6,6 +6,8 @@ import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Before torch starts its threads: waiting ones sleep instead of spinning, since the page needs the cores, too.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from app.ui import launch
 
