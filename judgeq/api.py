@@ -7,15 +7,14 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from judgeq.answers import Answer, Reading, Writer
 from judgeq.config import Budget, Decoding, budget_rows, check_budget
-from judgeq.decode import Step, decode
+from judgeq.decode import Step
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method, method_named
-from judgeq.prefill import LayerCallback, Plan, Prefill, Retained, prefill, probe
+from judgeq.prefill import LayerCallback, Plan
 from judgeq.prompts import Prompt, build_prompt
+from judgeq.reference import retain
 from judgeq.soft_tokens import SoftTokens
 
 
@@ -63,9 +62,17 @@ def read(
         reserve=reserve,
     )
     rows = budget_rows(budget, prompt.tokens)
-    plans = [Plan(method, prompt.tokens if isinstance(method, Full) else rows) for method in chosen]
+    profile = soft.profile if soft else None
+    plans = [Plan(method, prompt.tokens if isinstance(method, Full) else rows, profile) for method in chosen]
     prepared_s = time.perf_counter() - started
-    outcome, retained = _retain(lm, prompt, plans, soft, decoding, on_layer)
+    outcome = retain(
+        lm,
+        prompt.input_ids,
+        plans,
+        soft_tokens=soft.probe if soft else None,
+        longest=decoding,
+        on_layer=on_layer,
+    )
     reading = Reading(
         prompt=prompt,
         logits=outcome.logits,
@@ -74,7 +81,7 @@ def read(
         prefill_s=prepared_s + outcome.seconds,
         notices=_notices(prompt, budget, rows),
     )
-    reading.writers.extend(Writer(lm, kept, reading, decoding) for kept in retained)
+    reading.writers.extend(Writer(lm, kept, reading, decoding) for kept in outcome.retained)
     return reading
 
 
@@ -125,41 +132,12 @@ def in_turn(writers: Sequence[Writer]) -> Iterator[tuple[int, Step]]:
 def _soft_tokens(
     lm: LanguageModel, methods: Sequence[Method], tokens: SoftTokens | str | Path | None
 ) -> SoftTokens | None:
-    if all(method.probe != "soft" for method in methods):
+    if not any(method.probe == "soft" or method.selection.needs_profile for method in methods):
         return None
     if isinstance(tokens, SoftTokens):
         tokens.check(lm)
         return tokens
     return SoftTokens.for_model(lm, tokens)
-
-
-def _retain(
-    lm: LanguageModel,
-    prompt: Prompt,
-    plans: Sequence[Plan],
-    soft: SoftTokens | None,
-    decoding: Decoding,
-    on_layer: LayerCallback | None,
-) -> tuple[Prefill, list[Retained]]:
-    """One pass for all plans, and a second look over the answer for those that need one."""
-    late = [plan for plan in plans if plan.method.probe == "response"]
-    early = [plan for plan in plans if plan.method.probe != "response"]
-    if late:
-        early.append(Plan(Full(), prompt.tokens))
-    outcome = prefill(
-        lm, prompt.input_ids, early, soft_tokens=soft.probe if soft else None, on_layer=on_layer
-    )
-    by_plan = dict(zip(map(id, early), outcome.retained, strict=True))
-    if late:
-        started = time.perf_counter()
-        full = outcome.retained[-1].cache
-        greedy = Decoding(max_new_tokens=decoding.max_new_tokens, stop=decoding.stop)
-        response = [step.token for step in decode(lm, full.fork(), outcome.logits, greedy)]
-        second = probe(lm, full.frozen(), torch.tensor([response]), late, on_layer=on_layer)
-        for plan, kept in zip(late, second.retained, strict=True):
-            kept.extra_s = time.perf_counter() - started
-            by_plan[id(plan)] = kept
-    return outcome, [by_plan[id(plan)] for plan in plans]
 
 
 def _notices(prompt: Prompt, budget: Budget, rows: int) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """The only place that touches transformers' attention and mask registries.
 
-`judged_attention` computes what SDPA computes and then shows queries, keys and values, after projection, QK-norm and
-RoPE, to an observer that travels through the model's keyword arguments. No hook, no patched forward, no state on any
-module: without an observer, or after one has raised, the model is exactly what it was.
+`judged_attention` computes what SDPA computes, over frozen rows too where a cache layer brings some, and then shows
+queries, keys and values, after projection, QK-norm and RoPE, to an observer that travels through the model's keyword
+arguments. No hook, no patched forward, no state on any module: without an observer, or after one has raised, the model
+is exactly what it was.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from judgeq.ragged import FrozenRows
 
 ATTENTION = "judgeq"
 """The attention implementation to load models with: `from_pretrained(..., attn_implementation=ATTENTION)`."""
@@ -29,7 +32,8 @@ class Observer(Protocol):
         Args:
             layer: index of the layer, ascending.
             queries: (B, H, Q, D) of the tokens of this forward pass, after RoPE.
-            keys, values: (B, H_kv, K, D), rows already in the cache first, then this pass's own.
+            keys, values: (B, H_kv, K, D), rows already in the cache first, then this pass's own; without the frozen
+                rows of a `RaggedLayer`.
             scaling: factor on the dot product.
             sliding: this layer sees only a sliding window.
         """
@@ -45,10 +49,17 @@ def judged_attention(
     observer: Observer | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """SDPA attention, then one call of the observer. Signature of transformers' attention registry."""
-    output = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    """SDPA attention, then one call of the observer. Signature of transformers' attention registry.
+
+    The mask fits the first layer; one with frozen rows has another number of them and is causal without it.
+    """
+    factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+    frozen: FrozenRows | None = getattr(key, "frozen_rows", None)
+    if frozen is not None:
+        output = frozen.attention(query, key, value, factor), None
+    else:
+        output = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if observer is not None:
-        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
         sliding = kwargs.get("sliding_window") is not None
         observer.observe(int(module.layer_idx), query, key, value, factor, sliding)  # type: ignore[arg-type]
     return output

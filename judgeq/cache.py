@@ -15,6 +15,7 @@ from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.errors import ModelError
+from judgeq.ragged import FrozenRows, RaggedLayer
 
 
 class RetainedLayer(DynamicLayer):
@@ -66,9 +67,10 @@ class FrozenLayer(RetainedLayer):
 
 
 class RetainedCache(DynamicCache):
-    """A transformers cache whose full-attention layers are `RetainedLayer`s; plain `generate` continues from it.
+    """A transformers cache whose full-attention layers hold chosen rows; plain `generate` continues from it.
 
-    Layers with a sliding window keep transformers' own class: they are bounded already.
+    They are `RetainedLayer`s, or `RaggedLayer`s where heads have budgets of their own. Layers with a sliding window
+    keep transformers' own class: they are bounded already.
     """
 
     def __init__(self, config: PretrainedConfig) -> None:
@@ -77,14 +79,20 @@ class RetainedCache(DynamicCache):
             layer if layer.is_sliding else RetainedLayer() for layer in self.layers
         ]
 
-    def fill(self, layer: int, keys: Tensor, values: Tensor, kept: Tensor | None, seen: int) -> None:
+    def fill(
+        self, layer: int, keys: Tensor, values: Tensor, kept: Tensor | tuple[Tensor, ...] | None, seen: int
+    ) -> None:
         """Store one layer's rows.
 
         Args:
             keys, values: (B, H_kv, K, D), K at least `seen`; rows from `seen` on (soft tokens) are dropped.
-            kept: (B, H_kv, rows) indices below `seen`; None keeps all `seen` rows.
+            kept: (B, H_kv, rows) indices below `seen`, or for each KV head (rows,), in a batch of 1; None keeps all
+                `seen` rows.
         """
         target = self.layers[layer]
+        if isinstance(kept, tuple):
+            self.layers[layer] = RaggedLayer(FrozenRows.pick(keys, values, kept), seen)
+            return
         if target.is_sliding or kept is None:
             rows = keys[:, :, :seen].clone(), values[:, :, :seen].clone()
         else:
@@ -101,8 +109,14 @@ class RetainedCache(DynamicCache):
 
     @property
     def rows(self) -> int:
-        """Stored rows, summed over layers (per KV head)."""
-        return sum(layer.keys.shape[-2] for layer in self._filled())
+        """Stored rows per KV head, summed over layers; where heads differ their mean, rounded up."""
+        sizes = [layer.keys.shape[1:3] for layer in self._filled()]  # (H_kv, rows)
+        if not sizes:
+            return 0
+        stored = sum(heads * rows for heads, rows in sizes) + sum(
+            len(frozen.keys) for frozen in self._frozen()
+        )
+        return -(-stored // sizes[0][0])
 
     def fork(self) -> RetainedCache:
         """A second continuation of the same rows; the storage is shared, since updates never write in place."""
@@ -112,16 +126,24 @@ class RetainedCache(DynamicCache):
         """The same rows as a cache that forward passes read but never extend; shares the storage.
 
         Raises:
-            ModelError: some layers see only a sliding window, so their early rows are gone.
+            ModelError: some layers see only a sliding window, so their early rows are gone, or hold a flat choice.
         """
         if any(self.is_sliding):
             raise ModelError(
                 "This needs the rows of every layer, and the model has layers with a sliding window"
             )
+        if any(self._frozen()):
+            raise ModelError(
+                "This needs all rows of the prompt, and some heads have kept fewer: keep the full cache"
+            )
         return FrozenCache((layer.keys, layer.values) for layer in self.layers)
 
     def _tensors(self) -> Iterator[Tensor]:
-        return (tensor for layer in self._filled() for tensor in (layer.keys, layer.values))
+        holders = (*self._filled(), *self._frozen())
+        return (tensor for holder in holders for tensor in (holder.keys, holder.values))
+
+    def _frozen(self) -> Iterator[FrozenRows]:
+        return (layer.frozen for layer in self.layers if isinstance(layer, RaggedLayer) and layer.frozen)
 
     def _filled(self) -> Iterator[DynamicLayer]:
         return (layer for layer in self.layers if layer.is_initialized)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from judgeq._version import __version__
-from judgeq.commands import ask, evaluate, train
+from judgeq.commands import ablation, ask, bench, evaluate, train
 from judgeq.errors import JudgeqError
 
 
@@ -41,4 +41,6 @@ def _parser() -> argparse.ArgumentParser:
     ask.add(verbs.add_parser("ask", help="answer a question about a document under a budget"))
     train.add(verbs.add_parser("train", help="train soft tokens for a model"))
     evaluate.add(verbs.add_parser("evaluate", help="measure methods against the oracle"))
+    ablation.add(verbs.add_parser("ablation", help="compare training runs"))
+    bench.add(verbs.add_parser("bench", help="measure how long things take"))
     return parser

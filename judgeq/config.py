@@ -10,13 +10,16 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from judgeq.errors import InputError
 
 Budget = (
     int | float
 )  # rows per KV head and layer (int), or the share of the prompt that is kept (float in (0, 1])
+
+
+Allocation = Literal["uniform", "adakv", "profile", "profile+adakv"]
 
 
 class JsonConfig:
@@ -109,11 +112,17 @@ class Selection(JsonConfig):
         sinks: first rows of the prompt that are always kept (StreamingLLM, arXiv 2309.17453).
         recent: last rows of the prompt that are always kept, inside the budget.
         pool: width of the max-pooling over neighbouring scores, odd; 1 = none. The paper's group uses 7.
+        allocation: how the budget is split. `"uniform"`: every KV head of every layer the same; `"adakv"`: the heads of
+            a layer compete for its rows (AdaKV, arXiv 2407.11550); `"profile"`: layers and heads get what a learned
+            profile says; `"profile+adakv"`: layers get what it says, and their heads compete.
+        floor: share of its layer's mean budget that every head keeps where heads compete, in [0, 1].
     """
 
     sinks: int = 0
     recent: int = 0
     pool: int = 7
+    allocation: Allocation = "uniform"
+    floor: float = 0.2
 
     def __post_init__(self) -> None:
         for field in ("sinks", "recent", "pool"):
@@ -125,6 +134,23 @@ class Selection(JsonConfig):
         check_at_least("Selection", "pool", self.pool, 1)
         if self.pool % 2 == 0:
             raise InputError(f"Selection.pool is {self.pool}; give an odd width, such as {self.pool + 1}")
+        if self.allocation not in get_args(Allocation):
+            raise InputError(
+                f"Selection.allocation is {self.allocation!r}; choose one of {', '.join(get_args(Allocation))}"
+            )
+        check_at_least("Selection", "floor", self.floor, 0)
+        if self.floor > 1:
+            raise InputError(f"Selection.floor is {self.floor}; give a share from 0 to 1")
+
+    @property
+    def adapts(self) -> bool:
+        """Heads of a layer compete for its rows."""
+        return self.allocation.endswith("adakv")
+
+    @property
+    def needs_profile(self) -> bool:
+        """A learned profile splits the budget."""
+        return self.allocation.startswith("profile")
 
 
 @dataclass(frozen=True)

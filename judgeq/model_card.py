@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from judgeq.embedded import EMBEDDED
 
@@ -16,8 +16,11 @@ def model_card(config: SoftTokensConfig) -> str:
     base = embedded.hub_id if embedded else config.base_model
     recipe = "\n".join(f"| {name} | {value} |" for name, value in sorted(config.recipe.items()))
     metrics = "\n".join(f"| {name} | {value} |" for name, value in sorted(config.metrics.items()))
-    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in sorted(config.recipe.items()))
-    command = f"python -m judgeq train --model {config.base_model}{options} --out DIR"
+    recipes = [*config.earlier, config.recipe]
+    names = [str(later.get("start")) for later in recipes[1:]] + ["DIR"]
+    commands = "\n".join(
+        _command(config.base_model, each, out) for each, out in zip(recipes, names, strict=True)
+    )
     return f"""---
 library_name: judgeq
 base_model: {base}
@@ -44,7 +47,7 @@ answer = judgeq.ask(lm, document, question, tokens=tokens, budget=128)
 ## Recipe
 
 ```sh
-{command}
+{commands}
 ```
 
 | setting | value |
@@ -59,3 +62,8 @@ answer = judgeq.ask(lm, document, question, tokens=tokens, budget=128)
 
 Trained on revision `{config.base_revision}` with tokenizer `{config.tokenizer_hash}`, judgeq {config.judgeq_version}.
 """
+
+
+def _command(model: str, recipe: dict[str, Any], out: str) -> str:
+    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in sorted(recipe.items()))
+    return f"python -m judgeq train --model {model}{options} --out {out}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from judgeq.cpu import use_fast_products
 from judgeq.downloads import Progress, sealed_source
 from judgeq.embedded import (
     EMBEDDED,
@@ -73,6 +74,8 @@ def load(
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     device = choose_device(device)
+    if device.type == "cpu":
+        use_fast_products()
     check_quantization(quantization)
     place = _locate(str(name), revision, progress)
     if place.gguf and quantization:

@@ -7,8 +7,10 @@ nothing of text or decoding.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -19,7 +21,8 @@ from judgeq.cache import FrozenCache, RetainedCache
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView, Method
-from judgeq.selection import select_rows
+from judgeq.profile import BudgetProfile
+from judgeq.selection import Kept, allocate_rows
 from judgeq.soft_tokens import Probe
 
 LayerCallback = Callable[[int, int], None]
@@ -32,11 +35,30 @@ class Plan:
 
     Attributes:
         method: scores the rows.
-        budget: rows per KV head and layer, at least 1.
+        budget: rows per KV head and layer, at least 1; their mean where heads have budgets of their own.
+        profile: learned budgets, for methods whose allocation needs them.
+
+    Raises:
+        InputError: the method needs a profile and there is none.
     """
 
     method: Method
     budget: int
+    profile: BudgetProfile | None = None
+
+    def __post_init__(self) -> None:
+        if self.method.selection.needs_profile and self.profile is None:
+            raise InputError(
+                f"The allocation {self.method.selection.allocation!r} needs a learned profile and the soft tokens "
+                "carry none: train soft tokens with one, or choose the allocation adakv or uniform"
+            )
+
+    def shares(self, lm: LanguageModel, tokens: int) -> Tensor | None:
+        """(L, H_kv) int64 rows that the profile gives each head of a prompt of `tokens` tokens; None without one."""
+        if self.profile is None or not self.method.selection.needs_profile:
+            return None
+        self.profile.check(lm.geometry.layers, lm.geometry.kv_heads)
+        return self.profile.rows(self.budget, tokens)
 
 
 @dataclass
@@ -46,24 +68,31 @@ class Retained:
     Attributes:
         plan: method and budget.
         cache: the retained rows, ready for decoding.
-        kept: for each layer (B, H_kv, rows) int64 on the CPU, ascending; None where every row stays.
+        shares: (L, H_kv) rows of each head, where a profile gives them.
+        kept: for each layer (B, H_kv, rows) int64 on the CPU, ascending, or (rows,) for each KV head where the
+            allocation is not uniform; None where every row stays.
         scores: for each layer (B, H_kv, T) float32 on the CPU, before pooling; None where nothing was scored.
         extra_s: seconds that this plan alone needed after the shared pass, such as the oracle's second look.
     """
 
     plan: Plan
     cache: RetainedCache
-    kept: list[Tensor | None] = field(default_factory=list)
+    shares: Tensor | None = None
+    kept: list[Kept | None] = field(default_factory=list)
     scores: list[Tensor | None] = field(default_factory=list)
     extra_s: float = 0.0
 
     def take(self, view: LayerView, evictable: bool) -> None:
         """Score, select and store one layer's rows."""
         scores = self.plan.method.score(view) if evictable else None
-        kept = None if scores is None else select_rows(scores, self.plan.budget, self.plan.method.selection)
+        kept = None if scores is None else self._choose(scores, view.layer)
         self.cache.fill(view.layer, view.keys, view.values, kept, seen=view.prompt_tokens)
-        self.kept.append(None if kept is None else kept.cpu())
+        self.kept.append(_on_cpu(kept))
         self.scores.append(None if scores is None else scores.float().cpu())
+
+    def _choose(self, scores: Tensor, layer: int) -> Kept:
+        shares = None if self.shares is None else self.shares[layer]
+        return allocate_rows(scores, self.plan.budget, self.plan.method.selection, shares)
 
 
 @dataclass
@@ -97,7 +126,9 @@ class _Eviction:
         on_layer: LayerCallback | None,
         offsets: Tensor | None = None,
     ) -> None:
-        self.retained = [Retained(plan, RetainedCache(lm.model.config)) for plan in plans]
+        self.retained = [
+            Retained(plan, RetainedCache(lm.model.config), plan.shares(lm, prompt_tokens)) for plan in plans
+        ]
         self.prompt_tokens, self.probe_tokens = prompt_tokens, probe_tokens
         self.layers, self.on_layer, self.offsets = lm.geometry.layers, on_layer, offsets
         self.peak_rows = self.full_kv_bytes = 0
@@ -147,18 +178,21 @@ def prefill(
     input_ids = input_ids.to(lm.device)
     embeds = lm.model.get_input_embeddings()(input_ids)  # (B, T, hidden)
     prompt_tokens, probe_tokens, offsets = input_ids.shape[1], 0, None
+    adapted: AbstractContextManager[None] = contextlib.nullcontext()
     if soft_tokens is not None and any(plan.method.probe == "soft" for plan in plans):
         probe_tokens = soft_tokens.embeddings.shape[0]
         offsets = soft_tokens.offsets_at(lm, prompt_tokens)
         soft = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
         embeds = torch.cat([embeds, soft], dim=1)  # (B, T + S, hidden)
+        adapted = soft_tokens.attached(lm)
     eviction = _Eviction(lm, plans, prompt_tokens, probe_tokens, on_layer, offsets)
-    output = lm.model(
-        inputs_embeds=embeds,
-        use_cache=False,
-        logits_to_keep=torch.tensor([prompt_tokens - 1], device=lm.device),
-        observer=eviction,
-    )
+    with adapted:
+        output = lm.model(
+            inputs_embeds=embeds,
+            use_cache=False,
+            logits_to_keep=torch.tensor([prompt_tokens - 1], device=lm.device),
+            observer=eviction,
+        )
     return _outcome(output.logits, eviction, started)
 
 
@@ -185,6 +219,12 @@ def probe(
         input_ids=response_ids.to(lm.device), past_key_values=rows, logits_to_keep=1, observer=eviction
     )
     return _outcome(output.logits, eviction, started)
+
+
+def _on_cpu(kept: Kept | None) -> Kept | None:
+    if isinstance(kept, tuple):
+        return tuple(rows.cpu() for rows in kept)
+    return None if kept is None else kept.cpu()
 
 
 def _check_attention(lm: LanguageModel) -> None:

@@ -6,10 +6,12 @@ read as ordinary text. Knows nothing of scores, budgets or caches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 from judgeq.errors import InputError
@@ -17,6 +19,21 @@ from judgeq.language_model import LanguageModel
 
 CUT_MARK = "\n[…]\n"
 SEPARATOR = "\n\n"
+CONTENT_MARK = "\u241f"
+"""A character that no template contains: stands for a message's text while the template is taken apart."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: `"user"`, `"assistant"` or `"system"`.
+        content: what was said.
+    """
+
+    role: str
+    content: str
 
 
 @dataclass(frozen=True)
@@ -81,25 +98,57 @@ def build_prompt(
     return _cut_middle(lm, document, question.strip(), question_first, answer_prefix, prompt.tokens - limit)
 
 
+def build_chat(
+    lm: LanguageModel, messages: Sequence[Message], *, answer_prefix: str = "", reserve: int = 0
+) -> Tensor:
+    """Token ids of a conversation that waits for an answer.
+
+    Args:
+        messages: what has been said, the last one by the user.
+        answer_prefix: text that the answer must continue.
+        reserve: positions to leave free for the answer and the soft tokens.
+
+    Returns:
+        (1, T) int64, on the CPU.
+
+    Raises:
+        InputError: an empty message, a last message that is not the user's, or a prompt longer than the model's
+            positions.
+    """
+    if (
+        not messages
+        or messages[-1].role != "user"
+        or not all(message.content.strip() for message in messages)
+    ):
+        raise InputError("A conversation needs messages with text, the last of them by the user")
+    ids: list[int] = []
+    for text, is_data in _pieces(lm, messages, answer_prefix):
+        ids += _tokenize(lm, text, is_data)["input_ids"]
+    limit = lm.geometry.max_positions - reserve
+    if len(ids) > limit:
+        raise InputError(
+            f"The conversation has {len(ids):,} tokens and {lm.name} reads at most {limit:,}: shorten it"
+        )
+    return torch.tensor([ids])
+
+
 def _render(
     lm: LanguageModel, document: str, question: str, question_first: bool, answer_prefix: str
 ) -> Prompt:
     parts = (question, document) if question_first else (document, question)
-    content = SEPARATOR.join(parts)
-    before, after = _template(lm)
-    start = len(before) + (len(question) + len(SEPARATOR) if question_first else 0)
+    pieces = _pieces(lm, [Message("user", SEPARATOR.join(parts))], answer_prefix)
+    start = len(pieces[0][0]) + (len(question) + len(SEPARATOR) if question_first else 0)
     ids: list[int] = []
     offsets: list[tuple[int, int]] = []
     base = 0
-    for text, is_data in ((before, False), (content, True), (after, False), (answer_prefix, True)):
-        if text:
-            encoded = _tokenize(lm, text, is_data)
-            ids += encoded["input_ids"]
-            offsets += [(base + first, base + last) for first, last in encoded["offset_mapping"]]
-            base += len(text)
+    for text, is_data in pieces:
+        encoded = _tokenize(lm, text, is_data)
+        ids += encoded["input_ids"]
+        offsets += [(base + first, base + last) for first, last in encoded["offset_mapping"]]
+        base += len(text)
     return Prompt(
         input_ids=torch.tensor([ids]),
-        text=before + content + after + answer_prefix,
+        text="".join(text for text, _ in pieces),
         offsets=tuple(offsets),
         document=(start, start + len(document)),
     )
@@ -116,14 +165,20 @@ def _tokenize(lm: LanguageModel, text: str, is_data: bool) -> Any:
     )
 
 
-def _template(lm: LanguageModel) -> tuple[str, str]:
-    """What the chat template puts before and after the user's words."""
-    mark = "\u241f"  # a character that no template contains
-    rendered = lm.tokenizer.apply_chat_template(
-        [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
-    )
-    before, _, after = rendered.partition(mark)
-    return before, after
+def _pieces(lm: LanguageModel, messages: Sequence[Message], answer_prefix: str) -> list[tuple[str, bool]]:
+    """The rendered conversation in pieces, template and data in turn, each with whether it is data."""
+    marked = [{"role": message.role, "content": CONTENT_MARK} for message in messages]
+    try:
+        rendered = lm.tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise InputError(f"The chat template of {lm.name} refuses the conversation: {error}") from None
+    template = rendered.split(CONTENT_MARK)
+    if len(template) != len(messages) + 1:
+        raise InputError(f"The chat template of {lm.name} does not show every message of the conversation")
+    pieces = [(template[0], False)]
+    for message, after in zip(messages, template[1:], strict=True):
+        pieces += [(message.content, True), (after, False)]
+    return [*pieces, (answer_prefix, True)]
 
 
 def _cut_middle(

@@ -5,28 +5,33 @@ Owns the tensor, its file format and the check that it fits a base model. Knows 
 
 from __future__ import annotations
 
+import contextlib
 import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from judgeq._assets import assets_path
 from judgeq._version import __version__
+from judgeq.adapters import LowRank
 from judgeq.config import JsonConfig, check_at_least
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.model_card import model_card
+from judgeq.profile import BudgetProfile
 
 CONFIG_FILE = "judgeq_config.json"
 TENSOR_FILE = "soft_tokens.safetensors"
 CARD_FILE = "README.md"
 TENSOR_NAME = "soft_tokens"
 OFFSETS_NAME = "query_offsets"
+DOWN_NAME, UP_NAME = "adapter_down.", "adapter_up."
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class SoftTokensConfig(JsonConfig):
         tokenizer_hash: fingerprint of the tokenizer and chat template seen in training.
         base_revision: revision of the base model, if it has one.
         recipe: the training configuration.
+        earlier: recipes of the soft tokens that this training went on from, the first one first.
         metrics: figures measured after training.
         judgeq_version: library that wrote the file.
     """
@@ -50,6 +56,7 @@ class SoftTokensConfig(JsonConfig):
     tokenizer_hash: str
     base_revision: str | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
+    earlier: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     judgeq_version: str = __version__
 
@@ -65,17 +72,57 @@ class Probe:
     Attributes:
         embeddings: (S, hidden), appended to the prompt's embeddings.
         query_offsets: (L, H, S, D), added to the soft tokens' queries, before RoPE, where rows are scored; None = no
-            offsets, the paper's form. The model's own forward pass never sees them.
+            offsets. The model's own forward pass never sees them.
+        adapters: low-rank terms of the linear maps at the soft tokens' positions; None = none.
+
+    With neither offsets nor adapters this is the paper's form.
     """
 
     embeddings: Tensor
     query_offsets: Tensor | None = None
+    adapters: LowRank | None = None
 
     def offsets_at(self, lm: LanguageModel, first_position: int) -> Tensor | None:
         """The offsets as they are added after RoPE when the first soft token stands at `first_position`."""
         if self.query_offsets is None:
             return None
         return lm.rotate(self.query_offsets.to(lm.device), first_position)
+
+    def attached(self, lm: LanguageModel) -> AbstractContextManager[None]:
+        """Within this block, passes of this thread that end with the soft tokens run through the adapters."""
+        if self.adapters is None:
+            return contextlib.nullcontext()
+        adapters = self.adapters.map(lambda tensor: tensor.to(lm.device))
+        return adapters.attached(lm, positions=self.embeddings.shape[0])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored, by name: embeddings in float32, all else, which is much more, in float16."""
+        stored = {TENSOR_NAME: self.embeddings.contiguous()}
+        if self.query_offsets is not None:
+            stored[OFFSETS_NAME] = self.query_offsets.half().contiguous()
+        if self.adapters is not None:
+            for prefix, maps in ((DOWN_NAME, self.adapters.down), (UP_NAME, self.adapters.up)):
+                stored |= {prefix + name: tensor.half().contiguous() for name, tensor in maps.items()}
+        return stored
+
+    @classmethod
+    def from_tensors(cls, stored: dict[str, Tensor]) -> Probe:
+        """Read what `tensors` gives; float32 throughout.
+
+        Raises:
+            KeyError: no embeddings, or half an adapter.
+        """
+        down = {name.removeprefix(DOWN_NAME) for name in stored if name.startswith(DOWN_NAME)}
+        adapters = LowRank(
+            {name: stored[DOWN_NAME + name].float() for name in sorted(down)},
+            {name: stored[UP_NAME + name].float() for name in sorted(down)},
+        )
+        offsets = stored.get(OFFSETS_NAME)
+        return cls(
+            stored[TENSOR_NAME].float(),
+            None if offsets is None else offsets.float(),
+            adapters if down else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -85,10 +132,12 @@ class SoftTokens:
     Attributes:
         probe: the tensors, float32 on the CPU.
         config: origin and fit.
+        profile: how many rows each layer and KV head deserves; None = none was learned.
     """
 
     probe: Probe
     config: SoftTokensConfig
+    profile: BudgetProfile | None = None
 
     def __post_init__(self) -> None:
         expected = (self.config.n, self.config.hidden_size)
@@ -101,10 +150,8 @@ class SoftTokens:
             raise InputError("The soft tokens contain NaN or infinite numbers: train them again")
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is stored, by name: embeddings in float32, offsets, which are many, in float16."""
-        offsets = self.probe.query_offsets
-        stored = {} if offsets is None else {OFFSETS_NAME: offsets.half().contiguous()}
-        return {TENSOR_NAME: self.probe.embeddings.contiguous(), **stored}
+        """What is stored, by name."""
+        return self.probe.tensors() | (self.profile.tensors() if self.profile else {})
 
     @property
     def n(self) -> int:
@@ -154,6 +201,10 @@ class SoftTokens:
                 f"The query offsets have shape {tuple(offsets.shape)} and {lm.name} needs {expected}: "
                 "the file was changed by hand or belongs to another model"
             )
+        if self.probe.adapters is not None:
+            self.probe.adapters.check(lm)
+        if self.profile is not None:
+            self.profile.check(sizes.layers, sizes.kv_heads)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write `judgeq_config.json`, `soft_tokens.safetensors` and a model card into `folder`; returns it.
@@ -180,16 +231,14 @@ class SoftTokens:
             folder = _fetch(str(name), revision)
         try:
             config = SoftTokensConfig.load(folder / CONFIG_FILE)
-            with safe_open(folder / TENSOR_FILE, framework="pt") as file:
-                embeddings = file.get_tensor(TENSOR_NAME).float()
-                stored = OFFSETS_NAME in file.keys()  # noqa: SIM118  (no dict)
-                offsets = file.get_tensor(OFFSETS_NAME).float() if stored else None
-        except (OSError, json.JSONDecodeError, SafetensorError, TypeError, InputError) as error:
+            stored = load_file(folder / TENSOR_FILE)
+            probe, profile = Probe.from_tensors(stored), BudgetProfile.from_tensors(stored)
+        except (OSError, json.JSONDecodeError, SafetensorError, TypeError, KeyError, InputError) as error:
             raise InputError(
                 f"{name} does not hold readable soft tokens ({error}): it needs an intact {CONFIG_FILE} and "
                 f"{TENSOR_FILE}, as `python -m judgeq train` writes them"
             ) from None
-        return cls(Probe(embeddings, offsets), config)
+        return cls(probe, config, profile)
 
     @classmethod
     def for_model(cls, lm: LanguageModel, name: str | Path | None = None) -> SoftTokens:

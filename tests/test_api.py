@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 import judgeq
-from judgeq.config import Decoding, Selection
+from judgeq.config import Allocation, Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.methods import METHODS, JudgeQ
+from judgeq.methods import METHODS, JudgeQ, Oracle, SnapKV
 from judgeq.soft_tokens import SoftTokens
+from tests.test_profile import profile
 
 DOCUMENT = "The harbour lies in the north. Every ship pays 3 crowns at the gate. " * 6
 QUESTION = "What does a ship pay?"
@@ -51,6 +54,28 @@ def test_alone_or_together_a_method_gives_the_same(lm: LanguageModel, tokens: So
         assert alone.text == answer.text
         for ours, theirs in zip(alone.retention.kept, answer.retention.kept, strict=True):
             assert all((a == b).all() for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv"])
+def test_heads_can_have_budgets_of_their_own(
+    lm: LanguageModel, tokens: SoftTokens, allocation: Allocation
+) -> None:
+    learned = dataclasses.replace(tokens, profile=profile(8, 64))
+    options = {"budget": 16, "tokens": learned, "decoding": SHORT}
+    for method in (JudgeQ, SnapKV, Oracle):
+        chosen = method(selection=Selection(allocation=allocation))
+        answer = judgeq.ask(lm, DOCUMENT, QUESTION, method=chosen, **options)
+        rows = sum(map(sum, answer.kept_rows))
+        assert answer.budget == 16
+        assert rows <= 4 * 2 * 16
+        assert answer.kv_bytes == rows * 128
+        assert len({count for heads in answer.kept_rows for count in heads}) > 2
+
+
+def test_soft_tokens_without_a_profile_cannot_serve_one(lm: LanguageModel, tokens: SoftTokens) -> None:
+    method = SnapKV(selection=Selection(allocation="profile"))
+    with pytest.raises(InputError, match="soft tokens carry none"):
+        judgeq.ask(lm, DOCUMENT, QUESTION, method=method, tokens=tokens, decoding=SHORT)
 
 
 def test_a_stream_is_the_answer_in_pieces(lm: LanguageModel, tokens: SoftTokens) -> None:

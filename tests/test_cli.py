@@ -10,11 +10,11 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from judgeq.cli import main
+from judgeq.data import planted, wiki
+from judgeq.data.articles import Article
 from judgeq.language_model import LanguageModel
 from judgeq.models import load
 from judgeq.soft_tokens import SoftTokens
-from judgeq.training import store as store_module
-from judgeq.training.corpus import Article
 from tests.conftest import build_model
 
 QUESTION = "What does a ship pay?"
@@ -77,6 +77,16 @@ def test_every_method_has_a_name_here(folder: Path, method: str, capsys: pytest.
     assert json.loads(capsys.readouterr().out)["method"] == method
 
 
+def test_layers_and_heads_can_have_budgets_of_their_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--budget", "16", "--pool", "1", "--json", "-"]
+    assert ask(folder, *options, "--allocation", "adakv", "--group", "max") == 0
+    kept = json.loads(capsys.readouterr().out)["kept_rows"]
+    assert [sum(heads) for heads in kept] == [32] * 4
+    assert kept != [[16, 16]] * 4
+
+
 def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
     assert ask(folder, "--html", str(folder / "kept.html")) == 0
     assert "crowns" in (folder / "kept.html").read_text()
@@ -95,6 +105,10 @@ def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
         (["--max-new-tokens", "0"], "max_new_tokens"),
         (["--temperature", "-1"], "temperature"),
         (["--pool", "4"], "pool is 4"),
+        (["--allocation", "magic"], "'allocation=magic' is not a choice"),
+        (["--allocation", "profile"], "soft tokens carry none"),
+        (["--group", "median"], "'group=median' is not a choice"),
+        (["--method", "random", "--group", "max"], "no option 'group'"),
         (["--json", "no/such/folder/out.json"], "cannot be written"),
     ],
 )
@@ -147,32 +161,129 @@ def test_soft_tokens_of_another_model_are_refused(folder: Path, capsys: pytest.C
     assert "trained for somebody-else" in capsys.readouterr().err
 
 
-def test_train_then_use_then_evaluate(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    articles = tuple(
+@pytest.fixture
+def articles(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tuple(
         Article(f"Town {number}", f"Town {number} has {number} towers. Its mayor sings.", "")
-        for number in range(60)
+        for number in range(400)
     )
-    monkeypatch.setattr(store_module, "wiki_articles", lambda held_out: articles)
-    monkeypatch.setattr("judgeq.training.corpus.wiki_articles", lambda held_out: articles)
+    for module in (wiki, planted):
+        monkeypatch.setattr(module, "wiki_articles", lambda held_out: found)
+
+
+@pytest.mark.usefixtures("articles")
+def test_train_then_use_then_evaluate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, out = ["--model", str(folder / "model")], str(folder / "trained")
     sizes = ["--examples", "4", "--min-tokens", "60", "--max-tokens", "90"]
-    recipe = ["--response-tokens", "6", "--epochs", "1", "--n", "4", "--batch", "2"]
-    assert main(["train", *model, *sizes, *recipe, "--out", out, "--json", "-"]) == 0
+    recipe = ["--data", "wiki", "--response-tokens", "6", "--epochs", "1", "--n", "4", "--batch", "2"]
+    assert main(["train", *model, *sizes, *recipe, "--held-out", "2", "--out", out, "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["recipe"]["examples"] == 4
     assert ask(folder, "--tokens", out, "--json", "-") == 0
     capsys.readouterr()
-    options = ["--tokens", out, "--methods", "judgeq,snapkv,random", "--budgets", "32,0.5"]
+    methods = ("judgeq", "judgeq:pool=7:group=max", "snapkv", "random")
+    options = ["--tokens", out, "--methods", ",".join(methods), "--budgets", "32,0.5"]
     assert main(["evaluate", "hit-rate", *model, *sizes, *options, "--json", "-"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert [(row["method"], row["budget"], row["n"]) for row in result["rows"]] == [
-        (method, budget, 4) for method in ("judgeq", "snapkv", "random") for budget in (32, 0.5)
+        (method, budget, 4) for method in methods for budget in (32, 0.5)
     ]
-    assert all(0 < row["score"] <= 1 for row in result["rows"])
+    assert {row["task"] for row in result["rows"]} == {"hit-rate/wiki"}
+    assert all(0 < row["score"] <= 1 and len(row["per_layer"]) == 4 for row in result["rows"])
+    scores = [row["score"] for row in result["rows"]]
+    assert scores[:2] != scores[2:4]
 
 
-@pytest.mark.parametrize("verb", [[], ["ask"], ["train"], ["evaluate", "hit-rate"]])
+def evaluate(folder: Path, kind: str, *options: str) -> int:
+    where = ["--model", str(folder / "model"), "--tokens", str(folder / "judge")]
+    return main(["evaluate", kind, *where, *options])
+
+
+@pytest.mark.usefixtures("articles")
+def test_answers_are_measured_for_every_task_method_and_budget(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", "facts,keys", "--lengths", "500,700", "--examples", "2", "--max-new-tokens", "4"]
+    measured = ["--methods", "full,judgeq:group=max,snapkv", "--budgets", "64,128", "--per", "1000"]
+    assert evaluate(folder, "answers", *options, *measured, "--json", "-") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result) == {"model", "tokens", "settings", "judgeq_version", "rows"}
+    tasks = [
+        f"{name}@{length}{kind}"
+        for name in ("facts", "keys")
+        for length in (500, 700)
+        for kind in ("", "/first", "/last")
+    ]
+    expected = {
+        (method, budget, task)
+        for task in tasks
+        for method, budget in (
+            ("full", 1.0),
+            *((method, budget) for method in ("judgeq:group=max", "snapkv") for budget in (0.064, 0.128)),
+        )
+    }
+    found = [(row["method"], row["budget"], row["task"]) for row in result["rows"]]
+    assert set(found) == expected
+    assert len(found) == len(expected)
+    for row in result["rows"]:
+        assert (row["metric"], row["n"]) == ("all", 1 if row["task"].count("/") else 2)
+        assert row["interval"][0] <= row["score"] <= row["interval"][1]
+        assert row["gap_closed"] is None  # a random model is never right
+
+
+def test_a_file_of_ones_own_is_measured_by_its_own_metrics(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"context": "The harbour lies in the north.", "question": QUESTION, "answers": ["3 crowns"]}
+    lines = [asked, {**asked, "metric": "f1", "max_new_tokens": 3}, {"context": "No question."}]
+    (folder / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    options = ["--data", str(folder / "own.jsonl"), "--methods", "full,snapkv", "--budgets", "16"]
+    assert evaluate(folder, "jsonl", *options) == 2
+    assert "line 3" in capsys.readouterr().err
+    assert evaluate(folder, "jsonl", *options, "--skip-bad", "--json", str(folder / "own.json")) == 0
+    out, err = capsys.readouterr()
+    assert "lines left out: 1" in err
+    assert "own: all, n = 1" in out
+    assert "own: f1, n = 1" in out
+    rows = json.loads((folder / "own.json").read_text())["rows"]
+    assert [(row["method"], row["task"], row["metric"]) for row in rows] == [
+        (method, "own", metric) for method in ("full", "snapkv") for metric in ("all", "f1")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        ("answers", ["--data", "magic"], "no data 'magic': choose facts, facts-led, keys"),
+        ("answers", ["--data", "missing.jsonl"], "missing.jsonl"),
+        ("answers", ["--lengths", "long"], "length 'long' is not a number"),
+        ("answers", ["--lengths", "500,90000"], "articles have"),
+        ("answers", ["--lengths", "500,4500"], "reads at most"),
+        ("answers", ["--examples", "0"], "examples is 0"),
+        ("answers", ["--max-new-tokens", "0"], "max_new_tokens is 0"),
+        ("answers", ["--budgets", "0.1", "--per", "1000"], "Budgets with --per are rows"),
+        ("answers", ["--budgets", "2000", "--per", "1000"], "share of 2.0"),
+        ("answers", ["--budgets", "64", "--per", "0"], "per is 0"),
+        ("answers", ["--methods", "full,judgeq:wings=2"], "no option 'wings'"),
+        ("hit-rate", ["--methods", "judgeq:pool=4"], "pool is 4"),
+        ("hit-rate", ["--data", "magic"], "no data 'magic'"),
+        ("hit-rate", ["--examples", "0"], "examples is 0"),
+        ("jsonl", ["--data", "missing.jsonl"], "missing.jsonl"),
+    ],
+)
+@pytest.mark.usefixtures("articles")
+def test_what_cannot_be_measured_gets_one_sentence(
+    folder: Path, kind: str, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(folder, kind, *options) == 2
+    out, err = capsys.readouterr()
+    assert said in err
+    assert "Traceback" not in err
+    assert not out
+
+
+@pytest.mark.parametrize(
+    "verb", [[], ["ask"], ["train"], ["evaluate", "hit-rate"], ["evaluate", "answers"], ["evaluate", "jsonl"]]
+)
 def test_every_verb_has_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:
         main([*verb, "--help"])

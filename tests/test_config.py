@@ -48,6 +48,9 @@ def test_a_budget_becomes_rows_of_this_prompt() -> None:
         (Selection, {"pool": 4}),
         (Selection, {"pool": 0}),
         (Selection, {"recent": 1.5}),
+        (Selection, {"allocation": "magic"}),
+        (Selection, {"floor": -0.1}),
+        (Selection, {"floor": 1.2}),
         (Decoding, {"max_new_tokens": 0}),
         (Decoding, {"max_new_tokens": 2.5}),
         (Decoding, {"temperature": math.nan}),
@@ -58,7 +61,8 @@ def test_a_budget_becomes_rows_of_this_prompt() -> None:
         (TrainConfig, {"temper": 0}),
         (TrainConfig, {"temper": 1.5}),
         (TrainConfig, {"max_tokens": 10}),
-        (TrainConfig, {"data": "nothing"}),
+        (TrainConfig, {"capacity": "all"}),
+        (TrainConfig, {"temperature": -1}),
     ],
 )
 def test_a_bad_value_is_named_in_the_error(cls: type, values: dict[str, Any]) -> None:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from judgeq.evaluation.hit_rate import hit_rates, overlap
+from judgeq.config import Selection
+from judgeq.data.example import Example
+from judgeq.errors import InputError
+from judgeq.evaluation.hit_rate import HitRate, hit_rates, overlap
 from judgeq.language_model import LanguageModel
-from judgeq.methods import RandomRows
-from judgeq.training.examples import build_examples
-from tests.test_training import ARTICLES
+from judgeq.methods import Full, JudgeQ, Oracle, RandomRows, SnapKV
+from judgeq.soft_tokens import SoftTokens
+from tests.conftest import TEXT
+
+
+def examples(count: int = 6) -> list[Example]:
+    return [
+        Example.asking(f"Port {at}. {TEXT * 2}", "How tall is the lighthouse?", "test") for at in range(count)
+    ]
 
 
 def test_overlap_counts_shared_rows() -> None:
@@ -19,8 +28,61 @@ def test_overlap_counts_shared_rows() -> None:
 
 
 def test_random_rows_hit_as_often_as_chance_and_all_rows_always(lm: LanguageModel) -> None:
-    examples = build_examples(lm, ARTICLES, 6, tokens=(150, 200), seed=1)
-    random, everything = hit_rates(lm, examples, [RandomRows()], [0.3, 1.0], tokens=None, response_tokens=8)
+    random, everything = hit_rates(lm, examples(), [RandomRows()], [0.3, 1.0], tokens=None, response_tokens=8)
     assert random.mean == pytest.approx(0.3, abs=0.05)
     assert everything.mean == 1.0
     assert len(random.rates) == 6
+
+
+def test_who_keeps_what_the_oracle_keeps_hits_always(lm: LanguageModel) -> None:
+    same = Oracle(selection=Selection(pool=1))
+    for rate in hit_rates(lm, examples(2), [same, Full()], [5, 0.1], tokens=None, response_tokens=8):
+        assert rate.per_layer == (1.0,) * 4
+
+
+def test_layers_are_told_apart() -> None:
+    rate = HitRate("judgeq", 64, ((0.0, 0.5, 1.0), (0.5, 0.5, 0.5)))
+    assert rate.rates == (0.5, 0.5)
+    assert rate.per_layer == (0.25, 0.5, 0.75)
+    assert rate.to_row("wiki") == {
+        "method": "judgeq",
+        "budget": 64,
+        "task": "hit-rate/wiki",
+        "metric": "hit_rate",
+        "score": 0.5,
+        "n": 2,
+        "per_layer": [0.25, 0.5, 0.75],
+    }
+
+
+def test_the_layers_of_a_run_average_to_its_score(lm: LanguageModel) -> None:
+    tokens = SoftTokens.initialise(lm, torch.arange(40, 44))
+    for rate in hit_rates(lm, examples(2), [JudgeQ(), SnapKV()], [40], tokens=tokens, response_tokens=8):
+        assert len(rate.per_layer) == 4
+        assert sum(rate.per_layer) / 4 == pytest.approx(rate.mean)
+        assert len(set(rate.per_layer)) > 1
+
+
+def test_a_budget_counts_only_for_prompts_that_exceed_it(lm: LanguageModel) -> None:
+    short, *longer = [Example.asking("A quay.", "Where?", "test"), *examples(2)]
+    length = short.input_ids(lm).shape[1]
+    few, many = hit_rates(
+        lm, [short, *longer], [SnapKV()], [length, length + 1, 10_000], tokens=None, response_tokens=8
+    )
+    assert (few.budget, len(few.rates)) == (length, 3)
+    assert (many.budget, len(many.rates)) == (length + 1, 2)
+    with pytest.raises(InputError, match="exceeds every prompt"):
+        hit_rates(lm, [short], [SnapKV()], [10_000], tokens=None, response_tokens=8)
+
+
+def test_names_are_those_given(lm: LanguageModel) -> None:
+    found = hit_rates(
+        lm, examples(1), [SnapKV(window=4)], [9], tokens=None, names=["snapkv:window=4"], response_tokens=4
+    )
+    assert [rate.method for rate in found] == ["snapkv:window=4"]
+
+
+def test_heads_with_budgets_of_their_own_are_refused(lm: LanguageModel) -> None:
+    ragged = SnapKV(selection=Selection(allocation="adakv"))
+    with pytest.raises(InputError, match="leave the allocation uniform"):
+        hit_rates(lm, examples(1), [ragged], [9], tokens=None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from judgeq.config import Decoding, Selection
+from judgeq.config import Allocation, Decoding, Selection
 from judgeq.decode import decode
 from judgeq.errors import InputError, ModelError
 from judgeq.language_model import LanguageModel
@@ -17,6 +18,7 @@ from judgeq.methods import Full, JudgeQ, Method, Oracle, RandomRows, SnapKV, Str
 from judgeq.prefill import Plan, Prefill, prefill, probe
 from judgeq.scoring import merge_group
 from judgeq.soft_tokens import Probe
+from tests.test_profile import profile
 
 TOKENS = 90
 EXACT = Selection(pool=1)
@@ -244,6 +246,20 @@ def test_a_batch_is_read_at_once(lm: LanguageModel, ids: Tensor, soft: Probe) ->
         one = prefill(lm, batch[row : row + 1], [Plan(JudgeQ(), 8)], soft_tokens=soft).retained[0]
         for layer in range(4):
             assert torch.equal(both.kept[layer][row], one.kept[layer][0])
+
+
+def test_allocations_stand_side_by_side_in_one_pass(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+    plans = [
+        Plan(JudgeQ(selection=Selection(allocation=allocation)), 9, profile(8, 64))
+        for allocation in get_args(Allocation)
+    ]
+    together = prefill(lm, ids, plans, soft_tokens=soft)
+    assert together.peak_rows <= 4 * 4 * 9 + TOKENS + 5
+    for plan, retained in zip(plans, together.retained, strict=True):
+        alone = prefill(lm, ids, [plan], soft_tokens=soft).retained[0]
+        assert retained.cache.kv_bytes == alone.cache.kv_bytes == 4 * 2 * 9 * 16 * 2 * 4
+        for ours, theirs in zip(retained.kept, alone.kept, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def test_random_rows_follow_their_seed(lm: LanguageModel, ids: Tensor) -> None:

@@ -5,78 +5,104 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NAMES = {"Judge Q": "judgeq", "SnapKV": "snapkv", "StreamingLLM": "streamingllm", "random rows": "random"}
-BUDGETS = (64, 128, 256)
-ABLATION = {
-    "assets/results/hit_rate_embeddings_kl.json": ("embeddings", "kl", 192),
-    "assets/results/hit_rate_embeddings_tempered.json": ("embeddings", "tempered", 192),
-    "assets/results/hit_rate.json": ("offsets", "tempered", 416),
-}
+HIT_RATES = ("hit_rate", "hit_rate_manuals", "hit_rate_8k")
+TARGET_LEAD = 20  # points above SnapKV
 
 
-def table_after(marker: str) -> dict[str, list[float]]:
-    """The first table behind a marker comment: percentages by the text of the first cell."""
-    lines = README.split(marker, 1)[1].splitlines()
+def results(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "assets" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def table_after(marker: str) -> list[list[str]]:
+    """The cells of the first table behind a marker comment, without its header, without emphasis."""
+    lines = README.split(f"<!-- figures: {marker} -->", 1)[1].splitlines()
     first = next(at for at, line in enumerate(lines) if line.startswith("|"))
     after = next(at for at, line in enumerate(lines) if at > first and not line.startswith("|"))
-    table = {}
-    for line in lines[first + 2 : after]:
-        name, *figures = (cell.strip(" *`") for cell in line.strip("|").split("|"))
-        table[name] = [float(figure.removesuffix(" %")) for figure in figures]
-    return table
+    return [[cell.strip(" *`") for cell in line.strip("|").split("|")] for line in lines[first + 2 : after]]
 
 
-def measured(path: str) -> dict[tuple[str, int], float]:
-    results = json.loads((ROOT / path).read_text(encoding="utf-8"))
-    return {(row["method"], row["budget"]): row["score"] for row in results["rows"]}
+def percent(score: float) -> str:
+    return f"{100 * score:.1f} %"
 
 
-def percent(scores: dict[tuple[str, int], float], method: str) -> list[float]:
-    return [round(100 * scores[method, budget], 1) for budget in BUDGETS]
+def scores(name: str) -> dict[tuple[str, int], float]:
+    return {(row["method"], row["budget"]): row["score"] for row in results(name)["rows"]}
 
 
-@pytest.mark.parametrize("path", ["assets/results/hit_rate.json", "assets/results/hit_rate_2k.json"])
-def test_hit_rates_are_those_of_the_results_file(path: str) -> None:
-    scores = measured(path)
-    assert table_after(f"<!-- figures: {path} -->") == {
-        name: percent(scores, method) for name, method in NAMES.items()
+@pytest.mark.parametrize("name", HIT_RATES)
+def test_hit_rates_are_those_of_the_results_file(name: str) -> None:
+    measured = scores(name)
+    budgets = sorted({budget for _, budget in measured})
+    methods = {method for method, _ in measured}
+    assert table_after(f"assets/results/{name}.json") == [
+        [label, *(percent(measured[method, budget]) for budget in budgets)]
+        for label, method in NAMES.items()
+        if method in methods
+    ]
+
+
+def test_the_lead_over_snapkv_is_what_the_readme_says() -> None:
+    for name in HIT_RATES:
+        measured = scores(name)
+        leads = {
+            budget: round(100 * (measured["judgeq", budget] - measured["snapkv", budget]), 1)
+            for method, budget in measured
+            if method == "judgeq"
+        }
+        assert min(leads.values()) > 0
+        for budget, lead in leads.items():
+            if lead < TARGET_LEAD:
+                assert f"{lead} points at {budget} rows" in README, (name, budget, lead)
+
+
+def test_answers_are_those_of_the_results_file() -> None:
+    rows = {
+        (row["task"], row["method"], row["budget"]): row["score"]
+        for row in results("answers")["rows"]
+        if "/" not in row["task"]
     }
+    tasks = list(dict.fromkeys(task for task, _, _ in rows))
+    expected = []
+    for label, method in {"full cache": "full", **NAMES}.items():
+        for budget in sorted({budget for _, other, budget in rows if other == method}):
+            name = label if method == "full" else f"{label}, {round(1000 * budget)} per 1,000"
+            expected.append([name, *(percent(rows[task, method, budget]) for task in tasks)])
+    assert table_after("assets/results/answers.json") == expected
 
 
-def test_the_ablation_is_that_of_its_results_files() -> None:
-    expected = {}
-    for path, (capacity, objective, examples) in ABLATION.items():
-        recipe = json.loads((ROOT / path).read_text(encoding="utf-8"))["tokens"]
-        assert (recipe.get("capacity", "embeddings"), recipe["objective"], recipe["examples"]) == (
-            capacity,
-            objective,
-            examples,
-        )
-        options = f"--capacity {capacity} --objective {objective} --examples {examples}"
-        expected[options] = percent(measured(path), "judgeq")
-    assert table_after("<!-- figures: the ablation -->") == expected
+def test_the_ablation_is_that_of_its_results_file() -> None:
+    table = results("ablation")
+    expected = [
+        [row["run"], *(percent(rate) for rate in row["hit_rate"].values()), f"{row['parameters'] / 1e6:.2f}"]
+        for row in sorted(table["rows"], key=lambda row: -sum(row["hit_rate"].values()))
+    ]
+    assert table_after("assets/results/ablation.json") == expected
 
 
-def test_the_shipped_judge_leads_snapkv_by_as_much_as_the_readme_says() -> None:
-    leads = {
-        path: [round(100 * (scores["judgeq", budget] - scores["snapkv", budget]), 1) for budget in BUDGETS]
-        for path in ("assets/results/hit_rate.json", "assets/results/hit_rate_2k.json")
-        for scores in [measured(path)]
-    }
-    below = [lead for found in leads.values() for lead in found if lead < 15]
-    assert below == [13.4]
-    assert "where the lead is 13.4 points" in README
+def test_a_step_is_as_much_shorter_as_the_readme_says() -> None:
+    expected = [
+        [
+            f"{row['prompt_tokens']:,}",
+            f"{row['stored_s']:.2f} s",
+            f"{row['recomputed_s']:.2f} s",
+            f"{row['ratio']:.1f}",
+        ]
+        for row in results("bench_step")["rows"]
+    ]
+    assert table_after("assets/results/bench_step.json") == expected
 
 
 def test_the_figures_are_of_the_shipped_soft_tokens() -> None:
     shipped = json.loads((ROOT / "assets/soft_tokens/smollm2-135m/judgeq_config.json").read_text("utf-8"))
-    for path in ("assets/results/hit_rate.json", "assets/results/hit_rate_2k.json"):
-        assert json.loads((ROOT / path).read_text(encoding="utf-8"))["tokens"] == shipped["recipe"]
+    for name in (*HIT_RATES, "answers"):
+        assert results(name)["tokens"] == shipped["recipe"]
 
 
 def test_every_file_that_the_readme_points_to_exists() -> None:

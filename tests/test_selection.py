@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from judgeq.config import Selection
-from judgeq.selection import pool_scores, select_rows
+from judgeq.errors import InputError
+from judgeq.selection import Kept, allocate_rows, pool_scores, rank_rows, select_rows
 
 
 def scores(tokens: int = 40, seed: int = 0) -> torch.Tensor:
@@ -64,3 +66,99 @@ def test_equal_scores_keep_the_earlier_rows() -> None:
 def test_kept_rows_are_distinct() -> None:
     kept = select_rows(scores(300), 120, Selection(sinks=4, recent=9, pool=7))
     assert (kept.diff(dim=-1) > 0).all()
+
+
+# Heads with budgets of their own
+
+
+def lengths(kept: Kept) -> list[int]:
+    return [len(rows) for rows in kept]
+
+
+def test_a_smaller_budget_keeps_the_beginning_of_the_ranking() -> None:
+    selection = Selection(sinks=3, recent=5, pool=7)
+    ranked, pooled = rank_rows(scores(60), selection)
+    for budget in (1, 4, 5, 7, 8, 30, 60):
+        assert torch.equal(ranked[..., :budget].sort(-1).values, select_rows(scores(60), budget, selection))
+    assert pooled[..., :8].isinf().all()
+    assert (pooled.diff(dim=-1)[..., 8:] <= 0).all()
+
+
+@pytest.mark.parametrize("pool", [1, 7])
+def test_the_rows_of_a_layer_go_to_the_best_rows_of_all_its_heads(pool: int) -> None:
+    drawn = scores(50)[:1].pow(torch.tensor([[[2.0], [1.0], [0.5]]]))
+    kept = allocate_rows(drawn, 10, Selection(pool=pool, allocation="adakv", floor=0))
+    pooled = pool_scores(drawn, pool)[0]
+    competed = [(head, rows) for head, rows in enumerate(kept) if len(rows) > 1]  # one row is sure
+    least = min(float(pooled[head, rows].min()) for head, rows in competed)
+    assert sum(lengths(kept)) == 30
+    for head, rows in enumerate(kept):
+        gone = torch.ones(50, dtype=torch.bool)
+        gone[rows] = False
+        assert (pooled[head, gone] <= least).all()
+        assert torch.equal(rows, select_rows(drawn, len(rows), Selection(pool=pool))[0, head])
+    assert lengths(kept)[2] > lengths(kept)[0]
+
+
+def test_heads_with_equal_scores_share_equally() -> None:
+    same = scores(50)[:1, :1].expand(1, 4, 50)
+    for drawn in (same, torch.ones(1, 4, 50)):
+        for budget in (1, 3, 7, 49):
+            selection = Selection(sinks=1, recent=2, allocation="adakv")
+            kept = allocate_rows(drawn, budget, selection)
+            assert torch.equal(torch.stack(kept), select_rows(drawn, budget, selection)[0])
+
+
+@pytest.mark.parametrize(
+    ("floor", "fewest"), [(0.0, 1), (0.2, 4), (0.21, 5), (0.5, 10), (0.55, 11), (0.85, 17), (1.0, 20)]
+)
+def test_no_head_falls_below_the_floor(floor: float, fewest: int) -> None:
+    drawn = scores(200)[:1] * torch.tensor([[[1e-6], [1.0], [1.0]]])
+    kept = allocate_rows(drawn, 20, Selection(pool=1, allocation="adakv", floor=floor))
+    assert lengths(kept)[0] == fewest
+    assert sum(lengths(kept)) == 60
+
+
+def test_sinks_and_recent_rows_stay_in_every_head() -> None:
+    drawn = scores(80)[:1] * torch.tensor([[[1e-6], [1.0], [1.0]]])
+    kept = allocate_rows(drawn, 10, Selection(sinks=2, recent=4, allocation="adakv", floor=0.1))
+    assert kept[0].tolist() == [0, 1, 76, 77, 78, 79]
+    assert lengths(kept)[0] == 6
+    assert {0, 1, 76, 77, 78, 79} <= set(kept[1].tolist()) & set(kept[2].tolist())
+    tight = allocate_rows(drawn, 3, Selection(sinks=2, recent=4, allocation="adakv"))
+    assert [rows.tolist() for rows in tight] == [[77, 78, 79]] * 3
+
+
+def test_a_profile_says_how_many_rows_a_head_gets() -> None:
+    shares = torch.tensor([1, 9, 25])
+    kept = allocate_rows(scores()[:1], 12, Selection(sinks=1, recent=2, allocation="profile"), shares)
+    assert lengths(kept) == [1, 9, 25]
+    for head, rows in enumerate(kept):
+        whole = select_rows(scores()[:1], len(rows), Selection(sinks=1, recent=2))
+        assert torch.equal(rows, whole[0, head])
+
+
+def test_with_both_the_profile_counts_for_the_layer_and_the_scores_for_its_heads() -> None:
+    drawn = scores()[:1] * torch.tensor([[[0.1], [0.5], [1.0]]])
+    both = allocate_rows(drawn, 99, Selection(allocation="profile+adakv"), torch.tensor([12, 12, 12]))
+    alone = allocate_rows(drawn, 12, Selection(allocation="adakv"))
+    assert lengths(both) == lengths(alone) != [12, 12, 12]
+    one_each = allocate_rows(drawn, 99, Selection(allocation="profile+adakv"), torch.tensor([1, 1, 1]))
+    assert lengths(one_each) == [1, 1, 1]
+
+
+def test_the_whole_prompt_is_kept_where_the_budget_covers_it() -> None:
+    for budget in (40, 1000):
+        for rows in allocate_rows(scores()[:1], budget, Selection(allocation="adakv")):
+            assert torch.equal(rows, torch.arange(40))
+
+
+def test_a_prompt_of_one_token_keeps_it() -> None:
+    selection = Selection(sinks=4, recent=32, allocation="adakv")
+    assert lengths(allocate_rows(torch.ones(1, 3, 1), 1, selection)) == [1, 1, 1]
+    assert select_rows(torch.ones(1, 3, 1), 1, selection).tolist() == [[[0]] * 3]
+
+
+def test_several_prompts_at_once_are_refused() -> None:
+    with pytest.raises(InputError, match="batch has 2"):
+        allocate_rows(scores(), 8, Selection(allocation="adakv"))

@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from judgeq.attention import ATTENTION
+from judgeq.data import wiki
+from judgeq.data.articles import Article
+from judgeq.data.example import Example
 from judgeq.errors import InputError, JudgeqError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import JudgeQ
 from judgeq.prefill import Plan, prefill
-from judgeq.prompts import build_prompt
 from judgeq.soft_tokens import Probe, SoftTokens
 from judgeq.training import loop
-from judgeq.training import store as store_module
 from judgeq.training.config import TrainConfig
-from judgeq.training.corpus import Article
-from judgeq.training.examples import build_examples
 from judgeq.training.loop import lesson_loss, train
 from judgeq.training.objectives import OBJECTIVES
+from judgeq.training.profile import best_shares, learn_profile
+from judgeq.training.progress import Progress
 from judgeq.training.responses import generate_responses
-from judgeq.training.store import Store
+from judgeq.training.store import AttentionRecorder, Store
+from judgeq.training.student import attention_to_lesson, initial_tokens, let_gradients_through, trainable
+from judgeq.training.validation import held_out_hit_rates
+from judgeq.training.workers import Workers
 
 CONFIG = TrainConfig(
-    examples=6, min_tokens=60, max_tokens=160, response_tokens=10, batch=2, n=4, epochs=2, learning_rate=0.02
+    data="wiki",
+    examples=6,
+    min_tokens=60,
+    max_tokens=160,
+    response_tokens=10,
+    prefix_tokens=8,
+    batch=2,
+    n=4,
+    rank=2,
+    epochs=2,
+    held_out=3,
 )
 ARTICLES = tuple(
     Article(
@@ -37,27 +55,49 @@ ARTICLES = tuple(
 
 @pytest.fixture(autouse=True)
 def small_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "wiki_articles", lambda held_out: ARTICLES)
+    monkeypatch.setattr(wiki, "wiki_articles", lambda held_out: ARTICLES[held_out::2])
+
+
+def changed(**values: object) -> TrainConfig:
+    return TrainConfig(**{**CONFIG.to_dict(), **values})
+
+
+def examples(lm: LanguageModel, config: TrainConfig = CONFIG) -> list[Example]:
+    tokens = (config.min_tokens, config.max_tokens)
+    return wiki.WikiSource().examples(lm, config.examples, tokens=tokens, seed=config.seed)
+
+
+def store(lm: LanguageModel, folder: Path, config: TrainConfig = CONFIG) -> Store:
+    return Store(folder, lm, config, wiki.WikiSource(), config.examples)
 
 
 def filled(lm: LanguageModel, folder: Path, config: TrainConfig = CONFIG) -> Store:
-    store = Store(folder, lm, config)
-    store.fill(lambda done, total: None)
-    return store
+    lessons = store(lm, folder, config)
+    lessons.fill(Progress(), Workers(), limit_gb=1)
+    return lessons
 
 
-def test_examples_are_the_same_for_the_same_seed_and_come_in_every_shape(lm: LanguageModel) -> None:
-    examples = build_examples(lm, ARTICLES, 200, tokens=(60, 160), seed=3)
-    assert examples == build_examples(lm, ARTICLES, 200, tokens=(60, 160), seed=3)
-    assert {example.kind for example in examples} == {"article", "description", "all", "facts"}
-    assert {example.question_first for example in examples} == {True, False}
-    for example in examples:
-        assert example.answer in example.document
+class Log(Progress):
+    """Remembers what it is told; stops the run where it should."""
+
+    def __init__(self, stop: tuple[str, int] | None = None) -> None:
+        self.notes: list[str] = []
+        self.seen: list[tuple[str, int]] = []
+        self.figures: list[dict[str, float]] = []
+        self.stop = stop
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def advance(self, phase: str, done: int, total: int, **figures: float) -> None:
+        self.seen.append((phase, done))
+        self.figures.append(figures)
+        if (phase, done) == self.stop:
+            raise Stop
 
 
-def test_documents_have_the_asked_length(lm: LanguageModel) -> None:
-    for example in build_examples(lm, ARTICLES, 50, tokens=(100, 300), seed=1):
-        assert 60 <= len(lm.tokenizer(example.document)["input_ids"]) <= 700
+class Stop(Exception):
+    """Stands for whatever ends a run early."""
 
 
 def test_a_batch_answers_as_one_by_one(lm: LanguageModel) -> None:
@@ -72,61 +112,102 @@ def test_a_batch_answers_as_one_by_one(lm: LanguageModel) -> None:
         assert torch.allclose(response.keys, again.keys, atol=1e-4)
 
 
+def test_sampled_responses_differ_by_seed_and_repeat_with_it(lm: LanguageModel) -> None:
+    prompts = [torch.randint(3, 300, (size,)) for size in (20, 45)]
+
+    def sampled(seed: int) -> list[list[int]]:
+        responses = generate_responses(lm, prompts, 9, temperature=1.0, seed=seed)
+        return [response.ids.tolist() for response in responses]
+
+    assert sampled(1) == sampled(1)
+    assert sampled(1) != sampled(2)
+
+
 def test_a_lesson_scores_as_the_prefill_does(lm: LanguageModel, tmp_path: Path) -> None:
     """Soft tokens against stored rows see what they see behind the prompt itself, up to half precision."""
-    store = filled(lm, tmp_path)
-    example = build_examples(lm, ARTICLES, 6, tokens=(60, 160), seed=0)[0]
-    prompt = build_prompt(lm, example.document, example.question, question_first=example.question_first)
-    lesson = store[0]
-    soft = Probe(torch.randn(4, 64), torch.randn(4, 4, 4, 16))
-    reference = prefill(lm, prompt.input_ids, [Plan(JudgeQ(), 8)], soft_tokens=soft).retained[0]
-    recorder = store_module.AttentionRecorder(soft.offsets_at(lm, prompt.tokens))
-    cache = lesson.cache(torch.float32, torch.device("cpu"))
-    if lesson.keys.shape[2] == prompt.tokens:  # no response token belongs to this lesson's prompt
-        lm.model(inputs_embeds=soft.embeddings[None], past_key_values=cache, observer=recorder)
-        for ours, scores in zip(recorder.layers, reference.scores, strict=True):
-            assert torch.allclose(ours.mean(2), scores, atol=5e-3)
-    assert lesson.keys.shape[2] >= prompt.tokens
-    assert torch.isfinite(lesson.teacher).all()
-    assert (lesson.teacher.float().sum(-1) <= 1.01).all()
+    lessons = filled(lm, tmp_path, changed(prefix_tokens=0))
+    prompt = examples(lm)[0].input_ids(lm)
+    fresh = trainable(Probe(torch.randn(4, 64)), lm, CONFIG)
+    assert fresh.adapters is not None
+    soft = Probe(
+        fresh.embeddings.detach(),
+        torch.randn(4, 4, 4, 16),
+        fresh.adapters.map(lambda tensor: torch.randn_like(tensor) * 0.2),
+    )
+    reference = prefill(lm, prompt, [Plan(JudgeQ(), 8)], soft_tokens=soft).retained[0]
+    assert torch.equal(lessons[0].prompt, prompt[0])
+    with torch.no_grad():
+        for ours, scores in zip(attention_to_lesson(lm, soft, lessons[0]), reference.scores, strict=True):
+            assert torch.allclose(ours.mean(1), scores[0], atol=5e-3)
+
+
+def test_the_teacher_is_the_mean_attention_of_the_response(lm: LanguageModel, tmp_path: Path) -> None:
+    lessons = filled(lm, tmp_path)
+    for index in range(len(lessons)):
+        lesson = lessons[index]
+        recorder = AttentionRecorder()
+        with torch.no_grad():
+            cache = lesson.cache(lm.dtype, lm.device)
+            lm.model(lesson.response[None], past_key_values=cache, observer=recorder)
+        again = torch.cat(recorder.layers)
+        assert torch.allclose(again, lesson.teacher.float(), atol=2e-3)
+        assert (again.sum(-1) <= 1.01).all()
 
 
 def test_some_prompts_end_in_the_middle_of_the_answer(lm: LanguageModel, tmp_path: Path) -> None:
-    with_prefix = filled(lm, tmp_path / "a")
-    without = filled(lm, tmp_path / "b", TrainConfig(**{**CONFIG.to_dict(), "prefix_tokens": 0}))
-    longer = [with_prefix[at].keys.shape[2] - without[at].keys.shape[2] for at in range(len(with_prefix))]
+    lessons = filled(lm, tmp_path)
+    prompts = [example.input_ids(lm)[0] for example in examples(lm)]
+    longer = [len(lessons[at].prompt) - len(prompt) for at, prompt in enumerate(prompts)]
     assert min(longer) == 0
     assert 0 < max(longer) <= CONFIG.prefix_tokens
+    for at, prompt in enumerate(prompts):
+        assert torch.equal(lessons[at].prompt[: len(prompt)], prompt)
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
-def test_an_objective_is_zero_for_equal_attention_and_positive_otherwise(name: str) -> None:
-    teacher = torch.rand(2, 3, 50).softmax(-1) * 0.8
-    assert OBJECTIVES[name](teacher, teacher, 0.5).item() == pytest.approx(0, abs=1e-5)
-    assert OBJECTIVES[name](teacher.flip(-1), teacher, 0.5) > 1e-6
+def test_an_objective_is_least_where_attention_is_equal(name: str) -> None:
+    teacher, values = torch.rand(2, 3, 90).mul(8).softmax(-1) * 0.8, torch.ones(2, 90, 16)
+    equal = OBJECTIVES[name](teacher, teacher, values, 0.5)
+    assert OBJECTIVES[name](teacher.flip(-1), teacher, values, 0.5) > equal + 1e-6
+    if "ranking" not in name:
+        assert equal.item() == pytest.approx(0, abs=1e-5)
+
+
+def test_long_values_count_more(lm: LanguageModel) -> None:
+    teacher = torch.rand(2, 3, 50).softmax(-1)
+    values = torch.ones(2, 50, 16)
+    values[:, 7] *= 10
+    student = teacher.clone().requires_grad_()
+    OBJECTIVES["values"](student, teacher, values, 0.5).backward()
+    assert student.grad is not None
+    assert student.grad.mean((0, 1)).argmin() == 7  # more attention there lowers the loss most
 
 
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
-@pytest.mark.parametrize("capacity", ["embeddings", "offsets"])
+@pytest.mark.parametrize("capacity", ["embeddings", "offsets", "adapters", "adapters+offsets"])
 def test_training_lowers_the_loss_and_touches_nothing_else(
     lm: LanguageModel, tmp_path: Path, objective: str, capacity: str
 ) -> None:
+    if objective != "tempered" and capacity != "embeddings":
+        pytest.skip("one capacity is enough for every objective, and one objective for every capacity")
     before = {name: weight.clone() for name, weight in lm.model.named_parameters()}
-    config = TrainConfig(**{**CONFIG.to_dict(), "objective": objective, "capacity": capacity, "epochs": 12})
+    config = changed(objective=objective, capacity=capacity, epochs=12, learning_rate=0.02)
     tokens = train(lm, config, tmp_path)
-    store = Store(tmp_path / "store", lm, config)
-    initial = loop.initial_tokens(lm, config, store).probe
+    lessons = store(lm, tmp_path / "store", config)
+    initial = initial_tokens(lm, config, lessons).probe
 
     def loss(probe: Probe) -> float:
-        return sum(lesson_loss(lm, probe, store[at], config).item() for at in range(len(store)))
+        with torch.no_grad():
+            return sum(lesson_loss(lm, probe, lessons[at], config).item() for at in range(len(lessons)))
 
-    assert loss(tokens.probe) < 0.8 * loss(initial)
+    assert loss(tokens.probe) < (0.97 if objective == "ranking" else 0.9) * loss(initial)
     for name, weight in lm.model.named_parameters():
         assert torch.equal(weight, before[name])
         assert weight.grad is None
     assert tokens.config.recipe["objective"] == objective
     assert same(SoftTokens.for_model(lm, tmp_path), tokens)
-    assert (tokens.probe.query_offsets is None) == (capacity == "embeddings")
+    assert (tokens.probe.query_offsets is None) == ("offsets" not in capacity)
+    assert (tokens.probe.adapters is None) == ("adapters" not in capacity)
 
 
 def same(ours: SoftTokens, theirs: SoftTokens) -> bool:
@@ -134,48 +215,229 @@ def same(ours: SoftTokens, theirs: SoftTokens) -> bool:
     return mine.keys() == others.keys() and all(torch.equal(mine[name], others[name]) for name in mine)
 
 
-class Stop(Exception):
-    """Stands for whatever ends a run early."""
-
-
-@pytest.mark.parametrize(("phase", "at"), [("responses", 4), ("training", 2), ("training", 5)])
+@pytest.mark.parametrize(
+    ("phase", "at"), [("responses", 4), ("held-out responses", 2), ("training", 2), ("training", 5)]
+)
 def test_an_interrupted_run_ends_with_the_same_soft_tokens(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, at: int
 ) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_STEPS", 2)
     straight = train(lm, CONFIG, tmp_path / "straight")
-
-    def stop(now: str, done: int, total: int, loss: float | None) -> None:
-        if (now, done) == (phase, at):
-            raise Stop
-
     with pytest.raises(Stop):
-        train(lm, CONFIG, tmp_path / "broken", progress=stop)
+        train(lm, CONFIG, tmp_path / "broken", progress=Log(stop=(phase, at)))
     assert not (tmp_path / "broken" / "judgeq_config.json").exists()
-    seen: list[tuple[str, int]] = []
-    resumed = train(
-        lm, CONFIG, tmp_path / "broken", progress=lambda now, done, total, loss: seen.append((now, done))
-    )
+    log = Log()
+    resumed = train(lm, CONFIG, tmp_path / "broken", progress=log)
     assert same(resumed, straight)
-    assert json.loads((tmp_path / "broken" / "losses.json").read_text()) == json.loads(
-        (tmp_path / "straight" / "losses.json").read_text()
-    )
-    if phase == "responses":
-        assert seen[0] == ("responses", at)  # nothing finished is computed again
+    history = [json.loads((tmp_path / name / "history.json").read_text()) for name in ("broken", "straight")]
+    assert history[0] == history[1]
+    if phase == "training":
+        assert ("training", 1) not in log.seen
     else:
-        assert ("training", 1) not in seen
+        assert next(entry for entry in log.seen if entry[0] == phase) == (
+            phase,
+            at,
+        )  # nothing is computed again
+
+
+def test_a_begun_run_is_not_gone_on_with_by_accident(
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_STEPS", 2)
+    with pytest.raises(Stop):
+        train(lm, CONFIG, tmp_path, progress=Log(stop=("training", 5)))
+    with pytest.raises(InputError, match="add --resume"):
+        train(lm, CONFIG, tmp_path, resume=False)
+    with pytest.raises(InputError, match="another recipe"):
+        train(lm, changed(temper=0.5), tmp_path)
+
+
+def test_the_run_is_watched_and_described(lm: LanguageModel, tmp_path: Path) -> None:
+    log = Log()
+    tokens = train(lm, CONFIG, tmp_path, progress=log)
+    assert "rows of 6 prompts take up to" in log.notes[0]
+    history = json.loads((tmp_path / "history.json").read_text())
+    measured = [entry for entry in history if "hit_rate_64" in entry]
+    assert len(history) == 6
+    assert "hit_rate_64" in history[-1]
+    assert len(measured) == 6
+    assert tokens.config.metrics["held_out_hit_rate_64"] == history[-1]["hit_rate_64"]
+    assert f"held_out_hit_rate_64 | {history[-1]['hit_rate_64']}" in (tmp_path / "README.md").read_text()
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "<script src" not in (tmp_path / "curve.html").read_text(encoding="utf-8")  # opens offline
+
+
+@pytest.mark.parametrize("start", ["responses", "vocabulary", "random"])
+def test_a_run_starts_where_it_is_told(lm: LanguageModel, tmp_path: Path, start: str) -> None:
+    lessons = filled(lm, tmp_path)
+    first = initial_tokens(lm, changed(start=start), lessons).probe.embeddings
+    assert torch.equal(first, initial_tokens(lm, changed(start=start), lessons).probe.embeddings)
+    known = lm.model.get_input_embeddings().weight
+    said = set(lessons.response_ids(range(6)).tolist())
+    drawn = [[at for at, row in enumerate(known) if torch.equal(row, vector)] for vector in first]
+    assert all(drawn) == (start != "random")
+    assert any(not set(ids) & said for ids in drawn) == (start != "responses")
+
+
+def test_a_run_goes_on_from_earlier_soft_tokens(lm: LanguageModel, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    first = train(lm, changed(epochs=6), tmp_path / "first", store=store)
+    more = changed(start=str(tmp_path / "first"))
+    begun = trainable(initial_tokens(lm, more, filled(lm, store)).probe, lm, more)
+    assert begun.tensors().keys() == first.probe.tensors().keys()
+    for name, tensor in first.probe.tensors().items():
+        assert torch.equal(begun.tensors()[name], tensor)
+    second = train(lm, more, tmp_path / "second", store=store)
+    losses = [
+        json.loads((tmp_path / run / "history.json").read_text())[0]["loss"] for run in ("first", "second")
+    ]
+    assert losses[1] < 0.95 * losses[0]
+    assert not same(first, second)
+    assert second.config.earlier == [first.config.recipe]
+    assert second.config.recipe["start"] == "first"
+    card = (tmp_path / "second" / "README.md").read_text(encoding="utf-8")
+    assert str(tmp_path) not in card
+    assert card.index("--out first") < card.index("--start first") < card.index("--out DIR")
+    with pytest.raises(InputError, match="--n 4 --rank 2"):
+        train(lm, changed(start=str(tmp_path / "first"), n=5), tmp_path / "third", store=store)
+
+
+def test_held_out_hit_rate_is_one_for_a_perfect_student(
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lessons = filled(lm, tmp_path)
+    monkeypatch.setattr(
+        "judgeq.training.validation.attention_to_lesson",
+        lambda lm, probe, lesson: list(lesson.teacher.float()),
+    )
+    assert held_out_hit_rates(lm, Probe(torch.zeros(1)), lessons, Workers(), (8, 64)) == {
+        "hit_rate_8": 1.0,
+        "hit_rate_64": 1.0,
+    }
+    monkeypatch.setattr(
+        "judgeq.training.validation.attention_to_lesson",
+        lambda lm, probe, lesson: [-layer for layer in lesson.teacher.float()],
+    )
+    assert held_out_hit_rates(lm, Probe(torch.zeros(1)), lessons, Workers(), (8,))["hit_rate_8"] < 0.1
+
+
+def test_budgets_go_where_attention_is_spread(lm: LanguageModel, tmp_path: Path) -> None:
+    peaked, flat = torch.tensor([0.9, 0.001, 0.001, 0.001]), torch.tensor([0.2, 0.2, 0.2, 0.2])
+    shares = best_shares(torch.stack([peaked, flat])[None], budget=2)
+    assert shares[0, 1] > 2 * shares[0, 0]
+    assert shares.mean().item() == pytest.approx(1)
+    profile = learn_profile(filled(lm, tmp_path))
+    profile.check(4, 2)
+    assert torch.allclose(profile.shares.mean((1, 2)), torch.ones(len(profile.budgets)))
 
 
 def test_rows_of_another_recipe_are_refused(lm: LanguageModel, tmp_path: Path) -> None:
     filled(lm, tmp_path)
     with pytest.raises(InputError, match="another model or other data settings"):
-        filled(lm, tmp_path, TrainConfig(**{**CONFIG.to_dict(), "seed": 5}))
+        filled(lm, tmp_path, changed(seed=5))
+
+
+def test_rows_of_other_prompts_are_refused(
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(lm, tmp_path)
+    monkeypatch.setattr(wiki, "wiki_articles", lambda held_out: ARTICLES[5:30])
+    with pytest.raises(InputError, match="another prompt than wiki gives now"):
+        filled(lm, tmp_path)
+
+
+def test_a_store_grows_with_the_number_of_examples(lm: LanguageModel, tmp_path: Path) -> None:
+    filled(lm, tmp_path)
+    log = Log()
+    store(lm, tmp_path, changed(examples=8)).fill(log, Workers(), limit_gb=1)
+    assert [done for _, done in log.seen] == [6, 8]
+
+
+def test_a_store_that_would_be_too_large_is_refused_before_anything_is_written(
+    lm: LanguageModel, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"--store-gb allows 0\.0001.*about \d+ fit"):
+        store(lm, tmp_path / "rows").fill(Progress(), Workers(), limit_gb=0.0001)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_prompt_longer_than_the_model_is_refused_before_any_work(lm: LanguageModel, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"wiki: .* reads at most .*--max-tokens"):
+        filled(lm, tmp_path, changed(response_tokens=4090))
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_the_announced_size_is_near_the_real_one(lm: LanguageModel, tmp_path: Path) -> None:
+    lessons = filled(lm, tmp_path)
+    size = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
+    assert 0.8 * size < lessons.expected_bytes < 1.3 * size
+
+
+def test_a_store_is_removed_on_request(lm: LanguageModel, tmp_path: Path) -> None:
+    train(lm, CONFIG, tmp_path, remove_store=True)
+    assert not (tmp_path / "store").exists()
+    assert (tmp_path / "judgeq_config.json").exists()
+
+
+def test_a_full_disk_is_said_and_what_is_finished_stays(
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def save(tensors: dict, path: Path) -> None:
+        if len(written) == 3:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        save_file(tensors, path)
+
+    monkeypatch.setattr("judgeq.training.store.save_file", save)
+    with pytest.raises(InputError, match="make room or choose another --store"):
+        filled(lm, tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+    monkeypatch.undo()
 
 
 def test_a_loss_that_is_no_number_stops_the_run(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(OBJECTIVES, "tempered", lambda student, teacher, temper: student.sum() * torch.nan)
+    monkeypatch.setitem(OBJECTIVES, "tempered", lambda student, *rest: student.sum() * torch.nan)
     with pytest.raises(JudgeqError, match="smaller --learning-rate"):
         train(lm, CONFIG, tmp_path)
     assert len(list((tmp_path / "store").glob("*.safetensors"))) == CONFIG.examples
+
+
+def test_a_model_in_bfloat16_trains(make_lm: Callable[..., LanguageModel], tmp_path: Path) -> None:
+    lm = make_lm()
+    lm.model.to(torch.bfloat16)
+    history = trained_history(lm, tmp_path)
+    assert history[-1]["loss"] < 0.9 * history[0]["loss"]
+
+
+def test_a_model_in_4_bit_trains(make_lm: Callable[..., LanguageModel], tmp_path: Path) -> None:
+    """Gradients flow through a frozen NF4 base."""
+    make_lm(intermediate_size=128).model.save_pretrained(tmp_path / "model")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "model", quantization_config=config, attn_implementation=ATTENTION
+    )
+    lm = LanguageModel.wrap(model, make_lm().tokenizer, name="tiny-4bit")
+    history = trained_history(lm, tmp_path / "out")
+    assert history[-1]["loss"] < 0.9 * history[0]["loss"]
+
+
+def test_4_bit_weights_that_were_repacked_are_refused(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linear = next(module for module in lm.model.modules() if isinstance(module, torch.nn.Linear))
+    monkeypatch.setattr(linear, "support_avx512bf16_for_cpu", True, raising=False)
+    state = type("State", (), {"packing_format_for_cpu": True})
+    monkeypatch.setattr(linear.weight, "quant_state", state, raising=False)
+    with pytest.raises(InputError, match="load the model anew"):
+        let_gradients_through(lm)
+
+
+def trained_history(lm: LanguageModel, out: Path) -> list[dict[str, float]]:
+    train(lm, changed(epochs=12, accumulate=6), out)
+    return json.loads((out / "history.json").read_text())

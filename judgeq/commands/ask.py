@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
-from typing import TYPE_CHECKING
 
 from judgeq.commands.common import add_common, load_model, write, write_json
 from judgeq.config import parse_budget
 
-if TYPE_CHECKING:
-    from judgeq.methods import Method
+METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "group")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +49,16 @@ def add(parser: argparse.ArgumentParser) -> None:
         ("pool", "width of the max-pooling over scores, odd; 1 = none"),
     ):
         parser.add_argument(f"--{option}", type=int, metavar="N", help=f"{what} (default: the method's)")
+    parser.add_argument(
+        "--allocation",
+        metavar="NAME",
+        help="budget of each layer and head: uniform, adakv, profile or profile+adakv (default: the method's)",
+    )
+    parser.add_argument(
+        "--group",
+        metavar="mean|max",
+        help="how the scores of a KV head's query heads are merged (default: the method's)",
+    )
     parser.add_argument("--html", metavar="FILE", help="write the document with what was kept")
 
 
@@ -59,11 +66,15 @@ def run(arguments: argparse.Namespace) -> None:
     from judgeq.api import stream
     from judgeq.config import Decoding
     from judgeq.documents import read_document
+    from judgeq.methods.parsing import method_from_text
 
     document = read_document(arguments.document)
     budget = parse_budget(arguments.budget)
     decoding = Decoding(arguments.max_new_tokens, arguments.temperature, arguments.top_p, seed=arguments.seed)
-    method = _chosen_method(arguments.method, arguments)
+    options = [
+        f":{name}={value}" for name in METHOD_OPTIONS if (value := getattr(arguments, name)) is not None
+    ]
+    method = method_from_text(arguments.method + "".join(options))
     quiet = arguments.json == "-"
     steps = stream(
         load_model(arguments),
@@ -98,18 +109,3 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.html:
         write(arguments.html, answer.retention.to_html())
     write_json(arguments.json, answer.to_dict())
-
-
-def _chosen_method(name: str, arguments: argparse.Namespace) -> Method:
-    """The named method, with the selection options that were given."""
-    from judgeq.methods import method_named
-
-    method = method_named(name)
-    given = {
-        option: value
-        for option in ("sinks", "recent", "pool")
-        if (value := getattr(arguments, option)) is not None
-    }
-    if not given:
-        return method
-    return dataclasses.replace(method, selection=dataclasses.replace(method.selection, **given))

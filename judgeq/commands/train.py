@@ -8,17 +8,38 @@ from pathlib import Path
 
 from judgeq.commands.common import add_common, load_model, write_json
 
+QUICK = {"examples": 160, "max_tokens": 768, "epochs": 2}
+"""What `--quick` sets: a judge in at most twenty minutes on two cores."""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     from judgeq.training.config import TrainConfig
+    from judgeq.training.loop import STORE_GB
 
     parser.set_defaults(run=run)
     add_common(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the soft tokens")
     parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder for the soft tokens; run again to resume"
+        "--resume",
+        action="store_true",
+        help="go on with an interrupted run; without it, a begun DIR is refused",
+    )
+    parser.add_argument("--quick", action="store_true", help=f"a judge in minutes: {_options(QUICK)}")
+    parser.add_argument(
+        "--store",
+        metavar="DIR",
+        help="folder of prompt rows and teacher attention, reused if it fits (OUT/store)",
     )
     parser.add_argument(
-        "--store", metavar="DIR", help="folder of prompt rows and teacher attention (default: OUT/store)"
+        "--store-gb",
+        type=float,
+        default=STORE_GB,
+        metavar="GB",
+        help="largest size of that folder (default: %(default)s)",
+    )
+    parser.add_argument("--remove-store", action="store_true", help="delete that folder at the end")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out lines of --data that are not valid"
     )
     for field in dataclasses.fields(TrainConfig):
         if field.name == "seed":
@@ -28,10 +49,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             option,
             type=kind,
-            default=field.default,
             metavar=kind.__name__.upper(),
-            help=f"{_doc(TrainConfig, field.name)} (default: %(default)s)",
+            help=f"{_doc(TrainConfig, field.name)} (default: {field.default})",
         )
+
+
+def _options(values: dict[str, int]) -> str:
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
 
 
 def _doc(cls: type, field: str) -> str:
@@ -44,16 +68,32 @@ def _doc(cls: type, field: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from judgeq.data.mixture import parse_sources
     from judgeq.training.config import TrainConfig
     from judgeq.training.loop import train
     from judgeq.training.progress import Bars
 
     names = {field.name for field in dataclasses.fields(TrainConfig)}
-    config = TrainConfig(**{name: value for name, value in vars(arguments).items() if name in names})
+    given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
+    config = TrainConfig(**(QUICK if arguments.quick else {}) | given)
+    out = Path(arguments.out)
+    store = Path(arguments.store) if arguments.store else out / "store"
     lm = load_model(arguments)
-    store = Path(arguments.store) if arguments.store else None
     with Bars() as bars:
-        tokens = train(lm, config, Path(arguments.out), store=store, progress=bars)
+        tokens = train(
+            lm,
+            config,
+            out,
+            store=store,
+            store_gb=arguments.store_gb,
+            source=parse_sources(config.data, skip_bad=arguments.skip_bad),
+            held_out=parse_sources(config.data, part="held_out", skip_bad=arguments.skip_bad),
+            resume=arguments.resume,
+            remove_store=arguments.remove_store,
+            progress=bars,
+        )
     if arguments.json != "-":
-        print(f"Soft tokens of {lm.name} are in {arguments.out}: use them with --tokens {arguments.out}")
+        print(f"Soft tokens of {lm.name} are in {out}: use them with --tokens {out}")
+        for name, value in tokens.config.metrics.items():
+            print(f"  {name.replace('_', ' ')}: {value}")
     write_json(arguments.json, tokens.config.to_dict())

@@ -6,20 +6,21 @@ The oracle's rows are the top rows of each KV head by the mean attention of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from judgeq.config import Budget, Decoding, Selection, budget_rows
-from judgeq.decode import decode
+from judgeq.data.example import Example
+from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.methods import Full, Method, Oracle
-from judgeq.prefill import Plan, prefill, probe
-from judgeq.prompts import build_prompt
+from judgeq.methods import Method, Oracle
+from judgeq.prefill import Plan, Retained
+from judgeq.reference import retain
 from judgeq.soft_tokens import SoftTokens
-from judgeq.training.examples import Example
+
+REFERENCE = Oracle(selection=Selection(pool=1))
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,27 @@ class HitRate:
     Attributes:
         method: name.
         budget: as asked for.
-        rates: one hit rate a prompt, averaged over its layers and KV heads.
+        by_prompt: for each prompt one hit rate a layer, averaged over its KV heads.
     """
 
     method: str
     budget: Budget
-    rates: tuple[float, ...]
+    by_prompt: tuple[tuple[float, ...], ...]
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """One hit rate a prompt, averaged over its layers."""
+        return tuple(_mean(layers) for layers in self.by_prompt)
 
     @property
     def mean(self) -> float:
         """Average over the prompts."""
-        return sum(self.rates) / len(self.rates)
+        return _mean(self.rates)
+
+    @property
+    def per_layer(self) -> tuple[float, ...]:
+        """One hit rate a layer, averaged over the prompts."""
+        return tuple(_mean(rates) for rates in zip(*self.by_prompt, strict=True))
 
     def to_row(self, corpus: str) -> dict[str, Any]:
         """One row of a results file."""
@@ -49,7 +60,8 @@ class HitRate:
             "task": f"hit-rate/{corpus}",
             "metric": "hit_rate",
             "score": round(self.mean, 4),
-            "n": len(self.rates),
+            "n": len(self.by_prompt),
+            "per_layer": [round(rate, 3) for rate in self.per_layer],
         }
 
 
@@ -70,49 +82,61 @@ def hit_rates(
     budgets: Sequence[Budget],
     *,
     tokens: SoftTokens | None,
+    names: Sequence[str] | None = None,
     response_tokens: int = 48,
-    pool: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[HitRate]:
     """Measure every method at every budget on the same prompts; one prefill and one response a prompt.
 
     Args:
-        examples: documents and questions.
+        examples: prompts; one with fewer tokens than a budget has rows does not count for that budget.
         methods: all but the oracle, which is the reference.
         budgets: rows or shares.
         tokens: soft tokens, where a method needs them.
-        pool: width of the methods' max-pooling; None leaves each as it is, 1 switches it off.
+        names: what to call the methods in the result; their registered names by default.
+
+    Raises:
+        InputError: every budget exceeds every prompt, or heads keep different numbers of rows.
     """
-    if pool is not None:
-        methods = [replace(method, selection=replace(method.selection, pool=pool)) for method in methods]
-    collected: dict[tuple[int, int], list[float]] = {}
+    if any(method.selection.allocation != "uniform" for method in methods):
+        raise InputError("The hit rate compares heads at equal budgets: leave the allocation uniform")
+    names = names or [method.name for method in methods]
+    collected: dict[tuple[int, int], list[tuple[float, ...]]] = {}
+    reserve = max(response_tokens, tokens.n if tokens else 0)
     for done, example in enumerate(examples):
-        prompt = build_prompt(
+        ids = example.input_ids(lm, reserve=reserve)
+        length = ids.shape[1]
+        rows = {at: budget_rows(budget, length) for at, budget in enumerate(budgets) if budget <= length}
+        asked = [(method, budget) for method in range(len(methods)) for budget in rows]
+        outcome = retain(
             lm,
-            example.document,
-            example.question,
-            question_first=example.question_first,
-            reserve=response_tokens + 64,
+            ids,
+            [
+                *(Plan(REFERENCE, budget) for budget in rows.values()),
+                *(Plan(methods[method], rows[budget]) for method, budget in asked),
+            ],
+            soft_tokens=tokens.probe if tokens else None,
+            longest=Decoding(max_new_tokens=response_tokens),
         )
-        rows = [budget_rows(budget, prompt.tokens) for budget in budgets]
-        plans = [Plan(method, budget) for method in methods for budget in rows]
-        soft = tokens.probe if tokens else None
-        reading = prefill(lm, prompt.input_ids, [Plan(Full(), prompt.tokens), *plans], soft_tokens=soft)
-        full, *retained = reading.retained
-        greedy = Decoding(max_new_tokens=response_tokens)
-        response = [step.token for step in decode(lm, full.cache.fork(), reading.logits, greedy)]
-        response = [token for token in response if token not in lm.eos_ids] or response
-        exact = Oracle(selection=Selection(pool=1))
-        best = probe(
-            lm, full.cache.frozen(), torch.tensor([response]), [Plan(exact, budget) for budget in rows]
-        ).retained
-        for at, kept in enumerate(retained):
-            method, budget = divmod(at, len(rows))
-            pairs = zip(kept.kept, best[budget].kept, strict=True)
-            rate = torch.stack([overlap(ours, theirs) for ours, theirs in pairs]).mean()  # type: ignore[arg-type]
-            collected.setdefault((method, budget), []).append(float(rate))
+        best = dict(zip(rows, outcome.retained, strict=False))
+        for (method, budget), kept in zip(asked, outcome.retained[len(rows) :], strict=True):
+            collected.setdefault((method, budget), []).append(_by_layer(kept, best[budget]))
         progress(done + 1, len(examples))
+    if not collected:
+        raise InputError("Every budget exceeds every prompt: give smaller budgets, or longer documents")
     return [
-        HitRate(methods[method].name, budgets[budget], tuple(rates))
-        for (method, budget), rates in sorted(collected.items())
+        HitRate(names[method], budgets[budget], tuple(by_prompt))
+        for (method, budget), by_prompt in sorted(collected.items())
     ]
+
+
+def _by_layer(ours: Retained, best: Retained) -> tuple[float, ...]:
+    """Overlap of each layer; 1 where a method keeps every row."""
+    return tuple(
+        float(overlap(kept, top)) if isinstance(kept, Tensor) and isinstance(top, Tensor) else 1.0
+        for kept, top in zip(ours.kept, best.kept, strict=True)
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

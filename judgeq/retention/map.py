@@ -96,7 +96,8 @@ class RetentionMap:
                 every = np.arange(max(0, tokens - window), tokens, dtype=np.int32)
                 kept.append((every,) * layer.keys.shape[1])
             else:
-                kept.append(tuple(rows[0].numpy().astype(np.int32)))
+                heads = rows if isinstance(rows, tuple) else rows[0]
+                kept.append(tuple(head.numpy().astype(np.int32) for head in heads))
         return cls(
             method=retained.plan.method.name,
             model=lm.name,

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 from judgeq.config import JsonConfig, check_at_least
 from judgeq.errors import InputError
 
-Objective = Literal["tempered", "kl", "mse"]
-Capacity = Literal["offsets", "embeddings"]
+Objective = Literal["tempered", "kl", "mse", "pooled", "values", "ranking", "tempered+ranking"]
+Capacity = Literal["embeddings", "offsets", "adapters", "adapters+offsets"]
 
 
 @dataclass(frozen=True)
@@ -17,60 +17,89 @@ class TrainConfig(JsonConfig):
     """A recipe. The same recipe on the same model gives the same soft tokens.
 
     Attributes:
-        data: where prompts come from; `wiki` = offline encyclopaedia texts.
+        data: where prompts come from: `wiki`, `records`, `code`, `sharegpt`, a `FILE.jsonl`, or a mixture such as
+            `wiki:4,code:1`.
         examples: number of training prompts.
         min_tokens, max_tokens: length of their documents.
         response_tokens: longest self-generated response.
+        temperature: of the responses; 0 = greedy.
         prefix_tokens: up to so many response tokens already belong to the prompt, in half of the examples.
         batch: prompts whose responses are generated together.
         n: soft tokens; 32 in the paper.
-        capacity: what is learned: `embeddings` alone as in the paper, or also `offsets` to their queries in each layer.
-        objective: `tempered` KL between group means, `kl` between query heads, or the paper's `mse`.
+        start: the first embeddings: of tokens drawn from the `responses` or from the whole `vocabulary`, `random`
+            numbers, or a folder or Hub id of soft tokens to go on from.
+        capacity: what is learned: `embeddings` alone as in the paper, also `offsets` to their queries in each layer, or
+            low-rank `adapters` of every linear map at the soft tokens' positions, or `adapters+offsets`.
+        rank: of the adapters.
+        objective: a function of `judgeq.training.objectives`, such as `tempered`, `kl`, or the paper's `mse`.
         temper: power that `tempered` raises attention to, in (0, 1].
         learning_rate: of Adam, at its peak; linear warm-up over 5 % of the steps, then a cosine down to 0.
         offset_learning_rate: the same for the offsets.
+        adapter_learning_rate: the same for the adapters.
         epochs: passes over the examples.
-        accumulate: examples a step.
+        accumulate: examples a step, shared among all processes.
+        held_out: prompts of the held-out part that the hit rate is measured on while training; 0 = none.
         seed: of data, initialisation and order.
     """
 
-    data: str = "wiki"
-    examples: int = 416
+    data: str = "wiki:4,code:1"
+    examples: int = 480
     min_tokens: int = 256
-    max_tokens: int = 1024
+    max_tokens: int = 2048
     response_tokens: int = 48
-    prefix_tokens: int = 8
+    temperature: float = 0.0
+    prefix_tokens: int = 16
     batch: int = 8
     n: int = 32
-    capacity: Capacity = "offsets"
+    start: str = "responses"
+    capacity: Capacity = "adapters+offsets"
+    rank: int = 16
     objective: Objective = "tempered"
     temper: float = 0.35
     learning_rate: float = 0.01
     offset_learning_rate: float = 0.05
+    adapter_learning_rate: float = 0.003
     epochs: int = 3
     accumulate: int = 2
+    held_out: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.data != "wiki":
-            raise InputError(f"TrainConfig.data is {self.data!r}; give wiki")
         for field, choices in (("objective", get_args(Objective)), ("capacity", get_args(Capacity))):
             if getattr(self, field) not in choices:
                 raise InputError(
                     f"TrainConfig.{field} is {getattr(self, field)!r}; give one of {', '.join(choices)}"
                 )
-        for field in ("examples", "min_tokens", "response_tokens", "batch", "n", "epochs", "accumulate"):
+        for field in (
+            "examples",
+            "min_tokens",
+            "response_tokens",
+            "batch",
+            "n",
+            "rank",
+            "epochs",
+            "accumulate",
+        ):
             check_at_least("TrainConfig", field, getattr(self, field), 1)
-        check_at_least("TrainConfig", "prefix_tokens", self.prefix_tokens, 0)
+        for field in ("prefix_tokens", "temperature", "held_out"):
+            check_at_least("TrainConfig", field, getattr(self, field), 0)
         check_at_least("TrainConfig", "max_tokens", self.max_tokens, self.min_tokens)
         if not 0 < self.temper <= 1:
             raise InputError(f"TrainConfig.temper is {self.temper}; give a power above 0 and up to 1")
-        for field in ("learning_rate", "offset_learning_rate"):
+        for field in ("learning_rate", "offset_learning_rate", "adapter_learning_rate"):
             if not getattr(self, field) > 0:
                 raise InputError(f"TrainConfig.{field} is {getattr(self, field)}; give a number above 0")
 
     @property
     def data_fields(self) -> dict[str, object]:
         """What decides an example: a store of the same values can be reused, and extended by more examples."""
-        names = ("data", "min_tokens", "max_tokens", "response_tokens", "prefix_tokens", "seed")
+        names = (
+            "data",
+            "min_tokens",
+            "max_tokens",
+            "response_tokens",
+            "temperature",
+            "prefix_tokens",
+            "seed",
+        )
         return {name: getattr(self, name) for name in names}

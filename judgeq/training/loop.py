@@ -7,7 +7,6 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,35 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from judgeq._version import __version__
+from judgeq.data.example import Source
+from judgeq.data.mixture import parse_sources, report
 from judgeq.errors import InputError, JudgeqError
 from judgeq.language_model import LanguageModel
 from judgeq.soft_tokens import Probe, SoftTokens
 from judgeq.training.config import TrainConfig
+from judgeq.training.curve import write_curve
 from judgeq.training.objectives import OBJECTIVES
-from judgeq.training.store import AttentionRecorder, Lesson, Store
+from judgeq.training.profile import learn_profile
+from judgeq.training.progress import Progress
+from judgeq.training.store import Lesson, Store
+from judgeq.training.student import (
+    attention_to_lesson,
+    finished,
+    initial_tokens,
+    let_gradients_through,
+    parameter_groups,
+    trainable,
+)
+from judgeq.training.validation import held_out_hit_rates
+from judgeq.training.workers import Workers
 
 CHECKPOINT = "checkpoint.safetensors"
+HISTORY = "history.json"
 CHECKPOINT_STEPS = 20
 WARMUP_SHARE = 0.05
-
-Progress = Callable[[str, int, int, float | None], None]
-"""Called as `(phase, done, total, loss)`."""
+LOOKS = 6  # times that the held-out hit rate is measured, the last time at the end
+STORE_GB = 40.0
 
 
 def train(
@@ -37,53 +52,86 @@ def train(
     out: Path,
     *,
     store: Path | None = None,
-    progress: Progress = lambda phase, done, total, loss: None,
+    store_gb: float = STORE_GB,
+    source: Source | None = None,
+    held_out: Source | None = None,
+    resume: bool = True,
+    remove_store: bool = False,
+    progress: Progress | None = None,
 ) -> SoftTokens:
-    """Train soft tokens for `lm` and save them in `out`.
+    """Train soft tokens for `lm` and save them in `out`, with a budget profile and the curve of the run.
 
     An interrupted run with the same arguments goes on from its last finished batch of responses or its last
-    checkpoint, and ends with the same soft tokens.
+    checkpoint, and ends with the same soft tokens. Under `accelerate launch` all processes share the work.
 
     Args:
-        out: folder for the soft tokens, `losses.json` and, while it runs, the checkpoint.
+        out: folder for the soft tokens, `history.json`, `curve.html`, `curve.png` and, while it runs, the checkpoint.
         store: folder of prompt rows and teacher attention; `out/store` by default.
+        store_gb: largest size of that folder, in gigabytes.
+        source: prompts to train on; those that `config.data` names by default.
+        held_out: prompts to measure on; the held-out part of `config.data` by default.
+        resume: go on with what an interrupted run left in `out`; otherwise refuse to.
+        remove_store: delete the rows when the soft tokens are saved.
         progress: told about every batch and step.
 
     Raises:
-        InputError: `out` holds a checkpoint or rows of another recipe.
+        InputError: `out` holds a checkpoint or rows of another recipe, the data are too few, or the store too large.
         JudgeqError: the loss is not a number any more.
     """
     started = time.perf_counter()
-    out.mkdir(parents=True, exist_ok=True)
-    lessons = Store(store or out / "store", lm, config)
-    lessons.fill(lambda done, total: progress("responses", done, total, None))
-    run = _Run(lm, config, lessons, out / CHECKPOINT)
-    losses = run.finish(progress)
-    epoch = losses[-max(1, len(losses) // config.epochs) :]
-    metrics = {
-        f"training_{config.objective}": round(sum(epoch) / len(epoch), 4),
-        "seconds_of_last_run": round(time.perf_counter() - started, 1),
-    }
-    origin = dataclasses.replace(run.initial.config, recipe=config.to_dict(), metrics=metrics)
-    tokens = SoftTokens(run.trained(), origin)
-    tokens.save_pretrained(out)
-    (out / "losses.json").write_text(json.dumps(losses) + "\n", encoding="utf-8")
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    workers, progress = Workers(), progress or Progress()
+    let_gradients_through(lm)
+    folder = store or out / "store"
+    if not resume and (out / CHECKPOINT).exists():
+        raise InputError(
+            f"{out} holds an interrupted run: add --resume to go on with it, or use another --out"
+        )
+    if workers.rank == 0:
+        out.mkdir(parents=True, exist_ok=True)
+    source = source or parse_sources(config.data)
+    lessons = Store(folder, lm, config, source, config.examples)
+    lessons.fill(progress, workers, store_gb)
+    if left_out := report(source):
+        progress.note(left_out)
+    unseen = held_out or parse_sources(config.data, part="held_out")
+    exam = Store(folder / "held_out", lm, config, unseen, config.held_out)
+    exam.fill(progress, workers, store_gb, phase="held-out responses")
+    run = _Run(lm, config, lessons, exam, workers, out / CHECKPOINT)
+    run.finish(progress)
+    profile = learn_profile(lessons)
+    tokens = SoftTokens(finished(run.probe), run.origin(time.perf_counter() - started), profile)
+    if workers.rank == 0:
+        tokens.save_pretrained(out)
+        (out / HISTORY).write_text(json.dumps(run.history) + "\n", encoding="utf-8")
+        write_curve(run.history, out)
+        (out / CHECKPOINT).unlink(missing_ok=True)
+        if remove_store:
+            lessons.remove()
+    workers.wait()
     return tokens
 
 
 class _Run:
-    """State of one optimization: soft tokens, Adam, the losses so far, and their checkpoint."""
+    """State of one optimization: the probe, Adam, the history so far, and their checkpoint.
 
-    def __init__(self, lm: LanguageModel, config: TrainConfig, lessons: Store, checkpoint: Path) -> None:
-        self.lm, self.config, self.lessons, self.checkpoint = lm, config, lessons, checkpoint
+    `history` has one entry a step: `loss`, and every few steps the held-out hit rates.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        config: TrainConfig,
+        lessons: Store,
+        exam: Store,
+        workers: Workers,
+        checkpoint: Path,
+    ) -> None:
+        self.lm, self.config, self.lessons, self.exam = lm, config, lessons, exam
+        self.workers, self.checkpoint = workers, checkpoint
         self.initial = initial_tokens(lm, config, lessons)
-        self.probe = _trainable(self.initial.probe, lm, config)
-        groups = [{"params": [self.probe.embeddings], "peak": config.learning_rate}]
-        if self.probe.query_offsets is not None:
-            groups.append({"params": [self.probe.query_offsets], "peak": config.offset_learning_rate})
-        self.adam = torch.optim.Adam(groups)
-        self.losses: list[float] = []
+        self.probe = trainable(self.initial.probe, lm, config)
+        self.adam = torch.optim.Adam(parameter_groups(self.probe, config))
+        self.history: list[dict[str, float]] = []
         if checkpoint.exists():
             self._restore()
 
@@ -92,17 +140,51 @@ class _Run:
         """Optimization steps of the whole run."""
         return self.config.epochs * math.ceil(len(self.lessons) / self.config.accumulate)
 
-    def finish(self, progress: Progress) -> list[float]:
-        """Take all steps that are left; returns the loss of every step of the run."""
+    def finish(self, progress: Progress) -> None:
+        """Take all steps that are left."""
         order = self._order()
-        for step in range(len(self.losses), self.steps):
+        looks = (
+            {round(self.steps * look / LOOKS) for look in range(1, LOOKS + 1)} if len(self.exam) else set()
+        )
+        for step in range(len(self.history), self.steps):
             for group in self.adam.param_groups:
                 group["lr"] = group["peak"] * _schedule(step, self.steps)
-            self.losses.append(self._step(order[step]))
-            if (step + 1) % CHECKPOINT_STEPS == 0:
+            entry = {"loss": self._step(order[step])}
+            if step + 1 in looks:
+                entry |= held_out_hit_rates(self.lm, self.probe, self.exam, self.workers)
+            self.history.append(entry)
+            if (step + 1) % CHECKPOINT_STEPS == 0 and self.workers.rank == 0:
                 self._save()
-            progress("training", step + 1, self.steps, self.losses[-1])
-        return self.losses
+            progress.advance("training", step + 1, self.steps, **self._latest())
+
+    def origin(self, seconds: float) -> Any:
+        """The config of the finished soft tokens, with recipe and figures."""
+        epoch = self.history[-max(1, len(self.history) // self.config.epochs) :]
+        loss = sum(entry["loss"] for entry in epoch) / len(epoch)
+        metrics = {
+            f"training_{self.config.objective}": round(loss, 4),
+            "seconds_of_last_run": round(seconds, 1),
+        }
+        rates = {f"held_out_{name}": value for name, value in self._latest().items() if name != "loss"}
+        recipe, started_from = self.config.to_dict(), self.initial.config
+        if Path(self.config.start).exists():
+            recipe["start"] = Path(self.config.start).resolve().name  # where it lay is nobody's business
+        return dataclasses.replace(
+            started_from,
+            recipe=recipe,
+            earlier=[*started_from.earlier, started_from.recipe] if started_from.recipe else [],
+            metrics=metrics | rates,
+            judgeq_version=__version__,
+        )
+
+    def _latest(self) -> dict[str, float]:
+        """The last known value of every figure."""
+        known: dict[str, float] = {}
+        for entry in reversed(self.history):
+            known = entry | known
+            if len(entry) > 1:
+                break
+        return known
 
     def _order(self) -> list[list[int]]:
         """The lessons of every step: a fresh shuffle each epoch, the same on every run."""
@@ -114,27 +196,22 @@ class _Run:
         return steps
 
     def _step(self, indices: list[int]) -> float:
+        """One step of Adam; every worker takes its share of the lessons and ends with the same tensors."""
         self.adam.zero_grad()
         total = 0.0
-        for index in indices:
+        for index in indices[self.workers.rank :: self.workers.count]:
             loss = lesson_loss(self.lm, self.probe, self.lessons[index], self.config) / len(indices)
             loss.backward()
             total += loss.item()
+        self.workers.add_gradients(self._parameters)
+        total = self.workers.total(total)
         if not math.isfinite(total):
             raise JudgeqError(
-                f"The loss became {total} at step {len(self.losses) + 1}: start again with a smaller "
+                f"The loss became {total} at step {len(self.history) + 1}: start again with a smaller "
                 f"--learning-rate than {self.config.learning_rate}; finished responses are kept"
             )
         self.adam.step()
         return total
-
-    def trained(self) -> Probe:
-        """The tensors as they are now, on the CPU, apart from the optimization."""
-        offsets = self.probe.query_offsets
-        return Probe(
-            self.probe.embeddings.detach().cpu().clone(),
-            None if offsets is None else offsets.detach().half().float().cpu(),  # as they are stored
-        )
 
     @property
     def _parameters(self) -> list[Tensor]:
@@ -145,7 +222,7 @@ class _Run:
         for at, parameter in enumerate(self._parameters):
             tensors[f"{at}.value"] = parameter.detach()
             tensors |= {f"{at}.{name}": value for name, value in self.adam.state[parameter].items()}
-        meta = {"recipe": json.dumps(self.config.to_dict()), "losses": json.dumps(self.losses)}
+        meta = {"recipe": json.dumps(self.config.to_dict()), "history": json.dumps(self.history)}
         part = self.checkpoint.with_suffix(".part")
         save_file(tensors, part, metadata=meta)
         part.replace(self.checkpoint)
@@ -160,48 +237,22 @@ class _Run:
             )
         for at, parameter in enumerate(self._parameters):
             parameter.data.copy_(tensors[f"{at}.value"])
-            self.adam.state[parameter] = {
-                "step": tensors[f"{at}.step"],  # stays on the CPU
-                "exp_avg": tensors[f"{at}.exp_avg"].to(parameter.device),
-                "exp_avg_sq": tensors[f"{at}.exp_avg_sq"].to(parameter.device),
-            }
-        self.losses = json.loads(meta["losses"])
+            if f"{at}.step" in tensors:  # adapters behind the last attention never get a gradient
+                self.adam.state[parameter] = {
+                    "step": tensors[f"{at}.step"],  # stays on the CPU
+                    "exp_avg": tensors[f"{at}.exp_avg"].to(parameter.device),
+                    "exp_avg_sq": tensors[f"{at}.exp_avg_sq"].to(parameter.device),
+                }
+        self.history = json.loads(meta["history"])
 
 
 def lesson_loss(lm: LanguageModel, probe: Probe, lesson: Lesson, config: TrainConfig) -> Tensor:
     """Objective of soft tokens on one lesson, averaged over layers; differentiable in the probe's tensors."""
-    recorder = AttentionRecorder(probe.offsets_at(lm, lesson.keys.shape[2]))
-    lm.model(
-        inputs_embeds=probe.embeddings[None].to(lm.dtype),
-        past_key_values=lesson.cache(lm.dtype, lm.device),
-        logits_to_keep=1,
-        observer=recorder,
-    )
-    teacher = lesson.teacher.to(lm.device, torch.float32)
     objective = OBJECTIVES[config.objective]
-    losses = [
-        objective(student[0], target, config.temper)
-        for student, target in zip(recorder.layers, teacher, strict=True)
-    ]
-    return torch.stack(losses).mean()
-
-
-def _trainable(probe: Probe, lm: LanguageModel, config: TrainConfig) -> Probe:
-    """A copy whose tensors ask for gradients; offsets, where they are learned, start at zero."""
-    embeddings = probe.embeddings.to(lm.device, copy=True).requires_grad_()
-    if config.capacity == "embeddings":
-        return Probe(embeddings)
-    sizes = lm.geometry
-    shape = (sizes.layers, sizes.heads, config.n, sizes.head_dim)
-    return Probe(embeddings, torch.zeros(shape, device=lm.device, requires_grad=True))
-
-
-def initial_tokens(lm: LanguageModel, config: TrainConfig, lessons: Store) -> SoftTokens:
-    """Where a run starts: embeddings of tokens drawn from the model's own responses."""
-    responses = lessons.response_ids(range(min(len(lessons), 256)))
-    generator = torch.Generator().manual_seed(config.seed)
-    drawn = responses[torch.randint(len(responses), (config.n,), generator=generator)]
-    return SoftTokens.initialise(lm, drawn)
+    teacher = lesson.teacher.to(lm.device, torch.float32)
+    values = lesson.values.to(lm.device)
+    layers = zip(attention_to_lesson(lm, probe, lesson), teacher, values, strict=True)
+    return torch.stack([objective(*layer, config.temper) for layer in layers]).mean()
 
 
 def _schedule(step: int, steps: int) -> float:

@@ -1,14 +1,21 @@
-"""How far the soft tokens' attention is from the response's: pure functions of two attention tensors.
+"""How far the soft tokens' attention is from the response's: pure functions of one layer's tensors.
 
-Letters as in `judgeq.scoring`. Attention to the prompt rows is at least 0 and sums to at most 1.
+Letters as in `judgeq.scoring`. Attention to the prompt rows is at least 0 and sums to at most 1. Every objective takes
+`(student, teacher, values, temper)`: attention (H_kv, G, T) of the soft tokens and of the response, the prompt's values
+(H_kv, T, D) and the power that `tempered` uses; it gives a scalar, 0 at best.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 TINY = 1e-9
+RANKED_BUDGETS = (32, 64, 128, 256)
+RANK_WIDTH = 0.5  # of the sigmoid around a budget's last row, in units of log attention
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:
@@ -18,17 +25,17 @@ def divergence(student: Tensor, teacher: Tensor) -> Tensor:
     return F.kl_div(log_student, target, reduction="none").sum(-1).mean()
 
 
-def kl(student: Tensor, teacher: Tensor, temper: float) -> Tensor:
-    """`divergence` between query heads, (H_kv, G, T) each; `temper` is ignored."""
+def kl(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
+    """`divergence` between query heads."""
     return divergence(student, teacher)
 
 
-def mse(student: Tensor, teacher: Tensor, temper: float) -> Tensor:
+def mse(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
     """Squared error of attention weights, summed over rows, averaged over query heads (arXiv 2509.10798)."""
     return (student - teacher).square().sum(-1).mean()
 
 
-def tempered(student: Tensor, teacher: Tensor, temper: float) -> Tensor:
+def tempered(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
     """`divergence` between the scores that decide: group means, raised to the power `temper`.
 
     A power below 1 lifts the many rows of middling weight. They fill most of a budget, and plain KL, which follows the
@@ -38,4 +45,49 @@ def tempered(student: Tensor, teacher: Tensor, temper: float) -> Tensor:
     return divergence(ours, theirs)
 
 
-OBJECTIVES = {"tempered": tempered, "kl": kl, "mse": mse}
+def pooled(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
+    """`tempered` on scores after the max-pooling of width 7 that selection uses."""
+    ours, theirs = (F.max_pool1d(attention.mean(1), 7, 1, 3)[:, None] for attention in (student, teacher))
+    return tempered(ours, theirs, values, temper)
+
+
+def value_weighted(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
+    """`tempered`, each row weighted by the length of its value: how much it moves the attention's output.
+
+    CriticalKV (arXiv 2502.03805) selects by a similar product.
+    """
+    weight = values.float().norm(dim=-1)  # (H_kv, T)
+    weight = weight / weight.mean(-1, keepdim=True)
+    return divergence((student.mean(1) + TINY) ** temper, weight * (teacher.mean(1) + TINY) ** temper)
+
+
+def ranking(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
+    """Whether a row belongs to the teacher's top rows, as a classification at several budgets.
+
+    The student's own last kept row is the border; cross entropy of a sigmoid around it, in log attention.
+    """
+    ours, theirs = (student.mean(1) + TINY).log(), teacher.mean(1)
+    losses = []
+    for budget in RANKED_BUDGETS:
+        kept = min(budget, ours.shape[-1] // 2)
+        wanted = torch.zeros_like(theirs).scatter(-1, theirs.topk(kept).indices, 1.0)
+        border = ours.detach().topk(kept + 1).values[..., -2:].mean(-1, keepdim=True)
+        each = F.binary_cross_entropy_with_logits((ours - border) / RANK_WIDTH, wanted, reduction="none")
+        losses.append(each.sum(-1).mean() / kept)
+    return torch.stack(losses).mean()
+
+
+def tempered_ranking(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
+    """`tempered` with a tenth of `ranking` added."""
+    return tempered(student, teacher, values, temper) + 0.1 * ranking(student, teacher, values, temper)
+
+
+OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+    "tempered": tempered,
+    "kl": kl,
+    "mse": mse,
+    "pooled": pooled,
+    "values": value_weighted,
+    "ranking": ranking,
+    "tempered+ranking": tempered_ranking,
+}

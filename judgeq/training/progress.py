@@ -1,15 +1,26 @@
-"""Progress bars for long work, on standard error so that standard output stays clean."""
+"""What long work tells a person: notes, and bars with the time that is left, on standard error."""
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
 
 
-class Bars:
-    """One bar a phase; call it as `(phase, done, total, loss)`."""
+class Progress:
+    """Listens to a run and says nothing; the base of everything that shows progress."""
+
+    def note(self, text: str) -> None:
+        """A sentence for a person."""
+
+    def advance(self, phase: str, done: int, total: int, **figures: float) -> None:
+        """`done` of `total` steps of a phase are finished; `figures` are what is known now, such as the loss."""
+
+
+class Bars(Progress):
+    """One bar a phase."""
 
     def __init__(self) -> None:
         self.phase = ""
@@ -23,10 +34,13 @@ class Bars:
     ) -> None:
         self.bar.close()
 
-    def __call__(self, phase: str, done: int, total: int, loss: float | None) -> None:
+    def note(self, text: str) -> None:
+        tqdm.write(f"judgeq: {text}", file=sys.stderr)
+
+    def advance(self, phase: str, done: int, total: int, **figures: float) -> None:
         if phase != self.phase:
             self.bar.close()
             self.phase, self.bar = phase, tqdm(total=total, initial=done, desc=phase, mininterval=1.0)
         self.bar.update(done - self.bar.n)
-        if loss is not None:
-            self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        if figures:
+            self.bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)

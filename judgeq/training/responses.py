@@ -27,12 +27,21 @@ class Response:
 
 
 @torch.inference_mode()
-def generate_responses(lm: LanguageModel, prompts: Sequence[Tensor], max_new_tokens: int) -> list[Response]:
-    """Answer several prompts greedily in one left-padded batch.
+def generate_responses(
+    lm: LanguageModel,
+    prompts: Sequence[Tensor],
+    max_new_tokens: int,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[Response]:
+    """Answer several prompts in one left-padded batch.
 
     Args:
         prompts: (T_i,) int64 each.
         max_new_tokens: longest response.
+        temperature: 0 = greedy; above 0 = sampled.
+        seed: of the sampling; the same batch gives the same responses.
     """
     longest = max(len(prompt) for prompt in prompts)
     filler = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else min(lm.eos_ids)
@@ -42,15 +51,19 @@ def generate_responses(lm: LanguageModel, prompts: Sequence[Tensor], max_new_tok
         ids[row, longest - len(prompt) :] = prompt
         mask[row, longest - len(prompt) :] = 1
     cache = DynamicCache(config=lm.model.config)
-    written = lm.model.generate(
-        input_ids=ids.to(lm.device),
-        attention_mask=mask.to(lm.device),
-        past_key_values=cache,
-        max_new_tokens=max_new_tokens + 1,  # the last token's rows are never computed
-        do_sample=False,
-        eos_token_id=sorted(lm.eos_ids),
-        pad_token_id=filler,
-    )[:, longest:].cpu()
+    sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        written = lm.model.generate(
+            input_ids=ids.to(lm.device),
+            attention_mask=mask.to(lm.device),
+            past_key_values=cache,
+            max_new_tokens=max_new_tokens + 1,  # the last token's rows are never computed
+            do_sample=bool(temperature),
+            eos_token_id=sorted(lm.eos_ids),
+            pad_token_id=filler,
+            **sampling,
+        )[:, longest:].cpu()
     return [
         _cut(cache, row, longest - len(prompt), longest, written[row], lm.eos_ids)
         for row, prompt in enumerate(prompts)

@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from judgeq.cache import FrozenCache
+from judgeq.data.example import Source
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.prompts import build_prompt
 from judgeq.scoring import mean_attention
 from judgeq.training.config import TrainConfig
-from judgeq.training.corpus import wiki_articles
-from judgeq.training.examples import Example, build_examples
+from judgeq.training.progress import Progress
 from judgeq.training.responses import Response, generate_responses
+from judgeq.training.workers import Workers
 
 SHORTEST_RESPONSE = 4  # tokens that must remain to teach from
+BATCHES_SORTED = 12  # so many batches are filled from one stretch of the data
+GIGABYTE = 1e9
 
 
 @dataclass(frozen=True)
@@ -34,13 +39,35 @@ class Lesson:
     """One stored example.
 
     Attributes:
+        prompt: (T,) int64, the tokens that the rows stand for.
         keys, values: (L, H_kv, T, D) half precision.
         teacher: (L, H_kv, G, T) half precision: attention of the response to the prompt, averaged over the response.
+        response: (R,) int64, the tokens that taught.
     """
 
+    prompt: Tensor
     keys: Tensor
     values: Tensor
     teacher: Tensor
+    response: Tensor
+
+    @classmethod
+    def read(cls, path: Path) -> Lesson:
+        """Read one file, memory-mapped."""
+        return cls(**load_file(path))
+
+    def write(self, path: Path) -> None:
+        """Write whole or not at all."""
+        part = path.with_suffix(".part")
+        try:
+            save_file({name: getattr(self, name).contiguous() for name in self.__dataclass_fields__}, part)
+            part.replace(path)
+        except (OSError, SafetensorError) as error:
+            part.unlink(missing_ok=True)
+            raise InputError(
+                f"{path.parent} cannot take more training rows ({error}): make room or choose another --store; what "
+                "is finished is kept, run the same command again to go on"
+            ) from None
 
     def cache(self, dtype: torch.dtype, device: torch.device) -> FrozenCache:
         """The prompt rows as a cache to look at, batch of one."""
@@ -65,111 +92,161 @@ class AttentionRecorder:
     ) -> None:
         prompt = keys.shape[2] - queries.shape[2]
         if self.offsets is not None:
-            queries = queries + self.offsets[layer]
+            queries = queries + self.offsets[layer].to(queries)
         self.layers.append(mean_attention(queries, keys, scaling, prompt, prompt))
 
 
 class Store:
-    """A folder of lessons, tied to the recipe and model that made them."""
+    """A folder of lessons, tied to the recipe and model that made them.
 
-    def __init__(self, folder: Path, lm: LanguageModel, config: TrainConfig) -> None:
-        self.folder, self.lm, self.config = folder, lm, config
+    Args:
+        source: prompts to read.
+        examples: how many of them, or as many as the source has.
+    """
+
+    def __init__(
+        self, folder: Path, lm: LanguageModel, config: TrainConfig, source: Source, examples: int
+    ) -> None:
+        self.folder, self.lm, self.config, self.source, self.examples = folder, lm, config, source, examples
         self.origin: dict[str, Any] = {
             "model": lm.name,
             "tokenizer_hash": lm.tokenizer_hash,
+            "source": source.name,
             **config.data_fields,
         }
 
     def __len__(self) -> int:
-        return self.config.examples
+        return len(self.prompts)
 
     def __getitem__(self, index: int) -> Lesson:
-        tensors = load_file(self._path(index))
-        return Lesson(tensors["keys"], tensors["values"], tensors["teacher"])
+        return Lesson.read(self._path(index))
 
-    def fill(self, progress: Callable[[int, int], None]) -> None:
+    @cached_property
+    def prompts(self) -> list[Tensor]:
+        """The tokens of every prompt, (T_i,) int64 each."""
+        config = self.config
+        reserve = config.response_tokens + config.n
+        examples = self.source.examples(
+            self.lm, self.examples, tokens=(config.min_tokens, config.max_tokens), seed=config.seed
+        )
+        try:
+            return [example.input_ids(self.lm, reserve=reserve)[0] for example in examples]
+        except InputError as error:
+            raise InputError(f"{self.source.name}: {error}, or lower --max-tokens") from None
+
+    @property
+    def expected_bytes(self) -> int:
+        """Size of the complete store, a little too high: as if every response were as long as allowed."""
+        sizes = self.lm.geometry
+        row = 2 * sizes.layers * (2 * sizes.kv_heads * sizes.head_dim + sizes.heads)
+        return sum(row * (len(prompt) + self.config.prefix_tokens) for prompt in self.prompts)
+
+    def fill(self, progress: Progress, workers: Workers, limit_gb: float, phase: str = "responses") -> None:
         """Compute what is missing; finished lessons are kept, so an interrupted run goes on where it stopped.
 
         Args:
-            progress: called with (lessons done, lessons).
+            progress: told about every batch.
+            workers: batches are shared among them.
+            limit_gb: largest size of the store in gigabytes.
 
         Raises:
-            InputError: the folder holds lessons of another recipe or model.
+            InputError: the folder holds lessons of another recipe or model, or the store would be too large.
         """
-        self._claim()
-        missing = [index for index in range(len(self)) if not self._path(index).exists()]
-        progress(len(self) - len(missing), len(self))
-        if not missing:
-            return
-        config = self.config
-        examples = build_examples(
-            self.lm,
-            wiki_articles(held_out=False),
-            config.examples,
-            tokens=(config.min_tokens, config.max_tokens),
-            seed=config.seed,
-        )
-        prompts = {index: self._tokenize(examples[index]) for index in missing}
-        order = sorted(missing, key=lambda index: len(prompts[index]))  # little padding in a batch
-        batches = [order[at : at + config.batch] for at in range(0, len(order), config.batch)]
-        done = len(self) - len(missing)
-        for batch in batches:
-            responses = generate_responses(
-                self.lm, [prompts[index] for index in batch], config.response_tokens
+        self._claim(workers)
+        missing = [index for index in range(len(self)) if not self._is_finished(index)]
+        needed = self.expected_bytes / GIGABYTE
+        if missing:
+            progress.note(f"The rows of {len(self):,} prompts take up to {needed:.1f} GB in {self.folder}.")
+        if needed > limit_gb:
+            fitting = int(len(self) * limit_gb / needed)
+            raise InputError(
+                f"The rows of {len(self):,} prompts need {needed:.1f} GB and --store-gb allows {limit_gb:g}: raise it, "
+                f"take fewer --examples (about {fitting:,} fit), or shorter ones with --max-tokens"
             )
-            for index, response in zip(batch, responses, strict=True):
-                self._write(index, len(prompts[index]), response)
-            done += len(batch)
-            progress(done, len(self))
+        done = len(self) - len(missing)
+        progress.advance(phase, done, len(self))
+        batches = self._batches(missing)
+        for turn in range(0, len(batches), workers.count):
+            for batch in batches[turn + workers.rank : turn + workers.rank + 1]:
+                self._teach(batch)
+            done += sum(map(len, batches[turn : turn + workers.count]))
+            progress.advance(phase, done, len(self))
+        workers.wait()
 
     def response_ids(self, indices: Sequence[int]) -> Tensor:
         """All response tokens of some lessons, one after the other: (sum of R,) int64."""
-        return torch.cat([load_file(self._path(index))["response"] for index in indices])
+        return torch.cat([self._tensor(index, "response") for index in indices])
+
+    def remove(self) -> None:
+        """Delete the folder with all rows."""
+        shutil.rmtree(self.folder)
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.safetensors"
 
-    def _claim(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        label = self.folder / "origin.json"
-        if not label.exists():
-            label.write_text(json.dumps(self.origin, indent=2), encoding="utf-8")
-        elif json.loads(label.read_text(encoding="utf-8")) != self.origin:
+    def _tensor(self, index: int, name: str) -> Tensor:
+        with safe_open(self._path(index), framework="pt") as file:
+            return file.get_tensor(name)
+
+    def _is_finished(self, index: int) -> bool:
+        """There is a lesson, and it was made from the prompt that stands at this place now."""
+        if not self._path(index).exists():
+            return False
+        prompt = self._tensor(index, "prompt")[: len(self.prompts[index])]
+        if not torch.equal(prompt, self.prompts[index]):
             raise InputError(
-                f"{self.folder} holds training rows of another model or other data settings: use another --out, or "
+                f"{self._path(index)} was made from another prompt than {self.source.name} gives now: use another "
+                "--store, or delete that folder"
+            )
+        return True
+
+    def _claim(self, workers: Workers) -> None:
+        label = self.folder / "origin.json"
+        if workers.rank == 0 and not label.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            label.write_text(json.dumps(self.origin, indent=2), encoding="utf-8")
+        workers.wait()
+        if json.loads(label.read_text(encoding="utf-8")) != self.origin:
+            raise InputError(
+                f"{self.folder} holds training rows of another model or other data settings: use another --store, or "
                 "delete that folder"
             )
 
-    def _tokenize(self, example: Example) -> Tensor:
-        prompt = build_prompt(
+    def _batches(self, missing: Sequence[int]) -> list[list[int]]:
+        """Indices that are answered together: from one stretch of the data, and of similar length."""
+        size = self.config.batch
+        stretch = size * BATCHES_SORTED
+        batches = []
+        for start in range(0, len(missing), stretch):
+            order = sorted(missing[start : start + stretch], key=lambda index: len(self.prompts[index]))
+            batches += [order[at : at + size] for at in range(0, len(order), size)]
+        return batches
+
+    def _teach(self, batch: Sequence[int]) -> None:
+        """Let the model answer some prompts and store what it looked at."""
+        config = self.config
+        responses = generate_responses(
             self.lm,
-            example.document,
-            example.question,
-            question_first=example.question_first,
-            truncate=True,
-            reserve=self.config.response_tokens + self.config.n,
+            [self.prompts[index] for index in batch],
+            config.response_tokens,
+            temperature=config.temperature,
+            seed=config.seed * 1_000_003 + min(batch),
         )
-        return prompt.input_ids[0]
+        for index, response in zip(batch, responses, strict=True):
+            self._lesson(index, response).write(self._path(index))
 
     @torch.inference_mode()
-    def _write(self, index: int, prompt_tokens: int, response: Response) -> None:
+    def _lesson(self, index: int, response: Response) -> Lesson:
         rng = random.Random(self.config.seed * 1_000_003 + index)
         longest = min(self.config.prefix_tokens, len(response.ids) - SHORTEST_RESPONSE)
         prefix = rng.randint(1, longest) if longest >= 1 and rng.random() < 0.5 else 0
-        rows = prompt_tokens + prefix
+        prompt = torch.cat([self.prompts[index], response.ids[:prefix]])
         ids = response.ids[prefix:] if len(response.ids) else torch.tensor([min(self.lm.eos_ids)])
-        lesson_rows = response.keys[:, :, :rows], response.values[:, :, :rows]
-        cache = FrozenCache((keys[None], values[None]) for keys, values in zip(*lesson_rows, strict=True))
+        keys, values = response.keys[:, :, : len(prompt)], response.values[:, :, : len(prompt)]
+        cache = FrozenCache((ours[None], theirs[None]) for ours, theirs in zip(keys, values, strict=True))
         recorder = AttentionRecorder()
         self.lm.model(
             input_ids=ids[None].to(self.lm.device), past_key_values=cache, logits_to_keep=1, observer=recorder
         )
-        tensors = {
-            "keys": lesson_rows[0].half().contiguous().cpu(),
-            "values": lesson_rows[1].half().contiguous().cpu(),
-            "teacher": torch.cat(recorder.layers).half().cpu(),
-            "response": ids.clone(),
-        }
-        part = self._path(index).with_suffix(".part")
-        save_file(tensors, part)
-        part.replace(self._path(index))
+        teacher = torch.cat(recorder.layers).half().cpu()
+        return Lesson(prompt, keys.half().cpu(), values.half().cpu(), teacher, ids.clone())

@@ -1,0 +1,1 @@
+"""Prompts to train and to measure on, from many sources, each the same on every run."""

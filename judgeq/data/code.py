@@ -1,0 +1,302 @@
+"""Questions over the source code of Python's standard library, in many shapes.
+
+What is asked is only about code that the document shows, and answers stand where the code itself decides them.
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from judgeq.data.example import Example
+from judgeq.data.lengths import count_tokens, draw_length, fit
+from judgeq.data.library import Definition, definitions, library_files
+from judgeq.errors import InputError
+from judgeq.language_model import LanguageModel
+from judgeq.prompts import SEPARATOR
+
+QUESTION_FIRST_SHARE = 0.3
+RUNS = (1, 1, 2, 3, 5, 8)
+"""How many definitions in a row come from one module."""
+MISSES = 200
+"""So many draws in a row that give nothing new: all has been shown."""
+
+HEADINGS = ("{code}", "# {file}\n\n{code}", "# From {file}:\n{code}", "### {file}\n\n{code}")
+EXPLAIN = (
+    "Explain what `{name}` does.",
+    "What is `{name}` for? Explain it step by step.",
+    "Describe `{name}` in two sentences.",
+    "Write a docstring for `{name}`.",
+    "Which special cases does `{name}` take care of?",
+    "How would one test `{name}`? Give three cases.",
+    "Rewrite `{name}` so that it is easier to read.",
+    "Rewrite `{name}` in JavaScript.",
+)
+ALL = (
+    "Summarize what this code does.",
+    "Which of these functions depend on each other, and how?",
+    "What could go wrong when this code runs? Name the places.",
+    "Write a short overview of this code for a new colleague.",
+    "Which names does this code import or expect from elsewhere?",
+)
+ARGUMENTS = (
+    "Which arguments does `{name}` take, and which of them have defaults?",
+    "List the parameters of `{name}` with their defaults.",
+)
+WHICH = (
+    "Which function or class is described like this: “{doc}”?",
+    "Give the name of the function or class for this purpose: {doc}",
+)
+RETURNS = (
+    "What does `{name}` return, and in which cases?",
+    "Describe the return value of `{name}`.",
+    "What does calling `{name}` give back to its caller?",
+)
+RAISES = (
+    "Which exceptions does `{name}` raise, and when?",
+    "When does `{name}` fail, and with which exceptions?",
+)
+CALLERS = ("Which functions in this code call `{name}`?", "Where is `{name}` called? Name the functions.")
+LIST = (
+    "List the functions and classes that this code defines, in order.",
+    "Name every function and class that stands at the top level of this code.",
+)
+COMPLETE = (
+    "The code breaks off inside `{name}`. Complete the function `{name}`.",
+    "Complete the function `{name}`: write the rest of it, from where it stops.",
+)
+FIRST_LINES = "Repeat the first {count} lines of `{name}` word for word."
+
+
+@dataclass(frozen=True)
+class Page:
+    """A document of code.
+
+    Attributes:
+        text: the document.
+        shown: definitions whose first line it shows, in order.
+        whole: those of them that it shows to the end.
+    """
+
+    text: str
+    shown: tuple[Definition, ...]
+    whole: tuple[Definition, ...]
+
+
+@dataclass(frozen=True)
+class CodeSource:
+    """Documents of several functions and classes, and one of many kinds of questions about them.
+
+    Attributes:
+        held_out: draw from the modules that are never trained on.
+    """
+
+    held_out: bool = False
+    name: str = "code"
+
+    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
+        """See `Source`; which code there is depends on the version of the interpreter."""
+        return [_build(lm, self.held_out, tokens, random.Random(f"{seed}:{at}")) for at in range(count)]
+
+
+def _build(lm: LanguageModel, held_out: bool, tokens: tuple[int, int], rng: random.Random) -> Example:
+    page = _page(lm, held_out, tokens, rng)
+    kinds, weights = zip(*SHAPES.items(), strict=True)
+    example = None
+    while example is None:  # `_all` is always possible
+        shape: Callable[[Page, random.Random], Example | None] = rng.choices(kinds, weights)[0]
+        example = shape(page, rng)
+    return example
+
+
+def _page(lm: LanguageModel, held_out: bool, tokens: tuple[int, int], rng: random.Random) -> Page:
+    """Definitions of different names until a random length is reached, the last one cut at a line to fit."""
+    files = library_files(held_out)
+    sizes = [size for *_, size in files]
+    length = draw_length(tokens, rng)
+    heading = rng.choice(HEADINGS)
+    longest_run = rng.choice((*RUNS, *(len(RUNS) * [1000])))  # as often one module alone
+    chosen: list[Definition] = []
+    total = misses = 0
+    while total < length:
+        found = definitions(rng.choices(files, sizes)[0][1])
+        start = rng.randrange(len(found)) if found else 0
+        before = len(chosen)
+        for each in found[start : start + longest_run]:
+            if total < length and all(each.name != other.name for other in chosen):
+                chosen.append(each)
+                total += count_tokens(lm, SEPARATOR + heading.format(file=each.file, code=each.source))
+        misses = misses + 1 if len(chosen) == before else 0
+        if misses == MISSES:
+            raise InputError(
+                f"The standard library has no document of {length:,} tokens: ask for shorter ones"
+            )
+    pieces = [heading.format(file=each.file, code=each.source) for each in chosen]
+    text = fit(lm, SEPARATOR.join(pieces), length, shortest=min(tokens))
+    shown, whole, at = [], [], 0
+    for each, piece in zip(chosen, pieces, strict=True):
+        code = at + piece.index(each.source)
+        if code + len("\n".join(each.lines[: each.node.lineno])) <= len(text):
+            shown.append(each)
+        if code + len(each.source) <= len(text):
+            whole.append(each)
+        at += len(piece) + len(SEPARATOR)
+    return Page(text, tuple(shown), tuple(whole))
+
+
+def _asking(page: Page, question: str, kind: str, rng: random.Random, **more: object) -> Example:
+    first = rng.random() < QUESTION_FIRST_SHARE
+    return Example.asking(page.text, question, f"code/{kind}", question_first=first, **more)  # type: ignore[arg-type]
+
+
+def _functions(page: Page) -> list[Definition]:
+    return [each for each in page.whole if each.is_function]
+
+
+def _all(page: Page, rng: random.Random) -> Example:
+    return _asking(page, rng.choice(ALL), "all", rng)
+
+
+def _explain(page: Page, rng: random.Random) -> Example | None:
+    if not page.shown:
+        return None
+    return _asking(page, rng.choice(EXPLAIN).format(name=rng.choice(page.shown).name), "explain", rng)
+
+
+def _arguments(page: Page, rng: random.Random) -> Example | None:
+    taking = {each.name: each.defaults for each in _functions(page)}
+    taking = {name: defaults for name, defaults in taking.items() if defaults}
+    if not taking:
+        return None
+    name = rng.choice(list(taking))
+    known = {argument: default for argument, default in taking[name].items() if default}
+    if known and rng.random() < 0.5:
+        argument = rng.choice(list(known))
+        question = f"What is the default of the argument `{argument}` of `{name}`?"
+        return _asking(page, question, "arguments", rng, answers=[known[argument]])
+    question = rng.choice(ARGUMENTS).format(name=name)
+    return _asking(page, question, "arguments", rng, answers=list(taking[name]))
+
+
+def _which(page: Page, rng: random.Random) -> Example | None:
+    described = {}
+    for each in page.whole:
+        line = (ast.get_docstring(each.node) or "").partition("\n")[0].strip()
+        if len(line) > 20 and each.name not in line and page.text.count(line) == 1:
+            described[each.name] = line
+    if not described:
+        return None
+    name = rng.choice(list(described))
+    return _asking(page, rng.choice(WHICH).format(doc=described[name]), "which", rng, answers=[name])
+
+
+def _returns(page: Page, rng: random.Random) -> Example | None:
+    found = [each.name for each in _functions(page) if each.returns_value]
+    return (
+        _asking(page, rng.choice(RETURNS).format(name=rng.choice(found)), "returns", rng) if found else None
+    )
+
+
+def _raises(page: Page, rng: random.Random) -> Example | None:
+    """About a function that names every exception that it raises."""
+    found = {each.name: each.raised for each in _functions(page)}
+    found = {name: raised for name, raised in found.items() if raised and all(raised)}
+    if not found:
+        return None
+    name = rng.choice(list(found))
+    return _asking(page, rng.choice(RAISES).format(name=name), "raises", rng, answers=found[name])
+
+
+def _callers(page: Page, rng: random.Random) -> Example | None:
+    """About a name that only functions call which are shown whole and hold no function of their own."""
+    callers: dict[str, list[str]] = {}
+    elsewhere = (
+        set(re.findall(r"\w+", page.text.rpartition(page.whole[-1].source)[2])) if page.whole else set()
+    )
+    for each in page.whole:
+        if each.is_function and not each.nested:
+            for name in each.called:
+                callers.setdefault(name, []).append(each.name)
+        else:
+            elsewhere |= each.called
+    found = sorted(name for name in callers if len(name) > 3 and name not in elsewhere)
+    found = [name for name in found if len(callers[name]) <= 4]
+    if not found:
+        return None
+    name = rng.choice(found)
+    return _asking(page, rng.choice(CALLERS).format(name=name), "callers", rng, answers=callers[name])
+
+
+def _list(page: Page, rng: random.Random) -> Example | None:
+    names = [each.name for each in page.shown]
+    return _asking(page, rng.choice(LIST), "list", rng, answers=names) if names else None
+
+
+def _repeat(page: Page, rng: random.Random) -> Example | None:
+    """The signature, the first lines, or all of a definition whose beginning stands in the answer already."""
+    if not page.whole:
+        return None
+    each = rng.choice(page.whole)
+    form = rng.choice(("signature", "lines", "all"))
+    if form == "signature" and each.signature:
+        question = f"Repeat the signature of `{each.name}` word for word."
+        return _asking(page, question, "repeat", rng, answers=[line.strip() for line in each.signature])
+    kept = rng.randint(2, min(8, len(each.lines) - 1))
+    if form == "lines":
+        answers = [line.strip() for line in each.lines[:kept] if line.strip()]
+        question = FIRST_LINES.format(count=kept, name=each.name)
+        return _asking(page, question, "repeat", rng, answers=answers)
+    following = [line.strip() for line in each.lines[kept:] if line.strip()]
+    prefix = "\n".join(each.lines[:kept]).rstrip()
+    question = f"Repeat `{each.name}` word for word."
+    return _asking(page, question, "repeat", rng, answers=following[:1], answer_prefix=prefix)
+
+
+def _following(page: Page, rng: random.Random) -> Example | None:
+    """About the line after one that the document has only once."""
+    pairs = [
+        (each.name, line.strip(), after.strip())
+        for each in page.whole
+        for line, after in pairwise(each.lines)
+        if len(line.strip()) > 15 and after.strip() and page.text.count(line.strip()) == 1
+    ]
+    if not pairs:
+        return None
+    name, line, after = rng.choice(pairs)
+    question = f"Which line comes right after this one in `{name}`?\n{line}"
+    return _asking(page, question, "following", rng, answers=[after])
+
+
+def _complete(page: Page, rng: random.Random) -> Example | None:
+    """The last function breaks off: where the document ends, or else in its middle."""
+    last = page.shown[-1] if page.shown else None
+    if last is None or not last.is_function or not last.signature:
+        return None
+    begin = page.text.rindex(last.source if last in page.whole else "\n".join(last.lines[: last.node.lineno]))
+    shown = page.text[begin:].count("\n")
+    if last in page.whole:
+        shown = len(last.lines) // 2
+    if not last.node.lineno + len(last.signature) <= shown <= len(last.lines) - 2:
+        return None
+    cut = Page(page.text[:begin] + "\n".join(last.lines[:shown]), page.shown, page.whole)
+    return _asking(cut, rng.choice(COMPLETE).format(name=last.name), "complete", rng)
+
+
+SHAPES: dict[Callable[[Page, random.Random], Example | None], float] = {
+    _explain: 3,
+    _arguments: 2,
+    _which: 2,
+    _repeat: 2,
+    _following: 2,
+    _complete: 2,
+    _all: 1,
+    _callers: 1,
+    _list: 1,
+    _raises: 1,
+    _returns: 1,
+}
+"""How often each shape is tried."""

@@ -1,0 +1,70 @@
+"""What every source of prompts gives: a conversation that waits for the model's answer.
+
+An example is text only; the model's own response comes later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from judgeq.language_model import LanguageModel
+from judgeq.prompts import SEPARATOR, Message, build_chat
+
+
+@dataclass(frozen=True)
+class Example:
+    """A conversation whose last message is the user's.
+
+    Attributes:
+        messages: what has been said.
+        kind: the shape it was built with, for statistics.
+        answers: texts that a right answer contains; empty where nobody knows.
+        answer_prefix: text that the answer must continue.
+    """
+
+    messages: tuple[Message, ...]
+    kind: str
+    answers: tuple[str, ...] = ()
+    answer_prefix: str = ""
+
+    @classmethod
+    def asking(
+        cls,
+        document: str,
+        question: str,
+        kind: str,
+        *,
+        question_first: bool = False,
+        answers: Sequence[str] = (),
+        answer_prefix: str = "",
+    ) -> Example:
+        """One message of a document and a question, in either order."""
+        parts = (question, document) if question_first else (document, question)
+        return cls((Message("user", SEPARATOR.join(parts)),), kind, tuple(answers), answer_prefix)
+
+    def input_ids(self, lm: LanguageModel, reserve: int = 0) -> Tensor:
+        """The prompt, (1, T) int64; see `build_chat`."""
+        return build_chat(lm, self.messages, answer_prefix=self.answer_prefix, reserve=reserve)
+
+
+class Source(Protocol):
+    """Where examples come from."""
+
+    @property
+    def name(self) -> str:
+        """How a person calls it, such as `wiki`."""
+
+    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
+        """The first `count` examples; asking for more later gives the same ones first.
+
+        Args:
+            tokens: shortest and longest document, in tokens of `lm`, where the source decides that.
+            seed: of every choice.
+
+        Raises:
+            InputError: the source has too little, or cannot be read.
+        """

@@ -1,0 +1,208 @@
+"""Questions over prose of other kinds: Python's own reference manual, and any folder of texts.
+
+Documents are passages as they stand in the texts. What is asked is of general kinds, so that it fits every text.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from judgeq.data.example import Example
+from judgeq.data.passages import GAP, Text, draw_document, folder_texts, manual_texts
+from judgeq.language_model import LanguageModel
+
+QUESTION_FIRST_SHARE = 0.3
+SENTENCE = re.compile(r"[A-Z][^|<>{}=]{30,300}[.!?]")
+WORD = re.compile(r"[A-Za-z][A-Za-z_-]{4,}")
+RULE = re.compile(r"^ +(\w+) +::= (\S.*)\n(?! +(?!\w+ +::=)\S)", re.MULTILINE)
+"""A rule of the manual's grammar that takes one line."""
+PASSAGE_SHARES = (0.1, 0.6)
+"""How much of a document one passage of the manual fills."""
+MANY = 3
+"""A word that a text says so often is one of its subjects, unless it is one of these."""
+COMMON = frozenset(
+    WORD.findall(
+        "about above after again against because before being below between cannot could during either every first "
+        "following given however might other otherwise should since still their there therefore these thing things "
+        "those through under unless until using value values where whether which while whose within without would"
+    )
+)
+
+TITLED = (
+    "What does the text say about {title}?",
+    "Explain {title}, using only the text.",
+    "Summarize what the text tells about {title}.",
+    "List the rules that the text gives for {title}.",
+    "What must one know before using {title}, according to the text?",
+    "Give an example for {title}, and explain it with the text.",
+)
+ALL = (
+    "Summarize the text.",
+    "Summarize the text in three sentences.",
+    "List three facts from the text.",
+    "List the subjects of the text in their order.",
+    "What does the text begin with, and what does it end with?",
+    "Which conditions or exceptions does the text mention?",
+    "Who is the text written for, and what does it help them with?",
+    "Write five questions that the text answers, with their answers.",
+)
+TERMS = (
+    "What does the text say about “{term}”?",
+    "Explain what is meant by “{term}” here.",
+    "Where does “{term}” appear in the text, and what for?",
+    "Quote a sentence of the text with “{term}” in it.",
+)
+NEXT = (
+    "Which sentence comes right after this one? “{sentence}”",
+    "Continue the text after the sentence “{sentence}”.",
+)
+REPEAT = "Repeat word for word the sentence that begins with “{start}”."
+SYNTAX = ("Give the syntax for `{rule}`.", "How does the grammar in the text define `{rule}`?")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A document.
+
+    Attributes:
+        kind: what the kinds of its questions begin with.
+        text: the document.
+        titles: subjects that it shows from their beginning.
+    """
+
+    kind: str
+    text: str
+    titles: tuple[str, ...]
+
+    def ask(self, question: str, shape: str, rng: random.Random, answers: Sequence[str] = ()) -> Example:
+        """An example with this document."""
+        first = rng.random() < QUESTION_FIRST_SHARE
+        return Example.asking(
+            self.text, question, f"{self.kind}/{shape}", question_first=first, answers=answers
+        )
+
+
+@dataclass(frozen=True)
+class ManualSource:
+    """Passages about several topics of the Python language reference; never trained on."""
+
+    name: str = "manuals"
+
+    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
+        """See `Source`; which topics there are depends on the version of the interpreter."""
+        return _examples(lm, manual_texts(), count, tokens, seed, self.name, PASSAGE_SHARES)
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Runs of paragraphs from a text file, or from those in a folder and the folders in it."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """See `Source`."""
+        return str(self.path)
+
+    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
+        """See `Source`; a document goes on in another file only where the first one ends."""
+        return _examples(lm, folder_texts(self.path), count, tokens, seed, "texts", (1, 1))
+
+
+def _examples(
+    lm: LanguageModel,
+    texts: Sequence[Text],
+    count: int,
+    tokens: tuple[int, int],
+    seed: int,
+    kind: str,
+    shares: tuple[float, float],
+) -> list[Example]:
+    found = []
+    for at in range(count):
+        rng = random.Random(f"{seed}:{at}")
+        document, titles = draw_document(lm, texts, tokens, rng, shares)
+        found.append(_example(Page(kind, document, titles), rng))
+    return found
+
+
+def _example(page: Page, rng: random.Random) -> Example:
+    kinds, weights = zip(*SHAPES.items(), strict=True)
+    example = None
+    while example is None:  # `_all` is always possible
+        shape: Callable[[Page, random.Random], Example | None] = rng.choices(kinds, weights)[0]
+        example = shape(page, rng)
+    return example
+
+
+def _all(page: Page, rng: random.Random) -> Example:
+    return page.ask(rng.choice(ALL), "all", rng)
+
+
+def _titled(page: Page, rng: random.Random) -> Example | None:
+    if not page.titles:
+        return None
+    return page.ask(rng.choice(TITLED).format(title=rng.choice(page.titles)), "title", rng)
+
+
+def _term(page: Page, rng: random.Random) -> Example | None:
+    """About a word that the text says often, or about a name in it."""
+    counts = Counter(WORD.findall(page.text))
+    often = [word for word, count in counts.items() if count >= MANY and word.lower() not in COMMON]
+    names = [word for word in counts if word[0].isupper() and word.lower() not in {*counts, *COMMON}]
+    found = [words for words in (often, names) if words]
+    if not found:
+        return None
+    return page.ask(rng.choice(TERMS).format(term=rng.choice(rng.choice(found))), "term", rng)
+
+
+def _sentences(page: Page) -> list[list[str]]:
+    """Of every paragraph, without its line breaks."""
+    paragraphs = (" ".join(paragraph.split()) for paragraph in GAP.split(page.text))
+    return [re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph) for paragraph in paragraphs]
+
+
+def _next(page: Page, rng: random.Random) -> Example | None:
+    pairs = [pair for paragraph in _sentences(page) for pair in pairwise(paragraph)]
+    counts = Counter(first for first, _ in pairs)
+    pairs = [pair for pair in pairs if all(map(SENTENCE.fullmatch, pair)) and counts[pair[0]] == 1]
+    if not pairs:
+        return None
+    sentence, following = rng.choice(pairs)
+    return page.ask(rng.choice(NEXT).format(sentence=sentence), "next", rng, [following])
+
+
+def _repeat(page: Page, rng: random.Random) -> Example | None:
+    sentences = [sentence for paragraph in _sentences(page) for sentence in paragraph]
+    starts = Counter(" ".join(sentence.split()[:4]) for sentence in sentences)
+    found = {" ".join(each.split()[:4]): each for each in sentences if SENTENCE.fullmatch(each)}
+    found = {start: sentence for start, sentence in found.items() if starts[start] == 1}
+    if not found:
+        return None
+    start = rng.choice(list(found))
+    return page.ask(REPEAT.format(start=start), "repeat", rng, [found[start]])
+
+
+def _syntax(page: Page, rng: random.Random) -> Example | None:
+    rules = dict(RULE.findall(page.text))
+    if not rules:
+        return None
+    rule = rng.choice(list(rules))
+    return page.ask(rng.choice(SYNTAX).format(rule=rule), "syntax", rng, [rules[rule].strip()])
+
+
+SHAPES: dict[Callable[[Page, random.Random], Example | None], float] = {
+    _titled: 3,
+    _all: 3,
+    _term: 3,
+    _next: 1,
+    _repeat: 1,
+    _syntax: 1,
+}
+"""How often each shape is tried."""

@@ -1,0 +1,210 @@
+"""Questions over documents assembled from encyclopaedia articles, in many shapes."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from judgeq.data.articles import Article, wiki_articles
+from judgeq.data.example import Example
+from judgeq.data.facts import FACTS, TABLE_FORMS, Fact, Table, distinct
+from judgeq.data.lengths import draw_length
+from judgeq.language_model import LanguageModel
+from judgeq.prompts import SEPARATOR, Message
+
+QUESTION_FIRST_SHARE = 0.3
+
+ABOUT_ARTICLE = (
+    "What does the text say about {title}?",
+    "Explain what {title} is, using only the text.",
+    "In one sentence, what is {title}?",
+    "Give two facts about {title} from the text.",
+    "Repeat the passage about {title} word for word.",
+    "Who or what is {title}, and why does it matter?",
+    "Write a short note about {title} for a friend.",
+    "Which numbers or dates does the text give for {title}?",
+)
+ABOUT_ALL = (
+    "Summarize the text in three sentences.",
+    "List the subjects that the text covers.",
+    "What is the last subject of the text, and what is said about it?",
+    "Which subject does the text begin with? Describe it.",
+    "Name one date or number from the text and say what it stands for.",
+    "Continue the text with one more paragraph of the same kind.",
+    "Give the text a title and explain your choice.",
+    "Which places are mentioned in the text?",
+)
+BY_DESCRIPTION = (
+    'Which subject in the text could be described as "{description}"?',
+    "The text covers something known as: {description}. What is it called and what else is said about it?",
+)
+TWO_ARTICLES = (
+    "What does the text say about {first}? And what about {second}?",
+    "Compare {first} with {second}, using the text.",
+    "1. Describe {first}.\n2. Describe {second}.",
+)
+HEADINGS = ("{text}", "{title}\n{text}", "## {title}\n\n{text}", "{title}: {text}", "- {title}. {text}")
+FACT_COUNTS = (1, 1, 2, 4, 4, 8, 8, 16)
+
+
+@dataclass(frozen=True)
+class WikiSource:
+    """Documents of several short articles, and one of many kinds of questions about them.
+
+    Attributes:
+        held_out: draw from the articles that are never trained on.
+    """
+
+    held_out: bool = False
+    name: str = "wiki"
+
+    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
+        """See `Source`; lengths are drawn so that half of the documents are shorter than the geometric mean."""
+        articles = wiki_articles(self.held_out)
+        return [_build(lm, articles, tokens, random.Random(f"{seed}:{at}")) for at in range(count)]
+
+
+def _build(
+    lm: LanguageModel, articles: Sequence[Article], tokens: tuple[int, int], rng: random.Random
+) -> Example:
+    chosen = assemble(lm, articles, draw_length(tokens, rng), rng)
+    heading = rng.choice(HEADINGS)
+    passages = [heading.format(title=article.title, text=article.text) for article in chosen]
+    kinds, weights = zip(*SHAPES.items(), strict=True)
+    shape: Callable[..., Example] = rng.choices(kinds, weights)[0]
+    return shape(chosen, passages, rng)
+
+
+def assemble(
+    lm: LanguageModel, articles: Sequence[Article], tokens: int, rng: random.Random
+) -> list[Article]:
+    """Distinct articles of about `tokens` tokens together, the last one cut at a sentence to fit."""
+    chosen: list[Article] = []
+    left = tokens
+    while left > 40 and len(chosen) < len(articles):
+        article = rng.choice(articles)
+        if article in chosen:
+            continue
+        length = len(lm.tokenizer(article.text)["input_ids"])
+        if length > left:
+            kept = _sentences(article.text)
+            share = max(1, round(len(kept) * left / length))
+            article = Article(article.title, " ".join(kept[:share]), article.description)
+        chosen.append(article)
+        left -= min(length, left)
+    return chosen
+
+
+def _sentences(text: str) -> list[str]:
+    return re.split(r"(?<=[.!?])\s+", text)
+
+
+def _asking(passages: Sequence[str], question: str, kind: str, rng: random.Random, **more: object) -> Example:
+    first = rng.random() < QUESTION_FIRST_SHARE
+    return Example.asking(SEPARATOR.join(passages), question, kind, question_first=first, **more)  # type: ignore[arg-type]
+
+
+def _article(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
+    question = rng.choice(ABOUT_ARTICLE).format(title=rng.choice(chosen).title)
+    return _asking(passages, question, "article", rng)
+
+
+def _description(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
+    described = [article for article in chosen if article.description]
+    if not described:
+        return _article(chosen, passages, rng)
+    question = rng.choice(BY_DESCRIPTION).format(description=rng.choice(described).description)
+    return _asking(passages, question, "description", rng)
+
+
+def _all(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
+    return _asking(passages, rng.choice(ABOUT_ALL), "all", rng)
+
+
+def _several(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
+    first, second = rng.choice(chosen), rng.choice(chosen)
+    question = rng.choice(TWO_ARTICLES).format(first=first.title, second=second.title)
+    return _asking(passages, question, "several", rng)
+
+
+def _continuation(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
+    """The answer has begun already: it repeats a passage whose beginning stands there."""
+    article = rng.choice(chosen)
+    words = article.text.split(" ")
+    prefix = " ".join(words[: rng.randint(3, max(3, len(words) // 2))])
+    question = f"Repeat the passage about {article.title} word for word."
+    return _asking(passages, question, "continuation", rng, answer_prefix=prefix)
+
+
+def _facts(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
+    """One to sixteen facts of one family at random sentence borders; a question for one, for two or for all."""
+    fact = rng.choice(FACTS)
+    subjects = distinct(fact.subject, rng.choice(FACT_COUNTS), rng)
+    values = [fact.value(rng) for _ in subjects]
+    planted = plant(passages, fact, subjects, values, rng)
+    asked = rng.sample(range(len(subjects)), min(len(subjects), 2 if rng.random() < 0.15 else 1))
+    if len(subjects) > 1 and rng.random() < 0.1:
+        return _asking(planted, fact.everything, "facts", rng, answers=values)
+    question = " ".join(fact.question.format(subject=subjects[at]) for at in asked)
+    prefix = ""
+    if len(asked) == 1 and rng.random() < 0.4:
+        prefix = fact.lead.format(subject=subjects[asked[0]])
+    return _asking(
+        planted, question, "facts", rng, answers=[values[at] for at in asked], answer_prefix=prefix
+    )
+
+
+def plant(
+    passages: Sequence[str], fact: Fact, subjects: Sequence[str], values: Sequence[str], rng: random.Random
+) -> list[str]:
+    """The passages with one sentence for each subject and value at random sentence borders."""
+    planted = list(passages)
+    for subject, value in zip(subjects, values, strict=True):
+        at = rng.randrange(len(planted))
+        sentences = _sentences(planted[at])
+        sentences.insert(rng.randint(0, len(sentences)), fact.sentence.format(subject=subject, value=value))
+        planted[at] = " ".join(sentences)
+    return planted
+
+
+def _table(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
+    """A made-up table in place of a part of the articles; a question for one cell or one row."""
+    table = Table.draw(rng.randint(4, 4 + 3 * len(chosen)), rng)
+    kept = list(passages[: max(1, (len(passages) + 1) // 2)])
+    kept.insert(rng.randint(0, len(kept)), table.text(rng.choice(TABLE_FORMS)))
+    row = rng.choice(table.rows)
+    column = rng.randrange(1, len(row))
+    key, wanted = table.header[0], table.header[column]
+    if rng.random() < 0.2:
+        return _asking(kept, f"What is listed for the {key} {row[0]}?", "table", rng, answers=row[1:])
+    question = f"According to the list, what is the {wanted} for the {key} {row[0]}?"
+    prefix = f"The {wanted} for the {key} {row[0]} is" if rng.random() < 0.3 else ""
+    return _asking(kept, question, "table", rng, answers=[row[column]], answer_prefix=prefix)
+
+
+def _chat(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
+    """A conversation: the document, an answered question or two, then the question that counts."""
+    opening = _asking(passages, rng.choice(ABOUT_ARTICLE).format(title=chosen[0].title), "chat", rng)
+    messages = [*opening.messages, Message("assistant", _sentences(chosen[0].text)[0])]
+    if rng.random() < 0.4:
+        other = rng.choice(chosen)
+        messages.append(Message("user", f"And what about {other.title}?"))
+        messages.append(Message("assistant", _sentences(other.text)[0]))
+    last = _article(chosen, (), rng) if rng.random() < 0.7 else _all(chosen, (), rng)
+    messages.append(Message("user", last.messages[0].content.strip()))
+    return Example(tuple(messages), "chat")
+
+
+SHAPES: dict[Callable[[Sequence[Article], Sequence[str], random.Random], Example], float] = {
+    _article: 4,
+    _facts: 6,
+    _table: 2,
+    _all: 2,
+    _several: 1,
+    _description: 1,
+    _continuation: 1,
+    _chat: 2,
+}
+"""How often each shape is drawn."""

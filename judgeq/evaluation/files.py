@@ -1,0 +1,48 @@
+"""Questions of one's own: JSON lines with right answers, checked before a model reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from judgeq.data.jsonl import SKIP_HINT, JsonLine
+from judgeq.errors import InputError
+from judgeq.evaluation.answers import LONGEST, Question
+from judgeq.language_model import LanguageModel
+from judgeq.soft_tokens import SoftTokens
+
+
+def questions_of(
+    lm: LanguageModel,
+    path: Path,
+    lines: Sequence[JsonLine],
+    tokens: SoftTokens | None,
+    *,
+    skip_bad: bool = False,
+    longest: int = LONGEST,
+) -> list[Question]:
+    """The lines of a file as questions.
+
+    Args:
+        path: for messages.
+        lines: as `read_json_lines` gives them.
+        tokens: soft tokens that need positions behind the prompt.
+        skip_bad: leave out lines without right answers and prompts that are too long.
+        longest: tokens of an answer, where a line does not say.
+
+    Raises:
+        InputError: a line that cannot be used, or none that can.
+    """
+    questions = []
+    for line in lines:
+        question = Question(line.example, line.max_new_tokens or longest, line.metric)
+        try:
+            question.input_ids(lm, tokens)
+        except InputError as error:
+            if not skip_bad:
+                raise InputError(f"{path} line {line.line}: {error}; {SKIP_HINT}") from error
+        else:
+            questions.append(question)
+    if not questions:
+        raise InputError(f"{path} has no line with right answers that {lm.name} can read")
+    return questions

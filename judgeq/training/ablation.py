@@ -1,0 +1,94 @@
+"""Training runs side by side: what each changed, what it reached, and the command that repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from judgeq.errors import InputError
+from judgeq.soft_tokens import SoftTokens
+from judgeq.training.config import TrainConfig
+
+PREFIX = "held_out_hit_rate_"
+BAR_COLOURS = {"64": "#fdba74", "128": "#f97316", "256": "#9a3412"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run.
+
+    Attributes:
+        changed: settings that differ from the first run's.
+        recipe: all settings.
+        hit_rates: on held-out lessons, by budget.
+        parameters: trained numbers.
+    """
+
+    changed: dict[str, Any]
+    recipe: dict[str, Any]
+    hit_rates: dict[str, float]
+    parameters: int
+
+    @property
+    def label(self) -> str:
+        """What tells this run apart."""
+        return (
+            ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.changed.items()) or "base"
+        )
+
+    def to_row(self, model: str) -> dict[str, Any]:
+        """One row of a results file, with the command that repeats the run."""
+        usual = TrainConfig().to_dict()
+        given = {name: value for name, value in self.recipe.items() if usual.get(name) != value}
+        options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in given.items())
+        return {
+            "run": self.label,
+            "changed": self.changed,
+            "hit_rate": self.hit_rates,
+            "parameters": self.parameters,
+            "command": f"python -m judgeq train --model {model}{options} --out DIR",
+        }
+
+
+def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
+    """A results file's content from finished `train` folders; the first one is the base that others changed.
+
+    Raises:
+        InputError: a folder without finished soft tokens or without held-out figures, or of another model.
+    """
+    if not folders:
+        raise InputError("There is nothing to compare: give the folders of some finished runs")
+    tokens = [SoftTokens.from_pretrained(folder) for folder in folders]
+    model, base = tokens[0].config.base_model, tokens[0].config.recipe
+    runs = []
+    for folder, each in zip(folders, tokens, strict=True):
+        config = each.config
+        rates = {name.removeprefix(PREFIX): rate for name, rate in config.metrics.items() if PREFIX in name}
+        if not rates or config.base_model != model:
+            raise InputError(
+                f"{folder} has no held-out hit rates on {model}: train it with --held-out above 0"
+            )
+        changed = {name: value for name, value in config.recipe.items() if base.get(name) != value}
+        trained = sum(tensor.numel() for tensor in each.probe.tensors().values())
+        runs.append(Run(changed, config.recipe, rates, trained))
+    held_out = {"prompts": base["held_out"], "document_tokens": [base["min_tokens"], base["max_tokens"]]}
+    return {"model": model, "measured_on": held_out, "rows": [run.to_row(model) for run in runs]}
+
+
+def draw_runs(table: dict[str, Any], path: Path) -> None:
+    """Bars of the hit rates, best run on top, as a PNG."""
+    from matplotlib.figure import Figure
+
+    rows = sorted(table["rows"], key=lambda row: sum(row["hit_rate"].values()))
+    figure = Figure(figsize=(9, 0.45 * len(rows) + 1.4), layout="constrained")
+    axes = figure.add_subplot(xlabel="hit rate on held-out prompts")
+    for budget in sorted(rows[0]["hit_rate"], key=int, reverse=True):
+        rates = [row["hit_rate"][budget] for row in rows]
+        axes.barh(range(len(rows)), rates, color=BAR_COLOURS.get(budget), label=f"{budget} rows", height=0.8)
+    lowest = min(min(row["hit_rate"].values()) for row in rows)
+    axes.set_xlim(left=max(0.0, lowest - 0.05))
+    axes.set_yticks(range(len(rows)), [row["run"] for row in rows], fontsize="small")
+    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize="small")
+    figure.savefig(path, dpi=150)

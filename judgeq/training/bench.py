@@ -1,0 +1,84 @@
+"""What the store is worth: a training step on stored rows against one that reads the prompt again."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from transformers import DynamicCache
+
+from judgeq.data.wiki import WikiSource
+from judgeq.language_model import LanguageModel
+from judgeq.training.config import TrainConfig
+from judgeq.training.loop import STORE_GB, lesson_loss
+from judgeq.training.progress import Progress
+from judgeq.training.store import Lesson, Store
+from judgeq.training.student import initial_tokens, let_gradients_through, trainable
+from judgeq.training.workers import Workers
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds of one lesson's forward and backward pass, medians over rounds measured in turn.
+
+    Attributes:
+        prompt_tokens: length of the lesson's prompt.
+        stored: with the prompt's rows from the disk.
+        recomputed: with the prompt read again, without gradients, before the same step.
+        rounds: how often each was measured.
+    """
+
+    prompt_tokens: int
+    stored: float
+    recomputed: float
+    rounds: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times longer the step takes without a store."""
+        return self.recomputed / self.stored
+
+
+def step_times(lm: LanguageModel, config: TrainConfig, tokens: int, rounds: int) -> StepTimes:
+    """Measure one prompt of about `tokens` tokens.
+
+    Args:
+        config: recipe of the step.
+        rounds: at least 1; an unmeasured one comes first.
+    """
+    let_gradients_through(lm)
+    config = replace(config, examples=1, min_tokens=tokens, max_tokens=tokens)
+    with TemporaryDirectory() as folder:
+        lessons = Store(Path(folder), lm, config, WikiSource(held_out=True), 1)
+        lessons.fill(Progress(), Workers(), STORE_GB)
+        probe = trainable(initial_tokens(lm, config, lessons).probe, lm, config)
+
+        def stored() -> None:
+            lesson_loss(lm, probe, lessons[0], config).backward()
+
+        def recomputed() -> None:
+            lesson_loss(lm, probe, _read_again(lm, lessons[0]), config).backward()
+
+        times: dict[Callable[[], None], list[float]] = {stored: [], recomputed: []}
+        for _ in range(rounds + 1):
+            for step, seconds in times.items():
+                started = time.perf_counter()
+                step()
+                seconds.append(time.perf_counter() - started)
+        kept, again = (statistics.median(seconds[1:]) for seconds in times.values())
+        return StepTimes(len(lessons[0].prompt), kept, again, rounds)
+
+
+@torch.no_grad()
+def _read_again(lm: LanguageModel, lesson: Lesson) -> Lesson:
+    cache = DynamicCache(config=lm.model.config)
+    lm.model(lesson.prompt[None].to(lm.device), past_key_values=cache, logits_to_keep=1)
+    keys, values = (
+        torch.cat([getattr(layer, name) for layer in cache.layers]) for name in ("keys", "values")
+    )
+    return replace(lesson, keys=keys, values=values)

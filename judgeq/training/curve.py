@@ -1,0 +1,81 @@
+"""The curve of a training run: loss and held-out hit rate by step, to look at (HTML) and to paste (PNG)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+SMOOTHING = 0.95  # of the running mean that is drawn over the single steps
+LOSS_COLOUR, RATE_COLOURS = "#8a8f98", ("#c2410c", "#0e7490", "#4d7c0f", "#7e22ce")
+
+
+def write_curve(history: Sequence[dict[str, float]], folder: Path) -> None:
+    """Write `curve.html`, which works offline, and `curve.png` into `folder`.
+
+    Args:
+        history: one entry a step with its `loss` and, at some steps, figures named `hit_rate_…`.
+    """
+    steps = list(range(1, len(history) + 1))
+    losses = [entry["loss"] for entry in history]
+    rates = {
+        name: [(step, entry[name]) for step, entry in zip(steps, history, strict=True) if name in entry]
+        for name in dict.fromkeys(name for entry in history for name in entry if name != "loss")
+    }
+    _write_html(steps, losses, rates, folder / "curve.html")
+    _write_png(steps, losses, rates, folder / "curve.png")
+
+
+def smoothed(losses: Sequence[float]) -> list[float]:
+    """Running mean that forgets old steps, corrected for its start."""
+    mean, weight, result = 0.0, 0.0, []
+    for loss in losses:
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        weight = SMOOTHING * weight + (1 - SMOOTHING)
+        result.append(mean / weight)
+    return result
+
+
+def _label(name: str) -> str:
+    return f"hit rate, {name.rsplit('_', 1)[-1]} rows"
+
+
+def _write_html(
+    steps: list[int], losses: list[float], rates: dict[str, list[tuple[int, float]]], path: Path
+) -> None:
+    figure = make_subplots(specs=[[{"secondary_y": True}]])
+    figure.add_scatter(x=steps, y=losses, name="loss", line=dict(color=LOSS_COLOUR, width=1), opacity=0.35)
+    figure.add_scatter(
+        x=steps, y=smoothed(losses), name="loss, smoothed", line=dict(color=LOSS_COLOUR, width=3)
+    )
+    for colour, (name, points) in zip(RATE_COLOURS, rates.items(), strict=False):
+        x, y = zip(*points, strict=True)
+        marks = go.Scatter(x=x, y=y, name=_label(name), mode="lines+markers", line=dict(color=colour))
+        figure.add_trace(marks, secondary_y=True)
+    figure.update_layout(template="plotly_white", title="Training: loss and held-out hit rate")
+    figure.update_xaxes(title_text="step")
+    figure.update_yaxes(title_text="loss", type="log", secondary_y=False)
+    figure.update_yaxes(title_text="hit rate", secondary_y=True, showgrid=False)
+    figure.write_html(path, include_plotlyjs=True)
+
+
+def _write_png(
+    steps: list[int], losses: list[float], rates: dict[str, list[tuple[int, float]]], path: Path
+) -> None:
+    from matplotlib.figure import Figure  # not pyplot: no window system, no state
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    left = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
+    left.plot(steps, losses, color=LOSS_COLOUR, alpha=0.35, linewidth=0.8)
+    left.plot(steps, smoothed(losses), color=LOSS_COLOUR, linewidth=2, label="loss, smoothed")
+    right = left.twinx()
+    right.set_ylabel("hit rate")
+    for colour, (name, points) in zip(RATE_COLOURS, rates.items(), strict=False):
+        x, y = zip(*points, strict=True)
+        right.plot(x, y, color=colour, marker="o", label=_label(name))
+    handles = [handle for axes in (left, right) for handle in axes.get_legend_handles_labels()[0]]
+    left.legend(handles=handles, loc="upper center", ncols=4, frameon=False, fontsize="small")
+    left.set_title("Training: loss and held-out hit rate")
+    figure.savefig(path, dpi=150)

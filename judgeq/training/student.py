@@ -1,0 +1,112 @@
+"""What is learned, and how it looks at a stored prompt: the soft tokens' side of a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from judgeq.adapters import LowRank
+from judgeq.errors import InputError
+from judgeq.language_model import LanguageModel
+from judgeq.soft_tokens import Probe, SoftTokens
+from judgeq.training.config import TrainConfig
+from judgeq.training.store import AttentionRecorder, Lesson, Store
+
+FIRST_LESSONS = 256  # whose responses the first embeddings are drawn from
+
+
+def let_gradients_through(lm: LanguageModel) -> None:
+    """Keep 4-bit weights in the layout that gradients can pass.
+
+    On a CPU bitsandbytes repacks them at the first pass without gradients, for good, into one that they cannot.
+
+    Raises:
+        InputError: that has happened already.
+    """
+    for module in lm.model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            if getattr(module.weight.quant_state, "packing_format_for_cpu", False):
+                raise InputError(
+                    f"The 4-bit weights of {lm.name} were repacked for answering and let no gradients through any "
+                    "more: load the model anew and train before asking it anything"
+                )
+            module.support_avx512bf16_for_cpu = False
+
+
+def initial_tokens(lm: LanguageModel, config: TrainConfig, lessons: Store) -> SoftTokens:
+    """Where a run starts, see `TrainConfig.start`.
+
+    Raises:
+        InputError: earlier soft tokens that do not fit the recipe.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    vocabulary = lm.model.get_input_embeddings().weight.shape[0]
+    match config.start:
+        case "responses":
+            pool = lessons.response_ids(range(min(len(lessons), FIRST_LESSONS)))
+        case "vocabulary" | "random":
+            pool = torch.arange(vocabulary)
+        case _:
+            tokens = SoftTokens.for_model(lm, config.start)
+            rank = tokens.probe.adapters.rank if tokens.probe.adapters else config.rank
+            if (tokens.n, rank) != (config.n, config.rank):
+                raise InputError(
+                    f"{config.start} has {tokens.n} soft tokens and adapters of rank {rank}: give --n {tokens.n} "
+                    f"--rank {rank} to go on from there"
+                )
+            return tokens
+    tokens = SoftTokens.initialise(lm, pool[torch.randint(len(pool), (config.n,), generator=generator)])
+    if config.start != "random":
+        return tokens
+    spread = lm.model.get_input_embeddings().weight.float().std().item()
+    noise = torch.randn(tokens.probe.embeddings.shape, generator=generator) * spread
+    return replace(tokens, probe=Probe(noise))
+
+
+def trainable(probe: Probe, lm: LanguageModel, config: TrainConfig) -> Probe:
+    """A copy whose tensors ask for gradients; offsets and adapters that are new start by adding nothing."""
+    sizes = lm.geometry
+
+    def wanted(tensor: Tensor) -> Tensor:
+        return tensor.to(lm.device, copy=True).requires_grad_()
+
+    offsets = adapters = None
+    if "offsets" in config.capacity:
+        shape = (sizes.layers, sizes.heads, config.n, sizes.head_dim)
+        offsets = wanted(torch.zeros(shape) if probe.query_offsets is None else probe.query_offsets)
+    if "adapters" in config.capacity:
+        adapters = (probe.adapters or LowRank.zero(lm, config.rank, config.seed)).map(wanted)
+    return Probe(wanted(probe.embeddings), offsets, adapters)
+
+
+def parameter_groups(probe: Probe, config: TrainConfig) -> list[dict[str, object]]:
+    """The tensors of `trainable` for an optimizer, each group with its peak learning rate."""
+    groups: list[dict[str, object]] = [{"params": [probe.embeddings], "peak": config.learning_rate}]
+    if probe.query_offsets is not None:
+        groups.append({"params": [probe.query_offsets], "peak": config.offset_learning_rate})
+    if probe.adapters is not None:
+        tensors = [*probe.adapters.down.values(), *probe.adapters.up.values()]
+        groups.append({"params": tensors, "peak": config.adapter_learning_rate})
+    return groups
+
+
+def finished(probe: Probe) -> Probe:
+    """The tensors as they are now and as a file would give them back, on the CPU, apart from the optimization."""
+    stored = {name: tensor.detach().cpu().clone() for name, tensor in probe.tensors().items()}
+    return Probe.from_tensors(stored)
+
+
+def attention_to_lesson(lm: LanguageModel, probe: Probe, lesson: Lesson) -> Iterator[Tensor]:
+    """What the soft tokens look at in a stored prompt: (H_kv, G, T) a layer; differentiable in the probe's tensors."""
+    recorder = AttentionRecorder(probe.offsets_at(lm, len(lesson.prompt)))
+    with probe.attached(lm):
+        lm.model(
+            inputs_embeds=probe.embeddings[None].to(lm.dtype),
+            past_key_values=lesson.cache(lm.dtype, lm.device),
+            logits_to_keep=1,
+            observer=recorder,
+        )
+    return (attention[0] for attention in recorder.layers)
