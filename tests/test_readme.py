@@ -12,6 +12,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NAMES = {"Judge Q": "judgeq", "SnapKV": "snapkv", "StreamingLLM": "streamingllm", "random rows": "random"}
+ANSWERING = {
+    "full cache": "full",
+    "Judge Q": "judgeq",
+    "Judge Q, adakv": "judgeq:allocation=adakv",
+    "Judge Q, profile": "judgeq:allocation=profile",
+    "Judge Q, profile+adakv": "judgeq:allocation=profile+adakv",
+    "SnapKV": "snapkv",
+}
 HIT_RATES = ("hit_rate", "hit_rate_manuals", "hit_rate_8k")
 TARGET_LEAD = 20  # points above SnapKV
 
@@ -70,7 +78,7 @@ def test_answers_are_those_of_the_results_file() -> None:
     }
     tasks = list(dict.fromkeys(task for task, _, _ in rows))
     expected = []
-    for label, method in {"full cache": "full", **NAMES}.items():
+    for label, method in ANSWERING.items():
         for budget in sorted({budget for _, other, budget in rows if other == method}):
             name = label if method == "full" else f"{label}, {round(1000 * budget)} per 1,000"
             expected.append([name, *(percent(rows[task, method, budget]) for task in tasks)])

@@ -379,6 +379,13 @@ def test_a_store_is_removed_on_request(lm: LanguageModel, tmp_path: Path) -> Non
     assert (tmp_path / "judgeq_config.json").exists()
 
 
+def test_other_files_in_the_stores_folder_stay(lm: LanguageModel, tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "thesis.txt").write_text("mine")
+    train(lm, CONFIG, tmp_path / "out", store=tmp_path / "rows", remove_store=True)
+    assert [path.name for path in (tmp_path / "rows").iterdir()] == ["thesis.txt"]
+
+
 def test_a_full_disk_is_said_and_what_is_finished_stays(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,10 +27,10 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for standard output")
 
 
-def load_model(arguments: argparse.Namespace) -> LanguageModel:
+def load_model(arguments: argparse.Namespace, device: Any = "auto") -> LanguageModel:
     from judgeq.models import load
 
-    return load(arguments.model, quantization=arguments.quantization)
+    return load(arguments.model, quantization=arguments.quantization, device=device)
 
 
 def write_json(target: str | None, value: dict[str, Any]) -> None:

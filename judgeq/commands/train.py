@@ -71,14 +71,16 @@ def run(arguments: argparse.Namespace) -> None:
     from judgeq.data.mixture import parse_sources
     from judgeq.training.config import TrainConfig
     from judgeq.training.loop import train
-    from judgeq.training.progress import Bars
+    from judgeq.training.progress import Bars, Progress
+    from judgeq.training.workers import Workers
 
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
     config = TrainConfig(**(QUICK if arguments.quick else {}) | given)
     out = Path(arguments.out)
     store = Path(arguments.store) if arguments.store else out / "store"
-    lm = load_model(arguments)
+    workers = Workers()
+    lm = load_model(arguments, device=workers.device if workers.count > 1 else "auto")
     with Bars() as bars:
         tokens = train(
             lm,
@@ -90,8 +92,10 @@ def run(arguments: argparse.Namespace) -> None:
             held_out=parse_sources(config.data, part="held_out", skip_bad=arguments.skip_bad),
             resume=arguments.resume,
             remove_store=arguments.remove_store,
-            progress=bars,
+            progress=bars if workers.rank == 0 else Progress(),
         )
+    if workers.rank > 0:
+        return
     if arguments.json != "-":
         print(f"Soft tokens of {lm.name} are in {out}: use them with --tokens {out}")
         for name, value in tokens.config.metrics.items():

@@ -61,18 +61,19 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
     if not folders:
         raise InputError("There is nothing to compare: give the folders of some finished runs")
     tokens = [SoftTokens.from_pretrained(folder) for folder in folders]
-    model, base = tokens[0].config.base_model, tokens[0].config.recipe
+    recipes = [TrainConfig.from_dict(each.config.recipe).to_dict() for each in tokens]
+    model, base = tokens[0].config.base_model, recipes[0]
     runs = []
-    for folder, each in zip(folders, tokens, strict=True):
+    for folder, each, recipe in zip(folders, tokens, recipes, strict=True):
         config = each.config
         rates = {name.removeprefix(PREFIX): rate for name, rate in config.metrics.items() if PREFIX in name}
         if not rates or config.base_model != model:
             raise InputError(
                 f"{folder} has no held-out hit rates on {model}: train it with --held-out above 0"
             )
-        changed = {name: value for name, value in config.recipe.items() if base.get(name) != value}
+        changed = {name: value for name, value in recipe.items() if base[name] != value}
         trained = sum(tensor.numel() for tensor in each.probe.tensors().values())
-        runs.append(Run(changed, config.recipe, rates, trained))
+        runs.append(Run(changed, recipe, rates, trained))
     held_out = {"prompts": base["held_out"], "document_tokens": [base["min_tokens"], base["max_tokens"]]}
     return {"model": model, "measured_on": held_out, "rows": [run.to_row(model) for run in runs]}
 

@@ -106,6 +106,7 @@ def train(
         write_curve(run.history, out)
         (out / CHECKPOINT).unlink(missing_ok=True)
         if remove_store:
+            exam.remove()
             lessons.remove()
     workers.wait()
     return tokens

@@ -5,9 +5,9 @@ One safetensors file an example, written atomically, read memory-mapped. A step 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +32,7 @@ from judgeq.training.workers import Workers
 SHORTEST_RESPONSE = 4  # tokens that must remain to teach from
 BATCHES_SORTED = 12  # so many batches are filled from one stretch of the data
 GIGABYTE = 1e9
+LABEL = "origin.json"
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,11 @@ class Store:
         return torch.cat([self._tensor(index, "response") for index in indices])
 
     def remove(self) -> None:
-        """Delete the folder with all rows."""
-        shutil.rmtree(self.folder)
+        """Delete all rows, and the folder if nothing else lies there."""
+        for path in (*self.folder.glob("[0-9]*.safetensors"), self.folder / LABEL):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.safetensors"
@@ -201,7 +205,7 @@ class Store:
         return True
 
     def _claim(self, workers: Workers) -> None:
-        label = self.folder / "origin.json"
+        label = self.folder / LABEL
         if workers.rank == 0 and not label.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             label.write_text(json.dumps(self.origin, indent=2), encoding="utf-8")

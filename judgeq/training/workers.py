@@ -15,12 +15,14 @@ class Workers:
     Attributes:
         rank: number of this process, 0 for the one that writes files.
         count: number of processes.
+        device: where this process's model belongs; each has a GPU of its own where there are several.
     """
 
     def __init__(self) -> None:
         self._state = PartialState(cpu=not torch.cuda.is_available())
         self.rank: int = self._state.process_index
         self.count: int = self._state.num_processes
+        self.device: torch.device = self._state.device
 
     def wait(self) -> None:
         """Go on when all have come here."""
