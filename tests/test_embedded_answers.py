@@ -11,7 +11,9 @@ from judgeq._assets import assets_path
 from judgeq.answers import Answer
 from judgeq.config import Decoding
 from judgeq.language_model import LanguageModel
+from judgeq.methods.parsing import method_from_text
 from judgeq.soft_tokens import SoftTokens
+from judgeq.training.config import TrainConfig
 
 pytestmark = pytest.mark.embedded
 
@@ -53,4 +55,19 @@ def test_a_quarter_of_the_rows_is_a_quarter_of_the_bytes(answered: dict[str, Ans
 def test_shipped_soft_tokens_fit_the_embedded_model(smol: LanguageModel) -> None:
     tokens = SoftTokens.for_model(smol)
     assert tokens.n == 32
-    assert tokens.config.recipe["data"] == "wiki"
+    assert tokens.probe.adapters is not None
+    assert tokens.profile is not None
+    stages = [*tokens.config.earlier, tokens.config.recipe]
+    assert [stage["start"] for stage in stages] == ["responses", "stage1"]
+    for stage in stages:
+        TrainConfig.from_dict(stage)
+
+
+def test_a_learned_profile_keeps_as_many_rows_in_all(smol: LanguageModel) -> None:
+    method = method_from_text("judgeq:allocation=profile+adakv")
+    answer = judgeq.ask(smol, DOCUMENT, SAMPLE["question"], method=method, budget=64)
+    rows = [rows for layer in answer.kept_rows for rows in layer]
+    assert 0.98 * 64 * 90 < sum(rows) <= 64 * 90
+    assert len(set(rows)) > 20
+    assert answer.kv_bytes == sum(rows) * 64 * 2 * 4
+    assert SAMPLE["answer"] in answer.text

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from judgeq.commands.common import add_common, load_model, write_json
 
-QUICK = {"examples": 160, "max_tokens": 768, "epochs": 2}
+QUICK = {"data": "wiki:4,code:1", "examples": 160, "max_tokens": 768, "epochs": 2}
 """What `--quick` sets: a judge in at most twenty minutes on two cores."""
 
 
@@ -54,17 +57,16 @@ def add(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def _options(values: dict[str, int]) -> str:
+def _options(values: Mapping[str, object]) -> str:
     return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
 
 
 def _doc(cls: type, field: str) -> str:
-    """The first line that the class's docstring has for a field."""
-    lines = (line.strip() for line in (cls.__doc__ or "").splitlines())
-    entries = (line.partition(":") for line in lines if ":" in line)
-    return next(
-        (text.strip().replace("%", "%%") for names, _, text in entries if field in names.split(", ")), ""
-    )
+    """What the class's docstring says about a field."""
+    attributes = inspect.getdoc(cls).partition("Attributes:\n")[2]  # type: ignore[union-attr]
+    entries = re.findall(r"^    ([\w, ]+): (.*?)(?=^    \S|\Z)", attributes, re.MULTILINE | re.DOTALL)
+    text = next((text for names, text in entries if field in names.split(", ")), "")
+    return " ".join(text.split()).rstrip(".").replace("%", "%%")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -76,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
-    config = TrainConfig(**(QUICK if arguments.quick else {}) | given)
+    config = TrainConfig.from_dict((QUICK if arguments.quick else {}) | given)
     out = Path(arguments.out)
     store = Path(arguments.store) if arguments.store else out / "store"
     workers = Workers()

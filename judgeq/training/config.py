@@ -42,7 +42,7 @@ class TrainConfig(JsonConfig):
         seed: of data, initialisation and order.
     """
 
-    data: str = "wiki:4,code:1"
+    data: str = "wiki:3,code:1,records:3"
     examples: int = 480
     min_tokens: int = 256
     max_tokens: int = 2048
