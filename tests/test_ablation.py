@@ -36,6 +36,7 @@ def test_a_table_says_what_each_run_changed_and_how_to_repeat_it(lm: LanguageMod
     assert (base["run"], base["changed"]) == ("base", {})
     assert second["changed"] == {"capacity": "embeddings", "objective": "kl"}
     assert second["parameters"] == 4 * 64 < base["parameters"]
+    assert list(second["hit_rate"]) == ["64", "128", "256"]
     assert second["hit_rate"]["64"] == other.config.metrics["held_out_hit_rate_64"]
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     again = _parser().parse_args(shlex.split(second["command"].removeprefix("python -m judgeq ")))

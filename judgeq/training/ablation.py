@@ -66,7 +66,8 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
     runs = []
     for folder, each, recipe in zip(folders, tokens, recipes, strict=True):
         config = each.config
-        rates = {name.removeprefix(PREFIX): rate for name, rate in config.metrics.items() if PREFIX in name}
+        found = {name.removeprefix(PREFIX): rate for name, rate in config.metrics.items() if PREFIX in name}
+        rates = dict(sorted(found.items(), key=lambda entry: int(entry[0])))
         if not rates or config.base_model != model:
             raise InputError(
                 f"{folder} has no held-out hit rates on {model}: train it with --held-out above 0"

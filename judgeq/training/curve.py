@@ -76,6 +76,6 @@ def _write_png(
         x, y = zip(*points, strict=True)
         right.plot(x, y, color=colour, marker="o", label=_label(name))
     handles = [handle for axes in (left, right) for handle in axes.get_legend_handles_labels()[0]]
-    left.legend(handles=handles, loc="upper center", ncols=4, frameon=False, fontsize="small")
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
     left.set_title("Training: loss and held-out hit rate")
     figure.savefig(path, dpi=150)
