@@ -300,7 +300,8 @@ def test_a_run_goes_on_from_earlier_soft_tokens(lm: LanguageModel, tmp_path: Pat
     assert str(tmp_path) not in card
     assert card.index("--out first") < card.index("--start first") < card.index("--out DIR")
     with pytest.raises(InputError, match="--n 4 --rank 2"):
-        train(lm, changed(start=str(tmp_path / "first"), n=5), tmp_path / "third", store=store)
+        train(lm, changed(start=str(tmp_path / "first"), n=5), tmp_path / "third")
+    assert not (tmp_path / "third").exists()
 
 
 def test_held_out_hit_rate_is_one_for_a_perfect_student(

@@ -29,6 +29,7 @@ from judgeq.training.progress import Progress
 from judgeq.training.store import Lesson, Store
 from judgeq.training.student import (
     attention_to_lesson,
+    earlier_tokens,
     finished,
     initial_tokens,
     let_gradients_through,
@@ -81,6 +82,7 @@ def train(
     started = time.perf_counter()
     workers, progress = Workers(), progress or Progress()
     let_gradients_through(lm)
+    earlier_tokens(lm, config)  # a mistake there should not come to light after all responses
     folder = store or out / "store"
     if not resume and (out / CHECKPOINT).exists():
         raise InputError(

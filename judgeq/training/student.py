@@ -15,6 +15,7 @@ from judgeq.soft_tokens import Probe, SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.training.store import AttentionRecorder, Lesson, Store
 
+FRESH_STARTS = ("responses", "vocabulary", "random")
 FIRST_LESSONS = 256  # whose responses the first embeddings are drawn from
 
 
@@ -36,33 +37,38 @@ def let_gradients_through(lm: LanguageModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def initial_tokens(lm: LanguageModel, config: TrainConfig, lessons: Store) -> SoftTokens:
-    """Where a run starts, see `TrainConfig.start`.
+def earlier_tokens(lm: LanguageModel, config: TrainConfig) -> SoftTokens | None:
+    """The soft tokens that a run goes on from; None where it starts afresh.
 
     Raises:
-        InputError: earlier soft tokens that do not fit the recipe.
+        InputError: they are not there, or do not fit the model or the recipe.
     """
+    if config.start in FRESH_STARTS:
+        return None
+    tokens = SoftTokens.for_model(lm, config.start)
+    rank = tokens.probe.adapters.rank if tokens.probe.adapters else config.rank
+    if (tokens.n, rank) != (config.n, config.rank):
+        raise InputError(
+            f"{config.start} has {tokens.n} soft tokens and adapters of rank {rank}: give --n {tokens.n} "
+            f"--rank {rank} to go on from there"
+        )
+    return tokens
+
+
+def initial_tokens(lm: LanguageModel, config: TrainConfig, lessons: Store) -> SoftTokens:
+    """Where a run starts, see `TrainConfig.start`; raises as `earlier_tokens` does."""
+    if earlier := earlier_tokens(lm, config):
+        return earlier
     generator = torch.Generator().manual_seed(config.seed)
-    vocabulary = lm.model.get_input_embeddings().weight.shape[0]
-    match config.start:
-        case "responses":
-            pool = lessons.response_ids(range(min(len(lessons), FIRST_LESSONS)))
-        case "vocabulary" | "random":
-            pool = torch.arange(vocabulary)
-        case _:
-            tokens = SoftTokens.for_model(lm, config.start)
-            rank = tokens.probe.adapters.rank if tokens.probe.adapters else config.rank
-            if (tokens.n, rank) != (config.n, config.rank):
-                raise InputError(
-                    f"{config.start} has {tokens.n} soft tokens and adapters of rank {rank}: give --n {tokens.n} "
-                    f"--rank {rank} to go on from there"
-                )
-            return tokens
+    weights = lm.model.get_input_embeddings().weight
+    if config.start == "responses":
+        pool = lessons.response_ids(range(min(len(lessons), FIRST_LESSONS)))
+    else:
+        pool = torch.arange(weights.shape[0])
     tokens = SoftTokens.initialise(lm, pool[torch.randint(len(pool), (config.n,), generator=generator)])
     if config.start != "random":
         return tokens
-    spread = lm.model.get_input_embeddings().weight.float().std().item()
-    noise = torch.randn(tokens.probe.embeddings.shape, generator=generator) * spread
+    noise = torch.randn(tokens.probe.embeddings.shape, generator=generator) * weights.float().std().item()
     return replace(tokens, probe=Probe(noise))
 
 
