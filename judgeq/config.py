@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -52,6 +53,11 @@ class JsonConfig:
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote."""
         return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def command_options(values: Mapping[str, object]) -> str:
+    """Settings as one types them: ` --max-tokens 768 --epochs 2`, with a space in front, empty without any."""
+    return "".join(f" --{name.replace('_', '-')} {value}" for name, value in values.items())
 
 
 def check_at_least(owner: str, field: str, value: float, minimum: float) -> None:

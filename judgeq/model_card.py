@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from judgeq.config import command_options
 from judgeq.embedded import EMBEDDED
 
 if TYPE_CHECKING:
@@ -65,5 +66,6 @@ Trained on revision `{config.base_revision}` with tokenizer `{config.tokenizer_h
 
 
 def _command(model: str, recipe: dict[str, Any], out: str) -> str:
-    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in sorted(recipe.items()))
-    return f"python -m judgeq train --model {model}{options} --out {out}"
+    return (
+        f"python -m judgeq train --model {model}{command_options(dict(sorted(recipe.items())))} --out {out}"
+    )

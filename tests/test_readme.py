@@ -107,6 +107,18 @@ def test_a_step_is_as_much_shorter_as_the_readme_says() -> None:
     assert table_after("assets/results/bench_step.json") == expected
 
 
+def test_the_quick_judge_is_as_quick_and_as_good_as_the_readme_says() -> None:
+    trained, measured = results("train_quick"), scores("hit_rate_quick")
+    assert results("hit_rate_quick")["tokens"] == trained["recipe"]
+    assert f"took {trained['metrics']['seconds_of_last_run']:.0f} s" in README
+    first, second, third = (
+        f"{100 * (measured['judgeq', budget] - measured['snapkv', budget]):.1f}" for budget in (64, 128, 256)
+    )
+    assert re.search(
+        rf"leads SnapKV by\s{first}, {second} and {third} points at 64, 128 and 256 rows", README
+    )
+
+
 def test_the_figures_are_of_the_shipped_soft_tokens() -> None:
     shipped = json.loads((ROOT / "assets/soft_tokens/smollm2-135m/judgeq_config.json").read_text("utf-8"))
     for name in (*HIT_RATES, "answers"):

@@ -6,10 +6,10 @@ import argparse
 import dataclasses
 import inspect
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from judgeq.commands.common import add_common, load_model, write_json
+from judgeq.config import command_options
 
 QUICK = {"data": "wiki:4,code:1", "examples": 160, "max_tokens": 768, "epochs": 2}
 """What `--quick` sets: a judge in at most twenty minutes on two cores."""
@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on with an interrupted run; without it, a begun DIR is refused",
     )
-    parser.add_argument("--quick", action="store_true", help=f"a judge in minutes: {_options(QUICK)}")
+    parser.add_argument("--quick", action="store_true", help=f"a judge in minutes:{command_options(QUICK)}")
     parser.add_argument(
         "--store",
         metavar="DIR",
@@ -55,10 +55,6 @@ def add(parser: argparse.ArgumentParser) -> None:
             metavar=kind.__name__.upper(),
             help=f"{_doc(TrainConfig, field.name)} (default: {field.default})",
         )
-
-
-def _options(values: Mapping[str, object]) -> str:
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
 
 
 def _doc(cls: type, field: str) -> str:

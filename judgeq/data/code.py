@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from judgeq.data.example import Example
+from judgeq.data.example import Example, draw_shape
 from judgeq.data.lengths import count_tokens, draw_length, fit
 from judgeq.data.library import Definition, definitions, library_files
 from judgeq.errors import InputError
@@ -104,13 +104,7 @@ class CodeSource:
 
 
 def _build(lm: LanguageModel, held_out: bool, tokens: tuple[int, int], rng: random.Random) -> Example:
-    page = _page(lm, held_out, tokens, rng)
-    kinds, weights = zip(*SHAPES.items(), strict=True)
-    example = None
-    while example is None:  # `_all` is always possible
-        shape: Callable[[Page, random.Random], Example | None] = rng.choices(kinds, weights)[0]
-        example = shape(page, rng)
-    return example
+    return draw_shape(SHAPES, rng, _page(lm, held_out, tokens, rng))
 
 
 def _page(lm: LanguageModel, held_out: bool, tokens: tuple[int, int], rng: random.Random) -> Page:

@@ -5,7 +5,8 @@ An example is text only; the model's own response comes later.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +50,21 @@ class Example:
     def input_ids(self, lm: LanguageModel, reserve: int = 0) -> Tensor:
         """The prompt, (1, T) int64; see `build_chat`."""
         return build_chat(lm, self.messages, answer_prefix=self.answer_prefix, reserve=reserve)
+
+
+def draw_shape(
+    shapes: Mapping[Callable[..., Example | None], float], rng: random.Random, *about: object
+) -> Example:
+    """An example of a random shape, called as `shape(*about, rng)`; one that finds nothing to ask makes way.
+
+    Args:
+        shapes: how often each is tried; at least one of them always gives an example.
+    """
+    kinds, weights = zip(*shapes.items(), strict=True)
+    example = None
+    while example is None:
+        example = rng.choices(kinds, weights)[0](*about, rng)
+    return example
 
 
 class Source(Protocol):

@@ -21,15 +21,15 @@ class Fact:
     Attributes:
         sentence: with `{subject}` and `{value}`, the value near the end.
         question: with `{subject}`.
-        everything: question for all facts of the family at once.
         subject, value: draw one at random.
+        everything: question for all facts of the family at once; empty where nobody asks that.
     """
 
     sentence: str
     question: str
-    everything: str
     subject: Draw
     value: Draw
+    everything: str = ""
 
     @property
     def lead(self) -> str:
@@ -113,93 +113,93 @@ FACTS = (
     Fact(
         "{subject} rents locker {value}.",
         "Which locker does {subject} rent?",
-        "Who rents which locker?",
         person,
         number(11, 989),
+        "Who rents which locker?",
     ),
     Fact(
         "The spare key of the {subject} lies in the {value}.",
         "Where is the spare key of the {subject}?",
-        "Where are the spare keys?",
         _room,
         one_of(*PLACES),
+        "Where are the spare keys?",
     ),
     Fact(
         "{subject} grew up in {value}.",
         "In which town did {subject} grow up?",
-        "Who grew up where?",
         person,
         one_of(*TOWNS),
+        "Who grew up where?",
     ),
     Fact(
         "The {subject} carried {value} crates of oranges.",
         "How many crates of oranges did the {subject} carry?",
-        "How many crates of oranges did each ship carry?",
         _ship,
         number(20, 900),
+        "How many crates of oranges did each ship carry?",
     ),
     Fact(
         "The door of the {subject} opens with the code {value}.",
         "What code opens the door of the {subject}?",
-        "List all door codes.",
         _room,
         digits(4, 7),
+        "List all door codes.",
     ),
     Fact(
         "{subject} takes cello lessons every {value}.",
         "On which day does {subject} take cello lessons?",
-        "Who takes cello lessons on which day?",
         person,
         one_of(*DAYS),
+        "Who takes cello lessons on which day?",
     ),
     Fact(
         "The hull of the {subject} was painted {value}.",
         "What colour was the hull of the {subject} painted?",
-        "Which colours were the hulls painted?",
         _ship,
         one_of(*COLOURS),
+        "Which colours were the hulls painted?",
     ),
     Fact(
         "You reach {subject} by telephone under extension {value}.",
         "Under which extension is {subject} reached?",
-        "List the telephone extensions.",
         person,
         digits(3, 5),
+        "List the telephone extensions.",
     ),
     Fact(
         "Parcel {subject} weighs {value} grams.",
         "How many grams does parcel {subject} weigh?",
-        "List all parcels with their weight.",
         label,
         digits(3, 6),
+        "List all parcels with their weight.",
     ),
     Fact(
         "Under the heading {subject} the ledger shows {value} crowns.",
         "What sum does the ledger show under the heading {subject}?",
-        "Which sums does the ledger show?",
         code_name,
         digits(3, 7),
+        "Which sums does the ledger show?",
     ),
     Fact(
         "The password for {subject} has been set to {value}.",
         "To what has the password for {subject} been set?",
-        "List every password in the text.",
         code_name,
         lambda rng: f"{rng.choice(NOUNS)}{rng.randint(10, 99)}",
+        "List every password in the text.",
     ),
     Fact(
         "Shelf mark {subject} belongs to the book with the number {value}.",
         "Which number has the book with the shelf mark {subject}?",
-        "List the shelf marks and their numbers.",
         label,
         digits(5, 8),
+        "List the shelf marks and their numbers.",
     ),
     Fact(
         "{subject} works as a {value}.",
         "What does {subject} work as?",
-        "Who has which profession?",
         person,
         one_of(*TRADES),
+        "Who has which profession?",
     ),
 )
 

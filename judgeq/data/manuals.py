@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from judgeq.data.example import Example
+from judgeq.data.example import Example, draw_shape
 from judgeq.data.passages import GAP, Text, draw_document, folder_texts, manual_texts
 from judgeq.language_model import LanguageModel
 
@@ -128,17 +128,8 @@ def _examples(
     for at in range(count):
         rng = random.Random(f"{seed}:{at}")
         document, titles = draw_document(lm, texts, tokens, rng, shares)
-        found.append(_example(Page(kind, document, titles), rng))
+        found.append(draw_shape(SHAPES, rng, Page(kind, document, titles)))
     return found
-
-
-def _example(page: Page, rng: random.Random) -> Example:
-    kinds, weights = zip(*SHAPES.items(), strict=True)
-    example = None
-    while example is None:  # `_all` is always possible
-        shape: Callable[[Page, random.Random], Example | None] = rng.choices(kinds, weights)[0]
-        example = shape(page, rng)
-    return example
 
 
 def _all(page: Page, rng: random.Random) -> Example:

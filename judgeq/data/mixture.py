@@ -115,6 +115,6 @@ def _source(name: str, part: Part, skip_bad: bool) -> Source:
         return JsonLinesSource(path, skip_bad, None if part == "unseen" else held_out)
     if part != "unseen":
         raise InputError(
-            f"The data {name!r} is only for measuring: train on wiki, code, sharegpt or a FILE.jsonl"
+            f"The data {name!r} is only for measuring: train on wiki, records, code, sharegpt or a FILE.jsonl"
         )
     return ManualSource() if name == "manuals" else FolderSource(path)

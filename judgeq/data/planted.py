@@ -7,43 +7,22 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from judgeq.data.articles import wiki_articles
 from judgeq.data.example import Example, Source
+from judgeq.data.facts import Draw, Fact
 from judgeq.data.lengths import count_tokens
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.prompts import SEPARATOR
 
-Draw = Callable[[random.Random], str]
 Paragraphs = list[list[str]]
 """A document as sentences, paragraph by paragraph."""
 
 SENTENCE_END = re.compile(r"(?<=[a-z\d)][a-z\d)][.!?]) +(?=[A-Z])")
 """Where a sentence ends; an abbreviation such as `St.` or `U.S.` does not end one."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """A kind of fact.
-
-    Attributes:
-        sentence: with `{subject}` and `{value}`.
-        question: with `{subject}`.
-        subject, value: draw one at random.
-    """
-
-    sentence: str
-    question: str
-    subject: Draw
-    value: Draw
-
-    @property
-    def lead(self) -> str:
-        """The sentence up to its value: an answer prefix."""
-        return self.sentence.partition("{value}")[0].rstrip()
 
 
 def _one_of(values: str) -> Draw:
@@ -69,7 +48,7 @@ _village = _one_of(
 )
 
 FAMILIES = (
-    Family(
+    Fact(
         "{subject} keeps bees on the roof of the {value}.",
         "On the roof of which building does {subject} keep bees?",
         _full_name,
@@ -77,7 +56,7 @@ FAMILIES = (
             "public library,opera house,town brewery,post office,art school,courthouse,swimming hall,grain exchange"
         ),
     ),
-    Family(
+    Fact(
         "At the auction in spring, the {subject} fetched {value} euros.",
         "How many euros did the {subject} fetch at the auction?",
         _one_of(
@@ -85,7 +64,7 @@ FAMILIES = (
         ),
         lambda rng: str(rng.randint(1_101, 98_989)),
     ),
-    Family(
+    Fact(
         "Since childhood {subject} has been allergic to {value}.",
         "What is {subject} allergic to?",
         _full_name,
@@ -93,13 +72,13 @@ FAMILIES = (
             "hazelnuts,mustard,cinnamon,shellfish,strawberries,sesame,celery,buckwheat,peaches,lupin flour"
         ),
     ),
-    Family(
+    Fact(
         "The oldest bell in {subject} was cast in the year {value}.",
         "In which year was the oldest bell in {subject} cast?",
         _village,
         lambda rng: str(rng.randint(1311, 1899)),
     ),
-    Family(
+    Fact(
         "{subject} plays the {value} in the village band.",
         "Which instrument does {subject} play in the village band?",
         _full_name,
@@ -107,19 +86,19 @@ FAMILIES = (
             "bassoon,tuba,clarinet,glockenspiel,trombone,accordion,piccolo,euphonium,saxophone,flugelhorn"
         ),
     ),
-    Family(
+    Fact(
         "The last bus to {subject} leaves at {value} on weekdays.",
         "At what time does the last bus to {subject} leave on weekdays?",
         _village,
         _clock,
     ),
-    Family(
+    Fact(
         "The dog of {subject} answers to the name of {value}.",
         "What is the name of the dog of {subject}?",
         _full_name,
         _one_of("Biscuit,Domino,Figaro,Pickle,Truffle,Zorro,Muffin,Rufus,Sputnik,Waffles,Dumpling,Nutmeg"),
     ),
-    Family(
+    Fact(
         "For the summit register of Mount {subject}, hikers write with a pen tied to a {value}.",
         "To what is the pen at the summit register of Mount {subject} tied?",
         _one_of("Orvella,Tisumi,Kaldbach,Penharrow,Dravik,Solanter,Greywether,Ilmaro"),

@@ -104,4 +104,4 @@ def _build(
 
 def _family(rng: random.Random) -> Fact:
     sentence, question = rng.choice(SENTENCES)
-    return Fact(sentence, question, "", rng.choice(KEYS), rng.choice(VALUES))
+    return Fact(sentence, question, rng.choice(KEYS), rng.choice(VALUES))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from judgeq.data.articles import Article, wiki_articles
-from judgeq.data.example import Example
+from judgeq.data.example import Example, draw_shape
 from judgeq.data.facts import FACTS, TABLE_FORMS, Fact, Table, distinct
 from judgeq.data.lengths import draw_length
 from judgeq.language_model import LanguageModel
@@ -72,9 +72,7 @@ def _build(
     chosen = assemble(lm, articles, draw_length(tokens, rng), rng)
     heading = rng.choice(HEADINGS)
     passages = [heading.format(title=article.title, text=article.text) for article in chosen]
-    kinds, weights = zip(*SHAPES.items(), strict=True)
-    shape: Callable[..., Example] = rng.choices(kinds, weights)[0]
-    return shape(chosen, passages, rng)
+    return draw_shape(SHAPES, rng, chosen, passages)
 
 
 def assemble(
@@ -197,7 +195,7 @@ def _chat(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random
     return Example(tuple(messages), "chat")
 
 
-SHAPES: dict[Callable[[Sequence[Article], Sequence[str], random.Random], Example], float] = {
+SHAPES: dict[Callable[..., Example | None], float] = {
     _article: 4,
     _facts: 6,
     _table: 2,

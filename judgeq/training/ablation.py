@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from judgeq.config import command_options
 from judgeq.errors import InputError
 from judgeq.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
@@ -42,13 +43,12 @@ class Run:
         """One row of a results file, with the command that repeats the run."""
         usual = TrainConfig().to_dict()
         given = {name: value for name, value in self.recipe.items() if usual.get(name) != value}
-        options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in given.items())
         return {
             "run": self.label,
             "changed": self.changed,
             "hit_rate": self.hit_rates,
             "parameters": self.parameters,
-            "command": f"python -m judgeq train --model {model}{options} --out DIR",
+            "command": f"python -m judgeq train --model {model}{command_options(given)} --out DIR",
         }
 
 
