@@ -133,7 +133,7 @@ class Callbacks:
         Args:
             document: the text to read.
             question: what to answer about it.
-            method: full, judgeq, snapkv, streamingllm, random or oracle.
+            method: full, judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
             budget: rows per KV head such as "128", or the share of the prompt that is kept, such as "0.25" or "25%".
             question_first: put the question before the document.
             max_new_tokens: longest answer in tokens.
@@ -157,7 +157,7 @@ class Callbacks:
         Args:
             document: the text to read.
             question: what to answer about it.
-            methods: names separated by commas: full, judgeq, snapkv, streamingllm, random, oracle.
+            methods: names separated by commas, of those that `method` of /ask takes.
             budget: rows per KV head such as "128", or the share of the prompt that is kept, such as "0.25" or "25%".
             question_first: put the question before the document.
             max_new_tokens: longest answer in tokens.

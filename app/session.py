@@ -92,7 +92,7 @@ class ModelHost:
 
     def soft_tokens(self, methods: tuple[str, ...]) -> SoftTokens | None:
         """The soft tokens for `methods`, read from the disk once; None if no method asks for any."""
-        if all(judgeq.METHODS[name].probe != "soft" for name in methods if name in judgeq.METHODS):
+        if all(not judgeq.METHODS[name].needs_soft_tokens for name in methods if name in judgeq.METHODS):
             return None
         if self._tokens is None:
             self._tokens = SoftTokens.for_model(self.model(), self.tokens_name)

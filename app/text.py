@@ -12,7 +12,12 @@ INVITATION = "Ask something about a document and see what the answer loses."
 METHODS = {
     "full": ("Full cache", "Keeps everything: the reference."),
     "judgeq": ("Judge Q", "Keeps what its trained tokens ask for."),
+    "judgeq+draft": ("Judge Q + draft", "Writes four tokens, then asks a second time."),
     "snapkv": ("SnapKV", "Keeps what the last tokens look at."),
+    "pyramidkv": ("PyramidKV", "SnapKV with more notes in early layers."),
+    "h2o": ("H2O", "Keeps what all tokens together looked at."),
+    "laq": ("LAQ", "Drafts eight tokens, keeps what they look at."),
+    "keynorm": ("Key norm", "Keeps notes with short keys."),
     "streamingllm": ("StreamingLLM", "Keeps the beginning and the end."),
     "random": ("Random", "Keeps notes at random: the floor."),
     "oracle": ("Oracle", "Keeps what the full answer looked at."),

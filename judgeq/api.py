@@ -51,7 +51,8 @@ def read(
     check_budget(budget)
     chosen = [method_named(method) for method in methods]
     soft = _soft_tokens(lm, chosen, tokens)
-    reserve = max(decoding.max_new_tokens, soft.n if soft else 0)
+    drafts = [method.response_tokens or 0 for method in chosen]
+    reserve = max(decoding.max_new_tokens, soft.n if soft else 0, *drafts)
     prompt = build_prompt(
         lm,
         document,
@@ -132,7 +133,7 @@ def in_turn(writers: Sequence[Writer]) -> Iterator[tuple[int, Step]]:
 def _soft_tokens(
     lm: LanguageModel, methods: Sequence[Method], tokens: SoftTokens | str | Path | None
 ) -> SoftTokens | None:
-    if not any(method.probe == "soft" or method.selection.needs_profile for method in methods):
+    if not any(method.needs_soft_tokens or method.selection.needs_profile for method in methods):
         return None
     if isinstance(tokens, SoftTokens):
         tokens.check(lm)

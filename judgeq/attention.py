@@ -8,13 +8,17 @@ is exactly what it was.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from judgeq.errors import ModelError
 from judgeq.ragged import FrozenRows
 
 ATTENTION = "judgeq"
@@ -25,7 +29,14 @@ class Observer(Protocol):
     """Whatever wants to look at attention; pass it to the model's forward as `observer=`."""
 
     def observe(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, sliding: bool
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scaling: float,
+        sliding: bool,
+        output_weight: Callable[[], Tensor],
     ) -> None:
         """Called once a layer, after that layer's attention output is computed.
 
@@ -36,6 +47,7 @@ class Observer(Protocol):
                 rows of a `RaggedLayer`.
             scaling: factor on the dot product.
             sliding: this layer sees only a sliding window.
+            output_weight: gives (hidden, H * D), the layer's output projection; see `output_weight`.
         """
 
 
@@ -61,8 +73,35 @@ def judged_attention(
         output = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if observer is not None:
         sliding = kwargs.get("sliding_window") is not None
-        observer.observe(int(module.layer_idx), query, key, value, factor, sliding)  # type: ignore[arg-type]
+        layer, weight = int(module.layer_idx), partial(output_weight, module, query)  # type: ignore[arg-type]
+        observer.observe(layer, query, key, value, factor, sliding, weight)
     return output
+
+
+def output_weight(module: nn.Module, queries: Tensor) -> Tensor:
+    """What a layer makes of its heads' outputs, as a matrix (hidden, H * D).
+
+    Args:
+        module: an attention layer.
+        queries: (B, H, Q, D), for sizes, type and device.
+
+    Raises:
+        ModelError: the layer keeps its output projection elsewhere.
+    """
+    projection = getattr(module, "o_proj", None)
+    if projection is None:
+        raise ModelError(
+            f"Value-aware selection needs the output projection of every layer and {type(module).__name__} shows no "
+            "o_proj: leave value_aware out for this model"
+        )
+    if type(projection) is nn.Linear:
+        return projection.weight
+    # Quantized weights are read by their own module alone, since bitsandbytes repacks them on some CPUs: it turns unit
+    # vectors into columns. Hooks, such as those of adapters, stay out of it.
+    units = torch.eye(queries.shape[1] * queries.shape[3], dtype=queries.dtype, device=queries.device)
+    columns = projection.forward(units)
+    bias = getattr(projection, "bias", None)
+    return (columns if bias is None else columns - bias).T
 
 
 AttentionInterface.register(ATTENTION, judged_attention)

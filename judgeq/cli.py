@@ -10,13 +10,17 @@ import sys
 from collections.abc import Sequence
 
 from judgeq._version import __version__
-from judgeq.commands import ablation, ask, bench, evaluate, train
+from judgeq.commands import ablation, ask, bench, evaluate, lm_eval, parity, report, train
 from judgeq.errors import JudgeqError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and arguments.verb != lm_eval.VERB:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.rest = rest
     try:
         arguments.run(arguments)
     except JudgeqError as error:
@@ -43,4 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add(verbs.add_parser("evaluate", help="measure methods against the oracle"))
     ablation.add(verbs.add_parser("ablation", help="compare training runs"))
     bench.add(verbs.add_parser("bench", help="measure how long things take"))
+    report.add(verbs.add_parser("report", help="result files as one page and as tables"))
+    parity.add(verbs.add_parser("parity", help="compare the kept rows with kvpress"))
+    lm_eval.add(
+        verbs.add_parser(
+            lm_eval.VERB, add_help=False, help="lm-eval's own command line, with the model judgeq"
+        )
+    )
     return parser

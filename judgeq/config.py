@@ -20,7 +20,7 @@ Budget = (
 )  # rows per KV head and layer (int), or the share of the prompt that is kept (float in (0, 1])
 
 
-Allocation = Literal["uniform", "adakv", "profile", "profile+adakv"]
+Allocation = Literal["uniform", "pyramid", "profile", "adakv", "pyramid+adakv", "profile+adakv"]
 
 
 class JsonConfig:
@@ -118,10 +118,15 @@ class Selection(JsonConfig):
         sinks: first rows of the prompt that are always kept (StreamingLLM, arXiv 2309.17453).
         recent: last rows of the prompt that are always kept, inside the budget.
         pool: width of the max-pooling over neighbouring scores, odd; 1 = none. The paper's group uses 7.
-        allocation: how the budget is split. `"uniform"`: every KV head of every layer the same; `"adakv"`: the heads of
-            a layer compete for its rows (AdaKV, arXiv 2407.11550); `"profile"`: layers and heads get what a learned
-            profile says; `"profile+adakv"`: layers get what it says, and their heads compete.
+        allocation: how the budget is split. `"uniform"`: every KV head of every layer the same; `"pyramid"`: early
+            layers get more than late ones (PyramidKV, arXiv 2406.02069); `"profile"`: layers and heads get what a
+            learned profile says; `"adakv"`: the heads of a layer compete for its rows (AdaKV, arXiv 2407.11550);
+            `"pyramid+adakv"`, `"profile+adakv"`: layers get what the first says, and their heads compete.
         floor: share of its layer's mean budget that every head keeps where heads compete, in [0, 1].
+        beta: how steep the pyramid is: the last layer gets the recent window and one `beta`-th of what the budget has
+            beside it; 1 = no pyramid.
+        value_aware: scores alone choose the first half of a head's rows; the others are chosen by score times what a
+            row's value adds to the hidden states (CriticalKV, arXiv 2502.03805). For scores that are attention.
     """
 
     sinks: int = 0
@@ -129,9 +134,11 @@ class Selection(JsonConfig):
     pool: int = 7
     allocation: Allocation = "uniform"
     floor: float = 0.2
+    beta: int = 20
+    value_aware: bool = False
 
     def __post_init__(self) -> None:
-        for field in ("sinks", "recent", "pool"):
+        for field in ("sinks", "recent", "pool", "beta"):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise InputError(f"Selection.{field} is {value!r}; give a whole number")
@@ -147,11 +154,19 @@ class Selection(JsonConfig):
         check_at_least("Selection", "floor", self.floor, 0)
         if self.floor > 1:
             raise InputError(f"Selection.floor is {self.floor}; give a share from 0 to 1")
+        check_at_least("Selection", "beta", self.beta, 1)
+        if not isinstance(self.value_aware, bool):
+            raise InputError(f"Selection.value_aware is {self.value_aware!r}; give True or False")
 
     @property
     def adapts(self) -> bool:
         """Heads of a layer compete for its rows."""
         return self.allocation.endswith("adakv")
+
+    @property
+    def is_pyramid(self) -> bool:
+        """Early layers get more rows than late ones."""
+        return self.allocation.startswith("pyramid")
 
     @property
     def needs_profile(self) -> bool:

@@ -48,26 +48,45 @@ def decode(lm: LanguageModel, cache: Cache, logits: Tensor, decoding: Decoding) 
         decoding: length, sampling, stop texts.
     """
     generator = torch.Generator(device=lm.device).manual_seed(decoding.seed)
-    stream = DecodeStream(skip_special_tokens=True)
-    guard = _StopGuard(decoding.stop)
-    token = -1
-    for index in range(decoding.max_new_tokens):
+    transcript = Transcript(lm, decoding)
+    token, finish = -1, None
+    while finish is None:
         started = time.perf_counter()
-        if index:
+        if transcript.tokens:
             logits = _forward(lm, cache, token)
         token = choose(logits, decoding, generator)
-        finish: Finish | None = None
-        if token in lm.eos_ids:
-            text, finish = guard.flush(), "end"
-        else:
-            text, stopped = guard.feed(stream.step(lm.tokenizer._tokenizer, token) or "")
-            if stopped:
-                finish = "stop"
-            elif index == decoding.max_new_tokens - 1:
-                text, finish = text + guard.flush(), "length"
-        yield Step(index, token, text, time.perf_counter() - started, finish)
-        if finish:
-            return
+        text, finish = transcript.take(token)
+        yield Step(transcript.tokens - 1, token, text, time.perf_counter() - started, finish)
+
+
+class Transcript:
+    """From the tokens of one answer to its text, up to its end.
+
+    Attributes:
+        tokens: taken so far.
+    """
+
+    def __init__(self, lm: LanguageModel, decoding: Decoding) -> None:
+        self._lm, self._longest = lm, decoding.max_new_tokens
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._guard = _StopGuard(decoding.stop)
+        self.tokens = 0
+
+    def take(self, token: int) -> tuple[str, Finish | None]:
+        """What a token adds to the text, and why the answer ends with it, if it does."""
+        self.tokens += 1
+        if token in self._lm.eos_ids:
+            return self._guard.flush(), "end"
+        text, stopped = self._guard.feed(self._stream.step(self._lm.tokenizer._tokenizer, token) or "")
+        if stopped:
+            return text, "stop"
+        if self.tokens == self._longest:
+            return text + self._guard.flush(), "length"
+        return text, None
+
+    def end(self) -> str:
+        """What was held back, where no token comes any more."""
+        return self._guard.flush()
 
 
 def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator) -> int:
@@ -83,7 +102,7 @@ def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator) -> in
 @torch.inference_mode()
 def _forward(lm: LanguageModel, cache: Cache, token: int) -> Tensor:
     ids = torch.tensor([[token]], device=lm.device)
-    return lm.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+    return lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
 
 
 class _StopGuard:

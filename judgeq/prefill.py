@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView, Method
 from judgeq.profile import BudgetProfile
-from judgeq.selection import Kept, allocate_rows
+from judgeq.selection import Kept, allocate_rows, pyramid_rows, rank_rows
 from judgeq.soft_tokens import Probe
 
 LayerCallback = Callable[[int, int], None]
@@ -36,7 +37,7 @@ class Plan:
     Attributes:
         method: scores the rows.
         budget: rows per KV head and layer, at least 1; their mean where heads have budgets of their own.
-        profile: learned budgets, for methods whose allocation needs them.
+        profile: learned budgets, for methods whose allocation needs them; None for all others.
 
     Raises:
         InputError: the method needs a profile and there is none.
@@ -47,17 +48,23 @@ class Plan:
     profile: BudgetProfile | None = None
 
     def __post_init__(self) -> None:
-        if self.method.selection.needs_profile and self.profile is None:
+        if not self.method.selection.needs_profile:
+            object.__setattr__(self, "profile", None)
+        elif self.profile is None:
             raise InputError(
                 f"The allocation {self.method.selection.allocation!r} needs a learned profile and the soft tokens "
                 "carry none: train soft tokens with one, or choose the allocation adakv or uniform"
             )
 
     def shares(self, lm: LanguageModel, tokens: int) -> Tensor | None:
-        """(L, H_kv) int64 rows that the profile gives each head of a prompt of `tokens` tokens; None without one."""
-        if self.profile is None or not self.method.selection.needs_profile:
+        """(L, H_kv) int64 rows of each head of a prompt of `tokens` tokens; None where a layer's mean is the budget."""
+        sizes = lm.geometry
+        if self.method.selection.is_pyramid:
+            rows = pyramid_rows(self.budget, tokens, sizes.layers, self.method.selection)
+            return rows[:, None].expand(-1, sizes.kv_heads)
+        if self.profile is None:
             return None
-        self.profile.check(lm.geometry.layers, lm.geometry.kv_heads)
+        self.profile.check(sizes.layers, sizes.kv_heads)
         return self.profile.rows(self.budget, tokens)
 
 
@@ -68,11 +75,12 @@ class Retained:
     Attributes:
         plan: method and budget.
         cache: the retained rows, ready for decoding.
-        shares: (L, H_kv) rows of each head, where a profile gives them.
+        shares: (L, H_kv) rows of each head, where a profile or pyramid gives them.
         kept: for each layer (B, H_kv, rows) int64 on the CPU, ascending, or (rows,) for each KV head where the
             allocation is not uniform; None where every row stays.
-        scores: for each layer (B, H_kv, T) float32 on the CPU, before pooling; None where nothing was scored.
-        extra_s: seconds that this plan alone needed after the shared pass, such as the oracle's second look.
+        scores: for each layer (B, H_kv, T) float32 on the CPU, before pooling and before values count; None where
+            nothing was scored.
+        extra_s: seconds behind the first pass, for the response that this plan looks at and for the look.
     """
 
     plan: Plan
@@ -84,15 +92,20 @@ class Retained:
 
     def take(self, view: LayerView, evictable: bool) -> None:
         """Score, select and store one layer's rows."""
-        scores = self.plan.method.score(view) if evictable else None
-        kept = None if scores is None else self._choose(scores, view.layer)
+        method = self.plan.method
+        scores = view.once(method, lambda: method.score(view)) if evictable else None
+        kept = None if scores is None else self._choose(scores, view)
         self.cache.fill(view.layer, view.keys, view.values, kept, seen=view.prompt_tokens)
         self.kept.append(_on_cpu(kept))
         self.scores.append(None if scores is None else scores.float().cpu())
 
-    def _choose(self, scores: Tensor, layer: int) -> Kept:
-        shares = None if self.shares is None else self.shares[layer]
-        return allocate_rows(scores, self.plan.budget, self.plan.method.selection, shares)
+    def _choose(self, scores: Tensor, view: LayerView) -> Kept:
+        """The ranking serves every budget of the method."""
+        selection = self.plan.method.selection
+        ranked = view.once((self.plan.method, "ranked"), lambda: rank_rows(scores, selection))
+        shares = None if self.shares is None else self.shares[view.layer]
+        norms = view.value_norms() if selection.value_aware else None
+        return allocate_rows(ranked, self.plan.budget, selection, shares, norms)
 
 
 @dataclass
@@ -105,6 +118,7 @@ class Prefill:
         peak_rows: most rows held at once, summed over layers: all plans' rows plus the layer in work.
         full_kv_bytes: bytes that the prompt's complete rows take, summed over layers as they passed.
         seconds: wall time of the pass.
+        response: (1, R) int64, the full cache's greedy answer without its end, where a plan looked at it.
     """
 
     logits: Tensor
@@ -112,6 +126,7 @@ class Prefill:
     peak_rows: int
     full_kv_bytes: int
     seconds: float
+    response: Tensor | None = None
 
 
 class _Eviction:
@@ -122,27 +137,35 @@ class _Eviction:
         lm: LanguageModel,
         plans: Sequence[Plan],
         prompt_tokens: int,
-        probe_tokens: int,
+        response_tokens: int,
+        soft_tokens: int,
         on_layer: LayerCallback | None,
         offsets: Tensor | None = None,
     ) -> None:
         self.retained = [
             Retained(plan, RetainedCache(lm.model.config), plan.shares(lm, prompt_tokens)) for plan in plans
         ]
-        self.prompt_tokens, self.probe_tokens = prompt_tokens, probe_tokens
+        self.sizes = prompt_tokens, response_tokens, soft_tokens
         self.layers, self.on_layer, self.offsets = lm.geometry.layers, on_layer, offsets
         self.peak_rows = self.full_kv_bytes = 0
 
     def observe(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, sliding: bool
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scaling: float,
+        sliding: bool,
+        output_weight: Callable[[], Tensor],
     ) -> None:
         added = None if self.offsets is None else self.offsets[layer]
-        view = LayerView(layer, queries, keys, values, self.prompt_tokens, self.probe_tokens, scaling, added)
+        view = LayerView(layer, queries, keys, values, *self.sizes, scaling, output_weight, added)
         for retained in self.retained:
             retained.take(view, evictable=not sliding)
         rows = sum(retained.cache.rows for retained in self.retained)
         self.peak_rows = max(self.peak_rows, rows + keys.shape[2])
-        prompt = keys[:, :, : self.prompt_tokens], values[:, :, : self.prompt_tokens]
+        prompt = keys[:, :, : self.sizes[0]], values[:, :, : self.sizes[0]]
         self.full_kv_bytes += sum(rows.numel() * rows.element_size() for rows in prompt)
         if self.on_layer is not None:
             self.on_layer(layer + 1, self.layers)
@@ -162,38 +185,17 @@ def prefill(
     Args:
         input_ids: (B, T) int64.
         plans: methods and budgets; none of them may need a response (see `probe`).
-        soft_tokens: appended behind the prompt; needed as soon as a method probes with them.
+        soft_tokens: appended behind the prompt; needed as soon as a method asks with them.
         on_layer: progress, and a place to cancel.
 
     Raises:
         InputError: a plan needs soft tokens and there are none, or needs a response.
     """
     for plan in plans:
-        if plan.method.probe == "soft" and soft_tokens is None:
-            raise InputError(f"The method {plan.method.name!r} needs soft tokens: pass some, or train them")
-        if plan.method.probe == "response":
+        if plan.method.needs_response:
             raise InputError(f"The method {plan.method.name!r} needs a response: it takes a second pass")
-    _check_attention(lm)
-    started = time.perf_counter()
-    input_ids = input_ids.to(lm.device)
-    embeds = lm.model.get_input_embeddings()(input_ids)  # (B, T, hidden)
-    prompt_tokens, probe_tokens, offsets = input_ids.shape[1], 0, None
-    adapted: AbstractContextManager[None] = contextlib.nullcontext()
-    if soft_tokens is not None and any(plan.method.probe == "soft" for plan in plans):
-        probe_tokens = soft_tokens.embeddings.shape[0]
-        offsets = soft_tokens.offsets_at(lm, prompt_tokens)
-        soft = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
-        embeds = torch.cat([embeds, soft], dim=1)  # (B, T + S, hidden)
-        adapted = soft_tokens.attached(lm)
-    eviction = _Eviction(lm, plans, prompt_tokens, probe_tokens, on_layer, offsets)
-    with adapted:
-        output = lm.model(
-            inputs_embeds=embeds,
-            use_cache=False,
-            logits_to_keep=torch.tensor([prompt_tokens - 1], device=lm.device),
-            observer=eviction,
-        )
-    return _outcome(output.logits, eviction, started)
+    tokens = input_ids.shape[1]
+    return _look(lm, input_ids, plans, soft_tokens, on_layer, prompt_tokens=tokens, use_cache=False)
 
 
 @torch.inference_mode()
@@ -203,21 +205,59 @@ def probe(
     response_ids: Tensor,
     plans: Sequence[Plan],
     *,
+    soft_tokens: Probe | None = None,
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
-    """Evict from complete rows by the attention of a response: the oracle's second pass.
+    """Evict from complete rows by the attention of a response: a second pass, over the response alone.
 
     Args:
         rows: the prompt's complete rows.
-        response_ids: (B, R) int64, the answer that was given with the full cache.
-        plans: methods that probe with a response.
+        response_ids: (B, R) int64, what the methods' writer answered, or how that begins.
+        plans: methods that need a response.
+        soft_tokens: appended behind the response; needed as soon as a method asks with them.
+
+    Raises:
+        InputError: a plan needs soft tokens and there are none.
     """
+    tokens = rows.get_seq_length()
+    return _look(lm, response_ids, plans, soft_tokens, on_layer, prompt_tokens=tokens, cache=rows)
+
+
+def _look(
+    lm: LanguageModel,
+    input_ids: Tensor,
+    plans: Sequence[Plan],
+    soft_tokens: Probe | None,
+    on_layer: LayerCallback | None,
+    *,
+    prompt_tokens: int,
+    **options: Any,
+) -> Prefill:
+    """A pass over tokens, and over soft tokens behind them where a plan asks with them."""
+    asking = [plan.method.name for plan in plans if plan.method.needs_soft_tokens]
+    if asking and soft_tokens is None:
+        raise InputError(f"The method {asking[0]!r} needs soft tokens: pass some, or train them")
     _check_attention(lm)
     started = time.perf_counter()
-    eviction = _Eviction(lm, plans, rows.get_seq_length(), response_ids.shape[1], on_layer)
-    output = lm.model(
-        input_ids=response_ids.to(lm.device), past_key_values=rows, logits_to_keep=1, observer=eviction
-    )
+    ids = input_ids.to(lm.device)
+    count = ids.shape[1]
+    first = options["cache"].get_seq_length() + count if "cache" in options else count  # of the soft tokens
+    embeds = lm.model.get_input_embeddings()(ids)  # (B, N, hidden)
+    n_soft, offsets = 0, None
+    adapted: AbstractContextManager[None] = contextlib.nullcontext()
+    if asking and soft_tokens is not None:
+        n_soft, offsets = soft_tokens.embeddings.shape[0], soft_tokens.offsets_at(lm, first)
+        soft = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
+        embeds = torch.cat([embeds, soft], dim=1)  # (B, N + S, hidden)
+        adapted = soft_tokens.attached(lm)
+    eviction = _Eviction(lm, plans, prompt_tokens, first - prompt_tokens, n_soft, on_layer, offsets)
+    with adapted:
+        output = lm.model(
+            inputs_embeds=embeds,
+            logits_to_keep=torch.tensor([count - 1], device=lm.device),
+            observer=eviction,
+            **options,
+        )
     return _outcome(output.logits, eviction, started)
 
 

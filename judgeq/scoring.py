@@ -13,6 +13,9 @@ from torch import Tensor
 
 GroupMerge = Literal["mean", "max"]
 
+QUERY_BLOCK = 256
+"""Queries whose attention is held at once where all of the prompt's are asked."""
+
 
 def attention_logits(queries: Tensor, keys: Tensor, scaling: float, first_position: int) -> Tensor:
     """Causally masked attention logits, the query heads of a KV group side by side.
@@ -55,6 +58,51 @@ def mean_attention(
 ) -> Tensor:
     """`attention_to_prompt` averaged over the probing queries: (B, H_kv, G, T) float32."""
     return attention_to_prompt(queries, keys, scaling, first_position, prompt_tokens).mean(-2)
+
+
+def accumulated_attention(queries: Tensor, keys: Tensor, scaling: float, block: int | None = None) -> Tensor:
+    """Attention that the prompt's rows get from all of its queries, summed over them.
+
+    The softmax runs over the keys up to each query. No more than `block` queries are in work at once, against the keys
+    up to the last of them: memory grows with T, not with T * T.
+
+    Args:
+        queries: (B, H, T, D), after RoPE.
+        keys: (B, H_kv, T, D), after RoPE.
+        scaling: factor on the dot product.
+        block: queries at once; `QUERY_BLOCK` by default.
+
+    Returns:
+        (B, H_kv, G, T) float32.
+    """
+    batch, heads, tokens, _ = queries.shape
+    kv_heads, step = keys.shape[1], block or QUERY_BLOCK
+    total = torch.zeros(batch, kv_heads, heads // kv_heads, tokens, device=keys.device)
+    for first in range(0, tokens, step):
+        end = min(first + step, tokens)
+        logits = attention_logits(queries[:, :, first:end], keys[:, :, :end], scaling, first)
+        total[..., :end] += logits.softmax(-1).sum(-2)
+    return total
+
+
+def output_norms(values: Tensor, weight: Tensor) -> Tensor:
+    """How much each row's value can add to the hidden states: the L1 norm of `W_o v` (CriticalKV, arXiv 2502.03805).
+
+    Args:
+        values: (B, H_kv, T, D).
+        weight: (hidden, H * D), the output projection of the layer.
+
+    Returns:
+        (B, H_kv, T) float32, the mean over the query heads of a group.
+    """
+    kv_heads, dim = values.shape[1], values.shape[3]
+    by_head = weight.unflatten(1, (kv_heads, -1, dim))  # (hidden, H_kv, G, D)
+    norms = torch.zeros(values.shape[:3], device=values.device)
+    for head in range(kv_heads):  # one after the other: (B, T, hidden) is large enough
+        for projection in by_head[:, head].unbind(1):
+            added = values[:, head].float() @ projection.float().T
+            norms[:, head] += torch.linalg.vector_norm(added, ord=1, dim=-1)
+    return norms / by_head.shape[2]
 
 
 def merge_group(scores: Tensor, how: GroupMerge = "mean") -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,12 @@ from judgeq.errors import InputError
 
 Kept = Tensor | tuple[Tensor, ...]
 """Kept rows of a layer, int64 and ascending: (B, H_kv, rows), or one (rows,) a KV head where their numbers differ."""
+
+Ranked = tuple[Tensor, Tensor]
+"""Rows from the most to the least important, (B, H_kv, T) int64, and their pooled scores in that order."""
+
+VALUE_FLOOR = 1e-4
+"""Added to scores before they are multiplied with the norms of values, as CriticalKV's authors do."""
 
 
 def pool_scores(scores: Tensor, width: int) -> Tensor:
@@ -25,7 +32,7 @@ def pool_scores(scores: Tensor, width: int) -> Tensor:
     return scores if width == 1 else F.max_pool1d(scores, width, stride=1, padding=width // 2)
 
 
-def rank_rows(scores: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
+def rank_rows(scores: Tensor, selection: Selection) -> Ranked:
     """The prompt's rows from the most to the least important: the first `n` are the selection at a budget of `n`.
 
     The recent window comes first, its last rows before the others, then the sinks. The remaining rows follow by pooled
@@ -64,29 +71,90 @@ def select_rows(scores: Tensor, budget: int, selection: Selection) -> Tensor:
     return rank_rows(scores, selection)[0][..., :budget].sort(dim=-1).values
 
 
-def allocate_rows(scores: Tensor, budget: int, selection: Selection, shares: Tensor | None = None) -> Kept:
+def allocate_rows(
+    ranked: Ranked,
+    budget: int,
+    selection: Selection,
+    shares: Tensor | None = None,
+    norms: Tensor | None = None,
+) -> Kept:
     """Rows to keep under the selection's allocation.
 
     Args:
-        scores: (B, H_kv, T), higher = keep; B is 1 unless the allocation is uniform.
-        budget: rows per KV head, at least 1; a head's mean over the layer, or over all layers with a profile.
-        shares: (H_kv,) int64, the rows that a profile gives the heads of this layer; unused without one.
+        ranked: see `rank_rows`; B is 1 unless the allocation is uniform.
+        budget: rows per KV head, at least 1; the mean over the layer's heads, or over all layers with `shares`.
+        shares: (H_kv,) int64, the rows that a profile or pyramid gives the heads of this layer; unused without one.
+        norms: (B, H_kv, T), what values weigh where the selection is aware of them; None = it is not.
 
     Raises:
         InputError: heads with budgets of their own, and more than one prompt.
     """
+    rows, pooled = ranked
     if selection.allocation == "uniform":
-        return select_rows(scores, budget, selection)
-    if scores.shape[0] != 1:
+        ordered = rows if norms is None else order_by_value(rows, pooled, norms, budget)
+        return ordered[..., :budget].sort(dim=-1).values
+    if rows.shape[0] != 1:
         raise InputError(
             f"The allocation {selection.allocation!r} serves one prompt at a time and this batch has "
-            f"{scores.shape[0]}: prefill them one by one"
+            f"{rows.shape[0]}: prefill them one by one"
         )
-    rows, pooled = rank_rows(scores, selection)
-    counts = [budget] * scores.shape[1] if shares is None else shares.tolist()
+    counts = [budget] * rows.shape[1] if shares is None else shares.tolist()
     if selection.adapts:
         counts = adaptive_counts(pooled[0], sum(counts), selection)
-    return tuple(head[:count].sort().values for head, count in zip(rows[0], counts, strict=True))
+    kept = []
+    for head, count in enumerate(counts):
+        ordered = rows[0, head]
+        if norms is not None:
+            ordered = order_by_value(ordered, pooled[0, head], norms[0, head], count)
+        kept.append(ordered[:count].sort().values)
+    return tuple(kept)
+
+
+def order_by_value(rows: Tensor, pooled: Tensor, norms: Tensor, count: int) -> Tensor:
+    """A ranking for `count` rows, the second half of them chosen by score and value (CriticalKV, arXiv 2502.03805).
+
+    The first `count // 2` rows keep their places, and so do sinks and the recent window where they need more.
+
+    Args:
+        rows, pooled: (..., T) as `rank_rows` gives them.
+        norms: (..., T) what the value of each row weighs, in the order of the prompt.
+
+    Returns:
+        (..., T) int64 rows; the first `count` are the selection.
+    """
+    worth = (pooled + VALUE_FLOOR) * norms.gather(-1, rows)
+    sure = pooled.isinf() | (torch.arange(rows.shape[-1], device=rows.device) < count // 2)
+    order = worth.masked_fill(sure, torch.inf).argsort(dim=-1, descending=True, stable=True)
+    return rows.gather(-1, order)
+
+
+def pyramid_rows(budget: int, tokens: int, layers: int, selection: Selection) -> Tensor:
+    """Rows per KV head of each layer, falling linearly from the first to the last (PyramidKV, arXiv 2406.02069).
+
+    The authors' formula: every layer has the recent window and the line lies on top, from `2 (b - w) - least` down to
+    `least = (b - w) / beta`, and less steep where the first layer would get more than the prompt. A budget that the
+    window fills is spread as if there were none. kvpress 0.5.5 differs: its line does not stand on the window, and
+    where late layers would get fewer rows than that it gives up and is SnapKV.
+
+    Args:
+        budget: mean rows per KV head and layer, at least 1; `tokens` or more gives every layer all rows.
+        tokens: `T`.
+
+    Returns:
+        (L,) int64 in [1, tokens], not rising; its sum is exactly `L * min(budget, tokens)`.
+    """
+    if budget >= tokens or layers == 1:
+        return torch.full((layers,), min(budget, tokens))
+    window = selection.recent if budget > selection.recent else 0
+    spread, room = budget - window, tokens - window
+    least = max(Fraction(spread, selection.beta), Fraction(2 * spread - room), Fraction(0 if window else 1))
+    slope = 2 * (spread - least) / (layers - 1)
+    wanted = [window + 2 * spread - least - layer * slope for layer in range(layers)]
+    rows = [math.floor(share) for share in wanted]
+    by_remainder = sorted(range(layers), key=lambda layer: rows[layer] - wanted[layer])
+    for layer in by_remainder[: layers * budget - sum(rows)]:
+        rows[layer] += 1
+    return torch.tensor(rows)
 
 
 def adaptive_counts(pooled: Tensor, total: int, selection: Selection) -> list[int]:
@@ -108,3 +176,14 @@ def adaptive_counts(pooled: Tensor, total: int, selection: Selection) -> list[in
     ranked = pooled.masked_fill(sure, torch.inf).T.flatten()  # rank by rank, each with all heads
     chosen = ranked.argsort(descending=True, stable=True)[:total] % heads
     return torch.bincount(chosen, minlength=heads).tolist()
+
+
+def overlap(kept: Kept, best: Kept) -> Tensor:
+    """Share of `best` that is in `kept`, averaged over heads and batch.
+
+    Args:
+        kept, best: row indices, distinct in each head; heads may hold different numbers of them.
+    """
+    ours, theirs = (rows if isinstance(rows, tuple) else rows.flatten(0, 1) for rows in (kept, best))
+    shares = [torch.isin(wanted, rows).float().mean() for rows, wanted in zip(ours, theirs, strict=True)]
+    return torch.stack(shares).mean()

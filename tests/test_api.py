@@ -34,7 +34,8 @@ def test_every_method_answers_from_one_prefill(lm: LanguageModel, tokens: SoftTo
         assert list(writer)
         rows = reading.prompt.tokens if writer.name == "full" else 16
         answer = writer.answer()
-        assert answer.kept_rows == [[rows, rows]] * 4
+        assert sum(map(sum, answer.kept_rows)) == 8 * rows
+        assert answer.kept_rows == [[rows, rows]] * 4 or writer.name == "pyramidkv"
         assert answer.kv_bytes == 4 * rows * 256
         assert answer.full_kv_bytes == 4 * reading.prompt.tokens * 256
 

@@ -13,6 +13,7 @@ from judgeq.cli import main
 from judgeq.data import planted, wiki
 from judgeq.data.articles import Article
 from judgeq.language_model import LanguageModel
+from judgeq.methods import METHODS
 from judgeq.models import load
 from judgeq.soft_tokens import SoftTokens
 from tests.conftest import build_model
@@ -71,7 +72,7 @@ def test_without_json_the_answer_is_printed_and_its_cost_said(
     assert "judgeq: 16 of" in err
 
 
-@pytest.mark.parametrize("method", ["full", "judgeq", "snapkv", "streamingllm", "random", "oracle"])
+@pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_has_a_name_here(folder: Path, method: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(folder, "--method", method, "--budget", "0.5", "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["method"] == method
@@ -206,13 +207,16 @@ def test_answers_are_measured_for_every_task_method_and_budget(
     measured = ["--methods", "full,judgeq:group=max,snapkv", "--budgets", "64,128", "--per", "1000"]
     assert evaluate(folder, "answers", *options, *measured, "--json", "-") == 0
     result = json.loads(capsys.readouterr().out)
-    assert set(result) == {"model", "tokens", "settings", "judgeq_version", "rows"}
+    assert (result["complete"], result["asked"], result["answered"], result["skipped"]) == (True, 8, 8, {})
+    assert result["versions"]["judgeq"]
+    assert {row["against"] for row in result["differences"]} == {"snapkv"}
     tasks = [
         f"{name}@{length}{kind}"
         for name in ("facts", "keys")
         for length in (500, 700)
         for kind in ("", "/first", "/last")
     ]
+    tasks += ["facts", "keys"]  # averages over both lengths
     expected = {
         (method, budget, task)
         for task in tasks
@@ -225,7 +229,9 @@ def test_answers_are_measured_for_every_task_method_and_budget(
     assert set(found) == expected
     assert len(found) == len(expected)
     for row in result["rows"]:
-        assert (row["metric"], row["n"]) == ("all", 1 if row["task"].count("/") else 2)
+        sizes = {"": 4, "@": 2, "@/": 1}
+        assert row["n"] == sizes["".join(sign for sign in "@/" if sign in row["task"])]
+        assert row["metric"] == ("all" if "@" in row["task"] else "average")
         assert row["interval"][0] <= row["score"] <= row["interval"][1]
         assert row["gap_closed"] is None  # a random model is never right
 
@@ -246,8 +252,25 @@ def test_a_file_of_ones_own_is_measured_by_its_own_metrics(
     assert "own: f1, n = 1" in out
     rows = json.loads((folder / "own.json").read_text())["rows"]
     assert [(row["method"], row["task"], row["metric"]) for row in rows] == [
-        (method, "own", metric) for method in ("full", "snapkv") for metric in ("all", "f1")
+        (method, "own", metric) for metric in ("all", "f1") for method in ("full", "snapkv")
     ]
+
+
+def test_a_benchmark_goes_on_where_it_was_stopped(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result, items = folder / "bench.json", folder / "bench.items.jsonl"
+    options = ["--tasks", "qasper", "--longbench-files", "tests/data/longbench", "--examples", "2"]
+    options += ["--methods", "full,snapkv", "--budgets", "32", "--question", "both", "--json", str(result)]
+    assert evaluate(folder, "longbench", *options, "--minutes", "0") == 2
+    assert "has answered nothing" in capsys.readouterr().err
+    assert not result.exists()
+    assert evaluate(folder, "longbench", *options) == 0
+    whole, answers = json.loads(result.read_text()), items.read_bytes()
+    assert whole["complete"]
+    assert {row["question_first"] for row in whole["rows"]} == {False, True}
+    assert [row["method"] for row in whole["moved"]] == ["full", "snapkv"]
+    assert evaluate(folder, "longbench", *options, "--minutes", "0") == 0
+    assert json.loads(result.read_text()) == whole
+    assert items.read_bytes() == answers
 
 
 @pytest.mark.parametrize(
@@ -268,6 +291,15 @@ def test_a_file_of_ones_own_is_measured_by_its_own_metrics(
         ("hit-rate", ["--data", "magic"], "no data 'magic'"),
         ("hit-rate", ["--examples", "0"], "examples is 0"),
         ("jsonl", ["--data", "missing.jsonl"], "missing.jsonl"),
+        ("ruler", ["--tasks", "magic"], "magic"),
+        ("ruler", ["--lengths", "100"], "at least 200"),
+        ("ruler", ["--examples", "0"], "examples is 0"),
+        ("ruler", ["--ruler-files", "missing"], "missing is no folder"),
+        ("ruler", ["--minutes", "-1"], "minutes is -1"),
+        ("niah", ["--depths", "0,101"], "depth '101' is not a percentage"),
+        ("niah", ["--budgets", "none"], "not a number"),
+        ("longbench", ["--tasks", "qasper,magic"], "magic"),
+        ("longbench", ["--tasks", "qasper", "--longbench-files", "tests"], "qasper"),
     ],
 )
 @pytest.mark.usefixtures("articles")
@@ -282,7 +314,12 @@ def test_what_cannot_be_measured_gets_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "verb", [[], ["ask"], ["train"], ["evaluate", "hit-rate"], ["evaluate", "answers"], ["evaluate", "jsonl"]]
+    "verb",
+    [
+        *([], ["ask"], ["train"], ["report"], ["parity"], ["bench"], ["ablation"]),
+        *(["evaluate", kind] for kind in ("hit-rate", "answers", "jsonl", "ruler", "niah", "longbench")),
+    ],
+    ids=" ".join,
 )
 def test_every_verb_has_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from judgeq.config import Decoding, Selection, budget_rows, check_budget, parse_budget
+from judgeq.config import Allocation, Decoding, Selection, budget_rows, check_budget, parse_budget
 from judgeq.errors import InputError
 from judgeq.training.config import TrainConfig
 
@@ -51,6 +51,9 @@ def test_a_budget_becomes_rows_of_this_prompt() -> None:
         (Selection, {"allocation": "magic"}),
         (Selection, {"floor": -0.1}),
         (Selection, {"floor": 1.2}),
+        (Selection, {"beta": 0}),
+        (Selection, {"beta": 2.5}),
+        (Selection, {"value_aware": "yes"}),
         (Decoding, {"max_new_tokens": 0}),
         (Decoding, {"max_new_tokens": 2.5}),
         (Decoding, {"temperature": math.nan}),
@@ -73,10 +76,32 @@ def test_a_bad_value_is_named_in_the_error(cls: type, values: dict[str, Any]) ->
     assert str(value) in str(caught.value)
 
 
-def test_settings_survive_a_json_round_trip(tmp_path: Path) -> None:
-    config = TrainConfig(examples=7, learning_rate=0.003)
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainConfig(examples=7, learning_rate=0.003),
+        Selection(allocation="pyramid+adakv", beta=7, value_aware=True),
+    ],
+)
+def test_settings_survive_a_json_round_trip(config: TrainConfig | Selection, tmp_path: Path) -> None:
     config.save(tmp_path / "c.json")
-    assert TrainConfig.load(tmp_path / "c.json") == config
+    assert type(config).load(tmp_path / "c.json") == config
+
+
+def test_an_allocation_says_what_it_needs() -> None:
+    told = {
+        name: (selection.is_pyramid, selection.needs_profile, selection.adapts)
+        for name in get_args(Allocation)
+        if (selection := Selection(allocation=name))
+    }
+    assert told == {
+        "uniform": (False, False, False),
+        "pyramid": (True, False, False),
+        "profile": (False, True, False),
+        "adakv": (False, False, True),
+        "pyramid+adakv": (True, False, True),
+        "profile+adakv": (False, True, True),
+    }
 
 
 def test_an_unknown_key_is_refused_not_dropped() -> None:

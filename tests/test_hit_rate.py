@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import get_args
+
 import pytest
 import torch
 
-from judgeq.config import Selection
+from judgeq.config import Allocation, Decoding, Selection
 from judgeq.data.example import Example
 from judgeq.errors import InputError
-from judgeq.evaluation.hit_rate import HitRate, hit_rates, overlap
+from judgeq.evaluation.hit_rate import REFERENCE, HitRate, hit_rates
 from judgeq.language_model import LanguageModel
-from judgeq.methods import Full, JudgeQ, Oracle, RandomRows, SnapKV
+from judgeq.methods import LAQ, Full, JudgeQ, Oracle, RandomRows, SnapKV
+from judgeq.prefill import Plan
+from judgeq.reference import retain
 from judgeq.soft_tokens import SoftTokens
 from tests.conftest import TEXT
+from tests.test_profile import profile
 
 
 def examples(count: int = 6) -> list[Example]:
     return [
         Example.asking(f"Port {at}. {TEXT * 2}", "How tall is the lighthouse?", "test") for at in range(count)
     ]
-
-
-def test_overlap_counts_shared_rows() -> None:
-    kept = torch.tensor([[[0, 1, 2, 3], [4, 5, 6, 7]]])
-    best = torch.tensor([[[1, 9, 3, 8], [4, 5, 6, 7]]])
-    assert overlap(kept, best).item() == pytest.approx((0.5 + 1.0) / 2)
 
 
 def test_random_rows_hit_as_often_as_chance_and_all_rows_always(lm: LanguageModel) -> None:
@@ -82,7 +82,28 @@ def test_names_are_those_given(lm: LanguageModel) -> None:
     assert [rate.method for rate in found] == ["snapkv:window=4"]
 
 
-def test_heads_with_budgets_of_their_own_are_refused(lm: LanguageModel) -> None:
-    ragged = SnapKV(selection=Selection(allocation="adakv"))
-    with pytest.raises(InputError, match="leave the allocation uniform"):
-        hit_rates(lm, examples(1), [ragged], [9], tokens=None)
+@pytest.mark.parametrize("allocation", get_args(Allocation))
+def test_every_allocation_is_measured_against_the_even_oracle(
+    lm: LanguageModel, allocation: Allocation
+) -> None:
+    plain = SoftTokens.initialise(lm, torch.arange(40, 44))
+    tokens = replace(plain, profile=profile(8, 64))
+    method = SnapKV(selection=Selection(recent=2, allocation=allocation))
+    (rate,) = hit_rates(lm, examples(1), [method], [12], tokens=tokens, response_tokens=8)
+    ids = examples(1)[0].input_ids(lm, reserve=8)
+    plans = [Plan(REFERENCE, 12), Plan(method, 12, tokens.profile)]
+    best, ours = retain(lm, ids, plans, longest=Decoding(max_new_tokens=8)).retained
+    for layer, found in enumerate(rate.per_layer):
+        shares = []
+        for head in range(2):
+            rows = ours.kept[layer][head] if method.selection.allocation != "uniform" else None
+            kept = set((ours.kept[layer][0, head] if rows is None else rows).tolist())
+            shares.append(len(kept & set(best.kept[layer][0, head].tolist())) / 12)
+        assert found == pytest.approx(sum(shares) / 2)
+
+
+def test_pooling_and_a_draft_are_methods_like_others(lm: LanguageModel) -> None:
+    methods = [SnapKV(), SnapKV(selection=Selection(recent=32, pool=1)), LAQ()]
+    rates = hit_rates(lm, examples(2), methods, [40], tokens=None, response_tokens=8)
+    assert len({rate.mean for rate in rates}) == 3
+    assert all(0 < rate.mean < 1 for rate in rates)

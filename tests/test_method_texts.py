@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from judgeq import api
+from judgeq.cli import main
+from judgeq.commands import ask
 from judgeq.config import Selection
 from judgeq.errors import InputError
-from judgeq.methods import METHODS, JudgeQ, RandomRows, SnapKV
+from judgeq.methods import H2O, LAQ, METHODS, JudgeQ, Method, PyramidKV, RandomRows, SnapKV
 from judgeq.methods.parsing import method_from_text, methods_from_text
 
 
@@ -21,6 +26,29 @@ def test_options_reach_the_method_and_its_selection() -> None:
     )
     assert method_from_text(" snapkv : window=8 ") == SnapKV(window=8)
     assert method_from_text("random:seed=3") == RandomRows(seed=3)
+    assert method_from_text("judgeq:allocation=pyramid+adakv:value_aware=true:pool=5") == JudgeQ(
+        selection=Selection(allocation="pyramid+adakv", value_aware=True, pool=5)
+    )
+    assert method_from_text("pyramidkv:beta=14") == PyramidKV(
+        selection=Selection(recent=32, pool=7, allocation="pyramid", beta=14)
+    )
+    assert method_from_text("laq:draft=4") == LAQ(draft=4)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("true", True),
+        ("True", True),
+        ("yes", True),
+        ("1", True),
+        ("false", False),
+        ("NO", False),
+        ("0", False),
+    ],
+)
+def test_a_switch_is_on_or_off(written: str, meant: bool) -> None:
+    assert method_from_text(f"h2o:average={written}") == H2O(average=meant)
 
 
 def test_defaults_give_way_to_the_text() -> None:
@@ -39,7 +67,13 @@ def test_several_keep_their_texts_and_their_order() -> None:
     ("text", "said"),
     [
         ("magic", "no method 'magic'"),
-        ("judgeq:wings=2", "no option 'wings'; it has allocation, floor, group, pool"),
+        ("judgeq:wings=2", "no option 'wings'; it has allocation, beta, floor, group, pool"),
+        ("judgeq:value_aware=maybe", "'value_aware=maybe' is no switch: give one of true, false"),
+        ("judgeq:value_aware", "'value_aware' is no switch"),
+        ("judgeq:beta=0", "beta is 0"),
+        ("keynorm:value_aware=true", "no attention that values could weigh"),
+        ("laq:draft=0", "LAQ.draft is 0"),
+        ("pyramidkv:window=0", "PyramidKV.window is 0"),
         ("judgeq:", "no option ''"),
         ("judgeq:selection=1", "no option 'selection'"),
         ("random:group=max", "no option 'group'"),
@@ -56,3 +90,30 @@ def test_several_keep_their_texts_and_their_order() -> None:
 def test_mistakes_are_named(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         methods_from_text(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([], "judgeq"),
+        (["--value-aware", "--allocation", "pyramid"], "judgeq:value_aware=true:allocation=pyramid"),
+        (
+            ["--method", "h2o:average=yes", "--pool", "3", "--value-aware"],
+            "h2o:average=1:pool=3:value_aware=1",
+        ),
+    ],
+)
+def test_the_options_of_ask_are_those_of_a_text(
+    options: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Method] = []
+
+    def stream(lm: None, document: str, question: str, *, method: Method, **rest: object) -> None:
+        asked.append(method)
+        raise InputError("seen")
+
+    (tmp_path / "doc.txt").write_text("A quay.", encoding="utf-8")
+    monkeypatch.setattr(api, "stream", stream)
+    monkeypatch.setattr(ask, "load_model", lambda arguments: None)
+    assert main(["ask", "--document", str(tmp_path / "doc.txt"), "--question", "Where?", *options]) == 2
+    assert asked == [method_from_text(text)]

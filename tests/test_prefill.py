@@ -14,7 +14,7 @@ from judgeq.config import Allocation, Decoding, Selection
 from judgeq.decode import decode
 from judgeq.errors import InputError, ModelError
 from judgeq.language_model import LanguageModel
-from judgeq.methods import Full, JudgeQ, Method, Oracle, RandomRows, SnapKV, StreamingLLM
+from judgeq.methods import METHODS, Full, JudgeQ, Oracle, RandomRows, SnapKV, StreamingLLM
 from judgeq.prefill import Plan, Prefill, prefill, probe
 from judgeq.scoring import merge_group
 from judgeq.soft_tokens import Probe
@@ -51,7 +51,7 @@ def answer(lm: LanguageModel, outcome: Prefill, at: int, length: int) -> list[in
 def test_at_full_budget_the_answer_is_that_of_generate(
     each_lm: LanguageModel, ids: Tensor, soft: Probe
 ) -> None:
-    methods: list[Method] = [Full(), JudgeQ(), SnapKV(), StreamingLLM(), RandomRows()]
+    methods = [method() for method in METHODS.values() if not method.needs_response]
     outcome = prefill(each_lm, ids, [Plan(method, TOKENS) for method in methods], soft_tokens=soft)
     expected = full_answer(each_lm, ids, 12)
     assert len(set(expected)) > 2, "a constant answer would hide wrong positions"
@@ -106,7 +106,7 @@ def test_the_oracle_scores_by_the_attention_of_the_response(
 
 def test_kept_rows_are_the_rows_of_the_full_cache(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     cache = DynamicCache(config=each_lm.model.config)
-    each_lm.model(ids, past_key_values=cache)
+    each_lm.model(ids, cache=cache)
     retained = prefill(each_lm, ids, [Plan(JudgeQ(selection=EXACT), 8)], soft_tokens=soft).retained[0]
     for layer, kept in enumerate(retained.kept):
         assert torch.equal(kept, retained.scores[layer].topk(8, -1).indices.sort(-1).values)
@@ -139,7 +139,7 @@ def test_positions_stay_right_after_eviction(each_lm: LanguageModel, ids: Tensor
     """Decoding from kept rows equals attention that is masked to the same rows in a full cache."""
     keep = torch.arange(0, TOKENS, 3)
     cache = DynamicCache(config=each_lm.model.config)
-    logits = each_lm.model(ids, past_key_values=cache).logits[:, -1]
+    logits = each_lm.model(ids, cache=cache).logits[:, -1]
     retained = prefill(each_lm, ids, [Plan(Full(), TOKENS)]).retained[0].cache
     for layer in retained.layers:
         layer.retain(layer.keys[:, :, keep].clone(), layer.values[:, :, keep].clone(), seen=TOKENS)
@@ -150,9 +150,9 @@ def test_positions_stay_right_after_eviction(each_lm: LanguageModel, ids: Tensor
         mask[..., TOKENS + step] = True
         position = torch.tensor([[TOKENS + step]])
         visible = mask[..., : TOKENS + step + 1]
-        options = {"attention_mask": visible, "position_ids": position, "past_key_values": cache}
+        options = {"attention_mask": visible, "position_ids": position, "cache": cache}
         logits = each_lm.model(token, **options).logits[:, -1]
-        few = each_lm.model(token, past_key_values=retained).logits[:, -1]
+        few = each_lm.model(token, cache=retained).logits[:, -1]
         assert torch.allclose(few, logits, atol=1e-4)
 
 
@@ -161,9 +161,7 @@ def test_plain_generate_continues_from_evicted_rows(each_lm: LanguageModel, ids:
     fork = outcome.retained[0].cache.fork()
     expected = answer(each_lm, outcome, 0, 7)
     prompt = torch.cat([ids, torch.tensor([expected[:1]])], 1)
-    written = each_lm.model.generate(
-        prompt, past_key_values=fork, max_new_tokens=6, do_sample=False, eos_token_id=None
-    )
+    written = each_lm.model.generate(prompt, cache=fork, max_new_tokens=6, do_sample=False, eos_token_id=None)
     assert written[0, TOKENS:].tolist() == expected
 
 
@@ -254,7 +252,7 @@ def test_allocations_stand_side_by_side_in_one_pass(lm: LanguageModel, ids: Tens
         for allocation in get_args(Allocation)
     ]
     together = prefill(lm, ids, plans, soft_tokens=soft)
-    assert together.peak_rows <= 4 * 4 * 9 + TOKENS + 5
+    assert together.peak_rows <= len(plans) * 4 * 9 + TOKENS + 5
     for plan, retained in zip(plans, together.retained, strict=True):
         alone = prefill(lm, ids, [plan], soft_tokens=soft).retained[0]
         assert retained.cache.kv_bytes == alone.cache.kv_bytes == 4 * 2 * 9 * 16 * 2 * 4
@@ -290,7 +288,7 @@ def test_query_offsets_turn_with_their_position(each_lm: LanguageModel, ids: Ten
         def observe(self, layer: int, queries: Tensor, *rest: object) -> None:
             seen.append(queries[:, :, -5:])
 
-    each_lm.model(inputs_embeds=embeds, past_key_values=cache, observer=Queries())
+    each_lm.model(inputs_embeds=embeds, cache=cache, observer=Queries())
     cos, sin = each_lm.model.base_model.rotary_emb(embeds, torch.arange(TOKENS, TOKENS + 5)[None])
     half = offsets.shape[-1] // 2
     turned = torch.cat([-offsets[..., half:], offsets[..., :half]], -1) * sin + offsets * cos

@@ -97,10 +97,10 @@ def test_the_output_is_that_of_dense_attention_with_evicted_rows_masked(
     full = DynamicCache(config=each_lm.model.config)
     new = NEW[:, : sum(chunks)].split(list(chunks), 1)
     with reference_attention(each_lm):
-        each_lm.model(ids, past_key_values=full, gone=None)
-        expected = [each_lm.model(c, past_key_values=full, gone=gone_rows(retained)).logits for c in new]
+        each_lm.model(ids, cache=full, gone=None)
+        expected = [each_lm.model(c, cache=full, gone=gone_rows(retained)).logits for c in new]
     for tokens, logits in zip(new, expected, strict=True):
-        assert torch.allclose(each_lm.model(tokens, past_key_values=retained.cache).logits, logits, atol=1e-4)
+        assert torch.allclose(each_lm.model(tokens, cache=retained.cache).logits, logits, atol=1e-4)
     assert retained.cache.get_seq_length() == TOKENS + sum(chunks)
 
 
@@ -116,9 +116,7 @@ def test_plain_generate_continues_as_decode_does(each_lm: LanguageModel, ids: Te
     fork = outcome.retained[0].cache.fork()
     expected = written(each_lm, outcome.retained[0].cache, outcome.logits, 7)
     prompt = torch.cat([ids, torch.tensor([expected[:1]])], 1)
-    again = each_lm.model.generate(
-        prompt, past_key_values=fork, max_new_tokens=6, do_sample=False, eos_token_id=None
-    )
+    again = each_lm.model.generate(prompt, cache=fork, max_new_tokens=6, do_sample=False, eos_token_id=None)
     assert again[0, TOKENS:].tolist() == expected
 
 
@@ -140,10 +138,10 @@ def test_layers_with_a_sliding_window_stand_beside_ragged_ones(
     cache = outcome.retained[0].cache
     assert cache.is_sliding == [False, False, True, True]
     expected = DynamicCache(config=lm.model.config)
-    lm.model(ids, past_key_values=expected)
+    lm.model(ids, cache=expected)
     for tokens in NEW.split([1, 3, 2], 1):
-        logits = lm.model(tokens, past_key_values=expected).logits
-        assert torch.allclose(lm.model(tokens, past_key_values=cache).logits, logits, atol=1e-4)
+        logits = lm.model(tokens, cache=expected).logits
+        assert torch.allclose(lm.model(tokens, cache=cache).logits, logits, atol=1e-4)
 
 
 def test_equal_shares_keep_the_uniform_rows(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
@@ -153,8 +151,8 @@ def test_equal_shares_keep_the_uniform_rows(lm: LanguageModel, ids: Tensor, soft
     for ours, theirs in zip(ragged.kept, uniform.kept, strict=True):
         assert torch.equal(torch.stack(ours), theirs[0])
     for tokens in (NEW[:, :1], NEW[:, 1:4]):
-        logits = lm.model(tokens, past_key_values=uniform.cache).logits
-        assert torch.allclose(lm.model(tokens, past_key_values=ragged.cache).logits, logits, atol=1e-4)
+        logits = lm.model(tokens, cache=uniform.cache).logits
+        assert torch.allclose(lm.model(tokens, cache=ragged.cache).logits, logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv"])
@@ -178,7 +176,7 @@ def test_the_tail_is_counted_too(lm: LanguageModel, ids: Tensor, soft: Probe) ->
     cache = read(lm, ids, soft).retained[0].cache
     before = cache.kv_bytes
     assert cache.rows == 4 * 9
-    lm.model(NEW, past_key_values=cache)
+    lm.model(NEW, cache=cache)
     assert cache.kv_bytes == before + 4 * 2 * 6 * 16 * 2 * 4
     assert cache.rows == 4 * (9 + 6)
 
@@ -215,12 +213,12 @@ def test_decoded_tokens_can_be_taken_back_and_the_prompt_cannot(
     lm: LanguageModel, ids: Tensor, soft: Probe
 ) -> None:
     cache = read(lm, ids, soft).retained[0].cache
-    expected = lm.model(NEW, past_key_values=cache.fork()).logits
-    lm.model(NEW[:, :2], past_key_values=cache)
-    lm.model(NEW[:, :3], past_key_values=cache)
+    expected = lm.model(NEW, cache=cache.fork()).logits
+    lm.model(NEW[:, :2], cache=cache)
+    lm.model(NEW[:, :3], cache=cache)
     cache.crop(-3)
     assert cache.get_seq_length() == TOKENS + 2
-    logits = lm.model(NEW[:, 2:], past_key_values=cache).logits
+    logits = lm.model(NEW[:, 2:], cache=cache).logits
     assert torch.allclose(logits, expected[:, 2:], atol=1e-4)
     with pytest.raises(ValueError, match="at most 6 tokens"):
         cache.crop(-7)
@@ -231,8 +229,8 @@ def test_after_a_reset_it_is_an_ordinary_empty_cache(lm: LanguageModel, ids: Ten
     cache.reset()
     assert (cache.get_seq_length(), cache.kv_bytes, cache.rows) == (0, 0, 0)
     expected = lm.model(torch.cat([ids, NEW], 1)).logits[:, -6:]
-    lm.model(ids, past_key_values=cache)
-    assert torch.allclose(lm.model(NEW, past_key_values=cache).logits, expected, atol=1e-4)
+    lm.model(ids, cache=cache)
+    assert torch.allclose(lm.model(NEW, cache=cache).logits, expected, atol=1e-4)
 
 
 def test_one_prompt_at_a_time(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
@@ -240,7 +238,7 @@ def test_one_prompt_at_a_time(lm: LanguageModel, ids: Tensor, soft: Probe) -> No
         read(lm, torch.cat([ids, ids]), soft)
     cache = read(lm, ids, soft).retained[0].cache
     with pytest.raises(InputError, match="batch has 2"):
-        lm.model(torch.cat([NEW, NEW]), past_key_values=cache)
+        lm.model(torch.cat([NEW, NEW]), cache=cache)
 
 
 def test_incomplete_rows_are_no_reference(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from judgeq import reference
 from judgeq.config import Decoding
+from judgeq.decode import decode
 from judgeq.language_model import LanguageModel
-from judgeq.methods import Full, JudgeQ, Oracle, SnapKV
-from judgeq.prefill import Plan, prefill, probe
+from judgeq.methods import LAQ, Full, JudgeQ, Oracle, SnapKV
+from judgeq.prefill import Plan, Prefill, prefill, probe
 from judgeq.reference import greedy_response, retain
 from judgeq.soft_tokens import Probe
 
@@ -44,13 +46,16 @@ def test_the_end_token_is_left_out_unless_it_is_all(
 
 def test_plans_of_every_kind_come_back_in_their_order(lm: LanguageModel, ids: Tensor) -> None:
     soft = Probe(torch.randn(4, 64, generator=torch.Generator().manual_seed(1)))
-    plans = [Plan(Oracle(), 9), Plan(SnapKV(window=8), 9), Plan(Oracle(), 20), Plan(JudgeQ(), 9)]
+    plans = [
+        *(Plan(Oracle(), 9), Plan(SnapKV(window=8), 9), Plan(LAQ(), 9), Plan(Oracle(), 20)),
+        *(Plan(JudgeQ(), 9), Plan(LAQ(), 20), Plan(LAQ(draft=3), 9)),
+    ]
     together = retain(lm, ids, plans, soft_tokens=soft, longest=SHORT).retained
     assert [kept.plan for kept in together] == plans
     for plan, kept in zip(plans, together, strict=True):
         (alone,) = retain(lm, ids, [plan], soft_tokens=soft, longest=SHORT).retained
         assert all(torch.equal(a, b) for a, b in zip(kept.kept, alone.kept, strict=True))
-    assert [kept.extra_s > 0 for kept in together] == [True, False, True, False]
+    assert [kept.extra_s > 0 for kept in together] == [True, False, True, True, False, True, True]
 
 
 def test_the_second_look_is_at_the_answer_that_generate_gives(lm: LanguageModel, ids: Tensor) -> None:
@@ -59,3 +64,58 @@ def test_the_second_look_is_at_the_answer_that_generate_gives(lm: LanguageModel,
     (expected,) = probe(lm, rows, torch.tensor([written(lm, ids)]), [plan]).retained
     (found,) = retain(lm, ids, [plan], longest=SHORT).retained
     assert all(torch.equal(a, b) for a, b in zip(found.kept, expected.kept, strict=True))
+
+
+def test_plans_that_look_at_the_same_response_share_it(
+    lm: LanguageModel, ids: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[tuple[list[int], list[Plan]]] = []
+
+    def look(lm: LanguageModel, rows: object, response: Tensor, plans: list[Plan], **rest: object) -> Prefill:
+        looks.append((response[0].tolist(), plans))
+        return probe(lm, rows, response, plans, **rest)
+
+    monkeypatch.setattr(reference, "probe", look)
+    group, other = LAQ(group="max"), LAQ(draft=3)
+    plans = [Plan(LAQ(), 40), Plan(Oracle(), 9), Plan(other, 40), Plan(group, 40), Plan(Oracle(), 20)]
+    retain(lm, ids, [*plans, Plan(LAQ(), 50)], longest=SHORT)
+    grouped = [[plans[0], plans[3]], [plans[1], plans[4]], [plans[2]], [Plan(LAQ(), 50)]]
+    assert [found for _, found in looks] == grouped
+    assert looks[2][0] == looks[0][0][:3]
+
+
+def test_a_draft_is_what_snapkv_answers_at_the_same_budget(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = make_lm()
+    lm.__dict__["eos_ids"] = frozenset()
+    drafts: list[list[int]] = []
+    monkeypatch.setattr(
+        reference,
+        "probe",
+        lambda lm, rows, ids, *a, **k: drafts.append(ids[0].tolist()) or probe(lm, rows, ids, *a, **k),
+    )
+    for budget in (33, 48):
+        outcome = prefill(lm, ids, [Plan(SnapKV(), budget)])
+        steps = decode(lm, outcome.retained[0].cache, outcome.logits, Decoding(max_new_tokens=20))
+        expected = [step.token for step in steps][:8]
+        retain(lm, ids, [Plan(LAQ(), budget)], longest=SHORT)
+        assert drafts[-1] == expected
+    assert drafts[0] != drafts[1], "the budget would not matter"
+
+
+def test_the_full_caches_answer_comes_back_when_a_plan_looked_at_it(lm: LanguageModel, ids: Tensor) -> None:
+    answer = [token for token in written(lm, ids) if token != 2]
+    response = retain(lm, ids, [Plan(SnapKV(), 9), Plan(Oracle(), 9)], longest=SHORT).response
+    assert response is not None
+    assert response.tolist() == [answer]
+    assert retain(lm, ids, [Plan(SnapKV(), 9)], longest=SHORT).response is None
+    assert retain(lm, ids, [Plan(LAQ(), 9)], longest=SHORT).response is None
+
+
+def test_a_full_cache_that_is_asked_for_anyway_is_not_held_twice(lm: LanguageModel, ids: Tensor) -> None:
+    alone = retain(lm, ids, [Plan(Full(), 60)])
+    beside = retain(lm, ids, [Plan(Full(), 60), Plan(Oracle(), 9)], longest=SHORT)
+    assert beside.peak_rows == alone.peak_rows
+    steps = decode(lm, beside.retained[0].cache, beside.logits, SHORT)
+    assert [step.token for step in steps] == written(lm, ids)

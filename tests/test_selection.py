@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from judgeq import selection as choosing
 from judgeq.config import Selection
 from judgeq.errors import InputError
-from judgeq.selection import Kept, allocate_rows, pool_scores, rank_rows, select_rows
+from judgeq.selection import Kept, order_by_value, overlap, pool_scores, pyramid_rows, rank_rows, select_rows
 
 
 def scores(tokens: int = 40, seed: int = 0) -> torch.Tensor:
@@ -69,6 +70,12 @@ def test_kept_rows_are_distinct() -> None:
 
 
 # Heads with budgets of their own
+
+
+def allocate_rows(
+    drawn: torch.Tensor, budget: int, selection: Selection, shares: torch.Tensor | None = None
+) -> Kept:
+    return choosing.allocate_rows(rank_rows(drawn, selection), budget, selection, shares)
 
 
 def lengths(kept: Kept) -> list[int]:
@@ -162,3 +169,105 @@ def test_a_prompt_of_one_token_keeps_it() -> None:
 def test_several_prompts_at_once_are_refused() -> None:
     with pytest.raises(InputError, match="batch has 2"):
         allocate_rows(scores(), 8, Selection(allocation="adakv"))
+
+
+# The pyramid
+
+
+@pytest.mark.parametrize("beta", [1, 3, 20, 1000])
+@pytest.mark.parametrize("recent", [0, 8, 32])
+def test_a_pyramid_falls_and_costs_exactly_the_budget(recent: int, beta: int) -> None:
+    selection = Selection(recent=recent, beta=beta, allocation="pyramid")
+    for layers in (1, 2, 7, 30):
+        for tokens in (1, 2, 40, 90, 5000):
+            for budget in (1, 2, 7, 8, 9, 31, 32, 33, 64, 89, 4999, 9000):
+                rows = pyramid_rows(budget, tokens, layers, selection)
+                assert (rows.dtype, rows.shape) == (torch.int64, (layers,))
+                assert int(rows.sum()) == layers * min(budget, tokens)
+                assert int(rows.min()) >= (recent if 0 < recent < budget < tokens else 1)
+                assert int(rows.max()) <= tokens
+                assert (rows.diff() <= 0).all()
+
+
+def test_a_pyramid_stands_on_the_recent_window() -> None:
+    """(100 - 32) / 20 = 3.4 rows beside the window in the last layer, 2 * 68 - 3.4 in the first."""
+    rows = pyramid_rows(100, 10_000, 5, Selection(recent=32, allocation="pyramid"))
+    assert (rows - torch.tensor([164.6, 132.3, 100.0, 67.7, 35.4])).abs().max() < 1
+
+
+def test_a_pyramid_is_cut_at_the_prompt_and_stays_a_line() -> None:
+    rows = pyramid_rows(70, 100, 5, Selection(recent=10, allocation="pyramid"))
+    assert rows.tolist() == [100, 85, 70, 55, 40]
+
+
+def test_a_window_that_fills_the_budget_does_not_flatten_the_pyramid() -> None:
+    rows = pyramid_rows(20, 1000, 3, Selection(recent=32, allocation="pyramid"))
+    assert rows.tolist() == [39, 20, 1]
+
+
+# Values
+
+
+def naive_value_choice(
+    scores: list[float], norms: list[float], count: int, selection: Selection
+) -> list[int]:
+    """Two stages by hand: half of the rows by score, the others by score times norm."""
+    length = len(scores)
+    always = [*reversed(range(length - selection.recent, length)), *range(selection.sinks)]
+    inside = range(selection.sinks, length - selection.recent)
+    half = selection.pool // 2
+    near = {at: [other for other in range(at - half, at + half + 1) if other in inside] for at in inside}
+    pooled = {at: max(scores[other] for other in near[at]) for at in inside}
+    ranking = sorted(inside, key=lambda at: (-pooled[at], -scores[at], at))
+    chosen = [*always, *ranking][: max(count // 2, min(len(always), count))]
+    rest = [at for at in ranking if at not in chosen]
+    by_worth = sorted(rest, key=lambda at: -(pooled[at] + 1e-4) * norms[at])
+    return sorted([*chosen, *by_worth][:count])
+
+
+@pytest.mark.parametrize("pool", [1, 5])
+def test_values_choose_the_second_half(pool: int) -> None:
+    drawn, norms = scores(60).double(), scores(60, seed=1).double().exp()
+    for selection in (Selection(pool=pool), Selection(sinks=2, recent=6, pool=pool)):
+        for budget in (1, 5, 8, 9, 16, 30, 60):
+            kept = choosing.allocate_rows(rank_rows(drawn, selection), budget, selection, None, norms)
+            for prompt in range(2):
+                for head in range(3):
+                    wanted = naive_value_choice(
+                        drawn[prompt, head].tolist(), norms[prompt, head].tolist(), budget, selection
+                    )
+                    assert kept[prompt, head].tolist() == wanted
+
+
+def test_values_change_the_rows_of_a_head_but_not_their_number() -> None:
+    drawn, norms = scores(60)[:1], scores(60, seed=1)[:1] + 0.1
+    selection = Selection(recent=3, pool=1, allocation="adakv")
+    ranked = rank_rows(drawn, selection)
+    plain, aware = (choosing.allocate_rows(ranked, 12, selection, None, given) for given in (None, norms))
+    assert lengths(plain) == lengths(aware)
+    for head, rows in enumerate(aware):
+        wanted = naive_value_choice(
+            drawn[0, head].tolist(), norms[0, head].tolist(), len(rows), Selection(recent=3, pool=1)
+        )
+        assert rows.tolist() == wanted
+    assert any(not torch.equal(a, b) for a, b in zip(plain, aware, strict=True))
+
+
+def test_equal_values_change_nothing() -> None:
+    rows, pooled = rank_rows(scores(), Selection(sinks=1, recent=2))
+    assert torch.equal(order_by_value(rows, pooled, torch.full_like(pooled, 3.0), 9), rows)
+
+
+# Hits
+
+
+def test_overlap_counts_shared_rows() -> None:
+    kept = torch.tensor([[[0, 1, 2, 3], [4, 5, 6, 7]]])
+    best = torch.tensor([[[1, 9, 3, 8], [4, 5, 6, 7]]])
+    assert overlap(kept, best).item() == pytest.approx((0.5 + 1.0) / 2)
+
+
+def test_overlap_takes_heads_with_different_numbers_of_rows() -> None:
+    kept = torch.tensor([1]), torch.tensor([2, 4, 5, 6, 7, 8])
+    best = torch.tensor([[[1, 9, 3, 8], [4, 5, 6, 7]]])
+    assert overlap(kept, best).item() == pytest.approx((0.25 + 1.0) / 2)

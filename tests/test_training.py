@@ -148,7 +148,7 @@ def test_the_teacher_is_the_mean_attention_of_the_response(lm: LanguageModel, tm
         recorder = AttentionRecorder()
         with torch.no_grad():
             cache = lesson.cache(lm.dtype, lm.device)
-            lm.model(lesson.response[None], past_key_values=cache, observer=recorder)
+            lm.model(lesson.response[None], cache=cache, observer=recorder)
         again = torch.cat(recorder.layers)
         assert torch.allclose(again, lesson.teacher.float(), atol=2e-3)
         assert (again.sum(-1) <= 1.01).all()

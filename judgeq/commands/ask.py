@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import get_args
 
 from judgeq.commands.common import add_common, load_model, write, write_json
-from judgeq.config import parse_budget
+from judgeq.config import Allocation, parse_budget
 
-METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "group")
+METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--method",
         default="judgeq",
         metavar="NAME",
-        help="full, judgeq, snapkv, streamingllm, random or oracle (default: %(default)s)",
+        help="full, judgeq, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle, with options if you "
+        "like, such as laq:draft=4 (default: %(default)s)",
     )
     parser.add_argument(
         "--budget",
@@ -52,7 +54,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allocation",
         metavar="NAME",
-        help="budget of each layer and head: uniform, adakv, profile or profile+adakv (default: the method's)",
+        help=f"budget of each layer and head: {', '.join(get_args(Allocation))} (default: the method's)",
+    )
+    parser.add_argument(
+        "--value-aware",
+        action="store_true",
+        default=None,
+        help="let what a row's value weighs count in the second half of the choice",
     )
     parser.add_argument(
         "--group",

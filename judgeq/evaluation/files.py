@@ -7,7 +7,7 @@ from pathlib import Path
 
 from judgeq.data.jsonl import SKIP_HINT, JsonLine
 from judgeq.errors import InputError
-from judgeq.evaluation.answers import LONGEST, Question
+from judgeq.evaluation.questions import LONGEST, Question
 from judgeq.language_model import LanguageModel
 from judgeq.soft_tokens import SoftTokens
 

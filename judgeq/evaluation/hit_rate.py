@@ -1,6 +1,8 @@
 """Critical-KV hit rate: how many of the oracle's top rows does a method keep? (arXiv 2509.10798, section 4)
 
-The oracle's rows are the top rows of each KV head by the mean attention of the model's own greedy response.
+The oracle's rows are the top rows of each KV head by the mean attention of the model's own greedy response, the same
+number in every head and without pooling. Methods are measured with the pooling and the allocation that they come with:
+one that splits the budget is measured against the even oracle, so that it pays for every row it takes from a head.
 """
 
 from __future__ import annotations
@@ -9,8 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from judgeq.config import Budget, Decoding, Selection, budget_rows
 from judgeq.data.example import Example
 from judgeq.errors import InputError
@@ -18,6 +18,7 @@ from judgeq.language_model import LanguageModel
 from judgeq.methods import Method, Oracle
 from judgeq.prefill import Plan, Retained
 from judgeq.reference import retain
+from judgeq.selection import overlap
 from judgeq.soft_tokens import SoftTokens
 
 REFERENCE = Oracle(selection=Selection(pool=1))
@@ -65,16 +66,6 @@ class HitRate:
         }
 
 
-def overlap(kept: Tensor, best: Tensor) -> Tensor:
-    """Share of `best` that is in `kept`, averaged over heads and batch.
-
-    Args:
-        kept: (B, H_kv, k) row indices.
-        best: (B, H_kv, k') row indices, distinct.
-    """
-    return (best.unsqueeze(-1) == kept.unsqueeze(-2)).any(-1).float().mean()
-
-
 def hit_rates(
     lm: LanguageModel,
     examples: Sequence[Example],
@@ -92,17 +83,17 @@ def hit_rates(
         examples: prompts; one with fewer tokens than a budget has rows does not count for that budget.
         methods: all but the oracle, which is the reference.
         budgets: rows or shares.
-        tokens: soft tokens, where a method needs them.
+        tokens: soft tokens and their profile, where a method needs them.
         names: what to call the methods in the result; their registered names by default.
 
     Raises:
-        InputError: every budget exceeds every prompt, or heads keep different numbers of rows.
+        InputError: every budget exceeds every prompt.
     """
-    if any(method.selection.allocation != "uniform" for method in methods):
-        raise InputError("The hit rate compares heads at equal budgets: leave the allocation uniform")
     names = names or [method.name for method in methods]
     collected: dict[tuple[int, int], list[tuple[float, ...]]] = {}
-    reserve = max(response_tokens, tokens.n if tokens else 0)
+    drafts = [method.response_tokens or 0 for method in methods]
+    reserve = max(response_tokens, tokens.n if tokens else 0, *drafts)
+    profile = tokens.profile if tokens else None
     for done, example in enumerate(examples):
         ids = example.input_ids(lm, reserve=reserve)
         length = ids.shape[1]
@@ -113,7 +104,7 @@ def hit_rates(
             ids,
             [
                 *(Plan(REFERENCE, budget) for budget in rows.values()),
-                *(Plan(methods[method], rows[budget]) for method, budget in asked),
+                *(Plan(methods[method], rows[budget], profile) for method, budget in asked),
             ],
             soft_tokens=tokens.probe if tokens else None,
             longest=Decoding(max_new_tokens=response_tokens),
@@ -133,7 +124,7 @@ def hit_rates(
 def _by_layer(ours: Retained, best: Retained) -> tuple[float, ...]:
     """Overlap of each layer; 1 where a method keeps every row."""
     return tuple(
-        float(overlap(kept, top)) if isinstance(kept, Tensor) and isinstance(top, Tensor) else 1.0
+        1.0 if kept is None or top is None else float(overlap(kept, top))
         for kept, top in zip(ours.kept, best.kept, strict=True)
     )
 

@@ -5,14 +5,32 @@ from __future__ import annotations
 from judgeq.errors import InputError
 from judgeq.methods.base import LayerView, Method
 from judgeq.methods.full import Full
+from judgeq.methods.h2o import H2O
 from judgeq.methods.judge_q import JudgeQ
+from judgeq.methods.judge_q_draft import JudgeQDraft
+from judgeq.methods.key_norm import KeyNorm
+from judgeq.methods.laq import LAQ
 from judgeq.methods.oracle import Oracle
+from judgeq.methods.pyramid_kv import PyramidKV
 from judgeq.methods.random_rows import RandomRows
 from judgeq.methods.snapkv import SnapKV
 from judgeq.methods.streaming_llm import StreamingLLM
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (Full, JudgeQ, SnapKV, StreamingLLM, RandomRows, Oracle)
+    cls.name: cls
+    for cls in (
+        Full,
+        JudgeQ,
+        JudgeQDraft,
+        SnapKV,
+        PyramidKV,
+        H2O,
+        LAQ,
+        KeyNorm,
+        StreamingLLM,
+        RandomRows,
+        Oracle,
+    )
 }
 """Registered methods by name; add your own class to use it by name everywhere."""
 
@@ -31,12 +49,17 @@ def method_named(method: str | Method) -> Method:
 
 
 __all__ = [
+    "H2O",
+    "LAQ",
     "METHODS",
     "Full",
     "JudgeQ",
+    "JudgeQDraft",
+    "KeyNorm",
     "LayerView",
     "Method",
     "Oracle",
+    "PyramidKV",
     "RandomRows",
     "SnapKV",
     "StreamingLLM",

@@ -6,13 +6,16 @@ A method keeps no state between layers or calls; everything it may look at is in
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
 from judgeq.config import Selection
-from judgeq.scoring import mean_attention
+from judgeq.scoring import accumulated_attention, mean_attention, output_norms
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,11 @@ class LayerView:
         queries: (B, H, Q, D) of this pass's tokens, after RoPE.
         keys, values: (B, H_kv, K, D); the first `prompt_tokens` are the prompt's, the last `Q` this pass's own.
         prompt_tokens: `T`.
-        probe_tokens: `S`, the tokens behind the prompt that only ask (soft tokens, or a response); may be 0.
+        response_tokens: `R`, tokens of an answer right behind the prompt; 0 = none.
+        soft_tokens: `S`, the soft tokens that end this pass; 0 = none.
         scaling: factor on the dot product.
-        probe_offsets: (H, S, D), added to the probe's queries where they score; None = none.
+        output_weight: gives (hidden, H * D), the layer's output projection.
+        offsets: (H, S, D), added to the soft tokens' queries where they score; None = none.
     """
 
     layer: int
@@ -34,19 +39,43 @@ class LayerView:
     keys: Tensor
     values: Tensor
     prompt_tokens: int
-    probe_tokens: int
+    response_tokens: int
+    soft_tokens: int
     scaling: float
-    probe_offsets: Tensor | None = None
+    output_weight: Callable[[], Tensor]
+    offsets: Tensor | None = None
+    _found: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def probe_attention(self) -> Tensor:
-        """Attention of the probe's queries to the prompt, averaged over them: (B, H_kv, G, T)."""
-        first = self.keys.shape[2] - self.probe_tokens
-        return self._attention(first, self.probe_tokens, self.probe_offsets)
+    def once(self, key: Hashable, compute: Callable[[], Found]) -> Found:
+        """What `compute` gives, computed for the first who asks by this key in this layer."""
+        if key not in self._found:
+            self._found[key] = compute()
+        return self._found[key]
+
+    def soft_attention(self) -> Tensor:
+        """Attention of the soft tokens to the prompt, averaged over them: (B, H_kv, G, T)."""
+        first = self.keys.shape[2] - self.soft_tokens
+        return self.once("soft", lambda: self._attention(first, self.soft_tokens, self.offsets))
+
+    def response_attention(self) -> Tensor:
+        """Attention of the response to the prompt, averaged over its tokens: (B, H_kv, G, T)."""
+        return self.once("response", lambda: self._attention(self.prompt_tokens, self.response_tokens))
 
     def window_attention(self, window: int) -> Tensor:
         """Attention of the last `window` prompt queries to the prompt, averaged over them: (B, H_kv, G, T)."""
         window = min(window, self.prompt_tokens)
-        return self._attention(self.prompt_tokens - window, window)
+        return self.once(("window", window), lambda: self._attention(self.prompt_tokens - window, window))
+
+    def accumulated_attention(self) -> Tensor:
+        """Attention of all prompt queries to the prompt, summed over them: (B, H_kv, G, T)."""
+        prompt = slice(self.prompt_tokens)
+        queries, keys = self.queries[:, :, prompt], self.keys[:, :, prompt]
+        return self.once("accumulated", lambda: accumulated_attention(queries, keys, self.scaling))
+
+    def value_norms(self) -> Tensor:
+        """What each row's value can add to the hidden states: (B, H_kv, T) float32, see `scoring.output_norms`."""
+        values = self.values[:, :, : self.prompt_tokens]
+        return self.once("values", lambda: output_norms(values, self.output_weight()))
 
     def _attention(self, first: int, count: int, added: Tensor | None = None) -> Tensor:
         offset = self.keys.shape[2] - self.queries.shape[2]  # position of this pass's first query
@@ -60,18 +89,30 @@ class LayerView:
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """An eviction method. Implementations are small frozen dataclasses, registered by name.
+    """An eviction method. Implementations are small frozen dataclasses of hashable fields, registered by name.
 
     Attributes:
         name: how a person calls it, such as `"snapkv"`.
-        probe: which tokens must stand behind the prompt: `"none"`, `"soft"` (soft tokens) or `"response"` (the answer).
+        needs_soft_tokens: soft tokens must stand at the end.
+        needs_response: an answer, or how it begins, must stand behind the prompt: a second pass.
         selection: sinks, recent window and pooling that turn its scores into rows.
     """
 
     name: ClassVar[str]
-    probe: ClassVar[Literal["none", "soft", "response"]] = "none"
+    needs_soft_tokens: ClassVar[bool] = False
+    needs_response: ClassVar[bool] = False
 
     selection: Selection = Selection()
+
+    @property
+    def writer(self) -> Method | None:
+        """Who writes the response that is needed, at the same budget; None is the full cache."""
+        return None
+
+    @property
+    def response_tokens(self) -> int | None:
+        """How long that response is; None is the whole answer."""
+        return None
 
     @abstractmethod
     def score(self, view: LayerView) -> Tensor | None:

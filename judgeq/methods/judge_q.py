@@ -16,9 +16,9 @@ class JudgeQ(Method):
     """Scores by the mean attention of the soft tokens behind the prompt."""
 
     name = "judgeq"
-    probe = "soft"
+    needs_soft_tokens = True
     selection: Selection = Selection(pool=7)
     group: GroupMerge = "mean"
 
     def score(self, view: LayerView) -> Tensor:
-        return merge_group(view.probe_attention(), self.group)
+        return merge_group(view.soft_attention(), self.group)

@@ -20,9 +20,9 @@ class Oracle(Method):
     """Scores by the mean attention of the full cache's own answer."""
 
     name = "oracle"
-    probe = "response"
+    needs_response = True
     selection: Selection = Selection(pool=7)
     group: GroupMerge = "mean"
 
     def score(self, view: LayerView) -> Tensor:
-        return merge_group(view.probe_attention(), self.group)
+        return merge_group(view.response_attention(), self.group)

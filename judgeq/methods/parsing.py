@@ -45,6 +45,7 @@ def methods_from_text(text: str, **defaults: Any) -> dict[str, Method]:
 
 
 _SELECTION = get_type_hints(Selection)
+_SWITCH = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
 
 def _kinds(method: Method) -> dict[str, Any]:
@@ -59,6 +60,10 @@ def _read(kind: Any, value: str, part: str) -> Any:
         if value not in get_args(kind):
             raise InputError(f"{part!r} is not a choice: give one of {', '.join(get_args(kind))}")
         return value
+    if kind is bool:
+        if value.lower() not in _SWITCH:
+            raise InputError(f"{part!r} is no switch: give one of {', '.join(_SWITCH)}")
+        return _SWITCH[value.lower()]
     readers = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     for reader in readers:
         try:

@@ -25,7 +25,7 @@ class SnapKV(Method):
     group: GroupMerge = "mean"
 
     def __post_init__(self) -> None:
-        check_at_least("SnapKV", "window", self.window, 1)
+        check_at_least(type(self).__name__, "window", self.window, 1)
 
     def score(self, view: LayerView) -> Tensor:
         return merge_group(view.window_attention(self.window), self.group)

@@ -36,8 +36,8 @@ class RetentionMap:
         offsets: T character spans in `text`, one a token; tokens that share a character overlap.
         document: character span of the document in `text`.
         kept: `[layer][head]`, ascending int32 row indices; heads may keep different numbers of rows.
-        scores: (L, H_kv, T) float32 before pooling, higher = keep; NaN in a layer that was not scored, None where
-            nothing was scored.
+        scores: (L, H_kv, T) float32 before pooling and before values count, higher = keep; NaN in a layer that was not
+            scored, None where nothing was scored.
     """
 
     method: str

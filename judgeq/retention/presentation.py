@@ -37,10 +37,13 @@ MAX_BINS = 200
 TITLES = {
     "full": "The full cache",
     "judgeq": "Judge Q",
+    "judgeq+draft": "Judge Q with a draft",
     "snapkv": "SnapKV",
     "streamingllm": "StreamingLLM",
     "pyramidkv": "PyramidKV",
     "h2o": "H2O",
+    "laq": "Lookahead Q-Cache",
+    "keynorm": "The key norm",
     "random": "Random choice",
     "oracle": "The oracle",
 }

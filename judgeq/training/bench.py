@@ -77,7 +77,7 @@ def step_times(lm: LanguageModel, config: TrainConfig, tokens: int, rounds: int)
 @torch.no_grad()
 def _read_again(lm: LanguageModel, lesson: Lesson) -> Lesson:
     cache = DynamicCache(config=lm.model.config)
-    lm.model(lesson.prompt[None].to(lm.device), past_key_values=cache, logits_to_keep=1)
+    lm.model(lesson.prompt[None].to(lm.device), cache=cache, logits_to_keep=1)
     keys, values = (
         torch.cat([getattr(layer, name) for layer in cache.layers]) for name in ("keys", "values")
     )

@@ -57,7 +57,7 @@ def generate_responses(
         written = lm.model.generate(
             input_ids=ids.to(lm.device),
             attention_mask=mask.to(lm.device),
-            past_key_values=cache,
+            cache=cache,
             max_new_tokens=max_new_tokens + 1,  # the last token's rows are never computed
             do_sample=bool(temperature),
             eos_token_id=sorted(lm.eos_ids),

@@ -89,7 +89,7 @@ class AttentionRecorder:
         self.offsets = offsets
 
     def observe(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, sliding: bool
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, *_: object
     ) -> None:
         prompt = keys.shape[2] - queries.shape[2]
         if self.offsets is not None:
@@ -250,7 +250,7 @@ class Store:
         cache = FrozenCache((ours[None], theirs[None]) for ours, theirs in zip(keys, values, strict=True))
         recorder = AttentionRecorder()
         self.lm.model(
-            input_ids=ids[None].to(self.lm.device), past_key_values=cache, logits_to_keep=1, observer=recorder
+            input_ids=ids[None].to(self.lm.device), cache=cache, logits_to_keep=1, observer=recorder
         )
         teacher = torch.cat(recorder.layers).half().cpu()
         return Lesson(prompt, keys.half().cpu(), values.half().cpu(), teacher, ids.clone())

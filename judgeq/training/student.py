@@ -111,7 +111,7 @@ def attention_to_lesson(lm: LanguageModel, probe: Probe, lesson: Lesson) -> Iter
     with probe.attached(lm):
         lm.model(
             inputs_embeds=probe.embeddings[None].to(lm.dtype),
-            past_key_values=lesson.cache(lm.dtype, lm.device),
+            cache=lesson.cache(lm.dtype, lm.device),
             logits_to_keep=1,
             observer=recorder,
         )

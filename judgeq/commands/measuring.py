@@ -1,0 +1,234 @@
+"""What the kinds of `judgeq evaluate` share: options, the run over questions, tables and results files."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import platform
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from judgeq._version import __version__
+from judgeq.commands.common import add_common, load_model, write_json
+from judgeq.config import Budget, check_at_least, check_budget, parse_budget
+from judgeq.errors import InputError
+
+if TYPE_CHECKING:
+    from judgeq.evaluation.journal import Journal
+    from judgeq.evaluation.questions import Task
+    from judgeq.language_model import LanguageModel
+    from judgeq.methods import Method
+    from judgeq.soft_tokens import SoftTokens
+
+    Tasks = Callable[[LanguageModel, SoftTokens | None], Iterable[Task]]
+
+PACKAGES = ("torch", "transformers", "lm_eval")
+"""Packages whose versions stand in a results file."""
+
+
+def add_measured(parser: argparse.ArgumentParser, methods: str) -> None:
+    add_common(parser)
+    parser.add_argument(
+        "--methods",
+        default=methods,
+        metavar="A,B",
+        help="with options if you like, such as judgeq:allocation=adakv:pool=5 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--budgets",
+        default="64,128,256",
+        metavar="N,M",
+        help="rows per KV head, or shares such as 0.1 (default: %(default)s)",
+    )
+    parser.add_argument("--tokens", metavar="NAME|DIR", help="soft tokens; those shipped by default")
+
+
+def add_answered(parser: argparse.ArgumentParser) -> None:
+    add_measured(parser, methods="full,judgeq,snapkv")
+    add_number(parser, "--per", None, "budgets are rows for every N tokens of the prompt, such as 1000")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="N",
+        help="stop after this time with what is measured so far; the same command goes on (with --json FILE)",
+    )
+
+
+def add_number(parser: argparse.ArgumentParser, option: str, default: int | None, meaning: str) -> None:
+    shown = "" if default is None else " (default: %(default)s)"
+    parser.add_argument(option, type=int, default=default, metavar="N", help=f"{meaning}{shown}")
+
+
+def add_skip_bad(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out lines of a file that are not valid"
+    )
+
+
+def read_numbers(text: str, what: str) -> list[int]:
+    """Whole numbers above 0, separated by commas."""
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if not part.isdigit() or not int(part):
+            raise InputError(f"The {what} {part!r} is not a number of tokens: give some such as 1000")
+    return [int(part) for part in parts]
+
+
+def read_budgets(text: str, per: int | None = None) -> list[Budget]:
+    """Budgets as typed; with `per`, rows for every `per` tokens of prompt become shares."""
+    budgets = [parse_budget(part) for part in text.split(",")]
+    if per is None:
+        return budgets
+    check_at_least("evaluate", "per", per, 1)
+    if any(isinstance(budget, float) for budget in budgets):
+        raise InputError("Budgets with --per are rows: give whole numbers such as 64, or leave --per out")
+    return [check_budget(budget / per) for budget in budgets]
+
+
+def soft_tokens(lm: LanguageModel, methods: Iterable[Method], name: str | None) -> SoftTokens | None:
+    """Soft tokens, where a method asks with them or needs their profile."""
+    from judgeq.soft_tokens import SoftTokens
+
+    needed = any(method.needs_soft_tokens or method.selection.needs_profile for method in methods)
+    return SoftTokens.for_model(lm, name) if needed else None
+
+
+def measure(
+    arguments: argparse.Namespace, tasks: Tasks, settings: dict[str, Any], *, skip_long: bool = False
+) -> None:
+    """Let the methods answer the questions of every task, and report.
+
+    Args:
+        tasks: called with the model and the soft tokens.
+        settings: what else stands in the results file.
+        skip_long: leave out prompts that the model cannot read, and say how many.
+    """
+    from judgeq.evaluation import results, runner
+    from judgeq.methods.parsing import methods_from_text
+    from judgeq.training.progress import Bars
+
+    methods = methods_from_text(arguments.methods)
+    asked = runner.asked_of(methods, read_budgets(arguments.budgets, arguments.per))
+    if arguments.minutes is not None:
+        check_at_least("evaluate", "minutes", arguments.minutes, 0)
+    lm = load_model(arguments)
+    tokens = soft_tokens(lm, methods.values(), arguments.tokens)
+    asked_tasks = list(tasks(lm, tokens))
+    journal = _journal(arguments, lm, tokens)
+    with Bars() as bars:
+        measured = runner.run(
+            lm,
+            asked_tasks,
+            asked,
+            tokens=tokens,
+            journal=journal,
+            skip_long=skip_long,
+            seconds=None if arguments.minutes is None else 60 * arguments.minutes,
+            progress=partial(bars.advance, "questions"),
+        )
+    cells = results.cells_of(measured)
+    readable, answered = (
+        sum(len(getattr(each, name)) for each in measured) for name in ("questions", "answers")
+    )
+    if not answered:
+        raise InputError(f"{lm.name} has answered nothing: give prompts that it can read, or more --minutes")
+    skipped = {each.task.label: each.skipped for each in measured if each.skipped}
+    for label, count in skipped.items():
+        print(f"judgeq: {label}: prompts too long for {lm.name}, left out: {count:,}", file=sys.stderr)
+    if answered < readable:
+        print(
+            f"judgeq: {answered:,} of {readable:,} questions answered; run it again to go on", file=sys.stderr
+        )
+    report(
+        arguments,
+        lm,
+        tokens,
+        {**settings, "per": arguments.per, "seed": arguments.seed},
+        results.rows_of(cells, asked, arguments.seed),
+        complete=answered == readable,
+        answered=answered,
+        asked=readable,
+        skipped=skipped,
+        notes=results.notes_of(measured),
+        differences=results.differences_of(cells, asked, arguments.seed),
+        moved=results.moved_of(cells, asked, arguments.seed),
+    )
+
+
+def report(
+    arguments: argparse.Namespace,
+    lm: LanguageModel,
+    tokens: SoftTokens | None,
+    settings: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    **more: Any,
+) -> None:
+    """Print a table, or write a results file, or both."""
+    if arguments.json != "-":
+        _print_table(rows)
+    write_json(
+        arguments.json,
+        {
+            "model": lm.name,
+            "tokens": tokens.config.recipe if tokens else None,
+            "settings": settings,
+            "versions": _versions(),
+            **more,
+            "rows": rows,
+        },
+    )
+
+
+def _journal(arguments: argparse.Namespace, lm: LanguageModel, tokens: SoftTokens | None) -> Journal:
+    """Beside the results file; in memory where there is none."""
+    from judgeq.evaluation.journal import Journal
+
+    path = Path(arguments.json) if arguments.json not in (None, "-") else None
+    setup = {
+        "model": lm.name,
+        "revision": lm.revision,
+        "precision": arguments.quantization or str(lm.dtype).removeprefix("torch."),
+        "soft tokens": None if tokens is None else _digest(tokens),
+    }
+    return Journal(path and path.with_suffix(".items.jsonl"), setup)
+
+
+def _digest(tokens: SoftTokens) -> str:
+    """Sixteen hex digits that change with the trained numbers."""
+    digest = hashlib.sha256(tokens.probe.embeddings.float().cpu().numpy().tobytes())
+    if tokens.probe.query_offsets is not None:
+        digest.update(tokens.probe.query_offsets.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _versions() -> dict[str, str]:
+    found = {"judgeq": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """A block for each task, a line for each method and budget."""
+    width = max(len(row["method"]) for row in rows)
+    for task, metric in dict.fromkeys((row["task"], row["metric"]) for row in rows):
+        of_task = [row for row in rows if (row["task"], row["metric"]) == (task, metric)]
+        print(f"{task}: {metric}, n = {max(row['n'] for row in of_task)}")
+        for row in of_task:
+            print(f"  {row['method']:{width}} {row['budget']!s:>6}  {row['score']:.3f}{_details(row)}")
+
+
+def _details(row: dict[str, Any]) -> str:
+    if "interval" not in row:
+        return ""
+    low, high = row["interval"]
+    gap, same = row.get("gap_closed"), row.get("as_full")
+    closed = "" if gap is None else f"  gap closed {gap:.0%}"
+    return f"  [{low:.3f}, {high:.3f}]{'' if same is None else f'  as full {same:.0%}'}{closed}"

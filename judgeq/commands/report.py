@@ -1,0 +1,31 @@
+"""`judgeq report`: result files as one page that opens anywhere, and as Markdown tables."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from judgeq.commands.common import write
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="what `evaluate … --json FILE` wrote")
+    parser.add_argument("--html", metavar="FILE.html", help="write one page with figures and tables")
+    parser.add_argument(
+        "--markdown", metavar="FILE.md", help="write the tables; - for standard output, as without --html"
+    )
+    parser.add_argument("--title", metavar="TEXT", help="heading of the report")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from judgeq.evaluation.report import read_results, to_html, to_markdown
+
+    files = [read_results(Path(name)) for name in arguments.files]
+    title = {} if arguments.title is None else {"title": arguments.title}
+    if arguments.html:
+        write(arguments.html, to_html(files, **title))
+    if arguments.markdown and arguments.markdown != "-":
+        write(arguments.markdown, to_markdown(files, **title))
+    elif arguments.markdown or not arguments.html:
+        print(to_markdown(files, **title), end="")

@@ -1,0 +1,184 @@
+"""What is taken from lm-eval: task definitions as they stand in its files, and its code run quietly and repeatably.
+
+The only module that knows how lm-eval is put together; it is imported only when a benchmark is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import random
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from judgeq.errors import DownloadError, InputError
+
+CONNECT_SECONDS = 5.0
+"""How long a server may take before it counts as out of reach."""
+LONGEST_REASON = 120
+"""Characters; some libraries put their whole call stack into one line."""
+
+_failed: dict[str, str] = {}
+"""What could not be fetched -> why; asked only once a process."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A task as lm-eval defines it.
+
+    Attributes:
+        name: of its file, such as `"niah_single_1"`.
+        config: the content of its file, functions resolved.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest answer."""
+        return int(self.config["generation_kwargs"]["max_gen_toks"])
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts that end an answer."""
+        return tuple(self.config["generation_kwargs"]["until"])
+
+    def text(self, doc: Mapping[str, Any]) -> str:
+        """The prompt of one document, before any chat template."""
+        return self._render("doc_to_text", doc)
+
+    def prefix(self, doc: Mapping[str, Any]) -> str:
+        """What the answer must continue; empty where the task has no such text."""
+        return self._render("gen_prefix", doc) if "gen_prefix" in self.config else ""
+
+    def scores(self, doc: Mapping[str, Any], answer: str) -> Mapping[str, float]:
+        """Metric -> score from 0 to 1."""
+        return self.config["process_results"](dict(doc), [answer])
+
+    def _render(self, key: str, doc: Mapping[str, Any]) -> str:
+        from lm_eval.utils import apply_template
+
+        return apply_template(self.config[key], dict(doc))
+
+
+def definition(benchmark: str, name: str, folder: str) -> Definition:
+    """Read a task's file.
+
+    Args:
+        benchmark: how a person calls it, for the error.
+        folder: where lm-eval keeps it, below its tasks.
+
+    Raises:
+        InputError: lm-eval or a package that the task needs is not installed.
+    """
+    try:
+        with quiet():
+            import lm_eval.tasks
+
+            # Not `TaskManager`: loading a task with it builds 500 questions, or downloads all of them, at once
+            from lm_eval.tasks._yaml_loader import load_yaml
+
+            root = Path(lm_eval.tasks.__file__).parent
+            return Definition(name, load_yaml(root / folder / f"{name}.yaml"))
+    except ImportError as error:
+        raise InputError(f'{benchmark} needs lm-eval: pip install "judgeq[benchmarks]"') from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, nothing is printed, logged or warned of by lm-eval and what it uses."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def substituted(namespace: dict[str, Any], **values: Any) -> Iterator[None]:
+    """Inside, names of a module stand for other values; a name that it does not have is a `KeyError`."""
+    before = {name: namespace[name] for name in values}
+    namespace.update(values)
+    try:
+        yield
+    finally:
+        namespace.update(before)
+
+
+@contextlib.contextmanager
+def seeded(seed: str, *generators: random.Random) -> Iterator[None]:
+    """Inside, the global generators of `random` and numpy, and `generators`, start from the seed; then they go on."""
+    states = [generator.getstate() for generator in generators]
+    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the one that lm-eval draws from
+    random.seed(seed)
+    np.random.seed(random.Random(seed).getrandbits(32))  # noqa: NPY002
+    for generator in generators:
+        generator.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        for generator, before in zip(generators, states, strict=True):
+            generator.setstate(before)
+
+
+def fetched(what: str, load: Callable[[], Any]) -> Any:
+    """What `load` gives, from the network or a cache; once it has failed it is not called again in this process.
+
+    Args:
+        what: a name that is remembered.
+
+    Raises:
+        DownloadError: it failed, now or before.
+    """
+    if what in _failed:
+        raise DownloadError(_failed[what])
+    try:
+        with quiet():
+            return load()
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        reason = lines[0].rstrip(".") if lines and len(lines[0]) < LONGEST_REASON else type(error).__name__
+        _failed[what] = f"{what} could not be fetched ({reason})."
+        raise DownloadError(_failed[what]) from error
+
+
+def hub_dataset(what: str, repository: str, load: Callable[[], Any]) -> Any:
+    """What `load` gives by means of `datasets`, as `fetched`; where the Hub does not answer only its cache counts.
+
+    Left alone, `datasets` tries a Hub that is out of reach for half a minute.
+    """
+
+    def load_in_time() -> Any:
+        import datasets
+        import huggingface_hub
+
+        offline = True
+        with contextlib.suppress(Exception):  # whatever it is: the Hub does not answer
+            huggingface_hub.HfApi().dataset_info(repository, timeout=CONNECT_SECONDS)
+            offline = False
+        with (
+            substituted(vars(datasets.config), HF_HUB_OFFLINE=offline),
+            substituted(vars(huggingface_hub.constants), HF_HUB_OFFLINE=offline),
+        ):
+            return load()
+
+    return fetched(what, load_in_time)

@@ -1,0 +1,58 @@
+"""Needle in a Haystack: a fact at a given depth of essays of a given length, made by lm-eval's `niah_single_2`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from judgeq.errors import InputError
+from judgeq.evaluation.harness.generation import generate
+from judgeq.evaluation.harness.local_files import LocalFiles
+from judgeq.evaluation.harness.ruler import ruler_definition, ruler_question
+from judgeq.evaluation.questions import Task
+from judgeq.language_model import LanguageModel
+
+GENERATOR = "niah_single_2"
+
+
+def needle_tasks(
+    lm: LanguageModel,
+    lengths: Sequence[int],
+    depths: Sequence[int],
+    count: int,
+    *,
+    seed: int,
+    question_first: bool = False,
+    files: LocalFiles | None = None,
+) -> list[Task]:
+    """Every depth at every length; the needles of a length are the same at all depths.
+
+    Args:
+        lengths: tokens of a prompt and its answer together, before the chat template.
+        depths: percent of the haystack's sentences that stand before the needle.
+        count: questions of each length and depth; asking for more later gives the same ones first.
+        seed: of every choice.
+        question_first: the question stands before the haystack.
+        files: what takes the place of downloads.
+
+    Raises:
+        InputError: lm-eval is missing, a depth outside 0 … 100, or a length that the haystack cannot fill.
+    """
+    for depth in depths:
+        if not 0 <= depth <= 100:
+            raise InputError(f"A needle has no depth of {depth} %: give percents from 0 to 100")
+    task = ruler_definition(GENERATOR)
+    made = []
+    for length in lengths:
+        for depth in depths:
+            docs, notes = generate(
+                lm,
+                task,
+                length,
+                count,
+                seed=f"{seed}:needle:{length}",
+                files=files or LocalFiles(),
+                depth=depth,
+            )
+            questions = [ruler_question(task, doc, question_first) for doc in docs]
+            made.append(Task("niah", questions, length, depth, question_first, notes))
+    return made

@@ -1,0 +1,122 @@
+"""RULER (arXiv 2404.06654) as lm-eval has it: its generators run with a model's own tokenizer, at any length.
+
+Where the answer's beginning is given (`gen_prefix`), it stands behind the chat template. lm-eval does the same; its
+target delimiter parts the two only where there is no template. `ruler_part`, the metric of the questions about
+SQuAD and HotpotQA, is the share of the right answers that are found, as lm-eval computes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from judgeq.data.example import Example
+from judgeq.errors import InputError
+from judgeq.evaluation.harness.generation import generate
+from judgeq.evaluation.harness.haystack import nltk_stays_offline
+from judgeq.evaluation.harness.library import Definition, definition
+from judgeq.evaluation.harness.local_files import LocalFiles
+from judgeq.evaluation.harness.names import check_names
+from judgeq.evaluation.questions import Question, Task
+from judgeq.language_model import LanguageModel
+from judgeq.prompts import Message
+
+RULER_GENERATED = (
+    "niah_single_1",
+    "niah_single_2",
+    "niah_single_3",
+    "niah_multikey_1",
+    "niah_multikey_2",
+    "niah_multikey_3",
+    "niah_multivalue",
+    "niah_multiquery",
+    "vt",
+    "cwe",
+    "fwe",
+)
+"""Tasks whose documents are made up, or essays."""
+RULER_TASKS = (*RULER_GENERATED, "qa_squad", "qa_hotpot")
+QUESTION_STARTS = ("What ", "Question: ")
+
+
+def ruler_tasks(
+    lm: LanguageModel,
+    names: Sequence[str],
+    lengths: Sequence[int],
+    count: int,
+    *,
+    seed: int,
+    question_first: bool = False,
+    files: LocalFiles | None = None,
+) -> list[Task]:
+    """Every named task at every length.
+
+    Args:
+        names: of `RULER_TASKS`.
+        lengths: tokens of a prompt and its answer together, before the chat template.
+        count: questions of each task and length; asking for more later gives the same ones first.
+        seed: of every choice.
+        question_first: the prompt's last line, which is the question, stands before the rest.
+        files: what takes the place of downloads.
+
+    Raises:
+        InputError: lm-eval is missing, an unknown name, a length that a task cannot fill, or data that can neither be
+            fetched nor found in `files`.
+    """
+    check_names(names, RULER_TASKS)
+    made = []
+    for name in names:
+        task = ruler_definition(name)
+        for length in lengths:
+            docs, notes = generate(
+                lm, task, length, count, seed=f"{seed}:{name}:{length}", files=files or LocalFiles()
+            )
+            made.append(
+                Task(
+                    f"ruler/{name}",
+                    [ruler_question(task, doc, question_first) for doc in docs],
+                    length=length,
+                    question_first=question_first,
+                    notes=notes,
+                )
+            )
+    return made
+
+
+def ruler_definition(name: str) -> Definition:
+    """The definition of one of `RULER_TASKS`; raises `InputError` without lm-eval."""
+    with nltk_stays_offline():
+        return definition("RULER", name, "ruler")
+
+
+def ruler_question(task: Definition, doc: Mapping[str, Any], question_first: bool) -> Question:
+    """A document of lm-eval's generator as a question; raises `InputError` where its last line is not the question."""
+    text, answers, prefix = task.text(doc), tuple(doc["outputs"]), task.prefix(doc)
+    if question_first:
+        rest, question = _parted(text)
+        example = Example.asking(
+            rest, question, task.name, question_first=True, answers=answers, answer_prefix=prefix
+        )
+    else:
+        example = Example((Message("user", text),), task.name, answers, prefix)
+    return Question(
+        example,
+        max_new_tokens=task.max_new_tokens,
+        metric="ruler_part" if task.name.startswith("qa_") else "ruler",
+        rate=_rate(task, doc),
+        stop=task.stop,
+    )
+
+
+def _rate(task: Definition, doc: Mapping[str, Any]) -> Callable[[str], float]:
+    # lm-eval gives a metric for every length it knows, -1 for all but the document's own
+    rated = {key: doc[key] for key in ("outputs", "max_length")}
+    return lambda answer: task.scores(rated, answer)[str(doc["max_length"])]
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """What stands before the last line, and that line."""
+    rest, _, question = text.rstrip().rpartition("\n")
+    if not rest.strip() or not question.startswith(QUESTION_STARTS):
+        raise InputError("A prompt of RULER does not end with its question: ask it with the question last")
+    return rest.strip(), question

@@ -1,0 +1,108 @@
+"""Answers on disk while they are being measured: one line a question, so that a run can be killed and go on.
+
+Knows nothing of models or methods; answers are found by names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from judgeq.errors import InputError
+
+Answers = dict[str, "Rated"]
+"""Answers to one question by name, such as `judgeq@64`."""
+
+
+@dataclass(frozen=True)
+class Rated:
+    """One answer.
+
+    Attributes:
+        text: what was written, up to where nothing behind it could change the score.
+        score: from 0 to 1.
+    """
+
+    text: str
+    score: float
+
+
+class Journal:
+    """A growing file of JSON lines: what was measured with, then the answers to one question a line.
+
+    Opening it again finds everything that was written whole; half a line at its end, from a process that was killed, is
+    cut off. Lines about the same question complete one another.
+    """
+
+    def __init__(self, path: Path | None, setup: Mapping[str, Any]) -> None:
+        """Open or start a file.
+
+        Args:
+            path: None keeps the answers in memory alone.
+            setup: what must be the same for answers to be comparable: model, soft tokens, precision.
+
+        Raises:
+            InputError: the file holds answers of another setup, is no such file, or cannot be written.
+        """
+        self.path = path
+        self._answers: dict[str, Answers] = {}
+        if path is None:
+            return
+        try:
+            if path.exists():
+                self._read(path, setup)
+            else:
+                self._append({"setup": dict(setup)})
+        except OSError as error:
+            raise InputError(f"{path} cannot be used ({error.strerror}): give another path") from None
+
+    def answers(self, key: str) -> Answers:
+        """What is known about a question, by the key of the question; empty for a new one."""
+        return self._answers.get(key, {})
+
+    def add(self, key: str, task: str, answers: Answers) -> None:
+        """Keep the answers to a question, on disk before this returns."""
+        self._answers.setdefault(key, {}).update(answers)
+        by_text: dict[str, list[str]] = {}
+        for name, rated in answers.items():
+            by_text.setdefault(rated.text, []).append(name)
+        written = [
+            {"text": text, "score": round(answers[names[0]].score, 6), "by": names}
+            for text, names in by_text.items()
+        ]
+        if self.path is not None:
+            self._append({"key": key, "task": task, "answers": written})
+
+    def _append(self, value: dict[str, Any]) -> None:
+        assert self.path is not None
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self, path: Path, setup: Mapping[str, Any]) -> None:
+        data = path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.truncate(path, whole)
+        try:
+            first, *lines = (json.loads(line) for line in data[:whole].decode("utf-8").splitlines())
+            held = first["setup"]
+            for line in lines:
+                answers = self._answers.setdefault(line["key"], {})
+                for each in line["answers"]:
+                    answers.update({name: Rated(each["text"], each["score"]) for name in each["by"]})
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{path} is not a file of answers: give another --json, or delete it to start again"
+            ) from None
+        for field, value in setup.items():
+            if held.get(field) != value:
+                raise InputError(
+                    f"{path} holds answers with the {field} {held.get(field)!r} and this run has {value!r}: "
+                    "give another --json, or delete that file to start again"
+                )

@@ -1,0 +1,311 @@
+"""The same weights, tokens and settings here and in kvpress: how many of the kept rows are the same?
+
+kvpress runs in another environment, as `kvpress_rows.py`. Rows that differ are told apart: a tie, where both rows score
+the same but for rounding, and a real difference.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from judgeq.errors import InputError
+from judgeq.evaluation.parity import kvpress_rows
+from judgeq.language_model import LanguageModel
+from judgeq.methods import Full, Method
+from judgeq.methods.parsing import method_from_text
+from judgeq.prefill import Plan, Retained, prefill
+
+KVPRESS = "kvpress==0.5.5"
+"""What the pairings were read from."""
+
+TOLERANCE = 1e-5
+"""Scores that differ by no more than this share of themselves are equal but for rounding."""
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """A press and the method that should keep the same rows, or is shown beside it.
+
+    Attributes:
+        name: in results.
+        press: class of kvpress, with `options`.
+        ours: method as `method_from_text` reads it.
+        equal: the settings mean the same, so every row that differs is a tie or a finding.
+        scored: both give a row the same score, not only the same rank.
+        attention: transformers' implementation that the press needs.
+    """
+
+    name: str
+    press: str
+    options: dict[str, int]
+    ours: str
+    equal: bool = True
+    scored: bool = True
+    attention: str = "sdpa"
+
+    @property
+    def method(self) -> Method:
+        """Our side."""
+        return method_from_text(self.ours)
+
+
+PAIRINGS = (
+    Pairing(
+        "snapkv", "SnapKVPress", {"window_size": 16, "kernel_size": 1}, "snapkv:window=16:recent=16:pool=1"
+    ),
+    Pairing("streamingllm", "StreamingLLMPress", {"n_sink": 4}, "streamingllm:sinks=4:pool=1", scored=False),
+    Pairing("keynorm", "KnormPress", {}, "keynorm:pool=1"),
+    Pairing(
+        "h2o", "ObservedAttentionPress", {}, "h2o:average=true:recent=0:pool=1", attention="eager"
+    ),  # the press is given the attention, which only the eager implementation keeps
+    Pairing(
+        "snapkv-pooled",
+        "SnapKVPress",
+        {"window_size": 16, "kernel_size": 5},
+        "snapkv:window=16:recent=16:pool=5",
+        equal=False,
+    ),
+    Pairing("snapkv-default", "SnapKVPress", {"window_size": 64, "kernel_size": 5}, "snapkv", equal=False),
+    Pairing(
+        "pyramidkv",
+        "PyramidKVPress",
+        {"window_size": 16, "kernel_size": 1},
+        "pyramidkv:window=16:recent=16:pool=1",
+        equal=False,
+    ),
+)
+"""What is compared. A window of 16 leaves the smallest budgets rows to choose; pooling is compared on its own."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Kept rows, of one layer or of many.
+
+    Attributes:
+        kept: rows that each side keeps.
+        same: rows that both keep.
+        ties: rows that differ and whose scores do not.
+    """
+
+    kept: int = 0
+    same: int = 0
+    ties: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.kept + other.kept, self.same + other.same, self.ties + other.ties)
+
+
+@dataclass
+class Agreement:
+    """One pairing at one budget, over all prompts.
+
+    Attributes:
+        layers: counts by layer, where both sides keep equally many rows.
+        sizes: rows per KV head by layer, (ours, theirs); of the last prompt.
+        score_gap: largest difference between two scores of a row, as a share of theirs.
+    """
+
+    pairing: Pairing
+    budget: int
+    layers: dict[int, Counts] = field(default_factory=dict)
+    sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    score_gap: float = 0.0
+
+    @property
+    def total(self) -> Counts:
+        """Over all layers."""
+        return sum(self.layers.values(), Counts())
+
+    def add(self, retained: Retained, theirs: dict[str, Tensor]) -> None:
+        """Count one prompt's rows.
+
+        Args:
+            retained: what our method kept.
+            theirs: tensors of `kvpress_rows.py`; layers that one side leaves alone do not count.
+        """
+        prefix, recent = f"{self.pairing.name}.{self.budget}", retained.plan.method.selection.recent
+        for layer, (kept, scores) in enumerate(zip(retained.kept, retained.scores, strict=True)):
+            rows = theirs.get(f"{prefix}.rows.{layer}")
+            if kept is None or scores is None or rows is None:
+                continue
+            ours = torch.stack(kept) if isinstance(kept, tuple) else kept[0]  # (H_kv, rows)
+            self.sizes[layer] = ours.shape[1], rows.shape[1]
+            if ours.shape != rows.shape:
+                continue
+            by_press = theirs[f"{prefix}.scores.{layer}"]
+            self.layers[layer] = self.layers.get(layer, Counts()) + count_rows(ours, rows, by_press)
+            if self.pairing.equal and self.pairing.scored:
+                last = scores.shape[-1] - recent  # kvpress gives the window a score of its own
+                self.score_gap = max(self.score_gap, score_gap(scores[0, :, :last], by_press[:, :last]))
+
+    def to_row(self, prompts: int) -> dict[str, Any]:
+        """One row of a results file; `score` is None where the two sides keep different numbers of rows."""
+        total, pairing = self.total, self.pairing
+        row: dict[str, Any] = {
+            "method": pairing.ours,
+            "press": pairing.press,
+            "options": pairing.options,
+            "attention": pairing.attention,
+            "budget": self.budget,
+            "task": f"parity/{pairing.name}",
+            "metric": "agreement",
+            "n": prompts,
+            "equal_settings": pairing.equal,
+        }
+        ours, theirs = (list(sizes) for sizes in zip(*self.sizes.values(), strict=True))
+        if ours != theirs:
+            return {**row, "score": None, "layer_rows": {"ours": ours, "kvpress": theirs}}
+        if pairing.equal and pairing.scored:
+            row["score_gap"] = float(f"{self.score_gap:.1e}")
+        return {
+            **row,
+            "score": round(total.same / total.kept, 4),
+            **asdict(total),
+            "different": total.kept - total.same - total.ties,
+            "per_layer": [round(layer.same / layer.kept, 3) for layer in self.layers.values()],
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Outcome of `compare`.
+
+    Attributes:
+        agreements: pairing by pairing, budget by budget.
+        key_gap: largest difference between two numbers of the keys, here and there.
+        about: versions in the other environment.
+    """
+
+    agreements: tuple[Agreement, ...]
+    key_gap: float
+    about: dict[str, str]
+
+
+def count_rows(ours: Tensor, theirs: Tensor, scores: Tensor) -> Counts:
+    """Compare the rows of one layer.
+
+    A tie swaps a row of theirs for one of ours, and both score as the last row that they keep.
+
+    Args:
+        ours, theirs: (H_kv, rows) row indices, distinct in each head.
+        scores: (H_kv, T) by which theirs were chosen.
+    """
+    kept, wanted = (
+        torch.zeros(scores.shape, dtype=torch.bool).scatter(1, rows.long(), True) for rows in (ours, theirs)
+    )
+    cut = scores.gather(1, theirs.long()).amin(-1, keepdim=True)
+    close = (scores - cut).abs() <= TOLERANCE * cut.abs()
+    swapped = torch.minimum((kept & ~wanted & close).sum(-1), (wanted & ~kept & close).sum(-1))
+    return Counts(theirs.numel(), int((kept & wanted).sum()), int(swapped.sum()))
+
+
+def score_gap(ours: Tensor, theirs: Tensor) -> float:
+    """Largest difference of two scores as a share of theirs; two zeros do not differ."""
+    smallest = torch.finfo(torch.float32).tiny
+    return float(((ours - theirs).abs() / theirs.abs().clamp_min(smallest)).max())
+
+
+def compare(
+    lm: LanguageModel,
+    folder: Path,
+    prompts: Sequence[Tensor],
+    budgets: Sequence[int],
+    python: str,
+    *,
+    pairings: Sequence[Pairing] = PAIRINGS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Comparison:
+    """Let both sides read the prompts and count.
+
+    Args:
+        lm: the model in float32 on the CPU.
+        folder: the same model as transformers reads it.
+        prompts: token ids, each (1, T).
+        budgets: rows per KV head.
+        python: interpreter of the environment with kvpress.
+
+    Raises:
+        InputError: a prompt is too short for a budget or a press, kvpress cannot be run, or there is no layer that
+            both sides evict from.
+    """
+    longest = max([*budgets, *(value for pairing in pairings for value in pairing.options.values())])
+    if any(ids.shape[1] <= longest for ids in prompts):
+        raise InputError(
+            f"A prompt has no more than {longest} tokens: give longer prompts, or smaller budgets"
+        )
+    found = [Agreement(pairing, budget) for pairing in pairings for budget in budgets]
+    plans = [Plan(Full(), 1), *(Plan(each.pairing.method, each.budget) for each in found)]
+    gap = 0.0
+    with TemporaryDirectory() as place:
+        request = {
+            "model": str(folder.resolve()),
+            "prompts": [ids[0].tolist() for ids in prompts],
+            "budgets": list(budgets),
+            "presses": [asdict(pairing) for pairing in pairings],
+        }
+        about = ask_kvpress(python, request, Path(place))
+        for at, ids in enumerate(prompts):
+            theirs = load_file(Path(place) / f"prompt{at}.safetensors")
+            full, *retained = prefill(lm, ids, plans).retained
+            for agreement, ours in zip(found, retained, strict=True):
+                agreement.add(ours, theirs)
+            gap = max(gap, _key_gap(full, theirs))
+            progress(at + 1, len(prompts))
+    if not all(each.sizes for each in found):
+        raise InputError(f"{lm.name} has no layer that both sides evict from: give a model without windows")
+    return Comparison(tuple(found), gap, about)
+
+
+def ask_kvpress(python: str, request: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Run `kvpress_rows.py` under another Python; its files are in `folder` afterwards.
+
+    Returns:
+        The versions in that environment.
+
+    Raises:
+        InputError: there is no such Python, it has no kvpress, or kvpress fails.
+    """
+    asked = folder / "request.json"
+    asked.write_text(json.dumps(request), encoding="utf-8")
+    try:
+        done = subprocess.run(
+            [python, "-I", str(Path(kvpress_rows.__file__)), str(asked), str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        raise InputError(
+            f"{python} is no Python that runs ({error.strerror}): give the one of the environment with kvpress"
+        ) from None
+    if done.returncode == kvpress_rows.NO_KVPRESS:
+        raise InputError(
+            f"{python} has no kvpress: install it there with `{python} -m pip install {KVPRESS}`"
+        )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise InputError(
+            f"kvpress under {python} failed ({last}): install {KVPRESS} there, in a new environment"
+        )
+    about: dict[str, str] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    return about
+
+
+def _key_gap(full: Retained, theirs: dict[str, Tensor]) -> float:
+    """Largest difference between two numbers of the keys, over the layers that hold all of them on both sides."""
+    gaps = [
+        float((held.keys[0] - theirs[f"keys.{layer}"]).abs().max())
+        for layer, held in enumerate(full.cache.layers)
+        if not held.is_sliding and f"keys.{layer}" in theirs
+    ]
+    return max(gaps, default=0.0)

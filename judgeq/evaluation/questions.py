@@ -1,0 +1,98 @@
+"""What is asked and how an answer is rated: the currency between benchmarks, the runner and the results.
+
+Knows nothing of methods, budgets or how answers are written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from judgeq.data.example import Example
+from judgeq.evaluation.metrics import score
+from judgeq.language_model import LanguageModel
+from judgeq.soft_tokens import SoftTokens
+
+LONGEST = 24
+"""Tokens of an answer, where nobody says."""
+FOUND_ONCE = frozenset({"all", "any", "ruler", "ruler_part"})
+"""Metrics that only look for texts: a longer answer never scores less."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """An example and how its answer is rated.
+
+    Attributes:
+        example: the prompt and its right answers.
+        max_new_tokens: longest answer.
+        metric: a name of `METRICS`, or of a benchmark's own metric together with `rate`.
+        rate: from the answer's text to a score from 0 to 1, where a benchmark brings its own; None takes `metric`.
+        stop: texts that end the answer.
+    """
+
+    example: Example
+    max_new_tokens: int = LONGEST
+    metric: str = "all"
+    rate: Callable[[str], float] | None = field(default=None, compare=False)
+    stop: tuple[str, ...] = ()
+
+    def input_ids(self, lm: LanguageModel, tokens: SoftTokens | None) -> Tensor:
+        """The prompt, (1, T) int64, with positions left for the answer and the soft tokens.
+
+        Raises:
+            InputError: nothing to compare an answer with, an unknown metric, or a prompt that is too long.
+        """
+        self.score("")  # refuses what cannot be rated
+        return self.example.input_ids(lm, reserve=max(self.max_new_tokens, tokens.n if tokens else 0))
+
+    def score(self, text: str) -> float:
+        """How right an answer is, from 0 to 1."""
+        return score(self.metric, text, self.example.answers) if self.rate is None else self.rate(text)
+
+    def settled(self, text: str) -> bool:
+        """Whether nothing behind `text` can change its score: all that a metric looks for has been found."""
+        return self.metric in FOUND_ONCE and self.score(text) == 1.0
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits that change with the prompt, the right answers and how they are rated."""
+        example = self.example
+        content = [
+            [(message.role, message.content) for message in example.messages],
+            [example.answer_prefix, *example.answers],
+            [self.max_new_tokens, self.metric, *self.stop],
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Questions of one kind that are averaged.
+
+    Attributes:
+        name: such as `"ruler/niah_single_1"`; what stands before the slash is the benchmark.
+        questions: in a fixed order; asking for more later gives the same ones first.
+        length: tokens that the prompts were made for, where the benchmark says.
+        depth: percent of the document that stand before what is asked for, where the benchmark says.
+        question_first: the question stands before the document, where the benchmark has it last.
+        notes: what a reader of the results must know, such as a text that replaces another.
+    """
+
+    name: str
+    questions: Sequence[Question]
+    length: int | None = None
+    depth: int | None = None
+    question_first: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Unique in a run: `"ruler/niah_single_1@1024"`, then `/depth-25` and `/first` where they apply."""
+        length = "" if self.length is None else f"@{self.length}"
+        depth = "" if self.depth is None else f"/depth-{self.depth}"
+        return f"{self.name}{length}{depth}{'/first' if self.question_first else ''}"

@@ -1,0 +1,193 @@
+"""Answers of many methods at many budgets: one prefill a question, the answers to a few questions side by side.
+
+Questions are taken from every task in turn, so that a run that ends early has measured all tasks alike. What is done
+is in the journal; starting again goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from judgeq.batch import Unwritten, decode_together, settled_text
+from judgeq.config import Budget, Decoding, budget_rows
+from judgeq.errors import InputError
+from judgeq.evaluation.journal import Answers, Journal, Rated
+from judgeq.evaluation.questions import Question, Task
+from judgeq.language_model import LanguageModel
+from judgeq.methods import Full, Method
+from judgeq.prefill import Plan
+from judgeq.reference import retain
+from judgeq.soft_tokens import SoftTokens
+
+TOGETHER = 4
+"""Questions whose answers are written side by side: a step for many costs little more than for a few."""
+WHOLE = 1.0
+"""The budget of the full cache, whatever was asked for."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One method at one budget.
+
+    Attributes:
+        label: what a person called the method, options included.
+        method: the method.
+        budget: as asked for; `WHOLE` for the full cache.
+    """
+
+    label: str
+    method: Method
+    budget: Budget
+
+    @property
+    def name(self) -> str:
+        """Unique in a run: `"judgeq@64"`."""
+        return f"{self.label}@{self.budget}"
+
+
+def asked_of(methods: Mapping[str, Method], budgets: Sequence[Budget]) -> list[Asked]:
+    """Every method at every budget, and the full cache once."""
+    return [
+        Asked(label, method, budget)
+        for label, method in methods.items()
+        for budget in ([WHOLE] if isinstance(method, Full) else budgets)
+    ]
+
+
+@dataclass
+class Measured:
+    """Answers to the questions of one task, as far as they are written.
+
+    Attributes:
+        task: the task.
+        questions: those that the model can read, by their place in the task.
+        answers: to those that were asked, by the same places.
+    """
+
+    task: Task
+    questions: dict[int, Question] = field(default_factory=dict)
+    answers: dict[int, Answers] = field(default_factory=dict)
+
+    @property
+    def skipped(self) -> int:
+        """Questions whose prompts are too long for the model."""
+        return len(self.task.questions) - len(self.questions)
+
+
+def run(
+    lm: LanguageModel,
+    tasks: Sequence[Task],
+    asked: Sequence[Asked],
+    *,
+    tokens: SoftTokens | None,
+    journal: Journal,
+    skip_long: bool = False,
+    seconds: float | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Measured]:
+    """Let every method answer every question at every budget.
+
+    Args:
+        tokens: soft tokens and their profile, where a method needs them.
+        journal: what is known already, and where new answers go.
+        skip_long: leave out, and count, prompts that are too long, instead of refusing them.
+        seconds: stop before the first question after this time; None goes on to the end.
+        progress: called with the questions done and their number.
+
+    Returns:
+        One entry a task. After an early stop some questions of it are not answered yet.
+
+    Raises:
+        InputError: a question that cannot be rated, or a prompt that is too long.
+    """
+    started = time.monotonic()
+    found = [_readable(lm, task, tokens, skip_long) for task in tasks]
+    turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
+    done = 0
+    for turn in _batched(turns, TOGETHER):
+        questions = [found[number].questions[at] for at, number in turn]
+        missing = [
+            [each for each in asked if each.name not in journal.answers(question.key)]
+            for question in questions
+        ]
+        if any(missing):
+            if seconds is not None and time.monotonic() - started > seconds:
+                break
+            answers = answer_all(lm, questions, missing, tokens)
+            for (_, number), question, new in zip(turn, questions, answers, strict=True):
+                journal.add(question.key, found[number].task.label, new)
+        for (at, number), question in zip(turn, questions, strict=True):
+            found[number].answers[at] = journal.answers(question.key)
+        done += len(turn)
+        progress(done, len(turns))
+    return found
+
+
+def answer_all(
+    lm: LanguageModel,
+    questions: Sequence[Question],
+    asked: Sequence[Sequence[Asked]],
+    tokens: SoftTokens | None,
+) -> list[Answers]:
+    """The answers to some questions: one prefill each, all answers written side by side.
+
+    Args:
+        asked: of each question; a budget that exceeds the prompt keeps all of it.
+        tokens: soft tokens and their profile, where a method needs them.
+    """
+    found: list[dict[str, str]] = [{} for _ in questions]
+    waiting: list[tuple[int, Asked, Unwritten]] = []
+    for at, (question, methods) in enumerate(zip(questions, asked, strict=True)):
+        if methods:
+            found[at], unwritten = _read(lm, question, methods, tokens)
+            waiting += [(at, each, answer) for each, answer in unwritten]
+    written = decode_together(lm, [answer for _, _, answer in waiting])
+    for (at, each, _), answer in zip(waiting, written, strict=True):
+        found[at][each.name] = answer.text
+    return [
+        {each.name: Rated(texts[each.name], question.score(texts[each.name])) for each in methods}
+        for question, methods, texts in zip(questions, asked, found, strict=True)
+    ]
+
+
+def _read(
+    lm: LanguageModel, question: Question, asked: Sequence[Asked], tokens: SoftTokens | None
+) -> tuple[dict[str, str], list[tuple[Asked, Unwritten]]]:
+    """One prefill: texts that are known after it, and answers that are still to be written."""
+    ids = question.input_ids(lm, tokens)
+    greedy = Decoding(max_new_tokens=question.max_new_tokens, stop=question.stop)
+    profile = tokens.profile if tokens else None
+    plans = [Plan(each.method, budget_rows(each.budget, ids.shape[1]), profile) for each in asked]
+    outcome = retain(lm, ids, plans, soft_tokens=tokens.probe if tokens else None, longest=greedy)
+    known: dict[str, str] = {}
+    if outcome.response is not None:  # the oracle has had it written already
+        text = settled_text(lm, outcome.response[0].tolist(), greedy, question.settled)
+        known = {each.name: text for each in asked if isinstance(each.method, Full)}
+    unwritten = [
+        (each, Unwritten(kept.cache, outcome.logits, greedy, question.settled))
+        for each, kept in zip(asked, outcome.retained, strict=True)
+        if each.name not in known
+    ]
+    return known, unwritten
+
+
+def _batched(turns: Sequence[tuple[int, int]], size: int) -> Iterator[Sequence[tuple[int, int]]]:
+    """Pieces of `size`; `itertools.batched` needs Python 3.12."""
+    return (turns[start : start + size] for start in range(0, len(turns), size))
+
+
+def _readable(lm: LanguageModel, task: Task, tokens: SoftTokens | None, skip_long: bool) -> Measured:
+    """The questions of a task that the model can read; checked before any work on the first of them."""
+    measured = Measured(task)
+    for at, question in enumerate(task.questions):
+        question.score("")  # what cannot be rated is refused, however long it is
+        try:
+            question.input_ids(lm, tokens)
+        except InputError:
+            if not skip_long:
+                raise
+        else:
+            measured.questions[at] = question
+    return measured

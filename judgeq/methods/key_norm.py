@@ -1,0 +1,33 @@
+"""Key norms (arXiv 2406.11430): rows with short keys get much attention. Looks at no query at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from judgeq.config import Selection
+from judgeq.errors import InputError
+from judgeq.methods.base import LayerView, Method
+
+
+@dataclass(frozen=True)
+class KeyNorm(Method):
+    """Scores by minus the L2 norm of the key, which RoPE does not change.
+
+    Families that normalise their keys (Qwen3) leave little to tell the rows apart by.
+    """
+
+    name = "keynorm"
+    selection: Selection = Selection(pool=1)
+
+    def __post_init__(self) -> None:
+        if self.selection.value_aware:
+            raise InputError(
+                "Selection.value_aware is True and key norms are no attention that values could weigh: leave it out"
+            )
+
+    def score(self, view: LayerView) -> Tensor:
+        keys = view.keys[:, :, : view.prompt_tokens]
+        return -torch.linalg.vector_norm(keys, dim=-1, dtype=torch.promote_types(keys.dtype, torch.float32))

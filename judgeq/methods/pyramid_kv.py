@@ -1,0 +1,16 @@
+"""PyramidKV (arXiv 2406.02069): SnapKV's scores, and more rows for early layers than for late ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from judgeq.config import Selection
+from judgeq.methods.snapkv import SnapKV
+
+
+@dataclass(frozen=True)
+class PyramidKV(SnapKV):
+    """SnapKV with a budget that falls from layer to layer, see `selection.pyramid_rows`."""
+
+    name = "pyramidkv"
+    selection: Selection = Selection(recent=32, pool=7, allocation="pyramid")

@@ -1,0 +1,160 @@
+"""Answers written side by side are those that are written alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from judgeq import batch
+from judgeq.batch import Settled, Unwritten, decode_together, never_settled, settled_text
+from judgeq.config import Allocation, Decoding, Selection
+from judgeq.decode import decode
+from judgeq.errors import InputError
+from judgeq.language_model import LanguageModel
+from judgeq.methods import Full, SnapKV, StreamingLLM
+from judgeq.prefill import Plan, Prefill, prefill
+from tests.conftest import TEXT
+
+LONG = Decoding(max_new_tokens=12)
+
+
+def read(lm: LanguageModel, allocation: Allocation = "uniform", text: str = TEXT) -> Prefill:
+    """A prompt kept whole, and by two methods at two budgets."""
+    ids = lm.tokenizer(text, return_tensors="pt")["input_ids"]
+    snapkv = SnapKV(window=4, selection=Selection(recent=4, pool=3, allocation=allocation))
+    plans = [
+        Plan(Full(), ids.shape[1]),
+        *(Plan(method, budget) for method in (snapkv, StreamingLLM()) for budget in (9, 40)),
+    ]
+    return prefill(lm, ids, plans)
+
+
+def alone(lm: LanguageModel, outcome: Prefill, decoding: Decoding = LONG) -> list[str]:
+    return [
+        "".join(step.text for step in decode(lm, kept.cache.fork(), outcome.logits, decoding))
+        for kept in outcome.retained
+    ]
+
+
+def together(
+    lm: LanguageModel, outcome: Prefill, decoding: Decoding = LONG, settled: Settled = never_settled
+) -> list[str]:
+    answers = [Unwritten(kept.cache, outcome.logits, decoding, settled) for kept in outcome.retained]
+    return [written.text for written in decode_together(lm, answers)]
+
+
+def test_side_by_side_and_alone_are_the_same_in_every_family(each_lm: LanguageModel) -> None:
+    outcome = read(each_lm)
+    texts = together(each_lm, outcome)
+    assert texts == alone(each_lm, outcome)
+    assert len(set(texts)) > 2
+
+
+def test_heads_with_budgets_of_their_own_stand_beside_even_ones(lm: LanguageModel) -> None:
+    outcome = read(lm, "adakv")
+    assert isinstance(outcome.retained[1].kept[0], tuple)
+    assert together(lm, outcome) == alone(lm, outcome)
+
+
+def test_answers_to_prompts_of_different_length_stand_side_by_side(each_lm: LanguageModel) -> None:
+    long, short = read(each_lm), read(each_lm, text=TEXT[40:150])
+    brief = Decoding(max_new_tokens=5)
+    answers = [
+        Unwritten(kept.cache, outcome.logits, decoding)
+        for outcome, decoding in ((long, LONG), (short, brief))
+        for kept in outcome.retained
+    ]
+    written = [each.text for each in decode_together(each_lm, answers)]
+    assert written == [*alone(each_lm, long), *alone(each_lm, short, brief)]
+
+
+def test_tokens_are_told_with_the_text(lm: LanguageModel) -> None:
+    outcome = read(lm)
+    (written,) = decode_together(lm, [Unwritten(outcome.retained[1].cache, outcome.logits, LONG)])
+    steps = list(decode(lm, outcome.retained[1].cache.fork(), outcome.logits, LONG))
+    assert written.tokens == [step.token for step in steps]
+
+
+def test_the_caches_stay_as_they_were(lm: LanguageModel) -> None:
+    outcome = read(lm)
+    rows = [kept.cache.rows for kept in outcome.retained]
+    first = together(lm, outcome)
+    assert [kept.cache.rows for kept in outcome.retained] == rows
+    assert together(lm, outcome) == first
+
+
+def test_a_sliding_window_is_decoded_one_by_one(make_lm: Callable[..., LanguageModel]) -> None:
+    lm = make_lm("mistral", sliding_window=24)
+    outcome = read(lm)
+    assert together(lm, outcome) == alone(lm, outcome)
+
+
+def test_stop_texts_end_each_answer_where_it_has_one(lm: LanguageModel) -> None:
+    outcome = read(lm)
+    texts = alone(lm, outcome)
+    stop = Decoding(max_new_tokens=12, stop=(texts[1][3:5],))
+    assert together(lm, outcome, stop) == alone(lm, outcome, stop) != texts
+
+
+def test_finished_answers_leave_the_batch(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = read(lm)
+    texts = alone(lm, outcome)
+    sizes: list[int] = []
+    step = batch._next_tokens
+
+    def counted(lm: LanguageModel, cache: Any, tokens: Sequence[int]) -> list[int]:
+        sizes.append(len(tokens))
+        return step(lm, cache, tokens)
+
+    monkeypatch.setattr(batch, "_next_tokens", counted)
+    ends = {texts[at][:4] for at in (0, 1, 2, 3)}
+    found = together(lm, outcome, settled=lambda text: text[:4] in ends and len(text) >= 4)
+    assert all(text.startswith(short) for text, short in zip(texts, found, strict=True))
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 5
+    assert sizes[-1] < 5
+
+
+def test_known_tokens_give_the_text_that_was_written(lm: LanguageModel) -> None:
+    outcome = read(lm)
+    steps = list(decode(lm, outcome.retained[0].cache.fork(), outcome.logits, LONG))
+    tokens = [step.token for step in steps if step.token not in lm.eos_ids]
+    whole = "".join(step.text for step in steps)
+    assert settled_text(lm, tokens, LONG, never_settled) == whole
+    short = settled_text(lm, tokens, LONG, lambda text: len(text) >= 3)
+    assert whole.startswith(short)
+    assert 3 <= len(short) < len(whole)
+    stop = Decoding(max_new_tokens=12, stop=(whole[4:6],))
+    assert settled_text(lm, tokens, stop, never_settled) == whole[: whole.index(whole[4:6])]
+
+
+def test_sampling_is_refused_and_nothing_gives_nothing(lm: LanguageModel) -> None:
+    outcome = read(lm)
+    with pytest.raises(InputError, match="greedy"):
+        together(lm, outcome, Decoding(temperature=1.0))
+    assert decode_together(lm, []) == []
+
+
+def test_padding_is_never_attended_to(lm: LanguageModel) -> None:
+    outcome = read(lm)
+    caches = [kept.cache for kept in outcome.retained]
+    expected = together(lm, outcome)
+    padded = batch.PaddedRows([cache.layers[0] for cache in caches], 3)
+    hidden = ~padded.visible[..., : padded.length].squeeze(2)  # (P, H_kv, R)
+    assert int(hidden.sum()) > 0
+
+    class Dirty(batch.PaddedRows):
+        def __init__(self, layers: Sequence[Any], new: int) -> None:
+            super().__init__(layers, new)
+            out: Tensor = ~self.visible.squeeze(2)
+            self.keys[out] = 50.0
+            self.values[out] = 50.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "PaddedRows", Dirty)
+        assert together(lm, outcome) == expected
+    assert torch.equal(padded.visible[0].sum(-1).flatten(), torch.tensor([padded.visible.shape[-1]] * 2))

@@ -1,0 +1,420 @@
+"""judgeq inside lm-evaluation-harness: the same answers as outside of it, and its own command with our model."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import get_model
+from lm_eval.tasks import TaskManager
+from transformers import PreTrainedTokenizerFast
+
+import judgeq
+from judgeq.config import Budget, Decoding
+from judgeq.decode import decode
+from judgeq.errors import InputError
+from judgeq.evaluation import lm_eval_model
+from judgeq.evaluation.lm_eval_model import JudgeQLM, decoding_of
+from judgeq.language_model import LanguageModel
+from judgeq.methods import Full
+from judgeq.methods.parsing import method_from_text
+from judgeq.prefill import Plan, prefill
+from judgeq.soft_tokens import SoftTokens
+from tests.conftest import TEXT
+
+DOCUMENT = TEXT.strip()
+QUESTIONS = {"How tall is the lighthouse?": "31", "What must a ship name?": "captain"}
+SNAPKV = "snapkv:window=4:recent=4"
+SHORT = Decoding(max_new_tokens=8)
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    """A folder with two tasks of one's own: `harbour` is answered in words, `choices` by the likeliest one."""
+    rows = [
+        {"document": DOCUMENT, "question": question, "answer": answer, "choices": [answer, "the moon"]}
+        for question, answer in QUESTIONS.items()
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    shared = f"""
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {tmp_path / "rows.jsonl"}}}}}
+test_split: test
+doc_to_text: "{{{{document}}}}\\n\\n{{{{question}}}}"
+"""
+    generation = "{do_sample: false, max_gen_toks: 8, until: []}"
+    (tmp_path / "harbour.yaml").write_text(
+        f"task: harbour\noutput_type: generate_until\ndoc_to_target: answer\ngeneration_kwargs: {generation}\n"
+        f"metric_list: [{{metric: exact_match}}]\n{shared}",
+        encoding="utf-8",
+    )
+    (tmp_path / "choices.yaml").write_text(
+        f"task: choices\noutput_type: multiple_choice\ndoc_to_choice: choices\ndoc_to_target: 0\n{shared}",
+        encoding="utf-8",
+    )
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def own_data_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left in the user's cache of data sets."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+
+
+def evaluate(model: JudgeQLM, tasks: Path, task: str, **options: Any) -> dict[str, Any]:
+    manager = TaskManager(include_path=str(tasks), include_defaults=False)
+    results = simple_evaluate(model, tasks=[task], task_manager=manager, bootstrap_iters=0, **options)
+    assert results is not None
+    return results
+
+
+def responses(results: dict[str, Any], task: str) -> list[Any]:
+    """What the model gave for each document, in their order."""
+    samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
+    return [[answer for (answer,) in sample["resps"]] for sample in samples]
+
+
+def asking(*contexts: str, **options: Any) -> list[Instance]:
+    given = {"max_gen_toks": 8, "until": [], **options}
+    return [Instance("generate_until", {}, (context, given), 0) for context in contexts]
+
+
+def choosing(*pairs: tuple[str, str]) -> list[Instance]:
+    return [Instance("loglikelihood", {}, pair, 0) for pair in pairs]
+
+
+def continued(lm: LanguageModel, context: str, decoding: Decoding = SHORT, ids: Any = None) -> str:
+    """What the full cache writes behind a text."""
+    ids = lm.tokenizer(context, return_tensors="pt")["input_ids"] if ids is None else ids
+    outcome = prefill(lm, ids, [Plan(Full(), ids.shape[1])])
+    steps = decode(lm, outcome.retained[0].cache, outcome.logits, decoding)
+    return "".join(step.text for step in steps)
+
+
+def plainly(lm: LanguageModel, context: str, continuation: str) -> tuple[float, bool]:
+    """Log-probability from one pass over everything, without any cache."""
+    first = len(lm.tokenizer(context)["input_ids"])
+    ids = lm.tokenizer(context + continuation, return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        chances = lm.model(input_ids=ids).logits[0].log_softmax(-1)[first - 1 : -1]  # (tokens, V)
+    wanted = ids[0, first:]
+    found = chances.gather(1, wanted[:, None]).sum()
+    return float(found), bool((chances.argmax(-1) == wanted).all())
+
+
+# Same answers
+
+
+def test_lm_eval_finds_the_model_by_its_name_and_still_its_own() -> None:
+    assert get_model("judgeq") is JudgeQLM
+    assert get_model("hf").__name__ == "HFLM"
+
+
+@pytest.mark.parametrize(("method", "budget"), [("full", 1.0), (SNAPKV, 24), (SNAPKV, 0.25)])
+def test_a_task_with_a_chat_template_gets_the_answers_of_ask(
+    lm: LanguageModel, tasks: Path, method: str, budget: Budget
+) -> None:
+    results = evaluate(JudgeQLM(lm, method=method, budget=budget), tasks, "harbour", apply_chat_template=True)
+    chosen = method_from_text(method)
+    expected = [
+        judgeq.ask(lm, DOCUMENT, question, method=chosen, budget=budget, decoding=SHORT).text
+        for question in QUESTIONS
+    ]
+    assert responses(results, "harbour") == [[text] for text in expected]
+
+
+def test_evicting_changes_the_answers(lm: LanguageModel, tasks: Path) -> None:
+    full, few = (
+        responses(evaluate(JudgeQLM(lm, method=method, budget=8), tasks, "harbour"), "harbour")
+        for method in ("full", SNAPKV)
+    )
+    assert full != few
+
+
+def test_soft_tokens_come_from_their_folder(lm: LanguageModel, tmp_path: Path, tasks: Path) -> None:
+    soft = SoftTokens.initialise(lm, torch.arange(40, 44))
+    folder = soft.save_pretrained(tmp_path / "judge")
+    model = JudgeQLM(lm, budget=16, tokens=str(folder))
+    results = evaluate(model, tasks, "harbour", apply_chat_template=True)
+    expected = [
+        judgeq.ask(lm, DOCUMENT, question, tokens=soft, budget=16, decoding=SHORT).text
+        for question in QUESTIONS
+    ]
+    assert responses(results, "harbour") == [[text] for text in expected]
+
+
+def test_the_full_cache_continues_plain_text(lm: LanguageModel) -> None:
+    assert JudgeQLM(lm, method="full").generate_until(asking(TEXT, TEXT * 2)) == [
+        continued(lm, TEXT),
+        continued(lm, TEXT * 2),
+    ]
+
+
+def test_results_say_what_was_measured(lm: LanguageModel, tasks: Path) -> None:
+    config = evaluate(JudgeQLM(lm, method=SNAPKV, budget="25%"), tasks, "harbour")["config"]
+    assert (config["method"], config["budget"], config["model_name"]) == (SNAPKV, 0.25, "tiny-llama")
+    assert (config["contexts"], config["contexts_cut"]) == (2, 0)
+    assert (config["model_device"], config["model_precision"]) == ("cpu", "float32")
+
+
+# How an answer is written
+
+
+def test_an_answer_ends_before_the_first_stop_text(lm: LanguageModel) -> None:
+    model = JudgeQLM(lm, method="full")
+    (whole,) = model.generate_until(asking(TEXT))
+    stop = whole[3:5]
+    assert model.generate_until(asking(TEXT, until=["never there", stop])) == [whole.split(stop)[0]]
+    assert model.generate_until(asking(TEXT, until=stop)) == [whole.split(stop)[0]]
+
+
+def test_a_stop_text_that_is_a_special_token_ends_the_answer(
+    make_lm: Callable[..., LanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = make_lm()
+    ids = lm.tokenizer(TEXT, return_tensors="pt")["input_ids"]
+    outcome = prefill(lm, ids, [Plan(Full(), ids.shape[1])])
+    steps = list(decode(lm, outcome.retained[0].cache, outcome.logits, SHORT))
+    assert steps[4].token not in [step.token for step in steps[:4]]
+    model = JudgeQLM(lm, method="full")
+    monkeypatch.setitem(model._special, "<|over|>", steps[4].token)
+    text = lm.tokenizer.decode([step.token for step in steps[:4]])
+    assert model.generate_until(asking(TEXT, until=["<|over|>"])) == [text]
+
+
+def test_samples_differ_from_request_to_request_and_come_again_with_their_seed(lm: LanguageModel) -> None:
+    sampled = asking(TEXT, TEXT, do_sample=True, temperature=2.0, top_p=0.95)
+    first, second = JudgeQLM(lm, method="full", seed=5).generate_until(sampled)
+    assert first != second
+    assert JudgeQLM(lm, method="full", seed=5).generate_until(sampled) == [first, second]
+
+
+def test_generation_options_mean_what_they_mean_in_lm_eval() -> None:
+    assert decoding_of({}) == Decoding(max_new_tokens=256)
+    assert decoding_of({"max_new_tokens": 9, "until": "\n", "num_beams": 1}) == Decoding(9, stop=("\n",))
+    assert decoding_of({"do_sample": False, "temperature": 0.7}).temperature == 0
+    assert decoding_of({"do_sample": True}).temperature == 1
+    assert decoding_of({"temperature": 0.7, "top_p": 0.9}) == Decoding(256, temperature=0.7, top_p=0.9)
+
+
+def test_generation_options_that_would_be_ignored_are_refused() -> None:
+    with pytest.raises(InputError, match=r"without num_beams, top_k: .* max_gen_toks"):
+        decoding_of({"num_beams": 4, "top_k": 3, "until": []})
+
+
+def test_a_text_without_special_tokens_gets_those_of_the_tokenizer(
+    make_lm: Callable[..., LanguageModel],
+) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    lm = make_lm()
+    lm.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|start|> $A", special_tokens=[("<|start|>", 1)]
+    )
+    model = JudgeQLM(lm, method="full")
+    templated = model.apply_chat_template([{"role": "user", "content": "Hello"}])
+    assert model.tok_encode("Hello")[0] == 1
+    assert model.tok_encode("Hello", add_special_tokens=False)[0] != 1
+    assert model.tok_encode(templated)[:2] == [1, *model.tok_encode("user", add_special_tokens=False)][:2]
+
+
+def test_a_begun_answer_is_continued(lm: LanguageModel) -> None:
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Answer:"}]
+    model = JudgeQLM(lm, method="full")
+    assert model.apply_chat_template(turns, add_generation_prompt=False).endswith("assistant\nAnswer:")
+
+
+# What does not fit
+
+
+def test_a_context_that_is_too_long_loses_its_beginning_and_is_counted(
+    lm: LanguageModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = JudgeQLM(lm, method="full", max_length=40)
+    ids = lm.tokenizer(TEXT, return_tensors="pt")["input_ids"]
+    with caplog.at_level(logging.WARNING):
+        (answer, _) = model.generate_until(asking(TEXT, "The harbour"))
+    assert answer == continued(lm, "", ids=ids[:, -32:])
+    assert "1 of 2 contexts" in caplog.text
+    assert model.get_model_info()["contexts_cut"] == 1
+
+
+def test_soft_tokens_need_room_too(lm: LanguageModel, tmp_path: Path) -> None:
+    soft = SoftTokens.initialise(lm, torch.arange(40, 60)).save_pretrained(tmp_path / "judge")
+    asked = asking(TEXT[:90])  # 49 tokens
+    models = [JudgeQLM(lm, method="full", max_length=60), JudgeQLM(lm, tokens=str(soft), max_length=60)]
+    for model in models:
+        model.generate_until(asked)
+    assert [model.cut for model in models] == [0, 1]
+
+
+def test_an_answer_longer_than_all_positions_is_refused(lm: LanguageModel) -> None:
+    with pytest.raises(InputError, match="lower max_gen_toks"):
+        JudgeQLM(lm, method="full", max_length=8).generate_until(asking("The harbour"))
+
+
+# Likelihoods
+
+
+def test_the_full_cache_scores_continuations_as_the_plain_model_does(each_lm: LanguageModel) -> None:
+    greedy = continued(each_lm, TEXT.strip(), Decoding(max_new_tokens=3))
+    pairs = [(TEXT.strip(), " It is tall."), (TEXT.strip(), greedy), ("The harbour", " lies")]
+    found = JudgeQLM(each_lm, method="full").loglikelihood(choosing(*pairs), disable_tqdm=True)
+    for (total, is_greedy), pair in zip(found, pairs, strict=True):
+        expected, was_greedy = plainly(each_lm, *pair)
+        assert total == pytest.approx(expected, abs=1e-3)
+        assert is_greedy == was_greedy
+
+
+def test_continuations_are_scored_from_what_was_kept(lm: LanguageModel) -> None:
+    """Heads with budgets of their own too; the first token is chosen before anything is evicted."""
+    pair = (DOCUMENT, " It is tall.")
+    methods = ("full", SNAPKV, f"{SNAPKV}:allocation=adakv")
+    totals = [JudgeQLM(lm, method=name, budget=12).loglikelihood(choosing(pair))[0][0] for name in methods]
+    assert len({round(total, 3) for total in totals}) == 3
+    first = (DOCUMENT, " ")
+    full, few = (JudgeQLM(lm, method=name, budget=12).loglikelihood(choosing(first)) for name in methods[:2])
+    assert full[0][0] == pytest.approx(few[0][0], abs=1e-4)
+
+
+def test_neighbours_with_one_context_share_its_prefill(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = JudgeQLM(lm, method=SNAPKV, budget=12)
+    pairs = [(DOCUMENT, " It is tall."), (DOCUMENT, " the moon"), ("The harbour", " lies")]
+    alone = [model.loglikelihood(choosing(pair))[0] for pair in pairs]
+    model.contexts = 0
+    assert model.loglikelihood(choosing(*pairs)) == alone
+    assert model.contexts == 2
+
+
+def test_a_choice_is_the_likeliest_continuation(lm: LanguageModel, tasks: Path) -> None:
+    results = evaluate(JudgeQLM(lm, method="full"), tasks, "choices")
+    for (right, wrong), (question, answer) in zip(
+        responses(results, "choices"), QUESTIONS.items(), strict=True
+    ):
+        context = f"{DOCUMENT}\n\n{question}"
+        assert right[0] == pytest.approx(plainly(lm, context, f" {answer}")[0], abs=1e-3)
+        assert wrong[0] == pytest.approx(plainly(lm, context, " the moon")[0], abs=1e-3)
+
+
+def test_an_empty_context_is_read_as_the_beginning_of_a_text(lm: LanguageModel) -> None:
+    model = JudgeQLM(lm, method="full")
+    assert model.loglikelihood(choosing(("", "The harbour")))[0][0] == pytest.approx(
+        plainly(lm, "<|start|>", "The harbour")[0], abs=1e-3
+    )
+    assert model.generate_until(asking("")) == [continued(lm, "<|start|>")]
+
+
+def test_perplexity_is_refused_in_a_sentence(lm: LanguageModel) -> None:
+    with pytest.raises(NotImplementedError, match="no prompt to evict from"):
+        JudgeQLM(lm, method="full").loglikelihood_rolling(choosing((TEXT, "")))
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"methods": "snapkv"}, "no argument methods; it has pretrained, method"),
+        ({"method": "snap"}, "There is no method 'snap'"),
+        ({"method": "snapkv:rows=3"}, "no option 'rows'"),
+        ({"method": 3}, "There is no method '3'"),
+        ({"budget": "many"}, "budget 'many' is not a number"),
+        ({"budget": 0}, "keep at least 1 row"),
+        ({"budget": 1.5}, "a share above 0"),
+        ({"max_length": 5000}, "a whole number from 2 to 4096"),
+        ({"max_length": "long"}, "a whole number from 2 to 4096"),
+    ],
+)
+def test_bad_arguments_are_refused_in_a_sentence(
+    lm: LanguageModel, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        JudgeQLM(lm, **{"method": "full", **arguments})
+
+
+def test_lm_evals_own_device_and_batch_size_do_no_harm(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, make_lm: Callable[..., LanguageModel]
+) -> None:
+    make_lm().model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    given = {"pretrained": str(tmp_path / "model"), "method": SNAPKV, "budget": 0.25, "device": "cpu"}
+    model = JudgeQLM.create_from_arg_obj(
+        given, {"batch_size": 1, "max_batch_size": None, "device": "nowhere"}
+    )
+    assert str(model.device) == "cpu"
+    assert model.budget == 0.25
+    text = f"pretrained={given['pretrained']},method=full,budget=64"
+    assert JudgeQLM.create_from_arg_string(text, {"device": "cpu"}).budget == 1.0
+    if not torch.cuda.is_available():  # lm-eval's default, whatever the machine has
+        assert str(JudgeQLM.create_from_arg_string(text, {"device": "cuda:0"}).device) == "cpu"
+
+
+def test_tasks_that_make_their_own_texts_find_the_tokenizer_of_an_embedded_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: list[Any] = []
+    monkeypatch.setattr("sys.argv", ["judgeq"])
+    monkeypatch.setattr("lm_eval._cli.HarnessCLI.execute", lambda self, parsed: ran.append(parsed.metadata))
+    monkeypatch.setattr(lm_eval_model, "embedded_model_path", lambda name: tmp_path / name)
+    lm_eval_model.main(["--model", "judgeq", "--tasks", "x", "--metadata", "max_seq_lengths=[512]"])
+    lm_eval_model.main(["--model", "judgeq", "--model_args", "pretrained=org/name", "--tasks", "x"])
+    assert ran == [{"tokenizer": str(tmp_path / "smollm2-135m"), "max_seq_lengths": [512]}, None]
+
+
+def test_without_lm_eval_a_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, lm_eval_model.__name__)
+    monkeypatch.setitem(sys.modules, "lm_eval.api.model", None)
+    with pytest.raises(InputError, match="needs lm-eval: pip install"):
+        importlib.import_module(lm_eval_model.__name__)
+
+
+# The command
+
+
+@pytest.mark.embedded
+def test_the_command_evaluates_the_embedded_model_and_writes_results(
+    smol: LanguageModel, tasks: Path
+) -> None:
+    arguments = [
+        *("--model", "judgeq", "--model_args", "pretrained=smollm2-135m,method=judgeq:pool=5,budget=64"),
+        *("--tasks", "harbour", "--include_path", str(tasks), "--apply_chat_template", "--log_samples"),
+        *("--device", "cpu", "--output_path", str(tasks / "results")),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "judgeq", "lm-eval", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "HF_DATASETS_CACHE": str(tasks / "datasets"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (file,) = (tasks / "results").rglob("results_*.json")
+    results = json.loads(file.read_text(encoding="utf-8"))
+    assert "exact_match,none" in results["results"]["harbour"]
+    assert (results["config"]["method"], results["config"]["budget"]) == ("judgeq:pool=5", 64)
+    (samples,) = (tasks / "results").rglob("samples_harbour_*.jsonl")
+    written = [json.loads(line)["resps"][0][0] for line in samples.read_text("utf-8").splitlines()]
+    method = method_from_text("judgeq:pool=5")
+    expected = [
+        judgeq.ask(smol, DOCUMENT, question, method=method, budget=64, decoding=SHORT).text
+        for question in QUESTIONS
+    ]
+    assert written == expected
