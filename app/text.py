@@ -12,7 +12,7 @@ INVITATION = "Ask something about a document and see what the answer loses."
 METHODS = {
     "full": ("Full cache", "Keeps everything: the reference."),
     "judgeq": ("Judge Q", "Keeps what its trained tokens ask for."),
-    "judgeq+draft": ("Judge Q + draft", "Writes four tokens, then asks a second time."),
+    "judgeq+draft": ("Judge Q + draft", "Writes eight tokens, then asks a second time."),
     "snapkv": ("SnapKV", "Keeps what the last tokens look at."),
     "pyramidkv": ("PyramidKV", "SnapKV with more notes in early layers."),
     "h2o": ("H2O", "Keeps what all tokens together looked at."),

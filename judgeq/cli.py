@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.verb != lm_eval.VERB:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    arguments.rest = rest
+    arguments.rest, arguments.words = rest, list(sys.argv[1:] if argv is None else argv)
     try:
         arguments.run(arguments)
     except JudgeqError as error:

@@ -209,6 +209,9 @@ def test_answers_are_measured_for_every_task_method_and_budget(
     result = json.loads(capsys.readouterr().out)
     assert (result["complete"], result["asked"], result["answered"], result["skipped"]) == (True, 8, 8, {})
     assert result["versions"]["judgeq"]
+    command = result["settings"]["command"]
+    assert command.startswith("python -m judgeq evaluate answers --model ")
+    assert command.endswith("--budgets 64,128 --per 1000")
     assert {row["against"] for row in result["differences"]} == {"snapkv"}
     tasks = [
         f"{name}@{length}{kind}"

@@ -13,17 +13,31 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
-from judgeq import attention, scoring
+from judgeq import attention, reference, scoring
 from judgeq import prefill as prefilling
+from judgeq.adapters import LowRank
 from judgeq.attention import output_weight
-from judgeq.config import Allocation, Selection
-from judgeq.errors import ModelError
+from judgeq.config import Allocation, Decoding, Selection
+from judgeq.errors import InputError, ModelError
 from judgeq.language_model import LanguageModel
-from judgeq.methods import H2O, LAQ, METHODS, KeyNorm, LayerView, Method, PyramidKV, SnapKV
+from judgeq.methods import (
+    H2O,
+    LAQ,
+    METHODS,
+    JudgeQ,
+    JudgeQDraft,
+    KeyNorm,
+    LayerView,
+    Method,
+    PyramidKV,
+    SnapKV,
+)
 from judgeq.models import load
 from judgeq.prefill import Plan, prefill, probe
+from judgeq.reference import greedy_response, retain
 from judgeq.scoring import accumulated_attention, output_norms
 from judgeq.selection import pyramid_rows
+from judgeq.soft_tokens import Probe
 from tests.conftest import build_model, build_tokenizer
 from tests.test_prefill import attention_of
 from tests.test_profile import profile
@@ -146,6 +160,38 @@ def test_a_draft_asks_the_complete_rows(each_lm: LanguageModel, ids: Tensor) -> 
     for layer, weights in enumerate(attention_of(each_lm, embeds)):
         expected = weights[..., TOKENS:, :TOKENS].mean(2).reshape(1, 2, 2, TOKENS).mean(2)
         assert torch.allclose(scores[layer], expected, atol=1e-5)
+
+
+def test_soft_tokens_behind_a_draft_ask_together_with_it(each_lm: LanguageModel, ids: Tensor) -> None:
+    draft = torch.randint(3, 300, (1, 5), generator=torch.Generator().manual_seed(4))
+    shape = (4, 4, 3, 16)  # layers, heads, soft tokens, head dimension
+    soft = Probe(torch.randn(3, 64), torch.randn(shape), LowRank.zero(each_lm, 2, seed=0))
+    rows = prefill(each_lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
+    found = probe(each_lm, rows, draft, [Plan(JudgeQDraft(), 40)], soft_tokens=soft).retained[0].scores
+    of_draft = probe(each_lm, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
+    behind = prefill(each_lm, torch.cat([ids, draft], 1), [Plan(JudgeQ(), 40)], soft_tokens=soft)
+    for layer, scores in enumerate(found):
+        expected = (of_draft[layer] + behind.retained[0].scores[layer][..., :TOKENS]) / 2
+        assert torch.allclose(scores, expected, atol=1e-5)
+    with pytest.raises(InputError, match="needs soft tokens"):
+        probe(each_lm, rows, draft, [Plan(JudgeQDraft(), 40)])
+
+
+def test_the_draft_of_judge_q_is_written_from_its_own_rows(
+    lm: LanguageModel, ids: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soft = Probe(torch.randn(3, 64))
+    first = prefill(lm, ids, [Plan(JudgeQ(), 12)], soft_tokens=soft)
+    written = greedy_response(lm, first.retained[0].cache, first.logits, Decoding(max_new_tokens=6))
+    drafts: list[Tensor] = []
+    look = reference.probe
+    monkeypatch.setattr(
+        reference, "probe", lambda lm, rows, ids, *a, **k: drafts.append(ids) or look(lm, rows, ids, *a, **k)
+    )
+    retain(lm, ids, [Plan(JudgeQDraft(draft=6), 12)], soft_tokens=soft)
+    assert [draft.tolist() for draft in drafts] == [written.tolist()]
+    with pytest.raises(InputError, match="draft is 0"):
+        JudgeQDraft(draft=0)
 
 
 # Values

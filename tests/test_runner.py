@@ -247,11 +247,15 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         Journal(tmp_path / "missing" / "items.jsonl", SETUP)
 
 
-def test_a_run_out_of_time_keeps_what_it_has(lm: LanguageModel, tmp_path: Path) -> None:
-    path, tasks = tmp_path / "items.jsonl", [Task("t", [question(what=f"Who is {at}?") for at in range(2)])]
+def test_a_run_out_of_time_keeps_all_that_is_known(lm: LanguageModel, tmp_path: Path) -> None:
+    path, questions = tmp_path / "items.jsonl", [question(what=f"Who is {at}?") for at in range(6)]
     asked = asked_of({"full": Full()}, [])
-    (found,) = run(lm, tasks, asked, tokens=None, journal=Journal(path, SETUP), seconds=-1)
-    assert found.answers == {}
-    run(lm, tasks, asked, tokens=None, journal=Journal(path, SETUP))
-    (known,) = run(lm, tasks, asked, tokens=None, journal=Journal(path, SETUP), seconds=-1)
-    assert list(known.answers) == [0, 1]
+
+    def go(which: list[Question], seconds: float | None = None) -> Measured:
+        task = Task("t", which)
+        return run(lm, [task], asked, tokens=None, journal=Journal(path, SETUP), seconds=seconds)[0]
+
+    assert go(questions, seconds=-1).answers == {}
+    go(questions[4:])
+    assert list(go(questions, seconds=-1).answers) == [4, 5]
+    assert len(path.read_text().splitlines()) == 3

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,16 @@ def load_model(arguments: argparse.Namespace, device: Any = "auto") -> LanguageM
     from judgeq.models import load
 
     return load(arguments.model, quantization=arguments.quantization, device=device)
+
+
+def command_of(words: Sequence[str], without: Sequence[str] = ("--json", "--minutes")) -> str:
+    """A command as one types it, without the options that say where its result goes or when it stops."""
+    kept: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        option = word.partition("=")[0]
+        if option not in without and before not in without:
+            kept.append(word)
+    return shlex.join(["python", "-m", "judgeq", *kept])
 
 
 def write_json(target: str | None, value: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgeq._version import __version__
-from judgeq.commands.common import add_common, load_model, write_json
+from judgeq.commands.common import add_common, command_of, load_model, write_json
 from judgeq.config import Budget, check_at_least, check_budget, parse_budget
 from judgeq.errors import InputError
 
@@ -175,7 +175,7 @@ def report(
         {
             "model": lm.name,
             "tokens": tokens.config.recipe if tokens else None,
-            "settings": settings,
+            "settings": {**settings, "command": command_of(arguments.words)},
             "versions": _versions(),
             **more,
             "rows": rows,

@@ -93,7 +93,7 @@ def run(
         tokens: soft tokens and their profile, where a method needs them.
         journal: what is known already, and where new answers go.
         skip_long: leave out, and count, prompts that are too long, instead of refusing them.
-        seconds: stop before the first question after this time; None goes on to the end.
+        seconds: ask nothing new after this time; what the journal knows counts. None goes on to the end.
         progress: called with the questions done and their number.
 
     Returns:
@@ -105,22 +105,24 @@ def run(
     started = time.monotonic()
     found = [_readable(lm, task, tokens, skip_long) for task in tasks]
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
-    done = 0
+    names = {each.name for each in asked}
+    done, in_time = 0, True
     for turn in _batched(turns, TOGETHER):
         questions = [found[number].questions[at] for at, number in turn]
         missing = [
             [each for each in asked if each.name not in journal.answers(question.key)]
             for question in questions
         ]
-        if any(missing):
-            if seconds is not None and time.monotonic() - started > seconds:
-                break
+        in_time = in_time and (seconds is None or time.monotonic() - started <= seconds)
+        if any(missing) and in_time:
             answers = answer_all(lm, questions, missing, tokens)
             for (_, number), question, new in zip(turn, questions, answers, strict=True):
                 journal.add(question.key, found[number].task.label, new)
         for (at, number), question in zip(turn, questions, strict=True):
-            found[number].answers[at] = journal.answers(question.key)
-        done += len(turn)
+            known = journal.answers(question.key)
+            if names <= known.keys():
+                found[number].answers[at] = known
+                done += 1
         progress(done, len(turns))
     return found
 

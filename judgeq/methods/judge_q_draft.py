@@ -2,7 +2,7 @@
 
 Judge Q evicts, a few tokens are written with what it kept, and both they and the soft tokens behind them look at the
 complete rows. Like Lookahead Q-Cache (arXiv 2505.20334) it needs one small second pass; its draft comes from better
-rows and can be shorter.
+rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class JudgeQDraft(Method):
     needs_soft_tokens = True
     needs_response = True
     selection: Selection = Selection(pool=7)
-    draft: int = 4
+    draft: int = 8
     group: GroupMerge = "mean"
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ NOT_DEPLOYABLE = frozenset({FULL, "oracle"})
 METHODS = {
     FULL: "Full cache",
     "judgeq": "Judge Q",
+    "judgeq+draft": "Judge Q + draft",
     "snapkv": "SnapKV",
     "pyramidkv": "PyramidKV",
     "h2o": "H2O",

@@ -1,0 +1,22 @@
+"""The published results are what the report makes of the results files, nothing else."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from judgeq.evaluation.report import read_results, to_markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+
+
+def test_the_page_is_what_the_command_in_the_readme_writes() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(
+        r"^\./run python -m judgeq report (.*--markdown docs/results\.md)$", readme, re.MULTILINE
+    )
+    words = shlex.split(command)
+    files = [read_results(ROOT / word) for word in words[: words.index("--markdown")]]
+    assert to_markdown(files) == PAGE
