@@ -14,7 +14,7 @@ from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method, method_named
 from judgeq.prefill import LayerCallback, Plan
 from judgeq.prompts import Prompt, build_prompt
-from judgeq.reference import retain
+from judgeq.reference import positions_behind, retain
 from judgeq.soft_tokens import SoftTokens
 
 
@@ -51,8 +51,7 @@ def read(
     check_budget(budget)
     chosen = [method_named(method) for method in methods]
     soft = _soft_tokens(lm, chosen, tokens)
-    drafts = [method.response_tokens or 0 for method in chosen]
-    reserve = max(decoding.max_new_tokens, soft.n if soft else 0, *drafts)
+    reserve = positions_behind(chosen, soft.n if soft else 0, decoding.max_new_tokens)
     prompt = build_prompt(
         lm,
         document,

@@ -6,7 +6,7 @@ One place for all of them, whether they answer or are measured against. Knows no
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,9 +16,20 @@ from judgeq.batch import Unwritten, decode_together
 from judgeq.cache import RetainedCache
 from judgeq.config import Decoding
 from judgeq.language_model import LanguageModel
-from judgeq.methods import Full
+from judgeq.methods import Full, Method
 from judgeq.prefill import LayerCallback, Plan, Prefill, prefill, probe
 from judgeq.soft_tokens import Probe
+
+
+def positions_behind(methods: Iterable[Method], soft_tokens: int, longest: int) -> int:
+    """Positions that must be free behind a prompt: for its answer, and for drafts and soft tokens behind them.
+
+    Args:
+        methods: all that read the prompt.
+        soft_tokens: their number, 0 for none.
+        longest: tokens of the answer.
+    """
+    return max(longest, soft_tokens + max((method.response_tokens or 0 for method in methods), default=0))
 
 
 def retain(

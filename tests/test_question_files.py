@@ -27,11 +27,11 @@ def test_lines_become_questions_or_are_named_with_their_number(lm: LanguageModel
     path = tmp_path / "own.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)))
     read, _ = read_json_lines(path)
-    found = questions_of(lm, path, read, None, skip_bad=True, longest=7)
+    found = questions_of(lm, path, read, 0, skip_bad=True, longest=7)
     assert [(each.metric, each.max_new_tokens) for each in found] == [("f1", 5), ("all", 7)]
     with pytest.raises(InputError, match=r"line 2: .*right answer.*skip-bad"):
-        questions_of(lm, path, read, None)
+        questions_of(lm, path, read, 0)
     with pytest.raises(InputError, match=r"line 3: .*shorten"):
-        questions_of(lm, path, read[2:], None)
+        questions_of(lm, path, read[2:], 0)
     with pytest.raises(InputError, match="no line"):
-        questions_of(lm, path, read[1:3], None, skip_bad=True)
+        questions_of(lm, path, read[1:3], 0, skip_bad=True)

@@ -11,7 +11,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-NAMES = {"Judge Q": "judgeq", "SnapKV": "snapkv", "StreamingLLM": "streamingllm", "random rows": "random"}
+NAMES = {
+    "Judge Q": "judgeq",
+    "Judge Q + draft": "judgeq+draft",
+    "LAQ": "laq",
+    "SnapKV": "snapkv",
+    "PyramidKV": "pyramidkv",
+    "H2O": "h2o",
+    "StreamingLLM": "streamingllm",
+    "key norm": "keynorm",
+    "random rows": "random",
+    "Judge Q, pooled over 7": "judgeq:pool=7",
+    "SnapKV, pooled over 7": "snapkv:pool=7",
+}
+RULER = {"Judge Q + draft of 16": "judgeq+draft:draft=16", **NAMES, "oracle": "oracle"}
 ANSWERING = {
     "full cache": "full",
     "Judge Q": "judgeq",
@@ -70,6 +83,41 @@ def test_the_lead_over_snapkv_is_what_the_readme_says() -> None:
                 assert f"{lead} points at {budget} rows" in README, (name, budget, lead)
 
 
+def test_ruler_is_that_of_the_results_file() -> None:
+    rows = {(row["method"], row["budget"]): row for row in results("ruler")["rows"] if row["task"] == "ruler"}
+    budgets = sorted({budget for method, budget in rows if method != "full"})
+    shown = {row[0]: row[1:] for row in table_after("assets/results/ruler.json")}
+    assert shown == {
+        label: [percent(rows[method, budget]["score"]) for budget in budgets]
+        for label, method in RULER.items()
+        if (method, budgets[0]) in rows
+    }
+    full = rows["full", 1.0]
+    assert re.search(
+        rf"{full['n']} prompts in all. The full cache .* scores\s{percent(full['score'])}", README
+    )
+
+
+def test_what_a_moved_question_costs_is_that_of_the_results_file() -> None:
+    moved = {
+        (row["method"], row["budget"]): row
+        for row in results("ruler_moved")["moved"]
+        if "/" not in row["task"]
+    }
+    budgets = sorted({budget for method, budget in moved if method != "full"})
+
+    def points(method: str, budget: float) -> str:
+        return f"{100 * moved[method, budget]['difference']:+.1f}".replace("-", "−")
+
+    shown = {row[0]: row[1:] for row in table_after("assets/results/ruler_moved.json")}
+    assert shown.pop("full cache") == [points("full", 1.0)] * len(budgets)
+    assert shown == {
+        label: [points(method, budget) for budget in budgets]
+        for label, method in RULER.items()
+        if (method, budgets[0]) in moved
+    }
+
+
 def test_answers_are_those_of_the_results_file() -> None:
     rows = {
         (row["task"], row["method"], row["budget"]): row["score"]
@@ -121,7 +169,7 @@ def test_the_quick_judge_is_as_quick_and_as_good_as_the_readme_says() -> None:
 
 def test_the_figures_are_of_the_shipped_soft_tokens() -> None:
     shipped = json.loads((ROOT / "assets/soft_tokens/smollm2-135m/judgeq_config.json").read_text("utf-8"))
-    for name in (*HIT_RATES, "answers"):
+    for name in (*HIT_RATES, "answers", "ruler", "ruler_moved", "niah"):
         assert results(name)["tokens"] == shipped["recipe"]
 
 

@@ -12,9 +12,9 @@ from judgeq import reference
 from judgeq.config import Decoding
 from judgeq.decode import decode
 from judgeq.language_model import LanguageModel
-from judgeq.methods import LAQ, Full, JudgeQ, Oracle, SnapKV
+from judgeq.methods import LAQ, Full, JudgeQ, JudgeQDraft, Oracle, SnapKV
 from judgeq.prefill import Plan, Prefill, prefill, probe
-from judgeq.reference import greedy_response, retain
+from judgeq.reference import greedy_response, positions_behind, retain
 from judgeq.soft_tokens import Probe
 
 SHORT = Decoding(max_new_tokens=6)
@@ -119,3 +119,10 @@ def test_a_full_cache_that_is_asked_for_anyway_is_not_held_twice(lm: LanguageMod
     assert beside.peak_rows == alone.peak_rows
     steps = decode(lm, beside.retained[0].cache, beside.logits, SHORT)
     assert [step.token for step in steps] == written(lm, ids)
+
+
+def test_drafts_and_the_soft_tokens_behind_them_find_positions() -> None:
+    assert positions_behind([JudgeQ(), Oracle()], 32, 10) == 32
+    assert positions_behind([JudgeQ(), JudgeQDraft(draft=6)], 32, 10) == 38
+    assert positions_behind([LAQ()], 0, 100) == 100
+    assert positions_behind([], 0, 0) == 0

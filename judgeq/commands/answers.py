@@ -95,7 +95,8 @@ class _File:
         from judgeq.evaluation.files import questions_of
         from judgeq.evaluation.questions import Task
 
-        questions = questions_of(lm, self.path, self.lines, tokens, skip_bad=self.skip_bad, **options)
+        reserve = tokens.n if tokens else 0
+        questions = questions_of(lm, self.path, self.lines, reserve, skip_bad=self.skip_bad, **options)
         left_out = self.left_out + len(self.lines) - len(questions)
         if left_out:
             print(f"judgeq: {self.path}: lines left out: {left_out:,}", file=sys.stderr)

@@ -9,14 +9,13 @@ from judgeq.data.jsonl import SKIP_HINT, JsonLine
 from judgeq.errors import InputError
 from judgeq.evaluation.questions import LONGEST, Question
 from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import SoftTokens
 
 
 def questions_of(
     lm: LanguageModel,
     path: Path,
     lines: Sequence[JsonLine],
-    tokens: SoftTokens | None,
+    reserve: int,
     *,
     skip_bad: bool = False,
     longest: int = LONGEST,
@@ -26,7 +25,7 @@ def questions_of(
     Args:
         path: for messages.
         lines: as `read_json_lines` gives them.
-        tokens: soft tokens that need positions behind the prompt.
+        reserve: positions that must be free behind a prompt beside its answer.
         skip_bad: leave out lines without right answers and prompts that are too long.
         longest: tokens of an answer, where a line does not say.
 
@@ -37,7 +36,7 @@ def questions_of(
     for line in lines:
         question = Question(line.example, line.max_new_tokens or longest, line.metric)
         try:
-            question.input_ids(lm, tokens)
+            question.input_ids(lm, reserve)
         except InputError as error:
             if not skip_bad:
                 raise InputError(f"{path} line {line.line}: {error}; {SKIP_HINT}") from error

@@ -17,7 +17,7 @@ from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Method, Oracle
 from judgeq.prefill import Plan, Retained
-from judgeq.reference import retain
+from judgeq.reference import positions_behind, retain
 from judgeq.selection import overlap
 from judgeq.soft_tokens import SoftTokens
 
@@ -91,8 +91,7 @@ def hit_rates(
     """
     names = names or [method.name for method in methods]
     collected: dict[tuple[int, int], list[tuple[float, ...]]] = {}
-    drafts = [method.response_tokens or 0 for method in methods]
-    reserve = max(response_tokens, tokens.n if tokens else 0, *drafts)
+    reserve = positions_behind(methods, tokens.n if tokens else 0, response_tokens)
     profile = tokens.profile if tokens else None
     for done, example in enumerate(examples):
         ids = example.input_ids(lm, reserve=reserve)

@@ -30,7 +30,7 @@ from judgeq.methods import Full
 from judgeq.methods.parsing import method_from_text
 from judgeq.models import load
 from judgeq.prefill import Plan, Prefill
-from judgeq.reference import retain
+from judgeq.reference import positions_behind, retain
 from judgeq.soft_tokens import SoftTokens
 
 try:
@@ -258,7 +258,7 @@ class JudgeQLM(TemplateLM):
     def _read(self, ids: list[int], decoding: Decoding) -> Prefill:
         """Read one context, the end of it where it is too long, and let the method keep its rows."""
         soft = self.tokens.n if self.tokens else 0
-        reserve = max(decoding.max_new_tokens, soft, self.method.response_tokens or 0)
+        reserve = positions_behind([self.method], soft, decoding.max_new_tokens)
         limit = self.max_length - reserve
         if limit < 1:
             raise InputError(

@@ -15,7 +15,6 @@ from torch import Tensor
 from judgeq.data.example import Example
 from judgeq.evaluation.metrics import score
 from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import SoftTokens
 
 LONGEST = 24
 """Tokens of an answer, where nobody says."""
@@ -41,14 +40,14 @@ class Question:
     rate: Callable[[str], float] | None = field(default=None, compare=False)
     stop: tuple[str, ...] = ()
 
-    def input_ids(self, lm: LanguageModel, tokens: SoftTokens | None) -> Tensor:
-        """The prompt, (1, T) int64, with positions left for the answer and the soft tokens.
+    def input_ids(self, lm: LanguageModel, reserve: int = 0) -> Tensor:
+        """The prompt, (1, T) int64, with positions left for the answer, and at least `reserve`.
 
         Raises:
             InputError: nothing to compare an answer with, an unknown metric, or a prompt that is too long.
         """
         self.score("")  # refuses what cannot be rated
-        return self.example.input_ids(lm, reserve=max(self.max_new_tokens, tokens.n if tokens else 0))
+        return self.example.input_ids(lm, reserve=max(self.max_new_tokens, reserve))
 
     def score(self, text: str) -> float:
         """How right an answer is, from 0 to 1."""

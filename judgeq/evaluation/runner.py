@@ -18,7 +18,7 @@ from judgeq.evaluation.questions import Question, Task
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
 from judgeq.prefill import Plan
-from judgeq.reference import retain
+from judgeq.reference import positions_behind, retain
 from judgeq.soft_tokens import SoftTokens
 
 TOGETHER = 4
@@ -103,7 +103,8 @@ def run(
         InputError: a question that cannot be rated, or a prompt that is too long.
     """
     started = time.monotonic()
-    found = [_readable(lm, task, tokens, skip_long) for task in tasks]
+    reserve = positions_behind([each.method for each in asked], tokens.n if tokens else 0, 0)
+    found = [_readable(lm, task, reserve, skip_long) for task in tasks]
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
     names = {each.name for each in asked}
     done, in_time = 0, True
@@ -158,7 +159,7 @@ def _read(
     lm: LanguageModel, question: Question, asked: Sequence[Asked], tokens: SoftTokens | None
 ) -> tuple[dict[str, str], list[tuple[Asked, Unwritten]]]:
     """One prefill: texts that are known after it, and answers that are still to be written."""
-    ids = question.input_ids(lm, tokens)
+    ids = question.input_ids(lm)
     greedy = Decoding(max_new_tokens=question.max_new_tokens, stop=question.stop)
     profile = tokens.profile if tokens else None
     plans = [Plan(each.method, budget_rows(each.budget, ids.shape[1]), profile) for each in asked]
@@ -180,13 +181,13 @@ def _batched(turns: Sequence[tuple[int, int]], size: int) -> Iterator[Sequence[t
     return (turns[start : start + size] for start in range(0, len(turns), size))
 
 
-def _readable(lm: LanguageModel, task: Task, tokens: SoftTokens | None, skip_long: bool) -> Measured:
+def _readable(lm: LanguageModel, task: Task, reserve: int, skip_long: bool) -> Measured:
     """The questions of a task that the model can read; checked before any work on the first of them."""
     measured = Measured(task)
     for at, question in enumerate(task.questions):
         question.score("")  # what cannot be rated is refused, however long it is
         try:
-            question.input_ids(lm, tokens)
+            question.input_ids(lm, reserve)
         except InputError:
             if not skip_long:
                 raise
