@@ -85,8 +85,8 @@ CANCELLED = "Stopped here."
 SILENT = "No answer: the model ended at once."
 COST_NOTE = (
     "All figures are measured in this run. One reading serves all answers, so the first token has the same wait "
-    "everywhere; only the oracle must look twice. A note is one row of keys and values, for one token, in each layer "
-    "and KV head."
+    "everywhere; only drafts and the oracle look twice. A note is one row of keys and values, for one token, in each "
+    "layer and KV head."
 )
 
 COUNTING = "The length is counted as soon as the model is loaded."

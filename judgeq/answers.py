@@ -22,7 +22,8 @@ class Timing:
     """Measured wall times in seconds.
 
     Attributes:
-        prefill_s: reading the prompt, shared by all methods that were asked together; the oracle adds its second look.
+        prefill_s: reading the prompt, shared by all methods that were asked together; the oracle and methods with a
+            draft add their second look.
         ttft_s: from the call to the first token of this answer, prefill included.
         decode_tokens_per_s: tokens after the first over the time they took; 0.0 for a one-token answer.
     """

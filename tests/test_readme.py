@@ -98,6 +98,44 @@ def test_ruler_is_that_of_the_results_file() -> None:
     )
 
 
+def test_what_the_readme_says_about_ruler_is_so() -> None:
+    measured = results("ruler")
+    scores = {(row["task"], row["method"], row["budget"]): row["score"] for row in measured["rows"]}
+    budgets, cells = (64, 128, 256, 512), ("ruler", "ruler@1024", "ruler@2048", "ruler@4096")
+    methods = {method for _, method, _ in scores} - {"full", "oracle"}
+
+    def closed(method: str) -> str:
+        low = {budget: scores["ruler", "snapkv", budget] for budget in budgets}
+        full = scores["ruler", "full", 1.0]
+        *first, last = (
+            str(round(100 * (scores["ruler", method, budget] - low[budget]) / (full - low[budget])))
+            for budget in budgets
+        )
+        return f"{', '.join(first)} and {last} %"
+
+    said = [closed(method) for method in ("judgeq", "judgeq+draft", "judgeq+draft:draft=16")]
+    text = " ".join(README.split())
+    assert f"Judge Q closes {said[0]} of the gap" in text
+    assert f"with a draft of 8 tokens {said[1]}, with one of 16 tokens {said[2]} (the paper" in text
+    for task in cells:
+        for budget in budgets:
+            best = max(methods, key=lambda method: scores[task, method, budget])
+            assert best.startswith("judgeq+draft"), (task, budget, best)
+    leads = {
+        (row["task"], row["method"], row["against"], row["budget"]): row["interval"][0]
+        for row in measured["differences"]
+        if row["metric"] == "average"
+    }
+    for method in ("judgeq", "judgeq+draft", "judgeq+draft:draft=16"):
+        assert all(leads[task, method, "snapkv", budget] > 0 for task in cells for budget in budgets)
+    assert [leads["ruler", "judgeq+draft", "laq", budget] > 0 for budget in budgets] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+
+
 def test_what_a_moved_question_costs_is_that_of_the_results_file() -> None:
     moved = {
         (row["method"], row["budget"]): row
