@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -116,3 +118,19 @@ def each_lm(request: pytest.FixtureRequest, make_lm: Callable[..., LanguageModel
 def smol() -> LanguageModel:
     """The embedded model, from the user's own cache; mark tests that use it with `embedded`."""
     return load("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The Chromium that JUDGEQ_CHROMIUM names, for tests marked `browser`; one for all, since two cannot be driven."""
+    path = os.environ.get("JUDGEQ_CHROMIUM", "")
+    if not path:
+        reason = "JUDGEQ_CHROMIUM is not set: name a Chromium to see pages in a browser"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        chromium = playwright.chromium.launch(executable_path=path, args=options)
+        yield chromium
+        chromium.close()

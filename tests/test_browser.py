@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import subprocess
@@ -14,13 +13,12 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from app.samples import samples
 
 SAMPLE = samples()[0]
 ROOT = Path(__file__).parents[1]
-CHROMIUM = os.environ.get("JUDGEQ_CHROMIUM", "")
 PATIENCE = 120_000
 """Milliseconds for anything that waits for the model: two busy cores are slow."""
 
@@ -28,13 +26,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a demo in a process of its own, started as a person starts it."""
-    if not CHROMIUM:
-        reason = "JUDGEQ_CHROMIUM is not set: name a Chromium to see the demo in a browser"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -64,17 +57,6 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
         except (URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)
     pytest.fail(f"the demo did not start:\n{log.read_text()}")
-
-
-@pytest.fixture(scope="session")
-def browser(demo: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def test_too_long_a_prompt_keeps_its_head_and_its_tail(lm: LanguageModel, tmp_pa
     assert "Article: first words middle of the text" in text(cut)
     assert "last words\n\n Answer the question" in text(cut)
     assert text(cut).endswith("Question: What?\n\nAnswer:")
-    length = cut.input_ids(lm, None).shape[1]
+    length = cut.input_ids(lm).shape[1]
     assert lm.geometry.max_positions - 300 - 20 < length <= lm.geometry.max_positions - 300
     (note,) = task.notes
     assert note.startswith("2 of 3 prompts were cut in the middle to fit 3,7")
@@ -146,7 +146,7 @@ def test_too_long_a_prompt_keeps_its_head_and_its_tail(lm: LanguageModel, tmp_pa
 def test_a_long_answer_needs_more_room_than_the_soft_tokens(lm: LanguageModel, tmp_path: Path) -> None:
     written(tmp_path, "gov_report", line(context="middle of the text " * 900))
     question = one(lm, "gov_report", 1, tmp_path, reserve=32).questions[0]
-    assert question.input_ids(lm, None).shape[1] <= lm.geometry.max_positions - 512
+    assert question.input_ids(lm).shape[1] <= lm.geometry.max_positions - 512
 
 
 def test_a_text_that_fits_is_not_cut(lm: LanguageModel) -> None:

@@ -56,7 +56,7 @@ def test_all_depths_hide_the_same_needles_in_a_haystack_that_nearly_fills_the_le
     assert answers[0][0] != answers[0][1]
     for task in asked(lm, files):
         for question in task.questions:
-            assert 2000 < question.input_ids(lm, None).shape[1] < 4096
+            assert 2000 < question.input_ids(lm).shape[1] < 4096
             assert (question.max_new_tokens, question.metric) == (128, "ruler")
             assert question.score(f"It is {question.example.answers[0]}.") == 1
 

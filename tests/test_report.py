@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import Browser, expect
 
 from judgeq.cli import main
 from judgeq.errors import InputError
@@ -35,7 +35,6 @@ from judgeq.evaluation.report.words import budget_title, method_title, points
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "tests" / "data" / "results"
-CHROMIUM = os.environ.get("JUDGEQ_CHROMIUM", "")
 
 
 def result(name: str) -> ResultFile:
@@ -439,43 +438,33 @@ def test_the_command_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_browser_draws_the_page_without_complaints(width: int, tmp_path: Path) -> None:
-    if not CHROMIUM:
-        reason = "JUDGEQ_CHROMIUM is not set: name a Chromium to see the report in a browser"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import expect, sync_playwright
-
+def test_a_browser_draws_the_page_without_complaints(browser: Browser, width: int, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     page.write_text(to_html([result(name) for name in ("ruler", "niah", "hit_rate", "hostile")]), "utf-8")
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        tab = chromium.new_page(viewport={"width": width, "height": 900})
-        complaints: list[str] = []
-        tab.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.on("dialog", lambda dialog: complaints.append(dialog.message))
-        tab.on(
-            "request",
-            lambda sent: (
-                None if sent.url.startswith(("file:", "data:", "blob:")) else complaints.append(sent.url)
-            ),
-        )
-        tab.goto(page.as_uri())
-        expect(tab.locator("html[data-drawn=all]")).to_be_attached(timeout=120_000)
-        expect(tab.locator(".needles .plot .heatmaplayer image")).to_have_count(3)
-        assert tab.locator("[data-figure]").count() == tab.locator("[data-figure].js-plotly-plot").count()
-        first, second = (
-            tab.locator("#block-0-0 [data-panel='0 0']"),
-            tab.locator("#block-0-0 [data-panel='0 1']"),
-        )
-        expect(first).to_be_visible()
-        expect(second).to_be_hidden()
-        tab.locator("#block-0-0 .chosen").last.get_by_role("radio", name="128 rows").check(force=True)
-        expect(second).to_be_visible()
-        expect(first).to_be_hidden()
-        assert tab.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
-        chromium.close()
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    complaints: list[str] = []
+    tab.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("dialog", lambda dialog: complaints.append(dialog.message))
+    tab.on(
+        "request",
+        lambda sent: (
+            None if sent.url.startswith(("file:", "data:", "blob:")) else complaints.append(sent.url)
+        ),
+    )
+    tab.goto(page.as_uri())
+    expect(tab.locator("html[data-drawn=all]")).to_be_attached(timeout=120_000)
+    expect(tab.locator(".needles .plot .heatmaplayer image")).to_have_count(3)
+    assert tab.locator("[data-figure]").count() == tab.locator("[data-figure].js-plotly-plot").count()
+    first, second = (
+        tab.locator("#block-0-0 [data-panel='0 0']"),
+        tab.locator("#block-0-0 [data-panel='0 1']"),
+    )
+    expect(first).to_be_visible()
+    expect(second).to_be_hidden()
+    tab.locator("#block-0-0 .chosen").last.get_by_role("radio", name="128 rows").check(force=True)
+    expect(second).to_be_visible()
+    expect(first).to_be_hidden()
+    assert tab.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    tab.close()
     assert complaints == []

@@ -114,7 +114,7 @@ def test_every_generated_task_has_its_length_its_output_length_and_its_answers_i
 
 def test_the_prefix_stands_behind_the_chat_template_without_a_space_of_its_own(lm: LanguageModel) -> None:
     question = one(lm, "niah_single_1", 512).questions[0]
-    prompt = lm.tokenizer.decode(question.input_ids(lm, None)[0])
+    prompt = lm.tokenizer.decode(question.input_ids(lm)[0])
     assert prompt.endswith(f"<|start|>assistant\n{question.example.answer_prefix}")
     assert question.example.answer_prefix.endswith("mentioned in the provided text is")
 
@@ -418,7 +418,7 @@ def test_names_are_parsed_and_unknown_ones_refused(words: LanguageModel) -> None
 def test_the_embedded_model_gets_all_generated_tasks_at_a_thousand_tokens(smol: LanguageModel) -> None:
     for task in ruler_tasks(smol, RULER_GENERATED, [1024], 2, seed=0):
         for question in task.questions:
-            assert 450 < question.input_ids(smol, None).shape[1] < 1024 + 60
+            assert 450 < question.input_ids(smol).shape[1] < 1024 + 60
 
 
 def fails(error: type[Exception]) -> Callable[..., Any]:

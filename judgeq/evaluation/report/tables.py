@@ -229,7 +229,7 @@ def facts_table(file: ResultFile) -> Table:
     """How a file was made: settings, versions, seed, soft tokens, questions."""
     lines = [
         *_flat(file.facts),
-        ("questions a cell", ", ".join(sorted({f"{row.n:,}" for row in file.rows}, key=len))),
+        ("questions a cell", ", ".join(f"{count:,}" for count in sorted({row.n for row in file.rows}))),
     ]
     if file.answered is not None:
         lines.append(("questions answered", "{:,} of {:,}".format(*file.answered)))
