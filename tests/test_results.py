@@ -54,7 +54,19 @@ def test_the_interval_holds_the_mean_and_shrinks_with_more_questions() -> None:
     assert widths == sorted(widths, reverse=True)
     assert widths[-1] == pytest.approx(2 * 1.96 * 0.5 / 512**0.5, rel=0.15)
     assert bootstrap_interval([[0.25] * 9], seed=0) == (0.25, 0.25)
-    assert bootstrap_interval([[1.0], [0.0]], seed=0) == (0.5, 0.5)
+    assert bootstrap_interval([[1.0]], seed=0) == (1.0, 1.0)
+
+
+def test_few_questions_a_task_make_no_false_certainty() -> None:
+    single = bootstrap_interval([[1.0]] * 8 + [[0.0]] * 8, seed=0)
+    assert single == bootstrap_interval([[1.0] * 8 + [0.0] * 8], seed=0)
+    assert single[0] < 0.35 < 0.65 < single[1]
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(200):
+        low, high = bootstrap_interval([rng.integers(0, 2, 3).tolist() for _ in range(20)], seed=trial)
+        covered += low <= 0.5 <= high
+    assert 180 <= covered <= 199
 
 
 def test_every_task_counts_the_same_however_many_questions_it_has() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,16 +19,24 @@ def mean(groups: Sequence[Sequence[float]]) -> float:
 def bootstrap_interval(groups: Sequence[Sequence[float]], seed: int) -> tuple[float, float]:
     """Where `mean` would lie with other questions: percentiles over samples with replacement inside each group.
 
-    For a paired comparison the numbers are differences, one a question.
+    For a paired comparison the numbers are differences, one a question. Samples of few questions spread too little, by
+    the root of `(n - 1) / n`: that is made good. Where a group has a single question, which does not spread at all, the
+    questions of all groups are drawn from together.
 
     Args:
         groups: scores of each task, none of them empty.
         seed: of the samples.
     """
     rng = np.random.default_rng(seed)
-    total = np.zeros(DRAWS)
-    for group in groups:
+    values = [np.asarray(group, dtype=float) for group in groups]
+    everything = np.concatenate(values)
+    if min(map(len, values)) == 1:
+        values = [everything]
+    spread = np.zeros(DRAWS)
+    for group in values:
         chosen = rng.integers(len(group), size=(DRAWS, len(group)))
-        total += np.asarray(group, dtype=float)[chosen].mean(axis=1)
-    low, high = np.quantile(total / len(groups), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        scale = math.sqrt(len(group) / max(len(group) - 1, 1))
+        spread += scale * (group[chosen].mean(axis=1) - group.mean())
+    ends = mean(groups) + np.quantile(spread / len(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = ends.clip(everything.min(), everything.max())
     return float(low), float(high)
