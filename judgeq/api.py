@@ -132,7 +132,7 @@ def in_turn(writers: Sequence[Writer]) -> Iterator[tuple[int, Step]]:
 def _soft_tokens(
     lm: LanguageModel, methods: Sequence[Method], tokens: SoftTokens | str | Path | None
 ) -> SoftTokens | None:
-    if not any(method.needs_soft_tokens or method.selection.needs_profile for method in methods):
+    if not any(method.uses_soft_tokens for method in methods):
         return None
     if isinstance(tokens, SoftTokens):
         tokens.check(lm)

@@ -53,7 +53,7 @@ def decode(lm: LanguageModel, cache: Cache, logits: Tensor, decoding: Decoding) 
     while finish is None:
         started = time.perf_counter()
         if transcript.tokens:
-            logits = _forward(lm, cache, token)
+            logits = next_logits(lm, cache, token)
         token = choose(logits, decoding, generator)
         text, finish = transcript.take(token)
         yield Step(transcript.tokens - 1, token, text, time.perf_counter() - started, finish)
@@ -100,7 +100,8 @@ def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator) -> in
 
 
 @torch.inference_mode()
-def _forward(lm: LanguageModel, cache: Cache, token: int) -> Tensor:
+def next_logits(lm: LanguageModel, cache: Cache, token: int) -> Tensor:
+    """(1, V) behind one more token, which the cache holds from then on."""
     ids = torch.tensor([[token]], device=lm.device)
     return lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
 

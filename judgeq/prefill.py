@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -194,8 +193,7 @@ def prefill(
     for plan in plans:
         if plan.method.needs_response:
             raise InputError(f"The method {plan.method.name!r} needs a response: it takes a second pass")
-    tokens = input_ids.shape[1]
-    return _look(lm, input_ids, plans, soft_tokens, on_layer, prompt_tokens=tokens, use_cache=False)
+    return _look(lm, input_ids, plans, soft_tokens, on_layer)
 
 
 @torch.inference_mode()
@@ -219,8 +217,7 @@ def probe(
     Raises:
         InputError: a plan needs soft tokens and there are none.
     """
-    tokens = rows.get_seq_length()
-    return _look(lm, response_ids, plans, soft_tokens, on_layer, prompt_tokens=tokens, cache=rows)
+    return _look(lm, response_ids, plans, soft_tokens, on_layer, rows)
 
 
 def _look(
@@ -229,11 +226,9 @@ def _look(
     plans: Sequence[Plan],
     soft_tokens: Probe | None,
     on_layer: LayerCallback | None,
-    *,
-    prompt_tokens: int,
-    **options: Any,
+    rows: FrozenCache | None = None,
 ) -> Prefill:
-    """A pass over tokens, and over soft tokens behind them where a plan asks with them."""
+    """A pass over a prompt, or over a response behind `rows`, with soft tokens at the end where a plan needs them."""
     asking = [plan.method.name for plan in plans if plan.method.needs_soft_tokens]
     if asking and soft_tokens is None:
         raise InputError(f"The method {asking[0]!r} needs soft tokens: pass some, or train them")
@@ -241,22 +236,24 @@ def _look(
     started = time.perf_counter()
     ids = input_ids.to(lm.device)
     count = ids.shape[1]
-    first = options["cache"].get_seq_length() + count if "cache" in options else count  # of the soft tokens
+    prompt_tokens, response_tokens = (count, 0) if rows is None else (rows.get_seq_length(), count)
     embeds = lm.model.get_input_embeddings()(ids)  # (B, N, hidden)
     n_soft, offsets = 0, None
     adapted: AbstractContextManager[None] = contextlib.nullcontext()
     if asking and soft_tokens is not None:
-        n_soft, offsets = soft_tokens.embeddings.shape[0], soft_tokens.offsets_at(lm, first)
+        n_soft = soft_tokens.embeddings.shape[0]
+        offsets = soft_tokens.offsets_at(lm, prompt_tokens + response_tokens)
         soft = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
         embeds = torch.cat([embeds, soft], dim=1)  # (B, N + S, hidden)
         adapted = soft_tokens.attached(lm)
-    eviction = _Eviction(lm, plans, prompt_tokens, first - prompt_tokens, n_soft, on_layer, offsets)
+    eviction = _Eviction(lm, plans, prompt_tokens, response_tokens, n_soft, on_layer, offsets)
     with adapted:
         output = lm.model(
             inputs_embeds=embeds,
+            cache=rows,
+            use_cache=rows is not None,
             logits_to_keep=torch.tensor([count - 1], device=lm.device),
             observer=eviction,
-            **options,
         )
     return _outcome(output.logits, eviction, started)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import platform
 import shlex
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from judgeq._version import __version__
 from judgeq.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,6 +47,15 @@ def command_of(words: Sequence[str], without: Sequence[str] = ("--json", "--minu
         if option not in without and before not in without:
             kept.append(word)
     return shlex.join(["python", "-m", "judgeq", *kept])
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Of this library, of Python and of those of the packages that are installed."""
+    found = {"judgeq": __version__, "python": platform.python_version()}
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def write_json(target: str | None, value: dict[str, Any]) -> None:

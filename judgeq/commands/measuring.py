@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import platform
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judgeq._version import __version__
-from judgeq.commands.common import add_common, command_of, load_model, write_json
+from judgeq.commands.common import add_common, command_of, load_model, versions, write_json
 from judgeq.config import Budget, check_at_least, check_budget, parse_budget
 from judgeq.errors import InputError
 
@@ -93,8 +90,7 @@ def soft_tokens(lm: LanguageModel, methods: Iterable[Method], name: str | None) 
     """Soft tokens, where a method asks with them or needs their profile."""
     from judgeq.soft_tokens import SoftTokens
 
-    needed = any(method.needs_soft_tokens or method.selection.needs_profile for method in methods)
-    return SoftTokens.for_model(lm, name) if needed else None
+    return SoftTokens.for_model(lm, name) if any(method.uses_soft_tokens for method in methods) else None
 
 
 def measure(
@@ -176,7 +172,7 @@ def report(
             "model": lm.name,
             "tokens": tokens.config.recipe if tokens else None,
             "settings": {**settings, "command": command_of(arguments.words)},
-            "versions": _versions(),
+            "versions": versions(PACKAGES),
             **more,
             "rows": rows,
         },
@@ -203,16 +199,6 @@ def _digest(tokens: SoftTokens) -> str:
     if tokens.probe.query_offsets is not None:
         digest.update(tokens.probe.query_offsets.float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _versions() -> dict[str, str]:
-    found = {"judgeq": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judgeq._version import __version__
-from judgeq.commands.common import DEFAULT_MODEL, write_json
+from judgeq.commands.common import DEFAULT_MODEL, versions, write_json
 from judgeq.config import parse_budget
 from judgeq.errors import InputError
 
@@ -64,11 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
             "prompt_tokens": [ids.shape[1] for ids in prompts],
             "tolerance": TOLERANCE,
         },
-        "versions": {
-            "judgeq": __version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("torch", "transformers")},
-        },
+        "versions": versions(("torch", "transformers")),
         "kvpress": outcome.about,
         "key_gap": float(f"{outcome.key_gap:.1e}"),
         "rows": rows,

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from judgeq._version import __version__
 from judgeq.cache import RetainedCache
 from judgeq.config import Decoding, budget_rows, parse_budget
-from judgeq.decode import Step, decode
+from judgeq.decode import Step, decode, next_logits
 from judgeq.embedded import EMBEDDED, embedded_model_path
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
@@ -108,8 +108,7 @@ class JudgeQLM(TemplateLM):
             pretrained = load(str(pretrained), quantization=quantization, device=device)
         self.lm, self.tokenizer, self._device = pretrained, pretrained.tokenizer, pretrained.device
         self.precision = quantization or str(self.lm.dtype).removeprefix("torch.")
-        asks = self.method.needs_soft_tokens or self.method.selection.needs_profile
-        self.tokens = SoftTokens.for_model(self.lm, tokens) if asks else None
+        self.tokens = SoftTokens.for_model(self.lm, tokens) if self.method.uses_soft_tokens else None
         most = self.lm.geometry.max_positions
         self._max_length = most if max_length is None else max_length
         if not isinstance(self._max_length, int) or not 2 <= self._max_length <= most:
@@ -241,9 +240,7 @@ class JudgeQLM(TemplateLM):
         total, greedy = 0.0, True
         for at, token in enumerate(continuation):
             if at:
-                ids = torch.tensor([[continuation[at - 1]]], device=self.lm.device)
-                output = self.lm.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-                logits = output.logits[:, -1]
+                logits = next_logits(self.lm, cache, continuation[at - 1])
             chances = logits[0].float().log_softmax(-1)  # (V,)
             total += float(chances[token])
             greedy = greedy and int(chances.argmax()) == token

@@ -41,9 +41,12 @@ class Cell:
 
     def summary(self, value: Callable[[Answers], float], seed: int) -> tuple[float, list[float]]:
         """Mean and interval of a number over the questions."""
-        values = self.values(value)
-        low, high = bootstrap_interval(values, seed)
-        return round(mean(values), DIGITS), [round(low, DIGITS), round(high, DIGITS)]
+        return _summary(self.values(value), seed)
+
+
+def _summary(values: Sequence[Sequence[float]], seed: int) -> tuple[float, list[float]]:
+    low, high = bootstrap_interval(values, seed)
+    return round(mean(values), DIGITS), [round(low, DIGITS), round(high, DIGITS)]
 
 
 def cells_of(measured: Sequence[Measured]) -> list[Cell]:
@@ -109,14 +112,14 @@ def moved_of(cells: Sequence[Cell], asked: Sequence[Asked], seed: int) -> list[d
         ]
         for each in asked:
             gains = [[b[each.name].score - a[each.name].score for a, b in group] for group in pairs]
-            low, high = bootstrap_interval(gains, seed)
+            difference, interval = _summary(gains, seed)
             rows.append(
                 {
                     "method": each.label,
                     "budget": each.budget,
                     **_public(before),
-                    "difference": round(mean(gains), DIGITS),
-                    "interval": [round(low, DIGITS), round(high, DIGITS)],
+                    "difference": difference,
+                    "interval": interval,
                     "n": sum(map(len, pairs)),
                 }
             )

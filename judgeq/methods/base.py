@@ -105,6 +105,11 @@ class Method(ABC):
     selection: Selection = Selection()
 
     @property
+    def uses_soft_tokens(self) -> bool:
+        """Soft tokens must be at hand: it asks with them, or what they have learned splits its budget."""
+        return self.needs_soft_tokens or self.selection.needs_profile
+
+    @property
     def writer(self) -> Method | None:
         """Who writes the response that is needed, at the same budget; None is the full cache."""
         return None
