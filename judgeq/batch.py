@@ -26,12 +26,25 @@ SHRINK_AT = 0.75
 PADDING = 1.5
 """How many times the rows of its smallest cache those of a group's largest may be: what is padded is read in vain."""
 
+CIRCLES, CIRCLED = 3, 16
+"""An answer goes in circles when it ends with one sequence this many times over, in at least so many tokens."""
+
 Settled = Callable[[str], bool]
 """Whether nothing behind a text matters any more."""
 
 
 def never_settled(text: str) -> bool:
     """Every text may go on."""
+    return False
+
+
+def in_circles(tokens: Sequence[int]) -> bool:
+    """Whether an answer repeats itself; greedy decoding hardly ever leaves such a circle. See `CIRCLES`."""
+    end = len(tokens)
+    for period in range(1, end // CIRCLES + 1):
+        span = max(CIRCLES * period, CIRCLED)
+        if span <= end and tokens[end - span : end - period] == tokens[end - span + period :]:
+            return True
     return False
 
 
@@ -44,12 +57,18 @@ class Unwritten:
         logits: (1, V) for the first token.
         decoding: length and stop texts; greedy.
         settled: ends the answer early.
+        until_circles: ends the answer once it goes in circles, see `in_circles`.
     """
 
     cache: RetainedCache
     logits: Tensor
     decoding: Decoding
     settled: Settled = never_settled
+    until_circles: bool = False
+
+    def ends(self, written: Written) -> bool:
+        """Whether nothing more of this answer is needed."""
+        return self.settled(written.text) or (self.until_circles and in_circles(written.tokens))
 
 
 @dataclass
@@ -214,7 +233,7 @@ def decode_together(lm: LanguageModel, answers: Sequence[Unwritten]) -> list[Wri
                 text, finish = transcripts[at].take(token)
                 written[at].text += text
                 written[at].tokens.append(token)
-                if finish or answers[at].settled(written[at].text):
+                if finish or answers[at].ends(written[at]):
                     running.discard(at)
         if not running:
             break
@@ -239,16 +258,17 @@ def _next_tokens(lm: LanguageModel, cache: PaddedCache, tokens: Sequence[int]) -
     return output.logits[:, -1].argmax(-1).tolist()
 
 
-def settled_text(lm: LanguageModel, tokens: Sequence[int], decoding: Decoding, settled: Settled) -> str:
+def settled_text(lm: LanguageModel, tokens: Sequence[int], answer: Unwritten) -> str:
     """The text that `decode_together` would have made of these tokens, whose end token is left out."""
-    transcript = Transcript(lm, decoding)
-    text = ""
+    transcript = Transcript(lm, answer.decoding)
+    written = Written("", [])
     for token in tokens:
         added, finish = transcript.take(token)
-        text += added
-        if finish or settled(text):
-            return text
-    return text + transcript.end()
+        written.text += added
+        written.tokens.append(token)
+        if finish or answer.ends(written):
+            return written.text
+    return written.text + transcript.end()
 
 
 def _alone(lm: LanguageModel, answer: Unwritten) -> Written:
@@ -256,7 +276,7 @@ def _alone(lm: LanguageModel, answer: Unwritten) -> Written:
     for step in decode(lm, answer.cache.fork(), answer.logits, answer.decoding):
         written.text += step.text
         written.tokens.append(step.token)
-        if answer.settled(written.text):
+        if answer.ends(written):
             break
     return written
 

@@ -6,14 +6,13 @@ One place for all of them, whether they answer or are measured against. Knows no
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from judgeq.batch import Unwritten, decode_together
-from judgeq.cache import RetainedCache
 from judgeq.config import Decoding
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
@@ -55,62 +54,105 @@ def retain(
     Returns:
         The first pass, its `retained` in the order of `plans`.
     """
-    full = Plan(Full(), input_ids.shape[1])
-    groups: dict[tuple[Plan, int | None], list[int]] = {}
-    for at, plan in enumerate(plans):
-        if plan.method.needs_response:
-            groups.setdefault((_writer(plan) or full, plan.method.response_tokens), []).append(at)
-    early = [at for at, plan in enumerate(plans) if not plan.method.needs_response]
-    first = [plans[at] for at in early]
-    if groups:
-        needed = dict.fromkeys([full, *(writer for writer, _ in groups)])
-        first += [plan for plan in needed if plan not in first]
-    outcome = prefill(lm, input_ids, first, soft_tokens=soft_tokens, on_layer=on_layer)
-    caches = {plan: kept.cache for plan, kept in zip(first, outcome.retained, strict=True)}
-    responses = _responses(lm, list(groups), caches, outcome.logits, longest)
-    retained = dict(zip(early, outcome.retained, strict=False))
-    for (writer, length), indices in groups.items():
-        response, seconds = responses[writer, length]
-        late = [plans[at] for at in indices]
-        rows = caches[full].frozen()
-        found = probe(lm, rows, response, late, soft_tokens=soft_tokens, on_layer=on_layer)
-        for at, kept in zip(indices, found.retained, strict=True):
-            kept.extra_s = seconds + found.seconds
-            retained[at] = kept
-    return replace(
-        outcome,
-        retained=[retained[at] for at in range(len(plans))],
-        response=responses[full, None][0] if (full, None) in groups else None,
-    )
-
-
-def _responses(
-    lm: LanguageModel,
-    wanted: Sequence[tuple[Plan, int | None]],
-    caches: Mapping[Plan, RetainedCache],
-    logits: Tensor,
-    longest: Decoding,
-) -> dict[tuple[Plan, int | None], tuple[Tensor, float]]:
-    """Responses by writer and length, and the seconds they took; all drafts are written side by side."""
-    found: dict[tuple[Plan, int | None], tuple[Tensor, float]] = {}
-    drafts = [(writer, length) for writer, length in wanted if length is not None]
-    started = time.perf_counter()
-    written = decode_together(
-        lm,
-        [
-            Unwritten(caches[writer], logits, replace(longest, max_new_tokens=length, temperature=0))
-            for writer, length in drafts
-        ],
-    )
-    seconds = time.perf_counter() - started
-    for draft, each in zip(drafts, written, strict=True):
-        found[draft] = _without_end(lm, each.tokens), seconds
-    for writer, length in wanted:
-        if length is None:
-            started = time.perf_counter()
-            response = greedy_response(lm, caches[writer], logits, longest)
-            found[writer, length] = response, time.perf_counter() - started
+    asked = [ToRead(input_ids, plans, longest)]
+    (found,) = retain_each(lm, asked, soft_tokens=soft_tokens, on_layer=on_layer)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class ToRead:
+    """A prompt for `retain_each`; see the arguments of `retain`."""
+
+    input_ids: Tensor
+    plans: Sequence[Plan]
+    longest: Decoding = Decoding()
+
+
+def retain_each(
+    lm: LanguageModel,
+    prompts: Sequence[ToRead],
+    *,
+    soft_tokens: Probe | None = None,
+    on_layer: LayerCallback | None = None,
+) -> list[Prefill]:
+    """`retain` for several prompts, which are read one by one; all their responses are written side by side.
+
+    Every prompt's complete rows are held until then, where a plan of it needs a response.
+    """
+    readings = [_Reading(lm, prompt, soft_tokens, on_layer) for prompt in prompts]
+    drafts = [(reading, key) for reading in readings for key in reading.groups if key[1] is not None]
+    answers = [(reading, key) for reading in readings for key in reading.groups if key[1] is None]
+    for wanted in (drafts, answers):
+        started = time.perf_counter()
+        written = decode_together(lm, [reading.unwritten(key) for reading, key in wanted])
+        seconds = time.perf_counter() - started
+        for (reading, key), each in zip(wanted, written, strict=True):
+            reading.responses[key] = _without_end(lm, each.tokens), seconds
+    return [reading.look_again() for reading in readings]
+
+
+Wanted = tuple[Plan, int | None]
+"""A response: what it is written with, and its tokens; None is the whole answer."""
+
+
+class _Reading:
+    """A prompt after its first pass.
+
+    Attributes:
+        groups: places of the plans that need a response, by that response.
+        responses: (1, R) int64 and the seconds that writing took, once they are written.
+    """
+
+    def __init__(
+        self, lm: LanguageModel, prompt: ToRead, soft_tokens: Probe | None, on_layer: LayerCallback | None
+    ) -> None:
+        self.lm, self.prompt, self.soft_tokens, self.on_layer = lm, prompt, soft_tokens, on_layer
+        self.full = Plan(Full(), prompt.input_ids.shape[1])
+        self.groups: dict[Wanted, list[int]] = {}
+        self.responses: dict[Wanted, tuple[Tensor, float]] = {}
+        for at, plan in enumerate(prompt.plans):
+            if plan.method.needs_response:
+                self.groups.setdefault((_writer(plan) or self.full, plan.method.response_tokens), []).append(
+                    at
+                )
+        self.early = [at for at, plan in enumerate(prompt.plans) if not plan.method.needs_response]
+        first = [prompt.plans[at] for at in self.early]
+        if self.groups:
+            needed = dict.fromkeys([self.full, *(writer for writer, _ in self.groups)])
+            first += [plan for plan in needed if plan not in first]
+        self.outcome = prefill(lm, prompt.input_ids, first, soft_tokens=soft_tokens, on_layer=on_layer)
+        self.caches = {plan: kept.cache for plan, kept in zip(first, self.outcome.retained, strict=True)}
+
+    def unwritten(self, wanted: Wanted) -> Unwritten:
+        """A response as `decode_together` takes it."""
+        writer, length = wanted
+        decoding = replace(self.prompt.longest, temperature=0)
+        if length is not None:
+            decoding = replace(decoding, max_new_tokens=length)
+        return Unwritten(self.caches[writer], self.outcome.logits, decoding)
+
+    def look_again(self) -> Prefill:
+        """The first pass, with what the second looks at the responses have kept."""
+        retained = dict(zip(self.early, self.outcome.retained, strict=False))
+        for wanted, places in self.groups.items():
+            response, seconds = self.responses[wanted]
+            found = probe(
+                self.lm,
+                self.caches[self.full].frozen(),
+                response,
+                [self.prompt.plans[at] for at in places],
+                soft_tokens=self.soft_tokens,
+                on_layer=self.on_layer,
+            )
+            for at, kept in zip(places, found.retained, strict=True):
+                kept.extra_s = seconds + found.seconds
+                retained[at] = kept
+        whole = self.responses.get((self.full, None))
+        return replace(
+            self.outcome,
+            retained=[retained[at] for at in range(len(self.prompt.plans))],
+            response=None if whole is None else whole[0],
+        )
 
 
 def _writer(plan: Plan) -> Plan | None:
@@ -119,14 +161,6 @@ def _writer(plan: Plan) -> Plan | None:
     return None if writer is None else Plan(writer, plan.budget, plan.profile)
 
 
-def greedy_response(lm: LanguageModel, rows: RetainedCache, logits: Tensor, longest: Decoding) -> Tensor:
-    """What the model answers with these rows, which stay as they are: (1, R) int64.
-
-    The end token is left out, since no oracle averages over it; an answer that is nothing else keeps it.
-    """
-    (written,) = decode_together(lm, [Unwritten(rows, logits, replace(longest, temperature=0))])
-    return _without_end(lm, written.tokens)
-
-
 def _without_end(lm: LanguageModel, tokens: Sequence[int]) -> Tensor:
+    """(1, R) int64. No oracle averages over the end token; a response that is nothing else keeps it."""
     return torch.tensor([[token for token in tokens if token not in lm.eos_ids] or tokens])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from judgeq import batch
-from judgeq.batch import Settled, Unwritten, decode_together, never_settled, settled_text
+from judgeq.batch import Settled, Unwritten, decode_together, in_circles, never_settled, settled_text
 from judgeq.config import Allocation, Decoding, Selection
 from judgeq.decode import decode
 from judgeq.errors import InputError
@@ -121,15 +121,60 @@ def test_finished_answers_leave_the_batch(lm: LanguageModel, monkeypatch: pytest
 
 def test_known_tokens_give_the_text_that_was_written(lm: LanguageModel) -> None:
     outcome = read(lm)
-    steps = list(decode(lm, outcome.retained[0].cache.fork(), outcome.logits, LONG))
+    cache = outcome.retained[0].cache
+    steps = list(decode(lm, cache.fork(), outcome.logits, LONG))
     tokens = [step.token for step in steps if step.token not in lm.eos_ids]
     whole = "".join(step.text for step in steps)
-    assert settled_text(lm, tokens, LONG, never_settled) == whole
-    short = settled_text(lm, tokens, LONG, lambda text: len(text) >= 3)
+
+    def text(decoding: Decoding = LONG, settled: Settled = never_settled) -> str:
+        return settled_text(lm, tokens, Unwritten(cache, outcome.logits, decoding, settled))
+
+    assert text() == whole
+    short = text(settled=lambda text: len(text) >= 3)
     assert whole.startswith(short)
     assert 3 <= len(short) < len(whole)
     stop = Decoding(max_new_tokens=12, stop=(whole[4:6],))
-    assert settled_text(lm, tokens, stop, never_settled) == whole[: whole.index(whole[4:6])]
+    assert text(stop) == whole[: whole.index(whole[4:6])]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "circling"),
+    [
+        ([7] * 16, True),
+        ([7] * 15, False),
+        ([1, 2] + [3, 4, 5] * 6, True),
+        ([3, 4, 5] * 5, False),  # too short
+        ([*range(8)] * 2, False),  # twice only
+        ([*range(8)] * 3, True),
+        ([9] * 16 + [1], False),
+        ([*range(20)] * 3, True),
+        ([*range(16)], False),
+        ([], False),
+    ],
+)
+def test_an_answer_goes_in_circles_when_it_ends_with_one_sequence_three_times(
+    tokens: list[int], circling: bool
+) -> None:
+    assert in_circles(tokens) is circling
+
+
+def test_an_answer_that_goes_in_circles_ends_where_that_is_asked_for(
+    make_lm: Callable[..., LanguageModel],
+) -> None:
+    lm = make_lm()
+    head = lm.model.lm_head  # the same word again and again:
+    torch.nn.init.zeros_(head.weight)
+    head.bias = torch.nn.Parameter(torch.eye(len(head.weight))[40], requires_grad=False)
+    lm.__dict__["eos_ids"] = frozenset()
+    outcome = read(lm)
+    caches = [kept.cache for kept in outcome.retained]
+    long = Decoding(max_new_tokens=40)
+    answers = [
+        Unwritten(cache, outcome.logits, long, until_circles=cut) for cache in caches for cut in (False, True)
+    ]
+    written = decode_together(lm, answers)
+    assert [len(each.tokens) for each in written] == [40, 16] * len(caches)
+    assert settled_text(lm, written[0].tokens, answers[1]) == written[1].text != written[0].text
 
 
 def test_sampling_is_refused_and_nothing_gives_nothing(lm: LanguageModel) -> None:

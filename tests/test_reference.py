@@ -14,7 +14,7 @@ from judgeq.decode import decode
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LAQ, Full, JudgeQ, JudgeQDraft, Oracle, SnapKV
 from judgeq.prefill import Plan, Prefill, prefill, probe
-from judgeq.reference import greedy_response, positions_behind, retain
+from judgeq.reference import ToRead, positions_behind, retain, retain_each
 from judgeq.soft_tokens import Probe
 
 SHORT = Decoding(max_new_tokens=6)
@@ -37,11 +37,10 @@ def test_the_end_token_is_left_out_unless_it_is_all(
     answer = written(lm, ids)
     assert answer[end] not in answer[:end]
     lm.__dict__["eos_ids"] = frozenset({answer[end]})
-    outcome = prefill(lm, ids, [Plan(Full(), 60)])
-    rows = outcome.retained[0].cache
-    response = greedy_response(lm, rows, outcome.logits, Decoding(max_new_tokens=6, temperature=1.0))
-    assert response.tolist() == [answer[:end] or answer[:1]]
-    assert rows.get_seq_length() == 60
+    longest = Decoding(max_new_tokens=6, temperature=1.0)
+    outcome = retain(lm, ids, [Plan(Full(), 60), Plan(Oracle(), 9)], longest=longest)
+    assert outcome.response.tolist() == [answer[:end] or answer[:1]]
+    assert outcome.retained[0].cache.get_seq_length() == 60
 
 
 def test_plans_of_every_kind_come_back_in_their_order(lm: LanguageModel, ids: Tensor) -> None:
@@ -56,6 +55,18 @@ def test_plans_of_every_kind_come_back_in_their_order(lm: LanguageModel, ids: Te
         (alone,) = retain(lm, ids, [plan], soft_tokens=soft, longest=SHORT).retained
         assert all(torch.equal(a, b) for a, b in zip(kept.kept, alone.kept, strict=True))
     assert [kept.extra_s > 0 for kept in together] == [True, False, True, True, False, True, True]
+
+
+def test_prompts_that_are_read_in_a_row_keep_what_each_keeps_alone(lm: LanguageModel, ids: Tensor) -> None:
+    soft = Probe(torch.randn(3, 64))
+    plans = [Plan(SnapKV(), 9), Plan(LAQ(), 9), Plan(JudgeQDraft(draft=4), 12), Plan(Oracle(), 20)]
+    prompts = [ToRead(ids, plans, SHORT), ToRead(ids[:, 10:], plans[:1]), ToRead(ids[:, :40], plans, SHORT)]
+    for prompt, found in zip(prompts, retain_each(lm, prompts, soft_tokens=soft), strict=True):
+        alone = retain(lm, prompt.input_ids, prompt.plans, soft_tokens=soft, longest=prompt.longest)
+        for ours, theirs in zip(found.retained, alone.retained, strict=True):
+            assert ours.plan == theirs.plan
+            assert all(torch.equal(a, b) for a, b in zip(ours.kept, theirs.kept, strict=True))
+        assert (found.response is None) == (alone.response is None)
 
 
 def test_the_second_look_is_at_the_answer_that_generate_gives(lm: LanguageModel, ids: Tensor) -> None:

@@ -10,7 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from judgeq.batch import Unwritten, decode_together, settled_text
+from judgeq.cache import RetainedCache
 from judgeq.config import Budget, Decoding, budget_rows
 from judgeq.errors import InputError
 from judgeq.evaluation.journal import Answers, Journal, Rated
@@ -18,7 +21,7 @@ from judgeq.evaluation.questions import Question, Task
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
 from judgeq.prefill import Plan
-from judgeq.reference import positions_behind, retain
+from judgeq.reference import ToRead, positions_behind, retain_each
 from judgeq.soft_tokens import SoftTokens
 
 TOGETHER = 4
@@ -140,40 +143,46 @@ def answer_all(
         asked: of each question; a budget that exceeds the prompt keeps all of it.
         tokens: soft tokens and their profile, where a method needs them.
     """
-    found: list[dict[str, str]] = [{} for _ in questions]
+    probe = tokens.probe if tokens else None
+    reading = [_to_read(lm, *pair, tokens) for pair in zip(questions, asked, strict=True) if pair[1]]
+    outcomes = iter(retain_each(lm, reading, soft_tokens=probe))
+    texts: list[dict[str, str]] = [{} for _ in questions]
     waiting: list[tuple[int, Asked, Unwritten]] = []
     for at, (question, methods) in enumerate(zip(questions, asked, strict=True)):
         if methods:
-            found[at], unwritten = _read(lm, question, methods, tokens)
-            waiting += [(at, each, answer) for each, answer in unwritten]
+            outcome = next(outcomes)
+            for each, kept in zip(methods, outcome.retained, strict=True):
+                answer = _unwritten(question, kept.cache, outcome.logits)
+                if outcome.response is not None and isinstance(
+                    each.method, Full
+                ):  # the oracle had it written
+                    texts[at][each.name] = settled_text(lm, outcome.response[0].tolist(), answer)
+                else:
+                    waiting.append((at, each, answer))
     written = decode_together(lm, [answer for _, _, answer in waiting])
-    for (at, each, _), answer in zip(waiting, written, strict=True):
-        found[at][each.name] = answer.text
+    for (at, each, _), done in zip(waiting, written, strict=True):
+        texts[at][each.name] = done.text
     return [
-        {each.name: Rated(texts[each.name], question.score(texts[each.name])) for each in methods}
-        for question, methods, texts in zip(questions, asked, found, strict=True)
+        {each.name: Rated(found[each.name], question.score(found[each.name])) for each in methods}
+        for question, methods, found in zip(questions, asked, texts, strict=True)
     ]
 
 
-def _read(
+def _to_read(
     lm: LanguageModel, question: Question, asked: Sequence[Asked], tokens: SoftTokens | None
-) -> tuple[dict[str, str], list[tuple[Asked, Unwritten]]]:
-    """One prefill: texts that are known after it, and answers that are still to be written."""
+) -> ToRead:
     ids = question.input_ids(lm)
-    greedy = Decoding(max_new_tokens=question.max_new_tokens, stop=question.stop)
     profile = tokens.profile if tokens else None
     plans = [Plan(each.method, budget_rows(each.budget, ids.shape[1]), profile) for each in asked]
-    outcome = retain(lm, ids, plans, soft_tokens=tokens.probe if tokens else None, longest=greedy)
-    known: dict[str, str] = {}
-    if outcome.response is not None:  # the oracle has had it written already
-        text = settled_text(lm, outcome.response[0].tolist(), greedy, question.settled)
-        known = {each.name: text for each in asked if isinstance(each.method, Full)}
-    unwritten = [
-        (each, Unwritten(kept.cache, outcome.logits, greedy, question.settled))
-        for each, kept in zip(asked, outcome.retained, strict=True)
-        if each.name not in known
-    ]
-    return known, unwritten
+    return ToRead(ids, plans, _greedy(question))
+
+
+def _unwritten(question: Question, cache: RetainedCache, logits: Tensor) -> Unwritten:
+    return Unwritten(cache, logits, _greedy(question), question.settled, until_circles=True)
+
+
+def _greedy(question: Question) -> Decoding:
+    return Decoding(max_new_tokens=question.max_new_tokens, stop=question.stop)
 
 
 def _batched(turns: Sequence[tuple[int, int]], size: int) -> Iterator[Sequence[tuple[int, int]]]:
