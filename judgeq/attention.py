@@ -18,6 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from judgeq.cpu import few_rows
 from judgeq.errors import ModelError
 from judgeq.ragged import FrozenRows
 
@@ -67,10 +68,13 @@ def judged_attention(
     """
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
     frozen: FrozenRows | None = getattr(key, "frozen_rows", None)
-    if frozen is not None:
-        output = frozen.attention(query, key, value, factor), None
-    else:
-        output = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    with few_rows(query.shape[2]):
+        if frozen is not None:
+            output = frozen.attention(query, key, value, factor), None
+        else:
+            output = sdpa_attention_forward(
+                module, query, key, value, attention_mask, scaling=scaling, **kwargs
+            )
     if observer is not None:
         sliding = kwargs.get("sliding_window") is not None
         layer, weight = int(module.layer_idx), partial(output_weight, module, query)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import Cache
 
 from judgeq.config import Decoding
+from judgeq.cpu import few_rows
 from judgeq.language_model import LanguageModel
 
 Finish = Literal["end", "stop", "length"]
@@ -103,7 +104,8 @@ def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator) -> in
 def next_logits(lm: LanguageModel, cache: Cache, token: int) -> Tensor:
     """(1, V) behind one more token, which the cache holds from then on."""
     ids = torch.tensor([[token]], device=lm.device)
-    return lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+    with few_rows():
+        return lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
 
 
 class _StopGuard:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from judgeq.cpu import use_fast_products
+from judgeq.cpu import FAST, FEW, USUAL, few_rows, use_fast_products
+from judgeq.decode import next_logits
+from judgeq.language_model import LanguageModel
+from judgeq.methods import Full
+from judgeq.prefill import Plan, prefill
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +53,59 @@ def test_a_cpu_that_rounds_to_bfloat16_keeps_its_usual_products(monkeypatch: pyt
 def test_a_torch_without_the_setting_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "matmul", None)
     assert not use_fast_products()
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The setting, as it is where fast products were chosen."""
+    matmul = SimpleNamespace(fp32_precision=FAST)
+    monkeypatch.setattr(torch.backends.mkldnn, "matmul", matmul)
+    return matmul
+
+
+def test_products_of_few_rows_go_the_usual_way_and_others_do_not(fast: Any) -> None:
+    with few_rows():
+        assert fast.fp32_precision == USUAL
+        with few_rows():
+            assert fast.fp32_precision == USUAL
+        assert fast.fp32_precision == USUAL
+    assert fast.fp32_precision == FAST
+    with few_rows(FEW + 1):
+        assert fast.fp32_precision == FAST
+
+
+def test_the_fast_way_comes_back_after_an_error_and_from_threads_that_overlap(fast: Any) -> None:
+    with pytest.raises(KeyError), few_rows():
+        raise KeyError
+    assert fast.fp32_precision == FAST
+    first, second = few_rows(), few_rows()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert fast.fp32_precision == FAST
+
+
+def test_nothing_is_set_where_fast_products_were_not_chosen(fast: Any) -> None:
+    fast.fp32_precision = "none"
+    with few_rows():
+        assert fast.fp32_precision == "none"
+    assert fast.fp32_precision == "none"
+
+
+def test_one_token_is_decoded_the_usual_way(
+    lm: LanguageModel, fast: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, str]] = []
+    product = torch.nn.functional.linear
+
+    def noted(states: torch.Tensor, *args: Any) -> torch.Tensor:
+        seen.append((states.shape[1], fast.fp32_precision))
+        return product(states, *args)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", noted)
+    ids = lm.tokenizer("The tower is tall and it is old", return_tensors="pt")["input_ids"]
+    outcome = prefill(lm, ids, [Plan(Full(), ids.shape[1])])
+    next_logits(lm, outcome.retained[0].cache, 5)
+    assert {setting for rows, setting in seen if rows == 1} >= {USUAL}
+    assert {setting for rows, setting in seen if rows > 1} == {FAST}
