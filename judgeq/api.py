@@ -10,9 +10,10 @@ from typing import Any
 from judgeq.answers import Answer, Reading, Writer
 from judgeq.config import Budget, Decoding, budget_rows, check_budget
 from judgeq.decode import Step
+from judgeq.held import LayerCallback
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method, method_named
-from judgeq.prefill import LayerCallback, Plan
+from judgeq.prefill import Plan
 from judgeq.prompts import Prompt, build_prompt
 from judgeq.reference import positions_behind, retain
 from judgeq.soft_tokens import SoftTokens

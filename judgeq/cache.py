@@ -14,12 +14,16 @@ from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
+from judgeq.causal import CausalRows
 from judgeq.errors import ModelError
 from judgeq.ragged import FrozenRows, RaggedLayer
 
 
 class RetainedLayer(DynamicLayer):
-    """A growing cache layer that starts from chosen rows and keeps *seen* and *rows* apart."""
+    """A growing cache layer that starts from chosen rows and keeps *seen* and *rows* apart.
+
+    Passes of several tokens bring their own attention, since transformers' mask fits the rows of one layer only.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,12 +43,23 @@ class RetainedLayer(DynamicLayer):
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         self.seen += key_states.shape[-2]
-        return super().update(key_states, value_states)
+        super().update(key_states, value_states)
+        return self.shown(key_states.shape[-2])
+
+    def shown(self, new: int) -> tuple[Tensor, Tensor]:
+        """Keys and values as the attention function takes them for a pass over the last `new` tokens."""
+        if new in (1, self.keys.shape[-2]):
+            return self.keys, self.values
+        keys = self.keys[:]  # the attribute stays off the stored tensor
+        keys.frozen_rows = CausalRows  # type: ignore[attr-defined]
+        return keys, self.values
 
     def get_seq_length(self) -> int:
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        if query_length > 1:
+            return query_length, 0  # no mask is needed
         rows = self.keys.shape[-2] if self.is_initialized else 0
         return rows + query_length, self.seen - rows
 
@@ -64,6 +79,9 @@ class FrozenLayer(RetainedLayer):
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.seen + query_length, 0
 
 
 class RetainedCache(DynamicCache):
@@ -85,22 +103,22 @@ class RetainedCache(DynamicCache):
         """Store one layer's rows.
 
         Args:
-            keys, values: (B, H_kv, K, D), K at least `seen`; rows from `seen` on (soft tokens) are dropped.
+            keys, values: (B, H_kv, K, D), the rows of the last K of `seen` tokens: all of them, or at least the window
+                of a layer that slides.
             kept: (B, H_kv, rows) indices below `seen`, or for each KV head (rows,), in a batch of 1; None keeps all
-                `seen` rows.
+                `seen` rows. Layers that slide keep their window whatever it says.
         """
         target = self.layers[layer]
-        if isinstance(kept, tuple):
+        if target.is_sliding:
+            window = slice(-target.sliding_window + 1, None)
+            target.update(keys[:, :, window].clone(), values[:, :, window].clone())
+            target.cumulative_length = seen
+        elif isinstance(kept, tuple):
             self.layers[layer] = RaggedLayer(FrozenRows.pick(keys, values, kept), seen)
-            return
-        if target.is_sliding or kept is None:
-            rows = keys[:, :, :seen].clone(), values[:, :, :seen].clone()
+        elif kept is None:
+            target.retain(keys.clone(), values.clone(), seen=seen)
         else:
-            rows = gather_rows(keys, kept), gather_rows(values, kept)
-        if isinstance(target, RetainedLayer):
-            target.retain(*rows, seen=seen)
-        else:
-            target.update(*rows)
+            target.retain(gather_rows(keys, kept), gather_rows(values, kept), seen=seen)
 
     @property
     def kv_bytes(self) -> int:

@@ -1,8 +1,8 @@
 """One pass over the prompt that serves any number of methods and budgets.
 
 Layer by layer: attention first, then every plan scores, selects and copies *its own* rows, and the layer's rows go. So
-layer `l` has shrunk before layer `l + 1` runs, and the prompt's states are what they would be without eviction. Knows
-nothing of text or decoding.
+layer `l` has shrunk before layer `l + 1` runs, and the prompt's states are what they would be without eviction. The
+pass may stand behind rows that were read before, or in earlier chunks. Knows nothing of text or decoding.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from torch import Tensor
 
 from judgeq.attention import ATTENTION
 from judgeq.cache import FrozenCache, RetainedCache
+from judgeq.config import check_chunk
 from judgeq.errors import InputError
+from judgeq.held import HeldCache, LayerCallback, Progress, pass_sizes
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView, Method
 from judgeq.profile import BudgetProfile
 from judgeq.selection import Kept, allocate_rows, pyramid_rows, rank_rows
 from judgeq.soft_tokens import Probe
-
-LayerCallback = Callable[[int, int], None]
-"""Called as `(layers done, layers)`; raising from it abandons the pass and leaves the model untouched."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,9 @@ class Retained:
         method = self.plan.method
         scores = view.once(method, lambda: method.score(view)) if evictable else None
         kept = None if scores is None else self._choose(scores, view)
-        self.cache.fill(view.layer, view.keys, view.values, kept, seen=view.prompt_tokens)
+        prompt = slice(view.keys.shape[2] - view.response_tokens - view.soft_tokens)
+        keys, values = view.keys[:, :, prompt], view.values[:, :, prompt]
+        self.cache.fill(view.layer, keys, values, kept, seen=view.prompt_tokens)
         self.kept.append(_on_cpu(kept))
         self.scores.append(None if scores is None else scores.float().cpu())
 
@@ -114,9 +115,10 @@ class Prefill:
     Attributes:
         logits: (B, V) of the last token that was not a soft token.
         retained: one entry a plan, in the order of the plans.
-        peak_rows: most rows held at once, summed over layers: all plans' rows plus the layer in work.
+        peak_rows: most rows held at once, summed over layers: all plans' rows, the layer in work, and the complete rows
+            that this pass stands behind.
         full_kv_bytes: bytes that the prompt's complete rows take, summed over layers as they passed.
-        seconds: wall time of the pass.
+        seconds: wall time of the pass, its chunks included.
         response: (1, R) int64, the full cache's greedy answer without its end, where a plan looked at it.
     """
 
@@ -135,17 +137,16 @@ class _Eviction:
         self,
         lm: LanguageModel,
         plans: Sequence[Plan],
-        prompt_tokens: int,
-        response_tokens: int,
-        soft_tokens: int,
-        on_layer: LayerCallback | None,
-        offsets: Tensor | None = None,
+        sizes: tuple[int, int, int],
+        progress: Progress,
+        offsets: Tensor | None,
+        held: HeldCache | None,
     ) -> None:
+        """`sizes`: tokens of the prompt, of a response and soft tokens; `held`: rows that this pass stands behind."""
         self.retained = [
-            Retained(plan, RetainedCache(lm.model.config), plan.shares(lm, prompt_tokens)) for plan in plans
+            Retained(plan, RetainedCache(lm.model.config), plan.shares(lm, sizes[0])) for plan in plans
         ]
-        self.sizes = prompt_tokens, response_tokens, soft_tokens
-        self.layers, self.on_layer, self.offsets = lm.geometry.layers, on_layer, offsets
+        self.sizes, self.progress, self.offsets, self.held = sizes, progress, offsets, held
         self.peak_rows = self.full_kv_bytes = 0
 
     def observe(
@@ -159,15 +160,20 @@ class _Eviction:
         output_weight: Callable[[], Tensor],
     ) -> None:
         added = None if self.offsets is None else self.offsets[layer]
-        view = LayerView(layer, queries, keys, values, *self.sizes, scaling, output_weight, added)
+        held = None if self.held is None else self.held.layers[layer]
+        carried = getattr(held, "attention", None)
+        view = LayerView(layer, queries, keys, values, *self.sizes, scaling, output_weight, added, carried)
         for retained in self.retained:
             retained.take(view, evictable=not sliding)
-        rows = sum(retained.cache.rows for retained in self.retained)
-        self.peak_rows = max(self.peak_rows, rows + keys.shape[2])
-        prompt = keys[:, :, : self.sizes[0]], values[:, :, : self.sizes[0]]
-        self.full_kv_bytes += sum(rows.numel() * rows.element_size() for rows in prompt)
-        if self.on_layer is not None:
-            self.on_layer(layer + 1, self.layers)
+        rows = sum(retained.cache.rows for retained in self.retained) + keys.shape[2]
+        if self.held is not None and held is not None:
+            rows += self.held.rows - held.keys.shape[2]
+            if not self.held.shared:
+                held.reset()
+        self.peak_rows = max(self.peak_rows, rows)
+        row_bytes = sum(states[:, :, 0].numel() * states.element_size() for states in (keys, values))
+        self.full_kv_bytes += row_bytes * self.sizes[0]
+        self.progress.step()
 
 
 @torch.inference_mode()
@@ -177,6 +183,8 @@ def prefill(
     plans: Sequence[Plan],
     *,
     soft_tokens: Probe | None = None,
+    rows: HeldCache | None = None,
+    chunk: int | None = None,
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
     """Read a prompt once, for all plans.
@@ -185,15 +193,32 @@ def prefill(
         input_ids: (B, T) int64.
         plans: methods and budgets; none of them may need a response (see `probe`).
         soft_tokens: appended behind the prompt; needed as soon as a method asks with them.
+        rows: of tokens that were read before; leading tokens of the prompt that agree with them are not read again, as
+            far as the methods can do without their queries. They stay as they are.
+        chunk: most tokens of a pass; all but the last add rows to every layer, and the last evicts. None reads the
+            prompt in one pass.
         on_layer: progress, and a place to cancel.
 
     Raises:
-        InputError: a plan needs soft tokens and there are none, or needs a response.
+        InputError: a plan needs soft tokens and there are none, or needs a response; a chunk without a token.
     """
+    check_chunk(chunk)
     for plan in plans:
         if plan.method.needs_response:
             raise InputError(f"The method {plan.method.name!r} needs a response: it takes a second pass")
-    return _look(lm, input_ids, plans, soft_tokens, on_layer)
+    look = _Look(lm, plans, soft_tokens)
+    batch, tokens = input_ids.shape
+    queries = [plan.method.prompt_queries for plan in plans]
+    last, summed = min(tokens, max([1, *filter(None, queries)])), None in queries
+    held = None if rows is None else rows.before(input_ids, tokens - last, summed)
+    first = 0 if held is None else held.seen
+    *early, final = input_ids[:, first:].split(pass_sizes(tokens - first, chunk, last), dim=1)
+    if early and held is None:
+        held = HeldCache(lm.model.config, batch, room=tokens + look.n_soft)
+    progress = Progress(on_layer, (len(early) + 1) * lm.geometry.layers)
+    if held is not None:
+        held.read(lm, early, progress, summed=summed)
+    return look.at(final, (tokens, 0), held, progress)
 
 
 @torch.inference_mode()
@@ -217,45 +242,64 @@ def probe(
     Raises:
         InputError: a plan needs soft tokens and there are none.
     """
-    return _look(lm, response_ids, plans, soft_tokens, on_layer, rows)
+    sizes = rows.get_seq_length(), response_ids.shape[1]
+    progress = Progress(on_layer, lm.geometry.layers)
+    return _Look(lm, plans, soft_tokens).at(response_ids, sizes, rows, progress)
 
 
-def _look(
-    lm: LanguageModel,
-    input_ids: Tensor,
-    plans: Sequence[Plan],
-    soft_tokens: Probe | None,
-    on_layer: LayerCallback | None,
-    rows: FrozenCache | None = None,
-) -> Prefill:
-    """A pass over a prompt, or over a response behind `rows`, with soft tokens at the end where a plan needs them."""
-    asking = [plan.method.name for plan in plans if plan.method.needs_soft_tokens]
-    if asking and soft_tokens is None:
-        raise InputError(f"The method {asking[0]!r} needs soft tokens: pass some, or train them")
-    _check_attention(lm)
-    started = time.perf_counter()
-    ids = input_ids.to(lm.device)
-    count = ids.shape[1]
-    prompt_tokens, response_tokens = (count, 0) if rows is None else (rows.get_seq_length(), count)
-    embeds = lm.model.get_input_embeddings()(ids)  # (B, N, hidden)
-    n_soft, offsets = 0, None
-    adapted: AbstractContextManager[None] = contextlib.nullcontext()
-    if asking and soft_tokens is not None:
-        n_soft = soft_tokens.embeddings.shape[0]
-        offsets = soft_tokens.offsets_at(lm, prompt_tokens + response_tokens)
-        soft = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
-        embeds = torch.cat([embeds, soft], dim=1)  # (B, N + S, hidden)
-        adapted = soft_tokens.attached(lm)
-    eviction = _Eviction(lm, plans, prompt_tokens, response_tokens, n_soft, on_layer, offsets)
-    with adapted:
-        output = lm.model(
-            inputs_embeds=embeds,
-            cache=rows,
-            use_cache=rows is not None,
-            logits_to_keep=torch.tensor([count - 1], device=lm.device),
-            observer=eviction,
+class _Look:
+    """A pass that evicts, over the end of a prompt or over a response, with soft tokens behind where a plan needs them.
+
+    Attributes:
+        n_soft: their number, `S`.
+    """
+
+    def __init__(self, lm: LanguageModel, plans: Sequence[Plan], soft_tokens: Probe | None) -> None:
+        asking = [plan.method.name for plan in plans if plan.method.needs_soft_tokens]
+        if asking and soft_tokens is None:
+            raise InputError(f"The method {asking[0]!r} needs soft tokens: pass some, or train them")
+        _check_attention(lm)
+        self.started = time.perf_counter()
+        self.lm, self.plans, self.soft_tokens = lm, plans, soft_tokens if asking else None
+        self.n_soft = 0 if self.soft_tokens is None else self.soft_tokens.embeddings.shape[0]
+
+    def at(
+        self, ids: Tensor, sizes: tuple[int, int], rows: HeldCache | FrozenCache | None, progress: Progress
+    ) -> Prefill:
+        """Look.
+
+        Args:
+            ids: (B, N) int64, the tokens of this pass.
+            sizes: tokens of the prompt, and of a response behind it.
+            rows: of the tokens in front of `ids`; None if there are none. Held ones go layer by layer, unless they are
+                shared.
+        """
+        lm, soft, count = self.lm, self.soft_tokens, ids.shape[1]
+        embeds = lm.model.get_input_embeddings()(ids.to(lm.device))  # (B, N, hidden)
+        offsets = None
+        adapted: AbstractContextManager[None] = contextlib.nullcontext()
+        if soft is not None:
+            offsets = soft.offsets_at(lm, sum(sizes))
+            behind = soft.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
+            embeds = torch.cat([embeds, behind], dim=1)  # (B, N + S, hidden)
+            adapted = soft.attached(lm)
+        held = rows if isinstance(rows, HeldCache) else None
+        eviction = _Eviction(lm, self.plans, (*sizes, self.n_soft), progress, offsets, held)
+        with adapted:
+            output = lm.model(
+                inputs_embeds=embeds,
+                cache=rows,
+                use_cache=rows is not None,
+                logits_to_keep=torch.tensor([count - 1], device=lm.device),
+                observer=eviction,
+            )
+        return Prefill(
+            logits=output.logits[:, -1].float(),
+            retained=eviction.retained,
+            peak_rows=eviction.peak_rows,
+            full_kv_bytes=eviction.full_kv_bytes,
+            seconds=time.perf_counter() - self.started,
         )
-    return _outcome(output.logits, eviction, started)
 
 
 def _on_cpu(kept: Kept | None) -> Kept | None:
@@ -271,13 +315,3 @@ def _check_attention(lm: LanguageModel) -> None:
             f"{lm.name} runs with attention {used!r}, which shows no queries: load it with judgeq.load, or wrap it "
             "with judgeq.LanguageModel.wrap"
         )
-
-
-def _outcome(logits: Tensor, eviction: _Eviction, started: float) -> Prefill:
-    return Prefill(
-        logits=logits[:, -1].float(),
-        retained=eviction.retained,
-        peak_rows=eviction.peak_rows,
-        full_kv_bytes=eviction.full_kv_bytes,
-        seconds=time.perf_counter() - started,
-    )

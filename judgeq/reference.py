@@ -14,9 +14,10 @@ from torch import Tensor
 
 from judgeq.batch import Unwritten, decode_together
 from judgeq.config import Decoding
+from judgeq.held import HeldCache, LayerCallback
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
-from judgeq.prefill import LayerCallback, Plan, Prefill, prefill, probe
+from judgeq.prefill import Plan, Prefill, prefill, probe
 from judgeq.soft_tokens import Probe
 
 
@@ -38,6 +39,8 @@ def retain(
     *,
     soft_tokens: Probe | None = None,
     longest: Decoding = Decoding(),
+    rows: HeldCache | None = None,
+    chunk: int | None = None,
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
     """One pass for all plans, and a second look at a response for those that need one.
@@ -49,12 +52,13 @@ def retain(
         plans: methods and budgets of any kind.
         soft_tokens: needed as soon as a method asks with them.
         longest: length and stop texts of a whole answer that is looked at; it is always greedy.
+        rows, chunk: what was read before, and how the rest is read; see `prefill`.
         on_layer: progress of the passes, and a place to cancel.
 
     Returns:
         The first pass, its `retained` in the order of `plans`.
     """
-    asked = [ToRead(input_ids, plans, longest)]
+    asked = [ToRead(input_ids, plans, longest, rows, chunk)]
     (found,) = retain_each(lm, asked, soft_tokens=soft_tokens, on_layer=on_layer)
     return found
 
@@ -66,6 +70,8 @@ class ToRead:
     input_ids: Tensor
     plans: Sequence[Plan]
     longest: Decoding = Decoding()
+    rows: HeldCache | None = None
+    chunk: int | None = None
 
 
 def retain_each(
@@ -120,7 +126,15 @@ class _Reading:
         if self.groups:
             needed = dict.fromkeys([self.full, *(writer for writer, _ in self.groups)])
             first += [plan for plan in needed if plan not in first]
-        self.outcome = prefill(lm, prompt.input_ids, first, soft_tokens=soft_tokens, on_layer=on_layer)
+        self.outcome = prefill(
+            lm,
+            prompt.input_ids,
+            first,
+            soft_tokens=soft_tokens,
+            rows=prompt.rows,
+            chunk=prompt.chunk,
+            on_layer=on_layer,
+        )
         self.caches = {plan: kept.cache for plan, kept in zip(first, self.outcome.retained, strict=True)}
 
     def unwritten(self, wanted: Wanted) -> Unwritten:

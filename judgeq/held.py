@@ -1,0 +1,236 @@
+"""Rows of tokens that have been read and that further passes may stand behind: complete, with room for more.
+
+Reads a prompt's beginning chunk by chunk; what is kept of it in the end is decided elsewhere. Knows nothing of methods
+or budgets.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import DynamicCache, PretrainedConfig
+from transformers.cache_utils import DynamicLayer
+
+from judgeq.cache import RetainedLayer, storage_bytes
+from judgeq.language_model import LanguageModel
+from judgeq.scoring import accumulated_attention
+
+LayerCallback = Callable[[int, int], None]
+"""Called as `(layers done, layers)`, counted in every chunk; raising from it abandons the pass and leaves the model
+untouched."""
+
+
+class Progress:
+    """Tells a callback of layers, over the passes that read one prompt."""
+
+    def __init__(self, on_layer: LayerCallback | None, layers: int) -> None:
+        self.on_layer, self.layers, self.done = on_layer, layers, 0
+
+    def step(self) -> None:
+        """One more layer is done."""
+        self.done += 1
+        if self.on_layer is not None:
+            self.on_layer(self.done, self.layers)
+
+
+class HeldLayer(RetainedLayer):
+    """Complete rows at the front of a storage with room: new ones are written behind them, and nothing is copied.
+
+    Attributes:
+        room: rows that the storage is made for.
+        attention: (B, H_kv, G, seen) float32, what each row got from all queries so far, summed over them; None where
+            nobody asked for it.
+    """
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.attention: Tensor | None = None
+        self._stored: tuple[Tensor, ...] = ()
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        new = key_states.shape[-2]
+        self.make_room(self.seen + new, key_states, value_states)
+        for stored, added in zip(self._stored, (key_states, value_states), strict=True):
+            stored[:, :, self.seen : self.seen + new] = added
+        self.seen += new
+        self.keys, self.values = (stored[:, :, : self.seen] for stored in self._stored)
+        return self.shown(new)
+
+    def make_room(self, tokens: int, keys: Tensor, values: Tensor) -> None:
+        """Let `tokens` rows fit; those that are held are copied only if they do not.
+
+        Args:
+            keys, values: (B, H_kv, any, D), for sizes, type and device.
+        """
+        if self._stored and self._stored[0].shape[2] >= tokens:
+            return
+        self.room = max(self.room, tokens)
+        sizes = (like.new_empty(*like.shape[:2], self.room, like.shape[3]) for like in (keys, values))
+        self._stored = tuple(sizes)
+        if self.seen:
+            for stored, held in zip(self._stored, (self.keys, self.values), strict=True):
+                stored[:, :, : self.seen] = held
+        else:
+            self.lazy_initialization(keys, values)
+        self.keys, self.values = (stored[:, :, : self.seen] for stored in self._stored)
+
+    def count(self, added: Tensor) -> None:
+        """Add (B, H_kv, G, seen), what the rows got from the tokens that were read last."""
+        if self.attention is not None:
+            added = added + F.pad(self.attention, (0, added.shape[-1] - self.attention.shape[-1]))
+        self.attention = added
+
+    def crop(self, tokens_to_remove: int) -> None:
+        super().crop(tokens_to_remove)
+        if tokens_to_remove:
+            self.attention = None
+
+    def reset(self) -> None:
+        super().reset()
+        self.attention, self._stored = None, ()
+
+
+class HeldCache(DynamicCache):
+    """Complete rows of the tokens that have been read; layers with a sliding window hold their window.
+
+    Attributes:
+        ids: (B, seen) int64 on the CPU, those tokens.
+        shared: this is a fork and its rows belong to another cache too.
+    """
+
+    def __init__(self, config: PretrainedConfig, batch: int = 1, room: int = 0) -> None:
+        """`room`: rows that the storage of a layer is made for; it grows where that is too little."""
+        super().__init__(config=config)
+        self.layers: list[DynamicLayer] = [
+            layer if layer.is_sliding else HeldLayer(room) for layer in self.layers
+        ]
+        self.ids = torch.empty(batch, 0, dtype=torch.int64)
+        self.shared = False
+
+    @property
+    def seen(self) -> int:
+        """Tokens that have been read."""
+        return self.ids.shape[1]
+
+    @property
+    def rows(self) -> int:
+        """Rows per KV head, summed over layers."""
+        return sum(layer.keys.shape[2] for layer in self.layers if layer.is_initialized)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything that is stored, room included, measured from the tensors."""
+        return storage_bytes(self.tensors())
+
+    @property
+    def summed(self) -> bool:
+        """Every layer that can be evicted knows what its rows got from all queries."""
+        return bool(self.seen) and all(layer.attention is not None for layer in self._complete())
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Everything that is stored."""
+        for layer in self.layers:
+            if layer.is_initialized:
+                yield from (layer.keys, layer.values)
+        yield from (layer.attention for layer in self._complete() if layer.attention is not None)
+
+    def make_room(self, tokens: int) -> None:
+        """Let `tokens` rows fit; those that are held are copied only if they do not."""
+        for layer in self._complete():
+            layer.make_room(tokens, layer.keys, layer.values)
+
+    def fork(self, tokens: int | None = None) -> HeldCache:
+        """The same rows, or those of the first tokens, to read on from: the storage is shared, in turn, not at once.
+
+        Two forks write to the same room: what one has read is lost when the other reads. Of layers with a sliding
+        window only all tokens can be had.
+        """
+        tokens = self.seen if tokens is None else tokens
+        fork = copy.copy(self)
+        fork.layers = [copy.copy(layer) for layer in self.layers]
+        fork.ids, fork.shared = self.ids[:, :tokens], True
+        if tokens < self.seen:
+            for layer in fork.layers:
+                layer.crop(tokens - self.seen)
+        return fork
+
+    def before(self, ids: Tensor, most: int, summed: bool) -> HeldCache | None:
+        """A fork with the leading tokens of a prompt, as many as it agrees in.
+
+        Args:
+            ids: (B, T) int64, the prompt.
+            most: how many tokens are wanted at most.
+            summed: they must come with the attention that they got.
+
+        Returns:
+            None where the prompt must be read from its beginning.
+        """
+        shorter = min(self.seen, ids.shape[1])
+        same = (self.ids[:, :shorter] == ids[:, :shorter].cpu()).all(0)
+        tokens = min(int(same.cumprod(0).sum()), most)
+        rewinds = tokens < self.seen
+        if not tokens or (summed and (rewinds or not self.summed)) or (rewinds and any(self.is_sliding)):
+            return None
+        return self.fork(tokens)
+
+    @torch.inference_mode()
+    def read(
+        self, lm: LanguageModel, pieces: Sequence[Tensor], progress: Progress, *, summed: bool = False
+    ) -> None:
+        """Read on, a pass for each piece.
+
+        Args:
+            pieces: (B, N) int64 each, the tokens that follow.
+            progress: hears of every layer of every piece.
+            summed: add up the attention that rows get; only for caches that did so from their beginning.
+        """
+        observer = _Reader(self, progress, summed)
+        for ids in pieces:
+            lm.model(
+                input_ids=ids.to(lm.device), cache=self, use_cache=True, logits_to_keep=1, observer=observer
+            )
+            self.ids = torch.cat([self.ids, ids.cpu()], dim=1)
+
+    def _complete(self) -> list[HeldLayer]:
+        return [layer for layer in self.layers if isinstance(layer, HeldLayer)]
+
+
+class _Reader:
+    """The observer of a pass that only adds rows."""
+
+    def __init__(self, cache: HeldCache, progress: Progress, summed: bool) -> None:
+        self.cache, self.progress, self.summed = cache, progress, summed
+
+    def observe(
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scaling: float,
+        sliding: bool,
+        output_weight: Callable[[], Tensor],
+    ) -> None:
+        if self.summed and not sliding:
+            self.cache.layers[layer].count(accumulated_attention(queries, keys, scaling))
+        self.progress.step()
+
+
+def pass_sizes(tokens: int, chunk: int | None, last: int) -> list[int]:
+    """How many tokens each pass over a prompt reads.
+
+    Args:
+        tokens: to be read, at least 1.
+        chunk: most tokens of a pass; None reads all in one.
+        last: least tokens of the last pass, which may be more than `chunk` for that.
+    """
+    final = tokens if chunk is None else min(tokens, max(chunk, last))
+    early = tokens - final
+    return [min(chunk or early, early - at) for at in range(0, early, chunk or 1)] + [final]
