@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from judgeq.answers import Answer, Reading
     from judgeq.api import ask, compare, read, stream
     from judgeq.config import Decoding, Selection
+    from judgeq.document import CompressedDocument, Document
     from judgeq.errors import JudgeqError
     from judgeq.language_model import LanguageModel
     from judgeq.methods import METHODS, Method
@@ -25,7 +26,9 @@ _HOMES = {
     "compare": "api",
     "read": "api",
     "stream": "api",
+    "CompressedDocument": "document",
     "Decoding": "config",
+    "Document": "document",
     "Selection": "config",
     "JudgeqError": "errors",
     "METHODS": "methods",
@@ -51,7 +54,9 @@ def __dir__() -> list[str]:
 __all__ = [
     "METHODS",
     "Answer",
+    "CompressedDocument",
     "Decoding",
+    "Document",
     "JudgeqError",
     "LanguageModel",
     "Method",

@@ -87,10 +87,11 @@ class HeldLayer(RetainedLayer):
             added = added + F.pad(self.attention, (0, added.shape[-1] - self.attention.shape[-1]))
         self.attention = added
 
-    def crop(self, tokens_to_remove: int) -> None:
-        super().crop(tokens_to_remove)
-        if tokens_to_remove:
-            self.attention = None
+    def first(self, tokens: int) -> HeldLayer:
+        """A copy of the first rows: what is read behind them would overwrite the others."""
+        layer = HeldLayer(self.room)
+        layer.update(self.keys[:, :, :tokens], self.values[:, :, :tokens])
+        return layer
 
     def reset(self) -> None:
         super().reset()
@@ -143,22 +144,21 @@ class HeldCache(DynamicCache):
 
     def make_room(self, tokens: int) -> None:
         """Let `tokens` rows fit; those that are held are copied only if they do not."""
-        for layer in self._complete():
+        for layer in self._complete() if self.seen else ():
             layer.make_room(tokens, layer.keys, layer.values)
 
     def fork(self, tokens: int | None = None) -> HeldCache:
-        """The same rows, or those of the first tokens, to read on from: the storage is shared, in turn, not at once.
+        """The same rows to read on from, or a copy of those of the first tokens, which layers that slide cannot give.
 
-        Two forks write to the same room: what one has read is lost when the other reads. Of layers with a sliding
-        window only all tokens can be had.
+        Forks share the storage and its room, in turn, not at once: what one has read is lost when another reads.
         """
-        tokens = self.seen if tokens is None else tokens
         fork = copy.copy(self)
-        fork.layers = [copy.copy(layer) for layer in self.layers]
-        fork.ids, fork.shared = self.ids[:, :tokens], True
-        if tokens < self.seen:
-            for layer in fork.layers:
-                layer.crop(tokens - self.seen)
+        if tokens is None or tokens == self.seen:
+            fork.layers = [copy.copy(layer) for layer in self.layers]
+            fork.shared = True
+        else:
+            fork.layers = [layer.first(tokens) for layer in self._complete()]
+            fork.ids = self.ids[:, :tokens]
         return fork
 
     def before(self, ids: Tensor, most: int, summed: bool) -> HeldCache | None:
