@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-QUERY_ROWS = 512
-"""Queries, counted for each head of a group, that one call attends with: bounds the mask of a block."""
+QUERY_ROWS = 768
+"""Queries, counted for each head of a group, that one call attends with: it bounds the mask. From here on PyTorch's
+kernel for CPUs works in large blocks."""
 
 
 class CausalRows:
