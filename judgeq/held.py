@@ -162,7 +162,7 @@ class HeldCache(DynamicCache):
         return fork
 
     def before(self, ids: Tensor, most: int, summed: bool) -> HeldCache | None:
-        """A fork with the leading tokens of a prompt, as many as it agrees in.
+        """A fork with the leading tokens of a prompt, as many as it agrees in, if that is half of them or more.
 
         Args:
             ids: (B, T) int64, the prompt.
@@ -176,7 +176,9 @@ class HeldCache(DynamicCache):
         same = (self.ids[:, :shorter] == ids[:, :shorter].cpu()).all(0)
         tokens = min(int(same.cumprod(0).sum()), most)
         rewinds = tokens < self.seen
-        if not tokens or (summed and (rewinds or not self.summed)) or (rewinds and any(self.is_sliding)):
+        if not tokens or 2 * tokens < self.seen or (summed and not self.summed):
+            return None
+        if rewinds and (summed or any(self.is_sliding)):
             return None
         return self.fork(tokens)
 
@@ -197,6 +199,9 @@ class HeldCache(DynamicCache):
                 input_ids=ids.to(lm.device), cache=self, use_cache=True, logits_to_keep=1, observer=observer
             )
             self.ids = torch.cat([self.ids, ids.cpu()], dim=1)
+            for layer in self.layers:
+                if layer.is_sliding:  # else its window pins the rows of the whole pass
+                    layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
 
     def _complete(self) -> list[HeldLayer]:
         return [layer for layer in self.layers if isinstance(layer, HeldLayer)]

@@ -188,6 +188,10 @@ def test_questions_leave_the_documents_rows_as_they_are_and_copy_none(
     assert rows.rows == 4 * seen
 
 
+def test_layers_with_a_sliding_window_hold_no_more_than_it(make_lm: Callable[..., LanguageModel]) -> None:
+    assert Document(make_lm("mistral", sliding_window=24), TEXT).read().kv_bytes == 4 * 23 * 256
+
+
 def test_a_longer_question_makes_room_once(lm: LanguageModel) -> None:
     document = Document(lm, TEXT).read()
     size = document.kv_bytes

@@ -86,17 +86,20 @@ class LayerView:
         return self.keys.shape[2] - self.queries.shape[2]
 
     def _accumulated(self) -> Tensor:
-        prompt = slice(self.prompt_tokens)
-        queries, before = self.queries[:, :, : self.prompt_tokens - self._before], self._before
-        if before and self.carried is None:
+        before = self._before
+        queries, keys = (
+            self.queries[:, :, : self.prompt_tokens - before],
+            self.keys[:, :, : self.prompt_tokens],
+        )
+        found = accumulated_attention(queries, keys, self.scaling)
+        if not before:
+            return found
+        if self.carried is None or self.carried.shape[-1] != before:
             raise InputError(
                 f"The first {before:,} tokens were read before and the attention that they paid was not added up: give "
                 "the method the property prompt_queries, with the value None"
             )
-        found = accumulated_attention(queries, self.keys[:, :, prompt], self.scaling)
-        return (
-            found if self.carried is None else found + F.pad(self.carried, (0, self.prompt_tokens - before))
-        )
+        return found + F.pad(self.carried, (0, self.prompt_tokens - before))
 
     def _attention(self, first: int, count: int, added: Tensor | None = None) -> Tensor:
         at = first - self._before
