@@ -94,7 +94,9 @@ def save_rows(folder: str | Path, lm: LanguageModel, text: str, rows: HeldCache)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).unlink(missing_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in stored.items()}, folder / ROWS_FILE)
+        part = folder / f"{ROWS_FILE}.part"
+        save_file({name: tensor.contiguous() for name, tensor in stored.items()}, part)
+        part.replace(folder / ROWS_FILE)
         HeldConfig.of(lm, text).save(folder / CONFIG_FILE)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder} cannot be written ({error}): make room, or give another path") from None
@@ -166,7 +168,7 @@ def _filled(lm: LanguageModel, stored: Mapping[str, Tensor], room: int) -> HeldC
         if layer.is_sliding:
             layer.cumulative_length = cache.seen
         elif f"attention.{at}" in stored:
-            layer.attention = stored[f"attention.{at}"]
+            layer.attention = stored[f"attention.{at}"].clone()  # no view of a file that may change
             if layer.attention.shape[-1] != cache.seen:
                 raise _Misfit("attention sums of another length")
     return cache

@@ -384,6 +384,17 @@ def test_windows_are_saved_too(
     assert_same(found, judgeq.read(lm, TEXT, QUESTIONS[0], **options))
 
 
+def test_a_document_can_be_saved_where_it_came_from(
+    make_lm: Callable[..., LanguageModel], folder: Path
+) -> None:
+    lm = make_lm()
+    document = Document.load(lm, folder)
+    before = [tensor.clone() for tensor in document._rows.tensors()]
+    again = Document.load(lm, document.save(folder))
+    for now in (document, again):
+        assert all(torch.equal(a, b) for a, b in zip(now._rows.tensors(), before, strict=True))
+
+
 def test_a_very_short_document_can_be_saved(lm: LanguageModel, tmp_path: Path) -> None:
     folder = Document(lm, "A ship pays.").save(tmp_path)
     found = Document.load(lm, folder).ask(QUESTIONS[0], method="full", decoding=SHORT)
