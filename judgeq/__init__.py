@@ -10,8 +10,9 @@ from judgeq._version import __version__
 if TYPE_CHECKING:
     from judgeq.answers import Answer, Reading
     from judgeq.api import ask, compare, read, stream
+    from judgeq.compressed import CompressedDocument
     from judgeq.config import Decoding, Selection
-    from judgeq.document import CompressedDocument, Document
+    from judgeq.document import Document
     from judgeq.errors import JudgeqError
     from judgeq.language_model import LanguageModel
     from judgeq.methods import METHODS, Method
@@ -26,7 +27,7 @@ _HOMES = {
     "compare": "api",
     "read": "api",
     "stream": "api",
-    "CompressedDocument": "document",
+    "CompressedDocument": "compressed",
     "Decoding": "config",
     "Document": "document",
     "Selection": "config",

@@ -72,8 +72,9 @@ class HeldLayer(RetainedLayer):
         if self._stored and self._stored[0].shape[2] >= tokens:
             return
         self.room = max(self.room, tokens)
-        sizes = (like.new_empty(*like.shape[:2], self.room, like.shape[3]) for like in (keys, values))
-        self._stored = tuple(sizes)
+        self._stored = tuple(
+            like.new_empty(*like.shape[:2], self.room, like.shape[3]) for like in (keys, values)
+        )
         if self.seen:
             for stored, held in zip(self._stored, (self.keys, self.values), strict=True):
                 stored[:, :, : self.seen] = held

@@ -57,6 +57,7 @@ ORDER = [
     "documents",
     "answers",
     "api",
+    "compressed",
     "document",
     "training",
     "evaluation",
