@@ -63,6 +63,11 @@ def test_json_on_standard_output_is_one_object_and_nothing_else(
     assert result["full_kv_bytes"] == 4 * result["prompt_tokens"] * 256
 
 
+def test_the_type_of_weights_and_rows_can_be_chosen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(folder, "--budget", "16", "--dtype", "bfloat16", "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["kv_bytes"] == 4 * 16 * 256 / 2
+
+
 def test_without_json_the_answer_is_printed_and_its_cost_said(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
