@@ -71,7 +71,7 @@ def load(
         revision: branch, tag or commit on the Hub.
         progress: called while an embedded model is prepared for the first time; standard error by default.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     device = choose_device(device)
     if device.type == "cpu":
@@ -83,7 +83,7 @@ def load(
             f"{place.name} is a GGUF file, which cannot be loaded in {quantization}: leave it out."
         )
     with clear_errors(place.name, device), quiet_transformers():
-        config = AutoConfig.from_pretrained(**place.files, trust_remote_code=False)
+        config = _config(place)
         mapped = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
         check_model(config, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] if mapped else None, place.name)
         tokenizer = _tokenizer(place)
@@ -97,6 +97,19 @@ def load(
     with clear_errors(place.name, device), quiet_transformers():
         model = _model(place, config, quantization, choose_dtype(dtype, device, config), device)
     return LanguageModel(model, tokenizer, place.name, place.revision, Geometry.of(model.config))
+
+
+def load_config(name: str | Path, revision: str | None = None) -> Any:
+    """The transformers config of a model, whose weights are not fetched; raises `ModelError` with what to do."""
+    place = _locate(str(name), revision, None)
+    with clear_errors(place.name, None), quiet_transformers():
+        return _config(place)
+
+
+def _config(place: _Place) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(**place.files, trust_remote_code=False)
 
 
 def _locate(name: str, revision: str | None, progress: Progress | None) -> _Place:
