@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import CONFIG_FILE, TENSOR_FILE, Probe, SoftTokens
+from judgeq.probe import Probe
+from judgeq.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
 
 
 @pytest.fixture
@@ -90,8 +91,12 @@ def test_a_model_without_shipped_tokens_says_how_to_get_some(lm: LanguageModel) 
 
 def test_a_name_that_is_nowhere_is_refused(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for name in ("nobody/nothing", "not a name at all!"):
-        with pytest.raises(InputError, match="neither a folder here nor reachable"):
+    for name, said in (
+        ("nobody/nothing", "reachable"),
+        ("not a name at all!", "a valid id"),
+        ("./no/dir", "a valid id"),
+    ):
+        with pytest.raises(InputError, match=f"neither a folder here nor {said}"):
             SoftTokens.from_pretrained(name)
 
 
