@@ -70,6 +70,16 @@ class SoftTokens:
         """Number of soft tokens, `S`."""
         return self.config.n
 
+    @property
+    def parts(self) -> list[str]:
+        """What they consist of: `embeddings` alone is the paper's form."""
+        beside = {
+            "query offsets": self.probe.query_offsets,
+            "adapters": self.probe.adapters,
+            "profile": self.profile,
+        }
+        return ["embeddings", *(name for name, part in beside.items() if part is not None)]
+
     @classmethod
     def initialise(cls, lm: LanguageModel, token_ids: Tensor) -> SoftTokens:
         """Start from the embeddings of existing tokens, such as words of the model's own responses.
@@ -247,15 +257,10 @@ class SoftTokens:
         Raises:
             InputError: something would be left out.
         """
-        parts = {
-            "query offsets": self.probe.query_offsets,
-            "adapters": self.probe.adapters,
-            "profile": self.profile,
-        }
-        lost = [name for name, part in parts.items() if part is not None]
+        lost = self.parts[1:]
         if lost and not embeddings_only:
             raise InputError(
-                f"PEFT's prompt tuning has no place for the {' and '.join(lost)} of these soft tokens: export the "
+                f"PEFT's prompt tuning has no place for the {', '.join(lost)} of these soft tokens: export the "
                 "embeddings alone with embeddings_only, or train with `--capacity embeddings`"
             )
         base = public_name(self.config.base_model)
@@ -284,7 +289,7 @@ class SoftTokens:
         )
         tokens = cls(Probe(embeddings), config)
         tokens.check(lm)
-        return tokens
+        return tokens.adopt(lm)
 
 
 def _shipped_for(lm: LanguageModel) -> Path:

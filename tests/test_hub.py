@@ -12,6 +12,7 @@ import torch
 from huggingface_hub import HfApi, ModelCard
 
 import judgeq
+from judgeq.cli import main
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
@@ -67,6 +68,22 @@ def test_what_is_pushed_is_loaded_and_asks_as_before(
     assert asked[0].text == asked[1].text
     ours, theirs = (answer.retention.rows_of() for answer in asked)
     assert [rows.tolist() for rows in ours] == [rows.tolist() for rows in theirs]
+
+
+def test_the_command_line_pushes_and_asks(
+    hub: Hub, tokens: SoftTokens, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, document = tmp_path / "Tiny-Llama", tmp_path / "doc.txt"
+    build_model().save_pretrained(model)
+    build_tokenizer().save_pretrained(model)
+    document.write_text(TEXT * 3, encoding="utf-8")
+    judge = str(tokens.save_pretrained(tmp_path / "judge"))
+    assert main(["tokens", "push", judge, "me/judge", "--message", "first", "--json", "-"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["repository"], said["commit"]) == ("me/judge", hub.repositories["me/judge"].branches["main"])
+    asked = ["--document", str(document), "--question", "How tall is it?", "--max-new-tokens", "4"]
+    assert main(["ask", "--model", str(model), "--tokens", "me/judge", *asked, "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["method"] == "judgeq"
 
 
 def test_a_second_push_is_a_second_commit_and_both_stay(hub: Hub, tokens: SoftTokens) -> None:
