@@ -26,7 +26,7 @@ def model_card(config: SoftTokensConfig, name: str, licence: str = LICENCE) -> s
         licence: an identifier of the Hub, such as `apache-2.0`.
     """
     return f"""---
-{_front_matter(config, name, licence)}
+{_front_matter(config, licence)}
 ---
 
 # Judge Q soft tokens for {public_name(config.base_model)}
@@ -58,7 +58,7 @@ Made for revision `{config.base_revision}` with tokenizer `{config.tokenizer_has
 """
 
 
-def _front_matter(config: SoftTokensConfig, name: str, licence: str) -> str:
+def _front_matter(config: SoftTokensConfig, licence: str) -> str:
     from huggingface_hub import ModelCardData
 
     data = ModelCardData(
@@ -69,7 +69,7 @@ def _front_matter(config: SoftTokensConfig, name: str, licence: str) -> str:
         pipeline_tag="text-generation",
         datasets=_datasets([*config.earlier, config.recipe]) or None,
         tags=["kv-cache", "soft-prompt", f"arxiv:{PAPER}"],
-        model_name=name,
+        model_name="Judge Q soft tokens",
         eval_results=_results(config) or None,
     )
     return data.to_yaml()
