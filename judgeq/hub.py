@@ -44,7 +44,7 @@ def local_folder(name: str | Path, revision: str | None, files: Sequence[str]) -
         return folder
     if folder.is_file():
         raise InputError(f"{name} is a file: name the folder that it lies in")
-    with clear_errors(str(name)):
+    with _clear_errors(str(name)):
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=list(files)))
 
 
@@ -81,11 +81,11 @@ def push_folder(
             f"Nothing was pushed to {repo_id}, for there is no token: sign in with `hf auth login`, or set HF_TOKEN"
         )
     api = HfApi(token=token)
-    with clear_errors(repo_id):
+    with _clear_errors(repo_id):
         try:
             _check_kind(api.model_info(repo_id), mark, private)
         except RepositoryNotFoundError:
-            api.create_repo(repo_id, private=private)
+            api.create_repo(repo_id, private=private or None)  # None: as its owner's settings say
         if branch is not None:
             api.create_branch(repo_id, branch=branch, exist_ok=True)
         return api.upload_folder(repo_id=repo_id, folder_path=folder, revision=branch, commit_message=message)
@@ -101,7 +101,7 @@ def published(library: str, base_model: str, limit: int = 3) -> list[str]:
     tags = [library, f"base_model:adapter:{base_model}"]
     asked = {"filter": tags, "sort": "downloads", "limit": str(limit)}
     try:
-        with clear_errors(base_model):
+        with _clear_errors(base_model):
             answer = get_session().get(f"{constants.ENDPOINT}/api/models", params=asked, timeout=5)
             return [str(found["id"]) for found in answer.raise_for_status().json()]
     except InputError:
@@ -123,7 +123,7 @@ def _check_kind(repository: ModelInfo, mark: str, private: bool) -> None:
 
 
 @contextlib.contextmanager
-def clear_errors(name: str) -> Iterator[None]:
+def _clear_errors(name: str) -> Iterator[None]:
     """Turns what the Hub's client raises about a repository into one sentence."""
     from huggingface_hub import errors
 

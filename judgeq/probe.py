@@ -68,15 +68,16 @@ class Probe:
             InputError: no embeddings, or half an adapter.
         """
         if TENSOR_NAME not in stored:
+            found = ", ".join(sorted(stored)[:3]) or "nothing"
             raise InputError(
-                f"it has no tensor {TENSOR_NAME}, but {', '.join(sorted(stored)[:3]) or 'none at all'}"
+                f"There is no tensor {TENSOR_NAME} but {found}: name a file that `judgeq train` wrote"
             )
         down, up = (
             {name.removeprefix(prefix) for name in stored if name.startswith(prefix)}
             for prefix in (DOWN_NAME, UP_NAME)
         )
         if down != up:
-            raise InputError(f"half of the adapter {min(down ^ up)} is missing")
+            raise InputError(f"Half of the adapter {min(down ^ up)} is missing: copy the file again")
         adapters = LowRank(
             {name: stored[DOWN_NAME + name].float() for name in sorted(down)},
             {name: stored[UP_NAME + name].float() for name in sorted(down)},

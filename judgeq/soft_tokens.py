@@ -192,7 +192,7 @@ class SoftTokens:
         if not hub.is_hub_id(public) or (base_model is None and Path(public).exists()):
             raise InputError(
                 f"The base model {given} is not an id of the Hub, so nobody else could tell which model these soft "
-                "tokens belong to: give its id as base_model"
+                "tokens belong to: give its id as base_model (--base-model)"
             )
         config = dataclasses.replace(self.config, base_model=given)
         with TemporaryDirectory() as folder:
@@ -225,7 +225,9 @@ class SoftTokens:
             config = SoftTokensConfig.load(folder / CONFIG_FILE)
             stored = load_file(folder / TENSOR_FILE)
             return cls(Probe.from_tensors(stored), config, BudgetProfile.from_tensors(stored))
-        except (OSError, UnicodeError, json.JSONDecodeError, SafetensorError, InputError) as error:
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        except (OSError, UnicodeError, json.JSONDecodeError, SafetensorError) as error:
             raise InputError(
                 f"{name} does not hold readable soft tokens ({error}): it needs an intact {CONFIG_FILE} and "
                 f"{TENSOR_FILE}, as `python -m judgeq train` writes them"
@@ -261,7 +263,7 @@ class SoftTokens:
         if lost and not embeddings_only:
             raise InputError(
                 f"PEFT's prompt tuning has no place for the {', '.join(lost)} of these soft tokens: export the "
-                "embeddings alone with embeddings_only, or train with `--capacity embeddings`"
+                "embeddings alone with embeddings_only (--embeddings-only), or train with `--capacity embeddings`"
             )
         base = public_name(self.config.base_model)
         revision = None if self.config.base_model in EMBEDDED else self.config.base_revision
@@ -297,7 +299,7 @@ def _shipped_for(lm: LanguageModel) -> Path:
     for config in sorted(assets_path("soft_tokens").glob(f"*/{CONFIG_FILE}")):
         if same_model(SoftTokensConfig.load(config).base_model, lm.name):
             return config.parent
-    others = hub.published("judgeq", lm.name) if lm.revision is not None else []
+    others = hub.published("judgeq", public_name(lm.name)) if lm.revision is not None else []
     found = f" (others have published {', '.join(others)} on the Hub)" if others else ""
     raise InputError(
         f"No soft tokens are shipped for {lm.name}{found}: name a folder or a Hub repository of some, or train "

@@ -132,10 +132,10 @@ def test_damaged_tensors_are_refused_with_a_sentence(tokens: SoftTokens, tmp_pat
         with pytest.raises(InputError, match="readable soft tokens"):
             SoftTokens.from_pretrained(tmp_path)
     for tensors, said in (
-        ({"model.weight": torch.ones(2)}, r"no tensor soft_tokens, but model\.weight"),
+        ({"model.weight": torch.ones(2)}, r"no tensor soft_tokens but model\.weight"),
         ({TENSOR_NAME: torch.ones(2, 2)}, r"shape \(2, 2\) and their config says \(8, 64\)"),
         ({TENSOR_NAME: torch.full((8, 64), torch.inf)}, "NaN or infinite"),
-        ({TENSOR_NAME: torch.ones(8, 64), "adapter_down.0.q": torch.ones(2)}, r"half of the adapter 0\.q"),
+        ({TENSOR_NAME: torch.ones(8, 64), "adapter_down.0.q": torch.ones(2)}, r"Half of the adapter 0\.q"),
     ):
         save_file(tensors, file)
         with pytest.raises(InputError, match=said):
