@@ -17,7 +17,7 @@ from judgeq.language_model import Geometry, LanguageModel
 from judgeq.memory import peak_memory, weight_bytes
 from judgeq.methods import Full, JudgeQ, Method
 from judgeq.prefill import Plan, prefill
-from judgeq.soft_tokens import Probe
+from judgeq.probe import Probe
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 BLOCK, SCALES = 64, 256

@@ -21,9 +21,9 @@ from judgeq.cache import FrozenCache, RetainedCache
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView, Method
+from judgeq.probe import Probe
 from judgeq.profile import BudgetProfile
 from judgeq.selection import Kept, allocate_rows, pyramid_rows, rank_rows
-from judgeq.soft_tokens import Probe
 
 LayerCallback = Callable[[int, int], None]
 """Called as `(layers done, layers)`; raising from it abandons the pass and leaves the model untouched."""

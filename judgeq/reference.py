@@ -17,7 +17,7 @@ from judgeq.config import Decoding
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
 from judgeq.prefill import LayerCallback, Plan, Prefill, prefill, probe
-from judgeq.soft_tokens import Probe
+from judgeq.probe import Probe
 
 
 def positions_behind(methods: Iterable[Method], soft_tokens: int, longest: int) -> int:

@@ -12,7 +12,7 @@ from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import JudgeQ
 from judgeq.prefill import Plan, prefill
-from judgeq.soft_tokens import Probe
+from judgeq.probe import Probe
 
 
 def random_adapters(lm: LanguageModel, rank: int = 3) -> LowRank:

@@ -35,10 +35,10 @@ from judgeq.methods import (
 )
 from judgeq.models import load
 from judgeq.prefill import Plan, prefill, probe
+from judgeq.probe import Probe
 from judgeq.reference import retain
 from judgeq.scoring import accumulated_attention, output_norms
 from judgeq.selection import pyramid_rows
-from judgeq.soft_tokens import Probe
 from tests.conftest import build_model, build_tokenizer
 from tests.test_prefill import attention_of
 from tests.test_profile import profile

@@ -16,8 +16,8 @@ from judgeq.errors import InputError, ModelError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS, Full, JudgeQ, Oracle, RandomRows, SnapKV, StreamingLLM
 from judgeq.prefill import Plan, Prefill, prefill, probe
+from judgeq.probe import Probe
 from judgeq.scoring import merge_group
-from judgeq.soft_tokens import Probe
 from tests.test_profile import profile
 
 TOKENS = 90

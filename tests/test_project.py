@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module imports only what stands before it, in functions too; a package counts as one. Types alone may point back.
 ORDER = [
+    "press",
     "errors",
     "_version",
     "_assets",
@@ -42,6 +43,10 @@ ORDER = [
     "models",
     "prompts",
     "data",
+    "hub",
+    "peft_files",
+    "probe",
+    "soft_tokens_config",
     "model_card",
     "soft_tokens",
     "scoring",

@@ -19,11 +19,11 @@ from judgeq.errors import InputError, ModelError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, JudgeQ, SnapKV
 from judgeq.prefill import Plan, Prefill, Retained, prefill
+from judgeq.probe import Probe
 from judgeq.profile import BudgetProfile
 from judgeq.prompts import build_prompt
 from judgeq.ragged import FrozenRows, RaggedLayer
 from judgeq.retention import RetentionMap
-from judgeq.soft_tokens import Probe
 from tests.test_profile import profile
 
 TOKENS = 90

@@ -14,8 +14,8 @@ from judgeq.decode import decode
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LAQ, Full, JudgeQ, JudgeQDraft, Oracle, SnapKV
 from judgeq.prefill import Plan, Prefill, prefill, probe
+from judgeq.probe import Probe
 from judgeq.reference import ToRead, positions_behind, retain, retain_each
-from judgeq.soft_tokens import Probe
 
 SHORT = Decoding(max_new_tokens=6)
 

@@ -19,7 +19,8 @@ from judgeq.errors import InputError, JudgeqError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import JudgeQ
 from judgeq.prefill import Plan, prefill
-from judgeq.soft_tokens import Probe, SoftTokens
+from judgeq.probe import Probe
+from judgeq.soft_tokens import SoftTokens
 from judgeq.training import loop
 from judgeq.training.config import TrainConfig
 from judgeq.training.loop import lesson_loss, train

@@ -20,7 +20,8 @@ from judgeq.data.example import Source
 from judgeq.data.mixture import parse_sources, report
 from judgeq.errors import InputError, JudgeqError
 from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import Probe, SoftTokens
+from judgeq.probe import Probe
+from judgeq.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.training.curve import write_curve
 from judgeq.training.objectives import OBJECTIVES

@@ -11,7 +11,8 @@ from torch import Tensor
 from judgeq.adapters import LowRank
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import Probe, SoftTokens
+from judgeq.probe import Probe
+from judgeq.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.training.store import AttentionRecorder, Lesson, Store
 
