@@ -95,5 +95,5 @@ def _term(down: Tensor, up: Tensor, positions: int, owner: int) -> Callable[...,
 
 def _linear_maps(lm: LanguageModel) -> dict[str, Any]:
     """Every linear map inside the model's layers, quantized ones included."""
-    layers = lm.model.base_model.layers
+    layers = lm.model.get_decoder().layers
     return {name: module for name, module in layers.named_modules() if isinstance(module, nn.Linear)}

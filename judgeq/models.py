@@ -96,7 +96,8 @@ def load(
         )
     with clear_errors(place.name, device), quiet_transformers():
         model = _model(place, config, quantization, choose_dtype(dtype, device, config), device)
-    return LanguageModel(model, tokenizer, place.name, place.revision, Geometry.of(model.config))
+    lm = LanguageModel(model, tokenizer, place.name, place.revision, Geometry.of(model.config))
+    return lm.tried_out()
 
 
 def _locate(name: str, revision: str | None, progress: Progress | None) -> _Place:

@@ -106,12 +106,15 @@ def finished(probe: Probe) -> Probe:
 
 
 def attention_to_lesson(lm: LanguageModel, probe: Probe, lesson: Lesson) -> Iterator[Tensor]:
-    """What the soft tokens look at in a stored prompt: (H_kv, G, T) a layer; differentiable in the probe's tensors."""
+    """What the soft tokens look at in a stored prompt, differentiable in the probe's tensors.
+
+    (H_kv, G, T) for each layer that sees the whole prompt.
+    """
     recorder = AttentionRecorder(probe.offsets_at(lm, len(lesson.prompt)))
     with probe.attached(lm):
         lm.model(
             inputs_embeds=probe.embeddings[None].to(lm.dtype),
-            cache=lesson.cache(lm.dtype, lm.device),
+            cache=lesson.cache(lm),
             logits_to_keep=1,
             observer=recorder,
         )
