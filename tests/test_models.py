@@ -10,13 +10,14 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import CONFIGS, build_model, build_tokenizer
+from conftest import CONFIGS, WINDOW, build_model, build_tokenizer
 from transformers import (
     AutoModelForCausalLM,
     BertConfig,
@@ -74,9 +75,11 @@ def refusal(name: str | Path, **options: Any) -> str:
 
 
 def test_geometry_of_every_family(each_lm: LanguageModel) -> None:
-    assert each_lm.geometry == Geometry(
-        layers=4, heads=4, kv_heads=2, head_dim=16, hidden=64, max_positions=4096
-    )
+    sizes = Geometry(layers=4, heads=4, kv_heads=2, head_dim=16, hidden=64, max_positions=4096)
+    if each_lm.name in ("tiny-gemma2", "tiny-gemma3_text"):
+        sizes = replace(sizes, sliding=(0, 2), window=WINDOW)
+        assert sizes.global_layers == [1, 3]
+    assert each_lm.geometry == sizes
 
 
 def test_kv_heads_default_to_heads() -> None:
