@@ -73,3 +73,17 @@ def _queries(model: Any, position: int) -> Tensor:
     positions = torch.full((1, 1), position, device=model.device)
     model(inputs_embeds=drawn.to(known), position_ids=positions, use_cache=False, observer=Queries())
     return torch.cat(seen)
+
+
+def turned_by_length(model: Any) -> tuple[str, int] | None:
+    """The kind of position embedding that turns a text by its length, and the positions up to which it does not.
+
+    `dynamic` turns by the exact length beyond them, `longrope` (Phi-3) in one other way; None = neither.
+    """
+    rotary, config = getattr(model.get_decoder(), "rotary_emb", None), model.get_decoder().config
+    kind = getattr(rotary, "rope_type", None)
+    if kind == "dynamic":
+        return kind, int(config.max_position_embeddings)
+    if kind == "longrope":
+        return kind, int(config.rope_parameters["original_max_position_embeddings"])
+    return None
