@@ -1,9 +1,9 @@
 """The only place that touches transformers' attention and mask registries.
 
 `judged_attention` computes what SDPA computes, under a soft cap too where the family has one and over frozen rows where
-a cache layer brings some, and then shows queries, keys and values, after projection, QK-norm and RoPE, to an observer that travels through the model's keyword
-arguments. No hook, no patched forward, no state on any module: without an observer, or after one has raised, the model
-is exactly what it was.
+a cache layer brings some, and then shows queries, keys and values, after projection, QK-norm and RoPE, to an observer
+that travels through the model's keyword arguments. No hook, no patched forward, no state on any module: without an
+observer, or after one has raised, the model is exactly what it was.
 """
 
 from __future__ import annotations

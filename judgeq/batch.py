@@ -131,6 +131,7 @@ class PaddedRows:
 
     def select(self, kept: Tensor) -> None:
         """Keep the caches with these indices, (P',) int64."""
+        kept = kept.to(self.keys.device)  # the layers may be spread over several
         self.keys, self.values, self.visible = self.keys[kept], self.values[kept], self.visible[kept]
 
 

@@ -81,9 +81,7 @@ class RetainedCache(DynamicCache):
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config=config)
-        self.layers: list[Any] = [
-            layer if layer.is_sliding else RetainedLayer() for layer in self.layers
-        ]
+        self.layers: list[Any] = [layer if layer.is_sliding else RetainedLayer() for layer in self.layers]
 
     def fill(
         self, layer: int, keys: Tensor, values: Tensor, kept: Tensor | tuple[Tensor, ...] | None, seen: int

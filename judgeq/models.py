@@ -5,6 +5,7 @@ Runs no code from a model's repository and opens no pickle file. Knows nothing o
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from judgeq.embedded import (
 from judgeq.errors import ModelError
 from judgeq.language_model import Geometry, LanguageModel
 from judgeq.supported import (
+    BALANCED,
     check_model,
     check_quantization,
     check_tokenizer,
@@ -67,12 +69,14 @@ def load(
         name: an embedded model (`smollm2-135m`), a Hub id (`org/name`), a folder, or a `.gguf` file.
         quantization: `"8bit"` or `"4bit"` (NF4, double quantization) with bitsandbytes; on a GPU or the CPU.
         dtype: a name or a `torch.dtype`; `"auto"` is float32 on the CPU, the model's own 16-bit type elsewhere.
-        device: anything `torch.device` takes; `"auto"` is CUDA where there is one.
+        device: anything `torch.device` takes; `"auto"` is CUDA where there is one, `"balanced"` spreads the layers over
+            all GPUs.
         revision: branch, tag or commit on the Hub.
         progress: called while an embedded model is prepared for the first time; standard error by default.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
+    spread = device == BALANCED
     device = choose_device(device)
     if device.type == "cpu":
         use_fast_products()
@@ -95,7 +99,8 @@ def load(
             "transformers, save it with `save_pretrained(FOLDER)`, and name that folder."
         )
     with clear_errors(place.name, device), quiet_transformers():
-        model = _model(place, config, quantization, choose_dtype(dtype, device, config), device)
+        dtype = choose_dtype(dtype, device, config)
+        model = _model(place, config, quantization, dtype, BALANCED if spread else {"": device})
     lm = LanguageModel(model, tokenizer, place.name, place.revision, Geometry.of(model.config))
     return lm.tried_out()
 
@@ -164,10 +169,23 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Pat
     except errors.HFValidationError as error:
         raise ModelError(f"{name!r} is no valid Hub id, which looks like org/name.") from error
     except Exception as error:  # offline, timed out, out of order: the client's errors have no common base
+        if _is_full_disk(error):
+            raise ModelError(
+                f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME."
+            ) from error
         raise ModelError(
             f"{name} could not be fetched from the Hub and is not in its local cache: check the network "
             f"connection, or use an embedded model ({', '.join(EMBEDDED)}), which needs no Hub."
         ) from error
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    """Whether an error, or one behind it, says that there is no space left."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _tokenizer(place: _Place) -> Any:
@@ -186,7 +204,7 @@ def _tokenizer(place: _Place) -> Any:
     return tokenizer
 
 
-def _model(place: _Place, config: Any, quantization: str | None, dtype: Any, device: Any) -> Any:
+def _model(place: _Place, config: Any, quantization: str | None, dtype: Any, device_map: Any) -> Any:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GgufConfig
 
     from judgeq.attention import ATTENTION
@@ -197,6 +215,8 @@ def _model(place: _Place, config: Any, quantization: str | None, dtype: Any, dev
     else:
         options["config"] = config
     if quantization == "4bit":
+        # else a line about kernels that are not installed
+        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -207,9 +227,9 @@ def _model(place: _Place, config: Any, quantization: str | None, dtype: Any, dev
         # else a line for every layer and every token
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
-    placed = quantization or getattr(config, "quantization_config", None)
+    placed = quantization or getattr(config, "quantization_config", None) or device_map == BALANCED
     if placed:
-        options["device_map"] = {"": device}
+        options["device_map"] = device_map
     model, report = AutoModelForCausalLM.from_pretrained(
         **place.files, **options, trust_remote_code=False, use_safetensors=True, output_loading_info=True
     )
@@ -219,4 +239,4 @@ def _model(place: _Place, config: Any, quantization: str | None, dtype: Any, dev
         )
     model.config.name_or_path = place.name
     model.eval().requires_grad_(False)
-    return model if placed else model.to(device)
+    return model if placed else model.to(device_map[""])

@@ -25,7 +25,7 @@ def rotate(model: Any, queries: Tensor, first_position: int) -> Tensor:
         queries: (L, H, S, D), before RoPE, at positions `first_position ... first_position + S - 1`.
     """
     decoder = model.get_decoder()
-    apply = sys.modules[type(decoder).__module__].apply_rotary_pos_emb  # type: ignore[attr-defined]
+    apply = sys.modules[type(decoder).__module__].apply_rotary_pos_emb
     positions = torch.arange(first_position, first_position + queries.shape[2], device=queries.device)[None]
     kinds: Any = [()] * len(queries)
     if isinstance(decoder.rotary_emb.rope_type, dict):
@@ -52,7 +52,13 @@ def shows_rotation(model: Any) -> bool:
     try:
         start, there = _queries(model, 0), _queries(model, PROBED_POSITION)
         at_start, expected = rotate(model, start, 0), rotate(model, start, PROBED_POSITION)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):  # no such part, or of another make
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ):  # no such part, or of another make
         return False
     length = start.norm(dim=-1, keepdim=True)
     # some embeddings (YaRN) also stretch, and `start` has been stretched already

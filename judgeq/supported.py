@@ -20,6 +20,8 @@ FAMILIES = (
 """Model types that the tests cover; others that fit are loaded with a warning."""
 QUANTIZATIONS = ("8bit", "4bit")
 DTYPES = ("float32", "bfloat16", "float16")
+BALANCED = "balanced"
+"""The device of a model whose layers are spread over all GPUs."""
 
 
 def check_model(config: Any, model_class: Any, name: str) -> None:
@@ -103,15 +105,18 @@ def check_quantization(quantization: str | None) -> None:
 
 
 def choose_device(device: Any) -> Any:
-    """The `torch.device` meant; `"auto"` is CUDA where there is one."""
+    """The `torch.device` meant; `"auto"` is CUDA where there is one, `BALANCED` the first of several."""
     import torch
+
+    if device == BALANCED:
+        device = "cuda"
 
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ModelError(f"device is {device!r}: choose auto, cpu or cuda.") from error
+        raise ModelError(f"device is {device!r}: choose auto, cpu, cuda or {BALANCED}.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ModelError("There is no CUDA device that torch can use here: choose device cpu or auto.")
     return chosen
@@ -142,7 +147,8 @@ def clear_errors(name: str, device: Any) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise ModelError(
-            f"{name} does not fit into the memory of {device}: choose a smaller model, or quantization 4bit."
+            f"{name} does not fit into the memory of {device}: choose quantization 4bit, device {BALANCED} where there "
+            "are several GPUs, or a smaller model."
         ) from error
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         if "trust_remote_code" in str(error):

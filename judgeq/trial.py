@@ -14,7 +14,9 @@ from judgeq.attention import ATTENTION
 from judgeq.errors import ModelError
 
 TOKENS = 8
-ERROR_ALLOWED = 0.1  # of the length of a token's logits, for the median token: rounding in 16 bits is far below
+ERROR_ALLOWED = (
+    0.1  # of the length of a token's logits, for the median token: rounding in 16 bits is far below
+)
 
 
 @torch.no_grad()

@@ -150,7 +150,9 @@ def test_pyramidkv_scores_like_snapkv_and_spends_its_rows_on_early_layers(
     wanted = pyramid_rows(40, TOKENS, len(layers), PyramidKV().selection).tolist()
     assert wanted[0] > wanted[-1]
     assert sum(wanted) == 40 * len(layers)  # those with a sliding window take no part in the split
-    assert [[len(rows) for rows in pyramid.kept[layer]] for layer in layers] == [[rows] * 2 for rows in wanted]
+    assert [[len(rows) for rows in pyramid.kept[layer]] for layer in layers] == [
+        [rows] * 2 for rows in wanted
+    ]
     assert pyramid.cache.kv_bytes == even.cache.kv_bytes
     for layer in layers:
         assert torch.equal(pyramid.scores[layer], even.scores[layer])

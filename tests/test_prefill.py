@@ -12,7 +12,7 @@ from transformers import DynamicCache
 
 from judgeq.config import Allocation, Decoding, Selection
 from judgeq.decode import decode
-from judgeq.errors import InputError, ModelError
+from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS, Full, JudgeQ, Oracle, RandomRows, SnapKV, StreamingLLM
 from judgeq.prefill import Plan, Prefill, prefill, probe
@@ -298,7 +298,9 @@ def test_query_offsets_turn_with_their_position(each_lm: LanguageModel, ids: Ten
     for layer in each_lm.geometry.global_layers:
         assert not torch.allclose(plain.scores[layer], moved.scores[layer], atol=1e-3)
         module = each_lm.model.get_decoder().layers[layer].self_attn
-        logits = queries[layer] @ cache.layers[layer].keys.repeat_interleave(2, 1).transpose(2, 3) * module.scaling
+        logits = (
+            queries[layer] @ cache.layers[layer].keys.repeat_interleave(2, 1).transpose(2, 3) * module.scaling
+        )
         if softcap := getattr(module, "attn_logit_softcapping", None):
             logits = softcap * torch.tanh(logits / softcap)
         hidden = torch.ones(5, TOKENS + 5).triu(TOKENS + 1).bool()

@@ -25,8 +25,8 @@ class LayerView:
     Attributes:
         layer: index of the layer.
         queries: (B, H, Q, D) of this pass's tokens, after RoPE.
-        keys, values: (B, H_kv, K, D); first the prompt's, the last `Q` are this pass's own. All `prompt_tokens` rows are
-            there, but for layers with a sliding window in a second pass: those hold the window's.
+        keys, values: (B, H_kv, K, D); the first `prompt_tokens` are the prompt's, the last `Q` this pass's own. Layers
+            with a sliding window have only the window's rows of the prompt in a second pass.
         prompt_tokens: `T`.
         response_tokens: `R`, tokens of an answer right behind the prompt; 0 = none.
         soft_tokens: `S`, the soft tokens that end this pass; 0 = none.

@@ -75,7 +75,9 @@ class Lesson:
         part = path.with_suffix(".part")
         try:
             tensors = {name: getattr(self, name) for name in self.__dataclass_fields__}
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}, part)
+            save_file(
+                {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}, part
+            )
             part.replace(path)
         except (OSError, SafetensorError) as error:
             part.unlink(missing_ok=True)
@@ -99,7 +101,8 @@ class AttentionRecorder:
     """Observer that records, per layer, the mean attention of this pass's tokens to the prompt rows before them.
 
     Attributes:
-        layers: for each layer that sees the whole prompt (B, H_kv, G, T); carries gradients if the forward pass or the offsets do.
+        layers: for each layer that sees the whole prompt (B, H_kv, G, T); carries gradients if the forward pass or the
+            offsets do.
         offsets: (L, H, S, D), added to the queries; None = none.
     """
 

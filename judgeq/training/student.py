@@ -37,6 +37,19 @@ def let_gradients_through(lm: LanguageModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def check_one_device(lm: LanguageModel) -> None:
+    """Refuse a model whose layers are spread over several devices.
+
+    Raises:
+        InputError: they are.
+    """
+    if len({parameter.device for parameter in lm.model.parameters()}) > 1:
+        raise InputError(
+            f"The layers of {lm.name} are spread over several devices, and training takes a model on one: load it with "
+            "device cuda, in 4bit if it is large, and let `accelerate launch` use the other GPUs"
+        )
+
+
 def earlier_tokens(lm: LanguageModel, config: TrainConfig) -> SoftTokens | None:
     """The soft tokens that a run goes on from; None where it starts afresh.
 
