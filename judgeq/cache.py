@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Container, Iterable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,7 +80,9 @@ class RetainedCache(DynamicCache):
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config=config)
-        self.layers: list[Any] = [layer if layer.is_sliding else RetainedLayer() for layer in self.layers]
+        self.layers: list[DynamicLayer] = [
+            layer if layer.is_sliding else RetainedLayer() for layer in self.layers
+        ]
 
     def fill(
         self, layer: int, keys: Tensor, values: Tensor, kept: Tensor | tuple[Tensor, ...] | None, seen: int
@@ -130,7 +131,7 @@ class RetainedCache(DynamicCache):
         """The same rows as a cache that forward passes read but never extend; shares the storage.
 
         Raises:
-            ModelError: some layers hold a flat choice.
+            ModelError: some heads have kept fewer rows.
         """
         if any(self._frozen()):
             raise ModelError(

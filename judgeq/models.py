@@ -5,7 +5,6 @@ Runs no code from a model's repository and opens no pickle file. Knows nothing o
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.cpu import use_fast_products
-from judgeq.downloads import Progress, sealed_source
+from judgeq.downloads import Progress, means_full_disk, sealed_source
 from judgeq.embedded import (
     EMBEDDED,
     IGNORED_FILES,
@@ -169,7 +168,7 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Pat
     except errors.HFValidationError as error:
         raise ModelError(f"{name!r} is no valid Hub id, which looks like org/name.") from error
     except Exception as error:  # offline, timed out, out of order: the client's errors have no common base
-        if _is_full_disk(error):
+        if means_full_disk(str(error)):
             raise ModelError(
                 f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME."
             ) from error
@@ -177,15 +176,6 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Pat
             f"{name} could not be fetched from the Hub and is not in its local cache: check the network "
             f"connection, or use an embedded model ({', '.join(EMBEDDED)}), which needs no Hub."
         ) from error
-
-
-def _is_full_disk(error: BaseException | None) -> bool:
-    """Whether an error, or one behind it, says that there is no space left."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _tokenizer(place: _Place) -> Any:

@@ -22,7 +22,7 @@ from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView, Method
 from judgeq.profile import BudgetProfile
-from judgeq.rotation import turned_by_length
+from judgeq.rotation import check_appended
 from judgeq.selection import Kept, allocate_rows, pyramid_rows, rank_rows
 from judgeq.soft_tokens import Probe
 
@@ -254,7 +254,7 @@ def _look(
     if asking and soft_tokens is not None:
         n_soft = soft_tokens.embeddings.shape[0]
         if rows is None:
-            _check_positions(lm, count, n_soft)
+            check_appended(lm.model, lm.name, count, n_soft)
         offsets = soft_tokens.offsets_at(lm, prompt_tokens + response_tokens)
         soft = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
         embeds = torch.cat([embeds, soft], dim=1)  # (B, N + S, hidden)
@@ -283,20 +283,6 @@ def _check_attention(lm: LanguageModel) -> None:
         raise InputError(
             f"{lm.name} runs with attention {used!r}, which shows no queries: load it with judgeq.load, or wrap it "
             "with judgeq.LanguageModel.wrap"
-        )
-
-
-def _check_positions(lm: LanguageModel, tokens: int, soft_tokens: int) -> None:
-    """Soft tokens must leave the prompt's rows as they are, and some position embeddings turn them by the length."""
-    by_length = turned_by_length(lm.model)
-    if by_length is None:
-        return
-    kind, known = by_length
-    if tokens + soft_tokens > known and (kind == "dynamic" or tokens <= known):
-        raise InputError(
-            f"{lm.name} has {kind} positions, which turn every row by the length of the text beyond {known:,} "
-            f"positions, and the prompt's {tokens:,} tokens and {soft_tokens} soft tokens are more: choose a prompt "
-            "of another length, or a method without soft tokens"
         )
 
 

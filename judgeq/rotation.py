@@ -1,6 +1,6 @@
 """How the layers of a model turn queries by their position, where that can be seen from outside.
 
-Knows nothing of soft tokens.
+Knows nothing of scores or caches.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from judgeq.errors import InputError
+
 PROBED_POSITION = 7
 TOLERANCE = 0.02  # of a query's length; rounding in 16 bits is a fifth of it
+OF_ANOTHER_MAKE = (AttributeError, KeyError, TypeError, ValueError, RuntimeError)
+"""What `rotate` runs into where a model has no such parts, or they take or give something else."""
 
 
 def rotate(model: Any, queries: Tensor, first_position: int) -> Tensor:
@@ -52,13 +56,7 @@ def shows_rotation(model: Any) -> bool:
     try:
         start, there = _queries(model, 0), _queries(model, PROBED_POSITION)
         at_start, expected = rotate(model, start, 0), rotate(model, start, PROBED_POSITION)
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-    ):  # no such part, or of another make
+    except OF_ANOTHER_MAKE:
         return False
     length = start.norm(dim=-1, keepdim=True)
     # some embeddings (YaRN) also stretch, and `start` has been stretched already
@@ -74,22 +72,38 @@ def _queries(model: Any, position: int) -> Tensor:
 
     class Queries:
         def observe(self, layer: int, queries: Tensor, *_: object) -> None:
-            seen.append(queries.float())
+            seen.append(queries.float().to(model.device))  # the layers may be spread over several
 
     positions = torch.full((1, 1), position, device=model.device)
     model(inputs_embeds=drawn.to(known), position_ids=positions, use_cache=False, observer=Queries())
     return torch.cat(seen)
 
 
-def turned_by_length(model: Any) -> tuple[str, int] | None:
-    """The kind of position embedding that turns a text by its length, and the positions up to which it does not.
+def check_appended(model: Any, name: str, tokens: int, appended: int) -> None:
+    """Refuse soft tokens that would turn the rows of the prompt before them.
 
-    `dynamic` turns by the exact length beyond them, `longrope` (Phi-3) in one other way; None = neither.
+    Two position embeddings look at the length of a text: `dynamic` turns all of it by its exact length beyond the
+    positions that the model knows, `longrope` (Phi-3) in one other way.
+
+    Args:
+        name: for the message.
+        tokens: of the prompt.
+        appended: soft tokens behind it, in the same pass.
+
+    Raises:
+        InputError: the prompt alone would be turned in another way.
     """
-    rotary, config = getattr(model.get_decoder(), "rotary_emb", None), model.get_decoder().config
-    kind = getattr(rotary, "rope_type", None)
+    config = model.get_decoder().config
+    kind = getattr(getattr(model.get_decoder(), "rotary_emb", None), "rope_type", None)
     if kind == "dynamic":
-        return kind, int(config.max_position_embeddings)
-    if kind == "longrope":
-        return kind, int(config.rope_parameters["original_max_position_embeddings"])
-    return None
+        known = config.max_position_embeddings
+    elif kind == "longrope":
+        known = config.rope_parameters["original_max_position_embeddings"]
+    else:
+        return
+    if tokens + appended > known and (kind == "dynamic" or tokens <= known):
+        raise InputError(
+            f"{name} has {kind} positions, which turn every row by the length of the text beyond {known:,} positions, "
+            f"and the prompt's {tokens:,} tokens and {appended} soft tokens are more: choose a prompt of another "
+            "length, or a method without soft tokens"
+        )
