@@ -20,6 +20,7 @@ from judgeq.decode import Transcript, decode
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.ragged import RaggedLayer
+from judgeq.softcap import capped_attention
 
 SHRINK_AT = 0.75
 """Answers that are finished leave the batch once no more than this share of it is still being written."""
@@ -113,7 +114,7 @@ class PaddedRows:
         self.values[:, :, self.length] = values[:, :, 0]
         self.length += 1
 
-    def attention(self, queries: Tensor, scaling: float) -> Tensor:
+    def attention(self, queries: Tensor, scaling: float, softcap: float | None) -> Tensor:
         """Attention of one token's queries (P, H, 1, D) to all rows, its own among them: (P, 1, H, D).
 
         The query heads of a group stand where positions usually do: no row is repeated for them.
@@ -122,11 +123,15 @@ class PaddedRows:
         keys, values = self.keys[:, :, : self.length], self.values[:, :, : self.length]
         visible = self.visible[..., : self.length]
         grouped = queries.reshape(count, keys.shape[1], -1, dim)  # (P, H_kv, G, D)
-        output = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=visible, scale=scaling)
+        if softcap is not None:
+            output = capped_attention(grouped, keys, values, visible, scaling, softcap).transpose(1, 2)
+        else:
+            output = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=visible, scale=scaling)
         return output.reshape(count, 1, heads, -1)
 
     def select(self, kept: Tensor) -> None:
         """Keep the caches with these indices, (P',) int64."""
+        kept = kept.to(self.keys.device)  # the layers may be spread over several
         self.keys, self.values, self.visible = self.keys[kept], self.values[kept], self.visible[kept]
 
 
@@ -153,10 +158,12 @@ class PaddedLayer(DynamicLayer):
         key_states.frozen_rows = self  # type: ignore[attr-defined]
         return key_states, value_states
 
-    def attention(self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+    def attention(
+        self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, softcap: float | None = None
+    ) -> Tensor:
         """See `PaddedRows.attention`; the groups hold this token's rows already."""
         parts = zip(self.groups, queries.split(self.sizes), strict=True)
-        return torch.cat([rows.attention(asking, scaling) for rows, asking in parts])
+        return torch.cat([rows.attention(asking, scaling, softcap) for rows, asking in parts])
 
     def select(self, kept: Tensor) -> None:
         """Keep the caches with these indices, (P',) int64, ascending."""

@@ -7,7 +7,7 @@ scores or methods.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -60,6 +60,11 @@ class RetainedLayer(DynamicLayer):
 class FrozenLayer(RetainedLayer):
     """Rows that later tokens may attend to but never extend: each forward starts from the same state."""
 
+    def __init__(self, is_sliding: bool = False) -> None:
+        """`is_sliding`: later tokens see only a window, so the rows may be no more than that."""
+        super().__init__()
+        self.is_sliding = is_sliding
+
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
@@ -85,22 +90,22 @@ class RetainedCache(DynamicCache):
         """Store one layer's rows.
 
         Args:
-            keys, values: (B, H_kv, K, D), K at least `seen`; rows from `seen` on (soft tokens) are dropped.
+            keys, values: (B, H_kv, K, D), the prompt's rows; of a layer with a sliding window its last ones are enough.
             kept: (B, H_kv, rows) indices below `seen`, or for each KV head (rows,), in a batch of 1; None keeps all
-                `seen` rows.
+                rows, or the window's.
+            seen: tokens of the prompt.
         """
         target = self.layers[layer]
-        if isinstance(kept, tuple):
+        if target.is_sliding:
+            last = slice(-target.sliding_window + 1, None)
+            target.update(keys[:, :, last], values[:, :, last])
+            target.cumulative_length = seen
+        elif isinstance(kept, tuple):
             self.layers[layer] = RaggedLayer(FrozenRows.pick(keys, values, kept), seen)
-            return
-        if target.is_sliding or kept is None:
-            rows = keys[:, :, :seen].clone(), values[:, :, :seen].clone()
+        elif kept is None:
+            target.retain(keys.clone(), values.clone(), seen=seen)
         else:
-            rows = gather_rows(keys, kept), gather_rows(values, kept)
-        if isinstance(target, RetainedLayer):
-            target.retain(*rows, seen=seen)
-        else:
-            target.update(*rows)
+            target.retain(gather_rows(keys, kept), gather_rows(values, kept), seen=seen)
 
     @property
     def kv_bytes(self) -> int:
@@ -126,17 +131,15 @@ class RetainedCache(DynamicCache):
         """The same rows as a cache that forward passes read but never extend; shares the storage.
 
         Raises:
-            ModelError: some layers see only a sliding window, so their early rows are gone, or hold a flat choice.
+            ModelError: some heads have kept fewer rows.
         """
-        if any(self.is_sliding):
-            raise ModelError(
-                "This needs the rows of every layer, and the model has layers with a sliding window"
-            )
         if any(self._frozen()):
             raise ModelError(
                 "This needs all rows of the prompt, and some heads have kept fewer: keep the full cache"
             )
-        return FrozenCache((layer.keys, layer.values) for layer in self.layers)
+        rows = ((layer.keys, layer.values) for layer in self.layers)
+        sliding = {at for at, layer in enumerate(self.layers) if layer.is_sliding}
+        return FrozenCache(rows, self.get_seq_length(), sliding)
 
     def _tensors(self) -> Iterator[Tensor]:
         holders = (*self._filled(), *self._frozen())
@@ -150,14 +153,20 @@ class RetainedCache(DynamicCache):
 
 
 class FrozenCache(DynamicCache):
-    """Every layer a `FrozenLayer`: complete prompt rows that any number of probes may look at."""
+    """Every layer a `FrozenLayer`: prompt rows that any number of probes may look at.
 
-    def __init__(self, rows: Iterable[tuple[Tensor, Tensor]]) -> None:
+    Complete ones, but for layers with a sliding window: a probe behind the prompt needs no more than the window there.
+    """
+
+    def __init__(
+        self, rows: Iterable[tuple[Tensor, Tensor]], seen: int, sliding: Container[int] = ()
+    ) -> None:
+        """`rows`: keys and values of each layer; `seen`: tokens of the prompt; `sliding`: layers with a window."""
         super().__init__()
         self.layers = []
-        for keys, values in rows:
-            layer = FrozenLayer()
-            layer.retain(keys, values, seen=keys.shape[-2])
+        for at, (keys, values) in enumerate(rows):
+            layer = FrozenLayer(at in sliding)
+            layer.retain(keys, values, seen=seen)
             self.layers.append(layer)
 
 

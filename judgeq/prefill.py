@@ -23,6 +23,7 @@ from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView, Method
 from judgeq.probe import Probe
 from judgeq.profile import BudgetProfile
+from judgeq.rotation import check_appended
 from judgeq.selection import Kept, allocate_rows, pyramid_rows, rank_rows
 
 LayerCallback = Callable[[int, int], None]
@@ -56,15 +57,22 @@ class Plan:
             )
 
     def shares(self, lm: LanguageModel, tokens: int) -> Tensor | None:
-        """(L, H_kv) int64 rows of each head of a prompt of `tokens` tokens; None where a layer's mean is the budget."""
+        """(L, H_kv) int64 rows of each head of a prompt of `tokens` tokens; None where a layer's mean is the budget.
+
+        Layers with a sliding window take no part in it: their entries are 0 and nobody looks at them.
+        """
         sizes = lm.geometry
+        evicted = sizes.global_layers
         if self.method.selection.is_pyramid:
-            rows = pyramid_rows(self.budget, tokens, sizes.layers, self.method.selection)
-            return rows[:, None].expand(-1, sizes.kv_heads)
-        if self.profile is None:
+            rows = pyramid_rows(self.budget, tokens, len(evicted), self.method.selection)[:, None]
+        elif self.profile is not None:
+            self.profile.check(len(evicted), sizes.kv_heads)
+            rows = self.profile.rows(self.budget, tokens)
+        else:
             return None
-        self.profile.check(sizes.layers, sizes.kv_heads)
-        return self.profile.rows(self.budget, tokens)
+        shares = torch.zeros(sizes.layers, sizes.kv_heads, dtype=torch.int64)
+        shares[evicted] = rows.expand(-1, sizes.kv_heads)
+        return shares
 
 
 @dataclass
@@ -94,7 +102,7 @@ class Retained:
         method = self.plan.method
         scores = view.once(method, lambda: method.score(view)) if evictable else None
         kept = None if scores is None else self._choose(scores, view)
-        self.cache.fill(view.layer, view.keys, view.values, kept, seen=view.prompt_tokens)
+        self.cache.fill(view.layer, *view.prompt_rows, kept, seen=view.prompt_tokens)
         self.kept.append(_on_cpu(kept))
         self.scores.append(None if scores is None else scores.float().cpu())
 
@@ -115,7 +123,8 @@ class Prefill:
         logits: (B, V) of the last token that was not a soft token.
         retained: one entry a plan, in the order of the plans.
         peak_rows: most rows held at once, summed over layers: all plans' rows plus the layer in work.
-        full_kv_bytes: bytes that the prompt's complete rows take, summed over layers as they passed.
+        full_kv_bytes: bytes that the prompt's complete rows take, summed over layers as they passed; of layers with a
+            sliding window the window's.
         seconds: wall time of the pass.
         response: (1, R) int64, the full cache's greedy answer without its end, where a plan looked at it.
     """
@@ -155,17 +164,19 @@ class _Eviction:
         keys: Tensor,
         values: Tensor,
         scaling: float,
-        sliding: bool,
+        softcap: float | None,
+        window: int | None,
         output_weight: Callable[[], Tensor],
     ) -> None:
         added = None if self.offsets is None else self.offsets[layer]
-        view = LayerView(layer, queries, keys, values, *self.sizes, scaling, output_weight, added)
+        view = LayerView(layer, queries, keys, values, *self.sizes, scaling, output_weight, added, softcap)
         for retained in self.retained:
-            retained.take(view, evictable=not sliding)
+            retained.take(view, evictable=window is None)
         rows = sum(retained.cache.rows for retained in self.retained)
         self.peak_rows = max(self.peak_rows, rows + keys.shape[2])
-        prompt = keys[:, :, : self.sizes[0]], values[:, :, : self.sizes[0]]
-        self.full_kv_bytes += sum(rows.numel() * rows.element_size() for rows in prompt)
+        ever_read = slice(None if window is None else 1 - window, None)  # by later tokens
+        for states in view.prompt_rows:
+            self.full_kv_bytes += states[:, :, ever_read].numel() * states.element_size()
         if self.on_layer is not None:
             self.on_layer(layer + 1, self.layers)
 
@@ -242,6 +253,8 @@ def _look(
     adapted: AbstractContextManager[None] = contextlib.nullcontext()
     if asking and soft_tokens is not None:
         n_soft = soft_tokens.embeddings.shape[0]
+        if rows is None:
+            check_appended(lm.model, lm.name, count, n_soft)
         offsets = soft_tokens.offsets_at(lm, prompt_tokens + response_tokens)
         soft = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
         embeds = torch.cat([embeds, soft], dim=1)  # (B, N + S, hidden)

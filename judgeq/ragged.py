@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.errors import InputError
+from judgeq.softcap import to_logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,9 @@ class FrozenRows:
 
         return cls(flat(keys), flat(values), tuple(map(len, kept)))
 
-    def attention(self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+    def attention(
+        self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, softcap: float | None = None
+    ) -> Tensor:
         """Softmax attention over these rows, which every query sees, and over the tail, which is causal.
 
         Each part has its own softmax; their log-sum-exps say how much each counts, so that the result is exact
@@ -53,6 +56,7 @@ class FrozenRows:
             queries: (1, H, S, D).
             keys, values: (1, H_kv, t, D), the tail; its last `S` rows are the queries' own.
             scaling: factor on the dot product.
+            softcap: bound of the logits; None = no bound.
 
         Returns:
             (1, S, H, D), as transformers' attention functions do.
@@ -64,19 +68,24 @@ class FrozenRows:
         if count > 1:
             hidden = torch.ones(count, tail, dtype=torch.bool, device=keys.device).triu(tail - count + 1)
             hidden = hidden.repeat(heads // kv_heads, 1)  # (G * S, t)
-        late, late_mass = _part(grouped, keys[0], values[0], scaling, hidden)
+        late, late_mass = _part(grouped, keys[0], values[0], scaling, softcap, hidden)
         rows = zip(grouped, self.keys.split(self.counts), self.values.split(self.counts), strict=True)
-        parts = [_part(*head, scaling) for head in rows]
+        parts = [_part(*head, scaling, softcap) for head in rows]
         early, early_mass = (torch.stack(part) for part in zip(*parts, strict=True))
         merged = torch.lerp(late.float(), early.float(), torch.sigmoid(early_mass - late_mass))
         return merged.to(queries).reshape(1, heads, count, -1).transpose(1, 2).contiguous()
 
 
 def _part(
-    queries: Tensor, keys: Tensor, values: Tensor, scaling: float, hidden: Tensor | None = None
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scaling: float,
+    softcap: float | None,
+    hidden: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attention over some of the rows: its output (..., Q, D), and the log of its mass (..., Q, 1) in float32."""
-    logits = (queries @ keys.transpose(-1, -2)).float() * scaling
+    logits = to_logits(queries @ keys.transpose(-1, -2), scaling, softcap)
     if hidden is not None:
         logits = logits.masked_fill(hidden, float("-inf"))
     return logits.softmax(-1).to(values) @ values, logits.logsumexp(-1, keepdim=True)

@@ -87,8 +87,9 @@ class SoftTokens:
         Args:
             token_ids: (n,) int64.
         """
-        weights = lm.model.get_input_embeddings().weight
-        embeddings = weights.detach()[token_ids.to(weights.device)].float().cpu().clone()
+        embed = lm.model.get_input_embeddings()  # called, since some families scale what it looks up
+        with torch.no_grad():
+            embeddings = embed(token_ids.to(embed.weight.device)).float().cpu()
         config = SoftTokensConfig(
             base_model=lm.name,
             base_revision=lm.revision,
@@ -146,7 +147,7 @@ class SoftTokens:
         if self.probe.adapters is not None:
             self.probe.adapters.check(lm)
         if self.profile is not None:
-            self.profile.check(sizes.layers, sizes.kv_heads)
+            self.profile.check(len(sizes.global_layers), sizes.kv_heads)
 
     def save_pretrained(self, folder: str | Path, *, name: str = "DIR", licence: str = LICENCE) -> Path:
         """Write `judgeq_config.json`, `soft_tokens.safetensors` and a model card into `folder`; returns it.

@@ -34,7 +34,7 @@ def test_fresh_adapters_change_nothing_and_trained_ones_only_the_last_positions(
         assert torch.equal(logits(lm, ids), plain)
     with random_adapters(lm).attached(lm, positions=5):
         changed = logits(lm, ids)
-    assert torch.allclose(changed[:15], plain[:15], atol=1e-6)
+    assert torch.allclose(changed[:15], plain[:15], atol=1e-5)  # experts round by their load
     assert ((changed[15:] - plain[15:]).abs().amax(-1) > 1e-3).all()
     assert torch.equal(logits(lm, ids), plain)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, DynamicCache
+from transformers import DynamicCache
 
 from judgeq.cache import RetainedCache, storage_bytes
 from judgeq.config import Decoding, Selection
@@ -24,12 +23,12 @@ from judgeq.profile import BudgetProfile
 from judgeq.prompts import build_prompt
 from judgeq.ragged import FrozenRows, RaggedLayer
 from judgeq.retention import RetentionMap
+from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_profile import profile
 
 TOKENS = 90
 ADAKV = Selection(allocation="adakv")
 NEW = torch.randint(3, 300, (1, 6), generator=torch.Generator().manual_seed(7))
-REFERENCE = "masked-reference"
 
 
 @pytest.fixture
@@ -43,48 +42,13 @@ def soft() -> Probe:
 
 
 def read(lm: LanguageModel, ids: Tensor, soft: Probe, allocation: Any = "adakv", budget: int = 9) -> Prefill:
-    plan = Plan(JudgeQ(selection=Selection(allocation=allocation)), budget, profile(8, 64))
+    learned = profile(8, 64, layers=len(lm.geometry.global_layers))
+    plan = Plan(JudgeQ(selection=Selection(allocation=allocation)), budget, learned)
     return prefill(lm, ids, [plan], soft_tokens=soft)
 
 
 def counts(retained: Retained) -> list[list[int]]:
-    return [[len(rows) for rows in layer] for layer in retained.kept]
-
-
-def masked_attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: None, scaling: float, gone: Any, **rest: Any
-) -> tuple[Tensor, None]:
-    """Dense attention in which the evicted prompt rows of each layer and head weigh nothing."""
-    groups = query.shape[1] // key.shape[1]
-    logits = query @ key.repeat_interleave(groups, 1).transpose(2, 3) * scaling
-    count, rows = logits.shape[2:]
-    hidden = torch.ones(count, rows, dtype=torch.bool).triu(rows - count + 1).repeat(key.shape[1], 1, 1)
-    if gone is not None:
-        hidden[..., :TOKENS] |= gone[module.layer_idx][:, None]
-    weights = logits.masked_fill(hidden.repeat_interleave(groups, 0), -torch.inf).softmax(-1)
-    return (weights @ value.repeat_interleave(groups, 1)).transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register(REFERENCE, masked_attention)
-
-
-@contextmanager
-def reference_attention(lm: LanguageModel) -> Iterator[None]:
-    before = lm.model.config._attn_implementation
-    lm.model.set_attn_implementation(REFERENCE)
-    try:
-        yield
-    finally:
-        lm.model.set_attn_implementation(before)
-
-
-def gone_rows(retained: Retained) -> list[Tensor]:
-    """For each layer (H_kv, T), true where a row was evicted."""
-    gone = [torch.ones(2, TOKENS, dtype=torch.bool) for _ in retained.kept]
-    for layer, kept in enumerate(retained.kept):
-        for head, rows in enumerate(kept):
-            gone[layer][head, rows] = False
-    return gone
+    return [[len(rows) for rows in layer] for layer in retained.kept if layer is not None]
 
 
 @pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv"])
@@ -96,9 +60,10 @@ def test_the_output_is_that_of_dense_attention_with_evicted_rows_masked(
     assert len({count for layer in counts(retained) for count in layer}) > 2
     full = DynamicCache(config=each_lm.model.config)
     new = NEW[:, : sum(chunks)].split(list(chunks), 1)
-    with reference_attention(each_lm):
+    gone = gone_rows(retained, TOKENS)
+    with attention(each_lm, REFERENCE):
         each_lm.model(ids, cache=full, gone=None)
-        expected = [each_lm.model(c, cache=full, gone=gone_rows(retained)).logits for c in new]
+        expected = [each_lm.model(c, cache=full, gone=gone).logits for c in new]
     for tokens, logits in zip(new, expected, strict=True):
         assert torch.allclose(each_lm.model(tokens, cache=retained.cache).logits, logits, atol=1e-4)
     assert retained.cache.get_seq_length() == TOKENS + sum(chunks)

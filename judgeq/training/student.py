@@ -38,6 +38,19 @@ def let_gradients_through(lm: LanguageModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def check_one_device(lm: LanguageModel) -> None:
+    """Refuse a model whose layers are spread over several devices.
+
+    Raises:
+        InputError: they are.
+    """
+    if len({parameter.device for parameter in lm.model.parameters()}) > 1:
+        raise InputError(
+            f"The layers of {lm.name} are spread over several devices, and training takes a model on one: load it with "
+            "device cuda, in 4bit if it is large, and let `accelerate launch` use the other GPUs"
+        )
+
+
 def earlier_tokens(lm: LanguageModel, config: TrainConfig) -> SoftTokens | None:
     """The soft tokens that a run goes on from; None where it starts afresh.
 
@@ -107,12 +120,15 @@ def finished(probe: Probe) -> Probe:
 
 
 def attention_to_lesson(lm: LanguageModel, probe: Probe, lesson: Lesson) -> Iterator[Tensor]:
-    """What the soft tokens look at in a stored prompt: (H_kv, G, T) a layer; differentiable in the probe's tensors."""
+    """What the soft tokens look at in a stored prompt, differentiable in the probe's tensors.
+
+    (H_kv, G, T) for each layer that sees the whole prompt.
+    """
     recorder = AttentionRecorder(probe.offsets_at(lm, len(lesson.prompt)))
     with probe.attached(lm):
         lm.model(
             inputs_embeds=probe.embeddings[None].to(lm.dtype),
-            cache=lesson.cache(lm.dtype, lm.device),
+            cache=lesson.cache(lm),
             logits_to_keep=1,
             observer=recorder,
         )
