@@ -30,6 +30,7 @@ ORDER = [
     "config",
     "profile",
     "cpu",
+    "growing",
     "ragged",
     "attention",
     "downloads",
