@@ -60,6 +60,9 @@ class GrowingLayer(DynamicLayer):
             beam search do, leaves the room: the next rows get a new one.
     """
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.room: Room | None = None

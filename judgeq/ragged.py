@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -142,7 +143,8 @@ def _flash_kernel() -> VarlenKernel | None:
         return None
     if "scale" not in signature(varlen_attn).parameters:
         return None
-    return partial(varlen_attn, return_aux=AuxRequest(lse=True), scale=1.0)
+    kernel: Any = partial(varlen_attn, return_aux=AuxRequest(lse=True), scale=1.0)
+    return kernel
 
 
 class RaggedLayer(GrowingLayer):
@@ -174,7 +176,7 @@ class RaggedLayer(GrowingLayer):
         keys, values = super().update(key_states, value_states)
         if self.frozen is not None:
             keys = keys[:]  # the attribute stays off the stored tensor
-            keys.frozen_rows = self.frozen
+            keys.frozen_rows = self.frozen  # type: ignore[attr-defined]
         return keys, values
 
     def get_seq_length(self) -> int:

@@ -48,6 +48,7 @@ ORDER = [
     "cache",
     "methods",
     "prefill",
+    "padded",
     "decode",
     "batch",
     "reference",
