@@ -123,6 +123,10 @@ def _model(
     if arguments.random_weights is None:
         lm = load_model(arguments)
         return lm, soft_tokens(lm, methods.values(), arguments.tokens)
+    if writing := [name for name, method in methods.items() if method.needs_response]:
+        raise InputError(
+            f"The method {writing[0]!r} looks at an answer and random weights write none: name a --model"
+        )
     lm = random_model(arguments.random_weights, seed=arguments.seed)
     asked = any(method.uses_soft_tokens for method in methods.values())
     return lm, random_soft_tokens(lm, RANDOM_SOFT_TOKENS, arguments.seed) if asked else None

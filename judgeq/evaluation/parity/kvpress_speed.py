@@ -34,7 +34,9 @@ def main(folder: str, threads: str) -> int:
     with contextlib.redirect_stdout(sys.stderr):
         import torch
         from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         torch.set_num_threads(int(threads))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float32 if device == "cpu" else "auto"
