@@ -14,6 +14,7 @@ from judgeq.decode import Step
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method, method_named
+from judgeq.padded import gains
 from judgeq.prefill import LayerCallback, Plan, Prefill
 from judgeq.prompts import Prompt, build_prompt
 from judgeq.reference import ToRead, positions_behind, retain, retain_each
@@ -149,8 +150,8 @@ def ask_many(
     Args:
         questions: pairs of a document and a question.
         budget: one for all, or one for each question.
-        padded: read prompts of similar length in one pass, the shorter ones padded on the left; None does so on a GPU,
-            where one prompt leaves cores idle.
+        padded: read prompts of similar length in one pass, the shorter ones padded on the left; None does so where it
+            gains time: on a GPU, and for very short prompts.
         decoding: greedy.
         on_layer: progress of each pass over prompts, and a place to cancel.
         layout: `question_first`, `answer_prefix` and `truncate`, as in `read`.
@@ -170,11 +171,13 @@ def ask_many(
         _asked(lm, *pair, chosen, own, soft, decoding, layout)
         for pair, own in zip(questions, budgets, strict=True)
     ]
+    if padded is None:
+        padded = gains(lm, [each.prompt.tokens for each in asked])
     outcomes = retain_each(
         lm,
         [ToRead(each.prompt.input_ids, each.plans, decoding) for each in asked],
         soft_tokens=soft.probe if soft else None,
-        padded=lm.device.type == "cuda" if padded is None else padded,
+        padded=padded,
         on_layer=on_layer,
     )
     read_s = time.perf_counter() - started

@@ -27,8 +27,15 @@ from judgeq.soft_tokens import Probe
 
 ALIKE = 1.25
 """How many times the shortest prompt of a pass the longest may be: what is padded is computed in vain."""
+BRIEF = 64
+"""Prompts of at most so many tokens share a pass on a CPU too; longer ones lose more to the mask than they gain."""
 MOST_TOKENS = 16_384
 """Tokens of a pass, padding included, where it holds more than one prompt."""
+
+
+def gains(lm: LanguageModel, lengths: Sequence[int]) -> bool:
+    """Whether prompts of these lengths are read faster in passes of several; a GPU has cores to spare."""
+    return lm.device.type == "cuda" or max(lengths, default=0) <= BRIEF
 
 
 def groups_alike(lengths: Sequence[int]) -> Iterator[list[int]]:

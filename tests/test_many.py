@@ -126,6 +126,8 @@ def test_prompts_share_a_pass_only_where_that_is_asked_for(
 ) -> None:
     assert passes(lm, monkeypatch) == [1, 1, 1, 1]  # on a CPU
     assert passes(lm, monkeypatch, padded=True) == [4]
+    monkeypatch.setattr(padded, "BRIEF", 1000)
+    assert passes(lm, monkeypatch) == [4]
     monkeypatch.setattr(padded, "ALIKE", 1.0)
     assert passes(lm, monkeypatch, padded=True) == [1, 1, 1, 1]
 
