@@ -236,7 +236,7 @@ def test_the_table_on_the_screen_has_a_line_for_everyone(capsys: pytest.CaptureF
     ("options", "said"),
     [
         (["--rounds", "0"], "rounds"),
-        (["--prompt-tokens", "5000"], "at most 4,096 tokens"),
+        (["--prompt-tokens", "4090"], "at most 4,064 tokens before its answer"),
         (["--random-weights", "huge"], "no shape 'huge'"),
         (["--methods", "magic"], "magic"),
         (["--methods", "laq"], "random weights write none"),

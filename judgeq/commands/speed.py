@@ -12,6 +12,8 @@ from judgeq.config import Budget, check_at_least
 from judgeq.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
     from judgeq.evaluation.speed import Contender
     from judgeq.language_model import LanguageModel
     from judgeq.methods import Method
@@ -53,8 +55,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import torch
-
     from judgeq.evaluation.speed import peak_bound, rows_of, run_rounds, weight_bytes
     from judgeq.methods.parsing import methods_from_text
     from judgeq.training.progress import Bars
@@ -65,14 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.peer_python and arguments.random_weights:
         raise InputError("kvpress reads a model from its files: leave --random-weights out, or --peer-python")
     lm, tokens = _model(arguments, methods)
-    length, room = arguments.prompt_tokens, arguments.decode_tokens + 1
-    if length + room > lm.geometry.max_positions:
-        raise InputError(
-            f"{lm.name} reads at most {lm.geometry.max_positions:,} tokens: give fewer --prompt-tokens"
-        )
-    generator = torch.Generator().manual_seed(arguments.seed)
-    vocabulary = lm.model.config.get_text_config(decoder=True).vocab_size
-    ids = torch.randint(vocabulary, (1, length), generator=generator).to(lm.device)
+    ids = _prompt(arguments, lm, 0 if tokens is None else tokens.n)
+    length = arguments.prompt_tokens
     with ExitStack() as stack, Bars() as bars:
         contenders = _contenders(lm, methods, budgets, tokens)
         peers, about = _peers(arguments, stack, budgets, length)
@@ -112,6 +106,21 @@ def run(arguments: argparse.Namespace) -> None:
             "rows": rows,
         },
     )
+
+
+def _prompt(arguments: argparse.Namespace, lm: LanguageModel, soft_tokens: int) -> torch.Tensor:
+    """(1, T) random tokens; what they say takes no time."""
+    import torch
+
+    behind = max(soft_tokens, arguments.decode_tokens + 1)
+    limit = lm.geometry.max_positions - behind
+    if arguments.prompt_tokens > limit:
+        raise InputError(
+            f"{lm.name} reads at most {limit:,} tokens before its answer: give fewer --prompt-tokens"
+        )
+    generator = torch.Generator().manual_seed(arguments.seed)
+    vocabulary = lm.model.config.get_text_config(decoder=True).vocab_size
+    return torch.randint(vocabulary, (1, arguments.prompt_tokens), generator=generator).to(lm.device)
 
 
 def _model(
