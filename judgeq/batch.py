@@ -5,6 +5,7 @@ Knows nothing of methods, budgets or questions.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from transformers.cache_utils import DynamicLayer
 
 from judgeq.cache import RetainedCache
 from judgeq.config import Decoding
-from judgeq.decode import Transcript, decode
+from judgeq.decode import Finish, Transcript, decode
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.ragged import RaggedLayer
@@ -79,10 +80,14 @@ class Written:
     Attributes:
         text: what a person reads.
         tokens: what the model wrote, with the end token if it came to that.
+        finish: why it ends, None where `Unwritten.ends` cut it.
+        seconds: until its last token, from the start of all that are written together.
     """
 
     text: str
     tokens: list[int]
+    finish: Finish | None = None
+    seconds: float = 0.0
 
 
 class PaddedRows:
@@ -227,8 +232,9 @@ def decode_together(lm: LanguageModel, answers: Sequence[Unwritten]) -> list[Wri
     """
     if any(answer.decoding.temperature for answer in answers):
         raise InputError("Answers that are written together are greedy: give Decoding.temperature 0")
+    started = time.perf_counter()
     if any(any(answer.cache.is_sliding) for answer in answers):
-        return [_alone(lm, answer) for answer in answers]
+        return [_alone(lm, answer, started) for answer in answers]
     written = [Written("", []) for _ in answers]
     transcripts = [Transcript(lm, answer.decoding) for answer in answers]
     members = sorted(range(len(answers)), key=lambda at: answers[at].cache.rows)  # of the batch
@@ -240,6 +246,8 @@ def decode_together(lm: LanguageModel, answers: Sequence[Unwritten]) -> list[Wri
                 text, finish = transcripts[at].take(token)
                 written[at].text += text
                 written[at].tokens.append(token)
+                written[at].seconds = time.perf_counter() - started
+                written[at].finish = finish
                 if finish or answers[at].ends(written[at]):
                     running.discard(at)
         if not running:
@@ -278,11 +286,12 @@ def settled_text(lm: LanguageModel, tokens: Sequence[int], answer: Unwritten) ->
     return written.text + transcript.end()
 
 
-def _alone(lm: LanguageModel, answer: Unwritten) -> Written:
+def _alone(lm: LanguageModel, answer: Unwritten, started: float) -> Written:
     written = Written("", [])
     for step in decode(lm, answer.cache.fork(), answer.logits, answer.decoding):
         written.text += step.text
         written.tokens.append(step.token)
+        written.seconds, written.finish = time.perf_counter() - started, step.finish
         if answer.ends(written):
             break
     return written

@@ -15,10 +15,11 @@ from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.errors import ModelError
+from judgeq.growing import GrowingLayer
 from judgeq.ragged import FrozenRows, RaggedLayer
 
 
-class RetainedLayer(DynamicLayer):
+class RetainedLayer(GrowingLayer):
     """A growing cache layer that starts from chosen rows and keeps *seen* and *rows* apart."""
 
     def __init__(self) -> None:
@@ -109,8 +110,16 @@ class RetainedCache(DynamicCache):
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes of the key and value storage behind this cache, measured from the tensors."""
+        """Bytes of the key and value storage behind this cache, measured from the tensors.
+
+        Until decoding starts it holds rows and nothing else; then it sets aside room for more, which counts.
+        """
         return storage_bytes(self._tensors())
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the rows alone, without room for more."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._tensors())
 
     @property
     def rows(self) -> int:
@@ -124,8 +133,10 @@ class RetainedCache(DynamicCache):
         return -(-stored // sizes[0][0])
 
     def fork(self) -> RetainedCache:
-        """A second continuation of the same rows; the storage is shared, since updates never write in place."""
-        return copy.deepcopy(self, {id(tensor): tensor for tensor in self._tensors()})
+        """A second continuation of the same rows; the storage is shared, since rows that are held never change."""
+        rooms = (layer.room for layer in self.layers if isinstance(layer, GrowingLayer))
+        shared = *self._tensors(), *self._frozen(), *rooms
+        return copy.deepcopy(self, {id(each): each for each in shared})
 
     def frozen(self) -> FrozenCache:
         """The same rows as a cache that forward passes read but never extend; shares the storage.

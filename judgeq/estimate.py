@@ -69,7 +69,10 @@ def estimate(
     text = config.get_text_config(decoder=True)
     tokens = prompt_tokens + soft_tokens
     row = 2 * sizes.kv_heads * sizes.head_dim * width  # keys and values of one token in one layer
-    kept = min(budget, prompt_tokens)
+    evicted = len(sizes.global_layers)
+    window = min(prompt_tokens, (getattr(text, "sliding_window", None) or 1) - 1)
+    slid = (sizes.layers - evicted) * window  # rows of layers that keep their window in any case
+    full, kept = (evicted * rows + slid for rows in (prompt_tokens, min(budget, prompt_tokens)))
     # The widest moment of a layer: the embeddings with and without soft tokens, what came in, its sum with the
     # attention, its normed copy, the two halves of the feed-forward and their product. Or else the soft tokens'
     # attention, in float32 as logits and as weights. What kernels take for themselves is left out.
@@ -78,10 +81,10 @@ def estimate(
     layer = tokens * row + max(activations, scoring)
     return Memory(
         weights=_weights(config, width, quantization),
-        full_rows=sizes.layers * prompt_tokens * row,
-        kept_rows=sizes.layers * kept * row,
-        reading=sizes.layers * kept * row + layer,
-        reading_full=sizes.layers * prompt_tokens * row + layer,
+        full_rows=full * row,
+        kept_rows=kept * row,
+        reading=kept * row + layer,
+        reading_full=full * row + layer,
     )
 
 

@@ -137,7 +137,7 @@ class Prefill:
     response: Tensor | None = None
 
 
-class _Eviction:
+class Eviction:
     """The observer of a pass: lets every plan take its rows, layer by layer."""
 
     def __init__(
@@ -146,15 +146,20 @@ class _Eviction:
         plans: Sequence[Plan],
         prompt_tokens: int,
         response_tokens: int,
-        soft_tokens: int,
+        soft_tokens: Probe | None,
         on_layer: LayerCallback | None,
-        offsets: Tensor | None = None,
     ) -> None:
+        """`soft_tokens`: those at the end of the pass."""
         self.retained = [
             Retained(plan, RetainedCache(lm.model.config), plan.shares(lm, prompt_tokens)) for plan in plans
         ]
-        self.sizes = prompt_tokens, response_tokens, soft_tokens
-        self.layers, self.on_layer, self.offsets = lm.geometry.layers, on_layer, offsets
+        self.sizes = prompt_tokens, response_tokens, 0 if soft_tokens is None else len(soft_tokens.embeddings)
+        self.offsets: Tensor | None = None
+        if soft_tokens is not None:
+            if not response_tokens:
+                check_appended(lm.model, lm.name, prompt_tokens, len(soft_tokens.embeddings))
+            self.offsets = soft_tokens.offsets_at(lm, prompt_tokens + response_tokens)
+        self.layers, self.on_layer = lm.geometry.layers, on_layer
         self.peak_rows = self.full_kv_bytes = 0
 
     def observe(
@@ -201,9 +206,7 @@ def prefill(
     Raises:
         InputError: a plan needs soft tokens and there are none, or needs a response.
     """
-    for plan in plans:
-        if plan.method.needs_response:
-            raise InputError(f"The method {plan.method.name!r} needs a response: it takes a second pass")
+    check_first_pass(plans)
     return _look(lm, input_ids, plans, soft_tokens, on_layer)
 
 
@@ -240,26 +243,13 @@ def _look(
     rows: FrozenCache | None = None,
 ) -> Prefill:
     """A pass over a prompt, or over a response behind `rows`, with soft tokens at the end where a plan needs them."""
-    asking = [plan.method.name for plan in plans if plan.method.needs_soft_tokens]
-    if asking and soft_tokens is None:
-        raise InputError(f"The method {asking[0]!r} needs soft tokens: pass some, or train them")
-    _check_attention(lm)
+    check_attention(lm)
     started = time.perf_counter()
     ids = input_ids.to(lm.device)
     count = ids.shape[1]
     prompt_tokens, response_tokens = (count, 0) if rows is None else (rows.get_seq_length(), count)
-    embeds = lm.model.get_input_embeddings()(ids)  # (B, N, hidden)
-    n_soft, offsets = 0, None
-    adapted: AbstractContextManager[None] = contextlib.nullcontext()
-    if asking and soft_tokens is not None:
-        n_soft = soft_tokens.embeddings.shape[0]
-        if rows is None:
-            check_appended(lm.model, lm.name, count, n_soft)
-        offsets = soft_tokens.offsets_at(lm, prompt_tokens + response_tokens)
-        soft = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
-        embeds = torch.cat([embeds, soft], dim=1)  # (B, N + S, hidden)
-        adapted = soft_tokens.attached(lm)
-    eviction = _Eviction(lm, plans, prompt_tokens, response_tokens, n_soft, on_layer, offsets)
+    embeds, probe, adapted = with_soft_tokens(lm, ids, plans, soft_tokens)
+    eviction = Eviction(lm, plans, prompt_tokens, response_tokens, probe, on_layer)
     with adapted:
         output = lm.model(
             inputs_embeds=embeds,
@@ -268,7 +258,25 @@ def _look(
             logits_to_keep=torch.tensor([count - 1], device=lm.device),
             observer=eviction,
         )
-    return _outcome(output.logits, eviction, started)
+    return outcome_of(output.logits, eviction, started)
+
+
+def with_soft_tokens(
+    lm: LanguageModel, input_ids: Tensor, plans: Sequence[Plan], soft_tokens: Probe | None
+) -> tuple[Tensor, Probe | None, AbstractContextManager[None]]:
+    """What a pass reads, (B, N + S, hidden), the soft tokens at its end if a plan asks with them, and their adapters.
+
+    Raises:
+        InputError: a plan needs soft tokens and there are none.
+    """
+    embeds = lm.model.get_input_embeddings()(input_ids)  # (B, N, hidden)
+    asking = [plan.method.name for plan in plans if plan.method.needs_soft_tokens]
+    if not asking:
+        return embeds, None, contextlib.nullcontext()
+    if soft_tokens is None:
+        raise InputError(f"The method {asking[0]!r} needs soft tokens: pass some, or train them")
+    soft = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
+    return torch.cat([embeds, soft], dim=1), soft_tokens, soft_tokens.attached(lm)
 
 
 def _on_cpu(kept: Kept | None) -> Kept | None:
@@ -277,7 +285,15 @@ def _on_cpu(kept: Kept | None) -> Kept | None:
     return None if kept is None else kept.cpu()
 
 
-def _check_attention(lm: LanguageModel) -> None:
+def check_first_pass(plans: Sequence[Plan]) -> None:
+    """Refuse plans that need a response, with an `InputError`."""
+    for plan in plans:
+        if plan.method.needs_response:
+            raise InputError(f"The method {plan.method.name!r} needs a response: it takes a second pass")
+
+
+def check_attention(lm: LanguageModel) -> None:
+    """Refuse a model whose attention cannot be observed, with an `InputError`."""
     used = lm.model.config._attn_implementation
     if used != ATTENTION:
         raise InputError(
@@ -286,7 +302,8 @@ def _check_attention(lm: LanguageModel) -> None:
         )
 
 
-def _outcome(logits: Tensor, eviction: _Eviction, started: float) -> Prefill:
+def outcome_of(logits: Tensor, eviction: Eviction, started: float) -> Prefill:
+    """What a pass has found that began at `started`, as `time.perf_counter` tells it."""
     return Prefill(
         logits=logits[:, -1].float(),
         retained=eviction.retained,

@@ -35,9 +35,11 @@ def attention_logits(
     kv_heads, n_keys = keys.shape[1], keys.shape[2]
     grouped = queries.reshape(batch, kv_heads, heads // kv_heads, count, dim)  # (B, H_kv, G, S, D)
     logits = to_logits(torch.einsum("bkgsd,bktd->bkgst", grouped, keys), scaling, softcap)
+    # of many keys few can be hidden, and fresh memory for all would take longer than the products
     positions = torch.arange(first_position, first_position + count, device=keys.device)
-    hidden = torch.arange(n_keys, device=keys.device)[None, :] > positions[:, None]  # (S, K)
-    return logits.masked_fill(hidden, float("-inf"))
+    hidden = torch.arange(first_position, n_keys, device=keys.device)[None, :] > positions[:, None]
+    logits[..., first_position:].masked_fill_(hidden, float("-inf"))
+    return logits
 
 
 def attention_to_prompt(

@@ -7,6 +7,17 @@ from typing import Any
 from judgeq.errors import ModelError
 
 SHAPES: dict[str, dict[str, Any]] = {
+    "tiny": dict(
+        model_type="llama",
+        vocab_size=300,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+    ),
     "smollm2-135m": dict(
         model_type="llama",
         vocab_size=49152,
@@ -54,7 +65,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         tie_word_embeddings=False,
     ),
 }
-"""By name: what a transformers config needs, without how positions are scaled, which changes no size."""
+"""By name, `tiny` for trials: what a transformers config needs, but for how positions are scaled: that changes no size."""
 
 
 def config_of_shape(name: str) -> Any:

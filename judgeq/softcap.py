@@ -16,11 +16,11 @@ def to_logits(products: Tensor, scaling: float, softcap: float | None = None) ->
     """Attention logits in float32.
 
     Args:
-        products: dot products of queries and keys, of any shape.
+        products: dot products of queries and keys, of any shape; overwritten where they are in float32 already.
         scaling: factor on them.
         softcap: no logit is larger, or smaller than its negative; they bend towards it as tanh does. None = no cap.
     """
-    logits = products.float() * scaling
+    logits = products.float().mul_(scaling)
     return logits if softcap is None else torch.tanh(logits / softcap) * softcap
 
 

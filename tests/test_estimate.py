@@ -22,7 +22,9 @@ GIB = 2**30
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [  # as published on the models' pages
+    [
+        ("tiny", 300 * 64 + 4 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96 + 2 * 64) + 64),
+        # as published on the models' pages
         ("smollm2-135m", 134_515_008),
         ("llama-3.2-1b", 1_235_814_400),
         ("llama-3.1-8b", 8_030_261_248),
@@ -35,8 +37,8 @@ def test_named_shapes_are_those_of_the_models(name: str, parameters: int) -> Non
 
 
 def test_every_shape_is_tested_and_others_are_refused() -> None:
-    assert set(SHAPES) == {"smollm2-135m", "llama-3.2-1b", "llama-3.1-8b", "mistral-7b-v0.3"}
-    with pytest.raises(ModelError, match="no shape 'gpt-9': choose one of smollm2-135m"):
+    assert set(SHAPES) == {"tiny", "smollm2-135m", "llama-3.2-1b", "llama-3.1-8b", "mistral-7b-v0.3"}
+    with pytest.raises(ModelError, match="no shape 'gpt-9': choose one of tiny"):
         config_of_shape("gpt-9")
 
 
@@ -83,7 +85,7 @@ def test_the_peak_is_what_a_block_takes_even_if_it_gives_it_back() -> None:
     with peak_memory(torch.device("cpu")) as peak:
         torch.ones(2**28, dtype=torch.uint8).add_(1)
     assert peak.bytes is not None
-    assert 2**28 <= peak.bytes < 2**29
+    assert 0.99 * 2**28 < peak.bytes < 2**29  # whole pages
 
 
 def test_a_system_that_does_not_tell_is_believed(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from judgeq import ragged
 from judgeq.cache import RetainedCache, storage_bytes
 from judgeq.config import Decoding, Selection
 from judgeq.decode import decode
@@ -137,6 +138,51 @@ def test_only_kept_rows_are_stored_and_never_more_than_the_budget(
         assert (kept.sum(1) == 2 * budget).all()
 
 
+def packed_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, asked: Tensor, rows: Tensor, most_asked: int, most: int
+) -> tuple[Tensor, Tensor]:
+    """What PyTorch's kernel for sequences of different length computes, one sequence after the other."""
+    outputs, masses = [], []
+    assert (int(asked.diff().max()), int(rows.diff().max())) == (most_asked, most)
+    assert asked.dtype == rows.dtype == torch.int32
+    for at in range(len(asked) - 1):
+        asking, seen = (slice(int(ends[at]), int(ends[at + 1])) for ends in (asked, rows))
+        logits = queries[asking, 0] @ keys[seen, 0].T
+        outputs.append(logits.softmax(-1) @ values[seen, 0])
+        masses.append(logits.logsumexp(-1))
+    return torch.cat(outputs)[:, None], torch.cat(masses)[None]
+
+
+@pytest.mark.parametrize("chunks", [(1, 1, 1), (6,), (2, 1, 3)])
+def test_one_call_for_all_heads_gives_the_same(
+    lm: LanguageModel, ids: Tensor, soft: Probe, chunks: Sequence[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = read(lm, ids, soft).retained[0].cache
+    fork = cache.fork()
+    new = NEW[:, : sum(chunks)].split(list(chunks), 1)
+    expected = [lm.model(tokens, cache=cache).logits for tokens in new]
+    monkeypatch.setattr(ragged, "varlen_kernel", lambda queries: packed_attention)
+    for tokens, logits in zip(new, expected, strict=True):
+        assert torch.allclose(lm.model(tokens, cache=fork).logits, logits, atol=1e-4)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_kernel_of_a_gpu_gives_what_each_head_gives(count: int) -> None:
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, device="cuda", dtype=torch.bfloat16)
+
+    rows, tail = FrozenRows(random(70, 64), random(70, 64), (1, 60, 9)), random(2, 1, 3, 7, 64)
+    queries = random(1, 9, count, 64)
+    if ragged.varlen_kernel(queries) is None:
+        pytest.skip("this PyTorch has no kernel for sequences of different length")
+    found = rows.attention(queries, *tail, 0.125)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ragged, "varlen_kernel", lambda queries: None)
+        assert torch.allclose(found, rows.attention(queries, *tail, 0.125), atol=2e-2)
+
+
 def test_the_tail_is_counted_too(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     cache = read(lm, ids, soft).retained[0].cache
     before = cache.kv_bytes
@@ -170,7 +216,7 @@ def test_a_fork_is_not_changed_by_the_other_continuation(lm: LanguageModel, ids:
     for other, shared in ((fork, True), (copied, False)):
         assert (other.layers[1].frozen.keys is cache.layers[1].frozen.keys) == shared
         assert other.get_seq_length() == TOKENS
-        assert other.kv_bytes == cache.kv_bytes - 4 * 2 * 4 * 16 * 2 * 4
+        assert other.kv_bytes == other.row_bytes == cache.row_bytes - 4 * 2 * 4 * 16 * 2 * 4
         assert written(lm, other, outcome.logits, 5) == expected
 
 

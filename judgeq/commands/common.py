@@ -47,6 +47,19 @@ def load_model(arguments: argparse.Namespace, device: Any = "auto") -> LanguageM
     return load(arguments.model, quantization=arguments.quantization, dtype=arguments.dtype, device=device)
 
 
+def model_folder(model: str) -> Path:
+    """Where a model's files are, for another environment to read; an `InputError` where they are no folder."""
+    from judgeq.embedded import EMBEDDED, embedded_model_path
+
+    folder = embedded_model_path(model) if model in EMBEDDED else Path(model).expanduser()
+    if not folder.is_dir():
+        raise InputError(
+            f"Both sides read the same files and {model} is no folder: give an embedded name, or a folder that "
+            "`save_pretrained` wrote"
+        )
+    return folder
+
+
 def command_of(words: Sequence[str], without: Sequence[str] = ("--json", "--minutes")) -> str:
     """A command as one types it, without the options that say where its result goes or when it stops."""
     kept: list[str] = []
