@@ -27,7 +27,7 @@ def to_logits(products: Tensor, scaling: float, softcap: float | None = None) ->
 def capped_attention(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scaling: float, softcap: float
 ) -> Tensor:
-    """Softmax attention over capped logits, a block of queries at a time, so that memory grows with Q, not with Q * K.
+    """Softmax attention over capped logits, of no more than a block of queries at once: they are large.
 
     Args:
         queries: (B, H, Q, D).
