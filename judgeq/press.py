@@ -7,6 +7,7 @@ the folder that `judgeq train` writes: embeddings, query offsets and adapters; a
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -133,15 +134,7 @@ class JudgeQPress(ScorerPress):
         self, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[()], dict[str, Any]]:
         """A prefill's inputs with the soft tokens behind them; other passes are left alone."""
-        names = (
-            "input_ids",
-            "attention_mask",
-            "position_ids",
-            "past_key_values",
-            "inputs_embeds",
-            "cache_position",
-        )
-        kwargs = dict(zip(names, args, strict=False)) | kwargs
+        kwargs = dict(zip(inspect.signature(inner.forward).parameters, args, strict=False)) | kwargs
         cache = kwargs.get("past_key_values")
         self.prefilling = cache is None or cache.get_seq_length() == 0
         if not self.prefilling:
@@ -185,29 +178,30 @@ class JudgeQPress(ScorerPress):
         return add
 
     def _check(self, model: Any) -> None:
-        config = model.config
-        if "sliding_attention" in (getattr(config, "layer_types", None) or []) or getattr(
-            config, "sliding_window", None
-        ):
+        """Refuse a model that these soft tokens were not trained for, as far as sizes tell."""
+        config = model.config.get_text_config(decoder=True)
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if kinds != {"full_attention"} or getattr(config, "sliding_window", None):
             raise ValueError(
                 "This model has layers with a sliding window, which keep the soft tokens: use judgeq itself"
             )
-        maps = dict(model.model.layers.named_modules())
-        sizes: dict[str, tuple[int, ...]] = {"soft_tokens": (self.n, config.hidden_size)}
-        if "query_offsets" in self.tensors:
-            layers = model.model.layers
-            sizes["query_offsets"] = (
-                len(layers),
-                config.num_attention_heads,
-                self.n,
-                layers[0].self_attn.head_dim,
-            )
-        wrong = [name for name, size in sizes.items() if tuple(self.tensors[name].shape) != size]
-        wrong += [name for name in self._adapters() if not isinstance(maps.get(name), nn.Linear)]
-        if wrong:
-            raise ValueError(
-                f"{self.folder} holds soft tokens of {self.base_model}, which do not fit this model ({wrong[0]})"
-            )
+        layers, offsets = model.model.layers, self.tensors.get("query_offsets")
+        size = len(layers), config.num_attention_heads, self.n, layers[0].self_attn.head_dim
+        maps = {
+            name: (part.in_features, part.out_features)
+            for name, part in layers.named_modules()
+            if isinstance(part, nn.Linear)
+        }
+        adapted = {name: (len(down), up.shape[1]) for name, (down, up) in self._adapters().items()}
+        for what, fits in (
+            ("width", self.tensors["soft_tokens"].shape[1] == config.hidden_size),
+            ("query offsets", offsets is None or tuple(offsets.shape) == size),
+            ("adapters", not adapted or adapted == maps),
+        ):
+            if not fits:
+                raise ValueError(
+                    f"{self.folder} holds soft tokens of {self.base_model}, which do not fit this model ({what})"
+                )
 
 
 def _rotate_half(tensor: Tensor) -> Tensor:

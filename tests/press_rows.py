@@ -42,9 +42,8 @@ with torch.inference_mode():
     kept = [layer[0].tolist() for layer in rows]
     with press(model):
         cache = DynamicCache(config=model.config)
-        written = model.generate(
-            ids, past_key_values=cache, max_new_tokens=request["length"], do_sample=False, eos_token_id=None
-        )
+        options = {"max_new_tokens": request["length"], "do_sample": False, "eos_token_id": None}
+        written = model.generate(ids, attention_mask=torch.ones_like(ids), past_key_values=cache, **options)
     hooks = [name for name, part in model.named_modules() if part._forward_hooks or part._forward_pre_hooks]
     result = {
         "rows": kept,

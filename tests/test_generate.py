@@ -91,6 +91,6 @@ def test_any_method_and_allocation_will_do(program: dict[str, Any], lm: Language
     reading = judgeq.read(lm, *asked, methods=[chosen], budget=64, tokens=tokens)
     first = reading.logits.argmax(-1, keepdim=True)
     ids = torch.cat([reading.prompt.input_ids, first], 1)
-    cache = reading.writers[0].retained.cache.fork()
-    written = lm.model.generate(ids, cache=cache, max_new_tokens=8, do_sample=False)
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 8, "do_sample": False}
+    written = lm.model.generate(ids, cache=reading.writers[0].retained.cache.fork(), **options)
     assert written[0, reading.prompt.tokens :].tolist() == written_by_us(lm, reading, 9)

@@ -14,14 +14,17 @@ from typing import Any
 import pytest
 import torch
 
+from judgeq._assets import assets_path
 from judgeq.adapters import LowRank
 from judgeq.config import Decoding, Selection
 from judgeq.decode import decode
+from judgeq.embedded import embedded_model_path
 from judgeq.evaluation.parity.kvpress_rows import removed
 from judgeq.language_model import LanguageModel
 from judgeq.methods import JudgeQ
 from judgeq.prefill import Plan, prefill
 from judgeq.probe import Probe
+from judgeq.prompts import build_prompt
 from judgeq.soft_tokens import SoftTokens
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,17 +57,18 @@ def soft_tokens(lm: LanguageModel, parts: str) -> SoftTokens:
     return dataclasses.replace(tokens, probe=Probe.from_tensors(stored))
 
 
-def pressed(
-    lm: LanguageModel, tokens: SoftTokens, ids: torch.Tensor, folder: Path, pool: int
-) -> dict[str, Any]:
-    """What kvpress' side says."""
+def saved(lm: LanguageModel, tokens: SoftTokens, folder: Path) -> tuple[Path, Path]:
     lm.model.save_pretrained(folder / "model")
-    tokens.save_pretrained(folder / "judge")
+    return folder / "model", tokens.save_pretrained(folder / "judge")
+
+
+def pressed(places: tuple[Path, Path], ids: torch.Tensor, folder: Path, pool: int) -> dict[str, Any]:
+    """What kvpress' side says about a model and soft tokens, read from their folders."""
     request = {
-        "model": str(folder / "model"),
-        "tokens": str(folder / "judge"),
+        "model": str(places[0]),
+        "tokens": str(places[1]),
         "ids": ids[0].tolist(),
-        "ratio": removed(TOKENS, BUDGET),
+        "ratio": removed(ids.shape[1], BUDGET),
         "pool": pool,
         "length": LENGTH,
     }
@@ -103,7 +107,7 @@ def test_the_press_keeps_and_answers_as_we_do(
 ) -> None:
     lm = make_lm(family)
     tokens = soft_tokens(lm, parts)
-    theirs = pressed(lm, tokens, ids, tmp_path, pool)
+    theirs = pressed(saved(lm, tokens, tmp_path), ids, tmp_path, pool)
     method = JudgeQ(selection=Selection(pool=pool))
     outcome = prefill(lm, ids, [Plan(method, BUDGET)], soft_tokens=tokens.probe)
     (ours,) = outcome.retained
@@ -116,12 +120,46 @@ def test_the_press_keeps_and_answers_as_we_do(
 
 
 @in_kvpress
+@pytest.mark.embedded
+def test_shipped_soft_tokens_keep_the_same_rows_there(smol: LanguageModel, tmp_path: Path) -> None:
+    document = assets_path("samples", "hut.txt").read_text(encoding="utf-8")
+    ids = build_prompt(smol, document, "What is the number of the mountain rescue?").input_ids
+    theirs = pressed((embedded_model_path(), assets_path("soft_tokens", "smollm2-135m")), ids, tmp_path, 7)
+    probe = SoftTokens.for_model(smol).probe
+    (ours,) = prefill(smol, ids, [Plan(JudgeQ(), BUDGET)], soft_tokens=probe).retained
+    assert theirs["rows"] == [layer[0].tolist() for layer in ours.kept if layer is not None]
+
+
+@in_kvpress
+@pytest.mark.parametrize(
+    ("parts", "changes", "said"),
+    [
+        ("embeddings", {"hidden_size": 32}, "width"),
+        ("embeddings+offsets", {"num_hidden_layers": 2}, "query offsets"),
+        ("embeddings+adapters", {"num_hidden_layers": 2}, "adapters"),
+    ],
+)
 def test_soft_tokens_of_another_model_are_refused(
-    make_lm: Callable[..., LanguageModel], lm: LanguageModel, ids: torch.Tensor, tmp_path: Path
+    make_lm: Callable[..., LanguageModel],
+    lm: LanguageModel,
+    ids: torch.Tensor,
+    tmp_path: Path,
+    parts: str,
+    changes: dict[str, int],
+    said: str,
 ) -> None:
-    other = make_lm("llama", num_hidden_layers=2)
-    theirs = pressed(other, soft_tokens(lm, "embeddings+offsets+adapters"), ids, tmp_path, 1)
-    assert "soft tokens of tiny-llama, which do not fit this model (query_offsets)" in theirs["refused"]
+    places = saved(make_lm("llama", **changes), soft_tokens(lm, parts), tmp_path)
+    theirs = pressed(places, ids, tmp_path, 1)
+    assert f"soft tokens of tiny-llama, which do not fit this model ({said})" in theirs["refused"]
+
+
+@in_kvpress
+def test_layers_with_a_sliding_window_are_refused(
+    make_lm: Callable[..., LanguageModel], ids: torch.Tensor, tmp_path: Path
+) -> None:
+    lm = make_lm("mistral", sliding_window=32)
+    places = saved(lm, soft_tokens(lm, "embeddings"), tmp_path)
+    assert "a sliding window" in pressed(places, ids, tmp_path, 1)["refused"]
 
 
 def test_without_kvpress_it_says_what_to_install() -> None:
