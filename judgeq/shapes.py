@@ -65,7 +65,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         tie_word_embeddings=False,
     ),
 }
-"""By name, `tiny` for trials: what a transformers config needs, but for how positions are scaled: that changes no size."""
+"""By name, `tiny` for trials: what a transformers config needs, but for how positions are scaled."""
 
 
 def config_of_shape(name: str) -> Any:

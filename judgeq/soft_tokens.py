@@ -19,13 +19,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from judgeq import hub, peft_files
-from judgeq._assets import assets_path
 from judgeq.embedded import EMBEDDED, public_name, same_model
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.model_card import LICENCE, model_card
 from judgeq.probe import Probe
 from judgeq.profile import BudgetProfile
+from judgeq.shipped import shipped_for
 from judgeq.soft_tokens_config import CONFIG_FILE, SoftTokensConfig
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class SoftTokens:
         Raises:
             InputError: none are shipped for this model, or `name` does not fit.
         """
-        tokens = cls.from_pretrained(_shipped_for(lm) if name is None else name, revision=revision)
+        tokens = cls.from_pretrained(shipped_for(lm) if name is None else name, revision=revision)
         tokens.check(lm)
         return tokens
 
@@ -293,19 +293,6 @@ class SoftTokens:
         tokens = cls(Probe(embeddings), config)
         tokens.check(lm)
         return tokens.adopt(lm)
-
-
-def _shipped_for(lm: LanguageModel) -> Path:
-    """The folder of soft tokens that come with this library."""
-    for config in sorted(assets_path("soft_tokens").glob(f"*/{CONFIG_FILE}")):
-        if same_model(SoftTokensConfig.load(config).base_model, lm.name):
-            return config.parent
-    others = hub.published("judgeq", public_name(lm.name)) if lm.revision is not None else []
-    found = f" (others have published {', '.join(others)} on the Hub)" if others else ""
-    raise InputError(
-        f"No soft tokens are shipped for {lm.name}{found}: name a folder or a Hub repository of some, or train "
-        f"them with `python -m judgeq train --model {lm.name}`"
-    )
 
 
 def _something_else(folder: Path, name: str | Path) -> str:

@@ -29,7 +29,7 @@ def program(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> dict
     (folder / "program.py").write_text("\n".join(blocks), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("judgeq.models.load", lambda name: lm)
-        patch.setattr("judgeq.soft_tokens._shipped_for", lambda lm: folder / "judge")
+        patch.setattr("judgeq.soft_tokens.shipped_for", lambda lm: folder / "judge")
         return runpy.run_path(str(folder / "program.py"))
 
 

@@ -52,6 +52,7 @@ ORDER = [
     "probe",
     "soft_tokens_config",
     "model_card",
+    "shipped",
     "soft_tokens",
     "scoring",
     "selection",
