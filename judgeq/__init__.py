@@ -9,7 +9,7 @@ from judgeq._version import __version__
 
 if TYPE_CHECKING:
     from judgeq.answers import Answer, Reading
-    from judgeq.api import ask, compare, read, stream
+    from judgeq.api import ask, ask_many, compare, read, stream
     from judgeq.compressed import CompressedDocument
     from judgeq.config import Decoding, Selection
     from judgeq.document import Document
@@ -24,6 +24,7 @@ _HOMES = {
     "Answer": "answers",
     "Reading": "answers",
     "ask": "api",
+    "ask_many": "api",
     "compare": "api",
     "read": "api",
     "stream": "api",
@@ -67,6 +68,7 @@ __all__ = [
     "SoftTokens",
     "__version__",
     "ask",
+    "ask_many",
     "compare",
     "load",
     "read",

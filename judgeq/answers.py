@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 
+from judgeq.batch import Unwritten, decode_together
 from judgeq.config import Decoding
 from judgeq.decode import Step, decode
 from judgeq.language_model import LanguageModel
-from judgeq.prefill import Retained
+from judgeq.plan import Retained
 from judgeq.prompts import Prompt
 from judgeq.retention import RetentionMap
 
@@ -143,8 +144,15 @@ class Writer:
 
     def answer(self) -> Answer:
         """The answer as far as it is written."""
+        text = "".join(step.text for step in self.steps)
+        return self.answer_of(
+            text, (self.steps[-1].finish if self.steps else None) or "cancelled", self.timing
+        )
+
+    def answer_of(self, text: str, finish: str, timing: Timing) -> Answer:
+        """An answer that was written elsewhere, from the rows that were kept here."""
         return Answer(
-            text="".join(step.text for step in self.steps),
+            text=text,
             method=self.name,
             model=self.lm.name,
             budget=self.retained.plan.budget,
@@ -153,11 +161,23 @@ class Writer:
             kv_bytes=self.kv_bytes,
             full_kv_bytes=self.reading.full_kv_bytes,
             peak_rows=self.reading.peak_rows,
-            timing=self.timing,
-            finish=(self.steps[-1].finish if self.steps else None) or "cancelled",
+            timing=timing,
+            finish=finish,
             notices=self.reading.notices,
             query_aware=self.reading.query_aware,
         )
+
+
+def written_together(lm: LanguageModel, writers: Sequence[Writer]) -> list[Answer]:
+    """The answers of several writers, greedy, side by side."""
+    unwritten = [Unwritten(each.retained.cache, each.reading.logits, each.decoding) for each in writers]
+    answers = []
+    for writer, written in zip(writers, decode_together(lm, unwritten), strict=True):
+        prefill_s = writer.reading.prefill_s
+        later = len(written.tokens) - 1
+        timing = Timing(prefill_s, prefill_s, later / written.seconds if later else 0.0)
+        answers.append(writer.answer_of(written.text, written.finish or "cancelled", timing))
+    return answers
 
 
 @dataclass(frozen=True)

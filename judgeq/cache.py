@@ -7,7 +7,7 @@ scores or methods.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -16,17 +16,18 @@ from transformers.cache_utils import DynamicLayer
 
 from judgeq.causal import CausalRows
 from judgeq.errors import ModelError
+from judgeq.growing import GrowingLayer
 from judgeq.ragged import FrozenRows, RaggedLayer
 
 
-class RetainedLayer(DynamicLayer):
+class RetainedLayer(GrowingLayer):
     """A growing cache layer that starts from chosen rows and keeps *seen* and *rows* apart.
 
     Passes of several tokens bring their own attention, since transformers' mask fits the rows of one layer only.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, expected: int = 0) -> None:
+        super().__init__(expected)
         self.seen = 0
 
     def retain(self, keys: Tensor, values: Tensor, seen: int) -> None:
@@ -42,17 +43,13 @@ class RetainedLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        self.seen += key_states.shape[-2]
-        super().update(key_states, value_states)
-        return self.shown(key_states.shape[-2])
-
-    def shown(self, new: int) -> tuple[Tensor, Tensor]:
-        """Keys and values as the attention function takes them for a pass over the last `new` tokens."""
-        if new in (1, self.keys.shape[-2]):
-            return self.keys, self.values
-        keys = self.keys[:]  # the attribute stays off the stored tensor
-        keys.frozen_rows = CausalRows  # type: ignore[attr-defined]
-        return keys, self.values
+        new = key_states.shape[-2]
+        self.seen += new
+        keys, values = super().update(key_states, value_states)
+        if new not in (1, keys.shape[-2]):
+            keys = keys[:]  # the attribute stays off the stored tensor
+            keys.frozen_rows = CausalRows  # type: ignore[attr-defined]
+        return keys, values
 
     def get_seq_length(self) -> int:
         return self.seen
@@ -73,7 +70,15 @@ class RetainedLayer(DynamicLayer):
 
 
 class FrozenLayer(RetainedLayer):
-    """Rows that later tokens may attend to but never extend: each forward starts from the same state."""
+    """Rows that later tokens may attend to but never extend: each forward starts from the same state.
+
+    All layers hold the same tokens, or the same window of them, so that transformers' mask fits.
+    """
+
+    def __init__(self, is_sliding: bool = False) -> None:
+        """`is_sliding`: later tokens see only a window, so the rows may be no more than that."""
+        super().__init__()
+        self.is_sliding = is_sliding
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -81,7 +86,8 @@ class FrozenLayer(RetainedLayer):
         return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.seen + query_length, 0
+        rows = self.keys.shape[-2]
+        return rows + query_length, self.seen - rows
 
 
 class RetainedCache(DynamicCache):
@@ -103,15 +109,15 @@ class RetainedCache(DynamicCache):
         """Store one layer's rows.
 
         Args:
-            keys, values: (B, H_kv, K, D), the rows of the last K of `seen` tokens: all of them, or at least the window
-                of a layer that slides.
+            keys, values: (B, H_kv, K, D), the prompt's rows; of a layer with a sliding window its last ones are enough.
             kept: (B, H_kv, rows) indices below `seen`, or for each KV head (rows,), in a batch of 1; None keeps all
-                `seen` rows. Layers that slide keep their window whatever it says.
+                rows, or the window's.
+            seen: tokens of the prompt.
         """
         target = self.layers[layer]
         if target.is_sliding:
-            window = slice(-target.sliding_window + 1, None)
-            target.update(keys[:, :, window].clone(), values[:, :, window].clone())
+            last = slice(-target.sliding_window + 1, None)
+            target.update(keys[:, :, last], values[:, :, last])
             target.cumulative_length = seen
         elif isinstance(kept, tuple):
             self.layers[layer] = RaggedLayer(FrozenRows.pick(keys, values, kept), seen)
@@ -122,8 +128,16 @@ class RetainedCache(DynamicCache):
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes of the key and value storage behind this cache, measured from the tensors."""
+        """Bytes of the key and value storage behind this cache, measured from the tensors.
+
+        Until decoding starts it holds rows and nothing else; then it sets aside room for more, which counts.
+        """
         return storage_bytes(self._tensors())
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the rows alone, without room for more."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._tensors())
 
     @property
     def rows(self) -> int:
@@ -137,24 +151,24 @@ class RetainedCache(DynamicCache):
         return -(-stored // sizes[0][0])
 
     def fork(self) -> RetainedCache:
-        """A second continuation of the same rows; the storage is shared, since updates never write in place."""
-        return copy.deepcopy(self, {id(tensor): tensor for tensor in self._tensors()})
+        """A second continuation of the same rows; the storage is shared, since rows that are held never change."""
+        rooms = (layer.room for layer in self.layers if isinstance(layer, GrowingLayer))
+        shared = *self._tensors(), *self._frozen(), *rooms
+        return copy.deepcopy(self, {id(each): each for each in shared})
 
     def frozen(self) -> FrozenCache:
         """The same rows as a cache that forward passes read but never extend; shares the storage.
 
         Raises:
-            ModelError: some layers see only a sliding window, so their early rows are gone, or hold a flat choice.
+            ModelError: some heads have kept fewer rows.
         """
-        if any(self.is_sliding):
-            raise ModelError(
-                "This needs the rows of every layer, and the model has layers with a sliding window"
-            )
         if any(self._frozen()):
             raise ModelError(
                 "This needs all rows of the prompt, and some heads have kept fewer: keep the full cache"
             )
-        return FrozenCache((layer.keys, layer.values) for layer in self.layers)
+        rows = ((layer.keys, layer.values) for layer in self.layers)
+        sliding = {at for at, layer in enumerate(self.layers) if layer.is_sliding}
+        return FrozenCache(rows, self.get_seq_length(), sliding)
 
     def _tensors(self) -> Iterator[Tensor]:
         holders = (*self._filled(), *self._frozen())
@@ -168,14 +182,20 @@ class RetainedCache(DynamicCache):
 
 
 class FrozenCache(DynamicCache):
-    """Every layer a `FrozenLayer`: complete prompt rows that any number of probes may look at."""
+    """Every layer a `FrozenLayer`: prompt rows that any number of probes may look at.
 
-    def __init__(self, rows: Iterable[tuple[Tensor, Tensor]]) -> None:
+    Complete ones, but for layers with a sliding window: a probe behind the prompt needs no more than the window there.
+    """
+
+    def __init__(
+        self, rows: Iterable[tuple[Tensor, Tensor]], seen: int, sliding: Container[int] = ()
+    ) -> None:
+        """`rows`: keys and values of each layer; `seen`: tokens of the prompt; `sliding`: layers with a window."""
         super().__init__()
         self.layers = []
-        for keys, values in rows:
-            layer = FrozenLayer()
-            layer.retain(keys, values, seen=keys.shape[-2])
+        for at, (keys, values) in enumerate(rows):
+            layer = FrozenLayer(at in sliding)
+            layer.retain(keys, values, seen=seen)
             self.layers.append(layer)
 
 

@@ -7,8 +7,9 @@ Knows nothing of caches or models.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from judgeq.softcap import masked_attention
 
 QUERY_ROWS = 768
 """Queries, counted for each head of a group, that one call attends with: it bounds the mask. From here on PyTorch's
@@ -19,7 +20,9 @@ class CausalRows:
     """What a cache layer puts on the keys it returns as `frozen_rows`: the attention function finds it there."""
 
     @staticmethod
-    def attention(queries: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+    def attention(
+        queries: Tensor, keys: Tensor, values: Tensor, scaling: float, softcap: float | None = None
+    ) -> Tensor:
         """Softmax attention of the last `S` tokens: to all rows before them, and causally to one another.
 
         The query heads of a group stand where positions usually do, block by block, each against the rows up to its
@@ -29,6 +32,7 @@ class CausalRows:
             queries: (B, H, S, D).
             keys, values: (B, H_kv, K, D); the last `S` rows are the queries' own.
             scaling: factor on the dot product.
+            softcap: bound of the logits; None = no bound.
 
         Returns:
             (B, S, H, D), as transformers' attention functions do.
@@ -43,12 +47,13 @@ class CausalRows:
             size = asking.shape[3]
             seen = behind + first + size
             visible = torch.ones(size, seen, dtype=torch.bool, device=keys.device).tril(seen - size)
-            block = F.scaled_dot_product_attention(
+            block = masked_attention(
                 asking.flatten(2, 3),
                 keys[:, :, :seen],
                 values[:, :, :seen],
-                attn_mask=visible.repeat(group, 1),
-                scale=scaling,
+                visible.repeat(group, 1),
+                scaling,
+                softcap,
             )
             blocks.append(block.unflatten(2, (group, size)))
         return torch.cat(blocks, dim=3).flatten(1, 2).transpose(1, 2).contiguous()

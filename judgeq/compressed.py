@@ -16,7 +16,8 @@ from judgeq.config import Decoding
 from judgeq.decode import Step
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.prefill import Prefill, Retained
+from judgeq.plan import Retained
+from judgeq.prefill import Prefill
 from judgeq.prompts import Prompt, build_prompt
 from judgeq.selection import Kept
 
@@ -76,12 +77,14 @@ class CompressedDocument:
         with torch.inference_mode():
             ids = prompt.input_ids[:, first:].to(self.lm.device)
             logits = self.lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+        sizes = self.lm.geometry
+        row_bytes = self.full_kv_bytes // sizes.complete_rows(first)
         kept = [_with_later(rows, first, prompt.tokens) for rows in self.retained.kept]
         scores = [_unscored(score, prompt.tokens - first) for score in self.retained.scores]
         reading = Reading(
             prompt=prompt,
             logits=logits.float(),
-            full_kv_bytes=self.full_kv_bytes // first * prompt.tokens,
+            full_kv_bytes=row_bytes * sizes.complete_rows(prompt.tokens),
             peak_rows=cache.rows,
             prefill_s=time.perf_counter() - started,
             notices=(QUERY_AGNOSTIC,),

@@ -19,8 +19,10 @@ from judgeq.held import HeldCache, LayerCallback, Progress, pass_sizes
 from judgeq.held_files import load_rows, save_rows, saved_text
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Method, method_named
-from judgeq.prefill import Plan, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import prefill
 from judgeq.prompts import Prompt, build_prefix
+from judgeq.rotation import check_chunks
 from judgeq.soft_tokens import SoftTokens
 
 READ_AGAIN = 64
@@ -197,9 +199,11 @@ class Document:
         """Read all but the last tokens. Attention sums need the queries, which are gone: they are a second reading."""
         self._check_positions()
         self._rows = None
-        rows = HeldCache(self.lm.model.config, room=self.tokens + ROOM)
+        rows = HeldCache(self.lm.model.config, expected=self.tokens + ROOM)
         ids = self.prefix.input_ids[:, :-READ_AGAIN]
-        pieces = ids.split(pass_sizes(ids.shape[1], self.chunk, 1), dim=1) if ids.shape[1] else ()
+        sizes = pass_sizes(ids.shape[1], self.chunk, 1) if ids.shape[1] else [0]
+        check_chunks(self.lm.model, self.lm.name, sizes[0], ids.shape[1])
+        pieces = ids.split(sizes, dim=1) if ids.shape[1] else ()
         rows.read(self.lm, pieces, Progress(on_layer, len(pieces) * self.lm.geometry.layers), summed=summed)
         self._rows = rows
 

@@ -16,6 +16,7 @@ from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.cache import RetainedLayer, storage_bytes
+from judgeq.growing import Room
 from judgeq.language_model import LanguageModel
 from judgeq.scoring import accumulated_attention
 
@@ -38,49 +39,23 @@ class Progress:
 
 
 class HeldLayer(RetainedLayer):
-    """Complete rows at the front of a storage with room: new ones are written behind them, and nothing is copied.
+    """Complete rows with room behind them, which forks use in turn: nothing is copied.
 
     Attributes:
-        room: rows that the storage is made for.
         attention: (B, H_kv, G, seen) float32, what each row got from all queries so far, summed over them; None where
             nobody asked for it.
     """
 
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self.room = room
+    def __init__(self, expected: int) -> None:
+        super().__init__(expected)
         self.attention: Tensor | None = None
-        self._stored: tuple[Tensor, ...] = ()
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        new = key_states.shape[-2]
-        self.make_room(self.seen + new, key_states, value_states)
-        for stored, added in zip(self._stored, (key_states, value_states), strict=True):
-            stored[:, :, self.seen : self.seen + new] = added
-        self.seen += new
-        self.keys, self.values = (stored[:, :, : self.seen] for stored in self._stored)
-        return self.shown(new)
-
-    def make_room(self, tokens: int, keys: Tensor, values: Tensor) -> None:
-        """Let `tokens` rows fit; those that are held are copied only if they do not.
-
-        Args:
-            keys, values: (B, H_kv, any, D), for sizes, type and device.
-        """
-        if self._stored and self._stored[0].shape[2] >= tokens:
-            return
-        self.room = max(self.room, tokens)
-        self._stored = tuple(
-            like.new_empty(*like.shape[:2], self.room, like.shape[3]) for like in (keys, values)
-        )
-        if self.seen:
-            for stored, held in zip(self._stored, (self.keys, self.values), strict=True):
-                stored[:, :, : self.seen] = held
-        else:
-            self.lazy_initialization(keys, values)
-        self.keys, self.values = (stored[:, :, : self.seen] for stored in self._stored)
+    def make_room(self, rows: int) -> None:
+        """Let so many rows fit in all; those that are held are copied only if they do not."""
+        if self.room is None or self.room.rows < rows:
+            self.expected = rows
+            self.room = Room(self.keys, self.values, rows - self.seen)
+            self.keys, self.values = self.room.keys, self.room.values
 
     def count(self, added: Tensor) -> None:
         """Add (B, H_kv, G, seen), what the rows got from the tokens that were read last."""
@@ -88,15 +63,23 @@ class HeldLayer(RetainedLayer):
             added = added + F.pad(self.attention, (0, added.shape[-1] - self.attention.shape[-1]))
         self.attention = added
 
+    def fork(self) -> HeldLayer:
+        """The same rows to go on from; what another fork has written behind them will be written over."""
+        fork = copy.copy(self)
+        if fork.room is not None:
+            fork.room.back_to(self.seen)
+            fork.keys, fork.values = fork.room.keys, fork.room.values
+        return fork
+
     def first(self, tokens: int) -> HeldLayer:
         """A copy of the first rows: what is read behind them would overwrite the others."""
-        layer = HeldLayer(self.room)
+        layer = HeldLayer(self.expected)
         layer.update(self.keys[:, :, :tokens], self.values[:, :, :tokens])
         return layer
 
     def reset(self) -> None:
         super().reset()
-        self.attention, self._stored = None, ()
+        self.attention = None
 
 
 class HeldCache(DynamicCache):
@@ -107,11 +90,11 @@ class HeldCache(DynamicCache):
         shared: this is a fork and its rows belong to another cache too.
     """
 
-    def __init__(self, config: PretrainedConfig, batch: int = 1, room: int = 0) -> None:
-        """`room`: rows that the storage of a layer is made for; it grows where that is too little."""
+    def __init__(self, config: PretrainedConfig, batch: int = 1, expected: int = 0) -> None:
+        """`expected`: rows that will come, if that is known."""
         super().__init__(config=config)
         self.layers: list[DynamicLayer] = [
-            layer if layer.is_sliding else HeldLayer(room) for layer in self.layers
+            layer if layer.is_sliding else HeldLayer(expected) for layer in self.layers
         ]
         self.ids = torch.empty(batch, 0, dtype=torch.int64)
         self.shared = False
@@ -136,6 +119,17 @@ class HeldCache(DynamicCache):
         """Every layer that can be evicted knows what its rows got from all queries."""
         return bool(self.seen) and all(layer.attention is not None for layer in self._complete())
 
+    def attention_of(self, layer: int) -> Tensor | None:
+        """What the rows of a layer got, see `HeldLayer`."""
+        return getattr(self.layers[layer], "attention", None)
+
+    def let_go(self, layer: int) -> int:
+        """Drop the rows of a layer, unless they are shared; returns how many the others hold."""
+        others = self.rows - self.layers[layer].keys.shape[2]
+        if not self.shared:
+            self.layers[layer].reset()
+        return others
+
     def tensors(self) -> Iterator[Tensor]:
         """Everything that is stored."""
         for layer in self.layers:
@@ -143,10 +137,10 @@ class HeldCache(DynamicCache):
                 yield from (layer.keys, layer.values)
         yield from (layer.attention for layer in self._complete() if layer.attention is not None)
 
-    def make_room(self, tokens: int) -> None:
-        """Let `tokens` rows fit; those that are held are copied only if they do not."""
+    def make_room(self, rows: int) -> None:
+        """Let so many rows fit in all, in every layer; those that are held are copied only if they do not."""
         for layer in self._complete() if self.seen else ():
-            layer.make_room(tokens, layer.keys, layer.values)
+            layer.make_room(rows)
 
     def fork(self, tokens: int | None = None) -> HeldCache:
         """The same rows to read on from, or a copy of those of the first tokens, which layers that slide cannot give.
@@ -155,7 +149,9 @@ class HeldCache(DynamicCache):
         """
         fork = copy.copy(self)
         if tokens is None or tokens == self.seen:
-            fork.layers = [copy.copy(layer) for layer in self.layers]
+            fork.layers = [
+                layer.fork() if isinstance(layer, HeldLayer) else copy.copy(layer) for layer in self.layers
+            ]
             fork.shared = True
         else:
             fork.layers = [layer.first(tokens) for layer in self._complete()]
@@ -221,11 +217,12 @@ class _Reader:
         keys: Tensor,
         values: Tensor,
         scaling: float,
-        sliding: bool,
+        softcap: float | None,
+        window: int | None,
         output_weight: Callable[[], Tensor],
     ) -> None:
-        if self.summed and not sliding:
-            self.cache.layers[layer].count(accumulated_attention(queries, keys, scaling))
+        if self.summed and window is None:
+            self.cache.layers[layer].count(accumulated_attention(queries, keys, scaling, softcap=softcap))
         self.progress.step()
 
 

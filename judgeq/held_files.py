@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -49,7 +50,7 @@ class HeldConfig(JsonConfig):
     model: str
     revision: str | None
     dtype: str
-    geometry: dict[str, int]
+    geometry: dict[str, Any]
     tokenizer_hash: str
     format: str = FORMAT
     judgeq_version: str = __version__
@@ -57,7 +58,7 @@ class HeldConfig(JsonConfig):
     @classmethod
     def of(cls, lm: LanguageModel, text: str) -> HeldConfig:
         """For a text that this model has read."""
-        sizes = dataclasses.asdict(lm.geometry)
+        sizes = json.loads(json.dumps(dataclasses.asdict(lm.geometry)))  # as a file gives it back
         return cls(text, lm.name, lm.revision, str(lm.dtype), sizes, lm.tokenizer_hash)
 
     def check(self, lm: LanguageModel) -> None:
@@ -108,12 +109,12 @@ def saved_text(folder: str | Path) -> str:
     return _config(Path(folder)).text
 
 
-def load_rows(folder: str | Path, lm: LanguageModel, ids: Tensor, room: int) -> HeldCache:
-    """Rows that `save_rows` wrote, on the model's device.
+def load_rows(folder: str | Path, lm: LanguageModel, ids: Tensor, expected: int) -> HeldCache:
+    """Rows that `save_rows` wrote, where the model's layers are.
 
     Args:
         ids: (1, N) int64, the document's tokens; the saved ones must be their beginning.
-        room: see `HeldCache`.
+        expected: see `HeldCache`.
 
     Raises:
         InputError: nothing there, not intact, or of another model or text.
@@ -121,8 +122,8 @@ def load_rows(folder: str | Path, lm: LanguageModel, ids: Tensor, room: int) -> 
     folder = Path(folder)
     _config(folder).check(lm)
     try:
-        stored = load_file(folder / ROWS_FILE, device=str(lm.device))
-        cache = _filled(lm, stored, room)
+        stored = load_file(folder / ROWS_FILE)
+        cache = _filled(lm, stored, expected)
     except (OSError, SafetensorError, KeyError, _Misfit) as error:
         raise _unreadable(folder, error) from None
     if not torch.equal(cache.ids, ids[:, : cache.seen]):
@@ -153,22 +154,24 @@ def _unreadable(folder: Path, reason: object) -> InputError:
 
 
 @torch.inference_mode()
-def _filled(lm: LanguageModel, stored: Mapping[str, Tensor], room: int) -> HeldCache:
-    ids = stored[IDS_NAME].cpu()
+def _filled(lm: LanguageModel, stored: Mapping[str, Tensor], expected: int) -> HeldCache:
+    ids = stored[IDS_NAME]
     if ids.dtype != torch.int64 or ids.dim() != 2 or ids.shape[0] != 1:
         raise _Misfit("the token ids have another form")
-    cache = HeldCache(lm.model.config, room=room)
+    cache = HeldCache(lm.model.config, expected=expected)
     cache.ids = ids
     if not cache.seen:
         return cache
-    for at, layer in enumerate(cache.layers):
+    for at, (layer, block) in enumerate(zip(cache.layers, lm.model.get_decoder().layers, strict=True)):
+        device = next(block.parameters()).device  # the layers may be spread over several
         length = min(cache.seen, layer.sliding_window - 1) if layer.is_sliding else cache.seen
-        rows = _rows(stored, f"keys.{at}", lm, length), _rows(stored, f"values.{at}", lm, length)
-        layer.update(*rows)
+        keys, values = (_rows(stored, f"{name}.{at}", lm, length) for name in ("keys", "values"))
+        layer.update(keys.to(device), values.to(device))
         if layer.is_sliding:
             layer.cumulative_length = cache.seen
         elif f"attention.{at}" in stored:
-            layer.attention = stored[f"attention.{at}"].clone()  # no view of a file that may change
+            # no view of a file that may change
+            layer.attention = stored[f"attention.{at}"].to(device, copy=True)
             if layer.attention.shape[-1] != cache.seen:
                 raise _Misfit("attention sums of another length")
     return cache

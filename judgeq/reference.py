@@ -6,19 +6,23 @@ One place for all of them, whether they answer or are measured against. Knows no
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from judgeq.batch import Unwritten, decode_together
+from judgeq.cache import RetainedCache
 from judgeq.config import Decoding
 from judgeq.held import HeldCache, LayerCallback
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
-from judgeq.prefill import Plan, Prefill, prefill, probe
-from judgeq.soft_tokens import Probe
+from judgeq.padded import groups_alike, prefill_padded
+from judgeq.plan import Plan
+from judgeq.prefill import Prefill, prefill, probe
+from judgeq.probe import Probe
+from judgeq.rotation import turned_anew
 
 
 def positions_behind(methods: Iterable[Method], soft_tokens: int, longest: int) -> int:
@@ -79,13 +83,17 @@ def retain_each(
     prompts: Sequence[ToRead],
     *,
     soft_tokens: Probe | None = None,
+    padded: bool = False,
     on_layer: LayerCallback | None = None,
 ) -> list[Prefill]:
-    """`retain` for several prompts, which are read one by one; all their responses are written side by side.
+    """`retain` for several prompts; all their responses are written side by side.
 
-    Every prompt's complete rows are held until then, where a plan of it needs a response.
+    Every prompt's complete rows are held until then, where a plan of it needs a response. Prompts are read one by one,
+    or in passes of similar ones where `padded` says so; those with rows or in chunks always one by one.
     """
     readings = [_Reading(lm, prompt, soft_tokens, on_layer) for prompt in prompts]
+    for group in _groups(lm, prompts, padded):
+        _read_first(lm, [readings[at] for at in group], soft_tokens, on_layer)
     drafts = [(reading, key) for reading in readings for key in reading.groups if key[1] is not None]
     answers = [(reading, key) for reading in readings for key in reading.groups if key[1] is None]
     for wanted in (drafts, answers):
@@ -97,14 +105,59 @@ def retain_each(
     return [reading.look_again() for reading in readings]
 
 
+def _groups(lm: LanguageModel, prompts: Sequence[ToRead], padded: bool) -> Iterator[list[int]]:
+    """Places of the prompts of each first pass."""
+    lengths = [prompt.input_ids.shape[1] for prompt in prompts]
+    free = [
+        at for at, prompt in enumerate(prompts) if padded and prompt.rows is None and prompt.chunk is None
+    ]
+    yield from ([at] for at in range(len(prompts)) if at not in free)
+    for places in groups_alike([lengths[at] for at in free]):
+        group = [free[place] for place in places]
+        shortest, longest = lengths[group[0]], lengths[group[-1]]
+        if turned_anew(lm.model, shortest, longest - shortest):
+            yield from ([at] for at in group)
+        else:
+            yield group
+
+
+def _read_first(
+    lm: LanguageModel,
+    readings: Sequence[_Reading],
+    soft_tokens: Probe | None,
+    on_layer: LayerCallback | None,
+) -> None:
+    """The first pass of one prompt, or of several."""
+    if len(readings) == 1:
+        prompt = readings[0].prompt
+        found = [
+            prefill(
+                lm,
+                prompt.input_ids,
+                readings[0].first,
+                soft_tokens=soft_tokens,
+                rows=prompt.rows,
+                chunk=prompt.chunk,
+                on_layer=on_layer,
+            )
+        ]
+    else:
+        ids, plans = [each.prompt.input_ids for each in readings], [each.first for each in readings]
+        found = prefill_padded(lm, ids, plans, soft_tokens=soft_tokens, on_layer=on_layer)
+    for reading, outcome in zip(readings, found, strict=True):
+        reading.outcome = outcome
+
+
 Wanted = tuple[Plan, int | None]
 """A response: what it is written with, and its tokens; None is the whole answer."""
 
 
 class _Reading:
-    """A prompt after its first pass.
+    """A prompt that is read.
 
     Attributes:
+        first: plans of the first pass.
+        outcome: of the first pass, once it is done.
         groups: places of the plans that need a response, by that response.
         responses: (1, R) int64 and the seconds that writing took, once they are written.
     """
@@ -122,20 +175,16 @@ class _Reading:
                     at
                 )
         self.early = [at for at, plan in enumerate(prompt.plans) if not plan.method.needs_response]
-        first = [prompt.plans[at] for at in self.early]
+        self.first = [prompt.plans[at] for at in self.early]
         if self.groups:
             needed = dict.fromkeys([self.full, *(writer for writer, _ in self.groups)])
-            first += [plan for plan in needed if plan not in first]
-        self.outcome = prefill(
-            lm,
-            prompt.input_ids,
-            first,
-            soft_tokens=soft_tokens,
-            rows=prompt.rows,
-            chunk=prompt.chunk,
-            on_layer=on_layer,
-        )
-        self.caches = {plan: kept.cache for plan, kept in zip(first, self.outcome.retained, strict=True)}
+            self.first += [plan for plan in needed if plan not in self.first]
+        self.outcome: Prefill
+
+    @property
+    def caches(self) -> dict[Plan, RetainedCache]:
+        """What each plan of the first pass has kept."""
+        return {kept.plan: kept.cache for kept in self.outcome.retained}
 
     def unwritten(self, wanted: Wanted) -> Unwritten:
         """A response as `decode_together` takes it."""

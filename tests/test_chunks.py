@@ -16,13 +16,16 @@ from judgeq.errors import InputError
 from judgeq.held import pass_sizes
 from judgeq.language_model import LanguageModel
 from judgeq.methods import H2O, METHODS, Full, JudgeQ, LayerView, Method, SnapKV
-from judgeq.prefill import Plan, Prefill, Retained, prefill
+from judgeq.plan import Plan, Retained
+from judgeq.prefill import Prefill, prefill
+from judgeq.probe import Probe
 from judgeq.reference import retain
-from judgeq.soft_tokens import Probe
 from tests.test_profile import profile
 
 TOKENS, SOFT = 90, 5
 SHORT = Decoding(max_new_tokens=6)
+LEVELLED = ("gemma3_text", "qwen3", "qwen3_moe")
+"""Families that norm the keys of each head."""
 
 
 @pytest.fixture
@@ -38,8 +41,8 @@ def soft() -> Probe:
 
 
 def every_method(lm: LanguageModel) -> list[Method]:
-    """All of them; keys that the model makes equally long (Qwen3) leave key norms to rounding."""
-    levelled = lm.model.config.model_type == "qwen3"
+    """All of them; keys that the model makes equally long leave key norms to rounding."""
+    levelled = lm.model.config.model_type in LEVELLED
     return [method() for name, method in METHODS.items() if not (levelled and name == "keynorm")]
 
 
@@ -86,7 +89,7 @@ def test_allocations_sinks_and_values_do_not_mind_chunks(
         for method in (JudgeQ, SnapKV, H2O)
         for allocation in get_args(Allocation)
         for aware in (False, True)
-        for learned in [profile(8, 64)]
+        for learned in [profile(8, 64, layers=len(each_lm.geometry.global_layers))]
     ]
     whole = prefill(each_lm, ids, plans, soft_tokens=soft)
     assert_as_in_one_pass(prefill(each_lm, ids, plans, soft_tokens=soft, chunk=16), whole)
@@ -181,14 +184,17 @@ def test_a_method_must_say_which_queries_it_needs(lm: LanguageModel, ids: Tensor
         prefill(lm, ids, plans, chunk=29)
 
 
+@pytest.mark.parametrize("softcap", [None, 0.5])
 @pytest.mark.parametrize("behind", [0, 3, 700])
 @pytest.mark.parametrize("count", [1, 2, 300])
-def test_tokens_behind_rows_attend_as_with_a_mask(behind: int, count: int) -> None:
+def test_tokens_behind_rows_attend_as_with_a_mask(behind: int, count: int, softcap: float | None) -> None:
     generator = torch.Generator().manual_seed(3)
     queries = torch.randn(2, 6, count, 8, generator=generator)
     keys, values = torch.randn(2, 2, 2, behind + count, 8, generator=generator)
     logits = queries @ keys.repeat_interleave(3, 1).transpose(2, 3) * 0.3
+    if softcap is not None:
+        logits = torch.tanh(logits / softcap) * softcap
     hidden = torch.ones(count, behind + count).triu(behind + 1).bool()
     expected = logits.masked_fill(hidden, -torch.inf).softmax(-1) @ values.repeat_interleave(3, 1)
-    found = CausalRows.attention(queries, keys, values, 0.3)
+    found = CausalRows.attention(queries, keys, values, 0.3, softcap)
     assert torch.allclose(found, expected.transpose(1, 2), atol=1e-5)

@@ -27,13 +27,15 @@ class LayerView:
     Attributes:
         layer: index of the layer.
         queries: (B, H, Q, D) of this pass's tokens, after RoPE.
-        keys, values: (B, H_kv, K, D); the first `prompt_tokens` are the prompt's, the last `Q` this pass's own.
+        keys, values: (B, H_kv, K, D); the first `prompt_tokens` are the prompt's, the last `Q` this pass's own. Layers
+            with a sliding window have only the window's rows of the prompt in a second pass.
         prompt_tokens: `T`.
         response_tokens: `R`, tokens of an answer right behind the prompt; 0 = none.
         soft_tokens: `S`, the soft tokens that end this pass; 0 = none.
         scaling: factor on the dot product.
         output_weight: gives (hidden, H * D), the layer's output projection.
         offsets: (H, S, D), added to the soft tokens' queries where they score; None = none.
+        softcap: bound of the attention logits; None = no bound.
         carried: (B, H_kv, G, c) float32, the attention that the `c` tokens before this pass paid one another, summed;
             None where no method needs it, or nothing was read before.
     """
@@ -48,6 +50,7 @@ class LayerView:
     scaling: float
     output_weight: Callable[[], Tensor]
     offsets: Tensor | None = None
+    softcap: float | None = None
     carried: Tensor | None = None
     _found: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -56,6 +59,12 @@ class LayerView:
         if key not in self._found:
             self._found[key] = compute()
         return self._found[key]
+
+    @property
+    def prompt_rows(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of the prompt, (B, H_kv, T, D), without those of a response and of soft tokens."""
+        rows = self.keys.shape[2] - self.response_tokens - self.soft_tokens
+        return self.keys[:, :, :rows], self.values[:, :, :rows]
 
     def soft_attention(self) -> Tensor:
         """Attention of the soft tokens to the prompt, averaged over them: (B, H_kv, G, T)."""
@@ -77,8 +86,7 @@ class LayerView:
 
     def value_norms(self) -> Tensor:
         """What each row's value can add to the hidden states: (B, H_kv, T) float32, see `scoring.output_norms`."""
-        values = self.values[:, :, : self.prompt_tokens]
-        return self.once("values", lambda: output_norms(values, self.output_weight()))
+        return self.once("values", lambda: output_norms(self.prompt_rows[1], self.output_weight()))
 
     @property
     def _before(self) -> int:
@@ -87,11 +95,9 @@ class LayerView:
 
     def _accumulated(self) -> Tensor:
         before = self._before
-        queries, keys = (
-            self.queries[:, :, : self.prompt_tokens - before],
-            self.keys[:, :, : self.prompt_tokens],
-        )
-        found = accumulated_attention(queries, keys, self.scaling)
+        queries = self.queries[:, :, : self.prompt_tokens - before]
+        keys = self.keys[:, :, : self.prompt_tokens]
+        found = accumulated_attention(queries, keys, self.scaling, softcap=self.softcap)
         if not before:
             return found
         if self.carried is None or self.carried.shape[-1] != before:
@@ -111,9 +117,8 @@ class LayerView:
         queries = self.queries[:, :, at : at + count]
         if added is not None:
             queries = queries + added.to(queries)
-        return mean_attention(
-            queries, self.keys[:, :, : first + count], self.scaling, first, self.prompt_tokens
-        )
+        keys = self.keys[:, :, : first + count]
+        return mean_attention(queries, keys, self.scaling, first, self.prompt_tokens, self.softcap)
 
 
 @dataclass(frozen=True)

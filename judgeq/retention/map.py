@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from judgeq.language_model import LanguageModel
-    from judgeq.prefill import Retained
+    from judgeq.plan import Retained
     from judgeq.prompts import Prompt
 
 
