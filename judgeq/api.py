@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from judgeq.methods import Full, Method, method_named
 from judgeq.prefill import LayerCallback, Plan
 from judgeq.prompts import Prompt, build_prompt
 from judgeq.reference import positions_behind, retain
+from judgeq.rejudging import Rejudging, check_rejudging
 from judgeq.soft_tokens import SoftTokens
 
 
@@ -29,6 +31,7 @@ def read(
     question_first: bool = False,
     answer_prefix: str = "",
     truncate: bool = False,
+    row_bits: int | None = None,
     decoding: Decoding = Decoding(),
     on_layer: LayerCallback | None = None,
 ) -> Reading:
@@ -41,7 +44,8 @@ def read(
         question_first: put the question before the document.
         answer_prefix: text that the answers must continue.
         truncate: cut the middle of a document that is too long instead of refusing it.
-        decoding: how answers are written.
+        row_bits: store every method's rows in 8 or 4 bits; None leaves it to the method's `Selection.bits`.
+        decoding: how answers are written, and whether rows are judged again meanwhile.
         on_layer: progress of the prefill, and a place to cancel.
 
     Raises:
@@ -50,8 +54,14 @@ def read(
     started = time.perf_counter()
     check_budget(budget)
     chosen = [method_named(method) for method in methods]
+    if row_bits is not None:
+        chosen = [replace(each, selection=replace(each.selection, bits=row_bits)) for each in chosen]
+    rejudged = [each for each in chosen if decoding.rejudge_every and not isinstance(each, Full)]
+    check_rejudging(rejudged)
     soft = _soft_tokens(lm, chosen, tokens)
-    reserve = positions_behind(chosen, soft.n if soft else 0, decoding.max_new_tokens)
+    n_soft = soft.n if soft else 0
+    longest = decoding.max_new_tokens + (n_soft if rejudged else 0)  # they stand behind the answer too
+    reserve = positions_behind(chosen, n_soft, longest)
     prompt = build_prompt(
         lm,
         document,
@@ -81,7 +91,12 @@ def read(
         prefill_s=prepared_s + outcome.seconds,
         notices=_notices(prompt, budget, rows),
     )
-    reading.writers.extend(Writer(lm, kept, reading, decoding) for kept in outcome.retained)
+    bound = budget if isinstance(budget, int) else rows
+    for kept in outcome.retained:
+        again = None
+        if decoding.rejudge_every and kept.plan.method in rejudged:
+            again = Rejudging(lm, kept, bound, decoding.rejudge_every, soft.probe if soft else None)
+        reading.writers.append(Writer(lm, kept, reading, decoding, again))
     return reading
 
 

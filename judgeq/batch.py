@@ -5,7 +5,7 @@ Knows nothing of methods, budgets or questions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from judgeq.config import Decoding
 from judgeq.decode import Transcript, decode
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.ragged import RaggedLayer
+from judgeq.ragged import Head, RaggedLayer
 
 SHRINK_AT = 0.75
 """Answers that are finished leave the batch once no more than this share of it is still being written."""
@@ -94,7 +94,7 @@ class PaddedRows:
     """
 
     def __init__(self, layers: Sequence[DynamicLayer], new: int) -> None:
-        heads = [list(_heads(layer)) for layer in layers]
+        heads = [_heads(layer) for layer in layers]
         self.length = max(len(keys) for rows in heads for keys, _ in rows)
         first = heads[0][0][0]
         shape = len(heads), len(heads[0]), self.length + new, first.shape[-1]
@@ -216,10 +216,14 @@ def decode_together(lm: LanguageModel, answers: Sequence[Unwritten]) -> list[Wri
     The caches stay as they are. Models with sliding windows write one answer after the other.
 
     Raises:
-        InputError: a decoding samples.
+        InputError: a decoding samples, or lets rows be judged again.
     """
     if any(answer.decoding.temperature for answer in answers):
         raise InputError("Answers that are written together are greedy: give Decoding.temperature 0")
+    if any(answer.decoding.rejudge_every for answer in answers):
+        raise InputError(
+            "Answers that are written together keep all rows: leave Decoding.rejudge_every out, or write them alone"
+        )
     if any(any(answer.cache.is_sliding) for answer in answers):
         return [_alone(lm, answer) for answer in answers]
     written = [Written("", []) for _ in answers]
@@ -281,9 +285,10 @@ def _alone(lm: LanguageModel, answer: Unwritten) -> Written:
     return written
 
 
-def _heads(layer: DynamicLayer) -> Iterator[tuple[Tensor, Tensor]]:
-    """Keys and values (rows, D) of each KV head of a fresh layer."""
-    frozen = layer.frozen if isinstance(layer, RaggedLayer) else None
-    if frozen is None:
-        return zip(layer.keys[0], layer.values[0], strict=True)
-    return zip(frozen.keys.split(frozen.counts), frozen.values.split(frozen.counts), strict=True)
+def _heads(layer: DynamicLayer) -> list[Head]:
+    """Keys and values of each KV head; in full precision, also where the layer stores them in few bits."""
+    return (
+        layer.heads()
+        if isinstance(layer, RaggedLayer)
+        else list(zip(layer.keys[0], layer.values[0], strict=True))
+    )

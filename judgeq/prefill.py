@@ -142,7 +142,12 @@ class _Eviction:
         offsets: Tensor | None = None,
     ) -> None:
         self.retained = [
-            Retained(plan, RetainedCache(lm.model.config), plan.shares(lm, prompt_tokens)) for plan in plans
+            Retained(
+                plan,
+                RetainedCache(lm.model.config, plan.method.selection.bits),
+                plan.shares(lm, prompt_tokens),
+            )
+            for plan in plans
         ]
         self.sizes = prompt_tokens, response_tokens, soft_tokens
         self.layers, self.on_layer, self.offsets = lm.geometry.layers, on_layer, offsets

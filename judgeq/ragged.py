@@ -1,12 +1,12 @@
 """KV heads that keep different numbers of rows: flat storage, attention over it, and the cache layer that holds it.
 
-The kept rows of all heads lie one behind the other, nothing is padded; tokens decoded later go to a dense tail. Knows
-nothing of scores or budgets.
+The kept rows of all heads lie one behind the other, nothing is padded, and may be stored in few bits; tokens decoded
+later go to a dense tail. Knows nothing of scores or budgets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,10 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.errors import InputError
+from judgeq.quantized import QuantizedRows
+
+Head = tuple[Tensor, Tensor]
+"""Keys and values (rows, D) of one KV head."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,23 +29,54 @@ class FrozenRows:
         counts: rows of each of the H_kv heads.
     """
 
-    keys: Tensor
-    values: Tensor
+    keys: Tensor | QuantizedRows
+    values: Tensor | QuantizedRows
     counts: tuple[int, ...]
 
     @classmethod
-    def pick(cls, keys: Tensor, values: Tensor, kept: Sequence[Tensor]) -> FrozenRows:
+    def of_heads(cls, heads: Sequence[Head], bits: int | None = None) -> FrozenRows:
+        """Store these rows, copied.
+
+        Args:
+            heads: keys and values of each KV head.
+            bits: 8 or 4; None stores the rows as they are.
+        """
+        counts = tuple(len(keys) for keys, _ in heads)
+        keys, values = (torch.cat(rows) for rows in zip(*heads, strict=True))
+        if bits is None:
+            return cls(keys, values, counts)
+        return cls(QuantizedRows.by_channel(keys, counts, bits), QuantizedRows.by_row(values, bits), counts)
+
+    @classmethod
+    def pick(
+        cls, keys: Tensor, values: Tensor, kept: Sequence[Tensor], bits: int | None = None
+    ) -> FrozenRows:
         """Copy the kept rows out of complete ones.
 
         Args:
             keys, values: (1, H_kv, K, D).
             kept: for each KV head (rows,) int64.
+            bits: see `of_heads`.
         """
+        chosen = [(keys[0, head, rows], values[0, head, rows]) for head, rows in enumerate(kept)]
+        return cls.of_heads(chosen, bits)
 
-        def flat(states: Tensor) -> Tensor:
-            return torch.cat([states[0, head, rows] for head, rows in enumerate(kept)])
+    def dense(self) -> tuple[Tensor, Tensor]:
+        """Keys and values (R, D) in full precision; freshly computed where they are stored in few bits."""
+        keys, values = (
+            rows if isinstance(rows, Tensor) else rows.dense() for rows in (self.keys, self.values)
+        )
+        return keys, values
 
-        return cls(flat(keys), flat(values), tuple(map(len, kept)))
+    def heads(self) -> list[Head]:
+        """Keys and values of each head, see `dense`."""
+        keys, values = (rows.split(self.counts) for rows in self.dense())
+        return list(zip(keys, values, strict=True))
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Everything that is stored."""
+        for rows in (self.keys, self.values):
+            yield from (rows,) if isinstance(rows, Tensor) else rows.tensors()
 
     def attention(self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
         """Softmax attention over these rows, which every query sees, and over the tail, which is causal.
@@ -65,9 +100,12 @@ class FrozenRows:
             hidden = torch.ones(count, tail, dtype=torch.bool, device=keys.device).triu(tail - count + 1)
             hidden = hidden.repeat(heads // kv_heads, 1)  # (G * S, t)
         late, late_mass = _part(grouped, keys[0], values[0], scaling, hidden)
-        rows = zip(grouped, self.keys.split(self.counts), self.values.split(self.counts), strict=True)
-        parts = [_part(*head, scaling) for head in rows]
-        early, early_mass = (torch.stack(part) for part in zip(*parts, strict=True))
+        if len(set(self.counts)) == 1:
+            keys_of, values_of = (rows.unflatten(0, (kv_heads, -1)) for rows in self.dense())
+            early, early_mass = _part(grouped, keys_of, values_of, scaling)
+        else:
+            parts = [_part(asked, *head, scaling) for asked, head in zip(grouped, self.heads(), strict=True)]
+            early, early_mass = (torch.stack(part) for part in zip(*parts, strict=True))
         merged = torch.lerp(late.float(), early.float(), torch.sigmoid(early_mass - late_mass))
         return merged.to(queries).reshape(1, heads, count, -1).transpose(1, 2).contiguous()
 
@@ -90,14 +128,36 @@ class RaggedLayer(DynamicLayer):
     """
 
     def __init__(self, frozen: FrozenRows, seen: int) -> None:
-        """`seen`: tokens that have passed, at least as many as any head has rows."""
+        """See `retain`."""
         super().__init__()
-        self.lazy_initialization(frozen.keys, frozen.values)
-        self.frozen: FrozenRows | None = frozen
-        self.seen = seen
+        self.retain(frozen, seen)
+
+    def retain(self, frozen: FrozenRows, seen: int) -> None:
+        """Start from these rows, without a tail.
+
+        Args:
+            frozen: rows that were kept.
+            seen: tokens that have passed, at least as many as any head has rows.
+        """
         heads = len(frozen.counts)
-        self.keys = frozen.keys.new_empty(1, heads, 0, frozen.keys.shape[-1])
-        self.values = frozen.values.new_empty(1, heads, 0, frozen.values.shape[-1])
+        keys, values = (rows.new_empty(1, heads, 0, rows.shape[-1]) for rows in (frozen.keys, frozen.values))
+        self.lazy_initialization(keys, values)
+        self.frozen: FrozenRows | None = frozen
+        self.keys, self.values, self.seen = keys, values, seen
+
+    def heads(self) -> list[Head]:
+        """Rows of each head, the tail's behind the frozen ones."""
+        tail = zip(self.keys[0], self.values[0], strict=True)
+        if self.frozen is None:
+            return list(tail)
+        return [
+            (torch.cat([keys, new_keys]), torch.cat([values, new_values]))
+            for (keys, values), (new_keys, new_values) in zip(self.frozen.heads(), tail, strict=True)
+        ]
+
+    def hold(self, heads: Sequence[Head], seen: int) -> None:
+        """Go on with these rows, frozen and stored as they are; copies them."""
+        self.retain(FrozenRows.of_heads(heads), seen)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object

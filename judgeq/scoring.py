@@ -61,13 +61,13 @@ def mean_attention(
 
 
 def accumulated_attention(queries: Tensor, keys: Tensor, scaling: float, block: int | None = None) -> Tensor:
-    """Attention that the prompt's rows get from all of its queries, summed over them.
+    """Attention that the prompt's rows get from its queries, all or the last of them, summed over these.
 
     The softmax runs over the keys up to each query. No more than `block` queries are in work at once, against the keys
     up to the last of them: memory grows with T, not with T * T.
 
     Args:
-        queries: (B, H, T, D), after RoPE.
+        queries: (B, H, Q, D), after RoPE, of the last Q of the T tokens.
         keys: (B, H_kv, T, D), after RoPE.
         scaling: factor on the dot product.
         block: queries at once; `QUERY_BLOCK` by default.
@@ -75,12 +75,13 @@ def accumulated_attention(queries: Tensor, keys: Tensor, scaling: float, block: 
     Returns:
         (B, H_kv, G, T) float32.
     """
-    batch, heads, tokens, _ = queries.shape
-    kv_heads, step = keys.shape[1], block or QUERY_BLOCK
+    batch, heads, count, _ = queries.shape
+    kv_heads, tokens, step = keys.shape[1], keys.shape[2], block or QUERY_BLOCK
     total = torch.zeros(batch, kv_heads, heads // kv_heads, tokens, device=keys.device)
-    for first in range(0, tokens, step):
+    for first in range(tokens - count, tokens, step):
         end = min(first + step, tokens)
-        logits = attention_logits(queries[:, :, first:end], keys[:, :, :end], scaling, first)
+        asking = queries[:, :, first - tokens + count : end - tokens + count]
+        logits = attention_logits(asking, keys[:, :, :end], scaling, first)
         total[..., :end] += logits.softmax(-1).sum(-2)
     return total
 

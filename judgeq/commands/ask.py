@@ -9,7 +9,7 @@ from typing import get_args
 from judgeq.commands.common import add_common, load_model, write, write_json
 from judgeq.config import Allocation, parse_budget
 
-METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group")
+METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group", "bits")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +41,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default: %(default)s)"
     )
+    parser.add_argument(
+        "--rejudge-every",
+        type=int,
+        metavar="N",
+        help="judge all rows again after every N tokens of the answer: no more than the budget and N are ever held",
+    )
     parser.add_argument("--temperature", type=float, default=0.0, help="0 = greedy (default: %(default)s)")
     parser.add_argument(
         "--top-p", type=float, default=1.0, help="nucleus of the sampling (default: %(default)s)"
@@ -67,6 +73,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="mean|max",
         help="how the scores of a KV head's query heads are merged (default: the method's)",
     )
+    parser.add_argument(
+        "--row-bits",
+        dest="bits",
+        type=int,
+        metavar="8|4",
+        help="store kept rows in so many bits a number (default: the method's)",
+    )
     parser.add_argument("--html", metavar="FILE", help="write the document with what was kept")
 
 
@@ -78,7 +91,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     document = read_document(arguments.document)
     budget = parse_budget(arguments.budget)
-    decoding = Decoding(arguments.max_new_tokens, arguments.temperature, arguments.top_p, seed=arguments.seed)
+    decoding = Decoding(
+        arguments.max_new_tokens,
+        arguments.temperature,
+        arguments.top_p,
+        seed=arguments.seed,
+        rejudge_every=arguments.rejudge_every,
+    )
     options = [
         f":{name}={value}" for name in METHOD_OPTIONS if (value := getattr(arguments, name)) is not None
     ]

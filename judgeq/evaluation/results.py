@@ -66,7 +66,7 @@ def cells_of(measured: Sequence[Measured]) -> list[Cell]:
 
 def rows_of(cells: Sequence[Cell], asked: Sequence[Asked], seed: int) -> list[dict[str, Any]]:
     """One row for each cell and each method at each budget."""
-    full = next((each.name for each in asked if isinstance(each.method, Full)), None)
+    full = next((each.name for each in asked if each.method == Full()), None)
     rows = [_row(cell, each, full, seed) for cell in cells for each in asked]
     return with_gaps(rows)
 

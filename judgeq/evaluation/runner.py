@@ -153,9 +153,8 @@ def answer_all(
             outcome = next(outcomes)
             for each, kept in zip(methods, outcome.retained, strict=True):
                 answer = _unwritten(question, kept.cache, outcome.logits)
-                if outcome.response is not None and isinstance(
-                    each.method, Full
-                ):  # the oracle had it written
+                # the oracle had it written
+                if outcome.response is not None and each.method == Full():
                     texts[at][each.name] = settled_text(lm, outcome.response[0].tolist(), answer)
                 else:
                     waiting.append((at, each, answer))

@@ -1,6 +1,8 @@
 """The protocol of an eviction method: look at one layer after its attention, score the prompt's rows.
 
-A method keeps no state between layers or calls; everything it may look at is in the `LayerView`.
+A method keeps no state between layers or calls; everything it may look at is in the `LayerView`. While an answer is
+being written the rows can be judged again, head by head (`judgeq.rejudging`). Then those that are held, of prompt and
+answer, stand where the prompt's usually do: "prompt" below means what is judged.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ class LayerView:
         scaling: factor on the dot product.
         output_weight: gives (hidden, H * D), the layer's output projection.
         offsets: (H, S, D), added to the soft tokens' queries where they score; None = none.
+        ages: (T,) int64, tokens that have passed since each row, itself included; None = nothing was evicted before.
+        earlier: (B, H_kv, T) scores that the rows had when they were last judged, 0 for newer rows; None = never.
+        draw: a number of this judgement, different for each head; 0 where the prompt is judged.
     """
 
     layer: int
@@ -44,6 +49,9 @@ class LayerView:
     scaling: float
     output_weight: Callable[[], Tensor]
     offsets: Tensor | None = None
+    ages: Tensor | None = None
+    earlier: Tensor | None = None
+    draw: int = 0
     _found: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Hashable, compute: Callable[[], Found]) -> Found:
@@ -51,6 +59,11 @@ class LayerView:
         if key not in self._found:
             self._found[key] = compute()
         return self._found[key]
+
+    @property
+    def prompt_queries(self) -> int:
+        """Queries of this pass that are the prompt's, its last ones."""
+        return self.queries.shape[2] - self.response_tokens - self.soft_tokens
 
     def soft_attention(self) -> Tensor:
         """Attention of the soft tokens to the prompt, averaged over them: (B, H_kv, G, T)."""
@@ -63,13 +76,12 @@ class LayerView:
 
     def window_attention(self, window: int) -> Tensor:
         """Attention of the last `window` prompt queries to the prompt, averaged over them: (B, H_kv, G, T)."""
-        window = min(window, self.prompt_tokens)
+        window = min(window, self.prompt_queries)
         return self.once(("window", window), lambda: self._attention(self.prompt_tokens - window, window))
 
     def accumulated_attention(self) -> Tensor:
-        """Attention of all prompt queries to the prompt, summed over them: (B, H_kv, G, T)."""
-        prompt = slice(self.prompt_tokens)
-        queries, keys = self.queries[:, :, prompt], self.keys[:, :, prompt]
+        """Attention of this pass's prompt queries to the prompt, summed over them: (B, H_kv, G, T)."""
+        queries, keys = self.queries[:, :, : self.prompt_queries], self.keys[:, :, : self.prompt_tokens]
         return self.once("accumulated", lambda: accumulated_attention(queries, keys, self.scaling))
 
     def value_norms(self) -> Tensor:
@@ -117,6 +129,11 @@ class Method(ABC):
     @property
     def response_tokens(self) -> int | None:
         """How long that response is; None is the whole answer."""
+        return None
+
+    @property
+    def queries_needed(self) -> int | None:
+        """Queries of the answer's last tokens that it scores with where rows are judged again; None is all of them."""
         return None
 
     @abstractmethod
