@@ -52,16 +52,27 @@ def counts(retained: Retained) -> list[list[int]]:
 
 
 def masked_attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: None, scaling: float, gone: Any, **rest: Any
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: None,
+    scaling: float,
+    gone: Any,
+    recorded: list[Tensor] | None = None,
+    **rest: Any,
 ) -> tuple[Tensor, None]:
-    """Dense attention in which the evicted prompt rows of each layer and head weigh nothing."""
+    """Dense attention in which the evicted rows of each layer and head weigh nothing; `recorded` gets the weights."""
     groups = query.shape[1] // key.shape[1]
     logits = query @ key.repeat_interleave(groups, 1).transpose(2, 3) * scaling
     count, rows = logits.shape[2:]
     hidden = torch.ones(count, rows, dtype=torch.bool).triu(rows - count + 1).repeat(key.shape[1], 1, 1)
     if gone is not None:
-        hidden[..., :TOKENS] |= gone[module.layer_idx][:, None]
+        evicted = gone[module.layer_idx]  # (H_kv, rows)
+        hidden[..., : evicted.shape[1]] |= evicted[:, None]
     weights = logits.masked_fill(hidden.repeat_interleave(groups, 0), -torch.inf).softmax(-1)
+    if recorded is not None:
+        recorded.append(weights)
     return (weights @ value.repeat_interleave(groups, 1)).transpose(1, 2).contiguous(), None
 
 
