@@ -27,6 +27,7 @@ FIELDS = {
         "prompt_tokens",
         "kept_rows",
         "kv_bytes",
+        "kv_bytes_at_end",
         "full_kv_bytes",
         "answer",
         "ttft_s",
@@ -88,6 +89,19 @@ def test_layers_and_heads_can_have_budgets_of_their_own(
     assert kept != [[16, 16]] * 4
 
 
+def test_rows_can_be_judged_again_or_stored_in_few_bits(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--budget", "16", "--max-new-tokens", "6", "--json", "-"]
+    found = []
+    for more in ([], ["--rejudge-every", "2"], ["--row-bits", "8"]):
+        assert ask(folder, *options, *more) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    plain, bounded, rounded = found
+    assert plain["kv_bytes"] == bounded["kv_bytes"] > 2 * rounded["kv_bytes"]
+    assert bounded["kv_bytes_at_end"] <= 4 * (16 + 2) * 256 < plain["kv_bytes_at_end"]
+
+
 def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
     assert ask(folder, "--html", str(folder / "kept.html")) == 0
     assert "crowns" in (folder / "kept.html").read_text()
@@ -105,6 +119,10 @@ def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
         (["--tokens", "no/such-tokens"], "no/such-tokens"),
         (["--max-new-tokens", "0"], "max_new_tokens"),
         (["--temperature", "-1"], "temperature"),
+        (["--rejudge-every", "0"], "rejudge_every is 0"),
+        (["--rejudge-every", "4", "--method", "oracle"], "cannot judge again"),
+        (["--rejudge-every", "4", "--row-bits", "8"], "not both"),
+        (["--row-bits", "5"], "bits is 5"),
         (["--pool", "4"], "pool is 4"),
         (["--allocation", "magic"], "'allocation=magic' is not a choice"),
         (["--allocation", "profile"], "soft tokens carry none"),
