@@ -14,12 +14,12 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from judgeq.cache import RetainedCache
+from judgeq.cache import RetainedCache, RetainedLayer
 from judgeq.config import Decoding
 from judgeq.decode import Transcript, decode
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.ragged import Head, RaggedLayer
+from judgeq.ragged import RaggedLayer
 
 SHRINK_AT = 0.75
 """Answers that are finished leave the batch once no more than this share of it is still being written."""
@@ -87,14 +87,16 @@ class Written:
 class PaddedRows:
     """One layer's rows of P caches in one tensor, each head's padded to the longest, with room for the answers.
 
+    Rows that a cache stores in few bits are held here as they come to.
+
     Attributes:
         keys, values: (P, H_kv, R + new, D); rows from `R` on are the answers'.
         visible: (P, H_kv, 1, R + new) bool.
         length: rows that are filled or padded so far, `R` at the start.
     """
 
-    def __init__(self, layers: Sequence[DynamicLayer], new: int) -> None:
-        heads = [_heads(layer) for layer in layers]
+    def __init__(self, layers: Sequence[RetainedLayer | RaggedLayer], new: int) -> None:
+        heads = [layer.heads() for layer in layers]
         self.length = max(len(keys) for rows in heads for keys, _ in rows)
         first = heads[0][0][0]
         shape = len(heads), len(heads[0]), self.length + new, first.shape[-1]
@@ -283,12 +285,3 @@ def _alone(lm: LanguageModel, answer: Unwritten) -> Written:
         if answer.ends(written):
             break
     return written
-
-
-def _heads(layer: DynamicLayer) -> list[Head]:
-    """Keys and values of each KV head; in full precision, also where the layer stores them in few bits."""
-    return (
-        layer.heads()
-        if isinstance(layer, RaggedLayer)
-        else list(zip(layer.keys[0], layer.values[0], strict=True))
-    )

@@ -193,10 +193,8 @@ class Rejudging:
         self._judged = self._tried = self.cache.get_seq_length()  # tokens seen by then
         judged = [layer for layer, sliding in enumerate(self.cache.is_sliding) if not sliding]
         self._held = {layer: _Held.at_first(retained, layer, self._judged, lm.device) for layer in judged}
-        needed = method.queries_needed
-        longest = (
-            None if needed is None else max(1, needed)
-        )  # with the last one comes what else a layer shows
+        needed = method.queries_needed  # one at least: with the last comes what else a layer shows
+        longest = None if needed is None else max(1, needed)
         self._asked: dict[int, deque[_Asking]] = {layer: deque(maxlen=longest) for layer in judged}
 
     def next_logits(self, token: int) -> Tensor:

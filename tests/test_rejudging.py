@@ -408,5 +408,8 @@ def test_rounded_rows_are_refused(lm: LanguageModel, tokens: SoftTokens) -> None
 
 def test_the_soft_tokens_behind_the_answer_need_positions_too(lm: LanguageModel, tokens: SoftTokens) -> None:
     room = 4096 - ask(lm, tokens, decoding=Decoding(1)).prompt_tokens
-    with pytest.raises(InputError, match="4,0"):
-        ask(lm, tokens, decoding=Decoding(room - 2, rejudge_every=4))
+    options = {"methods": ["judgeq"], "tokens": tokens, "budget": 20}
+    judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - 2), **options)
+    judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - tokens.n, rejudge_every=4), **options)
+    with pytest.raises(InputError, match="left free for the answer"):
+        judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - 2, rejudge_every=4), **options)
