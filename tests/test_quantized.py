@@ -262,11 +262,12 @@ def test_an_answer_from_rounded_rows_takes_fewer_bytes(lm: LanguageModel) -> Non
 
 def test_eviction_and_rounding_are_measured_side_by_side(lm: LanguageModel) -> None:
     question = Question(Example.asking(TEXT * 2, "Who pays?", "sample", answers=("nobody",)), 6)
-    methods = methods_from_text("full,full:bits=4,snapkv,snapkv:bits=4")
+    methods = methods_from_text("full,full:bits=4,snapkv,snapkv:bits=4,oracle")
     asked = asked_of(methods, [40])
     (measured,) = run(lm, [Task("own", [question])], asked, tokens=None, journal=Journal(None, {}))
-    assert [each.name for each in asked] == ["full@1.0", "full:bits=4@1.0", "snapkv@40", "snapkv:bits=4@40"]
-    assert set(measured.answers[0]) == {each.name for each in asked}
+    names = ["full@1.0", "full:bits=4@1.0", "snapkv@40", "snapkv:bits=4@40", "oracle@40"]
+    assert [each.name for each in asked] == names
+    assert set(measured.answers[0]) == set(names)
     texts = {name: rated.text for name, rated in measured.answers[0].items()}
     for name, method in (("full:bits=4@1.0", methods["full:bits=4"]), ("snapkv@40", methods["snapkv"])):
         ids = question.input_ids(lm)
