@@ -9,7 +9,7 @@ from judgeq._version import __version__
 
 if TYPE_CHECKING:
     from judgeq.answers import Answer, Reading
-    from judgeq.api import ask, compare, read, stream
+    from judgeq.api import ask, ask_many, compare, read, stream
     from judgeq.config import Decoding, Selection
     from judgeq.errors import JudgeqError
     from judgeq.language_model import LanguageModel
@@ -22,6 +22,7 @@ _HOMES = {
     "Answer": "answers",
     "Reading": "answers",
     "ask": "api",
+    "ask_many": "api",
     "compare": "api",
     "read": "api",
     "stream": "api",
@@ -61,6 +62,7 @@ __all__ = [
     "SoftTokens",
     "__version__",
     "ask",
+    "ask_many",
     "compare",
     "load",
     "read",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -94,6 +95,13 @@ def _term(down: Tensor, up: Tensor, positions: int, owner: int) -> Callable[...,
 
 
 def _linear_maps(lm: LanguageModel) -> dict[str, Any]:
-    """Every linear map inside the model's layers, quantized ones included."""
-    layers = lm.model.base_model.layers
-    return {name: module for name, module in layers.named_modules() if isinstance(module, nn.Linear)}
+    """Every linear map inside the model's layers, quantized ones included.
+
+    Experts and what chooses among them are left out: they do not see the tokens in their order.
+    """
+    layers = lm.model.get_decoder().layers
+    return {
+        name: module
+        for name, module in layers.named_modules()
+        if isinstance(module, nn.Linear) and not re.search("expert|router", name)
+    }

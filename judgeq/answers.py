@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from judgeq.batch import Unwritten, decode_together
 from judgeq.config import Decoding
 from judgeq.decode import Step, decode
 from judgeq.language_model import LanguageModel
@@ -46,7 +47,8 @@ class Answer:
         prompt_tokens: length of the prompt, template included.
         retention: kept rows and scores, tied to the document.
         kv_bytes: bytes of retained keys and values when decoding starts, measured from the tensors.
-        kv_bytes_at_end: the same when the answer has come to its end, with the answer's own rows.
+        kv_bytes_at_end: the same when the answer has come to its end, with the answer's own rows and room set aside for
+            more; None where answers were written side by side, into memory that they share.
         full_kv_bytes: bytes of the prompt's complete keys and values, measured as they passed.
         peak_rows: most rows held at once during the prefill, summed over layers.
         timing: measured times.
@@ -63,7 +65,7 @@ class Answer:
     prompt_tokens: int
     retention: RetentionMap
     kv_bytes: int
-    kv_bytes_at_end: int
+    kv_bytes_at_end: int | None
     full_kv_bytes: int
     peak_rows: int
     timing: Timing
@@ -150,22 +152,42 @@ class Writer:
 
     def answer(self) -> Answer:
         """The answer as far as it is written."""
+        text = "".join(step.text for step in self.steps)
+        answer = self.answer_of(
+            text, (self.steps[-1].finish if self.steps else None) or "cancelled", self.timing
+        )
+        held = None if self.rejudging is None else _arrays(self.rejudging.held())
+        return replace(answer, kv_bytes_at_end=self.retained.cache.kv_bytes, held=held)
+
+    def answer_of(self, text: str, finish: str, timing: Timing) -> Answer:
+        """An answer that was written elsewhere, from the rows that were kept here."""
         return Answer(
-            text="".join(step.text for step in self.steps),
+            text=text,
             method=self.name,
             model=self.lm.name,
             budget=self.retained.plan.budget,
             prompt_tokens=self.reading.prompt.tokens,
             retention=self.retention,
             kv_bytes=self.kv_bytes,
-            kv_bytes_at_end=self.retained.cache.kv_bytes,
+            kv_bytes_at_end=None,
             full_kv_bytes=self.reading.full_kv_bytes,
             peak_rows=self.reading.peak_rows,
-            timing=self.timing,
-            finish=(self.steps[-1].finish if self.steps else None) or "cancelled",
+            timing=timing,
+            finish=finish,
             notices=self.reading.notices,
-            held=None if self.rejudging is None else _arrays(self.rejudging.held()),
         )
+
+
+def written_together(lm: LanguageModel, writers: Sequence[Writer]) -> list[Answer]:
+    """The answers of several writers, greedy, side by side."""
+    unwritten = [Unwritten(each.retained.cache, each.reading.logits, each.decoding) for each in writers]
+    answers = []
+    for writer, written in zip(writers, decode_together(lm, unwritten), strict=True):
+        prefill_s = writer.reading.prefill_s
+        later = len(written.tokens) - 1
+        timing = Timing(prefill_s, prefill_s, later / written.seconds if later else 0.0)
+        answers.append(writer.answer_of(written.text, written.finish or "cancelled", timing))
+    return answers
 
 
 def _arrays(held: list[list[torch.Tensor]]) -> tuple[tuple[np.ndarray, ...], ...]:

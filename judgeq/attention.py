@@ -1,9 +1,9 @@
 """The only place that touches transformers' attention and mask registries.
 
-`judged_attention` computes what SDPA computes, over frozen rows too where a cache layer brings some, and then shows
-queries, keys and values, after projection, QK-norm and RoPE, to an observer that travels through the model's keyword
-arguments. No hook, no patched forward, no state on any module: without an observer, or after one has raised, the model
-is exactly what it was.
+`judged_attention` computes what SDPA computes, under a soft cap too where the family has one and over frozen rows where
+a cache layer brings some, and then shows queries, keys and values, after projection, QK-norm and RoPE, to an observer
+that travels through the model's keyword arguments. No hook, no patched forward, no state on any module: without an
+observer, or after one has raised, the model is exactly what it was.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from transformers.masking_utils import sdpa_mask
 from judgeq.cpu import few_rows
 from judgeq.errors import ModelError
 from judgeq.ragged import FrozenRows
+from judgeq.softcap import capped_attention
 
 ATTENTION = "judgeq"
 """The attention implementation to load models with: `from_pretrained(..., attn_implementation=ATTENTION)`."""
@@ -36,7 +37,8 @@ class Observer(Protocol):
         keys: Tensor,
         values: Tensor,
         scaling: float,
-        sliding: bool,
+        softcap: float | None,
+        window: int | None,
         output_weight: Callable[[], Tensor],
     ) -> None:
         """Called once a layer, after that layer's attention output is computed.
@@ -47,7 +49,8 @@ class Observer(Protocol):
             keys, values: (B, H_kv, K, D), rows already in the cache first, then this pass's own; without the frozen
                 rows of a `RaggedLayer`.
             scaling: factor on the dot product.
-            sliding: this layer sees only a sliding window.
+            softcap: bound of the attention logits; None = no bound.
+            window: this layer sees only so many tokens, the query's own among them; None = all.
             output_weight: gives (hidden, H * D), the layer's output projection; see `output_weight`.
         """
 
@@ -62,23 +65,25 @@ def judged_attention(
     observer: Observer | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """SDPA attention, then one call of the observer. Signature of transformers' attention registry.
+    """Attention, then one call of the observer. Signature of transformers' attention registry.
 
     The mask fits the first layer; one with frozen rows has another number of them and is causal without it.
     """
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+    softcap, window = kwargs.get("softcap"), kwargs.get("sliding_window")
     frozen: FrozenRows | None = getattr(key, "frozen_rows", None)
     with few_rows(query.shape[2]):
         if frozen is not None:
-            output = frozen.attention(query, key, value, factor), None
+            output = frozen.attention(query, key, value, factor, softcap), None
+        elif softcap is not None:
+            output = capped_attention(query, key, value, attention_mask, factor, softcap), None
         else:
             output = sdpa_attention_forward(
                 module, query, key, value, attention_mask, scaling=scaling, **kwargs
             )
     if observer is not None:
-        sliding = kwargs.get("sliding_window") is not None
         layer, weight = int(module.layer_idx), partial(output_weight, module, query)  # type: ignore[arg-type]
-        observer.observe(layer, query, key, value, factor, sliding, weight)
+        observer.observe(layer, query, key, value, factor, softcap, window, weight)
     return output
 
 

@@ -5,6 +5,7 @@ Knows nothing of methods, budgets or questions.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,10 +17,11 @@ from transformers.cache_utils import DynamicLayer
 
 from judgeq.cache import RetainedCache, RetainedLayer
 from judgeq.config import Decoding
-from judgeq.decode import Transcript, decode
+from judgeq.decode import Finish, Transcript, decode
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.ragged import RaggedLayer
+from judgeq.softcap import capped_attention
 
 SHRINK_AT = 0.75
 """Answers that are finished leave the batch once no more than this share of it is still being written."""
@@ -78,10 +80,14 @@ class Written:
     Attributes:
         text: what a person reads.
         tokens: what the model wrote, with the end token if it came to that.
+        finish: why it ends, None where `Unwritten.ends` cut it.
+        seconds: until its last token, from the start of all that are written together.
     """
 
     text: str
     tokens: list[int]
+    finish: Finish | None = None
+    seconds: float = 0.0
 
 
 class PaddedRows:
@@ -115,7 +121,7 @@ class PaddedRows:
         self.values[:, :, self.length] = values[:, :, 0]
         self.length += 1
 
-    def attention(self, queries: Tensor, scaling: float) -> Tensor:
+    def attention(self, queries: Tensor, scaling: float, softcap: float | None) -> Tensor:
         """Attention of one token's queries (P, H, 1, D) to all rows, its own among them: (P, 1, H, D).
 
         The query heads of a group stand where positions usually do: no row is repeated for them.
@@ -124,11 +130,15 @@ class PaddedRows:
         keys, values = self.keys[:, :, : self.length], self.values[:, :, : self.length]
         visible = self.visible[..., : self.length]
         grouped = queries.reshape(count, keys.shape[1], -1, dim)  # (P, H_kv, G, D)
-        output = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=visible, scale=scaling)
+        if softcap is not None:
+            output = capped_attention(grouped, keys, values, visible, scaling, softcap).transpose(1, 2)
+        else:
+            output = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=visible, scale=scaling)
         return output.reshape(count, 1, heads, -1)
 
     def select(self, kept: Tensor) -> None:
         """Keep the caches with these indices, (P',) int64."""
+        kept = kept.to(self.keys.device)  # the layers may be spread over several
         self.keys, self.values, self.visible = self.keys[kept], self.values[kept], self.visible[kept]
 
 
@@ -155,10 +165,12 @@ class PaddedLayer(DynamicLayer):
         key_states.frozen_rows = self  # type: ignore[attr-defined]
         return key_states, value_states
 
-    def attention(self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+    def attention(
+        self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, softcap: float | None = None
+    ) -> Tensor:
         """See `PaddedRows.attention`; the groups hold this token's rows already."""
         parts = zip(self.groups, queries.split(self.sizes), strict=True)
-        return torch.cat([rows.attention(asking, scaling) for rows, asking in parts])
+        return torch.cat([rows.attention(asking, scaling, softcap) for rows, asking in parts])
 
     def select(self, kept: Tensor) -> None:
         """Keep the caches with these indices, (P',) int64, ascending."""
@@ -212,6 +224,16 @@ class PaddedCache(DynamicCache):
             layer.select(kept)
 
 
+def check_together(decoding: Decoding) -> None:
+    """Refuse, with an `InputError`, what answers that are written together cannot do."""
+    if decoding.temperature:
+        raise InputError("Answers that are written together are greedy: give Decoding.temperature 0")
+    if decoding.rejudge_every:
+        raise InputError(
+            "Answers that are written together keep all rows: leave Decoding.rejudge_every out, or write them alone"
+        )
+
+
 def decode_together(lm: LanguageModel, answers: Sequence[Unwritten]) -> list[Written]:
     """Write greedy answers; each is what `decode` writes from its cache alone, up to rounding.
 
@@ -220,14 +242,11 @@ def decode_together(lm: LanguageModel, answers: Sequence[Unwritten]) -> list[Wri
     Raises:
         InputError: a decoding samples, or lets rows be judged again.
     """
-    if any(answer.decoding.temperature for answer in answers):
-        raise InputError("Answers that are written together are greedy: give Decoding.temperature 0")
-    if any(answer.decoding.rejudge_every for answer in answers):
-        raise InputError(
-            "Answers that are written together keep all rows: leave Decoding.rejudge_every out, or write them alone"
-        )
+    for answer in answers:
+        check_together(answer.decoding)
+    started = time.perf_counter()
     if any(any(answer.cache.is_sliding) for answer in answers):
-        return [_alone(lm, answer) for answer in answers]
+        return [_alone(lm, answer, started) for answer in answers]
     written = [Written("", []) for _ in answers]
     transcripts = [Transcript(lm, answer.decoding) for answer in answers]
     members = sorted(range(len(answers)), key=lambda at: answers[at].cache.rows)  # of the batch
@@ -239,6 +258,8 @@ def decode_together(lm: LanguageModel, answers: Sequence[Unwritten]) -> list[Wri
                 text, finish = transcripts[at].take(token)
                 written[at].text += text
                 written[at].tokens.append(token)
+                written[at].seconds = time.perf_counter() - started
+                written[at].finish = finish
                 if finish or answers[at].ends(written[at]):
                     running.discard(at)
         if not running:
@@ -277,11 +298,12 @@ def settled_text(lm: LanguageModel, tokens: Sequence[int], answer: Unwritten) ->
     return written.text + transcript.end()
 
 
-def _alone(lm: LanguageModel, answer: Unwritten) -> Written:
+def _alone(lm: LanguageModel, answer: Unwritten, started: float) -> Written:
     written = Written("", [])
     for step in decode(lm, answer.cache.fork(), answer.logits, answer.decoding):
         written.text += step.text
         written.tokens.append(step.token)
+        written.seconds, written.finish = time.perf_counter() - started, step.finish
         if answer.ends(written):
             break
     return written

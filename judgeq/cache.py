@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -16,10 +16,11 @@ from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.errors import InputError, ModelError
+from judgeq.growing import GrowingLayer
 from judgeq.ragged import FrozenRows, Head, RaggedLayer
 
 
-class RetainedLayer(DynamicLayer):
+class RetainedLayer(GrowingLayer):
     """A growing cache layer that starts from chosen rows and keeps *seen* and *rows* apart."""
 
     def __init__(self) -> None:
@@ -33,8 +34,8 @@ class RetainedLayer(DynamicLayer):
             keys, values: (B, H_kv, rows, D), owned by this layer from now on.
             seen: tokens that have passed, at least `rows`.
         """
-        self.lazy_initialization(keys, values)
-        self.keys, self.values, self.seen = keys, values, seen
+        self.hold_only(keys, values)
+        self.seen = seen
 
     def heads(self) -> list[Head]:
         """Rows of each KV head, of one prompt."""
@@ -70,6 +71,11 @@ class RetainedLayer(DynamicLayer):
 class FrozenLayer(RetainedLayer):
     """Rows that later tokens may attend to but never extend: each forward starts from the same state."""
 
+    def __init__(self, is_sliding: bool = False) -> None:
+        """`is_sliding`: later tokens see only a window, so the rows may be no more than that."""
+        super().__init__()
+        self.is_sliding = is_sliding
+
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
@@ -100,32 +106,40 @@ class RetainedCache(DynamicCache):
         """Store one layer's rows.
 
         Args:
-            keys, values: (B, H_kv, K, D), K at least `seen`; rows from `seen` on (soft tokens) are dropped.
+            keys, values: (B, H_kv, K, D), the prompt's rows; of a layer with a sliding window its last ones are enough.
             kept: (B, H_kv, rows) indices below `seen`, or for each KV head (rows,), in a batch of 1; None keeps all
-                `seen` rows.
+                rows, or the window's.
+            seen: tokens of the prompt.
 
         Raises:
             InputError: rows in few bits, and more than one prompt.
         """
         target = self.layers[layer]
         if self.bits is not None and not target.is_sliding and not isinstance(kept, tuple):
-            kept = _by_head(keys, kept, seen)
-        if isinstance(kept, tuple):
+            kept = _by_head(keys, kept)
+        if target.is_sliding:
+            last = slice(-target.sliding_window + 1, None)
+            target.update(keys[:, :, last], values[:, :, last])
+            target.cumulative_length = seen
+        elif isinstance(kept, tuple):
             self.layers[layer] = RaggedLayer(FrozenRows.pick(keys, values, kept, self.bits), seen)
-            return
-        if target.is_sliding or kept is None:
-            rows = keys[:, :, :seen].clone(), values[:, :, :seen].clone()
+        elif kept is None:
+            target.retain(keys.clone(), values.clone(), seen=seen)
         else:
-            rows = gather_rows(keys, kept), gather_rows(values, kept)
-        if isinstance(target, RetainedLayer):
-            target.retain(*rows, seen=seen)
-        else:
-            target.update(*rows)
+            target.retain(gather_rows(keys, kept), gather_rows(values, kept), seen=seen)
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes of the key and value storage behind this cache, measured from the tensors."""
+        """Bytes of the key and value storage behind this cache, measured from the tensors.
+
+        Until decoding starts it holds rows and nothing else; then it sets aside room for more, which counts.
+        """
         return storage_bytes(self._tensors())
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the rows alone, without room for more."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._tensors())
 
     @property
     def rows(self) -> int:
@@ -150,25 +164,25 @@ class RetainedCache(DynamicCache):
             layer.record_past = False
 
     def fork(self) -> RetainedCache:
-        """A second continuation of the same rows; the storage is shared, since updates never write in place."""
-        return copy.deepcopy(self, {id(tensor): tensor for tensor in self._tensors()})
+        """A second continuation of the same rows; the storage is shared, since rows that are held never change."""
+        rooms = (layer.room for layer in self.layers if isinstance(layer, GrowingLayer))
+        shared = *self._tensors(), *self._frozen(), *rooms
+        return copy.deepcopy(self, {id(each): each for each in shared})
 
     def frozen(self) -> FrozenCache:
         """The same rows as a cache that forward passes read but never extend; shares the storage.
 
         Raises:
-            ModelError: some layers see only a sliding window, so their early rows are gone, or hold a flat choice.
+            ModelError: some heads have kept fewer rows.
         """
-        if any(self.is_sliding):
-            raise ModelError(
-                "This needs the rows of every layer, and the model has layers with a sliding window"
-            )
         if any(self._frozen()):
             raise ModelError(
                 "This needs all rows of the prompt as they came, and some heads have kept fewer, or in few bits: keep "
                 "the full cache"
             )
-        return FrozenCache((layer.keys, layer.values) for layer in self.layers)
+        rows = ((layer.keys, layer.values) for layer in self.layers)
+        sliding = {at for at, layer in enumerate(self.layers) if layer.is_sliding}
+        return FrozenCache(rows, self.get_seq_length(), sliding)
 
     def _tensors(self) -> Iterator[Tensor]:
         for layer in self._filled():
@@ -184,25 +198,31 @@ class RetainedCache(DynamicCache):
 
 
 class FrozenCache(DynamicCache):
-    """Every layer a `FrozenLayer`: complete prompt rows that any number of probes may look at."""
+    """Every layer a `FrozenLayer`: prompt rows that any number of probes may look at.
 
-    def __init__(self, rows: Iterable[tuple[Tensor, Tensor]]) -> None:
+    Complete ones, but for layers with a sliding window: a probe behind the prompt needs no more than the window there.
+    """
+
+    def __init__(
+        self, rows: Iterable[tuple[Tensor, Tensor]], seen: int, sliding: Container[int] = ()
+    ) -> None:
+        """`rows`: keys and values of each layer; `seen`: tokens of the prompt; `sliding`: layers with a window."""
         super().__init__()
         self.layers = []
-        for keys, values in rows:
-            layer = FrozenLayer()
-            layer.retain(keys, values, seen=keys.shape[-2])
+        for at, (keys, values) in enumerate(rows):
+            layer = FrozenLayer(at in sliding)
+            layer.retain(keys, values, seen=seen)
             self.layers.append(layer)
 
 
-def _by_head(keys: Tensor, kept: Tensor | None, seen: int) -> tuple[Tensor, ...]:
+def _by_head(keys: Tensor, kept: Tensor | None) -> tuple[Tensor, ...]:
     """The same choice for each KV head; see `RetainedCache.fill`."""
-    batch, heads = keys.shape[:2]
+    batch, heads, rows = keys.shape[:3]
     if batch != 1:
         raise InputError(
             f"Rows in few bits are stored for one prompt at a time and this batch has {batch}: prefill them one by one"
         )
-    return (torch.arange(seen, device=keys.device),) * heads if kept is None else tuple(kept[0])
+    return (torch.arange(rows, device=keys.device),) * heads if kept is None else tuple(kept[0])
 
 
 def gather_rows(rows: Tensor, kept: Tensor) -> Tensor:

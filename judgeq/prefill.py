@@ -21,9 +21,10 @@ from judgeq.cache import FrozenCache, RetainedCache
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView, Method
+from judgeq.probe import Probe
 from judgeq.profile import BudgetProfile
+from judgeq.rotation import check_appended
 from judgeq.selection import Kept, allocate_rows, pyramid_rows, rank_rows
-from judgeq.soft_tokens import Probe
 
 LayerCallback = Callable[[int, int], None]
 """Called as `(layers done, layers)`; raising from it abandons the pass and leaves the model untouched."""
@@ -56,15 +57,22 @@ class Plan:
             )
 
     def shares(self, lm: LanguageModel, tokens: int) -> Tensor | None:
-        """(L, H_kv) int64 rows of each head of a prompt of `tokens` tokens; None where a layer's mean is the budget."""
+        """(L, H_kv) int64 rows of each head of a prompt of `tokens` tokens; None where a layer's mean is the budget.
+
+        Layers with a sliding window take no part in it: their entries are 0 and nobody looks at them.
+        """
         sizes = lm.geometry
+        evicted = sizes.global_layers
         if self.method.selection.is_pyramid:
-            rows = pyramid_rows(self.budget, tokens, sizes.layers, self.method.selection)
-            return rows[:, None].expand(-1, sizes.kv_heads)
-        if self.profile is None:
+            rows = pyramid_rows(self.budget, tokens, len(evicted), self.method.selection)[:, None]
+        elif self.profile is not None:
+            self.profile.check(len(evicted), sizes.kv_heads)
+            rows = self.profile.rows(self.budget, tokens)
+        else:
             return None
-        self.profile.check(sizes.layers, sizes.kv_heads)
-        return self.profile.rows(self.budget, tokens)
+        shares = torch.zeros(sizes.layers, sizes.kv_heads, dtype=torch.int64)
+        shares[evicted] = rows.expand(-1, sizes.kv_heads)
+        return shares
 
 
 @dataclass
@@ -94,7 +102,7 @@ class Retained:
         method = self.plan.method
         scores = view.once(method, lambda: method.score(view)) if evictable else None
         kept = None if scores is None else self._choose(scores, view)
-        self.cache.fill(view.layer, view.keys, view.values, kept, seen=view.prompt_tokens)
+        self.cache.fill(view.layer, *view.prompt_rows, kept, seen=view.prompt_tokens)
         self.kept.append(_on_cpu(kept))
         self.scores.append(None if scores is None else scores.float().cpu())
 
@@ -115,7 +123,8 @@ class Prefill:
         logits: (B, V) of the last token that was not a soft token.
         retained: one entry a plan, in the order of the plans.
         peak_rows: most rows held at once, summed over layers: all plans' rows plus the layer in work.
-        full_kv_bytes: bytes that the prompt's complete rows take, summed over layers as they passed.
+        full_kv_bytes: bytes that the prompt's complete rows take, summed over layers as they passed; of layers with a
+            sliding window the window's.
         seconds: wall time of the pass.
         response: (1, R) int64, the full cache's greedy answer without its end, where a plan looked at it.
     """
@@ -128,7 +137,7 @@ class Prefill:
     response: Tensor | None = None
 
 
-class _Eviction:
+class Eviction:
     """The observer of a pass: lets every plan take its rows, layer by layer."""
 
     def __init__(
@@ -137,10 +146,10 @@ class _Eviction:
         plans: Sequence[Plan],
         prompt_tokens: int,
         response_tokens: int,
-        soft_tokens: int,
+        soft_tokens: Probe | None,
         on_layer: LayerCallback | None,
-        offsets: Tensor | None = None,
     ) -> None:
+        """`soft_tokens`: those at the end of the pass."""
         self.retained = [
             Retained(
                 plan,
@@ -149,8 +158,13 @@ class _Eviction:
             )
             for plan in plans
         ]
-        self.sizes = prompt_tokens, response_tokens, soft_tokens
-        self.layers, self.on_layer, self.offsets = lm.geometry.layers, on_layer, offsets
+        self.sizes = prompt_tokens, response_tokens, 0 if soft_tokens is None else len(soft_tokens.embeddings)
+        self.offsets: Tensor | None = None
+        if soft_tokens is not None:
+            if not response_tokens:
+                check_appended(lm.model, lm.name, prompt_tokens, len(soft_tokens.embeddings))
+            self.offsets = soft_tokens.offsets_at(lm, prompt_tokens + response_tokens)
+        self.layers, self.on_layer = lm.geometry.layers, on_layer
         self.peak_rows = self.full_kv_bytes = 0
 
     def observe(
@@ -160,17 +174,19 @@ class _Eviction:
         keys: Tensor,
         values: Tensor,
         scaling: float,
-        sliding: bool,
+        softcap: float | None,
+        window: int | None,
         output_weight: Callable[[], Tensor],
     ) -> None:
         added = None if self.offsets is None else self.offsets[layer]
-        view = LayerView(layer, queries, keys, values, *self.sizes, scaling, output_weight, added)
+        view = LayerView(layer, queries, keys, values, *self.sizes, scaling, output_weight, added, softcap)
         for retained in self.retained:
-            retained.take(view, evictable=not sliding)
+            retained.take(view, evictable=window is None)
         rows = sum(retained.cache.rows for retained in self.retained)
         self.peak_rows = max(self.peak_rows, rows + keys.shape[2])
-        prompt = keys[:, :, : self.sizes[0]], values[:, :, : self.sizes[0]]
-        self.full_kv_bytes += sum(rows.numel() * rows.element_size() for rows in prompt)
+        ever_read = slice(None if window is None else 1 - window, None)  # by later tokens
+        for states in view.prompt_rows:
+            self.full_kv_bytes += states[:, :, ever_read].numel() * states.element_size()
         if self.on_layer is not None:
             self.on_layer(layer + 1, self.layers)
 
@@ -195,9 +211,7 @@ def prefill(
     Raises:
         InputError: a plan needs soft tokens and there are none, or needs a response.
     """
-    for plan in plans:
-        if plan.method.needs_response:
-            raise InputError(f"The method {plan.method.name!r} needs a response: it takes a second pass")
+    check_first_pass(plans)
     return _look(lm, input_ids, plans, soft_tokens, on_layer)
 
 
@@ -234,24 +248,13 @@ def _look(
     rows: FrozenCache | None = None,
 ) -> Prefill:
     """A pass over a prompt, or over a response behind `rows`, with soft tokens at the end where a plan needs them."""
-    asking = [plan.method.name for plan in plans if plan.method.needs_soft_tokens]
-    if asking and soft_tokens is None:
-        raise InputError(f"The method {asking[0]!r} needs soft tokens: pass some, or train them")
-    _check_attention(lm)
+    check_attention(lm)
     started = time.perf_counter()
     ids = input_ids.to(lm.device)
     count = ids.shape[1]
     prompt_tokens, response_tokens = (count, 0) if rows is None else (rows.get_seq_length(), count)
-    embeds = lm.model.get_input_embeddings()(ids)  # (B, N, hidden)
-    n_soft, offsets = 0, None
-    adapted: AbstractContextManager[None] = contextlib.nullcontext()
-    if asking and soft_tokens is not None:
-        n_soft = soft_tokens.embeddings.shape[0]
-        offsets = soft_tokens.offsets_at(lm, prompt_tokens + response_tokens)
-        soft = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
-        embeds = torch.cat([embeds, soft], dim=1)  # (B, N + S, hidden)
-        adapted = soft_tokens.attached(lm)
-    eviction = _Eviction(lm, plans, prompt_tokens, response_tokens, n_soft, on_layer, offsets)
+    embeds, probe, adapted = with_soft_tokens(lm, ids, plans, soft_tokens)
+    eviction = Eviction(lm, plans, prompt_tokens, response_tokens, probe, on_layer)
     with adapted:
         output = lm.model(
             inputs_embeds=embeds,
@@ -260,7 +263,25 @@ def _look(
             logits_to_keep=torch.tensor([count - 1], device=lm.device),
             observer=eviction,
         )
-    return _outcome(output.logits, eviction, started)
+    return outcome_of(output.logits, eviction, started)
+
+
+def with_soft_tokens(
+    lm: LanguageModel, input_ids: Tensor, plans: Sequence[Plan], soft_tokens: Probe | None
+) -> tuple[Tensor, Probe | None, AbstractContextManager[None]]:
+    """What a pass reads, (B, N + S, hidden), the soft tokens at its end if a plan asks with them, and their adapters.
+
+    Raises:
+        InputError: a plan needs soft tokens and there are none.
+    """
+    embeds = lm.model.get_input_embeddings()(input_ids)  # (B, N, hidden)
+    asking = [plan.method.name for plan in plans if plan.method.needs_soft_tokens]
+    if not asking:
+        return embeds, None, contextlib.nullcontext()
+    if soft_tokens is None:
+        raise InputError(f"The method {asking[0]!r} needs soft tokens: pass some, or train them")
+    soft = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
+    return torch.cat([embeds, soft], dim=1), soft_tokens, soft_tokens.attached(lm)
 
 
 def _on_cpu(kept: Kept | None) -> Kept | None:
@@ -269,7 +290,15 @@ def _on_cpu(kept: Kept | None) -> Kept | None:
     return None if kept is None else kept.cpu()
 
 
-def _check_attention(lm: LanguageModel) -> None:
+def check_first_pass(plans: Sequence[Plan]) -> None:
+    """Refuse plans that need a response, with an `InputError`."""
+    for plan in plans:
+        if plan.method.needs_response:
+            raise InputError(f"The method {plan.method.name!r} needs a response: it takes a second pass")
+
+
+def check_attention(lm: LanguageModel) -> None:
+    """Refuse a model whose attention cannot be observed, with an `InputError`."""
     used = lm.model.config._attn_implementation
     if used != ATTENTION:
         raise InputError(
@@ -278,7 +307,8 @@ def _check_attention(lm: LanguageModel) -> None:
         )
 
 
-def _outcome(logits: Tensor, eviction: _Eviction, started: float) -> Prefill:
+def outcome_of(logits: Tensor, eviction: Eviction, started: float) -> Prefill:
+    """What a pass has found that began at `started`, as `time.perf_counter` tells it."""
     return Prefill(
         logits=logits[:, -1].float(),
         retained=eviction.retained,

@@ -26,7 +26,8 @@ class BudgetProfile:
 
     Attributes:
         budgets: (P,) int64, ascending, the rows per KV head that the shares were measured at.
-        shares: (P, L, H_kv) float32, what a head gets of the uniform budget; positive, mean 1 at each budget.
+        shares: (P, L, H_kv) float32, what a head gets of the uniform budget; positive, mean 1 at each budget. Layers
+            with a sliding window, where nothing is evicted, are not among the `L`.
     """
 
     budgets: Tensor

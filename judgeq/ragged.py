@@ -6,15 +6,19 @@ later go to a dense tail. Knows nothing of scores or budgets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
 
 from judgeq.errors import InputError
+from judgeq.growing import GrowingLayer
 from judgeq.quantized import QuantizedRows
+from judgeq.softcap import to_logits
 
 Head = tuple[Tensor, Tensor]
 """Keys and values (rows, D) of one KV head."""
@@ -78,49 +82,116 @@ class FrozenRows:
         for rows in (self.keys, self.values):
             yield from (rows,) if isinstance(rows, Tensor) else rows.tensors()
 
-    def attention(self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
-        """Softmax attention over these rows, which every query sees, and over the tail, which is causal.
+    def as_read(self) -> FrozenRows:
+        """These rows; where they are stored in few bits others in full precision, for whoever reads them once."""
+        return self if isinstance(self.keys, Tensor) else FrozenRows(*self.dense(), self.counts)
 
-        Each part has its own softmax; their log-sum-exps say how much each counts, so that the result is exact
-        (as in FlashAttention, arXiv 2205.14135).
+    @cached_property
+    def _heads(self) -> list[tuple[Tensor, Tensor]]:
+        """Keys (D, rows) and values (rows, D) of each head, views; of rows `as_read`, for it holds on to them."""
+        return [(keys.T, values) for keys, values in self.heads()]
+
+    @cached_property
+    def _ends(self) -> Tensor:
+        """(H_kv + 1,) int32, where each head's rows begin, and where the last one's end."""
+        ends = torch.tensor([0, *self.counts], device=self.dense()[0].device).cumsum(0)
+        return ends.to(torch.int32)
+
+    def attention(
+        self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, softcap: float | None = None
+    ) -> Tensor:
+        """Softmax attention over these rows, which every query sees, and over the tail, which is causal.
 
         Args:
             queries: (1, H, S, D).
             keys, values: (1, H_kv, t, D), the tail; its last `S` rows are the queries' own.
             scaling: factor on the dot product.
+            softcap: bound of the logits; None = no bound.
 
         Returns:
             (1, S, H, D), as transformers' attention functions do.
         """
         heads, count, dim = queries.shape[1:]
         kv_heads, tail = keys.shape[1:3]
-        grouped = queries.reshape(kv_heads, -1, dim)  # (H_kv, G * S, D)
-        hidden = None
+        grouped = (queries * scaling).reshape(kv_heads, -1, dim)  # (H_kv, G * S, D)
+        late = to_logits(grouped @ keys[0].transpose(1, 2), 1.0, softcap)
         if count > 1:
             hidden = torch.ones(count, tail, dtype=torch.bool, device=keys.device).triu(tail - count + 1)
-            hidden = hidden.repeat(heads // kv_heads, 1)  # (G * S, t)
-        late, late_mass = _part(grouped, keys[0], values[0], scaling, hidden)
-        if len(set(self.counts)) == 1:
-            keys_of, values_of = (rows.unflatten(0, (kv_heads, -1)) for rows in self.dense())
-            early, early_mass = _part(grouped, keys_of, values_of, scaling)
+            late = late.masked_fill(hidden.repeat(heads // kv_heads, 1), float("-inf"))
+        rows = self.as_read()
+        kernel = varlen_kernel(grouped) if softcap is None else None
+        if kernel is None:
+            output = rows._each_head(grouped, late, values[0], softcap)
         else:
-            parts = [_part(asked, *head, scaling) for asked, head in zip(grouped, self.heads(), strict=True)]
-            early, early_mass = (torch.stack(part) for part in zip(*parts, strict=True))
-        merged = torch.lerp(late.float(), early.float(), torch.sigmoid(early_mass - late_mass))
-        return merged.to(queries).reshape(1, heads, count, -1).transpose(1, 2).contiguous()
+            output = rows._all_heads(kernel, grouped, late, values[0])
+        return output.reshape(1, heads, count, -1).transpose(1, 2).contiguous()
+
+    def _each_head(self, queries: Tensor, late: Tensor, values: Tensor, softcap: float | None) -> Tensor:
+        """One softmax a head, over both parts; few operations, for they are what a small model's step waits for.
+
+        Args:
+            queries: (H_kv, Q, D), scaled.
+            late: (H_kv, Q, t), the logits of the tail.
+            values: (H_kv, t, D), the tail's.
+            softcap: bound of the logits.
+
+        Returns:
+            (H_kv, Q, D).
+        """
+        outputs = []
+        parts = zip(self._heads, queries.unbind(), late.unbind(), values.unbind(), strict=True)
+        for (early_keys, early_values), asked, own, late_values in parts:
+            logits = torch.cat((to_logits(asked @ early_keys, 1.0, softcap), own), -1)
+            to_early, to_late = logits.softmax(-1).to(values).split((len(early_values), len(late_values)), -1)
+            outputs.append(torch.addmm(to_early @ early_values, to_late, late_values))
+        return torch.stack(outputs)
+
+    def _all_heads(self, kernel: VarlenKernel, queries: Tensor, late: Tensor, values: Tensor) -> Tensor:
+        """`_each_head` in one call for the frozen rows of all heads.
+
+        Each part has its own softmax; their log-sum-exps say how much each counts, so that the result is exact (as in
+        FlashAttention, arXiv 2205.14135).
+        """
+        kv_heads, count, dim = queries.shape
+        asked = torch.arange(kv_heads + 1, dtype=torch.int32, device=queries.device) * count
+        flat = queries.reshape(-1, 1, dim)  # a sequence for each head
+        keys, seen = (rows[:, None] for rows in self.dense())
+        early, early_mass = kernel(flat, keys, seen, asked, self._ends, count, max(self.counts))
+        late_mass = late.logsumexp(-1, keepdim=True)  # (H_kv, Q, 1)
+        share = torch.sigmoid(early_mass.reshape(late_mass.shape) - late_mass)
+        own = (late.softmax(-1).to(values) @ values).float()
+        return torch.lerp(own, early.reshape(own.shape).float(), share).to(queries)
 
 
-def _part(
-    queries: Tensor, keys: Tensor, values: Tensor, scaling: float, hidden: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Attention over some of the rows: its output (..., Q, D), and the log of its mass (..., Q, 1) in float32."""
-    logits = (queries @ keys.transpose(-1, -2)).float() * scaling
-    if hidden is not None:
-        logits = logits.masked_fill(hidden, float("-inf"))
-    return logits.softmax(-1).to(values) @ values, logits.logsumexp(-1, keepdim=True)
+VarlenKernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, int], tuple[Tensor, Tensor]]
+"""Attention of sequences that lie one behind the other, each to its own rows, all of which it sees.
+
+From queries (sum of Q, 1, D), scaled, keys and values (sum of rows, 1, D), where the sequences end among queries and
+among rows, (sequences + 1,) int32, and the longest of both; to outputs like the queries, and the log-sum-exp of each
+query's logits.
+"""
 
 
-class RaggedLayer(DynamicLayer):
+def varlen_kernel(queries: Tensor) -> VarlenKernel | None:
+    """PyTorch's kernel for these queries; None where there is none: on the CPU, in float32, with an older PyTorch."""
+    if not queries.is_cuda or queries.dtype not in (torch.float16, torch.bfloat16):
+        return None
+    return _flash_kernel()
+
+
+@cache
+def _flash_kernel() -> VarlenKernel | None:
+    try:
+        from torch.nn.attention.varlen import AuxRequest, varlen_attn
+    except ImportError:
+        return None
+    if "scale" not in signature(varlen_attn).parameters:
+        return None
+    kernel: Any = partial(varlen_attn, return_aux=AuxRequest(lse=True), scale=1.0)
+    return kernel
+
+
+class RaggedLayer(GrowingLayer):
     """A cache layer of frozen rows and a growing tail, `keys` and `values`: (1, H_kv, t, D), for one prompt.
 
     `update` returns the tail, with the frozen rows on the returned keys as `frozen_rows`: that is where the attention
@@ -141,9 +212,9 @@ class RaggedLayer(DynamicLayer):
         """
         heads = len(frozen.counts)
         keys, values = (rows.new_empty(1, heads, 0, rows.shape[-1]) for rows in (frozen.keys, frozen.values))
-        self.lazy_initialization(keys, values)
+        self.hold_only(keys, values)
         self.frozen: FrozenRows | None = frozen
-        self.keys, self.values, self.seen = keys, values, seen
+        self.seen = seen
 
     def heads(self) -> list[Head]:
         """Rows of each head, the tail's behind the frozen ones."""
@@ -171,7 +242,7 @@ class RaggedLayer(DynamicLayer):
         keys, values = super().update(key_states, value_states)
         if self.frozen is not None:
             keys = keys[:]  # the attribute stays off the stored tensor
-            keys.frozen_rows = self.frozen
+            keys.frozen_rows = self.frozen  # type: ignore[attr-defined]
         return keys, values
 
     def get_seq_length(self) -> int:

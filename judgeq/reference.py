@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from judgeq.batch import Unwritten, decode_together
+from judgeq.cache import RetainedCache
 from judgeq.config import Decoding
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
+from judgeq.padded import groups_alike, prefill_padded
 from judgeq.prefill import LayerCallback, Plan, Prefill, prefill, probe
-from judgeq.soft_tokens import Probe
+from judgeq.probe import Probe
 
 
 def positions_behind(methods: Iterable[Method], soft_tokens: int, longest: int) -> int:
@@ -73,13 +75,18 @@ def retain_each(
     prompts: Sequence[ToRead],
     *,
     soft_tokens: Probe | None = None,
+    padded: bool = False,
     on_layer: LayerCallback | None = None,
 ) -> list[Prefill]:
-    """`retain` for several prompts, which are read one by one; all their responses are written side by side.
+    """`retain` for several prompts; all their responses are written side by side.
 
-    Every prompt's complete rows are held until then, where a plan of it needs a response.
+    Every prompt's complete rows are held until then, where a plan of it needs a response. Prompts are read one by one,
+    or in passes of similar ones where `padded` says so.
     """
     readings = [_Reading(lm, prompt, soft_tokens, on_layer) for prompt in prompts]
+    lengths = [prompt.input_ids.shape[1] for prompt in prompts]
+    for group in groups_alike(lengths) if padded else ([at] for at in range(len(prompts))):
+        _read_first(lm, [readings[at] for at in group], soft_tokens, on_layer)
     drafts = [(reading, key) for reading in readings for key in reading.groups if key[1] is not None]
     answers = [(reading, key) for reading in readings for key in reading.groups if key[1] is None]
     for wanted in (drafts, answers):
@@ -91,14 +98,32 @@ def retain_each(
     return [reading.look_again() for reading in readings]
 
 
+def _read_first(
+    lm: LanguageModel,
+    readings: Sequence[_Reading],
+    soft_tokens: Probe | None,
+    on_layer: LayerCallback | None,
+) -> None:
+    """The first pass of one prompt, or of several."""
+    ids, plans = [each.prompt.input_ids for each in readings], [each.first for each in readings]
+    if len(readings) == 1:
+        found = [prefill(lm, ids[0], plans[0], soft_tokens=soft_tokens, on_layer=on_layer)]
+    else:
+        found = prefill_padded(lm, ids, plans, soft_tokens=soft_tokens, on_layer=on_layer)
+    for reading, outcome in zip(readings, found, strict=True):
+        reading.outcome = outcome
+
+
 Wanted = tuple[Plan, int | None]
 """A response: what it is written with, and its tokens; None is the whole answer."""
 
 
 class _Reading:
-    """A prompt after its first pass.
+    """A prompt that is read.
 
     Attributes:
+        first: plans of the first pass.
+        outcome: of the first pass, once it is done.
         groups: places of the plans that need a response, by that response.
         responses: (1, R) int64 and the seconds that writing took, once they are written.
     """
@@ -116,12 +141,16 @@ class _Reading:
                     at
                 )
         self.early = [at for at, plan in enumerate(prompt.plans) if not plan.method.needs_response]
-        first = [prompt.plans[at] for at in self.early]
+        self.first = [prompt.plans[at] for at in self.early]
         if self.groups:
             needed = dict.fromkeys([self.full, *(writer for writer, _ in self.groups)])
-            first += [plan for plan in needed if plan not in first]
-        self.outcome = prefill(lm, prompt.input_ids, first, soft_tokens=soft_tokens, on_layer=on_layer)
-        self.caches = {plan: kept.cache for plan, kept in zip(first, self.outcome.retained, strict=True)}
+            self.first += [plan for plan in needed if plan not in self.first]
+        self.outcome: Prefill
+
+    @property
+    def caches(self) -> dict[Plan, RetainedCache]:
+        """What each plan of the first pass has kept."""
+        return {kept.plan: kept.cache for kept in self.outcome.retained}
 
     def unwritten(self, wanted: Wanted) -> Unwritten:
         """A response as `decode_together` takes it."""

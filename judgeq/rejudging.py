@@ -20,10 +20,10 @@ from judgeq.decode import next_logits
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView, Method
-from judgeq.prefill import Retained
+from judgeq.prefill import Retained, with_soft_tokens
+from judgeq.probe import Probe
 from judgeq.ragged import Head
 from judgeq.selection import allocate_heads, rank_rows
-from judgeq.soft_tokens import Probe
 
 
 def check_rejudging(methods: Iterable[Method]) -> None:
@@ -58,12 +58,13 @@ class _Held:
     scores: Tensor | None
 
     @classmethod
-    def at_first(cls, retained: Retained, layer: int, tokens: int, device: torch.device) -> list[_Held]:
+    def at_first(cls, retained: Retained, layer: int, tokens: int) -> list[_Held]:
         """For each KV head of a layer: what the prefill kept of `tokens` tokens."""
         kept, scores = retained.kept[layer], retained.scores[layer]
+        keys = retained.cache.layers[layer].keys
+        device = keys.device  # the layers may be spread over several
         if kept is None:
-            heads = retained.cache.layers[layer].keys.shape[1]
-            return [cls(torch.arange(tokens, device=device), None)] * heads
+            return [cls(torch.arange(tokens, device=device), None)] * keys.shape[1]
         heads = kept if isinstance(kept, tuple) else kept[0]
         return [
             cls(rows.to(device), None if scores is None else scores[0, head, rows].to(device))
@@ -89,6 +90,7 @@ class _Asking:
     layer: int
     queries: Tensor
     scaling: float
+    softcap: float | None
     output_weight: Callable[[], Tensor]
     soft_tokens: int = 0
     offsets: Tensor | None = None
@@ -130,6 +132,7 @@ class _Asking:
             scaling=self.scaling,
             output_weight=self.output_weight,
             offsets=self.offsets,
+            softcap=self.softcap,
             ages=seen - held.positions,
             earlier=None if held.scores is None else held.scores[None, None],
             draw=draw,
@@ -149,11 +152,12 @@ class _Observer:
         keys: Tensor,
         values: Tensor,
         scaling: float,
-        sliding: bool,
+        softcap: float | None,
+        window: int | None,
         output_weight: Callable[[], Tensor],
     ) -> None:
-        if not sliding:
-            self.take(_Asking(layer, queries, scaling, output_weight))
+        if window is None:
+            self.take(_Asking(layer, queries, scaling, softcap, output_weight))
 
 
 class Rejudging:
@@ -192,7 +196,7 @@ class Rejudging:
         self.rounds = 0
         self._judged = self._tried = self.cache.get_seq_length()  # tokens seen by then
         judged = [layer for layer, sliding in enumerate(self.cache.is_sliding) if not sliding]
-        self._held = {layer: _Held.at_first(retained, layer, self._judged, lm.device) for layer in judged}
+        self._held = {layer: _Held.at_first(retained, layer, self._judged) for layer in judged}
         needed = method.queries_needed  # one at least: with the last comes what else a layer shows
         longest = None if needed is None else max(1, needed)
         self._asked: dict[int, deque[_Asking]] = {layer: deque(maxlen=longest) for layer in judged}
@@ -239,17 +243,19 @@ class Rejudging:
 
     def _ask(self, soft_tokens: Probe, seen: int) -> None:
         """A pass over the soft tokens; each layer is judged, and cut, right behind its attention."""
-        embeds = soft_tokens.embeddings.to(self.lm.device, self.lm.dtype)
+        nothing = torch.empty(1, 0, dtype=torch.int64, device=self.lm.device)
+        embeds, _, adapted = with_soft_tokens(self.lm, nothing, [self.plan], soft_tokens)
+        count = embeds.shape[1]
         offsets = soft_tokens.offsets_at(self.lm, seen)
 
         def take(asking: _Asking) -> None:
             joined = _joined([*self._asked[asking.layer], asking])
             added = None if offsets is None else offsets[asking.layer]
-            self._judge_layer(replace(joined, soft_tokens=len(embeds), offsets=added), seen)
+            self._judge_layer(replace(joined, soft_tokens=count, offsets=added), seen)
 
-        with soft_tokens.attached(self.lm), self.cache.passing(len(embeds)):
+        with adapted, self.cache.passing(count):
             self.lm.model(
-                inputs_embeds=embeds[None],
+                inputs_embeds=embeds,
                 cache=self.cache,
                 use_cache=True,
                 logits_to_keep=1,

@@ -11,13 +11,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from judgeq.softcap import QUERY_BLOCK, to_logits
+
 GroupMerge = Literal["mean", "max"]
 
-QUERY_BLOCK = 256
-"""Queries whose attention is held at once where all of the prompt's are asked."""
 
-
-def attention_logits(queries: Tensor, keys: Tensor, scaling: float, first_position: int) -> Tensor:
+def attention_logits(
+    queries: Tensor, keys: Tensor, scaling: float, first_position: int, softcap: float | None = None
+) -> Tensor:
     """Causally masked attention logits, the query heads of a KV group side by side.
 
     Args:
@@ -25,6 +26,7 @@ def attention_logits(queries: Tensor, keys: Tensor, scaling: float, first_positi
         keys: (B, H_kv, K, D), after RoPE, at positions `0 ... K - 1`.
         scaling: factor on the dot product, usually `D ** -0.5`.
         first_position: position of the first query among the keys.
+        softcap: bound of the logits, see `softcap.to_logits`; None = no bound.
 
     Returns:
         (B, H_kv, G, S, K) float32, `-inf` where a key lies behind its query's back.
@@ -32,14 +34,21 @@ def attention_logits(queries: Tensor, keys: Tensor, scaling: float, first_positi
     batch, heads, count, dim = queries.shape
     kv_heads, n_keys = keys.shape[1], keys.shape[2]
     grouped = queries.reshape(batch, kv_heads, heads // kv_heads, count, dim)  # (B, H_kv, G, S, D)
-    logits = torch.einsum("bkgsd,bktd->bkgst", grouped, keys).float() * scaling
+    logits = to_logits(torch.einsum("bkgsd,bktd->bkgst", grouped, keys), scaling, softcap)
+    # of many keys few can be hidden, and fresh memory for all would take longer than the products
     positions = torch.arange(first_position, first_position + count, device=keys.device)
-    hidden = torch.arange(n_keys, device=keys.device)[None, :] > positions[:, None]  # (S, K)
-    return logits.masked_fill(hidden, float("-inf"))
+    hidden = torch.arange(first_position, n_keys, device=keys.device)[None, :] > positions[:, None]
+    logits[..., first_position:].masked_fill_(hidden, float("-inf"))
+    return logits
 
 
 def attention_to_prompt(
-    queries: Tensor, keys: Tensor, scaling: float, first_position: int, prompt_tokens: int
+    queries: Tensor,
+    keys: Tensor,
+    scaling: float,
+    first_position: int,
+    prompt_tokens: int,
+    softcap: float | None = None,
 ) -> Tensor:
     """Attention that each probing query pays to each prompt row.
 
@@ -49,18 +58,29 @@ def attention_to_prompt(
     Returns:
         (B, H_kv, G, S, T) float32; a row sums to at most 1.
     """
-    weights = attention_logits(queries, keys, scaling, first_position).softmax(-1)
+    weights = attention_logits(queries, keys, scaling, first_position, softcap).softmax(-1)
     return weights[..., :prompt_tokens]
 
 
 def mean_attention(
-    queries: Tensor, keys: Tensor, scaling: float, first_position: int, prompt_tokens: int
+    queries: Tensor,
+    keys: Tensor,
+    scaling: float,
+    first_position: int,
+    prompt_tokens: int,
+    softcap: float | None = None,
 ) -> Tensor:
     """`attention_to_prompt` averaged over the probing queries: (B, H_kv, G, T) float32."""
-    return attention_to_prompt(queries, keys, scaling, first_position, prompt_tokens).mean(-2)
+    return attention_to_prompt(queries, keys, scaling, first_position, prompt_tokens, softcap).mean(-2)
 
 
-def accumulated_attention(queries: Tensor, keys: Tensor, scaling: float, block: int | None = None) -> Tensor:
+def accumulated_attention(
+    queries: Tensor,
+    keys: Tensor,
+    scaling: float,
+    block: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
     """Attention that the prompt's rows get from its queries, all or the last of them, summed over these.
 
     The softmax runs over the keys up to each query. No more than `block` queries are in work at once, against the keys
@@ -71,6 +91,7 @@ def accumulated_attention(queries: Tensor, keys: Tensor, scaling: float, block: 
         keys: (B, H_kv, T, D), after RoPE.
         scaling: factor on the dot product.
         block: queries at once; `QUERY_BLOCK` by default.
+        softcap: bound of the logits; None = no bound.
 
     Returns:
         (B, H_kv, G, T) float32.
@@ -81,7 +102,7 @@ def accumulated_attention(queries: Tensor, keys: Tensor, scaling: float, block: 
     for first in range(tokens - count, tokens, step):
         end = min(first + step, tokens)
         asking = queries[:, :, first - tokens + count : end - tokens + count]
-        logits = attention_logits(asking, keys[:, :, :end], scaling, first)
+        logits = attention_logits(asking, keys[:, :, :end], scaling, first, softcap)
         total[..., :end] += logits.softmax(-1).sum(-2)
     return total
 

@@ -162,7 +162,7 @@ def pyramid_rows(budget: int, tokens: int, layers: int, selection: Selection) ->
     Returns:
         (L,) int64 in [1, tokens], not rising; its sum is exactly `L * min(budget, tokens)`.
     """
-    if budget >= tokens or layers == 1:
+    if budget >= tokens or layers <= 1:
         return torch.full((layers,), min(budget, tokens))
     window = selection.recent if budget > selection.recent else 0
     spread, room = budget - window, tokens - window

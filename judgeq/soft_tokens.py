@@ -1,128 +1,40 @@
 """The trained artefact: `n` embeddings that stand after a prompt and ask which of its rows will matter.
 
-Owns the tensor, its file format and the check that it fits a base model. Knows nothing of how it is trained or used.
+Owns the file format, the check that it fits a base model, and the ways to share it. Knows nothing of how it is trained
+or used.
 """
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import json
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from judgeq._assets import assets_path
-from judgeq._version import __version__
-from judgeq.adapters import LowRank
-from judgeq.config import JsonConfig, check_at_least
+from judgeq import hub, peft_files
+from judgeq.embedded import EMBEDDED, public_name, same_model
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.model_card import model_card
+from judgeq.model_card import LICENCE, model_card
+from judgeq.probe import Probe
 from judgeq.profile import BudgetProfile
+from judgeq.shipped import shipped_for
+from judgeq.soft_tokens_config import CONFIG_FILE, SoftTokensConfig
 
-CONFIG_FILE = "judgeq_config.json"
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
 TENSOR_FILE = "soft_tokens.safetensors"
 CARD_FILE = "README.md"
-TENSOR_NAME = "soft_tokens"
-OFFSETS_NAME = "query_offsets"
-DOWN_NAME, UP_NAME = "adapter_down.", "adapter_up."
-
-
-@dataclass(frozen=True)
-class SoftTokensConfig(JsonConfig):
-    """What soft tokens were made for and with.
-
-    Attributes:
-        base_model: name of the model they were trained on.
-        hidden_size: width of that model's embeddings.
-        n: number of soft tokens.
-        tokenizer_hash: fingerprint of the tokenizer and chat template seen in training.
-        base_revision: revision of the base model, if it has one.
-        recipe: the training configuration.
-        earlier: recipes of the soft tokens that this training went on from, the first one first.
-        metrics: figures measured after training.
-        judgeq_version: library that wrote the file.
-    """
-
-    base_model: str
-    hidden_size: int
-    n: int
-    tokenizer_hash: str
-    base_revision: str | None = None
-    recipe: dict[str, Any] = field(default_factory=dict)
-    earlier: list[dict[str, Any]] = field(default_factory=list)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    judgeq_version: str = __version__
-
-    def __post_init__(self) -> None:
-        check_at_least("SoftTokensConfig", "n", self.n, 1)
-        check_at_least("SoftTokensConfig", "hidden_size", self.hidden_size, 1)
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What stands behind a prompt and asks: the tensors of soft tokens.
-
-    Attributes:
-        embeddings: (S, hidden), appended to the prompt's embeddings.
-        query_offsets: (L, H, S, D), added to the soft tokens' queries, before RoPE, where rows are scored; None = no
-            offsets. The model's own forward pass never sees them.
-        adapters: low-rank terms of the linear maps at the soft tokens' positions; None = none.
-
-    With neither offsets nor adapters this is the paper's form.
-    """
-
-    embeddings: Tensor
-    query_offsets: Tensor | None = None
-    adapters: LowRank | None = None
-
-    def offsets_at(self, lm: LanguageModel, first_position: int) -> Tensor | None:
-        """The offsets as they are added after RoPE when the first soft token stands at `first_position`."""
-        if self.query_offsets is None:
-            return None
-        return lm.rotate(self.query_offsets.to(lm.device), first_position)
-
-    def attached(self, lm: LanguageModel) -> AbstractContextManager[None]:
-        """Within this block, passes of this thread that end with the soft tokens run through the adapters."""
-        if self.adapters is None:
-            return contextlib.nullcontext()
-        adapters = self.adapters.map(lambda tensor: tensor.to(lm.device))
-        return adapters.attached(lm, positions=self.embeddings.shape[0])
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What is stored, by name: embeddings in float32, all else, which is much more, in float16."""
-        stored = {TENSOR_NAME: self.embeddings.contiguous()}
-        if self.query_offsets is not None:
-            stored[OFFSETS_NAME] = self.query_offsets.half().contiguous()
-        if self.adapters is not None:
-            for prefix, maps in ((DOWN_NAME, self.adapters.down), (UP_NAME, self.adapters.up)):
-                stored |= {prefix + name: tensor.half().contiguous() for name, tensor in maps.items()}
-        return stored
-
-    @classmethod
-    def from_tensors(cls, stored: dict[str, Tensor]) -> Probe:
-        """Read what `tensors` gives; float32 throughout.
-
-        Raises:
-            KeyError: no embeddings, or half an adapter.
-        """
-        down = {name.removeprefix(DOWN_NAME) for name in stored if name.startswith(DOWN_NAME)}
-        adapters = LowRank(
-            {name: stored[DOWN_NAME + name].float() for name in sorted(down)},
-            {name: stored[UP_NAME + name].float() for name in sorted(down)},
-        )
-        offsets = stored.get(OFFSETS_NAME)
-        return cls(
-            stored[TENSOR_NAME].float(),
-            None if offsets is None else offsets.float(),
-            adapters if down else None,
-        )
+MODEL_FILE = "config.json"
+"""What a folder of transformers has, so that one that is named by mistake is told apart."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +70,16 @@ class SoftTokens:
         """Number of soft tokens, `S`."""
         return self.config.n
 
+    @property
+    def parts(self) -> list[str]:
+        """What they consist of: `embeddings` alone is the paper's form."""
+        beside = {
+            "query offsets": self.probe.query_offsets,
+            "adapters": self.probe.adapters,
+            "profile": self.profile,
+        }
+        return ["embeddings", *(name for name, part in beside.items() if part is not None)]
+
     @classmethod
     def initialise(cls, lm: LanguageModel, token_ids: Tensor) -> SoftTokens:
         """Start from the embeddings of existing tokens, such as words of the model's own responses.
@@ -165,8 +87,9 @@ class SoftTokens:
         Args:
             token_ids: (n,) int64.
         """
-        weights = lm.model.get_input_embeddings().weight
-        embeddings = weights.detach()[token_ids.to(weights.device)].float().cpu().clone()
+        embed = lm.model.get_input_embeddings()  # called, since some families scale what it looks up
+        with torch.no_grad():
+            embeddings = embed(token_ids.to(embed.weight.device)).float().cpu()
         config = SoftTokensConfig(
             base_model=lm.name,
             base_revision=lm.revision,
@@ -179,13 +102,34 @@ class SoftTokens:
     def check(self, lm: LanguageModel) -> None:
         """Refuse a base model that these soft tokens were not trained for.
 
+        The name counts as `same_model` says, wherever the files lie; number type and quantization do not count.
+
         Raises:
             InputError: another model, width or tokenizer.
         """
-        config = self.config
+        if not same_model(self.config.base_model, lm.name):
+            raise InputError(
+                f"These soft tokens were trained for {self.config.base_model} and the base model here is {lm.name}: "
+                f"choose soft tokens of {lm.name}, or, if it is the same model, give its folder the name of "
+                f"{self.config.base_model} or say so with `tokens.adopt(lm)`"
+            )
+        self._check_sizes(lm)
+
+    def adopt(self, lm: LanguageModel) -> SoftTokens:
+        """The same soft tokens for `lm`, which is their base model, or a relative of it, under another name.
+
+        Raises:
+            InputError: another width or tokenizer: whatever it is called, they do not fit.
+        """
+        self._check_sizes(lm)
+        config = dataclasses.replace(self.config, base_model=lm.name, base_revision=lm.revision)
+        return dataclasses.replace(self, config=config)
+
+    def _check_sizes(self, lm: LanguageModel) -> None:
+        """Everything of `check` but the name."""
+        config, sizes = self.config, lm.geometry
         for what, ours, theirs in (
-            ("base model", config.base_model, lm.name),
-            ("hidden size", config.hidden_size, lm.geometry.hidden),
+            ("hidden size", config.hidden_size, sizes.hidden),
             ("tokenizer", config.tokenizer_hash, lm.tokenizer_hash),
         ):
             if ours != theirs:
@@ -194,7 +138,6 @@ class SoftTokens:
                     f"({what} {ours} there, {theirs} here): choose soft tokens of {lm.name}, or train some with "
                     f"`python -m judgeq train --model {lm.name}`"
                 )
-        sizes = lm.geometry
         offsets, expected = self.probe.query_offsets, (sizes.layers, sizes.heads, self.n, sizes.head_dim)
         if offsets is not None and tuple(offsets.shape) != expected:
             raise InputError(
@@ -204,69 +147,164 @@ class SoftTokens:
         if self.probe.adapters is not None:
             self.probe.adapters.check(lm)
         if self.profile is not None:
-            self.profile.check(sizes.layers, sizes.kv_heads)
+            self.profile.check(len(sizes.global_layers), sizes.kv_heads)
 
-    def save_pretrained(self, folder: str | Path) -> Path:
+    def save_pretrained(self, folder: str | Path, *, name: str = "DIR", licence: str = LICENCE) -> Path:
         """Write `judgeq_config.json`, `soft_tokens.safetensors` and a model card into `folder`; returns it.
 
         The config is written last, so that a folder with a config is complete.
+
+        Args:
+            name: what others will find them under, for the card.
+            licence: of the soft tokens, for the card.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).unlink(missing_ok=True)
         save_file(self.tensors(), folder / TENSOR_FILE)
-        (folder / CARD_FILE).write_text(model_card(self.config), encoding="utf-8")
+        (folder / CARD_FILE).write_text(model_card(self.config, name, licence), encoding="utf-8")
         self.config.save(folder / CONFIG_FILE)
         return folder
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        base_model: str | None = None,
+        licence: str = LICENCE,
+        private: bool = False,
+        branch: str | None = None,
+        token: str | None = None,
+        commit_message: str = "Judge Q soft tokens",
+    ) -> CommitInfo:
+        """Publish them on the Hugging Face Hub, with a model card; what lies here is not touched.
+
+        Args:
+            repo_id: `owner/name`; created where there is none.
+            base_model: Hub id of the base model, where the soft tokens were trained on a folder or file of it.
+            licence: of the soft tokens.
+            private, branch, token: see `hub.push_folder`.
+
+        Raises:
+            InputError: the base model has no public name, or the Hub does not take it.
+        """
+        given = self.config.base_model if base_model is None else base_model
+        public = public_name(given)
+        if not hub.is_hub_id(public) or (base_model is None and Path(public).exists()):
+            raise InputError(
+                f"The base model {given} is not an id of the Hub, so nobody else could tell which model these soft "
+                "tokens belong to: give its id as base_model (--base-model)"
+            )
+        config = dataclasses.replace(self.config, base_model=given)
+        with TemporaryDirectory() as folder:
+            dataclasses.replace(self, config=config).save_pretrained(folder, name=repo_id, licence=licence)
+            return hub.push_folder(
+                Path(folder),
+                repo_id,
+                mark=CONFIG_FILE,
+                private=private,
+                branch=branch,
+                token=token,
+                message=commit_message,
+            )
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> SoftTokens:
         """Read from a folder, or from a repository of the Hugging Face Hub.
 
+        Args:
+            revision: branch, tag or commit on the Hub.
+
         Raises:
             InputError: nothing there, or not readable as soft tokens.
         """
-        folder = Path(name)
-        if not folder.is_dir():
-            folder = _fetch(str(name), revision)
+        files = (CONFIG_FILE, TENSOR_FILE, MODEL_FILE, peft_files.CONFIG_FILE)
+        folder = hub.local_folder(name, revision, files)
+        if not (folder / CONFIG_FILE).is_file():
+            raise InputError(_something_else(folder, name))
         try:
             config = SoftTokensConfig.load(folder / CONFIG_FILE)
             stored = load_file(folder / TENSOR_FILE)
-            probe, profile = Probe.from_tensors(stored), BudgetProfile.from_tensors(stored)
-        except (OSError, json.JSONDecodeError, SafetensorError, TypeError, KeyError, InputError) as error:
+            return cls(Probe.from_tensors(stored), config, BudgetProfile.from_tensors(stored))
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        except (OSError, UnicodeError, json.JSONDecodeError, SafetensorError) as error:
             raise InputError(
                 f"{name} does not hold readable soft tokens ({error}): it needs an intact {CONFIG_FILE} and "
                 f"{TENSOR_FILE}, as `python -m judgeq train` writes them"
             ) from None
-        return cls(probe, config, profile)
 
     @classmethod
-    def for_model(cls, lm: LanguageModel, name: str | Path | None = None) -> SoftTokens:
+    def for_model(
+        cls, lm: LanguageModel, name: str | Path | None = None, *, revision: str | None = None
+    ) -> SoftTokens:
         """Soft tokens that fit `lm`: from `name` (folder or Hub id), else those shipped for it.
+
+        What others have published for this model is only named in the error, never taken unasked: soft tokens decide
+        what the model forgets, so whose they are is for the user to say.
 
         Raises:
             InputError: none are shipped for this model, or `name` does not fit.
         """
-        if name is None:
-            name = assets_path("soft_tokens", lm.name.rsplit("/", 1)[-1].lower())
-            if not (name / CONFIG_FILE).is_file():
-                raise InputError(
-                    f"No soft tokens are shipped for {lm.name}: name a folder or a Hub repository of some, or train "
-                    f"them with `python -m judgeq train --model {lm.name}`"
-                )
-        tokens = cls.from_pretrained(name)
+        tokens = cls.from_pretrained(shipped_for(lm) if name is None else name, revision=revision)
         tokens.check(lm)
         return tokens
 
+    def export_peft(self, folder: str | Path, *, embeddings_only: bool = False) -> Path:
+        """Write the embeddings as PEFT's prompt tuning; returns the folder. PEFT puts them *before* a prompt.
 
-def _fetch(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        Args:
+            embeddings_only: leave out what PEFT has no place for. Soft tokens that were trained with offsets or
+                adapters ask worse without them.
 
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[CONFIG_FILE, TENSOR_FILE]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(
-            f"Soft tokens {name!r} are neither a folder here nor reachable on the Hugging Face Hub "
-            f"({type(error).__name__}): check the name and the connection"
-        ) from None
+        Raises:
+            InputError: something would be left out.
+        """
+        lost = self.parts[1:]
+        if lost and not embeddings_only:
+            raise InputError(
+                f"PEFT's prompt tuning has no place for the {', '.join(lost)} of these soft tokens: export the "
+                "embeddings alone with embeddings_only (--embeddings-only), or train with `--capacity embeddings`"
+            )
+        base = public_name(self.config.base_model)
+        revision = None if self.config.base_model in EMBEDDED else self.config.base_revision
+        peft_files.write(Path(folder), self.probe.embeddings, base, revision)
+        return Path(folder)
+
+    @classmethod
+    def from_peft(cls, name: str | Path, lm: LanguageModel, *, revision: str | None = None) -> SoftTokens:
+        """Read a prompt that PEFT has tuned, from a folder or the Hub; nothing but its numbers is taken over.
+
+        It was trained to stand before a prompt and to change answers, so it is a place to start training from
+        (`train --start`), not a judge.
+
+        Raises:
+            InputError: not readable as PEFT's prompt tuning, or of another base model.
+        """
+        folder = hub.local_folder(name, revision, (peft_files.CONFIG_FILE, peft_files.TENSOR_FILE))
+        embeddings, base = peft_files.read(folder)
+        config = SoftTokensConfig(
+            base_model=base or lm.name,
+            base_revision=lm.revision,
+            hidden_size=embeddings.shape[1],
+            n=embeddings.shape[0],
+            tokenizer_hash=lm.tokenizer_hash,
+        )
+        tokens = cls(Probe(embeddings), config)
+        tokens.check(lm)
+        return tokens.adopt(lm)
+
+
+def _something_else(folder: Path, name: str | Path) -> str:
+    """What a folder without soft tokens seems to be, and what to do with it."""
+    if (folder / peft_files.CONFIG_FILE).is_file():
+        return (
+            f"{name} is an adapter of PEFT: if it is a tuned prompt, read it with `SoftTokens.from_peft` or "
+            f"`python -m judgeq tokens import-peft {name} --out DIR`"
+        )
+    if (folder / MODEL_FILE).is_file():
+        return f"{name} is a model and not soft tokens: name soft tokens that were trained for it"
+    return (
+        f"{name} has no {CONFIG_FILE}, which is written last: name a folder where `python -m judgeq train` has "
+        "finished"
+    )

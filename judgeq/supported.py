@@ -13,10 +13,15 @@ from typing import Any
 
 from judgeq.errors import ModelError
 
-FAMILIES = ("llama", "mistral", "phi3", "qwen2", "qwen3")
+FAMILIES = (
+    *("llama", "mistral", "mixtral", "phi3", "qwen2", "qwen3", "qwen3_moe"),
+    *("gemma2", "gemma3_text", "granite", "olmo2", "smollm3"),
+)
 """Model types that the tests cover; others that fit are loaded with a warning."""
 QUANTIZATIONS = ("8bit", "4bit")
 DTYPES = ("float32", "bfloat16", "float16")
+BALANCED = "balanced"
+"""The device of a model whose layers are spread over all GPUs."""
 
 
 def check_model(config: Any, model_class: Any, name: str) -> None:
@@ -35,28 +40,40 @@ def check_model(config: Any, model_class: Any, name: str) -> None:
             "such as llama or qwen3."
         )
     text = config.get_text_config(decoder=True)
-    layers = set(getattr(text, "layer_types", None) or ["full_attention"])
-    if getattr(model_class, "_is_stateful", False) or layers - {"full_attention", "sliding_attention"}:
-        raise ModelError(
-            f"{name} ({kind}) has layers without an ordinary key/value cache, so there are no rows to evict: "
-            f"choose another family, such as {', '.join(FAMILIES)}."
-        )
-    if getattr(text, "attn_logit_softcapping", None):
-        raise ModelError(
-            f"{name} ({kind}) caps its attention logits, which is not supported yet: choose another family, "
-            f"such as {', '.join(FAMILIES)}."
-        )
-    if not getattr(model_class, "_supports_attention_backend", False):
-        raise ModelError(
-            f"{name} ({kind}) does not take its attention from transformers' registry, so it cannot be "
-            f"observed: choose another family, such as {', '.join(FAMILIES)}."
-        )
-    if text.model_type not in FAMILIES:
+    if reason := _why_not(text, model_class):
+        raise ModelError(f"{name} ({kind}) {reason}: choose another family, such as {', '.join(FAMILIES)}.")
+    if not is_tested(config):
         warnings.warn(
             f"{name} is of the family {text.model_type}, which is not tested; tested are "
             f"{', '.join(FAMILIES)}.",
             stacklevel=3,
         )
+
+
+def is_tested(config: Any) -> bool:
+    """Whether the tests cover this family."""
+    return config.get_text_config(decoder=True).model_type in FAMILIES
+
+
+def _why_not(text: Any, model_class: Any) -> str | None:
+    """What is in the way of observing or evicting; None = nothing that a config would tell.
+
+    Args:
+        text: the config of the part that reads text.
+    """
+    layers = set(getattr(text, "layer_types", None) or ["full_attention"])
+    if getattr(model_class, "_is_stateful", False) or layers - {"full_attention", "sliding_attention"}:
+        return "has layers without an ordinary key/value cache, so there are no rows to evict"
+    if getattr(text, "num_kv_shared_layers", None):
+        return "has layers that read the rows of another layer, so no layer can evict its own"
+    if getattr(text, "kv_lora_rank", None):
+        return "has keys and values of different sizes (latent attention), which are not stored here"
+    if not getattr(model_class, "_supports_attention_backend", False):
+        return "does not take its attention from transformers' registry, so it cannot be observed"
+    capped = getattr(text, "attn_logit_softcapping", None)
+    if not (capped or getattr(model_class, "_supports_sdpa", False)):
+        return "has attention with parts of its own, such as sinks, which are not computed here"
+    return None
 
 
 def check_tokenizer(tokenizer: Any, name: str) -> None:
@@ -88,15 +105,18 @@ def check_quantization(quantization: str | None) -> None:
 
 
 def choose_device(device: Any) -> Any:
-    """The `torch.device` meant; `"auto"` is CUDA where there is one."""
+    """The `torch.device` meant; `"auto"` is CUDA where there is one, `BALANCED` the first of several."""
     import torch
+
+    if device == BALANCED:
+        device = "cuda"
 
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ModelError(f"device is {device!r}: choose auto, cpu or cuda.") from error
+        raise ModelError(f"device is {device!r}: choose auto, cpu, cuda or {BALANCED}.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ModelError("There is no CUDA device that torch can use here: choose device cpu or auto.")
     return chosen
@@ -127,7 +147,8 @@ def clear_errors(name: str, device: Any) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise ModelError(
-            f"{name} does not fit into the memory of {device}: choose a smaller model, or quantization 4bit."
+            f"{name} does not fit into the memory of {device}: choose quantization 4bit, device {BALANCED} where there "
+            "are several GPUs, or a smaller model."
         ) from error
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         if "trust_remote_code" in str(error):

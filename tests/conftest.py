@@ -12,24 +12,65 @@ from playwright.sync_api import Browser, sync_playwright
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
+    Olmo2Config,
     Phi3Config,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
+    SmolLM3Config,
 )
 
 from judgeq.language_model import LanguageModel
 from judgeq.models import load
 
 CONFIGS: dict[str, Any] = {
+    "gemma2": Gemma2Config,
+    "gemma3_text": Gemma3TextConfig,
+    "granite": GraniteConfig,
     "llama": LlamaConfig,
     "mistral": MistralConfig,
+    "mixtral": MixtralConfig,
+    "olmo2": Olmo2Config,
     "phi3": Phi3Config,
     "qwen2": Qwen2Config,
     "qwen3": Qwen3Config,
+    "qwen3_moe": Qwen3MoeConfig,
+    "smollm3": SmolLM3Config,
 }
+SLIDING, GLOBAL = "sliding_attention", "full_attention"
+WINDOW = 24
+"""Tokens that layers with a sliding window see."""
+GEMMA: dict[str, Any] = {
+    "head_dim": 16,
+    "query_pre_attn_scalar": 4,  # not the head dimension
+    "sliding_window": WINDOW,
+    "layer_types": [SLIDING, GLOBAL, SLIDING, GLOBAL],
+    "tie_word_embeddings": False,  # random ones would repeat one word for ever
+}
+EXPERTS = {"num_experts_per_tok": 2, "num_local_experts": 4}
+OWN: dict[str, dict[str, Any]] = {
+    "gemma2": {**GEMMA, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0},  # caps that are felt
+    "gemma3_text": GEMMA,
+    "granite": {
+        "attention_multiplier": 0.1,
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.7,
+        "logits_scaling": 2.0,
+    },
+    "mistral": {"sliding_window": None},
+    "mixtral": {"sliding_window": None, **EXPERTS},
+    "qwen3": {"head_dim": 16},
+    "qwen3_moe": {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    "smollm3": {"no_rope_layer_interval": 2},
+}
+"""What families have beside the common sizes, chosen so that a mistake shows in four layers."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
@@ -76,10 +117,9 @@ def build_model(family: str = "llama", seed: int = 0, **changes: Any) -> Any:
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
-    own = {"qwen3": {"head_dim": 16}, "mistral": {"sliding_window": None}}.get(family, {})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        config = CONFIGS[family](**{**sizes, **own, **changes})
+        config = CONFIGS[family](**{**sizes, **OWN.get(family, {}), **changes})
         # ten times the usual spread: attention that differs from row to row
         config.initializer_range = 0.2
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -54,10 +54,19 @@ def test_side_by_side_and_alone_are_the_same_in_every_family(each_lm: LanguageMo
     assert len(set(texts)) > 2
 
 
-def test_heads_with_budgets_of_their_own_stand_beside_even_ones(lm: LanguageModel) -> None:
-    outcome = read(lm, "adakv")
-    assert isinstance(outcome.retained[1].kept[0], tuple)
-    assert together(lm, outcome) == alone(lm, outcome)
+def test_heads_with_budgets_of_their_own_stand_beside_even_ones(each_lm: LanguageModel) -> None:
+    outcome = read(each_lm, "adakv")
+    assert isinstance(outcome.retained[1].kept[-1], tuple)
+    assert together(each_lm, outcome) == alone(each_lm, outcome)
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "adakv"])
+def test_soft_caps_hold_side_by_side(make_lm: Callable[..., LanguageModel], allocation: Allocation) -> None:
+    lm = make_lm("gemma2", layer_types=["full_attention"] * 4, attn_logit_softcapping=1.0)
+    outcome = read(lm, allocation)
+    texts = together(lm, outcome)
+    assert texts == alone(lm, outcome)
+    assert len(set(texts)) > 2
 
 
 def test_answers_to_prompts_of_different_length_stand_side_by_side(each_lm: LanguageModel) -> None:

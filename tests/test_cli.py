@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from judgeq.cli import main
+from judgeq.cli import _parser, main
 from judgeq.data import planted, wiki
 from judgeq.data.articles import Article
+from judgeq.growing import STEP
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
 from judgeq.models import load
@@ -64,6 +67,11 @@ def test_json_on_standard_output_is_one_object_and_nothing_else(
     assert result["full_kv_bytes"] == 4 * result["prompt_tokens"] * 256
 
 
+def test_the_type_of_weights_and_rows_can_be_chosen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(folder, "--budget", "16", "--dtype", "bfloat16", "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["kv_bytes"] == 4 * 16 * 256 / 2
+
+
 def test_without_json_the_answer_is_printed_and_its_cost_said(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,14 +100,14 @@ def test_layers_and_heads_can_have_budgets_of_their_own(
 def test_rows_can_be_judged_again_or_stored_in_few_bits(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--budget", "16", "--max-new-tokens", "6", "--json", "-"]
+    options = ["--budget", "16", "--max-new-tokens", "60", "--json", "-"]
     found = []
     for more in ([], ["--rejudge-every", "2"], ["--row-bits", "8"]):
         assert ask(folder, *options, *more) == 0
         found.append(json.loads(capsys.readouterr().out))
     plain, bounded, rounded = found
     assert plain["kv_bytes"] == bounded["kv_bytes"] > 2 * rounded["kv_bytes"]
-    assert bounded["kv_bytes_at_end"] <= 4 * (16 + 2) * 256 < plain["kv_bytes_at_end"]
+    assert bounded["kv_bytes_at_end"] <= 4 * (16 + 2 + STEP) * 256 < plain["kv_bytes_at_end"]
 
 
 def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
@@ -334,11 +342,64 @@ def test_what_cannot_be_measured_gets_one_sentence(
     assert not out
 
 
+def test_soft_tokens_are_shown_and_travel_to_peft_and_back(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge, prompt, again = (str(folder / name) for name in ("judge", "prompt", "again"))
+    assert main(["tokens", "show", judge, "--json", "-"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["n"], shown["tensors"]) == (4, {"soft_tokens": [4, 64]})
+    assert main(["tokens", "show", judge]) == 0
+    assert capsys.readouterr().out.startswith(f"4 soft tokens of {folder / 'model'}: embeddings\n")
+    assert main(["tokens", "export-peft", judge, "--out", prompt, "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["out"] == prompt
+    options = ["--model", str(folder / "model"), "--out", again]
+    assert main(["tokens", "import-peft", prompt, *options, "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 4
+    assert ask(folder, "--tokens", again, "--json", "-") == 0
+
+
+def test_the_page_on_soft_tokens_gives_commands_that_there_are() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "soft-tokens.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python -m judgeq (.+?)(?:  +#.*)?$", page, re.MULTILINE)
+    asked = [_parser().parse_args(shlex.split(command)) for command in commands]
+    assert {arguments.kind for arguments in asked if arguments.verb == "tokens"} == {
+        *("show", "push", "export-peft", "import-peft")
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show", "model"], "is a model and not soft tokens"),
+        (["push", "judge", "no-owner"], "is not an id of the Hub"),
+        (["push", "judge", "no-owner", "--base-model", "org/tiny"], "'no-owner' is no valid id"),
+        (["push", "judge", "me/judge", "--base-model", "org/tiny"], "there is no token"),
+        (["export-peft", "nowhere", "--out", "x"], "neither a folder here"),
+    ],
+)
+def test_what_cannot_be_shared_gets_one_sentence(
+    folder: Path,
+    words: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    before = sorted(folder.rglob("*"))
+    assert main(["tokens", words[0], str(folder / words[1]), *words[2:]]) == 2
+    out, err = capsys.readouterr()
+    assert (said in err, out) == (True, "")
+    assert sorted(folder.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     "verb",
     [
         *([], ["ask"], ["train"], ["report"], ["parity"], ["bench"], ["ablation"]),
         *(["evaluate", kind] for kind in ("hit-rate", "answers", "jsonl", "ruler", "niah", "longbench")),
+        *(["tokens", kind] for kind in ("show", "push", "export-peft", "import-peft")),
     ],
     ids=" ".join,
 )

@@ -71,3 +71,12 @@ def test_a_learned_profile_keeps_as_many_rows_in_all(smol: LanguageModel) -> Non
     assert len(set(rows)) > 20
     assert answer.kv_bytes == sum(rows) * 64 * 2 * 4
     assert SAMPLE["answer"] in answer.text
+
+
+def test_on_a_cpu_in_4_bit_a_planted_fact_is_answered_from_a_quarter_of_the_rows() -> None:
+    """Soft tokens trained on the model in float32 look for the rows of its 4-bit version."""
+    pytest.importorskip("bitsandbytes")
+    lm = judgeq.load("smollm2-135m", quantization="4bit", device="cpu")
+    answer = judgeq.ask(lm, DOCUMENT, SAMPLE["question"], budget=0.25, decoding=Decoding(max_new_tokens=24))
+    assert SAMPLE["answer"] in answer.text
+    assert 3.9 * answer.kv_bytes < answer.full_kv_bytes

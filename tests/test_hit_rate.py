@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import get_args
 
@@ -10,7 +11,7 @@ import torch
 
 from judgeq.config import Allocation, Decoding, Selection
 from judgeq.data.example import Example
-from judgeq.errors import InputError
+from judgeq.errors import InputError, ModelError
 from judgeq.evaluation.hit_rate import REFERENCE, HitRate, hit_rates
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LAQ, Full, JudgeQ, Oracle, RandomRows, SnapKV
@@ -38,6 +39,15 @@ def test_who_keeps_what_the_oracle_keeps_hits_always(lm: LanguageModel) -> None:
     same = Oracle(selection=Selection(pool=1))
     for rate in hit_rates(lm, examples(2), [same, Full()], [5, 0.1], tokens=None, response_tokens=8):
         assert rate.per_layer == (1.0,) * 4
+
+
+def test_layers_that_never_evict_do_not_count(make_lm: Callable[..., LanguageModel]) -> None:
+    lm = make_lm("gemma3_text")
+    (random,) = hit_rates(lm, examples(), [RandomRows()], [0.3], tokens=None, response_tokens=8)
+    assert len(random.per_layer) == len(lm.geometry.global_layers) == 2
+    assert random.mean == pytest.approx(0.3, abs=0.05)
+    with pytest.raises(ModelError, match="sees only the last 24 tokens"):
+        hit_rates(make_lm("mistral", sliding_window=24), examples(), [RandomRows()], [0.3], tokens=None)
 
 
 def test_layers_are_told_apart() -> None:

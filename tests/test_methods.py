@@ -35,10 +35,10 @@ from judgeq.methods import (
 )
 from judgeq.models import load
 from judgeq.prefill import Plan, prefill, probe
+from judgeq.probe import Probe
 from judgeq.reference import retain
 from judgeq.scoring import accumulated_attention, output_norms
 from judgeq.selection import pyramid_rows
-from judgeq.soft_tokens import Probe
 from tests.conftest import build_model, build_tokenizer
 from tests.test_prefill import attention_of
 from tests.test_profile import profile
@@ -85,7 +85,9 @@ def test_heavy_hitters_get_most_of_the_attention_of_all_queries(
     plans = [Plan(H2O(), 40), Plan(H2O(average=True), 40), Plan(H2O(group="max"), 40)]
     found = prefill(each_lm, ids, plans).retained
     seen_by = torch.arange(TOKENS, 0, -1)
-    for layer, weights in enumerate(attention_of(each_lm, each_lm.model.get_input_embeddings()(ids))):
+    paid = attention_of(each_lm, each_lm.model.get_input_embeddings()(ids))
+    for layer in each_lm.geometry.global_layers:
+        weights = paid[layer]
         assert weights.shape[-2:] == (TOKENS, TOKENS)
         summed = weights.sum(2).reshape(1, 2, 2, TOKENS)
         expected = summed.mean(2), summed.mean(2) / seen_by, summed.amax(2)
@@ -119,8 +121,9 @@ def test_no_tensor_grows_with_the_square_of_the_prompt() -> None:
 
 def test_short_keys_score_high(each_lm: LanguageModel, ids: Tensor) -> None:
     retained = prefill(each_lm, ids, [Plan(KeyNorm(), 9)]).retained[0]
-    for layer, cached in enumerate(full_rows(each_lm, ids).layers):
-        expected = -cached.keys.pow(2).sum(-1).sqrt()
+    cache = full_rows(each_lm, ids)
+    for layer in each_lm.geometry.global_layers:
+        expected = -cache.layers[layer].keys.pow(2).sum(-1).sqrt()
         assert torch.allclose(retained.scores[layer], expected, atol=1e-4)
         best = expected.topk(9, -1).values
         assert torch.allclose(expected.gather(-1, retained.kept[layer]).sort(descending=True).values, best)
@@ -143,14 +146,16 @@ def test_pyramidkv_scores_like_snapkv_and_spends_its_rows_on_early_layers(
 ) -> None:
     plans = [Plan(SnapKV(), 40), Plan(PyramidKV(), 40)]
     even, pyramid = prefill(each_lm, ids, plans).retained
-    wanted = pyramid_rows(40, TOKENS, 4, PyramidKV().selection)
-    assert wanted[0] > wanted[3]
-    assert [[len(rows) for rows in layer] for layer in pyramid.kept] == [
-        [rows] * 2 for rows in wanted.tolist()
+    layers = each_lm.geometry.global_layers
+    wanted = pyramid_rows(40, TOKENS, len(layers), PyramidKV().selection).tolist()
+    assert wanted[0] > wanted[-1]
+    assert sum(wanted) == 40 * len(layers)  # those with a sliding window take no part in the split
+    assert [[len(rows) for rows in pyramid.kept[layer]] for layer in layers] == [
+        [rows] * 2 for rows in wanted
     ]
     assert pyramid.cache.kv_bytes == even.cache.kv_bytes
-    for ours, theirs in zip(pyramid.scores, even.scores, strict=True):
-        assert torch.equal(ours, theirs)
+    for layer in layers:
+        assert torch.equal(pyramid.scores[layer], even.scores[layer])
 
 
 def test_a_draft_asks_the_complete_rows(each_lm: LanguageModel, ids: Tensor) -> None:
@@ -158,8 +163,9 @@ def test_a_draft_asks_the_complete_rows(each_lm: LanguageModel, ids: Tensor) -> 
     rows = prefill(each_lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
     scores = probe(each_lm, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
     embeds = each_lm.model.get_input_embeddings()(torch.cat([ids, draft], 1))
-    for layer, weights in enumerate(attention_of(each_lm, embeds)):
-        expected = weights[..., TOKENS:, :TOKENS].mean(2).reshape(1, 2, 2, TOKENS).mean(2)
+    paid = attention_of(each_lm, embeds)
+    for layer in each_lm.geometry.global_layers:
+        expected = paid[layer][..., TOKENS:, :TOKENS].mean(2).reshape(1, 2, 2, TOKENS).mean(2)
         assert torch.allclose(scores[layer], expected, atol=1e-5)
 
 
@@ -171,9 +177,9 @@ def test_soft_tokens_behind_a_draft_ask_together_with_it(each_lm: LanguageModel,
     found = probe(each_lm, rows, draft, [Plan(JudgeQDraft(), 40)], soft_tokens=soft).retained[0].scores
     of_draft = probe(each_lm, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
     behind = prefill(each_lm, torch.cat([ids, draft], 1), [Plan(JudgeQ(), 40)], soft_tokens=soft)
-    for layer, scores in enumerate(found):
+    for layer in each_lm.geometry.global_layers:
         expected = (of_draft[layer] + behind.retained[0].scores[layer][..., :TOKENS]) / 2
-        assert torch.allclose(scores, expected, atol=1e-5)
+        assert torch.allclose(found[layer], expected, atol=1e-5)
     with pytest.raises(InputError, match="needs soft tokens"):
         probe(each_lm, rows, draft, [Plan(JudgeQDraft(), 40)])
 
@@ -202,22 +208,23 @@ def test_the_draft_of_judge_q_is_written_from_its_own_rows(
 # Values
 
 
-def naive_norms(lm: LanguageModel, ids: Tensor) -> list[Tensor]:
-    """For each layer (1, H_kv, T): the L1 norm of what the output projection makes of one head's value alone."""
-    found = []
-    for layer, cached in zip(lm.model.base_model.layers, full_rows(lm, ids).layers, strict=True):
+def naive_norms(lm: LanguageModel, ids: Tensor) -> dict[int, Tensor]:
+    """For each global layer (1, H_kv, T): the L1 norm of what the output projection makes of one head's value alone."""
+    found, cache = {}, full_rows(lm, ids)
+    for at in lm.geometry.global_layers:
+        layer, cached = lm.model.base_model.layers[at], cache.layers[at]
         spread = torch.zeros(1, 4, TOKENS, 64)
         for head in range(4):
             alone = torch.zeros(TOKENS, 64)  # all heads' outputs side by side, this one's value in its place
             alone[:, head * 16 : (head + 1) * 16] = cached.values[0, head // 2]
             spread[0, head] = layer.self_attn.o_proj(alone)
-        found.append(spread.abs().sum(-1).reshape(1, 2, 2, TOKENS).mean(2))
+        found[at] = spread.abs().sum(-1).reshape(1, 2, 2, TOKENS).mean(2)
     return found
 
 
 def test_a_value_weighs_what_the_output_projection_makes_of_it(each_lm: LanguageModel, ids: Tensor) -> None:
     layers, cached = each_lm.model.base_model.layers, full_rows(each_lm, ids).layers
-    for layer, norms in enumerate(naive_norms(each_lm, ids)):
+    for layer, norms in naive_norms(each_lm, ids).items():
         found = output_norms(cached[layer].values, layers[layer].self_attn.o_proj.weight)
         assert torch.allclose(found, norms, rtol=1e-4)
 
@@ -228,15 +235,17 @@ def test_values_count_in_the_second_half_of_every_allocation(
 ) -> None:
     selection = Selection(recent=4, pool=1, allocation=allocation)
     aware = Selection(recent=4, pool=1, allocation=allocation, value_aware=True)
-    plans = [Plan(SnapKV(selection=chosen), 13, profile(8, 64)) for chosen in (selection, aware)]
+    layers = each_lm.geometry.global_layers
+    learned = profile(8, 64, layers=len(layers))
+    plans = [Plan(SnapKV(selection=chosen), 13, learned) for chosen in (selection, aware)]
     plain, valued = prefill(each_lm, ids, plans).retained
     assert plain.cache.kv_bytes == valued.cache.kv_bytes
     assert any(
         not torch.equal(ours, theirs)
-        for layers in zip(plain.kept, valued.kept, strict=True)
-        for ours, theirs in zip(*layers, strict=True)
+        for layer in layers
+        for ours, theirs in zip(plain.kept[layer], valued.kept[layer], strict=True)
     )
-    for layer, norms in enumerate(naive_norms(each_lm, ids)):
+    for layer, norms in naive_norms(each_lm, ids).items():
         kept = [of.kept[layer][0] if allocation == "uniform" else of.kept[layer] for of in (plain, valued)]
         scores = valued.scores[layer][0, :, :-4]
         for head, (rows, found) in enumerate(zip(*kept, strict=True)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -9,34 +10,46 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import CONFIGS, build_model, build_tokenizer
+from conftest import CONFIGS, GLOBAL, SLIDING, WINDOW, build_model, build_tokenizer
 from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     BertLMHeadModel,
     BloomConfig,
-    Gemma2Config,
+    Cohere2Config,
+    DeepseekV3Config,
+    Gemma3Config,
+    Gemma3nTextConfig,
     GPT2Config,
+    GptOssConfig,
     LlamaConfig,
+    LlamaForCausalLM,
     LlamaForSequenceClassification,
     MambaConfig,
+    Olmo3Config,
     Qwen3NextConfig,
     T5Config,
     T5ForConditionalGeneration,
 )
+from transformers.models.llama import modeling_llama
 
 import judgeq.supported
+from judgeq.adapters import LowRank
 from judgeq.attention import ATTENTION
 from judgeq.errors import ModelError
 from judgeq.language_model import Geometry, LanguageModel
+from judgeq.methods import JudgeQ
 from judgeq.models import load
+from judgeq.prefill import Plan, prefill
+from judgeq.probe import Probe
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +87,11 @@ def refusal(name: str | Path, **options: Any) -> str:
 
 
 def test_geometry_of_every_family(each_lm: LanguageModel) -> None:
-    assert each_lm.geometry == Geometry(
-        layers=4, heads=4, kv_heads=2, head_dim=16, hidden=64, max_positions=4096
-    )
+    sizes = Geometry(layers=4, heads=4, kv_heads=2, head_dim=16, hidden=64, max_positions=4096)
+    if each_lm.name in ("tiny-gemma2", "tiny-gemma3_text"):
+        sizes = replace(sizes, sliding=(0, 2), window=WINDOW)
+        assert sizes.global_layers == [1, 3]
+    assert each_lm.geometry == sizes
 
 
 def test_kv_heads_default_to_heads() -> None:
@@ -201,7 +216,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
 def test_arguments_that_mean_nothing(folder: Path) -> None:
     assert "8bit or 4bit" in refusal(folder, quantization="3bit")
     assert "float32" in refusal(folder, dtype="float8")
-    assert "cpu or cuda" in refusal(folder, device="gpu")
+    assert "cpu, cuda or balanced" in refusal(folder, device="gpu")
     assert "revision" in refusal(folder, revision="main")
     assert "revision" in refusal("smollm2-135m", revision="main")
     if not torch.cuda.is_available():
@@ -211,6 +226,43 @@ def test_arguments_that_mean_nothing(folder: Path) -> None:
 def test_quantization_without_its_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judgeq.supported.importlib.util, "find_spec", lambda name: None)
     assert "pip install bitsandbytes" in refusal(folder, quantization="4bit")
+
+
+class Given:
+    """Stands for transformers' loader: remembers what it is asked, and gives a model or an error."""
+
+    def __init__(self, model: Any = None, error: Exception | None = None) -> None:
+        self.model, self.error, self.asked = model, error, {}
+
+    def from_pretrained(self, **asked: Any) -> Any:
+        self.asked = asked
+        if self.error:
+            raise self.error
+        return self.model, {"missing_keys": []}
+
+
+def test_layers_are_spread_over_several_gpus_on_request(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Given(build_model())
+    monkeypatch.setattr("transformers.AutoModelForCausalLM", given)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    lm = load(folder, device="balanced")
+    assert given.asked["device_map"] == "balanced"
+    assert given.asked["dtype"] == torch.bfloat16
+    assert lm.model is given.model
+    load(folder, device="cuda:1", quantization="4bit")
+    assert given.asked["device_map"] == {"": torch.device("cuda:1")}
+    monkeypatch.undo()
+    if not torch.cuda.is_available():
+        assert "no CUDA device" in refusal(folder, device="balanced")
+
+
+def test_too_little_memory_says_what_takes_less(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.AutoModelForCausalLM", Given(error=torch.OutOfMemoryError("CUDA")))
+    message = refusal(folder, device="cpu")
+    assert "4bit" in message
+    assert "balanced" in message
 
 
 # -- folders that are not right ---------------------------------------------------------------------------
@@ -300,8 +352,12 @@ def unsupported(kind: str) -> Any:
         case "no cache":
             config = MambaConfig(hidden_size=16, num_hidden_layers=1, state_size=4, vocab_size=300)
             return AutoModelForCausalLM.from_config(config)
-        case "capped logits":
-            return AutoModelForCausalLM.from_config(Gemma2Config(**SMALL, head_dim=16))
+        case "sinks":
+            return AutoModelForCausalLM.from_config(
+                GptOssConfig(**SMALL, head_dim=16, num_local_experts=2, num_experts_per_tok=1)
+            )
+        case "latent":
+            return AutoModelForCausalLM.from_config(DeepseekV3Config(**SMALL, first_k_dense_replace=2))
     raise AssertionError(kind)
 
 
@@ -313,7 +369,8 @@ def unsupported(kind: str) -> Any:
         ("classifier", "not a causal language model (LlamaForSequenceClassification)"),
         ("no registry", "does not take its attention from transformers' registry"),
         ("no cache", "without an ordinary key/value cache"),
-        ("capped logits", "caps its attention logits"),
+        ("sinks", "parts of its own, such as sinks"),
+        ("latent", "keys and values of different sizes"),
     ],
 )
 def test_other_kinds_are_refused(kind: str, sentence: str, tmp_path: Path, tokenizer: Any) -> None:
@@ -332,11 +389,108 @@ def test_linear_attention_is_refused(tmp_path: Path) -> None:
     assert "without an ordinary key/value cache" in refusal(tmp_path)
 
 
+def test_shared_rows_are_refused(tmp_path: Path) -> None:
+    Gemma3nTextConfig(num_kv_shared_layers=15).save_pretrained(tmp_path)
+    assert "rows of another layer" in refusal(tmp_path)
+
+
+def test_a_gemma_3_that_also_sees_reads_text(tokenizer: Any) -> None:
+    sizes = build_model("gemma3_text").config.to_dict()
+    eyes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Gemma3Config(
+        text_config=sizes,
+        vision_config={**eyes, "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+        image_token_index=299,
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    ids = torch.arange(3, 60)[None]
+    with torch.no_grad():
+        plain = model(ids).logits[:, -1]
+    lm = LanguageModel.wrap(model, tokenizer)
+    soft = Probe(torch.randn(5, 64), torch.randn(4, 4, 5, 16), LowRank.zero(lm, 2, seed=0))
+    outcome = prefill(lm, ids, [Plan(JudgeQ(), 9)], soft_tokens=soft)
+    assert torch.allclose(outcome.logits, plain, atol=1e-4)
+    assert [None if kept is None else kept.shape[2] for kept in outcome.retained[0].kept] == [
+        None,
+        9,
+        None,
+        9,
+    ]
+
+
+@pytest.mark.parametrize(("family", "turns"), [(Olmo3Config, True), (Cohere2Config, False)])
+def test_offsets_are_refused_where_queries_turn_in_a_way_that_is_not_seen(
+    tokenizer: Any, family: Any, turns: bool
+) -> None:
+    """Cohere 2 leaves its global layers without RoPE and does not say so."""
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = family(**SMALL, **special, sliding_window=24, layer_types=[SLIDING, GLOBAL])
+    with pytest.warns(UserWarning, match="is not tested"):
+        lm = LanguageModel.wrap(AutoModelForCausalLM.from_config(config), tokenizer)
+    queries = torch.randn(2, 4, 3, 16)
+    if turns:
+        assert not torch.allclose(lm.rotate(queries, 9), queries)
+    else:
+        with pytest.raises(ModelError, match="soft tokens without offsets"):
+            lm.rotate(queries, 9)
+
+
+def untested_llama(tokenizer: Any, spoil: Callable[..., Any]) -> LanguageModel:
+    """A Llama under another name, with an attention that `spoil` makes of its own."""
+
+    class OtherConfig(LlamaConfig):
+        model_type = "other"
+
+    model = LlamaForCausalLM(OtherConfig(**SMALL))
+    for layer in model.model.layers:
+        spoil(layer.self_attn)
+    return LanguageModel.wrap(model, tokenizer, name="it")
+
+
+@pytest.mark.filterwarnings("ignore:it is of the family other")
+def test_a_family_without_tests_is_tried_out(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert untested_llama(tokenizer, lambda attention: None).geometry.layers == 2
+
+    def halve(attention: Any) -> None:
+        attention.num_key_value_groups = 4
+        attention.k_proj = torch.nn.Linear(64, 16)
+        attention.v_proj = torch.nn.Linear(64, 16)
+
+    with pytest.raises(ModelError, match="2 layers with keys and values of 2 heads of 16 numbers"):
+        untested_llama(tokenizer, halve)
+    eager = modeling_llama.eager_attention_forward
+    monkeypatch.setattr(  # what the family computes itself: sees the values turned round
+        modeling_llama,
+        "eager_attention_forward",
+        lambda module, query, key, value, *rest, **more: eager(module, query, key, -value, *rest, **more),
+    )
+    with pytest.raises(ModelError, match="attention in a way of its own"):
+        untested_llama(tokenizer, lambda attention: None)
+
+
 def test_a_family_without_tests_loads_with_a_warning(tokenizer: Any) -> None:
     config = GPT2Config(n_embd=64, n_head=4, n_layer=2, n_positions=64, vocab_size=300)
     with pytest.warns(UserWarning, match="gpt2, which is not tested"):
         lm = LanguageModel.wrap(AutoModelForCausalLM.from_config(config), tokenizer)
     assert lm.model.config._attn_implementation == ATTENTION
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        RuntimeError("Data processing error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_not_blamed_on_the_network(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    message = refusal("org/large")
+    assert "no space left for org/large" in message
+    assert "HF_HOME" in message
 
 
 # -- the Hub ----------------------------------------------------------------------------------------------

@@ -12,12 +12,14 @@ from transformers import DynamicCache
 
 from judgeq.config import Allocation, Decoding, Selection
 from judgeq.decode import decode
-from judgeq.errors import InputError, ModelError
+from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS, Full, JudgeQ, Oracle, RandomRows, SnapKV, StreamingLLM
 from judgeq.prefill import Plan, Prefill, prefill, probe
+from judgeq.probe import Probe
 from judgeq.scoring import merge_group
-from judgeq.soft_tokens import Probe
+from tests.conftest import WINDOW
+from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_profile import profile
 
 TOKENS = 90
@@ -67,12 +69,8 @@ def test_soft_tokens_leave_the_prompts_logits_alone(each_lm: LanguageModel, ids:
 
 def attention_of(lm: LanguageModel, embeds: Tensor) -> tuple[Tensor, ...]:
     """What transformers' own eager attention pays, for each layer (1, H, Q, K)."""
-    before = lm.model.config._attn_implementation
-    lm.model.set_attn_implementation("eager")
-    try:
+    with attention(lm, "eager"):
         return lm.model(inputs_embeds=embeds, output_attentions=True).attentions
-    finally:
-        lm.model.set_attn_implementation(before)
 
 
 def test_scores_are_the_attention_that_transformers_itself_computes(
@@ -81,9 +79,9 @@ def test_scores_are_the_attention_that_transformers_itself_computes(
     embeds = each_lm.model.get_input_embeddings()(ids)
     plans = [Plan(JudgeQ(), 8), Plan(SnapKV(window=16), 8)]
     outcome = prefill(each_lm, ids, plans, soft_tokens=soft)
-    attention = attention_of(each_lm, torch.cat([embeds, soft.embeddings[None]], 1))
-    for layer, weights in enumerate(attention):
-        by_group = weights.reshape(1, 2, 2, TOKENS + 5, TOKENS + 5)
+    paid = attention_of(each_lm, torch.cat([embeds, soft.embeddings[None]], 1))
+    for layer in each_lm.geometry.global_layers:
+        by_group = paid[layer].reshape(1, 2, 2, TOKENS + 5, TOKENS + 5)
         asked = by_group[..., TOKENS:, :TOKENS].mean((2, 3))
         window = by_group[..., TOKENS - 16 : TOKENS, :TOKENS].mean((2, 3))
         for retained, expected in zip(outcome.retained, (asked, window), strict=True):
@@ -97,8 +95,9 @@ def test_the_oracle_scores_by_the_attention_of_the_response(
     rows = prefill(each_lm, ids, [Plan(Full(), TOKENS)]).retained[0].cache.frozen()
     outcome = probe(each_lm, rows, response, [Plan(Oracle(selection=EXACT), 9)])
     embeds = each_lm.model.get_input_embeddings()(torch.cat([ids, response], 1))
-    for layer, weights in enumerate(attention_of(each_lm, embeds)):
-        grouped = weights[..., TOKENS:, :TOKENS].mean(2).reshape(1, 2, 2, TOKENS)
+    paid = attention_of(each_lm, embeds)
+    for layer in each_lm.geometry.global_layers:
+        grouped = paid[layer][..., TOKENS:, :TOKENS].mean(2).reshape(1, 2, 2, TOKENS)
         expected = merge_group(grouped)
         assert torch.allclose(outcome.retained[0].scores[layer], expected, atol=1e-5)
         assert torch.equal(outcome.retained[0].kept[layer], expected.topk(9, -1).indices.sort(-1).values)
@@ -108,7 +107,8 @@ def test_kept_rows_are_the_rows_of_the_full_cache(each_lm: LanguageModel, ids: T
     cache = DynamicCache(config=each_lm.model.config)
     each_lm.model(ids, cache=cache)
     retained = prefill(each_lm, ids, [Plan(JudgeQ(selection=EXACT), 8)], soft_tokens=soft).retained[0]
-    for layer, kept in enumerate(retained.kept):
+    for layer in each_lm.geometry.global_layers:
+        kept = retained.kept[layer]
         assert torch.equal(kept, retained.scores[layer].topk(8, -1).indices.sort(-1).values)
         for head in range(2):
             mine, theirs = retained.cache.layers[layer], cache.layers[layer]
@@ -119,13 +119,15 @@ def test_kept_rows_are_the_rows_of_the_full_cache(each_lm: LanguageModel, ids: T
 def test_no_soft_row_is_left(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     outcome = prefill(each_lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), 8)], soft_tokens=soft)
     for retained, rows in zip(outcome.retained, (TOKENS, 8), strict=True):
-        for layer in retained.cache.layers:
-            assert (layer.keys.shape[2], layer.get_seq_length()) == (rows, TOKENS)
+        for at, layer in enumerate(retained.cache.layers):
+            held = WINDOW - 1 if at in each_lm.geometry.sliding else rows
+            assert (layer.keys.shape[2], layer.get_seq_length()) == (held, TOKENS)
 
 
 def test_rows_go_layer_by_layer(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     outcome = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft)
-    assert outcome.peak_rows <= 4 * 8 + TOKENS + 5 < 4 * TOKENS
+    kept = sum(WINDOW - 1 if layer in each_lm.geometry.sliding else 8 for layer in range(4))
+    assert outcome.peak_rows <= kept + TOKENS + 5 < 4 * TOKENS
 
 
 def test_freed_rows_are_freed(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
@@ -137,23 +139,14 @@ def test_freed_rows_are_freed(lm: LanguageModel, ids: Tensor, soft: Probe) -> No
 
 def test_positions_stay_right_after_eviction(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     """Decoding from kept rows equals attention that is masked to the same rows in a full cache."""
-    keep = torch.arange(0, TOKENS, 3)
-    cache = DynamicCache(config=each_lm.model.config)
-    logits = each_lm.model(ids, cache=cache).logits[:, -1]
-    retained = prefill(each_lm, ids, [Plan(Full(), TOKENS)]).retained[0].cache
-    for layer in retained.layers:
-        layer.retain(layer.keys[:, :, keep].clone(), layer.values[:, :, keep].clone(), seen=TOKENS)
-    mask = torch.zeros(1, 1, 1, TOKENS + 6, dtype=torch.bool)
-    mask[..., keep] = True
-    for step in range(6):
-        token = logits.argmax(-1)[:, None]
-        mask[..., TOKENS + step] = True
-        position = torch.tensor([[TOKENS + step]])
-        visible = mask[..., : TOKENS + step + 1]
-        options = {"attention_mask": visible, "position_ids": position, "cache": cache}
-        logits = each_lm.model(token, **options).logits[:, -1]
-        few = each_lm.model(token, cache=retained).logits[:, -1]
-        assert torch.allclose(few, logits, atol=1e-4)
+    retained = prefill(each_lm, ids, [Plan(JudgeQ(), 30)], soft_tokens=soft).retained[0]
+    new = torch.randint(3, 300, (1, 7), generator=torch.Generator().manual_seed(7))
+    cache, gone = DynamicCache(config=each_lm.model.config), gone_rows(retained, TOKENS)
+    with attention(each_lm, REFERENCE):
+        each_lm.model(ids, cache=cache, gone=None)
+        expected = [each_lm.model(token, cache=cache, gone=gone).logits for token in new.split(1, 1)]
+    for token, logits in zip(new.split(1, 1), expected, strict=True):
+        assert torch.allclose(each_lm.model(token, cache=retained.cache).logits, logits, atol=1e-4)
 
 
 def test_plain_generate_continues_from_evicted_rows(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
@@ -227,8 +220,6 @@ def test_layers_with_a_sliding_window_keep_their_window_and_the_answer(
     assert outcome.retained[0].kept == [None] * 4
     expected = full_answer(lm, ids, 8)
     assert answer(lm, outcome, 0, 8) == expected
-    with pytest.raises(ModelError, match="sliding window"):
-        outcome.retained[0].cache.frozen()
 
 
 def test_methods_without_probe_tokens_do_not_pay_for_them(
@@ -272,6 +263,27 @@ def test_streaming_llm_keeps_the_first_and_the_last(lm: LanguageModel, ids: Tens
     assert kept[3][0, 1].tolist() == [0, 1, 2, 3, *range(TOKENS - 6, TOKENS)]
 
 
+def queries_of(lm: LanguageModel, embeds: Tensor, first_position: int = 0) -> Tensor:
+    """What the model itself asks with, (L, H, S, D)."""
+    seen: list[Tensor] = []
+
+    class Queries:
+        def observe(self, layer: int, queries: Tensor, *rest: object) -> None:
+            seen.append(queries)
+
+    positions = torch.arange(first_position, first_position + embeds.shape[1])[None]
+    lm.model(inputs_embeds=embeds, position_ids=positions, observer=Queries())
+    return torch.cat(seen)
+
+
+def test_queries_turn_as_the_model_turns_its_own(each_lm: LanguageModel) -> None:
+    """A token that stands alone differs between two positions by its turn alone, in every layer."""
+    embeds = torch.randn((1, 1, 64), generator=torch.Generator().manual_seed(3))
+    start, there = (queries_of(each_lm, embeds, position) for position in (0, 50))
+    assert not torch.allclose(start, there, atol=1e-2)
+    assert torch.allclose(each_lm.rotate(start, 50), there, atol=1e-4)
+
+
 def test_query_offsets_turn_with_their_position(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     """Added before RoPE: the scores are those of queries that the model itself would have turned."""
     offsets = torch.randn((4, 4, 5, 16), generator=torch.Generator().manual_seed(4))
@@ -279,22 +291,18 @@ def test_query_offsets_turn_with_their_position(each_lm: LanguageModel, ids: Ten
     moved = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=Probe(soft.embeddings, offsets)).retained[
         0
     ]
-    assert not torch.allclose(plain.scores[0], moved.scores[0], atol=1e-3)
     cache = DynamicCache(config=each_lm.model.config)
     embeds = torch.cat([each_lm.model.get_input_embeddings()(ids), soft.embeddings[None]], 1)
-    seen: list[Tensor] = []
-
-    class Queries:
-        def observe(self, layer: int, queries: Tensor, *rest: object) -> None:
-            seen.append(queries[:, :, -5:])
-
-    each_lm.model(inputs_embeds=embeds, cache=cache, observer=Queries())
-    cos, sin = each_lm.model.base_model.rotary_emb(embeds, torch.arange(TOKENS, TOKENS + 5)[None])
-    half = offsets.shape[-1] // 2
-    turned = torch.cat([-offsets[..., half:], offsets[..., :half]], -1) * sin + offsets * cos
-    for layer in range(4):
-        keys = cache.layers[layer].keys.repeat_interleave(2, 1)
-        logits = (seen[layer] + turned[layer]) @ keys.transpose(2, 3) * 16**-0.5
+    each_lm.model(inputs_embeds=embeds, cache=cache)
+    queries = queries_of(each_lm, embeds)[:, :, -5:] + each_lm.rotate(offsets, TOKENS)
+    for layer in each_lm.geometry.global_layers:
+        assert not torch.allclose(plain.scores[layer], moved.scores[layer], atol=1e-3)
+        module = each_lm.model.get_decoder().layers[layer].self_attn
+        logits = (
+            queries[layer] @ cache.layers[layer].keys.repeat_interleave(2, 1).transpose(2, 3) * module.scaling
+        )
+        if softcap := getattr(module, "attn_logit_softcapping", None):
+            logits = softcap * torch.tanh(logits / softcap)
         hidden = torch.ones(5, TOKENS + 5).triu(TOKENS + 1).bool()
         weights = logits.masked_fill(hidden, -torch.inf).softmax(-1)[..., :TOKENS]
         expected = weights.mean(2).reshape(1, 2, 2, TOKENS).mean(2)

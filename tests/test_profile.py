@@ -19,9 +19,9 @@ def shares(seed: int, spread: float = 1.0, layers: int = 4, heads: int = 2) -> T
     return drawn / drawn.mean()
 
 
-def profile(*budgets: int, spread: float = 1.0) -> BudgetProfile:
+def profile(*budgets: int, spread: float = 1.0, layers: int = 4) -> BudgetProfile:
     return BudgetProfile(
-        torch.tensor(budgets), torch.stack([shares(budget, spread) for budget in budgets]).float()
+        torch.tensor(budgets), torch.stack([shares(budget, spread, layers) for budget in budgets]).float()
     )
 
 

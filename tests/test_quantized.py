@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import judgeq
+from judgeq import ragged
 from judgeq.batch import Unwritten, decode_together
 from judgeq.cache import storage_bytes
 from judgeq.config import Allocation, Decoding, Selection
@@ -26,11 +27,12 @@ from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, JudgeQ, SnapKV
 from judgeq.methods.parsing import method_from_text, methods_from_text
 from judgeq.prefill import Plan, Prefill, prefill
+from judgeq.probe import Probe
 from judgeq.quantized import GROUP, QuantizedRows
-from judgeq.ragged import FrozenRows
-from judgeq.soft_tokens import Probe
+from judgeq.ragged import FrozenRows, VarlenKernel
 from tests.conftest import TEXT
 from tests.test_profile import profile
+from tests.test_ragged import packed_attention
 
 TOKENS = 90
 NEW = torch.randint(3, 300, (1, 6), generator=torch.Generator().manual_seed(7))
@@ -109,7 +111,12 @@ def test_equal_numbers_stay_equal_and_types_are_kept(bits: int, dtype: torch.dty
 
 
 @BITS
-def test_attention_over_rounded_rows_is_that_over_the_rows_they_come_to(bits: int) -> None:
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("kernel", [None, packed_attention])
+def test_attention_over_rounded_rows_is_that_over_the_rows_they_come_to(
+    bits: int, softcap: float | None, kernel: VarlenKernel | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ragged, "varlen_kernel", lambda queries: kernel)
     generator = torch.Generator().manual_seed(3)
     queries = torch.randn((1, 8, 2, 64), generator=generator)
     tail = torch.randn((1, 4, 3, 64), generator=generator)
@@ -117,8 +124,9 @@ def test_attention_over_rounded_rows_is_that_over_the_rows_they_come_to(bits: in
         heads = list(zip(rows_like_keys().split(counts), rows_like_keys(seed=1).split(counts), strict=True))
         rounded = FrozenRows.of_heads(heads, bits)
         exact = FrozenRows.of_heads(rounded.heads())
-        outputs = [rows.attention(queries, tail, tail, 0.1) for rows in (rounded, exact)]
+        outputs = [rows.attention(queries, tail, tail, 0.1, softcap) for rows in (rounded, exact)]
         assert torch.allclose(*outputs, atol=1e-5)
+        assert set(vars(rounded)) == {"keys", "values", "counts"}, "rows in full precision stay behind"
 
 
 # In a cache
@@ -132,7 +140,8 @@ def read(
     allocation: str = "uniform",
     budget: int = 20,
 ) -> Prefill:
-    plan = Plan(JudgeQ(selection=Selection(allocation=allocation, bits=bits)), budget, profile(8, 64))
+    learned = profile(8, 64, layers=len(lm.geometry.global_layers))
+    plan = Plan(JudgeQ(selection=Selection(allocation=allocation, bits=bits)), budget, learned)
     return prefill(lm, ids, [plan], soft_tokens=soft)
 
 
@@ -141,8 +150,9 @@ def test_eight_bits_write_the_same_with_every_allocation(
     each_lm: LanguageModel, ids: Tensor, soft: Probe, allocation: str
 ) -> None:
     exact, rounded = (read(each_lm, ids, soft, bits, allocation).retained[0] for bits in (None, 8))
-    for ours, theirs in zip(rounded.kept, exact.kept, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    for layer in each_lm.geometry.global_layers:
+        both = zip(rounded.kept[layer], exact.kept[layer], strict=True)
+        assert all(torch.equal(ours, theirs) for ours, theirs in both)
     for tokens in NEW.split(1, 1):
         expected, logits = (
             each_lm.model(tokens, cache=kept.cache).logits[0, -1] for kept in (exact, rounded)
@@ -171,7 +181,7 @@ def test_bytes_are_those_of_codes_and_ranges_and_of_the_tail_as_it_comes(
     assert retained.cache.kv_bytes == expected < rows * 16 * 2 * 4 / 2
     assert retained.cache.rows == 4 * 20
     lm.model(NEW, cache=retained.cache)
-    assert retained.cache.kv_bytes == expected + 4 * 2 * 6 * 16 * 2 * 4
+    assert retained.cache.kv_bytes == retained.cache.row_bytes == expected + 4 * 2 * 6 * 16 * 2 * 4
 
 
 def test_the_full_cache_can_be_stored_in_few_bits(lm: LanguageModel, ids: Tensor) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, DynamicCache
+from transformers import DynamicCache
 
+from judgeq import ragged
 from judgeq.cache import RetainedCache, storage_bytes
 from judgeq.config import Decoding, Selection
 from judgeq.decode import decode
@@ -19,17 +19,17 @@ from judgeq.errors import InputError, ModelError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, JudgeQ, SnapKV
 from judgeq.prefill import Plan, Prefill, Retained, prefill
+from judgeq.probe import Probe
 from judgeq.profile import BudgetProfile
 from judgeq.prompts import build_prompt
 from judgeq.ragged import FrozenRows, RaggedLayer
 from judgeq.retention import RetentionMap
-from judgeq.soft_tokens import Probe
+from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_profile import profile
 
 TOKENS = 90
 ADAKV = Selection(allocation="adakv")
 NEW = torch.randint(3, 300, (1, 6), generator=torch.Generator().manual_seed(7))
-REFERENCE = "masked-reference"
 
 
 @pytest.fixture
@@ -43,59 +43,13 @@ def soft() -> Probe:
 
 
 def read(lm: LanguageModel, ids: Tensor, soft: Probe, allocation: Any = "adakv", budget: int = 9) -> Prefill:
-    plan = Plan(JudgeQ(selection=Selection(allocation=allocation)), budget, profile(8, 64))
+    learned = profile(8, 64, layers=len(lm.geometry.global_layers))
+    plan = Plan(JudgeQ(selection=Selection(allocation=allocation)), budget, learned)
     return prefill(lm, ids, [plan], soft_tokens=soft)
 
 
 def counts(retained: Retained) -> list[list[int]]:
-    return [[len(rows) for rows in layer] for layer in retained.kept]
-
-
-def masked_attention(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: None,
-    scaling: float,
-    gone: Any,
-    recorded: list[Tensor] | None = None,
-    **rest: Any,
-) -> tuple[Tensor, None]:
-    """Dense attention in which the evicted rows of each layer and head weigh nothing; `recorded` gets the weights."""
-    groups = query.shape[1] // key.shape[1]
-    logits = query @ key.repeat_interleave(groups, 1).transpose(2, 3) * scaling
-    count, rows = logits.shape[2:]
-    hidden = torch.ones(count, rows, dtype=torch.bool).triu(rows - count + 1).repeat(key.shape[1], 1, 1)
-    if gone is not None:
-        evicted = gone[module.layer_idx]  # (H_kv, rows)
-        hidden[..., : evicted.shape[1]] |= evicted[:, None]
-    weights = logits.masked_fill(hidden.repeat_interleave(groups, 0), -torch.inf).softmax(-1)
-    if recorded is not None:
-        recorded.append(weights)
-    return (weights @ value.repeat_interleave(groups, 1)).transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register(REFERENCE, masked_attention)
-
-
-@contextmanager
-def reference_attention(lm: LanguageModel) -> Iterator[None]:
-    before = lm.model.config._attn_implementation
-    lm.model.set_attn_implementation(REFERENCE)
-    try:
-        yield
-    finally:
-        lm.model.set_attn_implementation(before)
-
-
-def gone_rows(retained: Retained) -> list[Tensor]:
-    """For each layer (H_kv, T), true where a row was evicted."""
-    gone = [torch.ones(2, TOKENS, dtype=torch.bool) for _ in retained.kept]
-    for layer, kept in enumerate(retained.kept):
-        for head, rows in enumerate(kept):
-            gone[layer][head, rows] = False
-    return gone
+    return [[len(rows) for rows in layer] for layer in retained.kept if layer is not None]
 
 
 @pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv"])
@@ -107,9 +61,10 @@ def test_the_output_is_that_of_dense_attention_with_evicted_rows_masked(
     assert len({count for layer in counts(retained) for count in layer}) > 2
     full = DynamicCache(config=each_lm.model.config)
     new = NEW[:, : sum(chunks)].split(list(chunks), 1)
-    with reference_attention(each_lm):
+    gone = gone_rows(retained, TOKENS)
+    with attention(each_lm, REFERENCE):
         each_lm.model(ids, cache=full, gone=None)
-        expected = [each_lm.model(c, cache=full, gone=gone_rows(retained)).logits for c in new]
+        expected = [each_lm.model(c, cache=full, gone=gone).logits for c in new]
     for tokens, logits in zip(new, expected, strict=True):
         assert torch.allclose(each_lm.model(tokens, cache=retained.cache).logits, logits, atol=1e-4)
     assert retained.cache.get_seq_length() == TOKENS + sum(chunks)
@@ -183,6 +138,51 @@ def test_only_kept_rows_are_stored_and_never_more_than_the_budget(
         assert (kept.sum(1) == 2 * budget).all()
 
 
+def packed_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, asked: Tensor, rows: Tensor, most_asked: int, most: int
+) -> tuple[Tensor, Tensor]:
+    """What PyTorch's kernel for sequences of different length computes, one sequence after the other."""
+    outputs, masses = [], []
+    assert (int(asked.diff().max()), int(rows.diff().max())) == (most_asked, most)
+    assert asked.dtype == rows.dtype == torch.int32
+    for at in range(len(asked) - 1):
+        asking, seen = (slice(int(ends[at]), int(ends[at + 1])) for ends in (asked, rows))
+        logits = queries[asking, 0] @ keys[seen, 0].T
+        outputs.append(logits.softmax(-1) @ values[seen, 0])
+        masses.append(logits.logsumexp(-1))
+    return torch.cat(outputs)[:, None], torch.cat(masses)[None]
+
+
+@pytest.mark.parametrize("chunks", [(1, 1, 1), (6,), (2, 1, 3)])
+def test_one_call_for_all_heads_gives_the_same(
+    lm: LanguageModel, ids: Tensor, soft: Probe, chunks: Sequence[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = read(lm, ids, soft).retained[0].cache
+    fork = cache.fork()
+    new = NEW[:, : sum(chunks)].split(list(chunks), 1)
+    expected = [lm.model(tokens, cache=cache).logits for tokens in new]
+    monkeypatch.setattr(ragged, "varlen_kernel", lambda queries: packed_attention)
+    for tokens, logits in zip(new, expected, strict=True):
+        assert torch.allclose(lm.model(tokens, cache=fork).logits, logits, atol=1e-4)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_kernel_of_a_gpu_gives_what_each_head_gives(count: int) -> None:
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, device="cuda", dtype=torch.bfloat16)
+
+    rows, tail = FrozenRows(random(70, 64), random(70, 64), (1, 60, 9)), random(2, 1, 3, 7, 64)
+    queries = random(1, 9, count, 64)
+    if ragged.varlen_kernel(queries) is None:
+        pytest.skip("this PyTorch has no kernel for sequences of different length")
+    found = rows.attention(queries, *tail, 0.125)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ragged, "varlen_kernel", lambda queries: None)
+        assert torch.allclose(found, rows.attention(queries, *tail, 0.125), atol=2e-2)
+
+
 def test_the_tail_is_counted_too(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     cache = read(lm, ids, soft).retained[0].cache
     before = cache.kv_bytes
@@ -216,7 +216,7 @@ def test_a_fork_is_not_changed_by_the_other_continuation(lm: LanguageModel, ids:
     for other, shared in ((fork, True), (copied, False)):
         assert (other.layers[1].frozen.keys is cache.layers[1].frozen.keys) == shared
         assert other.get_seq_length() == TOKENS
-        assert other.kv_bytes == cache.kv_bytes - 4 * 2 * 4 * 16 * 2 * 4
+        assert other.kv_bytes == other.row_bytes == cache.row_bytes - 4 * 2 * 4 * 16 * 2 * 4
         assert written(lm, other, outcome.logits, 5) == expected
 
 

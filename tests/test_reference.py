@@ -14,8 +14,10 @@ from judgeq.decode import decode
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LAQ, Full, JudgeQ, JudgeQDraft, Oracle, SnapKV
 from judgeq.prefill import Plan, Prefill, prefill, probe
+from judgeq.probe import Probe
 from judgeq.reference import ToRead, positions_behind, retain, retain_each
-from judgeq.soft_tokens import Probe
+from tests.conftest import WINDOW
+from tests.test_prefill import attention_of
 
 SHORT = Decoding(max_new_tokens=6)
 
@@ -55,6 +57,36 @@ def test_plans_of_every_kind_come_back_in_their_order(lm: LanguageModel, ids: Te
         (alone,) = retain(lm, ids, [plan], soft_tokens=soft, longest=SHORT).retained
         assert all(torch.equal(a, b) for a, b in zip(kept.kept, alone.kept, strict=True))
     assert [kept.extra_s > 0 for kept in together] == [True, False, True, True, False, True, True]
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3_text"])
+def test_a_second_look_needs_no_more_of_a_sliding_layer_than_its_window(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, family: str
+) -> None:
+    """The response is scored as if it stood behind the whole prompt, and the answer from all rows is the full one."""
+    lm = make_lm(family)
+    lm.__dict__["eos_ids"] = frozenset()
+    soft = Probe(torch.randn(4, 64, generator=torch.Generator().manual_seed(1)))
+    plans = [
+        Plan(Full(), 60),
+        Plan(Oracle(), 60),
+        Plan(Oracle(), 9),
+        Plan(LAQ(), 40),
+        Plan(JudgeQDraft(), 40),
+    ]
+    outcome = retain(lm, ids, plans, soft_tokens=soft, longest=SHORT)
+    response = lm.model.generate(ids, max_new_tokens=6, do_sample=False, eos_token_id=None)[:, 60:]
+    assert outcome.response.tolist() == response.tolist()
+    both = torch.cat([ids, response], 1)
+    paid = attention_of(lm, lm.model.get_input_embeddings()(both))
+    for layer in lm.geometry.global_layers:
+        expected = paid[layer][..., 60:, :60].mean(2).reshape(1, 2, 2, 60).mean(2)
+        assert torch.allclose(outcome.retained[2].scores[layer], expected, atol=1e-5)
+    for kept in outcome.retained:
+        assert [layer.get_seq_length() for layer in kept.cache.layers] == [60] * 4
+        assert [kept.cache.layers[layer].keys.shape[2] for layer in lm.geometry.sliding] == [WINDOW - 1] * 2
+    steps = decode(lm, outcome.retained[1].cache, outcome.logits, SHORT)
+    assert [[step.token for step in steps]] == response.tolist()
 
 
 def test_prompts_that_are_read_in_a_row_keep_what_each_keeps_alone(lm: LanguageModel, ids: Tensor) -> None:

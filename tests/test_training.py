@@ -12,14 +12,16 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from judgeq.attention import ATTENTION
+from judgeq.config import Selection
 from judgeq.data import wiki
 from judgeq.data.articles import Article
 from judgeq.data.example import Example
-from judgeq.errors import InputError, JudgeqError
+from judgeq.errors import InputError, JudgeqError, ModelError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import JudgeQ
 from judgeq.prefill import Plan, prefill
-from judgeq.soft_tokens import Probe, SoftTokens
+from judgeq.probe import Probe
+from judgeq.soft_tokens import SoftTokens
 from judgeq.training import loop
 from judgeq.training.config import TrainConfig
 from judgeq.training.loop import lesson_loss, train
@@ -123,8 +125,9 @@ def test_sampled_responses_differ_by_seed_and_repeat_with_it(lm: LanguageModel) 
     assert sampled(1) != sampled(2)
 
 
-def test_a_lesson_scores_as_the_prefill_does(lm: LanguageModel, tmp_path: Path) -> None:
+def test_a_lesson_scores_as_the_prefill_does(each_lm: LanguageModel, tmp_path: Path) -> None:
     """Soft tokens against stored rows see what they see behind the prompt itself, up to half precision."""
+    lm = each_lm
     lessons = filled(lm, tmp_path, changed(prefix_tokens=0))
     prompt = examples(lm)[0].input_ids(lm)
     fresh = trainable(Probe(torch.randn(4, 64)), lm, CONFIG)
@@ -136,18 +139,21 @@ def test_a_lesson_scores_as_the_prefill_does(lm: LanguageModel, tmp_path: Path) 
     )
     reference = prefill(lm, prompt, [Plan(JudgeQ(), 8)], soft_tokens=soft).retained[0]
     assert torch.equal(lessons[0].prompt, prompt[0])
+    expected = [reference.scores[layer] for layer in lm.geometry.global_layers]
     with torch.no_grad():
-        for ours, scores in zip(attention_to_lesson(lm, soft, lessons[0]), reference.scores, strict=True):
+        for ours, scores in zip(attention_to_lesson(lm, soft, lessons[0]), expected, strict=True):
             assert torch.allclose(ours.mean(1), scores[0], atol=5e-3)
 
 
-def test_the_teacher_is_the_mean_attention_of_the_response(lm: LanguageModel, tmp_path: Path) -> None:
+def test_the_teacher_is_the_mean_attention_of_the_response(each_lm: LanguageModel, tmp_path: Path) -> None:
+    lm = each_lm
     lessons = filled(lm, tmp_path)
+    assert lessons[0].teacher.shape[0] == lessons[0].keys.shape[0] == len(lm.geometry.global_layers)
     for index in range(len(lessons)):
         lesson = lessons[index]
         recorder = AttentionRecorder()
         with torch.no_grad():
-            cache = lesson.cache(lm.dtype, lm.device)
+            cache = lesson.cache(lm)
             lm.model(lesson.response[None], cache=cache, observer=recorder)
         again = torch.cat(recorder.layers)
         assert torch.allclose(again, lesson.teacher.float(), atol=2e-3)
@@ -369,7 +375,11 @@ def test_a_prompt_longer_than_the_model_is_refused_before_any_work(lm: LanguageM
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_the_announced_size_is_near_the_real_one(lm: LanguageModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_the_announced_size_is_near_the_real_one(
+    make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str
+) -> None:
+    lm = make_lm(family)
     lessons = filled(lm, tmp_path)
     size = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
     assert 0.8 * size < lessons.expected_bytes < 1.3 * size
@@ -413,6 +423,35 @@ def test_a_loss_that_is_no_number_stops_the_run(
     with pytest.raises(JudgeqError, match="smaller --learning-rate"):
         train(lm, CONFIG, tmp_path)
     assert len(list((tmp_path / "store").glob("*.safetensors"))) == CONFIG.examples
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "granite", "mixtral", "smollm3"])
+def test_families_with_layers_of_their_own_train(
+    make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str
+) -> None:
+    """The first embeddings are what the model's own look like, and the profile leaves sliding layers out."""
+    lm = make_lm(family)
+    config = changed(capacity="adapters+offsets", epochs=12, accumulate=6)
+    tokens = train(lm, config, tmp_path)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert history[-1]["loss"] < 0.9 * history[0]["loss"]
+    first = initial_tokens(lm, config, store(lm, tmp_path / "store", config)).probe.embeddings
+    known = lm.model.get_input_embeddings()(torch.arange(300))
+    assert all((known == row).all(-1).any() for row in first)
+    assert tokens.profile is not None
+    tokens.profile.check(len(lm.geometry.global_layers), 2)
+    plan = Plan(JudgeQ(selection=Selection(allocation="profile")), 9, tokens.profile)
+    kept = prefill(lm, torch.randint(3, 300, (1, 60)), [plan], soft_tokens=tokens.probe).retained[0].kept
+    rows = [len(head) for layer in kept if layer is not None for head in layer]
+    assert sum(rows) == 9 * 2 * len(lm.geometry.global_layers)
+
+
+def test_a_model_that_never_evicts_is_not_trained(
+    make_lm: Callable[..., LanguageModel], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="sees only the last 24 tokens"):
+        train(make_lm("mistral", sliding_window=24), CONFIG, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_in_bfloat16_trains(make_lm: Callable[..., LanguageModel], tmp_path: Path) -> None:

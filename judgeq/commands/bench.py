@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 
 from judgeq._version import __version__
+from judgeq.commands import speed
 from judgeq.commands.common import add_common, load_model, write_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    speed.add(parser)
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", title="instead of answers")
     step = kinds.add_parser("step", help="a training step with and without stored rows")
     step.set_defaults(run=_step)
     add_common(step)

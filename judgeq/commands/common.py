@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from judgeq._version import __version__
 from judgeq.errors import InputError
+from judgeq.supported import DTYPES
 
 if TYPE_CHECKING:
     from judgeq.language_model import LanguageModel
@@ -29,6 +30,13 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         help="embedded name, Hub id, folder or GGUF file (default: %(default)s)",
     )
     parser.add_argument("--quantization", choices=("4bit", "8bit"), help="load the model with bitsandbytes")
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", *DTYPES),
+        default="auto",
+        help="of weights and rows, or of what quantized weights are computed in (default: float32 on a CPU, the "
+        "model's own 16 bits elsewhere)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything drawn at random (default: 0)")
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for standard output")
 
@@ -36,7 +44,20 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def load_model(arguments: argparse.Namespace, device: Any = "auto") -> LanguageModel:
     from judgeq.models import load
 
-    return load(arguments.model, quantization=arguments.quantization, device=device)
+    return load(arguments.model, quantization=arguments.quantization, dtype=arguments.dtype, device=device)
+
+
+def model_folder(model: str) -> Path:
+    """Where a model's files are, for another environment to read; an `InputError` where they are no folder."""
+    from judgeq.embedded import EMBEDDED, embedded_model_path
+
+    folder = embedded_model_path(model) if model in EMBEDDED else Path(model).expanduser()
+    if not folder.is_dir():
+        raise InputError(
+            f"Both sides read the same files and {model} is no folder: give an embedded name, or a folder that "
+            "`save_pretrained` wrote"
+        )
+    return folder
 
 
 def command_of(words: Sequence[str], without: Sequence[str] = ("--json", "--minutes")) -> str:

@@ -187,10 +187,18 @@ def _journal(arguments: argparse.Namespace, lm: LanguageModel, tokens: SoftToken
     setup = {
         "model": lm.name,
         "revision": lm.revision,
-        "precision": arguments.quantization or str(lm.dtype).removeprefix("torch."),
+        "precision": _precision(arguments, lm),
         "soft tokens": None if tokens is None else _digest(tokens),
     }
     return Journal(path and path.with_suffix(".items.jsonl"), setup)
+
+
+def _precision(arguments: argparse.Namespace, lm: LanguageModel) -> str:
+    """`"float32"`, `"4bit"`, or `"4bit, bfloat16"` where a type was named for what quantized weights compute in."""
+    computed = str(lm.dtype).removeprefix("torch.")
+    if arguments.quantization is None:
+        return computed
+    return arguments.quantization if arguments.dtype == "auto" else f"{arguments.quantization}, {computed}"
 
 
 def _digest(tokens: SoftTokens) -> str:

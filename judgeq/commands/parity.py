@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judgeq.commands.common import DEFAULT_MODEL, versions, write_json
+from judgeq.commands.common import DEFAULT_MODEL, model_folder, versions, write_json
 from judgeq.config import parse_budget
 from judgeq.errors import InputError
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     budgets = _budgets(arguments.budgets)
     examples = _examples(arguments.data)
-    folder = _folder(arguments.model)
+    folder = model_folder(arguments.model)
     lm = load(arguments.model, dtype="float32", device="cpu")
     prompts = [example.input_ids(lm) for example in examples]
     with Bars() as bars:
@@ -74,19 +74,6 @@ def _budgets(text: str) -> list[int]:
     if any(isinstance(budget, float) for budget in budgets):
         raise InputError("Parity counts rows: give whole numbers such as 64 as --budgets")
     return [int(budget) for budget in budgets]
-
-
-def _folder(model: str) -> Path:
-    """Where both sides read the model from."""
-    from judgeq.embedded import EMBEDDED, embedded_model_path
-
-    folder = embedded_model_path(model) if model in EMBEDDED else Path(model).expanduser()
-    if not folder.is_dir():
-        raise InputError(
-            f"Both sides read the same files and {model} is no folder: give an embedded name, or a folder that "
-            "`save_pretrained` wrote"
-        )
-    return folder
 
 
 def _examples(data: str | None) -> list[Example]:

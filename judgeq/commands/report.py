@@ -10,7 +10,9 @@ from judgeq.commands.common import write
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
-    parser.add_argument("files", nargs="+", metavar="FILE", help="what `evaluate … --json FILE` wrote")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="what `evaluate … --json FILE` or `bench --json FILE` wrote"
+    )
     parser.add_argument("--html", metavar="FILE.html", help="write one page with figures and tables")
     parser.add_argument(
         "--markdown", metavar="FILE.md", help="write the tables; - for standard output, as without --html"
@@ -19,13 +21,29 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from judgeq.evaluation.report import read_results, to_html, to_markdown
+    from judgeq.evaluation.report import (
+        ResultFile,
+        SpeedFile,
+        is_speed,
+        read_json,
+        results_from,
+        speed_from,
+        to_html,
+        to_markdown,
+    )
 
-    files = [read_results(Path(name)) for name in arguments.files]
+    files: list[ResultFile] = []
+    speed: list[SpeedFile] = []
+    for path in map(Path, arguments.files):
+        value = read_json(path)
+        if is_speed(value):
+            speed.append(speed_from(value, path.name, str(path)))
+        else:
+            files.append(results_from(value, path.name, str(path)))
     title = {} if arguments.title is None else {"title": arguments.title}
     if arguments.html:
-        write(arguments.html, to_html(files, **title))
+        write(arguments.html, to_html(files, speed=speed, **title))
     if arguments.markdown and arguments.markdown != "-":
-        write(arguments.markdown, to_markdown(files, **title))
+        write(arguments.markdown, to_markdown(files, speed=speed, **title))
     elif arguments.markdown or not arguments.html:
-        print(to_markdown(files, **title), end="")
+        print(to_markdown(files, speed=speed, **title), end="")

@@ -31,7 +31,8 @@ class HitRate:
     Attributes:
         method: name.
         budget: as asked for.
-        by_prompt: for each prompt one hit rate a layer, averaged over its KV heads.
+        by_prompt: for each prompt one hit rate a layer, averaged over its KV heads; without layers that have a sliding
+            window, where nothing is evicted.
     """
 
     method: str
@@ -88,7 +89,9 @@ def hit_rates(
 
     Raises:
         InputError: every budget exceeds every prompt.
+        ModelError: the model evicts nothing.
     """
+    lm.check_evicts()
     names = names or [method.name for method in methods]
     collected: dict[tuple[int, int], list[tuple[float, ...]]] = {}
     reserve = positions_behind(methods, tokens.n if tokens else 0, response_tokens)
@@ -121,10 +124,11 @@ def hit_rates(
 
 
 def _by_layer(ours: Retained, best: Retained) -> tuple[float, ...]:
-    """Overlap of each layer; 1 where a method keeps every row."""
+    """Overlap of each layer that the oracle evicts from; 1 where a method keeps every row."""
     return tuple(
-        1.0 if kept is None or top is None else float(overlap(kept, top))
+        1.0 if kept is None else float(overlap(kept, top))
         for kept, top in zip(ours.kept, best.kept, strict=True)
+        if top is not None
     )
 
 

@@ -27,13 +27,15 @@ class LayerView:
     Attributes:
         layer: index of the layer.
         queries: (B, H, Q, D) of this pass's tokens, after RoPE.
-        keys, values: (B, H_kv, K, D); the first `prompt_tokens` are the prompt's, the last `Q` this pass's own.
+        keys, values: (B, H_kv, K, D); the first `prompt_tokens` are the prompt's, the last `Q` this pass's own. Layers
+            with a sliding window have only the window's rows of the prompt in a second pass.
         prompt_tokens: `T`.
         response_tokens: `R`, tokens of an answer right behind the prompt; 0 = none.
         soft_tokens: `S`, the soft tokens that end this pass; 0 = none.
         scaling: factor on the dot product.
         output_weight: gives (hidden, H * D), the layer's output projection.
         offsets: (H, S, D), added to the soft tokens' queries where they score; None = none.
+        softcap: bound of the attention logits; None = no bound.
         ages: (T,) int64, tokens that have passed since each row, itself included; None = nothing was evicted before.
         earlier: (B, H_kv, T) scores that the rows had when they were last judged, 0 for newer rows; None = never.
         draw: a number of this judgement, different for each head; 0 where the prompt is judged.
@@ -49,6 +51,7 @@ class LayerView:
     scaling: float
     output_weight: Callable[[], Tensor]
     offsets: Tensor | None = None
+    softcap: float | None = None
     ages: Tensor | None = None
     earlier: Tensor | None = None
     draw: int = 0
@@ -59,6 +62,12 @@ class LayerView:
         if key not in self._found:
             self._found[key] = compute()
         return self._found[key]
+
+    @property
+    def prompt_rows(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of the prompt, (B, H_kv, T, D), without those of a response and of soft tokens."""
+        rows = self.keys.shape[2] - self.response_tokens - self.soft_tokens
+        return self.keys[:, :, :rows], self.values[:, :, :rows]
 
     @property
     def prompt_queries(self) -> int:
@@ -82,21 +91,21 @@ class LayerView:
     def accumulated_attention(self) -> Tensor:
         """Attention of this pass's prompt queries to the prompt, summed over them: (B, H_kv, G, T)."""
         queries, keys = self.queries[:, :, : self.prompt_queries], self.keys[:, :, : self.prompt_tokens]
-        return self.once("accumulated", lambda: accumulated_attention(queries, keys, self.scaling))
+        return self.once(
+            "accumulated", lambda: accumulated_attention(queries, keys, self.scaling, softcap=self.softcap)
+        )
 
     def value_norms(self) -> Tensor:
         """What each row's value can add to the hidden states: (B, H_kv, T) float32, see `scoring.output_norms`."""
-        values = self.values[:, :, : self.prompt_tokens]
-        return self.once("values", lambda: output_norms(values, self.output_weight()))
+        return self.once("values", lambda: output_norms(self.prompt_rows[1], self.output_weight()))
 
     def _attention(self, first: int, count: int, added: Tensor | None = None) -> Tensor:
         offset = self.keys.shape[2] - self.queries.shape[2]  # position of this pass's first query
         queries = self.queries[:, :, first - offset : first - offset + count]
         if added is not None:
             queries = queries + added.to(queries)
-        return mean_attention(
-            queries, self.keys[:, :, : first + count], self.scaling, first, self.prompt_tokens
-        )
+        keys = self.keys[:, :, : first + count]
+        return mean_attention(queries, keys, self.scaling, first, self.prompt_tokens, self.softcap)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from transformers import DynamicCache
 
 from judgeq.data.wiki import WikiSource
 from judgeq.language_model import LanguageModel
 from judgeq.training.config import TrainConfig
 from judgeq.training.loop import STORE_GB, lesson_loss
 from judgeq.training.progress import Progress
+from judgeq.training.responses import complete_cache
 from judgeq.training.store import Lesson, Store
 from judgeq.training.student import initial_tokens, let_gradients_through, trainable
 from judgeq.training.workers import Workers
@@ -76,9 +76,9 @@ def step_times(lm: LanguageModel, config: TrainConfig, tokens: int, rounds: int)
 
 @torch.no_grad()
 def _read_again(lm: LanguageModel, lesson: Lesson) -> Lesson:
-    cache = DynamicCache(config=lm.model.config)
+    cache = complete_cache(lm)
     lm.model(lesson.prompt[None].to(lm.device), cache=cache, logits_to_keep=1)
     keys, values = (
         torch.cat([getattr(layer, name) for layer in cache.layers]) for name in ("keys", "values")
     )
-    return replace(lesson, keys=keys, values=values)
+    return lesson.with_rows(keys, values, lm.geometry)

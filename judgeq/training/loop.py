@@ -20,7 +20,8 @@ from judgeq.data.example import Source
 from judgeq.data.mixture import parse_sources, report
 from judgeq.errors import InputError, JudgeqError
 from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import Probe, SoftTokens
+from judgeq.probe import Probe
+from judgeq.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.training.curve import write_curve
 from judgeq.training.objectives import OBJECTIVES
@@ -29,6 +30,7 @@ from judgeq.training.progress import Progress
 from judgeq.training.store import Lesson, Store
 from judgeq.training.student import (
     attention_to_lesson,
+    check_one_device,
     earlier_tokens,
     finished,
     initial_tokens,
@@ -77,10 +79,13 @@ def train(
 
     Raises:
         InputError: `out` holds a checkpoint or rows of another recipe, the data are too few, or the store too large.
+        ModelError: the model evicts nothing.
         JudgeqError: the loss is not a number any more.
     """
     started = time.perf_counter()
     workers, progress = Workers(), progress or Progress()
+    lm.check_evicts()
+    check_one_device(lm)
     let_gradients_through(lm)
     earlier_tokens(lm, config)  # a mistake there should not come to light after all responses
     folder = store or out / "store"

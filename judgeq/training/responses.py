@@ -18,7 +18,7 @@ class Response:
 
     Attributes:
         ids: (R,) int64, without the end token.
-        keys, values: (L, H_kv, T + R, D); rows of the prompt, then of the response.
+        keys, values: (L, H_kv, T + R, D); rows of the prompt, then of the response, in layers with a window too.
     """
 
     ids: Tensor
@@ -50,7 +50,7 @@ def generate_responses(
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt) :] = prompt
         mask[row, longest - len(prompt) :] = 1
-    cache = DynamicCache(config=lm.model.config)
+    cache = complete_cache(lm)
     sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -68,6 +68,15 @@ def generate_responses(
         _cut(cache, row, longest - len(prompt), longest, written[row], lm.eos_ids)
         for row, prompt in enumerate(prompts)
     ]
+
+
+def complete_cache(lm: LanguageModel) -> DynamicCache:
+    """An empty cache that keeps every row, those that a sliding window has left behind included."""
+    cache = DynamicCache(config=lm.model.config)
+    for layer in cache.layers:
+        if layer.is_sliding:
+            layer.activate_past_recording()
+    return cache
 
 
 def _cut(

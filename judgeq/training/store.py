@@ -9,7 +9,7 @@ import contextlib
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 from judgeq.cache import FrozenCache
 from judgeq.data.example import Source
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.language_model import Geometry, LanguageModel
 from judgeq.scoring import mean_attention
 from judgeq.training.config import TrainConfig
 from judgeq.training.progress import Progress
@@ -37,13 +37,15 @@ LABEL = "origin.json"
 
 @dataclass(frozen=True)
 class Lesson:
-    """One stored example.
+    """One stored example; `L` counts the layers that see the whole prompt, the only ones with anything to learn.
 
     Attributes:
         prompt: (T,) int64, the tokens that the rows stand for.
         keys, values: (L, H_kv, T, D) half precision.
         teacher: (L, H_kv, G, T) half precision: attention of the response to the prompt, averaged over the response.
         response: (R,) int64, the tokens that taught.
+        window_keys, window_values: (layers with a sliding window, H_kv, rows, D) half precision, the last rows of the
+            prompt, which those layers still see; None = there are no such layers.
     """
 
     prompt: Tensor
@@ -51,6 +53,17 @@ class Lesson:
     values: Tensor
     teacher: Tensor
     response: Tensor
+    window_keys: Tensor | None = None
+    window_values: Tensor | None = None
+
+    def with_rows(self, keys: Tensor, values: Tensor, sizes: Geometry) -> Lesson:
+        """The same with the prompt's rows taken from (all layers, H_kv, T, D)."""
+        rows = {"keys": keys[sizes.global_layers], "values": values[sizes.global_layers]}
+        if sizes.window:
+            near = slice(1 - sizes.window, None)
+            rows["window_keys"] = keys[list(sizes.sliding), :, near]
+            rows["window_values"] = values[list(sizes.sliding), :, near]
+        return replace(self, **rows)
 
     @classmethod
     def read(cls, path: Path) -> Lesson:
@@ -61,7 +74,10 @@ class Lesson:
         """Write whole or not at all."""
         part = path.with_suffix(".part")
         try:
-            save_file({name: getattr(self, name).contiguous() for name in self.__dataclass_fields__}, part)
+            tensors = {name: getattr(self, name) for name in self.__dataclass_fields__}
+            save_file(
+                {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}, part
+            )
             part.replace(path)
         except (OSError, SafetensorError) as error:
             part.unlink(missing_ok=True)
@@ -70,17 +86,23 @@ class Lesson:
                 "is finished is kept, run the same command again to go on"
             ) from None
 
-    def cache(self, dtype: torch.dtype, device: torch.device) -> FrozenCache:
+    def cache(self, lm: LanguageModel) -> FrozenCache:
         """The prompt rows as a cache to look at, batch of one."""
-        rows = zip(self.keys.to(device, dtype), self.values.to(device, dtype), strict=True)
-        return FrozenCache((keys[None], values[None]) for keys, values in rows)
+        sizes = lm.geometry
+        rows = dict(zip(sizes.global_layers, zip(self.keys, self.values, strict=True), strict=True))
+        if self.window_keys is not None and self.window_values is not None:
+            near = zip(self.window_keys, self.window_values, strict=True)
+            rows |= dict(zip(sizes.sliding, near, strict=True))
+        moved = ([states[None].to(lm.device, lm.dtype) for states in rows[layer]] for layer in sorted(rows))
+        return FrozenCache(((keys, values) for keys, values in moved), len(self.prompt), sizes.sliding)
 
 
 class AttentionRecorder:
     """Observer that records, per layer, the mean attention of this pass's tokens to the prompt rows before them.
 
     Attributes:
-        layers: for each layer (B, H_kv, G, T); carries gradients if the forward pass or the offsets do.
+        layers: for each layer that sees the whole prompt (B, H_kv, G, T); carries gradients if the forward pass or the
+            offsets do.
         offsets: (L, H, S, D), added to the queries; None = none.
     """
 
@@ -89,12 +111,22 @@ class AttentionRecorder:
         self.offsets = offsets
 
     def observe(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, *_: object
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scaling: float,
+        softcap: float | None,
+        window: int | None,
+        *_: object,
     ) -> None:
+        if window is not None:
+            return
         prompt = keys.shape[2] - queries.shape[2]
         if self.offsets is not None:
             queries = queries + self.offsets[layer].to(queries)
-        self.layers.append(mean_attention(queries, keys, scaling, prompt, prompt))
+        self.layers.append(mean_attention(queries, keys, scaling, prompt, prompt, softcap))
 
 
 class Store:
@@ -138,9 +170,13 @@ class Store:
     @property
     def expected_bytes(self) -> int:
         """Size of the complete store, a little too high: as if every response were as long as allowed."""
-        sizes = self.lm.geometry
-        row = 2 * sizes.layers * (2 * sizes.kv_heads * sizes.head_dim + sizes.heads)
-        return sum(row * (len(prompt) + self.config.prefix_tokens) for prompt in self.prompts)
+        sizes, total = self.lm.geometry, 0
+        row = 2 * 2 * sizes.kv_heads * sizes.head_dim  # key and value, two bytes a number
+        for prompt in self.prompts:
+            tokens = len(prompt) + self.config.prefix_tokens
+            total += len(sizes.global_layers) * tokens * (row + 2 * sizes.heads)
+            total += len(sizes.sliding) * min(tokens, sizes.window or 0) * row
+        return total
 
     def fill(self, progress: Progress, workers: Workers, limit_gb: float, phase: str = "responses") -> None:
         """Compute what is missing; finished lessons are kept, so an interrupted run goes on where it stopped.
@@ -247,10 +283,12 @@ class Store:
         prompt = torch.cat([self.prompts[index], response.ids[:prefix]])
         ids = response.ids[prefix:] if len(response.ids) else torch.tensor([min(self.lm.eos_ids)])
         keys, values = response.keys[:, :, : len(prompt)], response.values[:, :, : len(prompt)]
-        cache = FrozenCache((ours[None], theirs[None]) for ours, theirs in zip(keys, values, strict=True))
+        rows = ((ours[None], theirs[None]) for ours, theirs in zip(keys, values, strict=True))
+        cache = FrozenCache(rows, len(prompt), self.lm.geometry.sliding)
         recorder = AttentionRecorder()
         self.lm.model(
             input_ids=ids[None].to(self.lm.device), cache=cache, logits_to_keep=1, observer=recorder
         )
         teacher = torch.cat(recorder.layers).half().cpu()
-        return Lesson(prompt, keys.half().cpu(), values.half().cpu(), teacher, ids.clone())
+        keys, values = keys.half().cpu(), values.half().cpu()
+        return Lesson(prompt, keys, values, teacher, ids.clone()).with_rows(keys, values, self.lm.geometry)

@@ -11,7 +11,8 @@ from torch import Tensor
 from judgeq.adapters import LowRank
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import Probe, SoftTokens
+from judgeq.probe import Probe
+from judgeq.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.training.store import AttentionRecorder, Lesson, Store
 
@@ -35,6 +36,19 @@ def let_gradients_through(lm: LanguageModel) -> None:
                     "more: load the model anew and train before asking it anything"
                 )
             module.support_avx512bf16_for_cpu = False
+
+
+def check_one_device(lm: LanguageModel) -> None:
+    """Refuse a model whose layers are spread over several devices.
+
+    Raises:
+        InputError: they are.
+    """
+    if len({parameter.device for parameter in lm.model.parameters()}) > 1:
+        raise InputError(
+            f"The layers of {lm.name} are spread over several devices, and training takes a model on one: load it with "
+            "device cuda, in 4bit if it is large, and let `accelerate launch` use the other GPUs"
+        )
 
 
 def earlier_tokens(lm: LanguageModel, config: TrainConfig) -> SoftTokens | None:
@@ -106,12 +120,15 @@ def finished(probe: Probe) -> Probe:
 
 
 def attention_to_lesson(lm: LanguageModel, probe: Probe, lesson: Lesson) -> Iterator[Tensor]:
-    """What the soft tokens look at in a stored prompt: (H_kv, G, T) a layer; differentiable in the probe's tensors."""
+    """What the soft tokens look at in a stored prompt, differentiable in the probe's tensors.
+
+    (H_kv, G, T) for each layer that sees the whole prompt.
+    """
     recorder = AttentionRecorder(probe.offsets_at(lm, len(lesson.prompt)))
     with probe.attached(lm):
         lm.model(
             inputs_embeds=probe.embeddings[None].to(lm.dtype),
-            cache=lesson.cache(lm.dtype, lm.device),
+            cache=lesson.cache(lm),
             logits_to_keep=1,
             observer=recorder,
         )

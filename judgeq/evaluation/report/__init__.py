@@ -2,6 +2,17 @@
 
 from judgeq.evaluation.report.markdown import to_markdown
 from judgeq.evaluation.report.page import to_html
-from judgeq.evaluation.report.read import ResultFile, read_results
+from judgeq.evaluation.report.read import ResultFile, read_json, read_results, results_from
+from judgeq.evaluation.report.speed import SpeedFile, is_speed, speed_from
 
-__all__ = ["ResultFile", "read_results", "to_html", "to_markdown"]
+__all__ = [
+    "ResultFile",
+    "SpeedFile",
+    "is_speed",
+    "read_json",
+    "read_results",
+    "results_from",
+    "speed_from",
+    "to_html",
+    "to_markdown",
+]

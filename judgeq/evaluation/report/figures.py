@@ -59,7 +59,7 @@ def budget_curves(block: Block, length: int | None, styles: Mapping[str, Style])
                 hovertemplate=f"{hover_text(method_title(method))}, %{{text}}: %{{y:.1f}} %<extra></extra>",
             )
         )
-    _frame(figure, height=270)
+    frame(figure, height=270)
     short = [_short(budget, block.per) for budget in budgets]
     figure.update_xaxes(
         tickvals=list(range(len(budgets))),
@@ -104,7 +104,7 @@ def needle_heatmap(block: Block, method: str, budget: Budget) -> Figure:
             ygap=1,
         )
     )
-    _frame(figure, height=72 + 24 * max(len(block.depths), 3))
+    frame(figure, height=72 + 24 * max(len(block.depths), 3))
     figure.update_layout(margin={"l": 34, "r": 2, "t": 4, "b": 34})
     figure.update_xaxes(
         tickvals=list(range(len(lengths))), ticktext=lengths, showgrid=False, ticks="", nticks=6
@@ -146,7 +146,7 @@ def moved_points(
                 hovertemplate=f"{hover_text(method_title(method))}, %{{text}}: %{{y:+.1f}} points<extra></extra>",
             )
         )
-    _frame(figure, height=300)
+    frame(figure, height=300)
     ticks = [budget_title(budget, per) for budget in budgets]
     figure.update_xaxes(tickvals=list(range(len(ticks))), ticktext=ticks, range=[-0.5, len(ticks) - 0.5])
     figure.update_yaxes(zeroline=True, zerolinewidth=1.5, title="points", tickformat="+d", nticks=6)
@@ -170,7 +170,7 @@ def layer_curves(block: Block, budget: Budget, styles: Mapping[str, Style]) -> F
                 hovertemplate=f"{hover_text(method_title(method))}, layer %{{x}}: %{{y:.1f}} %<extra></extra>",
             )
         )
-    _frame(figure, height=270)
+    frame(figure, height=270)
     figure.update_xaxes(title="layer", nticks=8)
     figure.update_yaxes(**PERCENT)
     return figure
@@ -233,7 +233,7 @@ def _thousands(length: int) -> str:
     return f"{length / unit:.3g}k"
 
 
-def _frame(figure: Figure, height: int) -> None:
+def frame(figure: Figure, height: int) -> None:
     """No background, no legend; grey is overridden by the page, which knows light from dark."""
     figure.update_layout(
         template="none",

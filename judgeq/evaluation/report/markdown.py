@@ -19,6 +19,7 @@ from judgeq.evaluation.report.contents import (
 )
 from judgeq.evaluation.report.paper import MOVED, own_tables, published_tables
 from judgeq.evaluation.report.read import ResultFile
+from judgeq.evaluation.report.speed import SpeedFile, setup_table, speed_table
 from judgeq.evaluation.report.tables import (
     Cell,
     Table,
@@ -33,16 +34,20 @@ from judgeq.retention.rendering import visible
 _SPECIAL = re.compile(r"[\\`*<>\[\]|#~$]|(?<![^\W_])_|_(?![^\W_])")
 
 
-def to_markdown(files: Sequence[ResultFile], title: str = TITLE) -> str:
+def to_markdown(files: Sequence[ResultFile], title: str = TITLE, speed: Sequence[SpeedFile] = ()) -> str:
     """The report as Markdown.
 
     Args:
-        files: at least one.
+        files: of `evaluate`.
         title: first heading.
+        speed: files of `bench`.
     """
     pieces = [f"# {escaped(title)}", ABOUT]
     for part in parts_of(files):
         pieces += _part(part)
+    for file in speed:
+        pieces += [f"## {escaped(file.title)}", table_text(speed_table(file)), table_text(setup_table(file))]
+        pieces += [f"    {visible(file.command)}"] if file.command else []
     pieces += ["## Words", *(f"- **{word}**: {escaped(meaning)}" for word, meaning in WORDS)]
     return _spaced(pieces)
 

@@ -36,6 +36,7 @@ from judgeq.evaluation.report.pieces import (
     table,
 )
 from judgeq.evaluation.report.read import ResultFile
+from judgeq.evaluation.report.speed import SpeedFile, setup_table, speed_figure, speed_table
 from judgeq.evaluation.report.styles import Style, styles_of
 from judgeq.evaluation.report.tables import (
     facts_table,
@@ -53,30 +54,33 @@ BESIDE = (
 )
 
 
-def to_html(files: Sequence[ResultFile], title: str = TITLE) -> str:
+def to_html(files: Sequence[ResultFile], title: str = TITLE, speed: Sequence[SpeedFile] = ()) -> str:
     """The report as a page.
 
     Args:
-        files: at least one.
+        files: of `evaluate`.
         title: heading of the page.
+        speed: files of `bench`.
     """
     from plotly.offline import get_plotlyjs
 
     parts, figures = parts_of(files), Figures()
     styles = styles_of(row.method for file in files for row in file.rows)
     body = "".join(_part(part, number, styles, figures) for number, part in enumerate(parts))
+    body += "".join(_speed(file, number, figures) for number, file in enumerate(speed))
     words = "".join(f"<dt>{escaped(word)}</dt><dd>{escaped(meaning)}</dd>" for word, meaning in WORDS)
     return (
         '<!doctype html><html lang="en" class="no-js"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<title>{escaped(title)}</title><link rel="icon" href="data:,"><style>{CSS}</style></head><body>'
-        f'<header class="top"><div><h1>{escaped(title)}</h1>{paragraph(ABOUT, "soft")}{_contents(parts)}</div></header>'
+        f'<header class="top"><div><h1>{escaped(title)}</h1>{paragraph(ABOUT, "soft")}{_contents(parts, speed)}'
+        "</div></header>"
         f'<main>{body}<section id="words"><h2>Words</h2><dl>{words}</dl></section></main>'
         f"{figures.data}<script>{get_plotlyjs()}</script><script>{SCRIPT}</script></body></html>\n"
     )
 
 
-def _contents(parts: Sequence[Part]) -> str:
+def _contents(parts: Sequence[Part], speed: Sequence[SpeedFile]) -> str:
     links = []
     for number, part in enumerate(parts):
         if len(parts) > 1:
@@ -85,6 +89,7 @@ def _contents(parts: Sequence[Part]) -> str:
         links += [(f"moved-{number}", "Question moved")] if part.moved else []
         links += [(f"paper-{number}", "Beside the paper")] if part.published else []
         links.append((f"facts-{number}", "How it was measured"))
+    links += [(f"speed-{number}", file.title) for number, file in enumerate(speed)]
     items = "".join(f'<li><a href="#{target}">{escaped(text)}</a></li>' for target, text in links)
     return f'<nav aria-label="Contents"><ul>{items}</ul></nav>'
 
@@ -103,6 +108,14 @@ def _part(part: Part, number: int, styles: Mapping[str, Style], figures: Figures
     return (
         f'<section id="model-{number}"><h2>{escaped(part.model)}</h2><div class="summaries">{summaries}</div>{care}'
         f"{blocks}{_moved(part, number, styles, figures)}{_paper(part, number)}{_facts(part, number)}</section>"
+    )
+
+
+def _speed(file: SpeedFile, number: int, figures: Figures) -> str:
+    drawn = figures.place(speed_figure(file), "Speed-up of later tokens against the full cache")
+    return (
+        f'<section id="speed-{number}"><h2>{escaped(file.title)}</h2>{drawn}{table(speed_table(file))}'
+        f"<details><summary>{escaped(file.name)}</summary>{_command(file)}{table(setup_table(file))}</details></section>"
     )
 
 
@@ -218,5 +231,5 @@ def _facts(part: Part, number: int) -> str:
     return f'<section id="facts-{number}"><h3>How it was measured</h3>{files}</section>'
 
 
-def _command(file: ResultFile) -> str:
+def _command(file: ResultFile | SpeedFile) -> str:
     return f"<pre><code>{escaped(file.command)}</code></pre>" if file.command else ""

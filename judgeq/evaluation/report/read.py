@@ -123,20 +123,24 @@ class ResultFile:
 
 
 def read_results(path: Path) -> ResultFile:
-    """Read one file.
+    """Read one file of `evaluate`.
 
     Raises:
         InputError: it cannot be read, or is no result file; the message names the file and what is wrong.
     """
+    return results_from(read_json(path), path.name, str(path))
+
+
+def read_json(path: Path) -> Any:
+    """The content of a file, unchecked; an `InputError` where there is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}): give files that `evaluate` wrote"
         ) from None
     except (ValueError, RecursionError):
         raise _refusal(str(path), "is not JSON") from None
-    return results_from(value, path.name, str(path))
 
 
 def results_from(value: Any, name: str, where: str) -> ResultFile:

@@ -228,7 +228,7 @@ def _moved(move: Move | None) -> Cell:
 def facts_table(file: ResultFile) -> Table:
     """How a file was made: settings, versions, seed, soft tokens, questions."""
     lines = [
-        *_flat(file.facts),
+        *flat(file.facts),
         ("questions a cell", ", ".join(f"{count:,}" for count in sorted({row.n for row in file.rows}))),
     ]
     if file.answered is not None:
@@ -237,7 +237,7 @@ def facts_table(file: ResultFile) -> Table:
     return Table(f"How {file.name} was measured", "setting", ("value",), cells, prose=True)
 
 
-def _flat(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def flat(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Names and values, one level of groups unfolded, what is not set left out."""
     for group, inner in facts.items():
         for name, value in inner.items() if isinstance(inner, Mapping) else [("", inner)]:

@@ -1,0 +1,75 @@
+"""`judgeq estimate`: the memory that a model will take, calculated, and beside it what it took where it can be run."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from judgeq.commands.common import add_common, load_model, versions, write_json
+from judgeq.config import budget_rows, check_at_least, parse_budget
+
+if TYPE_CHECKING:
+    from judgeq.estimate import Memory
+
+NAMES = {
+    "weights": "weights",
+    "full_rows": "rows, full cache",
+    "kept_rows": "rows, kept",
+    "reading": "reading, evicting on the way",
+    "reading_full": "reading, all rows kept",
+}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run)
+    add_common(parser)
+    parser.add_argument("--prompt-tokens", type=int, default=8192, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--budget", default="512", metavar="N", help="rows or a share (default: %(default)s)")
+    parser.add_argument(
+        "--measure", action="store_true", help="load the model, read that many random tokens, and compare"
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from judgeq.estimate import estimate, measure
+    from judgeq.models import load_config
+    from judgeq.shapes import SHAPES, config_of_shape
+
+    check_at_least("estimate", "prompt_tokens", arguments.prompt_tokens, 1)
+    tokens = arguments.prompt_tokens
+    budget = budget_rows(parse_budget(arguments.budget), tokens)
+    sizes = {"prompt_tokens": tokens, "budget": budget}
+    measured, dtype = None, arguments.dtype
+    if arguments.measure:
+        lm = load_model(arguments)
+        config, dtype = lm.model.config, str(lm.dtype).removeprefix("torch.")
+        measured = measure(lm, **sizes, seed=arguments.seed)
+    else:
+        known = arguments.model in SHAPES
+        config = config_of_shape(arguments.model) if known else load_config(arguments.model)
+        dtype = "bfloat16" if dtype == "auto" else dtype
+    calculated = estimate(config, **sizes, dtype=dtype, quantization=arguments.quantization)
+    if arguments.json != "-":
+        _print(calculated, measured)
+    write_json(
+        arguments.json,
+        {
+            "model": arguments.model,
+            **sizes,
+            "dtype": dtype,
+            "quantization": arguments.quantization,
+            "calculated": calculated.to_dict(),
+            "measured": None if measured is None else measured.to_dict(),
+            "versions": versions(("torch", "transformers", "bitsandbytes")),
+        },
+    )
+
+
+def _print(calculated: Memory, measured: Memory | None) -> None:
+    for field, name in NAMES.items():
+        line = f"{name:30} {_size(getattr(calculated, field))}"
+        print(line if measured is None else f"{line}   measured {_size(getattr(measured, field))}")
+
+
+def _size(count: Any) -> str:
+    return "         –" if count is None else f"{count / 2**30:7.3f} GiB"

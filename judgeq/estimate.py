@@ -1,0 +1,152 @@
+"""How much memory a model and its rows will take, calculated from a config: nothing is loaded or measured.
+
+`measure` runs the same on a loaded model, so that the calculation can be held against the truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from judgeq.config import Decoding
+from judgeq.decode import decode
+from judgeq.language_model import Geometry, LanguageModel
+from judgeq.memory import peak_memory, weight_bytes
+from judgeq.methods import Full, JudgeQ, Method
+from judgeq.prefill import Plan, prefill
+from judgeq.probe import Probe
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+BLOCK, SCALES = 64, 256
+"""NF4 with double quantization: weights that share a scale, and scales that share one of theirs."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes, calculated or measured.
+
+    Attributes:
+        weights: of the model, with the scales of quantized ones.
+        full_rows: keys and values of the complete prompt.
+        kept_rows: those within the budget.
+        reading: on top of the weights at most, while the prompt is read and evicted layer by layer. Calculated, it is a
+            lower bound: kernels and allocators take what they like.
+        reading_full: the same where every row is kept.
+    """
+
+    weights: int
+    full_rows: int
+    kept_rows: int
+    reading: int | None
+    reading_full: int | None
+
+    def to_dict(self) -> dict[str, int | None]:
+        return asdict(self)
+
+
+def estimate(
+    config: Any,
+    *,
+    prompt_tokens: int,
+    budget: int,
+    dtype: str = "bfloat16",
+    quantization: str | None = None,
+    soft_tokens: int = 32,
+) -> Memory:
+    """Calculate from a transformers config.
+
+    Args:
+        prompt_tokens: T.
+        budget: rows per KV head.
+        dtype: of rows, activations and weights that are not quantized.
+        quantization: `"4bit"`, `"8bit"` or None.
+        soft_tokens: S.
+    """
+    sizes, width = Geometry.of(config), BYTES[dtype]
+    text = config.get_text_config(decoder=True)
+    tokens = prompt_tokens + soft_tokens
+    row = 2 * sizes.kv_heads * sizes.head_dim * width  # keys and values of one token in one layer
+    evicted = len(sizes.global_layers)
+    window = min(prompt_tokens, (getattr(text, "sliding_window", None) or 1) - 1)
+    slid = (sizes.layers - evicted) * window  # rows of layers that keep their window in any case
+    full, kept = (evicted * rows + slid for rows in (prompt_tokens, min(budget, prompt_tokens)))
+    # The widest moment of a layer: the embeddings with and without soft tokens, what came in, its sum with the
+    # attention, its normed copy, the two halves of the feed-forward and their product. Or else the soft tokens'
+    # attention, in float32 as logits and as weights. What kernels take for themselves is left out.
+    activations = tokens * (5 * sizes.hidden + 3 * text.intermediate_size) * width
+    scoring = 2 * soft_tokens * sizes.heads * tokens * 4 + 2 * sizes.heads * sizes.head_dim * tokens * width
+    layer = tokens * row + max(activations, scoring)
+    return Memory(
+        weights=_weights(config, width, quantization),
+        full_rows=full * row,
+        kept_rows=kept * row,
+        reading=kept * row + layer,
+        reading_full=full * row + layer,
+    )
+
+
+def _weights(config: Any, width: int, quantization: str | None) -> int:
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    head = model.get_output_embeddings()
+    total, counted = 0, set()
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in counted:
+                continue
+            counted.add(id(parameter))
+            quantized = isinstance(module, nn.Linear) and module is not head and name == "weight"
+            total += (
+                _matrix(parameter.shape, quantization)
+                if quantized and quantization
+                else parameter.numel() * width
+            )
+    return total
+
+
+def _matrix(shape: torch.Size, quantization: str | None) -> int:
+    """A quantized matrix (out, in) with its scales, as bitsandbytes stores it."""
+    count = shape.numel()
+    if quantization == "8bit":
+        return count + 4 * shape[0]
+    scales = -(-count // BLOCK)
+    codes = 4 * (16 + SCALES)  # the tables that both levels look up
+    return count // 2 + scales + 4 * -(-scales // SCALES) + codes
+
+
+@torch.inference_mode()
+def measure(
+    lm: LanguageModel, *, prompt_tokens: int, budget: int, soft_tokens: int = 32, seed: int = 0
+) -> Memory:
+    """Read random tokens with a loaded model, with soft tokens and with every row kept; what it really took.
+
+    Peaks are None where the system does not tell them, see `judgeq.memory.peak_memory`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    words = lm.model.get_input_embeddings().weight.shape[0]
+    ids = torch.randint(0, words, (1, prompt_tokens), generator=generator)
+    probe = Probe(torch.randn(soft_tokens, lm.geometry.hidden, generator=generator) * 0.02)
+    held: list[int] = []
+    peaks: list[int | None] = []
+    _read(lm, ids[:, :64], JudgeQ(), 8, probe)  # libraries take their own memory the first time
+    for method, rows in ((JudgeQ(), budget), (Full(), prompt_tokens)):
+        with peak_memory(lm.device) as peak:
+            cache_bytes = _read(lm, ids, method, rows, probe)
+        held.append(cache_bytes)
+        peaks.append(peak.bytes)
+    kept, full = held
+    return Memory(weight_bytes(lm.model), full, kept, *peaks)
+
+
+def _read(lm: LanguageModel, ids: torch.Tensor, method: Method, rows: int, probe: Probe) -> int:
+    """Bytes of the rows that were kept, before a token of the answer."""
+    outcome = prefill(lm, ids, [Plan(method, min(rows, ids.shape[1]))], soft_tokens=probe)
+    cache = outcome.retained[0].cache
+    kept = cache.kv_bytes
+    list(decode(lm, cache, outcome.logits, Decoding(max_new_tokens=2)))
+    return kept

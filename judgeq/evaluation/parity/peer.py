@@ -1,0 +1,108 @@
+"""kvpress as a contender of the speed bench: it waits in an environment of its own until it is its turn."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from judgeq.config import Budget
+from judgeq.errors import InputError
+from judgeq.evaluation.parity import kvpress_speed
+from judgeq.evaluation.parity.compare import KVPRESS
+from judgeq.evaluation.speed import Taken
+
+SNAPKV, ALONE = "kvpress snapkv", "kvpress' transformers"
+"""Methods: SnapKV as kvpress has it, and plain transformers in that environment."""
+
+
+class Server:
+    """`kvpress_speed.py` under another Python.
+
+    Attributes:
+        about: the versions there.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], python: str) -> None:
+        self._process, self._python = process, python
+        self.about: dict[str, str] = self._answer()
+
+    def ask(self, **request: Any) -> dict[str, float]:
+        """One request and its answer.
+
+        Raises:
+            InputError: it has failed.
+        """
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # if it has ended, there is no answer either
+                self._process.stdin.write(json.dumps(request) + "\n")
+                self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        if line:
+            return json.loads(line)
+        if self._process.wait() == kvpress_speed.NO_KVPRESS:
+            raise InputError(
+                f"{self._python} has no kvpress: install it there with `{self._python} -m pip install {KVPRESS}`"
+            )
+        raise InputError(
+            f"kvpress under {self._python} failed (exit code {self._process.returncode}; what it said stands above): "
+            f"install {KVPRESS} there, in a new environment"
+        )
+
+
+@contextmanager
+def serving(python: str, folder: Path) -> Iterator[Server]:
+    """Start it; it ends with the block.
+
+    Args:
+        python: interpreter of the environment with kvpress.
+        folder: the model as transformers reads it.
+
+    Raises:
+        InputError: there is no such Python, it has no kvpress, or kvpress fails.
+    """
+    command = [python, "-I", kvpress_speed.__file__, str(folder.resolve()), str(torch.get_num_threads())]
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+    except OSError as error:
+        raise InputError(
+            f"{python} is no Python that runs ({error.strerror}): give the one of the environment with kvpress"
+        ) from None
+    with process:
+        try:
+            yield Server(process, python)
+        finally:
+            process.kill()
+
+
+@dataclass
+class Peer:
+    """SnapKV of kvpress, or transformers there.
+
+    Attributes:
+        rows: per KV head; 0 is transformers alone.
+    """
+
+    server: Server
+    label: str
+    method: str
+    budget: Budget
+    rows: int
+
+    def take(self, ids: Tensor, tokens: int) -> Taken:
+        rows = self.rows if self.rows < ids.shape[1] else 0  # the warm-up's prompt is short
+        answer = self.server.ask(ids=ids[0].tolist(), budget=rows, tokens=tokens)
+        return Taken(answer["first_s"], answer["token_s"])

@@ -1,0 +1,169 @@
+"""The Hugging Face Hub: a repository's files as a folder here, a folder here as a repository, and what is published.
+
+Every failure becomes one sentence that names the repository. Knows nothing of what the files are for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from judgeq.errors import InputError, JudgeqError
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+    from huggingface_hub.hf_api import ModelInfo
+
+ALWAYS_THERE = {".gitattributes", "README.md"}
+"""What a repository may hold before anybody has put anything into it."""
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a repository of the Hub can have this name: `owner/name`."""
+    part = r"[A-Za-z0-9_](?:[.-]?[A-Za-z0-9_])*"
+    return len(name) <= 96 and re.fullmatch(f"{part}/{part}", name) is not None
+
+
+def local_folder(name: str | Path, revision: str | None, files: Sequence[str]) -> Path:
+    """The folder `name`, or the named files of a repository as a folder in the Hub's cache.
+
+    Raises:
+        InputError: there is neither, it cannot be read, or a folder is asked for a revision.
+    """
+    from huggingface_hub import snapshot_download
+
+    folder = Path(name)
+    if folder.is_dir():
+        if revision is not None:
+            raise InputError(
+                f"A revision ({revision!r}) belongs to the Hub, and {name} is a folder: leave it out"
+            )
+        return folder
+    if folder.is_file():
+        raise InputError(f"{name} is a file: name the folder that it lies in")
+    with _clear_errors(str(name)):
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=list(files)))
+
+
+def push_folder(
+    folder: Path,
+    repo_id: str,
+    *,
+    mark: str,
+    private: bool = False,
+    branch: str | None = None,
+    token: str | None = None,
+    message: str,
+) -> CommitInfo:
+    """Make the files in `folder` a commit of the repository `repo_id`, which is created where there is none.
+
+    Args:
+        mark: file by which a repository is known to hold things of this kind; any other one that is not empty is left
+            alone.
+        private: only the owner may see a new repository; one that everybody sees already is left alone.
+        branch: created where there is none; None is the main one.
+        token: of an account that may write there; by default that of `hf auth login` or `HF_TOKEN`.
+        message: of the commit.
+
+    Raises:
+        InputError: no such name, no token, no permission, another kind of repository, or no answer.
+    """
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    if not is_hub_id(repo_id):
+        raise InputError(f"{repo_id!r} is no valid id on the Hub: give one such as owner/name")
+    if not (token or get_token()):
+        raise InputError(
+            f"Nothing was pushed to {repo_id}, for there is no token: sign in with `hf auth login`, or set HF_TOKEN"
+        )
+    api = HfApi(token=token)
+    with _clear_errors(repo_id):
+        try:
+            _check_kind(api.model_info(repo_id), mark, private)
+        except RepositoryNotFoundError:
+            api.create_repo(repo_id, private=private or None)  # None: as its owner's settings say
+        if branch is not None:
+            api.create_branch(repo_id, branch=branch, exist_ok=True)
+        return api.upload_folder(repo_id=repo_id, folder_path=folder, revision=branch, commit_message=message)
+
+
+def published(library: str, base_model: str, limit: int = 3) -> list[str]:
+    """Repositories of `library` that say they belong to a base model, most downloaded first; none without a Hub.
+
+    One request: the client's own search goes on for half a minute where there is no connection.
+    """
+    from huggingface_hub import constants, get_session
+
+    tags = [library, f"base_model:adapter:{base_model}"]
+    asked = {"filter": tags, "sort": "downloads", "limit": str(limit)}
+    try:
+        with _clear_errors(base_model):
+            answer = get_session().get(f"{constants.ENDPOINT}/api/models", params=asked, timeout=5)
+            return [str(found["id"]) for found in answer.raise_for_status().json()]
+    except InputError:
+        return []
+
+
+def _check_kind(repository: ModelInfo, mark: str, private: bool) -> None:
+    files = {file.rfilename for file in repository.siblings or []}
+    if mark not in files and files - ALWAYS_THERE:
+        raise InputError(
+            f"{repository.id} exists on the Hub and holds something else ({min(files - ALWAYS_THERE)}): choose another "
+            "name, so that nothing is mixed"
+        )
+    if private and not repository.private:
+        raise InputError(
+            f"{repository.id} exists on the Hub and everybody can see it: make it private in its settings first, or "
+            "choose another name"
+        )
+
+
+@contextlib.contextmanager
+def _clear_errors(name: str) -> Iterator[None]:
+    """Turns what the Hub's client raises about a repository into one sentence."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except JudgeqError:
+        raise
+    except errors.HFValidationError as error:
+        raise InputError(
+            f"{name!r} is neither a folder here nor a valid id on the Hub, such as owner/name"
+        ) from error
+    except errors.GatedRepoError as error:
+        raise InputError(
+            f"{name} is gated: accept its terms on its page on the Hub, then sign in with `hf auth login`"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise InputError(
+            f"{name} on the Hub has no such revision: name a branch, tag or commit of it"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise InputError(
+            f"There is no folder {name} and no public repository of that name on the Hub: check the spelling, or sign "
+            "in with `hf auth login` if it is private"
+        ) from error
+    except errors.HfHubHTTPError as error:
+        raise InputError(_refusal(name, error.response.status_code)) from error
+    except Exception as error:  # offline, timed out, cut off: the client's errors have no common base
+        raise InputError(
+            f"{name} is neither a folder here nor reachable on the Hugging Face Hub ({type(error).__name__}): check "
+            "the name and the connection"
+        ) from error
+
+
+def _refusal(name: str, status: int) -> str:
+    known = {
+        401: "does not accept the token: sign in again with `hf auth login`",
+        403: "gives this token no right to do that: use one that may write there, or choose a name of your own",
+        409: "has got a repository or branch of that name just now: try again",
+        429: "has had too many requests from here: wait some minutes, then try again",
+    }
+    return (
+        f"The Hub, asked about {name}, {known.get(status, f'answers with error {status}: try again later')}"
+    )

@@ -1,0 +1,122 @@
+"""Several prompts of different length in one pass, padded on the left; each is evicted as if it stood alone.
+
+Knows nothing of text or decoding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from judgeq.language_model import LanguageModel
+from judgeq.prefill import (
+    Eviction,
+    LayerCallback,
+    Plan,
+    Prefill,
+    check_attention,
+    check_first_pass,
+    outcome_of,
+    with_soft_tokens,
+)
+from judgeq.probe import Probe
+
+ALIKE = 1.25
+"""How many times the shortest prompt of a pass the longest may be: what is padded is computed in vain."""
+BRIEF = 64
+"""Prompts of at most so many tokens share a pass on a CPU too; longer ones lose more to the mask than they gain."""
+MOST_TOKENS = 16_384
+"""Tokens of a pass, padding included, where it holds more than one prompt."""
+
+
+def gains(lm: LanguageModel, lengths: Sequence[int]) -> bool:
+    """Whether prompts of these lengths are read faster in passes of several; a GPU has cores to spare."""
+    return lm.device.type == "cuda" or max(lengths, default=0) <= BRIEF
+
+
+def groups_alike(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Places of prompts that are read in one pass, by their lengths; see `ALIKE` and `MOST_TOKENS`."""
+    group: list[int] = []
+    for at in sorted(range(len(lengths)), key=lambda at: lengths[at]):
+        longest = lengths[at]
+        fits = longest * (len(group) + 1) <= MOST_TOKENS
+        if group and not (fits and longest <= ALIKE * lengths[group[0]]):
+            yield group
+            group = []
+        group.append(at)
+    if group:
+        yield group
+
+
+@torch.inference_mode()
+def prefill_padded(
+    lm: LanguageModel,
+    prompts: Sequence[Tensor],
+    plans: Sequence[Sequence[Plan]],
+    *,
+    soft_tokens: Probe | None = None,
+    on_layer: LayerCallback | None = None,
+) -> list[Prefill]:
+    """`prefill` of several prompts in one pass, each with plans of its own.
+
+    Padding is never attended to, scored or kept: every prompt's part of a layer is cut out before any plan sees it.
+
+    Args:
+        prompts: token ids, each (1, T).
+        plans: those of each prompt.
+        soft_tokens, on_layer: as in `prefill`.
+
+    Returns:
+        One outcome a prompt; `seconds` is that of the whole pass.
+
+    Raises:
+        InputError: a plan needs soft tokens and there are none, or needs a response.
+    """
+    everyone = [plan for own in plans for plan in own]
+    check_first_pass(everyone)
+    check_attention(lm)
+    started = time.perf_counter()
+    lengths = [ids.shape[1] for ids in prompts]
+    longest = max(lengths)
+    padding = torch.tensor([longest - length for length in lengths], device=lm.device)
+    ids = torch.cat([torch.nn.functional.pad(ids, (longest - ids.shape[1], 0)) for ids in prompts])
+    embeds, probe, adapted = with_soft_tokens(lm, ids.to(lm.device), everyone, soft_tokens)
+    places = torch.arange(embeds.shape[1], device=lm.device) - padding[:, None]  # (B, N + S)
+    evictions = [
+        Eviction(lm, own, length, 0, probe, on_layer if last else None)
+        for own, length, last in zip(plans, lengths, _is_last(prompts), strict=True)
+    ]
+    with adapted:
+        output = lm.model(
+            inputs_embeds=embeds,
+            attention_mask=(places >= 0).long(),
+            position_ids=places.clamp_min(0),
+            use_cache=False,
+            logits_to_keep=torch.tensor([longest - 1], device=lm.device),
+            observer=_Apart(evictions, padding.tolist()),
+        )
+    return [
+        outcome_of(logits, eviction, started)
+        for logits, eviction in zip(output.logits.split(1), evictions, strict=True)
+    ]
+
+
+class _Apart:
+    """The observer of a padded pass: shows each prompt's observer its own part, without the padding."""
+
+    def __init__(self, evictions: Sequence[Eviction], padding: Sequence[int]) -> None:
+        self.evictions, self.padding = evictions, padding
+
+    def observe(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, *how: Any) -> None:
+        for at, (eviction, first) in enumerate(zip(self.evictions, self.padding, strict=True)):
+            own = slice(at, at + 1), slice(None), slice(first, None)
+            eviction.observe(layer, queries[own], keys[own], values[own], *how)
+
+
+def _is_last(prompts: Sequence[Tensor]) -> Iterator[bool]:
+    """Progress is told once a layer, when the last prompt has its rows."""
+    return (at == len(prompts) - 1 for at in range(len(prompts)))

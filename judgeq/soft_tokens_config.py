@@ -1,0 +1,79 @@
+"""What soft tokens were made for and with: the JSON file beside their tensors. Knows nothing of tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from judgeq._version import __version__
+from judgeq.config import JsonConfig, check_at_least
+from judgeq.errors import InputError
+
+CONFIG_FILE = "judgeq_config.json"
+
+
+@dataclass(frozen=True)
+class SoftTokensConfig(JsonConfig):
+    """What soft tokens were made for and with.
+
+    Attributes:
+        base_model: name of the model they were trained on.
+        hidden_size: width of that model's embeddings.
+        n: number of soft tokens.
+        tokenizer_hash: fingerprint of the tokenizer and chat template seen in training.
+        base_revision: revision of the base model, if it has one.
+        recipe: the training configuration.
+        earlier: recipes of the soft tokens that this training went on from, the first one first.
+        metrics: figures measured after training.
+        judgeq_version: library that wrote the file.
+    """
+
+    base_model: str
+    hidden_size: int
+    n: int
+    tokenizer_hash: str
+    base_revision: str | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    judgeq_version: str = __version__
+
+    def __post_init__(self) -> None:
+        check_at_least("SoftTokensConfig", "n", self.n, 1)
+        check_at_least("SoftTokensConfig", "hidden_size", self.hidden_size, 1)
+        for name in ("base_model", "tokenizer_hash"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"SoftTokensConfig.{name} is {getattr(self, name)!r}; give a text")
+        for name, kind in (("recipe", dict), ("earlier", list), ("metrics", dict)):
+            if not isinstance(getattr(self, name), kind):
+                raise InputError(
+                    f"SoftTokensConfig.{name} is {getattr(self, name)!r}; give a {kind.__name__}"
+                )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from `to_dict()`'s output.
+
+        Raises:
+            InputError: no object, a field that is missing, or one that a later version has added.
+        """
+        if not isinstance(values, dict):
+            raise InputError(f"{CONFIG_FILE} is no JSON object")
+        fields = dataclasses.fields(cls)
+        if later := sorted(set(values) - {field.name for field in fields}):
+            raise InputError(
+                f"{CONFIG_FILE} of judgeq {values.get('judgeq_version', 'unknown')} has the field {', '.join(later)}, "
+                f"which this judgeq {__version__} does not know: update judgeq"
+            )
+        if missing := [name for name in REQUIRED if name not in values]:
+            raise InputError(f"{CONFIG_FILE} lacks the field {', '.join(missing)}")
+        return super().from_dict(values)
+
+
+REQUIRED = tuple(
+    field.name
+    for field in dataclasses.fields(SoftTokensConfig)
+    if field.default is field.default_factory is dataclasses.MISSING
+)
+"""What every config says."""

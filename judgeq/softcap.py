@@ -1,0 +1,60 @@
+"""Attention logits under a soft cap (Gemma 2): where the cap is applied, and attention that SDPA cannot compute.
+
+Knows nothing of models, caches or methods.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+QUERY_BLOCK = 256
+"""Queries whose attention is held at once where all of the prompt's are asked."""
+
+
+def to_logits(products: Tensor, scaling: float, softcap: float | None = None) -> Tensor:
+    """Attention logits in float32.
+
+    Args:
+        products: dot products of queries and keys, of any shape; overwritten where they are in float32 already.
+        scaling: factor on them.
+        softcap: no logit is larger, or smaller than its negative; they bend towards it as tanh does. None = no cap.
+    """
+    logits = products.float().mul_(scaling)
+    return logits if softcap is None else torch.tanh(logits / softcap) * softcap
+
+
+def capped_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scaling: float, softcap: float
+) -> Tensor:
+    """Softmax attention over capped logits, of no more than a block of queries at once: they are large.
+
+    Args:
+        queries: (B, H, Q, D).
+        keys, values: (B, H_kv, K, D); the last `Q` rows are the queries' own.
+        mask: true where a query sees a row, or what is added to its logits: (B, H_kv, Q, K), or 1 where they share
+            it; None = causal.
+        scaling, softcap: see `to_logits`.
+
+    Returns:
+        (B, Q, H, D), as transformers' attention functions do.
+    """
+    batch, heads, count, dim = queries.shape
+    kv_heads, rows = keys.shape[1:3]
+    if mask is None:
+        mask = torch.ones(count, rows, dtype=torch.bool, device=keys.device).tril(rows - count)[None, None]
+    mask = mask.expand(-1, -1, count, -1)
+    grouped = queries.reshape(batch, kv_heads, heads // kv_heads, count, dim)
+    keys, values = keys[:, :, None], values[:, :, None]  # (B, H_kv, 1, K, D)
+    blocks = []
+    for asked, seen in zip(grouped.split(QUERY_BLOCK, 3), mask.split(QUERY_BLOCK, 2), strict=True):
+        logits = to_logits(asked @ keys.transpose(-1, -2), scaling, softcap)  # (B, H_kv, G, q, K)
+        blocks.append(_masked(logits, seen[:, :, None]).softmax(-1).to(values) @ values)
+    return torch.cat(blocks, 3).flatten(1, 2).transpose(1, 2).contiguous()
+
+
+def _masked(logits: Tensor, mask: Tensor) -> Tensor:
+    """Finite everywhere: a query that sees nothing, such as padding, still gets numbers."""
+    if mask.dtype == torch.bool:
+        return logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    return logits + mask

@@ -1,0 +1,118 @@
+"""Memory is calculated as it is measured, and nothing is downloaded for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from judgeq import memory
+from judgeq.cli import main
+from judgeq.errors import ModelError
+from judgeq.estimate import estimate, measure
+from judgeq.language_model import LanguageModel
+from judgeq.memory import peak_memory, weight_bytes
+from judgeq.models import load
+from judgeq.shapes import SHAPES, config_of_shape
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("tiny", 300 * 64 + 4 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96 + 2 * 64) + 64),
+        # as published on the models' pages
+        ("smollm2-135m", 134_515_008),
+        ("llama-3.2-1b", 1_235_814_400),
+        ("llama-3.1-8b", 8_030_261_248),
+        ("mistral-7b-v0.3", 7_248_023_552),
+    ],
+)
+def test_named_shapes_are_those_of_the_models(name: str, parameters: int) -> None:
+    found = estimate(config_of_shape(name), prompt_tokens=10, budget=5, dtype="bfloat16")
+    assert found.weights == 2 * parameters
+
+
+def test_every_shape_is_tested_and_others_are_refused() -> None:
+    assert set(SHAPES) == {"tiny", "smollm2-135m", "llama-3.2-1b", "llama-3.1-8b", "mistral-7b-v0.3"}
+    with pytest.raises(ModelError, match="no shape 'gpt-9': choose one of tiny"):
+        config_of_shape("gpt-9")
+
+
+def test_rows_of_an_8b_model_are_what_its_geometry_says() -> None:
+    found = estimate(config_of_shape("llama-3.1-8b"), prompt_tokens=32768, budget=512)
+    assert found.full_rows == 32 * 32768 * 8 * 128 * 2 * 2 == 4 * GIB
+    assert found.kept_rows == found.full_rows // 64
+    assert found.reading is not None
+    assert found.reading_full is not None
+    assert found.reading_full - found.reading == found.full_rows - found.kept_rows
+
+
+def test_a_budget_above_the_prompt_keeps_the_prompt() -> None:
+    found = estimate(config_of_shape("llama-3.2-1b"), prompt_tokens=100, budget=512)
+    assert found.kept_rows == found.full_rows
+
+
+def test_a_tiny_model_takes_what_was_calculated(each_lm: LanguageModel) -> None:
+    sizes = {"prompt_tokens": 90, "budget": 16}
+    calculated = estimate(each_lm.model.config, **sizes, dtype="float32", soft_tokens=4)
+    measured = measure(each_lm, **sizes, soft_tokens=4)
+    assert (calculated.weights, calculated.full_rows, calculated.kept_rows) == (
+        measured.weights,
+        measured.full_rows,
+        measured.kept_rows,
+    )
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("quantization", ["4bit", "8bit"])
+def test_quantized_weights_are_calculated_to_the_percent(quantization: str) -> None:
+    lm = load("smollm2-135m", quantization=quantization)
+    found = estimate(lm.model.config, prompt_tokens=10, budget=5, dtype="float32", quantization=quantization)
+    assert found.weights == pytest.approx(weight_bytes(lm.model), rel=0.01)
+
+
+def test_shared_weights_count_once(make_lm: Any) -> None:
+    apart, tied = (make_lm(tie_word_embeddings=tie) for tie in (False, True))
+    assert weight_bytes(apart.model) - weight_bytes(tied.model) == 300 * 64 * 4
+
+
+@pytest.mark.skipif(not memory.RESET.exists(), reason="this system does not tell a process's peak memory")
+def test_the_peak_is_what_a_block_takes_even_if_it_gives_it_back() -> None:
+    with peak_memory(torch.device("cpu")) as peak:
+        torch.ones(2**28, dtype=torch.uint8).add_(1)
+    assert peak.bytes is not None
+    assert 0.99 * 2**28 < peak.bytes < 2**29  # whole pages
+
+
+def test_a_system_that_does_not_tell_is_believed(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(memory, "RESET", tmp_path / "missing")
+    with peak_memory(torch.device("cpu")) as peak:
+        pass
+    assert peak.bytes is None
+
+
+def test_the_command_calculates_for_models_that_are_not_here(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["estimate", "--model", "llama-3.1-8b", "--quantization", "4bit", "--prompt-tokens", "8192"]
+    assert main([*command, "--budget", "0.25", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["budget"], found["dtype"], found["measured"]) == (2048, "bfloat16", None)
+    assert found["calculated"]["full_rows"] == 4 * found["calculated"]["kept_rows"] == GIB
+    assert main(command) == 0
+    assert "rows, full cache                 1.000 GiB\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model", "no-such-model"], "no model 'no-such-model'"),
+        (["--prompt-tokens", "0"], "prompt_tokens"),
+        (["--budget", "none"], "not a number"),
+    ],
+)
+def test_bad_input_is_one_sentence(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", "--model", "llama-3.1-8b", *options]) == 2
+    assert said in capsys.readouterr().err

@@ -1,0 +1,213 @@
+"""Many questions at once: every answer, every kept row is what it would be alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from judgeq import api, padded
+from judgeq.answers import Answer
+from judgeq.api import ask, ask_many
+from judgeq.config import Allocation, Budget, Decoding, Selection
+from judgeq.errors import InputError
+from judgeq.language_model import LanguageModel
+from judgeq.methods import METHODS, Full, JudgeQ, Method, SnapKV
+from judgeq.padded import MOST_TOKENS, groups_alike, prefill_padded
+from judgeq.prefill import Plan, prefill
+from judgeq.probe import Probe
+from judgeq.soft_tokens import SoftTokens
+from tests.conftest import TEXT
+from tests.test_profile import profile
+
+QUESTIONS = [
+    (TEXT, "How tall is it?"),
+    (TEXT[20:120], "When?"),
+    (TEXT[10:150], "Who names it?"),
+    (TEXT[:90], "Why?"),
+]
+BUDGETS: list[Budget] = [12, 0.3, 30, 9]
+SHORT = Decoding(max_new_tokens=6)
+
+
+def soft_tokens(lm: LanguageModel, method: str | Method) -> SoftTokens | None:
+    """Random ones with a profile, where the method uses some."""
+    if not api.method_named(method).uses_soft_tokens:
+        return None
+    made = SoftTokens.initialise(lm, torch.arange(40, 45))
+    noise = torch.randn((5, 64), generator=torch.Generator().manual_seed(1))
+    offsets = torch.randn((4, 4, 5, 16), generator=torch.Generator().manual_seed(2))
+    return SoftTokens(
+        Probe(made.probe.embeddings + noise, offsets),
+        made.config,
+        profile(8, 64, layers=len(lm.geometry.global_layers)),
+    )
+
+
+def both(
+    lm: LanguageModel, method: str | Method, padded: bool | None = None, **options: Any
+) -> tuple[list[Answer], list[Answer]]:
+    """Asked at once, and one by one."""
+    options = {"method": method, "tokens": soft_tokens(lm, method), "decoding": SHORT, **options}
+    budgets = options.pop("budgets", BUDGETS)
+    many = ask_many(lm, QUESTIONS, budget=budgets, padded=padded, **options)
+    alone = [
+        ask(lm, *pair, budget=budget, **options) for pair, budget in zip(QUESTIONS, budgets, strict=True)
+    ]
+    return many, alone
+
+
+def same(many: list[Answer], alone: list[Answer]) -> None:
+    for ours, expected in zip(many, alone, strict=True):
+        for name in (
+            "text",
+            "finish",
+            "method",
+            "budget",
+            "prompt_tokens",
+            "kept_rows",
+            "kv_bytes",
+            "full_kv_bytes",
+        ):
+            assert getattr(ours, name) == getattr(expected, name), name
+
+
+@pytest.fixture(autouse=True)
+def all_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts of any length share a pass."""
+    monkeypatch.setattr(padded, "ALIKE", 100.0)
+
+
+@pytest.mark.parametrize("in_one_pass", [True, False])
+def test_answers_are_those_of_one_question_at_a_time_in_every_family(
+    each_lm: LanguageModel, in_one_pass: bool
+) -> None:
+    many, alone = both(each_lm, "judgeq", in_one_pass)
+    same(many, alone)
+    assert len({answer.text for answer in many}) > 2
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_answers_are_those_of_one_question_at_a_time_with_every_method(
+    lm: LanguageModel, method: str
+) -> None:
+    same(*both(lm, method, True))
+
+
+@pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv", "pyramid"])
+def test_and_with_every_allocation(lm: LanguageModel, allocation: Allocation) -> None:
+    same(*both(lm, JudgeQ(selection=Selection(pool=3, allocation=allocation)), True))
+
+
+def test_and_where_values_count(lm: LanguageModel) -> None:
+    same(*both(lm, SnapKV(selection=Selection(pool=3, recent=4, value_aware=True)), True))
+
+
+def test_and_with_sliding_windows(make_lm: Callable[..., LanguageModel]) -> None:
+    mixed = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
+    same(*both(mixed, "snapkv", True))
+
+
+def passes(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[int]:
+    """Prompts of each pass."""
+    seen: list[int] = []
+    forward = lm.model.forward
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("inputs_embeds") is not None:
+            seen.append(len(kwargs["inputs_embeds"]))
+        return forward(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lm.model, "forward", counted)
+        ask_many(lm, QUESTIONS, method="snapkv", decoding=SHORT, **options)
+    return seen
+
+
+def test_prompts_share_a_pass_only_where_that_is_asked_for(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert passes(lm, monkeypatch) == [1, 1, 1, 1]  # on a CPU
+    assert passes(lm, monkeypatch, padded=True) == [4]
+    monkeypatch.setattr(padded, "BRIEF", 1000)
+    assert passes(lm, monkeypatch) == [4]
+    monkeypatch.setattr(padded, "ALIKE", 1.0)
+    assert passes(lm, monkeypatch, padded=True) == [1, 1, 1, 1]
+
+
+def test_prompts_of_similar_length_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(padded, "ALIKE", 1.25)
+    assert list(groups_alike([100, 900, 110, 125, 130, 1000])) == [[0, 2, 3], [4], [1, 5]]
+    half = MOST_TOKENS // 2
+    assert list(groups_alike([half, half, half])) == [[0, 1], [2]]
+    assert list(groups_alike([])) == []
+
+
+def test_what_stands_in_the_padding_changes_nothing(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [torch.randint(3, 300, (1, length)) for length in (40, 23)]
+    plans = [[Plan(SnapKV(window=4), 9), Plan(Full(), length)] for length in (40, 23)]
+    pad = torch.nn.functional.pad
+    found = []
+    for token in (0, 7):
+        monkeypatch.setattr(
+            torch.nn.functional, "pad", lambda ids, room, token=token: pad(ids, room, value=token)
+        )
+        found.append(prefill_padded(lm, prompts, plans))
+    for ids, own, one, other in zip(prompts, plans, *found, strict=True):
+        expected = prefill(lm, ids, own)
+        for outcome in (one, other):
+            assert torch.allclose(outcome.logits, expected.logits, atol=1e-4)
+            assert outcome.full_kv_bytes == expected.full_kv_bytes
+            assert outcome.peak_rows == expected.peak_rows
+            for ours, theirs in zip(outcome.retained, expected.retained, strict=True):
+                assert ours.cache.get_seq_length() == ids.shape[1]
+                for layer, other_layer in zip(ours.cache.layers, theirs.cache.layers, strict=True):
+                    assert torch.allclose(layer.keys, other_layer.keys, atol=1e-4)
+                    assert torch.allclose(layer.values, other_layer.values, atol=1e-4)
+
+
+def test_progress_is_told_once_a_layer(lm: LanguageModel) -> None:
+    told: list[tuple[int, int]] = []
+    ask_many(
+        lm, QUESTIONS, method="snapkv", padded=True, decoding=SHORT, on_layer=lambda *at: told.append(at)
+    )
+    assert told == [(layer, 4) for layer in range(1, 5)]
+
+
+def test_one_budget_serves_all_and_times_are_told(lm: LanguageModel) -> None:
+    many = ask_many(lm, QUESTIONS, method="snapkv", budget=11, decoding=SHORT)
+    assert [answer.budget for answer in many] == [11] * 4
+    for answer in many:
+        assert answer.timing.ttft_s >= answer.timing.prefill_s > 0
+        assert answer.timing.decode_tokens_per_s > 0
+    assert ask_many(lm, [], method="snapkv") == []
+
+
+@pytest.mark.parametrize("method", ["judgeq", "snapkv", "full"])
+@pytest.mark.parametrize("in_one_pass", [True, False])
+def test_rows_in_few_bits_are_those_of_one_question_at_a_time(
+    lm: LanguageModel, method: str, in_one_pass: bool
+) -> None:
+    many, alone = both(lm, method, in_one_pass, row_bits=4)
+    same(many, alone)
+    assert all(answer.kv_bytes < answer.full_kv_bytes / 2 for answer in many)
+
+
+def test_nobody_says_what_one_answer_took_in_memory_that_all_share(lm: LanguageModel) -> None:
+    many, alone = both(lm, "snapkv")
+    assert [answer.kv_bytes_at_end for answer in many] == [None] * 4
+    assert all(answer.kv_bytes_at_end > answer.kv_bytes for answer in alone)
+
+
+def test_what_cannot_be_done_is_refused(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "retain_each", None)  # before any prompt is read
+    with pytest.raises(InputError, match="4 questions and 2 budgets"):
+        ask_many(lm, QUESTIONS, method="snapkv", budget=[1, 2])
+    with pytest.raises(InputError, match="greedy"):
+        ask_many(lm, QUESTIONS, method="snapkv", decoding=Decoding(temperature=1.0))
+    with pytest.raises(InputError, match=r"leave Decoding\.rejudge_every out"):
+        ask_many(lm, QUESTIONS, method="snapkv", decoding=Decoding(rejudge_every=8))

@@ -1,0 +1,140 @@
+"""Scaled position embeddings: what stays exact after eviction, and what no cache can keep exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from judgeq.errors import InputError
+from judgeq.language_model import LanguageModel
+from judgeq.methods import Full, JudgeQ, SnapKV
+from judgeq.prefill import Plan, prefill
+from judgeq.probe import Probe
+from tests.masked_reference import REFERENCE, attention, gone_rows
+from tests.test_prefill import answer, full_answer
+
+TOKENS = 90
+SHORT = 64
+"""Positions that the model knew before they were stretched, fewer than the prompt has."""
+STRETCHED: dict[str, dict[str, Any]] = {
+    "linear": {"factor": 4.0},
+    "llama3": {
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": SHORT,
+    },
+    "yarn": {"factor": 4.0, "original_max_position_embeddings": SHORT},
+}
+
+
+def scaled(make_lm: Callable[..., LanguageModel], kind: str, **changes: Any) -> LanguageModel:
+    rope = {"rope_type": kind, "rope_theta": 10_000.0, **STRETCHED.get(kind, {"factor": 4.0})}
+    return make_lm(rope_parameters=rope, **changes)
+
+
+def dynamic(make_lm: Callable[..., LanguageModel]) -> LanguageModel:
+    """A new one each time: transformers' own embedding remembers the longest text that it has seen."""
+    return scaled(make_lm, "dynamic", max_position_embeddings=SHORT)
+
+
+@pytest.fixture
+def ids() -> Tensor:
+    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def soft() -> Probe:
+    generator = torch.Generator().manual_seed(2)
+    return Probe(torch.randn((5, 64), generator=generator), torch.randn((4, 4, 5, 16), generator=generator))
+
+
+def follows_the_reference(lm: LanguageModel, ids: Tensor, plan: Plan, soft: Probe | None) -> bool:
+    """Whether decoding from kept rows equals masked attention over a full cache of plain transformers.
+
+    Token by token in turn, since the position embedding may remember how far either has got.
+    """
+    retained = prefill(lm, ids, [plan], soft_tokens=soft).retained[0]
+    cache, gone = DynamicCache(config=lm.model.config), gone_rows(retained, ids.shape[1])
+    with attention(lm, REFERENCE):
+        lm.model(ids, cache=cache, gone=None)
+    off = []
+    for token in torch.randint(3, 300, (5, 1, 1), generator=torch.Generator().manual_seed(7)):
+        with attention(lm, REFERENCE):
+            expected = lm.model(token, cache=cache, gone=gone).logits
+        off.append((lm.model(token, cache=retained.cache).logits - expected).abs().max())
+    return max(off) < 1e-4
+
+
+@pytest.mark.parametrize("kind", sorted(STRETCHED))
+def test_stretched_positions_are_exact(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe, kind: str
+) -> None:
+    lm = scaled(make_lm, kind)
+    outcome = prefill(lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), TOKENS)], soft_tokens=soft)
+    expected = full_answer(lm, ids, 12)
+    assert expected != full_answer(make_lm(), ids, 12), "the scaling would not matter"
+    assert [answer(lm, outcome, at, 12) for at in range(2)] == [expected, expected]
+    assert follows_the_reference(lm, ids, Plan(JudgeQ(), 20), soft)
+
+
+def test_dynamic_positions_are_exact_as_long_as_the_model_knows_them(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe
+) -> None:
+    lm, short = dynamic(make_lm), ids[:, : SHORT - 12]
+    outcome = prefill(lm, short, [Plan(JudgeQ(), SHORT)], soft_tokens=soft)
+    assert answer(lm, outcome, 0, 12) == full_answer(lm, short, 12)
+    assert follows_the_reference(lm, short, Plan(JudgeQ(), 20), soft)
+
+
+def test_beyond_that_methods_without_soft_tokens_do_what_transformers_does(
+    make_lm: Callable[..., LanguageModel], ids: Tensor
+) -> None:
+    """Rows stay turned by the length of the pass that made them, in a cache of transformers as in ours."""
+    outcome = prefill(lm := dynamic(make_lm), ids, [Plan(SnapKV(), TOKENS)])
+    assert answer(lm, outcome, 0, 12) == full_answer(dynamic(make_lm), ids, 12)
+    assert follows_the_reference(dynamic(make_lm), ids, Plan(SnapKV(), 40), None)
+
+
+@pytest.mark.parametrize("tokens", [SHORT - 4, TOKENS])
+def test_beyond_that_soft_tokens_would_turn_the_prompt_and_are_refused(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe, tokens: int
+) -> None:
+    with pytest.raises(InputError, match=rf"dynamic.*{SHORT} positions.*{tokens} tokens and 5"):
+        prefill(dynamic(make_lm), ids[:, :tokens], [Plan(JudgeQ(), 8)], soft_tokens=soft)
+
+
+def longrope(make_lm: Callable[..., LanguageModel], known: int = SHORT) -> LanguageModel:
+    """Phi-3's: other factors for every position once a text is longer than the `known` ones."""
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "short_factor": [1.0] * 8,
+        "long_factor": [4.0] * 8,
+        "original_max_position_embeddings": known,
+    }
+    return make_lm("phi3", rope_parameters=rope, original_max_position_embeddings=known)
+
+
+@pytest.mark.parametrize("tokens", [SHORT - 12, TOKENS])
+def test_long_factors_are_exact_on_either_side(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe, tokens: int
+) -> None:
+    lm, ids = longrope(make_lm), ids[:, :tokens]
+    outcome = prefill(lm, ids, [Plan(JudgeQ(), TOKENS)], soft_tokens=soft)
+    assert answer(lm, outcome, 0, 12) == full_answer(lm, ids, 12)
+    assert follows_the_reference(lm, ids, Plan(JudgeQ(), 20), soft)
+
+
+def test_soft_tokens_that_would_change_the_factors_of_the_prompt_are_refused(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe
+) -> None:
+    lm = longrope(make_lm)
+    prefill(lm, ids[:, : SHORT - 5], [Plan(JudgeQ(), 8)], soft_tokens=soft)
+    with pytest.raises(InputError, match=rf"longrope.*{SHORT} positions"):
+        prefill(lm, ids[:, : SHORT - 4], [Plan(JudgeQ(), 8)], soft_tokens=soft)
