@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 
 from judgeq.batch import Unwritten, decode_together
@@ -15,6 +16,7 @@ from judgeq.decode import Step, decode
 from judgeq.language_model import LanguageModel
 from judgeq.plan import Retained
 from judgeq.prompts import Prompt
+from judgeq.rejudging import Rejudging
 from judgeq.retention import RetentionMap
 
 
@@ -45,12 +47,16 @@ class Answer:
         prompt_tokens: length of the prompt, template included.
         retention: kept rows and scores, tied to the document.
         kv_bytes: bytes of retained keys and values when decoding starts, measured from the tensors.
+        kv_bytes_at_end: the same when the answer has come to its end, with the answer's own rows and room set aside for
+            more; None where answers were written side by side, into memory that they share.
         full_kv_bytes: bytes of the prompt's complete keys and values, measured as they passed.
         peak_rows: most rows held at once during the prefill, summed over layers.
         timing: measured times.
         finish: `"end"`, `"stop"` or `"length"`; `"cancelled"` when the reader left before.
         notices: sentences a person should see, such as a budget that exceeds the prompt.
         query_aware: the question was visible when rows were chosen.
+        held: where rows were judged again, `[layer][head]`, the tokens whose rows were held at the end, ascending; the
+            answer's first token has the number `prompt_tokens`. None where only the prompt's rows were judged.
     """
 
     text: str
@@ -60,17 +66,27 @@ class Answer:
     prompt_tokens: int
     retention: RetentionMap
     kv_bytes: int
+    kv_bytes_at_end: int | None
     full_kv_bytes: int
     peak_rows: int
     timing: Timing
     finish: str
     notices: tuple[str, ...] = ()
     query_aware: bool = True
+    held: tuple[tuple[np.ndarray, ...], ...] | None = None
 
     @property
     def kept_rows(self) -> list[list[int]]:
         """Retained rows of each layer and KV head, `[layer][head]`."""
         return self.retention.kept_rows.tolist()
+
+    @property
+    def retention_at_end(self) -> RetentionMap:
+        """What was left of the prompt at the end; the scores are those of the prefill."""
+        if self.held is None:
+            return self.retention
+        kept = tuple(tuple(rows[rows < self.prompt_tokens] for rows in layer) for layer in self.held)
+        return replace(self.retention, kept=kept)
 
     def to_dict(self) -> dict[str, Any]:
         """What the command line prints as JSON."""
@@ -82,6 +98,7 @@ class Answer:
             "prompt_tokens": self.prompt_tokens,
             "kept_rows": self.kept_rows,
             "kv_bytes": self.kv_bytes,
+            "kv_bytes_at_end": self.kv_bytes_at_end,
             "full_kv_bytes": self.full_kv_bytes,
             "peak_rows": self.peak_rows,
             "answer": self.text,
@@ -101,11 +118,13 @@ class Writer:
     retained: Retained
     reading: Reading
     decoding: Decoding
+    rejudging: Rejudging | None = None
     steps: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.kv_bytes = self.retained.cache.kv_bytes
-        self._decode = decode(self.lm, self.retained.cache, self.reading.logits, self.decoding)
+        forward = self.rejudging.next_logits if self.rejudging else None
+        self._decode = decode(self.lm, self.retained.cache, self.reading.logits, self.decoding, forward)
 
     @property
     def name(self) -> str:
@@ -145,9 +164,11 @@ class Writer:
     def answer(self) -> Answer:
         """The answer as far as it is written."""
         text = "".join(step.text for step in self.steps)
-        return self.answer_of(
+        answer = self.answer_of(
             text, (self.steps[-1].finish if self.steps else None) or "cancelled", self.timing
         )
+        held = None if self.rejudging is None else _arrays(self.rejudging.held())
+        return replace(answer, kv_bytes_at_end=self.retained.cache.kv_bytes, held=held)
 
     def answer_of(self, text: str, finish: str, timing: Timing) -> Answer:
         """An answer that was written elsewhere, from the rows that were kept here."""
@@ -159,6 +180,7 @@ class Writer:
             prompt_tokens=self.reading.prompt.tokens,
             retention=self.retention,
             kv_bytes=self.kv_bytes,
+            kv_bytes_at_end=None,
             full_kv_bytes=self.reading.full_kv_bytes,
             peak_rows=self.reading.peak_rows,
             timing=timing,
@@ -178,6 +200,10 @@ def written_together(lm: LanguageModel, writers: Sequence[Writer]) -> list[Answe
         timing = Timing(prefill_s, prefill_s, later / written.seconds if later else 0.0)
         answers.append(writer.answer_of(written.text, written.finish or "cancelled", timing))
     return answers
+
+
+def _arrays(held: list[list[torch.Tensor]]) -> tuple[tuple[np.ndarray, ...], ...]:
+    return tuple(tuple(rows.numpy() for rows in layer) for layer in held)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from judgeq.answers import Answer, Reading, Writer, written_together
+from judgeq.batch import check_together
 from judgeq.config import Budget, Decoding, budget_rows, check_budget, check_chunk
 from judgeq.decode import Step
 from judgeq.errors import InputError
@@ -18,8 +19,11 @@ from judgeq.methods import Full, Method, method_named
 from judgeq.padded import gains
 from judgeq.plan import Plan
 from judgeq.prefill import Prefill
+from judgeq.probe import Probe
 from judgeq.prompts import Prompt, build_prompt
 from judgeq.reference import ToRead, positions_behind, retain, retain_each
+from judgeq.rejudging import Rejudging, check_rejudging
+from judgeq.rotation import check_appended
 from judgeq.soft_tokens import SoftTokens
 
 RowsOf = Callable[[Prompt, Sequence[Plan], int], HeldCache | None]
@@ -37,6 +41,7 @@ def read(
     question_first: bool = False,
     answer_prefix: str = "",
     truncate: bool = False,
+    row_bits: int | None = None,
     decoding: Decoding = Decoding(),
     chunk: int | None = None,
     rows_of: RowsOf | None = None,
@@ -53,7 +58,8 @@ def read(
         question_first: put the question before the document.
         answer_prefix: text that the answers must continue.
         truncate: cut the middle of a document that is too long instead of refusing it.
-        decoding: how answers are written.
+        row_bits: store every method's rows in 8 or 4 bits; None leaves it to the method's `Selection.bits`.
+        decoding: how answers are written, and whether rows are judged again meanwhile.
         chunk: most tokens of a pass over the prompt; None reads it in one. What is kept is the same.
         rows_of: gives rows that were read before; see `Document`, which does.
         on_layer: progress of the prefill, and a place to cancel.
@@ -63,7 +69,8 @@ def read(
     """
     started = time.perf_counter()
     check_chunk(chunk)
-    chosen = [method_named(method) for method in methods]
+    chosen = methods_of(methods, row_bits)
+    check_rejudging(_rejudged(chosen, decoding))
     soft = soft_tokens_of(lm, chosen, tokens)
     layout = {"question_first": question_first, "answer_prefix": answer_prefix, "truncate": truncate}
     asked = _asked(lm, document, question, chosen, budget, soft, decoding, layout)
@@ -79,15 +86,27 @@ def read(
         chunk=chunk,
         on_layer=on_layer,
     )
-    return _reading(lm, asked, outcome, prepared_s + outcome.seconds, decoding)
+    seconds = prepared_s + outcome.seconds
+    return _reading(lm, asked, outcome, seconds, decoding, soft.probe if soft else None)
+
+
+def _rejudged(methods: Sequence[Method], decoding: Decoding) -> list[Method]:
+    """Those whose rows are judged again while their answers are written; the full cache is bounded by nothing."""
+    return [each for each in methods if decoding.rejudge_every and not isinstance(each, Full)]
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A question about a document, ready to be read; `notices` as in `Answer`."""
+    """A question about a document, ready to be read.
+
+    Attributes:
+        bound: rows per KV head where rows are judged again; unlike the budget of a plan it may exceed the prompt.
+        notices: see `Answer`.
+    """
 
     prompt: Prompt
     plans: list[Plan]
+    bound: int
     notices: tuple[str, ...]
 
 
@@ -103,14 +122,26 @@ def _asked(
 ) -> _Asked:
     """`layout`: the options of `read` that say how the prompt is made."""
     check_budget(budget)
-    reserve = positions_behind(methods, soft.n if soft else 0, decoding.max_new_tokens)
+    n_soft, longest = soft.n if soft else 0, decoding.max_new_tokens
+    rejudged = _rejudged(methods, decoding)
+    if rejudged:
+        longest += n_soft  # they stand behind the answer too
+    reserve = positions_behind(methods, n_soft, longest)
     prompt = build_prompt(lm, document, question, reserve=reserve, **layout)
+    if any(method.needs_soft_tokens for method in rejudged):
+        check_appended(lm.model, lm.name, prompt.tokens + decoding.max_new_tokens, n_soft)
     plans = plans_of(methods, budget, prompt.tokens, soft)
-    return _Asked(prompt, plans, _notices(prompt, budget))
+    bound = budget if isinstance(budget, int) else budget_rows(budget, prompt.tokens)
+    return _Asked(prompt, plans, bound, _notices(prompt, budget))
 
 
 def _reading(
-    lm: LanguageModel, asked: _Asked, outcome: Prefill, prefill_s: float, decoding: Decoding
+    lm: LanguageModel,
+    asked: _Asked,
+    outcome: Prefill,
+    prefill_s: float,
+    decoding: Decoding,
+    soft_tokens: Probe | None = None,
 ) -> Reading:
     reading = Reading(
         prompt=asked.prompt,
@@ -120,7 +151,11 @@ def _reading(
         prefill_s=prefill_s,
         notices=asked.notices,
     )
-    reading.writers.extend(Writer(lm, kept, reading, decoding) for kept in outcome.retained)
+    for kept in outcome.retained:
+        again = None
+        if decoding.rejudge_every and _rejudged([kept.plan.method], decoding):
+            again = Rejudging(lm, kept, asked.bound, decoding.rejudge_every, soft_tokens)
+        reading.writers.append(Writer(lm, kept, reading, decoding, again))
     return reading
 
 
@@ -148,6 +183,7 @@ def ask_many(
     method: str | Method = "judgeq",
     budget: Budget | Sequence[Budget] = 128,
     tokens: SoftTokens | str | Path | None = None,
+    row_bits: int | None = None,
     padded: bool | None = None,
     decoding: Decoding = Decoding(),
     chunk: int | None = None,
@@ -162,9 +198,10 @@ def ask_many(
     Args:
         questions: pairs of a document and a question.
         budget: one for all, or one for each question.
+        row_bits: as in `read`; rows are rounded where they are kept, and read side by side as they come to then.
         padded: read prompts of similar length in one pass, the shorter ones padded on the left; None does so where it
             gains time: on a GPU, and for very short prompts.
-        decoding: greedy.
+        decoding: greedy, without `rejudge_every`.
         chunk: as in `read`; prompts are then read one by one.
         on_layer: progress of each pass over prompts, and a place to cancel.
         layout: `question_first`, `answer_prefix` and `truncate`, as in `read`.
@@ -173,13 +210,14 @@ def ask_many(
         InputError: bad input, in one sentence.
     """
     started = time.perf_counter()
+    check_together(decoding)
     budgets = list(budget) if isinstance(budget, Sequence) else [budget] * len(questions)
     if len(budgets) != len(questions):
         raise InputError(
             f"There are {len(questions)} questions and {len(budgets)} budgets: give one for each, or one for all"
         )
     check_chunk(chunk)
-    chosen = [method_named(method)]
+    chosen = methods_of([method], row_bits)
     soft = soft_tokens_of(lm, chosen, tokens)
     asked = [
         _asked(lm, *pair, chosen, own, soft, decoding, layout)
@@ -224,6 +262,14 @@ def in_turn(writers: Sequence[Writer]) -> Iterator[tuple[int, Step]]:
                 del running[index]
             else:
                 yield index, step
+
+
+def methods_of(methods: Sequence[str | Method], row_bits: int | None) -> list[Method]:
+    """The methods by these names, with rows in so many bits. Arguments as in `read`."""
+    chosen = [method_named(method) for method in methods]
+    if row_bits is None:
+        return chosen
+    return [replace(each, selection=replace(each.selection, bits=row_bits)) for each in chosen]
 
 
 def soft_tokens_of(

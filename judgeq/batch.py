@@ -6,7 +6,7 @@ Knows nothing of methods, budgets or questions.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from judgeq.cache import RetainedCache
+from judgeq.cache import RetainedCache, RetainedLayer
 from judgeq.config import Decoding
 from judgeq.decode import Finish, Transcript, decode
 from judgeq.errors import InputError
@@ -92,14 +92,16 @@ class Written:
 class PaddedRows:
     """One layer's rows of P caches in one tensor, each head's padded to the longest, with room for the answers.
 
+    Rows that a cache stores in few bits are held here as they come to.
+
     Attributes:
         keys, values: (P, H_kv, R + new, D); rows from `R` on are the answers'.
         visible: (P, H_kv, 1, R + new) bool.
         length: rows that are filled or padded so far, `R` at the start.
     """
 
-    def __init__(self, layers: Sequence[DynamicLayer], new: int) -> None:
-        heads = [list(_heads(layer)) for layer in layers]
+    def __init__(self, layers: Sequence[RetainedLayer | RaggedLayer], new: int) -> None:
+        heads = [layer.heads() for layer in layers]
         self.length = max(len(keys) for rows in heads for keys, _ in rows)
         first = heads[0][0][0]
         shape = len(heads), len(heads[0]), self.length + new, first.shape[-1]
@@ -218,16 +220,26 @@ class PaddedCache(DynamicCache):
             layer.select(kept)
 
 
+def check_together(decoding: Decoding) -> None:
+    """Refuse, with an `InputError`, what answers that are written together cannot do."""
+    if decoding.temperature:
+        raise InputError("Answers that are written together are greedy: give Decoding.temperature 0")
+    if decoding.rejudge_every:
+        raise InputError(
+            "Answers that are written together keep all rows: leave Decoding.rejudge_every out, or write them alone"
+        )
+
+
 def decode_together(lm: LanguageModel, answers: Sequence[Unwritten]) -> list[Written]:
     """Write greedy answers; each is what `decode` writes from its cache alone, up to rounding.
 
     The caches stay as they are. Models with sliding windows write one answer after the other.
 
     Raises:
-        InputError: a decoding samples.
+        InputError: a decoding samples, or lets rows be judged again.
     """
-    if any(answer.decoding.temperature for answer in answers):
-        raise InputError("Answers that are written together are greedy: give Decoding.temperature 0")
+    for answer in answers:
+        check_together(answer.decoding)
     started = time.perf_counter()
     if any(any(answer.cache.is_sliding) for answer in answers):
         return [_alone(lm, answer, started) for answer in answers]
@@ -291,11 +303,3 @@ def _alone(lm: LanguageModel, answer: Unwritten, started: float) -> Written:
         if answer.ends(written):
             break
     return written
-
-
-def _heads(layer: DynamicLayer) -> Iterator[tuple[Tensor, Tensor]]:
-    """Keys and values (rows, D) of each KV head of a fresh layer."""
-    frozen = layer.frozen if isinstance(layer, RaggedLayer) else None
-    if frozen is None:
-        return zip(layer.keys[0], layer.values[0], strict=True)
-    return zip(frozen.keys.split(frozen.counts), frozen.values.split(frozen.counts), strict=True)

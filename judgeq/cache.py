@@ -6,8 +6,9 @@ scores or methods.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,9 +16,9 @@ from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.causal import CausalRows
-from judgeq.errors import ModelError
+from judgeq.errors import InputError, ModelError
 from judgeq.growing import GrowingLayer
-from judgeq.ragged import FrozenRows, RaggedLayer
+from judgeq.ragged import FrozenRows, Head, RaggedLayer
 
 
 class RetainedLayer(GrowingLayer):
@@ -37,8 +38,17 @@ class RetainedLayer(GrowingLayer):
             keys, values: (B, H_kv, rows, D), owned by this layer from now on.
             seen: tokens that have passed, at least `rows`.
         """
-        self.lazy_initialization(keys, values)
-        self.keys, self.values, self.seen = keys, values, seen
+        self.hold_only(keys, values)
+        self.seen = seen
+
+    def heads(self) -> list[Head]:
+        """Rows of each KV head, of one prompt."""
+        return list(zip(self.keys[0], self.values[0], strict=True))
+
+    def hold(self, heads: Sequence[Head], seen: int) -> None:
+        """Go on with these rows, as many in every head; copies them."""
+        keys, values = (torch.stack(rows)[None] for rows in zip(*heads, strict=True))
+        self.retain(keys, values, seen)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -93,12 +103,17 @@ class FrozenLayer(RetainedLayer):
 class RetainedCache(DynamicCache):
     """A transformers cache whose full-attention layers hold chosen rows; plain `generate` continues from it.
 
-    They are `RetainedLayer`s, or `RaggedLayer`s where heads have budgets of their own. Layers with a sliding window
-    keep transformers' own class: they are bounded already.
+    They are `RetainedLayer`s, or `RaggedLayer`s where heads have budgets of their own or rows are stored in few bits.
+    Layers with a sliding window keep transformers' own class: they are bounded already.
+
+    Attributes:
+        bits: 8 or 4, in which rows are stored; None = as they come. Rows of later tokens, and those of layers with a
+            sliding window, are not rounded.
     """
 
-    def __init__(self, config: PretrainedConfig) -> None:
+    def __init__(self, config: PretrainedConfig, bits: int | None = None) -> None:
         super().__init__(config=config)
+        self.bits = bits
         self.layers: list[DynamicLayer] = [
             layer if layer.is_sliding else RetainedLayer() for layer in self.layers
         ]
@@ -113,14 +128,19 @@ class RetainedCache(DynamicCache):
             kept: (B, H_kv, rows) indices below `seen`, or for each KV head (rows,), in a batch of 1; None keeps all
                 rows, or the window's.
             seen: tokens of the prompt.
+
+        Raises:
+            InputError: rows in few bits, and more than one prompt.
         """
         target = self.layers[layer]
+        if self.bits is not None and not target.is_sliding and not isinstance(kept, tuple):
+            kept = _by_head(keys, kept)
         if target.is_sliding:
             last = slice(-target.sliding_window + 1, None)
             target.update(keys[:, :, last], values[:, :, last])
             target.cumulative_length = seen
         elif isinstance(kept, tuple):
-            self.layers[layer] = RaggedLayer(FrozenRows.pick(keys, values, kept), seen)
+            self.layers[layer] = RaggedLayer(FrozenRows.pick(keys, values, kept, self.bits), seen)
         elif kept is None:
             target.retain(keys.clone(), values.clone(), seen=seen)
         else:
@@ -146,9 +166,20 @@ class RetainedCache(DynamicCache):
         if not sizes:
             return 0
         stored = sum(heads * rows for heads, rows in sizes) + sum(
-            len(frozen.keys) for frozen in self._frozen()
+            sum(frozen.counts) for frozen in self._frozen()
         )
         return -(-stored // sizes[0][0])
+
+    @contextlib.contextmanager
+    def passing(self, tokens: int) -> Iterator[None]:
+        """Within, one pass over `tokens` tokens, which leave no row in layers with a sliding window."""
+        sliding = [layer for layer in self.layers if layer.is_sliding]
+        for layer in sliding:
+            layer.activate_past_recording()
+        yield
+        for layer in sliding:
+            layer.crop(-tokens)
+            layer.record_past = False
 
     def fork(self) -> RetainedCache:
         """A second continuation of the same rows; the storage is shared, since rows that are held never change."""
@@ -164,15 +195,18 @@ class RetainedCache(DynamicCache):
         """
         if any(self._frozen()):
             raise ModelError(
-                "This needs all rows of the prompt, and some heads have kept fewer: keep the full cache"
+                "This needs all rows of the prompt as they came, and some heads have kept fewer, or in few bits: keep "
+                "the full cache"
             )
         rows = ((layer.keys, layer.values) for layer in self.layers)
         sliding = {at for at, layer in enumerate(self.layers) if layer.is_sliding}
         return FrozenCache(rows, self.get_seq_length(), sliding)
 
     def _tensors(self) -> Iterator[Tensor]:
-        holders = (*self._filled(), *self._frozen())
-        return (tensor for holder in holders for tensor in (holder.keys, holder.values))
+        for layer in self._filled():
+            yield from (layer.keys, layer.values)
+        for frozen in self._frozen():
+            yield from frozen.tensors()
 
     def _frozen(self) -> Iterator[FrozenRows]:
         return (layer.frozen for layer in self.layers if isinstance(layer, RaggedLayer) and layer.frozen)
@@ -197,6 +231,16 @@ class FrozenCache(DynamicCache):
             layer = FrozenLayer(at in sliding)
             layer.retain(keys, values, seen=seen)
             self.layers.append(layer)
+
+
+def _by_head(keys: Tensor, kept: Tensor | None) -> tuple[Tensor, ...]:
+    """The same choice for each KV head; see `RetainedCache.fill`."""
+    batch, heads, rows = keys.shape[:3]
+    if batch != 1:
+        raise InputError(
+            f"Rows in few bits are stored for one prompt at a time and this batch has {batch}: prefill them one by one"
+        )
+    return (torch.arange(rows, device=keys.device),) * heads if kept is None else tuple(kept[0])
 
 
 def gather_rows(rows: Tensor, kept: Tensor) -> Tensor:

@@ -62,8 +62,14 @@ class CompressedDocument:
         """Read a question; the reading has one writer. Arguments as in `judgeq.read`.
 
         Raises:
-            InputError: bad input, or a question that changes how the document's end is split into tokens.
+            InputError: bad input, rows that are to be judged again, or a question that changes how the document's end
+                is split into tokens.
         """
+        if decoding.rejudge_every:
+            raise InputError(
+                "The rows of a document that was evicted before the question are not judged again while an answer is "
+                "written: leave Decoding.rejudge_every out, or ask the Document itself"
+            )
         started = time.perf_counter()
         prompt = build_prompt(
             self.lm, self._text, question, answer_prefix=answer_prefix, reserve=decoding.max_new_tokens

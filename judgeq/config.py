@@ -23,6 +23,10 @@ Budget = (
 Allocation = Literal["uniform", "pyramid", "profile", "adakv", "pyramid+adakv", "profile+adakv"]
 
 
+ROW_BITS = (8, 4)
+"""In how many bits a number of a kept row can be stored."""
+
+
 class JsonConfig:
     """Mixin for dataclasses: `to_dict`, `from_dict`, `save`, `load`; unknown keys are refused, never dropped."""
 
@@ -65,6 +69,13 @@ def check_at_least(owner: str, field: str, value: float, minimum: float) -> None
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number or value < minimum:
         raise InputError(f"{owner}.{field} is {value!r}; give a number of at least {minimum}")
+
+
+def _check_count(owner: str, field: str, value: object) -> None:
+    """Raise an `InputError` unless `value` is a whole number above 0."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"{owner}.{field} is {value!r}; give a whole number")
+    check_at_least(owner, field, value, 1)
 
 
 def parse_budget(text: str) -> Budget:
@@ -120,7 +131,7 @@ def check_chunk(chunk: int | None) -> None:
 
 @dataclass(frozen=True)
 class Selection(JsonConfig):
-    """How scores become kept rows.
+    """How scores become kept rows, and how these are stored.
 
     Attributes:
         sinks: first rows of the prompt that are always kept (StreamingLLM, arXiv 2309.17453).
@@ -135,6 +146,7 @@ class Selection(JsonConfig):
             beside it; 1 = no pyramid.
         value_aware: scores alone choose the first half of a head's rows; the others are chosen by score times what a
             row's value adds to the hidden states (CriticalKV, arXiv 2502.03805). For scores that are attention.
+        bits: 8 or 4, in which every number of a kept row is stored (KIVI, arXiv 2402.02750); None = as it comes.
     """
 
     sinks: int = 0
@@ -144,6 +156,7 @@ class Selection(JsonConfig):
     floor: float = 0.2
     beta: int = 20
     value_aware: bool = False
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         for field in ("sinks", "recent", "pool", "beta"):
@@ -165,6 +178,8 @@ class Selection(JsonConfig):
         check_at_least("Selection", "beta", self.beta, 1)
         if not isinstance(self.value_aware, bool):
             raise InputError(f"Selection.value_aware is {self.value_aware!r}; give True or False")
+        if self.bits not in (None, *ROW_BITS) or isinstance(self.bits, float):
+            raise InputError(f"Selection.bits is {self.bits!r}; give 8 or 4, or None for rows as they come")
 
     @property
     def adapts(self) -> bool:
@@ -192,6 +207,8 @@ class Decoding(JsonConfig):
         top_p: nucleus of the sampled distribution, in (0, 1].
         seed: of the sampling; the same seed gives the same answer.
         stop: texts that end the answer; they are cut off.
+        rejudge_every: tokens after which the rows are judged again, those of the answer included, so that no more than
+            the budget and this many are ever held (see `judgeq.rejudging`); None = only the prompt's rows are judged.
     """
 
     max_new_tokens: int = 64
@@ -199,11 +216,12 @@ class Decoding(JsonConfig):
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    rejudge_every: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.max_new_tokens, int) or isinstance(self.max_new_tokens, bool):
-            raise InputError(f"Decoding.max_new_tokens is {self.max_new_tokens!r}; give a whole number")
-        check_at_least("Decoding", "max_new_tokens", self.max_new_tokens, 1)
+        _check_count("Decoding", "max_new_tokens", self.max_new_tokens)
+        if self.rejudge_every is not None:
+            _check_count("Decoding", "rejudge_every", self.rejudge_every)
         check_at_least("Decoding", "temperature", self.temperature, 0)
         check_at_least("Decoding", "top_p", self.top_p, 0)
         if not 0 < self.top_p <= 1:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from tokenizers.decoders import DecodeStream
 from torch import Tensor
 from transformers import Cache
 
+from judgeq.attention import Observer
 from judgeq.config import Decoding
 from judgeq.cpu import few_rows
 from judgeq.language_model import LanguageModel
@@ -38,7 +40,13 @@ class Step:
     finish: Finish | None = None
 
 
-def decode(lm: LanguageModel, cache: Cache, logits: Tensor, decoding: Decoding) -> Iterator[Step]:
+def decode(
+    lm: LanguageModel,
+    cache: Cache,
+    logits: Tensor,
+    decoding: Decoding,
+    forward: Callable[[int], Tensor] | None = None,
+) -> Iterator[Step]:
     """Continue from a cache.
 
     Closing the generator ends the work at once; the cache then holds the tokens written so far.
@@ -47,14 +55,16 @@ def decode(lm: LanguageModel, cache: Cache, logits: Tensor, decoding: Decoding) 
         cache: rows of the prompt; extended by the answer's.
         logits: (1, V) for the first token.
         decoding: length, sampling, stop texts.
+        forward: gives (1, V) behind one more token; by default `next_logits`, which keeps all rows.
     """
+    forward = forward or partial(next_logits, lm, cache)
     generator = torch.Generator(device=lm.device).manual_seed(decoding.seed)
     transcript = Transcript(lm, decoding)
     token, finish = -1, None
     while finish is None:
         started = time.perf_counter()
         if transcript.tokens:
-            logits = next_logits(lm, cache, token)
+            logits = forward(token)
         token = choose(logits, decoding, generator)
         text, finish = transcript.take(token)
         yield Step(transcript.tokens - 1, token, text, time.perf_counter() - started, finish)
@@ -101,11 +111,12 @@ def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator) -> in
 
 
 @torch.inference_mode()
-def next_logits(lm: LanguageModel, cache: Cache, token: int) -> Tensor:
-    """(1, V) behind one more token, which the cache holds from then on."""
+def next_logits(lm: LanguageModel, cache: Cache, token: int, observer: Observer | None = None) -> Tensor:
+    """(1, V) behind one more token, which the cache holds from then on; an observer may look at its attention."""
     ids = torch.tensor([[token]], device=lm.device)
     with few_rows():
-        return lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+        output = lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1, observer=observer)
+    return output.logits[:, -1]
 
 
 class _StopGuard:

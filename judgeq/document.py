@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from judgeq.answers import Answer, Reading
-from judgeq.api import in_turn, plans_of, read, soft_tokens_of
+from judgeq.api import in_turn, methods_of, plans_of, read, soft_tokens_of
 from judgeq.compressed import CompressedDocument
 from judgeq.config import Budget, check_budget, check_chunk
 from judgeq.decode import Step
@@ -18,7 +18,7 @@ from judgeq.errors import InputError
 from judgeq.held import HeldCache, LayerCallback, Progress, pass_sizes
 from judgeq.held_files import load_rows, save_rows, saved_text
 from judgeq.language_model import LanguageModel
-from judgeq.methods import Method, method_named
+from judgeq.methods import Method
 from judgeq.plan import Plan
 from judgeq.prefill import prefill
 from judgeq.prompts import Prompt, build_prefix
@@ -124,6 +124,7 @@ class Document:
         method: str | Method = "judgeq",
         budget: Budget = 128,
         tokens: SoftTokens | str | Path | None = None,
+        row_bits: int | None = None,
         on_layer: LayerCallback | None = None,
     ) -> CompressedDocument:
         """Evict once, before any question is known: query-agnostic.
@@ -132,13 +133,13 @@ class Document:
         again, and stay until `forget`; without them the document is evicted layer by layer while it is read.
 
         Args:
-            method, budget, tokens: as in `judgeq.read`; the budget is a share of the document.
+            method, budget, tokens, row_bits: as in `judgeq.read`; the budget is a share of the document.
 
         Raises:
             InputError: bad input, or a method that needs an answer first.
         """
         check_budget(budget)
-        chosen = method_named(method)
+        (chosen,) = methods_of([method], row_bits)
         if chosen.needs_response:
             raise InputError(
                 f"The method {chosen.name!r} looks at an answer and there is no question yet: choose another, such as "
@@ -187,8 +188,7 @@ class Document:
         held = self.prefix.input_ids[:, :-READ_AGAIN]
         if not torch.equal(prompt.input_ids[:, : held.shape[1]], held):
             return self._rows
-        methods = [method for plan in plans for method in (plan.method, plan.method.writer) if method]
-        summed = any(method.prompt_queries is None for method in methods)
+        summed = any(_needs_all_queries(plan.method) for plan in plans)
         if self._rows is None or (summed and not self._rows.summed):
             self._hold(summed, on_layer)
         assert self._rows is not None
@@ -213,3 +213,9 @@ class Document:
             raise InputError(
                 f"The document has {self.tokens:,} tokens and {self.lm.name} reads at most {limit:,}: shorten it"
             )
+
+
+def _needs_all_queries(method: Method) -> bool:
+    """Where a response is looked at, its writer alone looks at the prompt's queries."""
+    first = method.writer if method.needs_response else method
+    return first is not None and first.queries_needed is None

@@ -68,7 +68,7 @@ class GrowingLayer(DynamicLayer):
     Attributes:
         expected: rows that will come, if that is known; room is set aside for them at once.
         room: where the rows lie, once it has grown. Whoever sets `keys` and `values` to something else, as `crop` and
-            beam search do, leaves the room: the next rows get a new one.
+            beam search do, leaves the room: the next rows get a new one. `hold_only` gives its storage back at once.
     """
 
     keys: Tensor
@@ -96,6 +96,11 @@ class GrowingLayer(DynamicLayer):
         self.room.append(key_states, value_states)
         self.keys, self.values = self.room.keys, self.room.values
         return self.keys, self.values
+
+    def hold_only(self, keys: Tensor, values: Tensor) -> None:
+        """Go on from these rows, (B, H_kv, rows, D), and let go of all that were held, and of the room for more."""
+        self.lazy_initialization(keys, values)
+        self.keys, self.values, self.room = keys, values, None
 
     def reset(self) -> None:
         super().reset()

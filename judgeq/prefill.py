@@ -74,7 +74,12 @@ class Eviction:
         prompt_tokens, response_tokens = sizes
         n_soft = 0 if soft_tokens is None else len(soft_tokens.embeddings)
         self.retained = [
-            Retained(plan, RetainedCache(lm.model.config), plan.shares(lm, prompt_tokens)) for plan in plans
+            Retained(
+                plan,
+                RetainedCache(lm.model.config, plan.method.selection.bits),
+                plan.shares(lm, prompt_tokens),
+            )
+            for plan in plans
         ]
         self.sizes, self.progress, self.held = (*sizes, n_soft), progress, held
         self.offsets: Tensor | None = None
@@ -158,7 +163,7 @@ def prefill(
     check_attention(lm)
     soft = asked_with(plans, soft_tokens)
     batch, tokens = input_ids.shape
-    queries = [plan.method.prompt_queries for plan in plans]
+    queries = [plan.method.queries_needed for plan in plans]
     last, summed = min(tokens, max([1, *filter(None, queries)])), None in queries
     held = None if rows is None else _leading(lm, rows, input_ids, tokens - last, summed)
     first = 0 if held is None else held.seen

@@ -1,12 +1,12 @@
 """KV heads that keep different numbers of rows: flat storage, attention over it, and the cache layer that holds it.
 
-The kept rows of all heads lie one behind the other, nothing is padded; tokens decoded later go to a dense tail. Knows
-nothing of scores or budgets.
+The kept rows of all heads lie one behind the other, nothing is padded, and may be stored in few bits; tokens decoded
+later go to a dense tail. Knows nothing of scores or budgets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from inspect import signature
@@ -17,7 +17,11 @@ from torch import Tensor
 
 from judgeq.errors import InputError
 from judgeq.growing import GrowingLayer
+from judgeq.quantized import QuantizedRows
 from judgeq.softcap import to_logits
+
+Head = tuple[Tensor, Tensor]
+"""Keys and values (rows, D) of one KV head."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,34 +33,68 @@ class FrozenRows:
         counts: rows of each of the H_kv heads.
     """
 
-    keys: Tensor
-    values: Tensor
+    keys: Tensor | QuantizedRows
+    values: Tensor | QuantizedRows
     counts: tuple[int, ...]
 
     @classmethod
-    def pick(cls, keys: Tensor, values: Tensor, kept: Sequence[Tensor]) -> FrozenRows:
+    def of_heads(cls, heads: Sequence[Head], bits: int | None = None) -> FrozenRows:
+        """Store these rows, copied.
+
+        Args:
+            heads: keys and values of each KV head.
+            bits: 8 or 4; None stores the rows as they are.
+        """
+        counts = tuple(len(keys) for keys, _ in heads)
+        keys, values = (torch.cat(rows) for rows in zip(*heads, strict=True))
+        if bits is None:
+            return cls(keys, values, counts)
+        return cls(QuantizedRows.by_channel(keys, counts, bits), QuantizedRows.by_row(values, bits), counts)
+
+    @classmethod
+    def pick(
+        cls, keys: Tensor, values: Tensor, kept: Sequence[Tensor], bits: int | None = None
+    ) -> FrozenRows:
         """Copy the kept rows out of complete ones.
 
         Args:
             keys, values: (1, H_kv, K, D).
             kept: for each KV head (rows,) int64.
+            bits: see `of_heads`.
         """
+        chosen = [(keys[0, head, rows], values[0, head, rows]) for head, rows in enumerate(kept)]
+        return cls.of_heads(chosen, bits)
 
-        def flat(states: Tensor) -> Tensor:
-            return torch.cat([states[0, head, rows] for head, rows in enumerate(kept)])
+    def dense(self) -> tuple[Tensor, Tensor]:
+        """Keys and values (R, D) in full precision; freshly computed where they are stored in few bits."""
+        keys, values = (
+            rows if isinstance(rows, Tensor) else rows.dense() for rows in (self.keys, self.values)
+        )
+        return keys, values
 
-        return cls(flat(keys), flat(values), tuple(map(len, kept)))
+    def heads(self) -> list[Head]:
+        """Keys and values of each head, see `dense`."""
+        keys, values = (rows.split(self.counts) for rows in self.dense())
+        return list(zip(keys, values, strict=True))
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Everything that is stored."""
+        for rows in (self.keys, self.values):
+            yield from (rows,) if isinstance(rows, Tensor) else rows.tensors()
+
+    def as_read(self) -> FrozenRows:
+        """These rows; where they are stored in few bits others in full precision, for whoever reads them once."""
+        return self if isinstance(self.keys, Tensor) else FrozenRows(*self.dense(), self.counts)
 
     @cached_property
     def _heads(self) -> list[tuple[Tensor, Tensor]]:
-        """Keys (D, rows) and values (rows, D) of each head, views."""
-        parts = zip(self.keys.split(self.counts), self.values.split(self.counts), strict=True)
-        return [(keys.T, values) for keys, values in parts]
+        """Keys (D, rows) and values (rows, D) of each head, views; of rows `as_read`, for it holds on to them."""
+        return [(keys.T, values) for keys, values in self.heads()]
 
     @cached_property
     def _ends(self) -> Tensor:
         """(H_kv + 1,) int32, where each head's rows begin, and where the last one's end."""
-        ends = torch.tensor([0, *self.counts], device=self.keys.device).cumsum(0)
+        ends = torch.tensor([0, *self.counts], device=self.dense()[0].device).cumsum(0)
         return ends.to(torch.int32)
 
     def attention(
@@ -80,11 +118,12 @@ class FrozenRows:
         if count > 1:
             hidden = torch.ones(count, tail, dtype=torch.bool, device=keys.device).triu(tail - count + 1)
             late = late.masked_fill(hidden.repeat(heads // kv_heads, 1), float("-inf"))
+        rows = self.as_read()
         kernel = varlen_kernel(grouped) if softcap is None else None
         if kernel is None:
-            output = self._each_head(grouped, late, values[0], softcap)
+            output = rows._each_head(grouped, late, values[0], softcap)
         else:
-            output = self._all_heads(kernel, grouped, late, values[0])
+            output = rows._all_heads(kernel, grouped, late, values[0])
         return output.reshape(1, heads, count, -1).transpose(1, 2).contiguous()
 
     def _each_head(self, queries: Tensor, late: Tensor, values: Tensor, softcap: float | None) -> Tensor:
@@ -116,7 +155,7 @@ class FrozenRows:
         kv_heads, count, dim = queries.shape
         asked = torch.arange(kv_heads + 1, dtype=torch.int32, device=queries.device) * count
         flat = queries.reshape(-1, 1, dim)  # a sequence for each head
-        keys, seen = self.keys[:, None], self.values[:, None]
+        keys, seen = (rows[:, None] for rows in self.dense())
         early, early_mass = kernel(flat, keys, seen, asked, self._ends, count, max(self.counts))
         late_mass = late.logsumexp(-1, keepdim=True)  # (H_kv, Q, 1)
         share = torch.sigmoid(early_mass.reshape(late_mass.shape) - late_mass)
@@ -160,14 +199,36 @@ class RaggedLayer(GrowingLayer):
     """
 
     def __init__(self, frozen: FrozenRows, seen: int) -> None:
-        """`seen`: tokens that have passed, at least as many as any head has rows."""
+        """See `retain`."""
         super().__init__()
-        self.lazy_initialization(frozen.keys, frozen.values)
+        self.retain(frozen, seen)
+
+    def retain(self, frozen: FrozenRows, seen: int) -> None:
+        """Start from these rows, without a tail.
+
+        Args:
+            frozen: rows that were kept.
+            seen: tokens that have passed, at least as many as any head has rows.
+        """
+        heads = len(frozen.counts)
+        keys, values = (rows.new_empty(1, heads, 0, rows.shape[-1]) for rows in (frozen.keys, frozen.values))
+        self.hold_only(keys, values)
         self.frozen: FrozenRows | None = frozen
         self.seen = seen
-        heads = len(frozen.counts)
-        self.keys = frozen.keys.new_empty(1, heads, 0, frozen.keys.shape[-1])
-        self.values = frozen.values.new_empty(1, heads, 0, frozen.values.shape[-1])
+
+    def heads(self) -> list[Head]:
+        """Rows of each head, the tail's behind the frozen ones."""
+        tail = zip(self.keys[0], self.values[0], strict=True)
+        if self.frozen is None:
+            return list(tail)
+        return [
+            (torch.cat([keys, new_keys]), torch.cat([values, new_values]))
+            for (keys, values), (new_keys, new_values) in zip(self.frozen.heads(), tail, strict=True)
+        ]
+
+    def hold(self, heads: Sequence[Head], seen: int) -> None:
+        """Go on with these rows, frozen and stored as they are; copies them."""
+        self.retain(FrozenRows.of_heads(heads), seen)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object

@@ -103,15 +103,15 @@ def check_appended(model: Any, name: str, tokens: int, appended: int) -> None:
 
     Args:
         name: for the message.
-        tokens: of the prompt.
-        appended: soft tokens behind it, in the same pass.
+        tokens: of the prompt, or of prompt and answer where soft tokens are appended again and again.
+        appended: soft tokens behind them.
 
     Raises:
-        InputError: the prompt alone would be turned in another way.
+        InputError: without soft tokens they would be turned in another way.
     """
     if why := turned_anew(model, tokens, appended):
         raise InputError(
-            f"{name} {why}, and the prompt's {tokens:,} tokens and {appended} soft tokens are more: choose a prompt of "
+            f"{name} {why}, and {tokens:,} tokens and {appended} soft tokens behind them are more: choose a prompt of "
             "another length, or a method without soft tokens"
         )
 

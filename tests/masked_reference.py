@@ -26,9 +26,15 @@ def masked_attention(
     gone: Any,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    recorded: dict[int, Tensor] | None = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
-    """Written out, with nothing of the library: `gone` is for each layer (H_kv, T), or None."""
+    """Written out, with nothing of the library.
+
+    Args:
+        gone: for each layer (H_kv, T), or None.
+        recorded: gets the weights (1, H, Q, K) of each layer.
+    """
     groups = query.shape[1] // key.shape[1]
     logits = query @ key.repeat_interleave(groups, 1).transpose(2, 3) * scaling
     if softcap is not None:
@@ -42,6 +48,8 @@ def masked_attention(
         prompt = gone[module.layer_idx].shape[1]
         hidden[..., :prompt] |= gone[module.layer_idx][:, None]
     weights = logits.masked_fill(hidden.repeat_interleave(groups, 0), -torch.inf).softmax(-1)
+    if recorded is not None:
+        recorded[module.layer_idx] = weights
     return (weights @ value.repeat_interleave(groups, 1)).transpose(1, 2).contiguous(), None
 
 

@@ -165,10 +165,15 @@ def test_the_last_pass_is_long_enough(tokens: int, chunk: int | None, last: int,
 
 @dataclass(frozen=True)
 class Wide(Method):
-    """Looks at more queries than it says."""
+    """Looks at 30 queries, or at all, and says what it is told to."""
 
     name = "wide"
     everything: bool = False
+    says: int | None = 0
+
+    @property
+    def queries_needed(self) -> int | None:
+        return self.says
 
     def score(self, view: LayerView) -> Tensor:
         found = view.accumulated_attention() if self.everything else view.window_attention(30)
@@ -178,10 +183,23 @@ class Wide(Method):
 @pytest.mark.parametrize("everything", [False, True])
 def test_a_method_must_say_which_queries_it_needs(lm: LanguageModel, ids: Tensor, everything: bool) -> None:
     plans = [Plan(Wide(everything=everything), 40)]
-    prefill(lm, ids, plans)
+    whole = prefill(lm, ids, plans)
     prefill(lm, ids, [Plan(Wide(), 40)], chunk=30)
-    with pytest.raises(InputError, match="prompt_queries"):
+    with pytest.raises(InputError, match="queries_needed"):
         prefill(lm, ids, plans, chunk=29)
+    told = [Plan(Wide(everything=everything, says=None if everything else 30), 40)]
+    assert_as_in_one_pass(prefill(lm, ids, told, chunk=29), whole)
+
+
+def test_a_method_that_says_nothing_gets_the_sums(lm: LanguageModel, ids: Tensor) -> None:
+    class Silent(Method):
+        name = "silent"
+
+        def score(self, view: LayerView) -> Tensor:
+            return view.accumulated_attention().mean(2)
+
+    plans = [Plan(Silent(), 40)]
+    assert_as_in_one_pass(prefill(lm, ids, plans, chunk=29), prefill(lm, ids, plans))
 
 
 @pytest.mark.parametrize("softcap", [None, 0.5])

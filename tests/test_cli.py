@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from judgeq.cli import _parser, main
 from judgeq.data import planted, wiki
 from judgeq.data.articles import Article
+from judgeq.growing import STEP
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
 from judgeq.models import load
@@ -29,6 +30,7 @@ FIELDS = {
         "prompt_tokens",
         "kept_rows",
         "kv_bytes",
+        "kv_bytes_at_end",
         "full_kv_bytes",
         "answer",
         "ttft_s",
@@ -143,6 +145,36 @@ def test_layers_and_heads_can_have_budgets_of_their_own(
     assert kept != [[16, 16]] * 4
 
 
+def test_rows_can_be_judged_again_or_stored_in_few_bits(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--budget", "16", "--max-new-tokens", "60", "--json", "-"]
+    found = []
+    for more in ([], ["--rejudge-every", "2"], ["--row-bits", "8"]):
+        assert ask(folder, *options, *more) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    plain, bounded, rounded = found
+    assert plain["kv_bytes"] == bounded["kv_bytes"] > 2 * rounded["kv_bytes"]
+    assert bounded["kv_bytes_at_end"] <= 4 * (16 + 2 + STEP) * 256 < plain["kv_bytes_at_end"]
+
+
+def test_several_questions_can_have_rows_judged_again_or_in_few_bits(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--budget", "16", "--max-new-tokens", "60", "--json", "-"]
+    kept = ["--question", "Who sleeps?", "--chunk", "40", "--save-document", str(tmp_path / "read")]
+    for more in (["--rejudge-every", "2"], ["--row-bits", "8"]):
+        assert ask(folder, *options, *more) == 0
+        alone = json.loads(capsys.readouterr().out)
+        assert ask(folder, *options, *more, *kept) == 0
+        first, _ = json.loads(capsys.readouterr().out)["answers"]
+        for name in ("answer", "kept_rows", "kv_bytes", "kv_bytes_at_end"):
+            assert first[name] == alone[name]
+    assert ask(folder, *options, "--row-bits", "8", "--query-agnostic") == 0
+    rounded = json.loads(capsys.readouterr().out)
+    assert rounded["kv_bytes"] < sum(map(sum, rounded["kept_rows"])) * 128
+
+
 def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
     assert ask(folder, "--html", str(folder / "kept.html")) == 0
     assert "crowns" in (folder / "kept.html").read_text()
@@ -160,6 +192,10 @@ def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
         (["--tokens", "no/such-tokens"], "no/such-tokens"),
         (["--max-new-tokens", "0"], "max_new_tokens"),
         (["--temperature", "-1"], "temperature"),
+        (["--rejudge-every", "0"], "rejudge_every is 0"),
+        (["--rejudge-every", "4", "--method", "oracle"], "cannot judge again"),
+        (["--rejudge-every", "4", "--row-bits", "8"], "not both"),
+        (["--row-bits", "5"], "bits is 5"),
         (["--pool", "4"], "pool is 4"),
         (["--allocation", "magic"], "'allocation=magic' is not a choice"),
         (["--allocation", "profile"], "soft tokens carry none"),
@@ -168,6 +204,7 @@ def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
         (["--json", "no/such/folder/out.json"], "cannot be written"),
         (["--chunk", "0"], "chunk is 0"),
         (["--query-agnostic", "--question-first"], "leave out --question-first"),
+        (["--query-agnostic", "--rejudge-every", "4"], "and --rejudge-every"),
         (["--query-agnostic", "--method", "laq"], "no question yet"),
     ],
 )

@@ -115,6 +115,7 @@ def test_layers_with_a_sliding_window_are_read_on_from(
         {"answer_prefix": "It pays"},
         {"budget": 0.1},
         {"chunk": 20},
+        {"row_bits": 4},
         {"methods": [SnapKV(window=150), JudgeQ(selection=Selection(sinks=2, recent=3, pool=5))]},
         {"methods": [H2O(), SnapKV(window=150)]},
         {"methods": [PyramidKV(selection=Selection(recent=8, allocation="pyramid+adakv", value_aware=True))]},
@@ -127,6 +128,23 @@ def test_options_mean_the_same_behind_a_document(
     options = {"methods": ["judgeq", "h2o"], "budget": 40, "tokens": tokens, "decoding": SHORT, **options}
     for question in QUESTIONS:
         assert_same(document.read_for(question, **options), judgeq.read(lm, TEXT, question, **options))
+
+
+@pytest.mark.parametrize("chunk", [None, 50])
+def test_rows_are_judged_again_behind_a_document(
+    each_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, chunk: int | None
+) -> None:
+    monkeypatch.setitem(each_lm.__dict__, "eos_ids", frozenset())  # random models stop anywhere
+    document = Document(each_lm, TEXT, chunk=chunk)
+    options = {"budget": 40, "tokens": soft(each_lm), "decoding": Decoding(30, rejudge_every=8)}
+    for method in ("judgeq", "snapkv", "h2o"):
+        for question in QUESTIONS[:2]:
+            found = document.ask(question, method=method, **options)
+            expected = judgeq.ask(each_lm, TEXT, question, method=method, **options)
+            assert found.text == expected.text
+            for ours, theirs in zip(found.held, expected.held, strict=True):
+                assert all(map(np.array_equal, ours, theirs))
+            assert (found.kv_bytes, found.kv_bytes_at_end) == (expected.kv_bytes, expected.kv_bytes_at_end)
 
 
 def test_a_document_that_must_be_cut_is_read_anew_each_time(lm: LanguageModel, tokens: SoftTokens) -> None:
@@ -167,6 +185,16 @@ def test_a_question_costs_its_own_tokens(make_lm: Callable[..., LanguageModel]) 
     assert document.kv_bytes == 0
     document.ask(QUESTIONS[1], method="snapkv", decoding=decoding)
     assert counted.take() == again
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "h2o"])
+def test_only_h2o_needs_the_attention_of_all_queries(
+    lm: LanguageModel, tokens: SoftTokens, method: str
+) -> None:
+    document = Document(lm, TEXT).read()
+    rows = document._rows
+    document.ask(QUESTIONS[0], method=method, tokens=tokens, decoding=SHORT)
+    assert document._rows is rows
 
 
 def test_questions_leave_the_documents_rows_as_they_are_and_copy_none(
@@ -276,11 +304,15 @@ def test_what_is_left_is_chosen_without_a_question_and_the_rest_is_freed(each_lm
         assert torch.equal(held.retained.kept[layer], fresh.retained.kept[layer])
 
 
-@pytest.mark.parametrize("method", ["full", "judgeq", "judgeq:profile-free", "pyramidkv", "adakv"])
+@pytest.mark.parametrize(
+    "method", ["full", "judgeq", "judgeq:profile-free", "judgeq:bits", "pyramidkv", "adakv", "adakv:bits"]
+)
 def test_a_question_is_read_on_top_of_the_rows_that_are_left(each_lm: LanguageModel, method: str) -> None:
     """Several tokens at once give what one token at a time gives, however many rows each layer and head has."""
     chosen = {
         "adakv": SnapKV(selection=Selection(recent=4, allocation="adakv")),
+        "adakv:bits": SnapKV(selection=Selection(recent=4, allocation="adakv", bits=4)),
+        "judgeq:bits": JudgeQ(selection=Selection(bits=8)),
         "judgeq:profile-free": JudgeQ(selection=Selection(sinks=2, pool=1)),
     }.get(method, method)
     compressed = Document(each_lm, TEXT).compress(method=chosen, budget=40, tokens=soft(each_lm))
@@ -342,6 +374,20 @@ def test_questions_to_a_compressed_document_do_not_meet(lm: LanguageModel, token
     assert compressed.kv_bytes == size
     steps = list(compressed.stream(QUESTIONS[0], decoding=SHORT))
     assert "".join(step.text for step in steps) == first[0]
+
+
+def test_what_is_left_can_be_stored_in_few_bits(lm: LanguageModel, tokens: SoftTokens) -> None:
+    document = Document(lm, TEXT).read()
+    plain, small = (document.compress(budget=40, tokens=tokens, row_bits=bits) for bits in (None, 8))
+    assert small.kv_bytes < plain.kv_bytes / 2
+    assert small.read_for(QUESTIONS[0]).writers[0].kv_bytes < plain.read_for(QUESTIONS[0]).writers[0].kv_bytes
+    assert small.full_kv_bytes == plain.full_kv_bytes
+
+
+def test_what_is_left_is_not_judged_again(lm: LanguageModel, tokens: SoftTokens) -> None:
+    compressed = Document(lm, TEXT).compress(budget=40, tokens=tokens)
+    with pytest.raises(InputError, match=r"leave Decoding\.rejudge_every out"):
+        compressed.ask(QUESTIONS[0], decoding=Decoding(rejudge_every=8))
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.needs_response])

@@ -194,8 +194,27 @@ def test_one_budget_serves_all_and_times_are_told(lm: LanguageModel) -> None:
     assert ask_many(lm, [], method="snapkv") == []
 
 
-def test_what_cannot_be_done_is_refused(lm: LanguageModel) -> None:
+@pytest.mark.parametrize("method", ["judgeq", "snapkv", "full"])
+@pytest.mark.parametrize("in_one_pass", [True, False])
+def test_rows_in_few_bits_are_those_of_one_question_at_a_time(
+    lm: LanguageModel, method: str, in_one_pass: bool
+) -> None:
+    many, alone = both(lm, method, in_one_pass, row_bits=4)
+    same(many, alone)
+    assert all(answer.kv_bytes < answer.full_kv_bytes / 2 for answer in many)
+
+
+def test_nobody_says_what_one_answer_took_in_memory_that_all_share(lm: LanguageModel) -> None:
+    many, alone = both(lm, "snapkv")
+    assert [answer.kv_bytes_at_end for answer in many] == [None] * 4
+    assert all(answer.kv_bytes_at_end > answer.kv_bytes for answer in alone)
+
+
+def test_what_cannot_be_done_is_refused(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "retain_each", None)  # before any prompt is read
     with pytest.raises(InputError, match="4 questions and 2 budgets"):
         ask_many(lm, QUESTIONS, method="snapkv", budget=[1, 2])
     with pytest.raises(InputError, match="greedy"):
         ask_many(lm, QUESTIONS, method="snapkv", decoding=Decoding(temperature=1.0))
+    with pytest.raises(InputError, match=r"leave Decoding\.rejudge_every out"):
+        ask_many(lm, QUESTIONS, method="snapkv", decoding=Decoding(rejudge_every=8))

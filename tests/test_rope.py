@@ -114,16 +114,16 @@ def test_beyond_that_soft_tokens_would_turn_the_prompt_and_are_refused(
         prefill(dynamic(make_lm), ids[:, :tokens], [Plan(JudgeQ(), 8)], soft_tokens=soft)
 
 
-def longrope(make_lm: Callable[..., LanguageModel]) -> LanguageModel:
-    """Phi-3's: other factors for every position once a text is longer than the original ones."""
+def longrope(make_lm: Callable[..., LanguageModel], known: int = SHORT) -> LanguageModel:
+    """Phi-3's: other factors for every position once a text is longer than the `known` ones."""
     rope = {
         "rope_type": "longrope",
         "rope_theta": 10_000.0,
         "short_factor": [1.0] * 8,
         "long_factor": [4.0] * 8,
-        "original_max_position_embeddings": SHORT,
+        "original_max_position_embeddings": known,
     }
-    return make_lm("phi3", rope_parameters=rope, original_max_position_embeddings=SHORT)
+    return make_lm("phi3", rope_parameters=rope, original_max_position_embeddings=known)
 
 
 @pytest.mark.parametrize("tokens", [SHORT - 12, TOKENS])

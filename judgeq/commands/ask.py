@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from judgeq.decode import Step
     from judgeq.language_model import LanguageModel
 
-METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group")
+METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group", "bits")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +71,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default: %(default)s)"
     )
+    parser.add_argument(
+        "--rejudge-every",
+        type=int,
+        metavar="N",
+        help="judge all rows again after every N tokens of the answer: no more than the budget and N are ever held",
+    )
     parser.add_argument("--temperature", type=float, default=0.0, help="0 = greedy (default: %(default)s)")
     parser.add_argument(
         "--top-p", type=float, default=1.0, help="nucleus of the sampling (default: %(default)s)"
@@ -96,6 +102,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--group",
         metavar="mean|max",
         help="how the scores of a KV head's query heads are merged (default: the method's)",
+    )
+    parser.add_argument(
+        "--row-bits",
+        dest="bits",
+        type=int,
+        metavar="8|4",
+        help="store kept rows in so many bits a number (default: the method's)",
     )
     parser.add_argument("--html", metavar="FILE", help="write the document with what was kept")
 
@@ -129,15 +142,22 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
     text = saved_text(arguments.document) if saved else read_document(arguments.document)
     budget = parse_budget(arguments.budget)
     check_chunk(arguments.chunk)
-    decoding = Decoding(arguments.max_new_tokens, arguments.temperature, arguments.top_p, seed=arguments.seed)
+    decoding = Decoding(
+        arguments.max_new_tokens,
+        arguments.temperature,
+        arguments.top_p,
+        seed=arguments.seed,
+        rejudge_every=arguments.rejudge_every,
+    )
     given = [f":{name}={value}" for name in METHOD_OPTIONS if (value := getattr(arguments, name)) is not None]
     method = method_from_text(arguments.method + "".join(given))
     chosen: dict[str, Any] = {"method": method, "budget": budget, "tokens": arguments.tokens}
     asked: dict[str, Any] = {"answer_prefix": arguments.answer_prefix, "decoding": decoding}
     placed = {"question_first": arguments.question_first, "truncate": arguments.truncate}
-    if arguments.query_agnostic and any(placed.values()):
+    if arguments.query_agnostic and (any(placed.values()) or decoding.rejudge_every):
         raise InputError(
-            "--query-agnostic evicts the document before the question: leave out --question-first and --truncate"
+            "--query-agnostic evicts the document once, before the question: leave out --question-first, --truncate "
+            "and --rejudge-every"
         )
     lm: LanguageModel = load_model(arguments)
     keeps = saved or arguments.save_document or arguments.query_agnostic or len(arguments.question) > 1

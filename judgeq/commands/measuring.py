@@ -223,6 +223,7 @@ def _details(row: dict[str, Any]) -> str:
     if "interval" not in row:
         return ""
     low, high = row["interval"]
-    gap, same = row.get("gap_closed"), row.get("as_full")
+    gap, same, held = row.get("gap_closed"), row.get("as_full"), row.get("kv_bytes")
     closed = "" if gap is None else f"  gap closed {gap:.0%}"
-    return f"  [{low:.3f}, {high:.3f}]{'' if same is None else f'  as full {same:.0%}'}{closed}"
+    size = "" if held is None else f"  {held / 1e6:.2f} MB"
+    return f"  [{low:.3f}, {high:.3f}]{size}{'' if same is None else f'  as full {same:.0%}'}{closed}"

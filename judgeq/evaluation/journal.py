@@ -25,10 +25,13 @@ class Rated:
     Attributes:
         text: what was written, up to where nothing behind it could change the score.
         score: from 0 to 1.
+        kv_bytes: of the keys and values that it was written from, measured when the prompt had been read; None where
+            nobody knows.
     """
 
     text: str
     score: float
+    kv_bytes: int | None = None
 
 
 class Journal:
@@ -74,8 +77,9 @@ class Journal:
             {"text": text, "score": round(answers[names[0]].score, 6), "by": names}
             for text, names in by_text.items()
         ]
+        taken = {name: rated.kv_bytes for name, rated in answers.items() if rated.kv_bytes is not None}
         if self.path is not None:
-            self._append({"key": key, "task": task, "answers": written})
+            self._append({"key": key, "task": task, "answers": written, "kv_bytes": taken})
 
     def _append(self, value: dict[str, Any]) -> None:
         assert self.path is not None
@@ -94,8 +98,10 @@ class Journal:
             held = first["setup"]
             for line in lines:
                 answers = self._answers.setdefault(line["key"], {})
+                taken = line.get("kv_bytes", {})
                 for each in line["answers"]:
-                    answers.update({name: Rated(each["text"], each["score"]) for name in each["by"]})
+                    found = {name: Rated(each["text"], each["score"], taken.get(name)) for name in each["by"]}
+                    answers.update(found)
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 f"{path} is not a file of answers: give another --json, or delete it to start again"

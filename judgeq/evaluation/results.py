@@ -66,7 +66,7 @@ def cells_of(measured: Sequence[Measured]) -> list[Cell]:
 
 def rows_of(cells: Sequence[Cell], asked: Sequence[Asked], seed: int) -> list[dict[str, Any]]:
     """One row for each cell and each method at each budget."""
-    full = next((each.name for each in asked if isinstance(each.method, Full)), None)
+    full = next((each.name for each in asked if each.method == Full()), None)
     rows = [_row(cell, each, full, seed) for cell in cells for each in asked]
     return with_gaps(rows)
 
@@ -149,6 +149,9 @@ def _row(cell: Cell, asked: Asked, full: str | None, seed: int) -> dict[str, Any
     score, interval = cell.summary(lambda answers: answers[asked.name].score, seed)
     row = {"method": asked.label, "budget": asked.budget, **_public(cell), "score": score, "n": cell.count}
     row["interval"] = interval
+    held = [answers[asked.name].kv_bytes for group in cell.groups for answers in group.values()]
+    if None not in held:
+        row["kv_bytes"] = round(sum(filter(None, held)) / len(held))
     if full is not None:
         same = cell.values(lambda answers: float(answers[asked.name].text == answers[full].text))
         row["as_full"] = round(mean(same), DIGITS)

@@ -147,15 +147,16 @@ def answer_all(
     reading = [_to_read(lm, *pair, tokens) for pair in zip(questions, asked, strict=True) if pair[1]]
     outcomes = iter(retain_each(lm, reading, soft_tokens=probe))
     texts: list[dict[str, str]] = [{} for _ in questions]
+    taken: list[dict[str, int]] = [{} for _ in questions]
     waiting: list[tuple[int, Asked, Unwritten]] = []
     for at, (question, methods) in enumerate(zip(questions, asked, strict=True)):
         if methods:
             outcome = next(outcomes)
             for each, kept in zip(methods, outcome.retained, strict=True):
                 answer = _unwritten(question, kept.cache, outcome.logits)
-                if outcome.response is not None and isinstance(
-                    each.method, Full
-                ):  # the oracle had it written
+                taken[at][each.name] = kept.cache.kv_bytes
+                # the oracle had it written
+                if outcome.response is not None and each.method == Full():
                     texts[at][each.name] = settled_text(lm, outcome.response[0].tolist(), answer)
                 else:
                     waiting.append((at, each, answer))
@@ -163,8 +164,11 @@ def answer_all(
     for (at, each, _), done in zip(waiting, written, strict=True):
         texts[at][each.name] = done.text
     return [
-        {each.name: Rated(found[each.name], question.score(found[each.name])) for each in methods}
-        for question, methods, found in zip(questions, asked, texts, strict=True)
+        {
+            each.name: Rated(found[each.name], question.score(found[each.name]), held[each.name])
+            for each in methods
+        }
+        for question, methods, found, held in zip(questions, asked, texts, taken, strict=True)
     ]
 
 

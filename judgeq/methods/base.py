@@ -1,6 +1,8 @@
 """The protocol of an eviction method: look at one layer after its attention, score the prompt's rows.
 
-A method keeps no state between layers or calls; everything it may look at is in the `LayerView`.
+A method keeps no state between layers or calls; everything it may look at is in the `LayerView`. While an answer is
+being written the rows can be judged again, head by head (`judgeq.rejudging`). Then those that are held, of prompt and
+answer, stand where the prompt's usually do: "prompt" below means what is judged.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ class LayerView:
         softcap: bound of the attention logits; None = no bound.
         carried: (B, H_kv, G, c) float32, the attention that the `c` tokens before this pass paid one another, summed;
             None where no method needs it, or nothing was read before.
+        ages: (T,) int64, tokens that have passed since each row, itself included; None = nothing was evicted before.
+        earlier: (B, H_kv, T) scores that the rows had when they were last judged, 0 for newer rows; None = never.
+        draw: a number of this judgement, different for each head; 0 where the prompt is judged.
     """
 
     layer: int
@@ -52,6 +57,9 @@ class LayerView:
     offsets: Tensor | None = None
     softcap: float | None = None
     carried: Tensor | None = None
+    ages: Tensor | None = None
+    earlier: Tensor | None = None
+    draw: int = 0
     _found: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Hashable, compute: Callable[[], Found]) -> Found:
@@ -66,6 +74,11 @@ class LayerView:
         rows = self.keys.shape[2] - self.response_tokens - self.soft_tokens
         return self.keys[:, :, :rows], self.values[:, :, :rows]
 
+    @property
+    def prompt_queries(self) -> int:
+        """Queries of this pass that are the prompt's, its last ones."""
+        return self.queries.shape[2] - self.response_tokens - self.soft_tokens
+
     def soft_attention(self) -> Tensor:
         """Attention of the soft tokens to the prompt, averaged over them: (B, H_kv, G, T)."""
         first = self.keys.shape[2] - self.soft_tokens
@@ -76,17 +89,28 @@ class LayerView:
         return self.once("response", lambda: self._attention(self.prompt_tokens, self.response_tokens))
 
     def window_attention(self, window: int) -> Tensor:
-        """Attention of the last `window` prompt queries to the prompt, averaged over them: (B, H_kv, G, T)."""
-        window = min(window, self.prompt_tokens)
+        """Attention of the last `window` prompt queries to the prompt, averaged over them: (B, H_kv, G, T).
+
+        Where rows are judged again, of the last ones since the last judgement.
+        """
+        window = min(window, self.prompt_queries if self._again else self.prompt_tokens)
         return self.once(("window", window), lambda: self._attention(self.prompt_tokens - window, window))
 
     def accumulated_attention(self) -> Tensor:
-        """Attention of all prompt queries to the prompt, summed over them: (B, H_kv, G, T)."""
+        """Attention of the prompt queries to the prompt, summed over them: (B, H_kv, G, T).
+
+        Of all of them; of those since the last judgement where rows are judged again.
+        """
         return self.once("accumulated", self._accumulated)
 
     def value_norms(self) -> Tensor:
         """What each row's value can add to the hidden states: (B, H_kv, T) float32, see `scoring.output_norms`."""
         return self.once("values", lambda: output_norms(self.prompt_rows[1], self.output_weight()))
+
+    @property
+    def _again(self) -> bool:
+        """Rows are judged again: older queries are gone for good, and what they found is in `earlier`."""
+        return self.ages is not None
 
     @property
     def _before(self) -> int:
@@ -95,15 +119,14 @@ class LayerView:
 
     def _accumulated(self) -> Tensor:
         before = self._before
-        queries = self.queries[:, :, : self.prompt_tokens - before]
-        keys = self.keys[:, :, : self.prompt_tokens]
+        queries, keys = self.queries[:, :, : self.prompt_queries], self.keys[:, :, : self.prompt_tokens]
         found = accumulated_attention(queries, keys, self.scaling, softcap=self.softcap)
-        if not before:
+        if self._again or not before:
             return found
         if self.carried is None or self.carried.shape[-1] != before:
             raise InputError(
                 f"The first {before:,} tokens were read before and the attention that they paid was not added up: give "
-                "the method the property prompt_queries, with the value None"
+                "the method the property queries_needed, with the value None"
             )
         return found + F.pad(self.carried, (0, self.prompt_tokens - before))
 
@@ -112,7 +135,7 @@ class LayerView:
         if at < 0:
             raise InputError(
                 f"The last {self.prompt_tokens - first:,} tokens of the prompt are looked at and the last pass has "
-                f"read {self.prompt_tokens - self._before:,}: say so in the method's property prompt_queries"
+                f"read {self.prompt_queries:,}: give the method the property queries_needed, with that number"
             )
         queries = self.queries[:, :, at : at + count]
         if added is not None:
@@ -154,12 +177,14 @@ class Method(ABC):
         return None
 
     @property
-    def prompt_queries(self) -> int | None:
-        """How many of the prompt's last queries its score looks at; None is all of them, as `accumulated_attention`.
+    def queries_needed(self) -> int | None:
+        """How many of the prompt's last queries its score looks at; 0 is none, None all.
 
-        A prompt that is read in several passes keeps so many for the last one.
+        A prompt that is read in several passes has so many of them in the last one, and for None the sums of
+        `accumulated_attention` are carried along. Where rows are judged again so many are remembered meanwhile.
+        None costs most and leaves no score wrong, which makes it the default.
         """
-        return 0
+        return None
 
     @abstractmethod
     def score(self, view: LayerView) -> Tensor | None:

@@ -15,5 +15,9 @@ class Full(Method):
     name = "full"
     selection: Selection = Selection(pool=1)
 
+    @property
+    def queries_needed(self) -> int:
+        return 0
+
     def score(self, view: LayerView) -> None:
         return None

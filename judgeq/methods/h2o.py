@@ -17,7 +17,7 @@ class H2O(Method):
     """Scores by the attention that a row has got so far; the recent rows stay beside the heavy hitters.
 
     The paper keeps as many recent rows as heavy hitters, without pooling; 32 is the recent window of all baselines in
-    Judge Q's comparison.
+    Judge Q's comparison. Where rows are judged again, what they got earlier counts on.
 
     Attributes:
         average: divide by the number of queries that could see the row, so that early rows have no head start
@@ -29,12 +29,12 @@ class H2O(Method):
     average: bool = False
     group: GroupMerge = "mean"
 
-    @property
-    def prompt_queries(self) -> None:
-        return None
-
     def score(self, view: LayerView) -> Tensor:
         scores = merge_group(view.accumulated_attention(), self.group)
-        if not self.average:
-            return scores
-        return scores / torch.arange(view.prompt_tokens, 0, -1, device=scores.device)
+        ages = view.ages
+        if ages is None:
+            ages = torch.arange(view.prompt_tokens, 0, -1, device=scores.device)
+        if view.earlier is not None:
+            asked = (ages - view.prompt_queries).clamp(min=0) if self.average else 1
+            scores = scores + view.earlier * asked
+        return scores / ages if self.average else scores

@@ -20,5 +20,9 @@ class JudgeQ(Method):
     selection: Selection = Selection(pool=7)
     group: GroupMerge = "mean"
 
+    @property
+    def queries_needed(self) -> int:
+        return 0
+
     def score(self, view: LayerView) -> Tensor:
         return merge_group(view.soft_attention(), self.group)

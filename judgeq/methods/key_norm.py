@@ -28,6 +28,10 @@ class KeyNorm(Method):
                 "Selection.value_aware is True and key norms are no attention that values could weigh: leave it out"
             )
 
+    @property
+    def queries_needed(self) -> int:
+        return 0
+
     def score(self, view: LayerView) -> Tensor:
         keys = view.keys[:, :, : view.prompt_tokens]
         return -torch.linalg.vector_norm(keys, dim=-1, dtype=torch.promote_types(keys.dtype, torch.float32))

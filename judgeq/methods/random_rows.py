@@ -23,7 +23,11 @@ class RandomRows(Method):
     selection: Selection = Selection(pool=1)
     seed: int = 0
 
+    @property
+    def queries_needed(self) -> int:
+        return 0
+
     def score(self, view: LayerView) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + view.layer)
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + view.layer + view.draw * 1_000_003)
         shape = (*view.keys.shape[:2], view.prompt_tokens)
         return torch.rand(shape, generator=generator).to(view.keys.device)

@@ -28,7 +28,7 @@ class SnapKV(Method):
         check_at_least(type(self).__name__, "window", self.window, 1)
 
     @property
-    def prompt_queries(self) -> int:
+    def queries_needed(self) -> int:
         return self.window
 
     def score(self, view: LayerView) -> Tensor:

@@ -18,6 +18,10 @@ class StreamingLLM(Method):
     name = "streamingllm"
     selection: Selection = Selection(sinks=4, pool=1)
 
+    @property
+    def queries_needed(self) -> int:
+        return 0
+
     def score(self, view: LayerView) -> Tensor:
         batch, heads = view.keys.shape[:2]
         positions = torch.arange(1, view.prompt_tokens + 1, device=view.keys.device, dtype=torch.float32)

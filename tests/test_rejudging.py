@@ -1,0 +1,464 @@
+"""Bounded decoding: the bound, what stays, what is left alone, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+import judgeq
+from judgeq.config import Decoding, Selection
+from judgeq.decode import Step, decode
+from judgeq.errors import InputError
+from judgeq.growing import SHARE, STEP
+from judgeq.language_model import LanguageModel
+from judgeq.methods import H2O, METHODS, JudgeQ, KeyNorm, LayerView, Method, SnapKV, StreamingLLM
+from judgeq.methods.parsing import method_from_text
+from judgeq.plan import Plan, Retained
+from judgeq.prefill import prefill
+from judgeq.probe import Probe
+from judgeq.profile import BudgetProfile
+from judgeq.rejudging import Rejudging
+from judgeq.soft_tokens import SoftTokens
+from tests.conftest import TEXT
+from tests.masked_reference import REFERENCE, attention, gone_rows
+from tests.test_profile import profile
+from tests.test_rope import longrope
+
+TOKENS = 90
+EXACT = Selection(pool=1)
+DECODABLE = [name for name, cls in METHODS.items() if not cls.needs_response and name != "full"]
+ROW = 16 * 2 * 4  # numbers, keys and values, bytes
+
+
+@pytest.fixture
+def ids() -> Tensor:
+    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def soft() -> Probe:
+    generator = torch.Generator().manual_seed(2)
+    offsets = torch.randn((4, 4, 5, 16), generator=generator)
+    return Probe(torch.randn((5, 64), generator=generator), offsets)
+
+
+@pytest.fixture
+def endless(lm: LanguageModel) -> Iterator[LanguageModel]:
+    """Random models stop anywhere; this one never does."""
+    lm.__dict__["eos_ids"] = frozenset()
+    yield lm
+    del lm.__dict__["eos_ids"]
+
+
+def profile_of(lm: LanguageModel) -> BudgetProfile:
+    return profile(8, 64, layers=len(lm.geometry.global_layers))
+
+
+def start(
+    lm: LanguageModel, ids: Tensor, soft: Probe, method: Method, budget: int, every: int
+) -> tuple[Rejudging, Tensor]:
+    plan = Plan(method, min(budget, ids.shape[1]), profile_of(lm))
+    outcome = prefill(lm, ids, [plan], soft_tokens=soft)
+    return Rejudging(lm, outcome.retained[0], budget, every, soft), outcome.logits
+
+
+def steps(lm: LanguageModel, rejudging: Rejudging, logits: Tensor, decoding: Decoding) -> Iterator[Step]:
+    return decode(lm, rejudging.cache, logits, decoding, rejudging.next_logits)
+
+
+def counts(rejudging: Rejudging) -> Tensor:
+    """(L, H_kv) rows that are stored now, of the layers without a sliding window."""
+    layers = [rejudging.cache.layers[at] for at in rejudging.lm.geometry.global_layers]
+    return torch.tensor([[len(keys) for keys, _ in layer.heads()] for layer in layers])
+
+
+def most_bytes(budget: int, every: int) -> int:
+    """What rows and the room behind them may take, in 4 layers of 2 heads."""
+    rows = budget + every
+    return 4 * 2 * (rows + max(STEP, rows // SHARE)) * ROW
+
+
+def test_over_2000_tokens_no_head_ever_holds_more_than_the_budget_and_the_interval(
+    endless: LanguageModel, ids: Tensor, soft: Probe
+) -> None:
+    rejudging, logits = start(endless, ids, soft, JudgeQ(), budget=24, every=32)
+    most = 0
+    written = 0
+    for step in steps(endless, rejudging, logits, Decoding(max_new_tokens=2000)):
+        written = step.index + 1
+        held = counts(rejudging)
+        assert int(held.max()) <= 24 + 32
+        assert rejudging.cache.row_bytes == int(held.sum()) * ROW
+        assert rejudging.cache.kv_bytes <= most_bytes(24, 32)
+        most = max(most, int(held.max()))
+    assert written == 2000
+    assert most == 24 + 32
+    assert rejudging.rounds == 1999 // 32
+    assert rejudging.cache.get_seq_length() == TOKENS + 1999
+    assert rejudging.held()[0][0][-1] == TOKENS + 1998
+
+
+@pytest.mark.parametrize("name", DECODABLE)
+@pytest.mark.parametrize("allocation", ["uniform", "adakv", "profile", "pyramid+adakv"])
+def test_every_method_stays_within_the_bound_with_every_allocation(
+    endless: LanguageModel, ids: Tensor, soft: Probe, name: str, allocation: str
+) -> None:
+    method = method_from_text(f"{name}:allocation={allocation}")
+    rejudging, logits = start(endless, ids, soft, method, budget=40, every=16)
+    for _ in steps(endless, rejudging, logits, Decoding(max_new_tokens=70)):
+        held = counts(rejudging)
+        assert int(held.sum()) <= 4 * 2 * (40 + 16)
+        assert rejudging.cache.row_bytes == int(held.sum()) * ROW
+        assert rejudging.cache.kv_bytes <= most_bytes(40, 16)
+        if allocation == "uniform":
+            assert int(held.max()) <= 40 + 16
+    assert rejudging.rounds == 4
+    assert [[len(rows) for rows in layer] for layer in rejudging.held()] == held.tolist()
+
+
+@pytest.mark.parametrize("name", DECODABLE)
+@pytest.mark.parametrize("allocation", ["uniform", "adakv"])
+def test_a_budget_above_the_length_changes_nothing(
+    endless: LanguageModel, ids: Tensor, soft: Probe, name: str, allocation: str
+) -> None:
+    method = method_from_text(f"{name}:allocation={allocation}")
+    plain = prefill(endless, ids, [Plan(method, TOKENS, None)], soft_tokens=soft)
+    expected = [s.token for s in decode(endless, plain.retained[0].cache, plain.logits, Decoding(60))]
+    assert len(set(expected)) > 2
+    rejudging, logits = start(endless, ids, soft, method, budget=TOKENS + 60, every=8)
+    assert [s.token for s in steps(endless, rejudging, logits, Decoding(60))] == expected
+    assert rejudging.cache.kv_bytes == plain.retained[0].cache.kv_bytes
+
+
+class Masked:
+    """Bounded decoding with complete rows and masks, Judge Q without pooling: what `Rejudging` must come to."""
+
+    def __init__(self, lm: LanguageModel, ids: Tensor, retained: Retained, soft: Probe) -> None:
+        self.lm, self.soft, self.cache = lm, soft, DynamicCache(config=lm.model.config)
+        self.gone = gone_rows(retained, TOKENS)
+        with attention(lm, REFERENCE):
+            lm.model(ids, cache=self.cache, gone=None)
+
+    def next_logits(self, token: int) -> Tensor:
+        with attention(self.lm, REFERENCE):
+            logits = self.lm.model(torch.tensor([[token]]), cache=self.cache, gone=self.gone).logits
+        self.gone = [torch.nn.functional.pad(gone, (0, 1)) for gone in self.gone]
+        return logits[:, -1]
+
+    def judge(self, sizes: dict[int, list[int]]) -> None:
+        """Keep the best rows by the attention of the soft tokens, in these layers so many of each head."""
+        recorded: dict[int, Tensor] = {}
+        rows = self.cache.get_seq_length()
+        embeds, looked_at = self.soft.embeddings[None], copy.deepcopy(self.cache)
+        with attention(self.lm, REFERENCE):
+            self.lm.model(inputs_embeds=embeds, cache=looked_at, gone=self.gone, recorded=recorded)
+        for layer, of_heads in sizes.items():
+            scores = recorded[layer][0, :, :, :rows].mean(1).reshape(2, 2, rows).mean(1)
+            for head, size in enumerate(of_heads):
+                best = scores[head].masked_fill(self.gone[layer][head], -1).topk(size).indices
+                self.gone[layer][head] = True
+                self.gone[layer][head, best] = False
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "adakv", "profile"])
+def test_rows_and_logits_are_those_of_complete_rows_with_masks(
+    each_lm: LanguageModel, ids: Tensor, soft: Probe, allocation: str
+) -> None:
+    soft = replace(soft, query_offsets=None)
+    method = JudgeQ(selection=Selection(pool=1, allocation=allocation))
+    outcome = prefill(each_lm, ids, [Plan(method, 12, profile_of(each_lm))], soft_tokens=soft)
+    (retained,), logits, evicted_from = outcome.retained, outcome.logits, each_lm.geometry.global_layers
+    rejudging = Rejudging(each_lm, retained, 12, 5, soft)
+    reference = Masked(each_lm, ids, retained, soft)
+    for at in range(23):
+        token = int(logits.argmax(-1))
+        before = rejudging.rounds
+        logits = rejudging.next_logits(token)
+        if rejudging.rounds > before:
+            kept = counts(rejudging) - 1  # without the new token
+            reference.judge(dict(zip(evicted_from, kept.tolist(), strict=True)))
+        assert torch.allclose(logits, reference.next_logits(token), atol=1e-3), at
+        for layer in evicted_from:
+            for rows, evicted in zip(rejudging.held()[layer], reference.gone[layer], strict=True):
+                assert torch.equal(rows, (~evicted).nonzero()[:, 0])
+    assert rejudging.rounds == 4
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "adakv"])
+def test_a_judgement_gives_back_what_was_set_aside(
+    lm: LanguageModel, ids: Tensor, soft: Probe, allocation: str
+) -> None:
+    method = JudgeQ(selection=Selection(allocation=allocation))
+    rejudging, _ = start(lm, ids, soft, method, budget=12, every=100)
+    for token in range(3, 43):
+        rejudging.next_logits(token)
+    assert rejudging.cache.kv_bytes > rejudging.cache.row_bytes == 4 * 2 * (12 + 40) * ROW
+    rooms = [weakref.ref(layer.room) for layer in rejudging.cache.layers]
+    rejudging.judge()
+    assert rejudging.cache.kv_bytes == rejudging.cache.row_bytes == 4 * 2 * 12 * ROW
+    assert [room() for room in rooms] == [None] * 4
+
+
+def test_a_row_stays_what_it_was_at_the_place_that_is_told(
+    endless: LanguageModel, ids: Tensor, soft: Probe
+) -> None:
+    rejudging, logits = start(endless, ids, soft, JudgeQ(), budget=12, every=7)
+    written = [step.token for step in steps(endless, rejudging, logits, Decoding(40))]
+    whole = DynamicCache(config=endless.model.config)
+    endless.model(torch.cat([ids, torch.tensor([written])], 1), cache=whole)
+    kept = rejudging.held()[0]
+    assert any(int(rows[0]) < TOKENS <= int(rows[3]) for rows in kept)
+    for head, (keys, values) in enumerate(rejudging.cache.layers[0].heads()):  # it has seen no eviction
+        assert torch.allclose(keys, whole.layers[0].keys[0, head, kept[head]], atol=1e-5)
+        assert torch.allclose(values, whole.layers[0].values[0, head, kept[head]], atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [10, 40])
+def test_layers_with_a_sliding_window_are_left_alone(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe, length: int
+) -> None:
+    lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
+    rejudging, _ = start(lm, ids[:, :length], soft, JudgeQ(), budget=6, every=100)
+    for token in (5, 6, 7):
+        rejudging.next_logits(token)
+    before = [(layer.keys.clone(), layer.values.clone()) for layer in rejudging.cache.layers]
+    expected = rejudging.cache.fork()
+    rejudging.judge()
+    assert [layer.keys.shape[2] for layer in rejudging.cache.layers[:2]] == [6, 6]
+    for layer, (keys, values) in zip(rejudging.cache.layers[2:], before[2:], strict=True):
+        assert torch.equal(layer.keys, keys)
+        assert torch.equal(layer.values, values)
+        assert not layer.record_past
+        assert layer.get_seq_length() == length + 3
+    last = range(max(0, length + 3 - 23), length + 3)
+    assert rejudging.held()[2][0].tolist() == list(last)
+    for cache in (expected, rejudging.cache):  # both go on
+        assert lm.model(torch.tensor([[8]]), cache=cache).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe, family: str
+) -> None:
+    sliding = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
+    lm = make_lm(family, **(sliding if family == "qwen2" else {}))
+    rejudging, _ = start(lm, ids, soft, JudgeQ(), budget=500, every=4)
+    rejudging.next_logits(5)
+    untouched = rejudging.cache.fork()
+    rejudging.judge()
+    logits = [lm.model(torch.tensor([[8]]), cache=cache).logits for cache in (untouched, rejudging.cache)]
+    assert torch.equal(*logits)
+
+
+@pytest.mark.parametrize("name", [*sorted(set(DECODABLE) - {"random"}), "judgeq:allocation=adakv"])
+def test_with_all_rows_held_the_scores_are_those_of_a_prompt_that_holds_the_answer(
+    each_lm: LanguageModel, ids: Tensor, soft: Probe, name: str
+) -> None:
+    method = method_from_text(name)
+    rejudging, _ = start(each_lm, ids, soft, method, budget=500, every=500)
+    written = torch.randint(3, 300, (40,), generator=torch.Generator().manual_seed(5))
+    for token in written.tolist():
+        rejudging.next_logits(token)
+    rejudging.judge()
+    whole = torch.cat([ids, written[None]], 1)
+    expected = prefill(each_lm, whole, [Plan(method, 500)], soft_tokens=soft).retained[0].scores
+    for layer, heads in rejudging._held.items():
+        scores = torch.stack([head.scores for head in heads])
+        assert torch.allclose(scores, expected[layer][0], atol=1e-4)
+
+
+def view_of(queries: Tensor, keys: Tensor, first: int, **more: Tensor) -> LayerView:
+    """What is seen of the rows up to the last query when the queries from `first` on ask."""
+    return LayerView(0, queries[:, :, first:], keys, keys, keys.shape[2], 0, 0, 0.25, torch.Tensor, **more)
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_h2o_goes_on_accumulating(average: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, keys = (torch.randn((1, heads, 20, 8), generator=generator) for heads in (4, 2))
+    method = H2O(average=average)
+    early = method.score(view_of(queries[:, :, :12], keys[:, :, :12], 0))
+    again = method.score(
+        view_of(
+            queries,
+            keys,
+            12,
+            ages=torch.arange(20, 0, -1),
+            earlier=torch.nn.functional.pad(early, (0, 8)),
+        )
+    )
+    assert torch.allclose(again, method.score(view_of(queries, keys, 0)), atol=1e-6)
+
+
+def test_snapkv_asks_with_the_tokens_that_were_written_last() -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, keys = (torch.randn((1, heads, 20, 8), generator=generator) for heads in (4, 2))
+    expected = SnapKV(window=6).score(view_of(queries, keys, 0))
+    again = view_of(queries, keys, 14, ages=torch.arange(20, 0, -1))
+    assert torch.allclose(SnapKV(window=6).score(again), expected)
+    assert torch.allclose(SnapKV(window=32).score(again), expected)
+
+
+def test_streaming_keeps_the_sinks_and_the_last_tokens(
+    endless: LanguageModel, ids: Tensor, soft: Probe
+) -> None:
+    rejudging, logits = start(endless, ids, soft, StreamingLLM(), budget=12, every=10)
+    for _ in steps(endless, rejudging, logits, Decoding(32)):
+        pass
+    assert rejudging.held()[3][1].tolist() == [0, 1, 2, 3, *range(TOKENS + 30 - 8, TOKENS + 31)]
+
+
+def test_random_rows_are_drawn_anew_each_time_and_in_each_head(
+    endless: LanguageModel, ids: Tensor, soft: Probe
+) -> None:
+    rejudging, _ = start(endless, ids, soft, method_from_text("random"), budget=30, every=100)
+    draws = []
+    for token in (5, 6):
+        rejudging.next_logits(token)
+        rejudging.judge()
+        draws += [rows.tolist() for rows in rejudging.held()[0]]
+    assert len(set(map(tuple, draws))) == 4
+
+
+def test_values_count_for_the_rows_of_an_answer_too(endless: LanguageModel, ids: Tensor, soft: Probe) -> None:
+    held = []
+    for aware in (False, True):
+        method = JudgeQ(selection=replace(EXACT, value_aware=aware))
+        rejudging, logits = start(endless, ids, soft, method, budget=12, every=10)
+        for _ in steps(endless, rejudging, logits, Decoding(12)):
+            pass
+        held.append(torch.stack(rejudging.held()[1]))
+    assert not torch.equal(*held)
+
+
+# Through the public functions
+
+
+@pytest.fixture(scope="module")
+def tokens(lm: LanguageModel) -> SoftTokens:
+    return SoftTokens.initialise(lm, torch.arange(40, 44))
+
+
+def ask(lm: LanguageModel, tokens: SoftTokens, **options: object) -> judgeq.Answer:
+    return judgeq.ask(lm, TEXT * 2, "Who pays?", tokens=tokens, **{"budget": 20, **options})
+
+
+def test_an_answer_tells_what_was_held_at_its_end(endless: LanguageModel, tokens: SoftTokens) -> None:
+    answer = ask(endless, tokens, decoding=Decoding(50, rejudge_every=8))
+    assert answer.held is not None
+    assert answer.kv_bytes == 4 * 2 * 20 * ROW
+    rows = sum(len(rows) for layer in answer.held for rows in layer)
+    assert rows <= 4 * 2 * (20 + 8)
+    assert rows * ROW <= answer.kv_bytes_at_end <= most_bytes(20, 8)
+    assert answer.retention.kept_rows.tolist() == [[20, 20]] * 4
+    left = answer.retention_at_end
+    for layer, heads in enumerate(answer.held):
+        for head, rows in enumerate(heads):
+            prompt = [row for row in rows.tolist() if row < answer.prompt_tokens]
+            assert left.kept[layer][head].tolist() == prompt
+    assert left.to_html()
+    plain = ask(endless, tokens, decoding=Decoding(50))
+    assert plain.held is None
+    assert plain.retention_at_end is plain.retention
+    assert plain.kv_bytes_at_end >= 4 * 2 * (20 + 49) * ROW > most_bytes(20, 8)
+
+
+def test_a_budget_above_prompt_and_answer_is_not_cut_to_the_prompt(
+    endless: LanguageModel, tokens: SoftTokens
+) -> None:
+    free = ask(endless, tokens, budget=1000, decoding=Decoding(50))
+    bounded = ask(endless, tokens, budget=1000, decoding=Decoding(50, rejudge_every=8))
+    assert bounded.text == free.text
+    assert all(len(rows) == free.prompt_tokens + 49 for layer in bounded.held for rows in layer)
+    share = ask(endless, tokens, budget=1.0, decoding=Decoding(50, rejudge_every=8))
+    assert share.kv_bytes_at_end <= most_bytes(share.prompt_tokens, 8)
+
+
+def test_the_full_cache_beside_a_bounded_method_keeps_everything(
+    endless: LanguageModel, tokens: SoftTokens
+) -> None:
+    reading = judgeq.read(
+        endless, TEXT * 2, "Who pays?", methods=["full", "snapkv"], budget=40, tokens=tokens,
+        decoding=Decoding(30, rejudge_every=8),
+    )  # fmt: skip
+    for writer in reading.writers:
+        assert len(list(writer)) == 30
+    full, snapkv = (writer.answer() for writer in reading.writers)
+    assert full.held is None
+    assert full.kv_bytes_at_end >= full.full_kv_bytes + 4 * 2 * 29 * ROW
+    assert snapkv.held is not None
+
+
+def test_an_answer_still_ends_where_it_ends(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+    rejudging, logits = start(lm, ids, soft, KeyNorm(), budget=12, every=4)
+    lm.__dict__["eos_ids"] = frozenset()
+    written = [step.token for step in steps(lm, rejudging, logits, Decoding(40))]
+    end = next(token for at, token in enumerate(written) if at > 12 and token not in written[:at])
+    lm.__dict__["eos_ids"] = frozenset([end])
+    rejudging, logits = start(lm, ids, soft, KeyNorm(), budget=12, every=4)
+    found = list(steps(lm, rejudging, logits, Decoding(40)))
+    del lm.__dict__["eos_ids"]
+    assert [step.token for step in found] == written[: written.index(end) + 1]
+    assert found[-1].finish == "end"
+
+
+def test_a_stop_text_ends_it_and_a_reader_may_leave(endless: LanguageModel, tokens: SoftTokens) -> None:
+    free = ask(endless, tokens, decoding=Decoding(60, rejudge_every=8)).text
+    stop = free[40:43]
+    stopped = ask(endless, tokens, decoding=Decoding(60, rejudge_every=8, stop=(stop,)))
+    assert stopped.text == free[: free.index(stop)]
+    assert stopped.finish == "stop"
+    (writer,) = judgeq.read(
+        endless, TEXT * 2, "Who pays?", methods=["judgeq"], budget=20, tokens=tokens,
+        decoding=Decoding(60, rejudge_every=8),
+    ).writers  # fmt: skip
+    for step in writer:
+        if step.index == 30:
+            break
+    answer = writer.answer()
+    assert answer.finish == "cancelled"
+    assert free.startswith(answer.text)
+    assert answer.held is not None
+    assert answer.held[0][0][-1] == answer.prompt_tokens + 29
+
+
+@pytest.mark.parametrize("method", ["oracle", "laq", "judgeq+draft"])
+def test_methods_that_look_at_an_answer_are_refused(
+    lm: LanguageModel, tokens: SoftTokens, method: str
+) -> None:
+    with pytest.raises(InputError, match=r"cannot judge again .* leave rejudge_every out"):
+        ask(lm, tokens, method=method, decoding=Decoding(8, rejudge_every=4))
+
+
+def test_rounded_rows_are_refused(lm: LanguageModel, tokens: SoftTokens) -> None:
+    with pytest.raises(InputError, match="not both"):
+        ask(lm, tokens, row_bits=8, decoding=Decoding(8, rejudge_every=4))
+
+
+def test_soft_tokens_that_would_stand_where_other_factors_begin_are_refused(
+    make_lm: Callable[..., LanguageModel],
+) -> None:
+    lm = longrope(make_lm, known=300)
+    tokens = SoftTokens.initialise(lm, torch.arange(40, 44))
+    room = 300 - ask(lm, tokens, decoding=Decoding(1)).prompt_tokens - tokens.n
+    ask(lm, tokens, decoding=Decoding(room, rejudge_every=8))
+    ask(lm, tokens, decoding=Decoding(room + 1))
+    ask(lm, tokens, decoding=Decoding(room + 1, rejudge_every=8), method="snapkv")
+    with pytest.raises(InputError, match=r"longrope.*300 positions, and 297 tokens"):
+        ask(lm, tokens, decoding=Decoding(room + 1, rejudge_every=8))
+
+
+def test_the_soft_tokens_behind_the_answer_need_positions_too(lm: LanguageModel, tokens: SoftTokens) -> None:
+    room = 4096 - ask(lm, tokens, decoding=Decoding(1)).prompt_tokens
+    options = {"methods": ["judgeq"], "tokens": tokens, "budget": 20}
+    judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - 2), **options)
+    judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - tokens.n, rejudge_every=4), **options)
+    with pytest.raises(InputError, match="left free for the answer"):
+        judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - 2, rejudge_every=4), **options)
