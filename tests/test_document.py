@@ -20,6 +20,7 @@ from judgeq.answers import Reading
 from judgeq.config import Decoding, Selection
 from judgeq.document import READ_AGAIN, Document
 from judgeq.errors import InputError
+from judgeq.held import Progress
 from judgeq.language_model import LanguageModel
 from judgeq.methods import H2O, METHODS, JudgeQ, PyramidKV, SnapKV
 from judgeq.soft_tokens import SoftTokens
@@ -215,6 +216,17 @@ def test_questions_leave_the_documents_rows_as_they_are_and_copy_none(
     seen = document.tokens - READ_AGAIN
     assert size == 4 * 256 * rows.layers[0].room.rows
     assert rows.rows == 4 * seen
+
+
+def test_forks_read_on_in_the_room_behind_the_rows_one_after_the_other(lm: LanguageModel) -> None:
+    rows = Document(lm, TEXT).read()._rows
+    assert rows is not None
+    for ids in torch.randint(3, 300, (2, 1, 20)):
+        fork = rows.fork()
+        fork.read(lm, [ids], Progress(None, 0))
+        for ours, theirs in zip(rows.layers, fork.layers, strict=True):
+            assert theirs.keys.shape[2] == ours.keys.shape[2] + 20
+            assert theirs.keys.untyped_storage().data_ptr() == ours.keys.untyped_storage().data_ptr()
 
 
 def test_layers_with_a_sliding_window_hold_no_more_than_it(make_lm: Callable[..., LanguageModel]) -> None:
