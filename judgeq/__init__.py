@@ -10,7 +10,9 @@ from judgeq._version import __version__
 if TYPE_CHECKING:
     from judgeq.answers import Answer, Reading
     from judgeq.api import ask, ask_many, compare, read, stream
+    from judgeq.compressed import CompressedDocument
     from judgeq.config import Decoding, Selection
+    from judgeq.document import Document
     from judgeq.errors import JudgeqError
     from judgeq.language_model import LanguageModel
     from judgeq.methods import METHODS, Method
@@ -26,7 +28,9 @@ _HOMES = {
     "compare": "api",
     "read": "api",
     "stream": "api",
+    "CompressedDocument": "compressed",
     "Decoding": "config",
+    "Document": "document",
     "Selection": "config",
     "JudgeqError": "errors",
     "METHODS": "methods",
@@ -52,7 +56,9 @@ def __dir__() -> list[str]:
 __all__ = [
     "METHODS",
     "Answer",
+    "CompressedDocument",
     "Decoding",
+    "Document",
     "JudgeqError",
     "LanguageModel",
     "Method",

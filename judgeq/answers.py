@@ -13,7 +13,7 @@ from judgeq.batch import Unwritten, decode_together
 from judgeq.config import Decoding
 from judgeq.decode import Step, decode
 from judgeq.language_model import LanguageModel
-from judgeq.prefill import Retained
+from judgeq.plan import Retained
 from judgeq.prompts import Prompt
 from judgeq.retention import RetentionMap
 
@@ -50,6 +50,7 @@ class Answer:
         timing: measured times.
         finish: `"end"`, `"stop"` or `"length"`; `"cancelled"` when the reader left before.
         notices: sentences a person should see, such as a budget that exceeds the prompt.
+        query_aware: the question was visible when rows were chosen.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Answer:
     timing: Timing
     finish: str
     notices: tuple[str, ...] = ()
+    query_aware: bool = True
 
     @property
     def kept_rows(self) -> list[list[int]]:
@@ -76,6 +78,7 @@ class Answer:
             "model": self.model,
             "method": self.method,
             "budget": self.budget,
+            "query_aware": self.query_aware,
             "prompt_tokens": self.prompt_tokens,
             "kept_rows": self.kept_rows,
             "kv_bytes": self.kv_bytes,
@@ -117,7 +120,9 @@ class Writer:
     @cached_property
     def retention(self) -> RetentionMap:
         """What was kept; known before the first token is written."""
-        return RetentionMap.from_retained(self.lm, self.reading.prompt, self.retained)
+        return RetentionMap.from_retained(
+            self.lm, self.reading.prompt, self.retained, query_aware=self.reading.query_aware
+        )
 
     @property
     def timing(self) -> Timing:
@@ -130,6 +135,12 @@ class Writer:
             ttft_s=prefill_s + (seconds[0] if seconds else 0.0),
             decode_tokens_per_s=(len(seconds) - 1) / later if later else 0.0,
         )
+
+    def finish(self) -> Answer:
+        """Write to the end."""
+        for _ in self:
+            pass
+        return self.answer()
 
     def answer(self) -> Answer:
         """The answer as far as it is written."""
@@ -153,6 +164,7 @@ class Writer:
             timing=timing,
             finish=finish,
             notices=self.reading.notices,
+            query_aware=self.reading.query_aware,
         )
 
 
@@ -179,6 +191,7 @@ class Reading:
         full_kv_bytes, peak_rows: see `Answer`.
         prefill_s: seconds from the call until the first token could be chosen, without any second look.
         notices: sentences a person should see.
+        query_aware: the question was visible when rows were chosen.
     """
 
     prompt: Prompt
@@ -187,4 +200,5 @@ class Reading:
     peak_rows: int
     prefill_s: float
     notices: tuple[str, ...]
+    query_aware: bool = True
     writers: list[Writer] = field(default_factory=list)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from judgeq.answers import Answer, Reading, Writer, written_together
-from judgeq.config import Budget, Decoding, budget_rows, check_budget
+from judgeq.config import Budget, Decoding, budget_rows, check_budget, check_chunk
 from judgeq.decode import Step
 from judgeq.errors import InputError
+from judgeq.held import HeldCache, LayerCallback
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method, method_named
 from judgeq.padded import gains
-from judgeq.prefill import LayerCallback, Plan, Prefill
+from judgeq.plan import Plan
+from judgeq.prefill import Prefill
 from judgeq.prompts import Prompt, build_prompt
 from judgeq.reference import ToRead, positions_behind, retain, retain_each
 from judgeq.soft_tokens import SoftTokens
+
+RowsOf = Callable[[Prompt, Sequence[Plan], int], HeldCache | None]
+"""Rows that were read before, for a prompt, its plans and the number of soft tokens behind it."""
 
 
 def read(
@@ -33,9 +38,13 @@ def read(
     answer_prefix: str = "",
     truncate: bool = False,
     decoding: Decoding = Decoding(),
+    chunk: int | None = None,
+    rows_of: RowsOf | None = None,
     on_layer: LayerCallback | None = None,
 ) -> Reading:
     """Read document and question once and let each method keep its rows.
+
+    Several questions about one document are asked in a fraction of the time with `Document`.
 
     Args:
         methods: names or instances; each serves one writer.
@@ -45,16 +54,20 @@ def read(
         answer_prefix: text that the answers must continue.
         truncate: cut the middle of a document that is too long instead of refusing it.
         decoding: how answers are written.
+        chunk: most tokens of a pass over the prompt; None reads it in one. What is kept is the same.
+        rows_of: gives rows that were read before; see `Document`, which does.
         on_layer: progress of the prefill, and a place to cancel.
 
     Raises:
         InputError: bad input, in one sentence.
     """
     started = time.perf_counter()
+    check_chunk(chunk)
     chosen = [method_named(method) for method in methods]
-    soft = _soft_tokens(lm, chosen, tokens)
+    soft = soft_tokens_of(lm, chosen, tokens)
     layout = {"question_first": question_first, "answer_prefix": answer_prefix, "truncate": truncate}
     asked = _asked(lm, document, question, chosen, budget, soft, decoding, layout)
+    rows = None if rows_of is None else rows_of(asked.prompt, asked.plans, soft.n if soft else 0)
     prepared_s = time.perf_counter() - started
     outcome = retain(
         lm,
@@ -62,6 +75,8 @@ def read(
         asked.plans,
         soft_tokens=soft.probe if soft else None,
         longest=decoding,
+        rows=rows,
+        chunk=chunk,
         on_layer=on_layer,
     )
     return _reading(lm, asked, outcome, prepared_s + outcome.seconds, decoding)
@@ -90,10 +105,8 @@ def _asked(
     check_budget(budget)
     reserve = positions_behind(methods, soft.n if soft else 0, decoding.max_new_tokens)
     prompt = build_prompt(lm, document, question, reserve=reserve, **layout)
-    rows = budget_rows(budget, prompt.tokens)
-    profile = soft.profile if soft else None
-    plans = [Plan(method, prompt.tokens if isinstance(method, Full) else rows, profile) for method in methods]
-    return _Asked(prompt, plans, _notices(prompt, budget, rows))
+    plans = plans_of(methods, budget, prompt.tokens, soft)
+    return _Asked(prompt, plans, _notices(prompt, budget))
 
 
 def _reading(
@@ -125,9 +138,7 @@ def ask(
 ) -> Answer:
     """Answer one question about a document under a budget. Options as in `read`, without `methods`."""
     (writer,) = read(lm, document, question, methods=[method], **options).writers
-    for _ in writer:
-        pass
-    return writer.answer()
+    return writer.finish()
 
 
 def ask_many(
@@ -139,6 +150,7 @@ def ask_many(
     tokens: SoftTokens | str | Path | None = None,
     padded: bool | None = None,
     decoding: Decoding = Decoding(),
+    chunk: int | None = None,
     on_layer: LayerCallback | None = None,
     **layout: Any,
 ) -> list[Answer]:
@@ -153,6 +165,7 @@ def ask_many(
         padded: read prompts of similar length in one pass, the shorter ones padded on the left; None does so where it
             gains time: on a GPU, and for very short prompts.
         decoding: greedy.
+        chunk: as in `read`; prompts are then read one by one.
         on_layer: progress of each pass over prompts, and a place to cancel.
         layout: `question_first`, `answer_prefix` and `truncate`, as in `read`.
 
@@ -165,8 +178,9 @@ def ask_many(
         raise InputError(
             f"There are {len(questions)} questions and {len(budgets)} budgets: give one for each, or one for all"
         )
+    check_chunk(chunk)
     chosen = [method_named(method)]
-    soft = _soft_tokens(lm, chosen, tokens)
+    soft = soft_tokens_of(lm, chosen, tokens)
     asked = [
         _asked(lm, *pair, chosen, own, soft, decoding, layout)
         for pair, own in zip(questions, budgets, strict=True)
@@ -175,7 +189,7 @@ def ask_many(
         padded = gains(lm, [each.prompt.tokens for each in asked])
     outcomes = retain_each(
         lm,
-        [ToRead(each.prompt.input_ids, each.plans, decoding) for each in asked],
+        [ToRead(each.prompt.input_ids, each.plans, decoding, chunk=chunk) for each in asked],
         soft_tokens=soft.probe if soft else None,
         padded=padded,
         on_layer=on_layer,
@@ -212,9 +226,10 @@ def in_turn(writers: Sequence[Writer]) -> Iterator[tuple[int, Step]]:
                 yield index, step
 
 
-def _soft_tokens(
+def soft_tokens_of(
     lm: LanguageModel, methods: Sequence[Method], tokens: SoftTokens | str | Path | None
 ) -> SoftTokens | None:
+    """The soft tokens that methods ask with; None where none of them does. Arguments as in `read`."""
     if not any(method.uses_soft_tokens for method in methods):
         return None
     if isinstance(tokens, SoftTokens):
@@ -223,7 +238,14 @@ def _soft_tokens(
     return SoftTokens.for_model(lm, tokens)
 
 
-def _notices(prompt: Prompt, budget: Budget, rows: int) -> tuple[str, ...]:
+def plans_of(methods: Sequence[Method], budget: Budget, tokens: int, soft: SoftTokens | None) -> list[Plan]:
+    """What each method may keep of a prompt of so many tokens."""
+    rows = budget_rows(budget, tokens)
+    profile = soft.profile if soft else None
+    return [Plan(method, tokens if isinstance(method, Full) else rows, profile) for method in methods]
+
+
+def _notices(prompt: Prompt, budget: Budget) -> tuple[str, ...]:
     notices = []
     if prompt.cut_tokens:
         notices.append(
@@ -233,6 +255,6 @@ def _notices(prompt: Prompt, budget: Budget, rows: int) -> tuple[str, ...]:
         notices.append(
             f"The budget of {budget:,} rows exceeds the prompt's {prompt.tokens:,} tokens: this is the full cache."
         )
-    elif rows == prompt.tokens:
+    elif budget_rows(budget, prompt.tokens) == prompt.tokens:
         notices.append("The budget covers the whole prompt: this is the full cache.")
     return tuple(notices)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -21,7 +20,7 @@ from judgeq.decode import Finish, Transcript, decode
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.ragged import RaggedLayer
-from judgeq.softcap import capped_attention
+from judgeq.softcap import masked_attention
 
 SHRINK_AT = 0.75
 """Answers that are finished leave the batch once no more than this share of it is still being written."""
@@ -128,10 +127,7 @@ class PaddedRows:
         keys, values = self.keys[:, :, : self.length], self.values[:, :, : self.length]
         visible = self.visible[..., : self.length]
         grouped = queries.reshape(count, keys.shape[1], -1, dim)  # (P, H_kv, G, D)
-        if softcap is not None:
-            output = capped_attention(grouped, keys, values, visible, scaling, softcap).transpose(1, 2)
-        else:
-            output = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=visible, scale=scaling)
+        output = masked_attention(grouped, keys, values, visible, scaling, softcap)
         return output.reshape(count, 1, heads, -1)
 
     def select(self, kept: Tensor) -> None:

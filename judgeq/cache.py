@@ -14,16 +14,20 @@ from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
+from judgeq.causal import CausalRows
 from judgeq.errors import ModelError
 from judgeq.growing import GrowingLayer
 from judgeq.ragged import FrozenRows, RaggedLayer
 
 
 class RetainedLayer(GrowingLayer):
-    """A growing cache layer that starts from chosen rows and keeps *seen* and *rows* apart."""
+    """A growing cache layer that starts from chosen rows and keeps *seen* and *rows* apart.
 
-    def __init__(self) -> None:
-        super().__init__()
+    Passes of several tokens bring their own attention, since transformers' mask fits the rows of one layer only.
+    """
+
+    def __init__(self, expected: int = 0) -> None:
+        super().__init__(expected)
         self.seen = 0
 
     def retain(self, keys: Tensor, values: Tensor, seen: int) -> None:
@@ -39,13 +43,20 @@ class RetainedLayer(GrowingLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        self.seen += key_states.shape[-2]
-        return super().update(key_states, value_states)
+        new = key_states.shape[-2]
+        self.seen += new
+        keys, values = super().update(key_states, value_states)
+        if new not in (1, keys.shape[-2]):
+            keys = keys[:]  # the attribute stays off the stored tensor
+            keys.frozen_rows = CausalRows  # type: ignore[attr-defined]
+        return keys, values
 
     def get_seq_length(self) -> int:
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        if query_length > 1:
+            return query_length, 0  # no mask is needed
         rows = self.keys.shape[-2] if self.is_initialized else 0
         return rows + query_length, self.seen - rows
 
@@ -59,7 +70,10 @@ class RetainedLayer(GrowingLayer):
 
 
 class FrozenLayer(RetainedLayer):
-    """Rows that later tokens may attend to but never extend: each forward starts from the same state."""
+    """Rows that later tokens may attend to but never extend: each forward starts from the same state.
+
+    All layers hold the same tokens, or the same window of them, so that transformers' mask fits.
+    """
 
     def __init__(self, is_sliding: bool = False) -> None:
         """`is_sliding`: later tokens see only a window, so the rows may be no more than that."""
@@ -70,6 +84,10 @@ class FrozenLayer(RetainedLayer):
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        rows = self.keys.shape[-2]
+        return rows + query_length, self.seen - rows
 
 
 class RetainedCache(DynamicCache):

@@ -110,6 +110,14 @@ def budget_rows(budget: Budget, prompt_tokens: int) -> int:
     return max(1, min(rows, prompt_tokens))
 
 
+def check_chunk(chunk: int | None) -> None:
+    """Raise an `InputError` unless `chunk` is None or a whole number of tokens, at least 1."""
+    if chunk is not None and (not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1):
+        raise InputError(
+            f"chunk is {chunk!r}: give the most tokens of a pass, at least 1, or None for one pass over all"
+        )
+
+
 @dataclass(frozen=True)
 class Selection(JsonConfig):
     """How scores become kept rows.

@@ -16,7 +16,8 @@ from judgeq.decode import decode
 from judgeq.language_model import Geometry, LanguageModel
 from judgeq.memory import peak_memory, weight_bytes
 from judgeq.methods import Full, JudgeQ, Method
-from judgeq.prefill import Plan, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import prefill
 from judgeq.probe import Probe
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -69,10 +70,8 @@ def estimate(
     text = config.get_text_config(decoder=True)
     tokens = prompt_tokens + soft_tokens
     row = 2 * sizes.kv_heads * sizes.head_dim * width  # keys and values of one token in one layer
-    evicted = len(sizes.global_layers)
-    window = min(prompt_tokens, (getattr(text, "sliding_window", None) or 1) - 1)
-    slid = (sizes.layers - evicted) * window  # rows of layers that keep their window in any case
-    full, kept = (evicted * rows + slid for rows in (prompt_tokens, min(budget, prompt_tokens)))
+    full = sizes.complete_rows(prompt_tokens)
+    kept = full - len(sizes.global_layers) * max(0, prompt_tokens - budget)
     # The widest moment of a layer: the embeddings with and without soft tokens, what came in, its sum with the
     # attention, its normed copy, the two halves of the feed-forward and their product. Or else the soft tokens'
     # attention, in float32 as logits and as weights. What kernels take for themselves is left out.

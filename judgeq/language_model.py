@@ -39,6 +39,11 @@ class Geometry:
         """Layers that see the whole prompt: those whose rows can be evicted."""
         return [layer for layer in range(self.layers) if layer not in self.sliding]
 
+    def complete_rows(self, tokens: int) -> int:
+        """Rows per KV head that a text takes, summed over layers; a sliding layer holds what later tokens can see."""
+        slid = 0 if self.window is None else min(tokens, self.window - 1)
+        return tokens * len(self.global_layers) + slid * len(self.sliding)
+
     @classmethod
     def of(cls, config: Any) -> Geometry:
         """Read from a transformers config."""

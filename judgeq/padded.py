@@ -5,22 +5,21 @@ Knows nothing of text or decoding.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from judgeq.held import LayerCallback, Progress
 from judgeq.language_model import LanguageModel
+from judgeq.plan import Plan
 from judgeq.prefill import (
     Eviction,
-    LayerCallback,
-    Plan,
     Prefill,
+    asked_with,
     check_attention,
     check_first_pass,
-    outcome_of,
     with_soft_tokens,
 )
 from judgeq.probe import Probe
@@ -79,17 +78,18 @@ def prefill_padded(
     everyone = [plan for own in plans for plan in own]
     check_first_pass(everyone)
     check_attention(lm)
-    started = time.perf_counter()
+    soft = asked_with(everyone, soft_tokens)
     lengths = [ids.shape[1] for ids in prompts]
     longest = max(lengths)
-    padding = torch.tensor([longest - length for length in lengths], device=lm.device)
-    ids = torch.cat([torch.nn.functional.pad(ids, (longest - ids.shape[1], 0)) for ids in prompts])
-    embeds, probe, adapted = with_soft_tokens(lm, ids.to(lm.device), everyone, soft_tokens)
-    places = torch.arange(embeds.shape[1], device=lm.device) - padding[:, None]  # (B, N + S)
+    told = Progress(on_layer, lm.geometry.layers)
     evictions = [
-        Eviction(lm, own, length, 0, probe, on_layer if last else None)
+        Eviction(lm, own, (length, 0), soft, told if last else Progress(None, 0))
         for own, length, last in zip(plans, lengths, _is_last(prompts), strict=True)
     ]
+    padding = torch.tensor([longest - length for length in lengths], device=lm.device)
+    ids = torch.cat([torch.nn.functional.pad(ids, (longest - ids.shape[1], 0)) for ids in prompts])
+    embeds, adapted = with_soft_tokens(lm, ids, soft)
+    places = torch.arange(embeds.shape[1], device=lm.device) - padding[:, None]  # (B, N + S)
     with adapted:
         output = lm.model(
             inputs_embeds=embeds,
@@ -100,8 +100,7 @@ def prefill_padded(
             observer=_Apart(evictions, padding.tolist()),
         )
     return [
-        outcome_of(logits, eviction, started)
-        for logits, eviction in zip(output.logits.split(1), evictions, strict=True)
+        eviction.outcome(logits) for logits, eviction in zip(output.logits.split(1), evictions, strict=True)
     ]
 
 

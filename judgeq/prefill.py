@@ -1,8 +1,8 @@
 """One pass over the prompt that serves any number of methods and budgets.
 
 Layer by layer: attention first, then every plan scores, selects and copies *its own* rows, and the layer's rows go. So
-layer `l` has shrunk before layer `l + 1` runs, and the prompt's states are what they would be without eviction. Knows
-nothing of text or decoding.
+layer `l` has shrunk before layer `l + 1` runs, and the prompt's states are what they would be without eviction. The
+pass may stand behind rows that were read before, or in earlier chunks. Knows nothing of text or decoding.
 """
 
 from __future__ import annotations
@@ -11,108 +11,21 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from judgeq.attention import ATTENTION
 from judgeq.cache import FrozenCache, RetainedCache
+from judgeq.config import check_chunk
 from judgeq.errors import InputError
+from judgeq.held import HeldCache, LayerCallback, Progress, pass_sizes
 from judgeq.language_model import LanguageModel
-from judgeq.methods import LayerView, Method
+from judgeq.methods import LayerView
+from judgeq.plan import Plan, Retained
 from judgeq.probe import Probe
-from judgeq.profile import BudgetProfile
-from judgeq.rotation import check_appended
-from judgeq.selection import Kept, allocate_rows, pyramid_rows, rank_rows
-
-LayerCallback = Callable[[int, int], None]
-"""Called as `(layers done, layers)`; raising from it abandons the pass and leaves the model untouched."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One method at one budget.
-
-    Attributes:
-        method: scores the rows.
-        budget: rows per KV head and layer, at least 1; their mean where heads have budgets of their own.
-        profile: learned budgets, for methods whose allocation needs them; None for all others.
-
-    Raises:
-        InputError: the method needs a profile and there is none.
-    """
-
-    method: Method
-    budget: int
-    profile: BudgetProfile | None = None
-
-    def __post_init__(self) -> None:
-        if not self.method.selection.needs_profile:
-            object.__setattr__(self, "profile", None)
-        elif self.profile is None:
-            raise InputError(
-                f"The allocation {self.method.selection.allocation!r} needs a learned profile and the soft tokens "
-                "carry none: train soft tokens with one, or choose the allocation adakv or uniform"
-            )
-
-    def shares(self, lm: LanguageModel, tokens: int) -> Tensor | None:
-        """(L, H_kv) int64 rows of each head of a prompt of `tokens` tokens; None where a layer's mean is the budget.
-
-        Layers with a sliding window take no part in it: their entries are 0 and nobody looks at them.
-        """
-        sizes = lm.geometry
-        evicted = sizes.global_layers
-        if self.method.selection.is_pyramid:
-            rows = pyramid_rows(self.budget, tokens, len(evicted), self.method.selection)[:, None]
-        elif self.profile is not None:
-            self.profile.check(len(evicted), sizes.kv_heads)
-            rows = self.profile.rows(self.budget, tokens)
-        else:
-            return None
-        shares = torch.zeros(sizes.layers, sizes.kv_heads, dtype=torch.int64)
-        shares[evicted] = rows.expand(-1, sizes.kv_heads)
-        return shares
-
-
-@dataclass
-class Retained:
-    """What one plan kept of a prompt.
-
-    Attributes:
-        plan: method and budget.
-        cache: the retained rows, ready for decoding.
-        shares: (L, H_kv) rows of each head, where a profile or pyramid gives them.
-        kept: for each layer (B, H_kv, rows) int64 on the CPU, ascending, or (rows,) for each KV head where the
-            allocation is not uniform; None where every row stays.
-        scores: for each layer (B, H_kv, T) float32 on the CPU, before pooling and before values count; None where
-            nothing was scored.
-        extra_s: seconds behind the first pass, for the response that this plan looks at and for the look.
-    """
-
-    plan: Plan
-    cache: RetainedCache
-    shares: Tensor | None = None
-    kept: list[Kept | None] = field(default_factory=list)
-    scores: list[Tensor | None] = field(default_factory=list)
-    extra_s: float = 0.0
-
-    def take(self, view: LayerView, evictable: bool) -> None:
-        """Score, select and store one layer's rows."""
-        method = self.plan.method
-        scores = view.once(method, lambda: method.score(view)) if evictable else None
-        kept = None if scores is None else self._choose(scores, view)
-        self.cache.fill(view.layer, *view.prompt_rows, kept, seen=view.prompt_tokens)
-        self.kept.append(_on_cpu(kept))
-        self.scores.append(None if scores is None else scores.float().cpu())
-
-    def _choose(self, scores: Tensor, view: LayerView) -> Kept:
-        """The ranking serves every budget of the method."""
-        selection = self.plan.method.selection
-        ranked = view.once((self.plan.method, "ranked"), lambda: rank_rows(scores, selection))
-        shares = None if self.shares is None else self.shares[view.layer]
-        norms = view.value_norms() if selection.value_aware else None
-        return allocate_rows(ranked, self.plan.budget, selection, shares, norms)
+from judgeq.rotation import check_appended, check_chunks, turned_anew
 
 
 @dataclass
@@ -122,10 +35,11 @@ class Prefill:
     Attributes:
         logits: (B, V) of the last token that was not a soft token.
         retained: one entry a plan, in the order of the plans.
-        peak_rows: most rows held at once, summed over layers: all plans' rows plus the layer in work.
+        peak_rows: most rows held at once, summed over layers: all plans' rows, the layer in work, and the complete rows
+            that this pass stands behind.
         full_kv_bytes: bytes that the prompt's complete rows take, summed over layers as they passed; of layers with a
             sliding window the window's.
-        seconds: wall time of the pass.
+        seconds: wall time of the pass, its chunks included.
         response: (1, R) int64, the full cache's greedy answer without its end, where a plan looked at it.
     """
 
@@ -144,22 +58,30 @@ class Eviction:
         self,
         lm: LanguageModel,
         plans: Sequence[Plan],
-        prompt_tokens: int,
-        response_tokens: int,
+        sizes: tuple[int, int],
         soft_tokens: Probe | None,
-        on_layer: LayerCallback | None,
+        progress: Progress,
+        held: HeldCache | None = None,
     ) -> None:
-        """`soft_tokens`: those at the end of the pass."""
+        """Before the pass, and before the chunks in front of it.
+
+        Args:
+            sizes: tokens of the prompt, and of a response behind it.
+            soft_tokens: those at the end of the pass.
+            held: rows that the pass stands behind; they go layer by layer, unless they are shared.
+        """
+        self.started = time.perf_counter()
+        prompt_tokens, response_tokens = sizes
+        n_soft = 0 if soft_tokens is None else len(soft_tokens.embeddings)
         self.retained = [
             Retained(plan, RetainedCache(lm.model.config), plan.shares(lm, prompt_tokens)) for plan in plans
         ]
-        self.sizes = prompt_tokens, response_tokens, 0 if soft_tokens is None else len(soft_tokens.embeddings)
+        self.sizes, self.progress, self.held = (*sizes, n_soft), progress, held
         self.offsets: Tensor | None = None
         if soft_tokens is not None:
             if not response_tokens:
-                check_appended(lm.model, lm.name, prompt_tokens, len(soft_tokens.embeddings))
-            self.offsets = soft_tokens.offsets_at(lm, prompt_tokens + response_tokens)
-        self.layers, self.on_layer = lm.geometry.layers, on_layer
+                check_appended(lm.model, lm.name, prompt_tokens, n_soft)
+            self.offsets = soft_tokens.offsets_at(lm, sum(sizes))
         self.peak_rows = self.full_kv_bytes = 0
 
     def observe(
@@ -174,16 +96,34 @@ class Eviction:
         output_weight: Callable[[], Tensor],
     ) -> None:
         added = None if self.offsets is None else self.offsets[layer]
-        view = LayerView(layer, queries, keys, values, *self.sizes, scaling, output_weight, added, softcap)
+        carried = None if self.held is None else self.held.attention_of(layer)
+        view = LayerView(
+            layer, queries, keys, values, *self.sizes, scaling, output_weight, added, softcap, carried
+        )
         for retained in self.retained:
             retained.take(view, evictable=window is None)
-        rows = sum(retained.cache.rows for retained in self.retained)
-        self.peak_rows = max(self.peak_rows, rows + keys.shape[2])
+        rows = keys.shape[2] + sum(retained.cache.rows for retained in self.retained)
+        if self.held is not None:
+            rows += self.held.let_go(layer)
+        self.peak_rows = max(self.peak_rows, rows)
         ever_read = slice(None if window is None else 1 - window, None)  # by later tokens
         for states in view.prompt_rows:
             self.full_kv_bytes += states[:, :, ever_read].numel() * states.element_size()
-        if self.on_layer is not None:
-            self.on_layer(layer + 1, self.layers)
+        self.progress.step()
+
+    def outcome(self, logits: Tensor) -> Prefill:
+        """What the pass has found, when it is over.
+
+        Args:
+            logits: (B, 1, V), the model's.
+        """
+        return Prefill(
+            logits=logits[:, -1].float(),
+            retained=self.retained,
+            peak_rows=self.peak_rows,
+            full_kv_bytes=self.full_kv_bytes,
+            seconds=time.perf_counter() - self.started,
+        )
 
 
 @torch.inference_mode()
@@ -193,6 +133,8 @@ def prefill(
     plans: Sequence[Plan],
     *,
     soft_tokens: Probe | None = None,
+    rows: HeldCache | None = None,
+    chunk: int | None = None,
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
     """Read a prompt once, for all plans.
@@ -201,13 +143,35 @@ def prefill(
         input_ids: (B, T) int64.
         plans: methods and budgets; none of them may need a response (see `probe`).
         soft_tokens: appended behind the prompt; needed as soon as a method asks with them.
+        rows: of tokens that were read before; leading tokens of the prompt that agree with them are not read again, as
+            far as the methods can do without their queries. They stay as they are.
+        chunk: most tokens of a pass; all but the last add rows to every layer, and the last evicts. None reads the
+            prompt in one pass.
         on_layer: progress, and a place to cancel.
 
     Raises:
-        InputError: a plan needs soft tokens and there are none, or needs a response.
+        InputError: a plan needs soft tokens and there are none, or needs a response; a chunk without a token, or
+            chunks that the model's positions do not allow.
     """
+    check_chunk(chunk)
     check_first_pass(plans)
-    return _look(lm, input_ids, plans, soft_tokens, on_layer)
+    check_attention(lm)
+    soft = asked_with(plans, soft_tokens)
+    batch, tokens = input_ids.shape
+    queries = [plan.method.prompt_queries for plan in plans]
+    last, summed = min(tokens, max([1, *filter(None, queries)])), None in queries
+    held = None if rows is None else _leading(lm, rows, input_ids, tokens - last, summed)
+    first = 0 if held is None else held.seen
+    sizes = pass_sizes(tokens - first, chunk, last)
+    check_chunks(lm.model, lm.name, first + sizes[0], tokens)
+    *early, final = input_ids[:, first:].split(sizes, dim=1)
+    if early and held is None:
+        held = HeldCache(lm.model.config, batch, tokens + (0 if soft is None else len(soft.embeddings)))
+    progress = Progress(on_layer, (len(early) + 1) * lm.geometry.layers)
+    eviction = Eviction(lm, plans, (tokens, 0), soft, progress, held)
+    if held is not None:
+        held.read(lm, early, progress, summed=summed)
+    return _look(lm, final, soft, held, eviction)
 
 
 @torch.inference_mode()
@@ -231,58 +195,64 @@ def probe(
     Raises:
         InputError: a plan needs soft tokens and there are none.
     """
-    return _look(lm, response_ids, plans, soft_tokens, on_layer, rows)
+    check_attention(lm)
+    soft = asked_with(plans, soft_tokens)
+    sizes = rows.get_seq_length(), response_ids.shape[1]
+    eviction = Eviction(lm, plans, sizes, soft, Progress(on_layer, lm.geometry.layers))
+    return _look(lm, response_ids, soft, rows, eviction)
+
+
+def _leading(
+    lm: LanguageModel, rows: HeldCache, input_ids: Tensor, most: int, summed: bool
+) -> HeldCache | None:
+    """Rows of a prompt's leading tokens, see `HeldCache.before`, where one pass would turn them in the same way."""
+    shorter, longer = sorted((rows.seen, input_ids.shape[1]))
+    if turned_anew(lm.model, shorter, longer - shorter):
+        return None
+    return rows.before(input_ids, most, summed)
 
 
 def _look(
     lm: LanguageModel,
-    input_ids: Tensor,
-    plans: Sequence[Plan],
+    ids: Tensor,
     soft_tokens: Probe | None,
-    on_layer: LayerCallback | None,
-    rows: FrozenCache | None = None,
+    rows: HeldCache | FrozenCache | None,
+    eviction: Eviction,
 ) -> Prefill:
-    """A pass over a prompt, or over a response behind `rows`, with soft tokens at the end where a plan needs them."""
-    check_attention(lm)
-    started = time.perf_counter()
-    ids = input_ids.to(lm.device)
-    count = ids.shape[1]
-    prompt_tokens, response_tokens = (count, 0) if rows is None else (rows.get_seq_length(), count)
-    embeds, probe, adapted = with_soft_tokens(lm, ids, plans, soft_tokens)
-    eviction = Eviction(lm, plans, prompt_tokens, response_tokens, probe, on_layer)
+    """A pass over the end of a prompt, or over a response, behind `rows`, with soft tokens at its own end."""
+    embeds, adapted = with_soft_tokens(lm, ids, soft_tokens)
     with adapted:
         output = lm.model(
             inputs_embeds=embeds,
             cache=rows,
             use_cache=rows is not None,
-            logits_to_keep=torch.tensor([count - 1], device=lm.device),
+            logits_to_keep=torch.tensor([ids.shape[1] - 1], device=lm.device),
             observer=eviction,
         )
-    return outcome_of(output.logits, eviction, started)
+    return eviction.outcome(output.logits)
 
 
 def with_soft_tokens(
-    lm: LanguageModel, input_ids: Tensor, plans: Sequence[Plan], soft_tokens: Probe | None
-) -> tuple[Tensor, Probe | None, AbstractContextManager[None]]:
-    """What a pass reads, (B, N + S, hidden), the soft tokens at its end if a plan asks with them, and their adapters.
+    lm: LanguageModel, ids: Tensor, soft_tokens: Probe | None
+) -> tuple[Tensor, AbstractContextManager[None]]:
+    """What a pass reads, (B, N + S, hidden), and the adapters of the soft tokens at its end."""
+    embeds = lm.model.get_input_embeddings()(ids.to(lm.device))  # (B, N, hidden)
+    if soft_tokens is None:
+        return embeds, contextlib.nullcontext()
+    behind = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
+    return torch.cat([embeds, behind], dim=1), soft_tokens.attached(lm)
+
+
+def asked_with(plans: Sequence[Plan], soft_tokens: Probe | None) -> Probe | None:
+    """The soft tokens that a pass ends with: None where no plan asks with them.
 
     Raises:
         InputError: a plan needs soft tokens and there are none.
     """
-    embeds = lm.model.get_input_embeddings()(input_ids)  # (B, N, hidden)
     asking = [plan.method.name for plan in plans if plan.method.needs_soft_tokens]
-    if not asking:
-        return embeds, None, contextlib.nullcontext()
-    if soft_tokens is None:
+    if asking and soft_tokens is None:
         raise InputError(f"The method {asking[0]!r} needs soft tokens: pass some, or train them")
-    soft = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
-    return torch.cat([embeds, soft], dim=1), soft_tokens, soft_tokens.attached(lm)
-
-
-def _on_cpu(kept: Kept | None) -> Kept | None:
-    if isinstance(kept, tuple):
-        return tuple(rows.cpu() for rows in kept)
-    return None if kept is None else kept.cpu()
+    return soft_tokens if asking else None
 
 
 def check_first_pass(plans: Sequence[Plan]) -> None:
@@ -300,14 +270,3 @@ def check_attention(lm: LanguageModel) -> None:
             f"{lm.name} runs with attention {used!r}, which shows no queries: load it with judgeq.load, or wrap it "
             "with judgeq.LanguageModel.wrap"
         )
-
-
-def outcome_of(logits: Tensor, eviction: Eviction, started: float) -> Prefill:
-    """What a pass has found that began at `started`, as `time.perf_counter` tells it."""
-    return Prefill(
-        logits=logits[:, -1].float(),
-        retained=eviction.retained,
-        peak_rows=eviction.peak_rows,
-        full_kv_bytes=eviction.full_kv_bytes,
-        seconds=time.perf_counter() - started,
-    )

@@ -98,6 +98,22 @@ def build_prompt(
     return _cut_middle(lm, document, question.strip(), question_first, answer_prefix, prompt.tokens - limit)
 
 
+def build_prefix(lm: LanguageModel, document: str) -> Prompt:
+    """How every prompt begins that has this document in front of a question: the template's head and the document.
+
+    A last token that holds something behind the document too belongs to the question and is left out.
+
+    Raises:
+        InputError: an empty document.
+    """
+    if not document.strip():
+        raise InputError("The document is empty: give some text")
+    whole = _render(lm, document.strip(), "?", question_first=False, answer_prefix="")
+    end = whole.document[1]
+    tokens = sum(last <= end for _, last in whole.offsets)
+    return Prompt(whole.input_ids[:, :tokens], whole.text[:end], whole.offsets[:tokens], whole.document)
+
+
 def build_chat(
     lm: LanguageModel, messages: Sequence[Message], *, answer_prefix: str = "", reserve: int = 0
 ) -> Tensor:

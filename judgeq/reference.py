@@ -6,7 +6,7 @@ One place for all of them, whether they answer or are measured against. Knows no
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,11 +15,14 @@ from torch import Tensor
 from judgeq.batch import Unwritten, decode_together
 from judgeq.cache import RetainedCache
 from judgeq.config import Decoding
+from judgeq.held import HeldCache, LayerCallback
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
 from judgeq.padded import groups_alike, prefill_padded
-from judgeq.prefill import LayerCallback, Plan, Prefill, prefill, probe
+from judgeq.plan import Plan
+from judgeq.prefill import Prefill, prefill, probe
 from judgeq.probe import Probe
+from judgeq.rotation import turned_anew
 
 
 def positions_behind(methods: Iterable[Method], soft_tokens: int, longest: int) -> int:
@@ -40,6 +43,8 @@ def retain(
     *,
     soft_tokens: Probe | None = None,
     longest: Decoding = Decoding(),
+    rows: HeldCache | None = None,
+    chunk: int | None = None,
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
     """One pass for all plans, and a second look at a response for those that need one.
@@ -51,12 +56,13 @@ def retain(
         plans: methods and budgets of any kind.
         soft_tokens: needed as soon as a method asks with them.
         longest: length and stop texts of a whole answer that is looked at; it is always greedy.
+        rows, chunk: what was read before, and how the rest is read; see `prefill`.
         on_layer: progress of the passes, and a place to cancel.
 
     Returns:
         The first pass, its `retained` in the order of `plans`.
     """
-    asked = [ToRead(input_ids, plans, longest)]
+    asked = [ToRead(input_ids, plans, longest, rows, chunk)]
     (found,) = retain_each(lm, asked, soft_tokens=soft_tokens, on_layer=on_layer)
     return found
 
@@ -68,6 +74,8 @@ class ToRead:
     input_ids: Tensor
     plans: Sequence[Plan]
     longest: Decoding = Decoding()
+    rows: HeldCache | None = None
+    chunk: int | None = None
 
 
 def retain_each(
@@ -81,11 +89,10 @@ def retain_each(
     """`retain` for several prompts; all their responses are written side by side.
 
     Every prompt's complete rows are held until then, where a plan of it needs a response. Prompts are read one by one,
-    or in passes of similar ones where `padded` says so.
+    or in passes of similar ones where `padded` says so; those with rows or in chunks always one by one.
     """
     readings = [_Reading(lm, prompt, soft_tokens, on_layer) for prompt in prompts]
-    lengths = [prompt.input_ids.shape[1] for prompt in prompts]
-    for group in groups_alike(lengths) if padded else ([at] for at in range(len(prompts))):
+    for group in _groups(lm, prompts, padded):
         _read_first(lm, [readings[at] for at in group], soft_tokens, on_layer)
     drafts = [(reading, key) for reading in readings for key in reading.groups if key[1] is not None]
     answers = [(reading, key) for reading in readings for key in reading.groups if key[1] is None]
@@ -98,6 +105,22 @@ def retain_each(
     return [reading.look_again() for reading in readings]
 
 
+def _groups(lm: LanguageModel, prompts: Sequence[ToRead], padded: bool) -> Iterator[list[int]]:
+    """Places of the prompts of each first pass."""
+    lengths = [prompt.input_ids.shape[1] for prompt in prompts]
+    free = [
+        at for at, prompt in enumerate(prompts) if padded and prompt.rows is None and prompt.chunk is None
+    ]
+    yield from ([at] for at in range(len(prompts)) if at not in free)
+    for places in groups_alike([lengths[at] for at in free]):
+        group = [free[place] for place in places]
+        shortest, longest = lengths[group[0]], lengths[group[-1]]
+        if turned_anew(lm.model, shortest, longest - shortest):
+            yield from ([at] for at in group)
+        else:
+            yield group
+
+
 def _read_first(
     lm: LanguageModel,
     readings: Sequence[_Reading],
@@ -105,10 +128,21 @@ def _read_first(
     on_layer: LayerCallback | None,
 ) -> None:
     """The first pass of one prompt, or of several."""
-    ids, plans = [each.prompt.input_ids for each in readings], [each.first for each in readings]
     if len(readings) == 1:
-        found = [prefill(lm, ids[0], plans[0], soft_tokens=soft_tokens, on_layer=on_layer)]
+        prompt = readings[0].prompt
+        found = [
+            prefill(
+                lm,
+                prompt.input_ids,
+                readings[0].first,
+                soft_tokens=soft_tokens,
+                rows=prompt.rows,
+                chunk=prompt.chunk,
+                on_layer=on_layer,
+            )
+        ]
     else:
+        ids, plans = [each.prompt.input_ids for each in readings], [each.first for each in readings]
         found = prefill_padded(lm, ids, plans, soft_tokens=soft_tokens, on_layer=on_layer)
     for reading, outcome in zip(readings, found, strict=True):
         reading.outcome = outcome

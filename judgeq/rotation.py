@@ -79,11 +79,27 @@ def _queries(model: Any, position: int) -> Tensor:
     return torch.cat(seen)
 
 
-def check_appended(model: Any, name: str, tokens: int, appended: int) -> None:
-    """Refuse soft tokens that would turn the rows of the prompt before them.
+def turned_anew(model: Any, tokens: int, more: int) -> str:
+    """Why the rows of so many tokens lie otherwise when `more` follow in the same pass; empty where they do not.
 
     Two position embeddings look at the length of a text: `dynamic` turns all of it by its exact length beyond the
     positions that the model knows, `longrope` (Phi-3) in one other way.
+    """
+    config = model.get_decoder().config
+    kind = getattr(getattr(model.get_decoder(), "rotary_emb", None), "rope_type", None)
+    if kind == "dynamic":
+        known = config.max_position_embeddings
+    elif kind == "longrope":
+        known = config.rope_parameters["original_max_position_embeddings"]
+    else:
+        return ""
+    if not more or tokens + more <= known or (kind == "longrope" and tokens > known):
+        return ""
+    return f"has {kind} positions, which turn every row by the length of the text beyond {known:,} positions"
+
+
+def check_appended(model: Any, name: str, tokens: int, appended: int) -> None:
+    """Refuse soft tokens that would turn the rows of the prompt before them.
 
     Args:
         name: for the message.
@@ -93,17 +109,23 @@ def check_appended(model: Any, name: str, tokens: int, appended: int) -> None:
     Raises:
         InputError: the prompt alone would be turned in another way.
     """
-    config = model.get_decoder().config
-    kind = getattr(getattr(model.get_decoder(), "rotary_emb", None), "rope_type", None)
-    if kind == "dynamic":
-        known = config.max_position_embeddings
-    elif kind == "longrope":
-        known = config.rope_parameters["original_max_position_embeddings"]
-    else:
-        return
-    if tokens + appended > known and (kind == "dynamic" or tokens <= known):
+    if why := turned_anew(model, tokens, appended):
         raise InputError(
-            f"{name} has {kind} positions, which turn every row by the length of the text beyond {known:,} positions, "
-            f"and the prompt's {tokens:,} tokens and {appended} soft tokens are more: choose a prompt of another "
-            "length, or a method without soft tokens"
+            f"{name} {why}, and the prompt's {tokens:,} tokens and {appended} soft tokens are more: choose a prompt of "
+            "another length, or a method without soft tokens"
         )
+
+
+def check_chunks(model: Any, name: str, first: int, tokens: int) -> None:
+    """Refuse chunks whose rows would be turned in another way than those of one pass.
+
+    Args:
+        name: for the message.
+        first: tokens up to the end of the first chunk.
+        tokens: all that are read.
+
+    Raises:
+        InputError: the text must be read in one pass.
+    """
+    if why := turned_anew(model, first, tokens - first):
+        raise InputError(f"{name} {why}, and the text's {tokens:,} tokens are more: read it without chunks")

@@ -81,27 +81,29 @@ def accumulated_attention(
     block: int | None = None,
     softcap: float | None = None,
 ) -> Tensor:
-    """Attention that the prompt's rows get from all of its queries, summed over them.
+    """Attention that rows get from the last tokens' queries, which may be all, summed over them.
 
     The softmax runs over the keys up to each query. No more than `block` queries are in work at once, against the keys
-    up to the last of them: memory grows with T, not with T * T.
+    up to the last of them: memory grows with K, not with Q * K.
 
     Args:
-        queries: (B, H, T, D), after RoPE.
-        keys: (B, H_kv, T, D), after RoPE.
+        queries: (B, H, Q, D), after RoPE.
+        keys: (B, H_kv, K, D), after RoPE; the last `Q` are the queries' own.
         scaling: factor on the dot product.
         block: queries at once; `QUERY_BLOCK` by default.
         softcap: bound of the logits; None = no bound.
 
     Returns:
-        (B, H_kv, G, T) float32.
+        (B, H_kv, G, K) float32.
     """
     batch, heads, tokens, _ = queries.shape
-    kv_heads, step = keys.shape[1], block or QUERY_BLOCK
-    total = torch.zeros(batch, kv_heads, heads // kv_heads, tokens, device=keys.device)
-    for first in range(0, tokens, step):
-        end = min(first + step, tokens)
-        logits = attention_logits(queries[:, :, first:end], keys[:, :, :end], scaling, first, softcap)
+    kv_heads, n_keys, step = keys.shape[1], keys.shape[2], block or QUERY_BLOCK
+    before = n_keys - tokens  # keys without a query
+    total = torch.zeros(batch, kv_heads, heads // kv_heads, n_keys, device=keys.device)
+    for first in range(before, n_keys, step):
+        end = min(first + step, n_keys)
+        asking = queries[:, :, first - before : end - before]
+        logits = attention_logits(asking, keys[:, :, :end], scaling, first, softcap)
         total[..., :end] += logits.softmax(-1).sum(-2)
     return total
 

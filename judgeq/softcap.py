@@ -6,6 +6,7 @@ Knows nothing of models, caches or methods.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 QUERY_BLOCK = 256
@@ -22,6 +23,26 @@ def to_logits(products: Tensor, scaling: float, softcap: float | None = None) ->
     """
     logits = products.float().mul_(scaling)
     return logits if softcap is None else torch.tanh(logits / softcap) * softcap
+
+
+def masked_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scaling: float, softcap: float | None
+) -> Tensor:
+    """Softmax attention under a mask, capped or not.
+
+    Args:
+        queries: (B, H_kv, Q, D); query heads of a group stand where positions usually do, so that no row is repeated.
+        keys, values: (B, H_kv, K, D).
+        mask: true where a query sees a row, anything that spreads to (B, H_kv, Q, K).
+        scaling, softcap: see `to_logits`.
+
+    Returns:
+        (B, H_kv, Q, D).
+    """
+    if softcap is None:
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scaling)
+    spread = mask.expand(*queries.shape[:3], keys.shape[2])
+    return capped_attention(queries, keys, values, spread, scaling, softcap).transpose(1, 2)
 
 
 def capped_attention(

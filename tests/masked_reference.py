@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from judgeq.language_model import LanguageModel
-from judgeq.prefill import Retained
+from judgeq.plan import Retained
 
 REFERENCE = "masked-reference"
 

@@ -12,7 +12,8 @@ from judgeq.adapters import LowRank
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import JudgeQ
-from judgeq.prefill import Plan, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import prefill
 from judgeq.probe import Probe
 
 

@@ -16,7 +16,8 @@ from judgeq.decode import decode
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, SnapKV, StreamingLLM
-from judgeq.prefill import Plan, Prefill, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import Prefill, prefill
 from tests.conftest import TEXT
 
 LONG = Decoding(max_new_tokens=12)

@@ -33,7 +33,7 @@ FIELDS = {
         "answer",
         "ttft_s",
     ),
-    *("decode_tokens_per_s", "finish", "notices", "peak_rows", "prefill_s"),
+    *("decode_tokens_per_s", "finish", "notices", "peak_rows", "prefill_s", "query_aware"),
 }
 
 
@@ -85,6 +85,54 @@ def test_every_method_has_a_name_here(folder: Path, method: str, capsys: pytest.
     assert json.loads(capsys.readouterr().out)["method"] == method
 
 
+def test_several_questions_are_answered_from_one_reading(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--budget", "16", "--chunk", "30", "--json", "-", "--html", str(folder / "both.html")]
+    other = "Where is the <harbour>?"
+    assert ask(folder, *options, "--question", other) == 0
+    both = json.loads(capsys.readouterr().out)["answers"]
+    assert [answer.pop("question") for answer in both] == [QUESTION, other]
+    for question, answer in zip((QUESTION, other), both, strict=True):
+        assert ask(folder, *options[:2], "--json", "-", question=question) == 0
+        alone = json.loads(capsys.readouterr().out)
+        assert set(answer) == FIELDS
+        assert [answer[name] for name in ("answer", "kept_rows")] == [
+            alone[name] for name in ("answer", "kept_rows")
+        ]
+    page = (folder / "both.html").read_text()
+    assert page.count("crowns") > 1
+    assert "&lt;harbour&gt;" in page
+    assert ask(folder, "--question", other) == 0
+    out, err = capsys.readouterr()
+    assert [line for line in out.splitlines() if line.startswith("> ")] == [f"> {QUESTION}", f"> {other}"]
+    assert err.count("judgeq: 128 of") == 2
+
+
+def test_a_saved_document_takes_the_place_of_the_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(folder, "--budget", "16", "--json", "-", "--save-document", str(tmp_path / "read")) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert ask(folder, "--budget", "16", "--json", "-", document=str(tmp_path / "read")) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [first[name] for name in ("answer", "kept_rows")] == [
+        again[name] for name in ("answer", "kept_rows")
+    ]
+    (tmp_path / "read" / "rows.safetensors").write_bytes(b"")
+    assert ask(folder, document=str(tmp_path / "read")) == 2
+    assert "does not hold a readable document" in capsys.readouterr().err
+
+
+def test_a_document_can_be_evicted_before_the_question(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(folder, "--budget", "16", "--json", "-", "--query-agnostic") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["query_aware"] is False
+    assert "query-agnostic" in err
+
+
 def test_layers_and_heads_can_have_budgets_of_their_own(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +166,9 @@ def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
         (["--group", "median"], "'group=median' is not a choice"),
         (["--method", "random", "--group", "max"], "no option 'group'"),
         (["--json", "no/such/folder/out.json"], "cannot be written"),
+        (["--chunk", "0"], "chunk is 0"),
+        (["--query-agnostic", "--question-first"], "leave out --question-first"),
+        (["--query-agnostic", "--method", "laq"], "no question yet"),
     ],
 )
 def test_bad_options_get_one_sentence_and_exit_code_2(

@@ -13,7 +13,8 @@ from judgeq.cpu import FAST, FEW, USUAL, few_rows, use_fast_products
 from judgeq.decode import next_logits
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full
-from judgeq.prefill import Plan, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import prefill
 
 
 @pytest.fixture(autouse=True)

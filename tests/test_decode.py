@@ -8,7 +8,8 @@ from judgeq.config import Decoding
 from judgeq.decode import choose, decode
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full
-from judgeq.prefill import Plan, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import prefill
 
 
 def write(lm: LanguageModel, decoding: Decoding) -> list:

@@ -11,10 +11,11 @@ from transformers import DynamicCache
 
 from judgeq.cache import RetainedCache
 from judgeq.config import Allocation, Selection
-from judgeq.growing import SHARE, STEP
+from judgeq.growing import SHARE, STEP, GrowingLayer
 from judgeq.language_model import LanguageModel
 from judgeq.methods import SnapKV
-from judgeq.prefill import Plan, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import prefill
 
 TOKENS, BUDGET = 60, 20
 IDS = torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(3))
@@ -58,6 +59,24 @@ def test_a_long_cache_gets_little_room(lm: LanguageModel) -> None:
     cache.layers[0].retain(rows, rows.clone(), 4000)
     cache.layers[0].update(rows[:, :, :1], rows[:, :, :1])
     assert cache.kv_bytes == 2 * 2 * 16 * 4 * (4001 + 4000 // SHARE)
+
+
+def test_several_tokens_at_once_get_no_room_beyond_them(lm: LanguageModel) -> None:
+    cache = read(lm)
+    with torch.inference_mode():
+        lm.model(NEW[:, :9], cache=cache)
+    assert cache.kv_bytes == cache.row_bytes == 4 * (BUDGET + 9) * 256
+
+
+def test_rows_that_are_expected_have_their_room_from_the_start() -> None:
+    layer, rows = GrowingLayer(expected=50), torch.randn(2, 1, 2, 50, 16)
+    stored = set()
+    for first, last in ((0, 20), (20, 21), (21, 50)):
+        keys, values = layer.update(*rows[:, :, :, first:last])
+        assert torch.equal(torch.stack((keys, values)), rows[:, :, :, :last])
+        stored.add(keys.untyped_storage().data_ptr())
+    assert len(stored) == 1
+    assert keys.untyped_storage().nbytes() == 50 * 2 * 16 * 4
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "adakv"])

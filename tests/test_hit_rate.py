@@ -15,7 +15,7 @@ from judgeq.errors import InputError, ModelError
 from judgeq.evaluation.hit_rate import REFERENCE, HitRate, hit_rates
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LAQ, Full, JudgeQ, Oracle, RandomRows, SnapKV
-from judgeq.prefill import Plan
+from judgeq.plan import Plan
 from judgeq.reference import retain
 from judgeq.soft_tokens import SoftTokens
 from tests.conftest import TEXT

@@ -29,7 +29,8 @@ from judgeq.evaluation.lm_eval_model import JudgeQLM, decoding_of
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full
 from judgeq.methods.parsing import method_from_text
-from judgeq.prefill import Plan, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import prefill
 from judgeq.soft_tokens import SoftTokens
 from tests.conftest import TEXT
 

@@ -16,7 +16,8 @@ from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS, Full, JudgeQ, Method, SnapKV
 from judgeq.padded import MOST_TOKENS, groups_alike, prefill_padded
-from judgeq.prefill import Plan, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import prefill
 from judgeq.probe import Probe
 from judgeq.soft_tokens import SoftTokens
 from tests.conftest import TEXT
@@ -110,6 +111,11 @@ def test_and_with_sliding_windows(make_lm: Callable[..., LanguageModel]) -> None
     same(*both(mixed, "snapkv", True))
 
 
+@pytest.mark.parametrize("method", ["judgeq", "h2o", "judgeq+draft", "oracle"])
+def test_and_in_chunks(lm: LanguageModel, method: str) -> None:
+    same(*both(lm, method, chunk=20))
+
+
 def passes(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[int]:
     """Prompts of each pass."""
     seen: list[int] = []
@@ -133,6 +139,7 @@ def test_prompts_share_a_pass_only_where_that_is_asked_for(
     assert passes(lm, monkeypatch, padded=True) == [4]
     monkeypatch.setattr(padded, "BRIEF", 1000)
     assert passes(lm, monkeypatch) == [4]
+    assert passes(lm, monkeypatch, padded=True, chunk=100) == [1, 1, 1, 1]
     monkeypatch.setattr(padded, "ALIKE", 1.0)
     assert passes(lm, monkeypatch, padded=True) == [1, 1, 1, 1]
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
 from judgeq import attention, reference, scoring
-from judgeq import prefill as prefilling
+from judgeq import plan as planning
 from judgeq.adapters import LowRank
 from judgeq.attention import output_weight
 from judgeq.config import Allocation, Decoding, Selection
@@ -34,7 +34,8 @@ from judgeq.methods import (
     SnapKV,
 )
 from judgeq.models import load
-from judgeq.prefill import Plan, prefill, probe
+from judgeq.plan import Plan
+from judgeq.prefill import prefill, probe
 from judgeq.probe import Probe
 from judgeq.reference import retain
 from judgeq.scoring import accumulated_attention, output_norms
@@ -343,7 +344,7 @@ def test_several_budgets_look_and_rank_once_a_layer(
         return call
 
     monkeypatch.setattr(scoring, "attention_logits", counted("attention", scoring.attention_logits))
-    monkeypatch.setattr(prefilling, "rank_rows", counted("ranking", prefilling.rank_rows))
+    monkeypatch.setattr(planning, "rank_rows", counted("ranking", planning.rank_rows))
     plans = [Plan(method, budget) for method in methods for budget in (9, 20, 33, 50)]
     together = prefill(lm, ids, plans).retained
     assert calls == {"attention": 4 * attentions, "ranking": 4 * rankings}

@@ -48,7 +48,8 @@ from judgeq.errors import ModelError
 from judgeq.language_model import Geometry, LanguageModel
 from judgeq.methods import JudgeQ
 from judgeq.models import load
-from judgeq.prefill import Plan, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import prefill
 from judgeq.probe import Probe
 
 

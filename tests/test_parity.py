@@ -22,7 +22,8 @@ from judgeq.evaluation.parity import kvpress_rows
 from judgeq.evaluation.parity.compare import PAIRINGS, Comparison, Counts, Pairing, compare, count_rows
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full
-from judgeq.prefill import Plan, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import prefill
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = (ROOT / "docs" / "kvpress.md").read_text(encoding="utf-8")

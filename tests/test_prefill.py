@@ -15,7 +15,8 @@ from judgeq.decode import decode
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS, Full, JudgeQ, Oracle, RandomRows, SnapKV, StreamingLLM
-from judgeq.prefill import Plan, Prefill, prefill, probe
+from judgeq.plan import Plan
+from judgeq.prefill import Prefill, prefill, probe
 from judgeq.probe import Probe
 from judgeq.scoring import merge_group
 from tests.conftest import WINDOW

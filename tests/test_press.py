@@ -22,7 +22,8 @@ from judgeq.embedded import embedded_model_path
 from judgeq.evaluation.parity.kvpress_rows import removed
 from judgeq.language_model import LanguageModel
 from judgeq.methods import JudgeQ
-from judgeq.prefill import Plan, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import prefill
 from judgeq.probe import Probe
 from judgeq.prompts import build_prompt
 from judgeq.soft_tokens import SoftTokens

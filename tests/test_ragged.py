@@ -18,7 +18,8 @@ from judgeq.decode import decode
 from judgeq.errors import InputError, ModelError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, JudgeQ, SnapKV
-from judgeq.prefill import Plan, Prefill, Retained, prefill
+from judgeq.plan import Plan, Retained
+from judgeq.prefill import Prefill, prefill
 from judgeq.probe import Probe
 from judgeq.profile import BudgetProfile
 from judgeq.prompts import build_prompt

@@ -13,7 +13,8 @@ from judgeq.config import Decoding
 from judgeq.decode import decode
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LAQ, Full, JudgeQ, JudgeQDraft, Oracle, SnapKV
-from judgeq.prefill import Plan, Prefill, prefill, probe
+from judgeq.plan import Plan
+from judgeq.prefill import Prefill, prefill, probe
 from judgeq.probe import Probe
 from judgeq.reference import ToRead, positions_behind, retain, retain_each
 from tests.conftest import WINDOW

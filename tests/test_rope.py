@@ -10,11 +10,16 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from judgeq.api import ask
+from judgeq.document import Document
 from judgeq.errors import InputError
+from judgeq.held import HeldCache, Progress
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, JudgeQ, SnapKV
-from judgeq.prefill import Plan, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import prefill
 from judgeq.probe import Probe
+from judgeq.reference import ToRead, retain_each
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_prefill import answer, full_answer
 
@@ -138,3 +143,62 @@ def test_soft_tokens_that_would_change_the_factors_of_the_prompt_are_refused(
     prefill(lm, ids[:, : SHORT - 5], [Plan(JudgeQ(), 8)], soft_tokens=soft)
     with pytest.raises(InputError, match=rf"longrope.*{SHORT} positions"):
         prefill(lm, ids[:, : SHORT - 4], [Plan(JudgeQ(), 8)], soft_tokens=soft)
+
+
+@pytest.mark.parametrize(("make", "known"), [(longrope, "longrope.*64"), (dynamic, "dynamic.*64")])
+def test_chunks_that_would_be_turned_otherwise_than_one_pass_are_refused(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, make: Callable[..., LanguageModel], known: str
+) -> None:
+    plans = [Plan(Full(), TOKENS)]
+    with pytest.raises(InputError, match=f"{known}.*{TOKENS} tokens.*without chunks"):
+        prefill(make(make_lm), ids, plans, chunk=40)
+    short, lm = ids[:, :SHORT], make(make_lm)
+    found, whole = prefill(lm, short, plans, chunk=40), prefill(lm, short, plans)
+    assert torch.allclose(found.logits, whole.logits, atol=1e-3)
+
+
+def test_chunks_behind_the_short_factors_are_read(make_lm: Callable[..., LanguageModel], ids: Tensor) -> None:
+    lm, ids, plans = longrope(make_lm), ids.repeat(1, 2), [Plan(Full(), 2 * TOKENS)]
+    found, whole = prefill(lm, ids, plans, chunk=SHORT + 6), prefill(lm, ids, plans)
+    assert torch.allclose(found.logits, whole.logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("make", [longrope, dynamic])
+@pytest.mark.parametrize(("held", "tokens"), [(40, 60), (40, TOKENS), (70, TOKENS), (70, 60)])
+def test_rows_that_were_read_before_are_used_where_one_pass_would_turn_them_the_same_way(
+    make_lm: Callable[..., LanguageModel],
+    ids: Tensor,
+    make: Callable[..., LanguageModel],
+    held: int,
+    tokens: int,
+) -> None:
+    lm, plans = make(make_lm), [Plan(Full(), TOKENS)]
+    rows = HeldCache(lm.model.config)
+    rows.read(lm, [ids[:, :held]], Progress(None, 0))
+    found, whole = (
+        prefill(lm, ids[:, :tokens], plans, rows=rows),
+        prefill(make(make_lm), ids[:, :tokens], plans),
+    )
+    assert torch.allclose(found.logits, whole.logits, atol=1e-3)
+
+
+def test_a_document_is_not_read_in_chunks_that_are_turned_apart(
+    make_lm: Callable[..., LanguageModel],
+) -> None:
+    lm, text = longrope(make_lm), "The harbour lies in the north. " * 12
+    with pytest.raises(InputError, match="without chunks"):
+        Document(lm, text, chunk=20).read()
+    question, options = "Where is it?", {"method": "snapkv", "budget": 40}
+    assert Document(lm, text).ask(question, **options).text == ask(lm, text, question, **options).text
+
+
+@pytest.mark.parametrize("make", [longrope, dynamic])
+def test_prompts_that_are_turned_apart_do_not_share_a_pass(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, make: Callable[..., LanguageModel]
+) -> None:
+    lengths = (SHORT - 2, SHORT + 6)
+    prompts = [ToRead(ids[:, :length], [Plan(SnapKV(), 20)]) for length in lengths]
+    found = retain_each(make(make_lm), prompts, padded=True)
+    for outcome, prompt in zip(found, prompts, strict=True):
+        alone = prefill(make(make_lm), prompt.input_ids, prompt.plans)
+        assert torch.allclose(outcome.logits, alone.logits, atol=1e-3)

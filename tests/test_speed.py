@@ -35,7 +35,7 @@ from judgeq.evaluation.speed import (
 )
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, SnapKV
-from judgeq.prefill import Plan
+from judgeq.plan import Plan
 from judgeq.shapes import SHAPES
 
 OTHER_PYTHON = os.environ.get("JUDGEQ_KVPRESS_PYTHON", "")

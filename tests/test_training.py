@@ -19,7 +19,8 @@ from judgeq.data.example import Example
 from judgeq.errors import InputError, JudgeqError, ModelError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import JudgeQ
-from judgeq.prefill import Plan, prefill
+from judgeq.plan import Plan
+from judgeq.prefill import prefill
 from judgeq.probe import Probe
 from judgeq.soft_tokens import SoftTokens
 from judgeq.training import loop

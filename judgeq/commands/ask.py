@@ -1,13 +1,21 @@
-"""`judgeq ask`: answer one question about a document."""
+"""`judgeq ask`: answer questions about a document."""
 
 from __future__ import annotations
 
 import argparse
+import html
 import sys
-from typing import get_args
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 from judgeq.commands.common import add_common, load_model, write, write_json
 from judgeq.config import Allocation, parse_budget
+
+if TYPE_CHECKING:
+    from judgeq.answers import Answer
+    from judgeq.decode import Step
+    from judgeq.language_model import LanguageModel
 
 METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group")
 
@@ -15,8 +23,19 @@ METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group
 def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
     add_common(parser)
-    parser.add_argument("--document", required=True, metavar="FILE", help="a text file in UTF-8")
-    parser.add_argument("--question", required=True, metavar="TEXT")
+    parser.add_argument(
+        "--document",
+        required=True,
+        metavar="FILE",
+        help="a text file in UTF-8, or a folder that --save-document wrote",
+    )
+    parser.add_argument(
+        "--question",
+        required=True,
+        action="append",
+        metavar="TEXT",
+        help="give it several times to ask several questions: the document is read once",
+    )
     parser.add_argument(
         "--method",
         default="judgeq",
@@ -37,6 +56,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--answer-prefix", default="", metavar="TEXT", help="text that the answer continues")
     parser.add_argument(
         "--truncate", action="store_true", help="cut the middle of a document that is too long"
+    )
+    parser.add_argument(
+        "--query-agnostic",
+        action="store_true",
+        help="evict once, before any question is known, and answer all of them from what is left",
+    )
+    parser.add_argument(
+        "--save-document", metavar="DIR", help="write the rows of the document, to ask more another time"
+    )
+    parser.add_argument(
+        "--chunk", type=int, metavar="N", help="read at most N tokens in a pass (default: all in one)"
     )
     parser.add_argument(
         "--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default: %(default)s)"
@@ -71,49 +101,89 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    ask = _asker(arguments)
+    quiet = arguments.json == "-"
+    answers = []
+    for question in arguments.question:
+        if len(arguments.question) > 1 and not quiet:
+            print(f"> {question}")
+        answers.append(_written(ask(question), quiet))
+    if arguments.html:
+        write(arguments.html, _page(arguments.question, answers))
+    pairs = zip(arguments.question, answers, strict=True)
+    listed = {"answers": [{"question": question, **answer.to_dict()} for question, answer in pairs]}
+    write_json(arguments.json, answers[0].to_dict() if len(answers) == 1 else listed)
+
+
+def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, None, Answer]]:
+    """What answers a question, by the command's options. A single question to a text needs no rows that stay."""
     from judgeq.api import stream
-    from judgeq.config import Decoding
+    from judgeq.config import Decoding, check_chunk
+    from judgeq.document import Document
     from judgeq.documents import read_document
+    from judgeq.errors import InputError
+    from judgeq.held_files import saved_text
     from judgeq.methods.parsing import method_from_text
 
-    document = read_document(arguments.document)
+    saved = Path(arguments.document).is_dir()
+    text = saved_text(arguments.document) if saved else read_document(arguments.document)
     budget = parse_budget(arguments.budget)
+    check_chunk(arguments.chunk)
     decoding = Decoding(arguments.max_new_tokens, arguments.temperature, arguments.top_p, seed=arguments.seed)
-    options = [
-        f":{name}={value}" for name in METHOD_OPTIONS if (value := getattr(arguments, name)) is not None
-    ]
-    method = method_from_text(arguments.method + "".join(options))
-    quiet = arguments.json == "-"
-    steps = stream(
-        load_model(arguments),
-        document,
-        arguments.question,
-        method=method,
-        budget=budget,
-        tokens=arguments.tokens,
-        question_first=arguments.question_first,
-        answer_prefix=arguments.answer_prefix,
-        truncate=arguments.truncate,
-        decoding=decoding,
-    )
+    given = [f":{name}={value}" for name in METHOD_OPTIONS if (value := getattr(arguments, name)) is not None]
+    method = method_from_text(arguments.method + "".join(given))
+    chosen: dict[str, Any] = {"method": method, "budget": budget, "tokens": arguments.tokens}
+    asked: dict[str, Any] = {"answer_prefix": arguments.answer_prefix, "decoding": decoding}
+    placed = {"question_first": arguments.question_first, "truncate": arguments.truncate}
+    if arguments.query_agnostic and any(placed.values()):
+        raise InputError(
+            "--query-agnostic evicts the document before the question: leave out --question-first and --truncate"
+        )
+    lm: LanguageModel = load_model(arguments)
+    keeps = saved or arguments.save_document or arguments.query_agnostic or len(arguments.question) > 1
+    if not keeps:
+        options = {**chosen, **asked, **placed, "chunk": arguments.chunk}
+        return lambda question: stream(lm, text, question, **options)
+    if saved:
+        document = Document.load(lm, arguments.document, chunk=arguments.chunk)
+    else:
+        document = Document(lm, text, chunk=arguments.chunk)
+    if arguments.save_document:
+        document.save(arguments.save_document)
+    if arguments.query_agnostic:
+        compressed = document.compress(**chosen)
+        return lambda question: compressed.stream(question, **asked)
+    return lambda question: document.stream(question, **chosen, **asked, **placed)
+
+
+def _written(steps: Generator[Step, None, Answer], quiet: bool) -> Answer:
+    """Write an answer and what it cost, unless `quiet`; notices always."""
     while True:
         try:
             step = next(steps)
         except StopIteration as done:
-            answer = done.value
+            answer: Answer = done.value
             break
         if not quiet:
             print(step.text, end="", flush=True)
+    if not quiet:
+        print()
     for notice in answer.notices:
         print(f"judgeq: {notice}", file=sys.stderr)
     if not quiet:
-        print()
         print(
             f"[{answer.method}: {answer.budget:,} of {answer.prompt_tokens:,} rows per KV head, "
             f"{answer.kv_bytes / 1e6:.1f} of {answer.full_kv_bytes / 1e6:.1f} MB, first token after "
             f"{answer.timing.ttft_s:.1f} s, {answer.timing.decode_tokens_per_s:.1f} tokens/s]",
             file=sys.stderr,
         )
-    if arguments.html:
-        write(arguments.html, answer.retention.to_html())
-    write_json(arguments.json, answer.to_dict())
+    return answer
+
+
+def _page(questions: list[str], answers: list[Answer]) -> str:
+    """The document with what was kept, for each question."""
+    pages = [answer.retention.to_html() for answer in answers]
+    if len(pages) == 1:
+        return pages[0]
+    heads = (f"<h2>{html.escape(question)}</h2>" for question in questions)
+    return "\n".join(f"{head}\n{page}" for head, page in zip(heads, pages, strict=True))

@@ -148,7 +148,7 @@ def _contenders(
     from judgeq.config import budget_rows
     from judgeq.evaluation.speed import FULL, TOGETHER, Ours, Plain
     from judgeq.methods import Full
-    from judgeq.prefill import Plan
+    from judgeq.plan import Plan
 
     probe, profile = (tokens.probe, tokens.profile) if tokens else (None, None)
 

@@ -16,7 +16,7 @@ from judgeq.data.example import Example
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Method, Oracle
-from judgeq.prefill import Plan, Retained
+from judgeq.plan import Plan, Retained
 from judgeq.reference import positions_behind, retain
 from judgeq.selection import overlap
 from judgeq.soft_tokens import SoftTokens

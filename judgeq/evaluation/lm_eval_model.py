@@ -29,7 +29,8 @@ from judgeq.language_model import LanguageModel
 from judgeq.methods import Full
 from judgeq.methods.parsing import method_from_text
 from judgeq.models import load
-from judgeq.prefill import Plan, Prefill
+from judgeq.plan import Plan
+from judgeq.prefill import Prefill
 from judgeq.reference import positions_behind, retain
 from judgeq.soft_tokens import SoftTokens
 

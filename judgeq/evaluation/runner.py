@@ -20,7 +20,7 @@ from judgeq.evaluation.journal import Answers, Journal, Rated
 from judgeq.evaluation.questions import Question, Task
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
-from judgeq.prefill import Plan
+from judgeq.plan import Plan
 from judgeq.reference import ToRead, positions_behind, retain_each
 from judgeq.soft_tokens import SoftTokens
 

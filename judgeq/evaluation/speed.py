@@ -20,7 +20,7 @@ from judgeq.cache import storage_bytes
 from judgeq.config import Budget, Decoding, budget_rows
 from judgeq.decode import next_logits
 from judgeq.language_model import LanguageModel
-from judgeq.prefill import Plan
+from judgeq.plan import Plan
 from judgeq.probe import Probe
 from judgeq.reference import retain
 

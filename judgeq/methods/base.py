@@ -10,9 +10,11 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from judgeq.config import Selection
+from judgeq.errors import InputError
 from judgeq.scoring import accumulated_attention, mean_attention, output_norms
 
 Found = TypeVar("Found")
@@ -34,6 +36,8 @@ class LayerView:
         output_weight: gives (hidden, H * D), the layer's output projection.
         offsets: (H, S, D), added to the soft tokens' queries where they score; None = none.
         softcap: bound of the attention logits; None = no bound.
+        carried: (B, H_kv, G, c) float32, the attention that the `c` tokens before this pass paid one another, summed;
+            None where no method needs it, or nothing was read before.
     """
 
     layer: int
@@ -47,6 +51,7 @@ class LayerView:
     output_weight: Callable[[], Tensor]
     offsets: Tensor | None = None
     softcap: float | None = None
+    carried: Tensor | None = None
     _found: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Hashable, compute: Callable[[], Found]) -> Found:
@@ -77,19 +82,39 @@ class LayerView:
 
     def accumulated_attention(self) -> Tensor:
         """Attention of all prompt queries to the prompt, summed over them: (B, H_kv, G, T)."""
-        prompt = slice(self.prompt_tokens)
-        queries, keys = self.queries[:, :, prompt], self.keys[:, :, prompt]
-        return self.once(
-            "accumulated", lambda: accumulated_attention(queries, keys, self.scaling, softcap=self.softcap)
-        )
+        return self.once("accumulated", self._accumulated)
 
     def value_norms(self) -> Tensor:
         """What each row's value can add to the hidden states: (B, H_kv, T) float32, see `scoring.output_norms`."""
         return self.once("values", lambda: output_norms(self.prompt_rows[1], self.output_weight()))
 
+    @property
+    def _before(self) -> int:
+        """Rows in front of this pass, whose queries are gone: the position of its first query."""
+        return self.keys.shape[2] - self.queries.shape[2]
+
+    def _accumulated(self) -> Tensor:
+        before = self._before
+        queries = self.queries[:, :, : self.prompt_tokens - before]
+        keys = self.keys[:, :, : self.prompt_tokens]
+        found = accumulated_attention(queries, keys, self.scaling, softcap=self.softcap)
+        if not before:
+            return found
+        if self.carried is None or self.carried.shape[-1] != before:
+            raise InputError(
+                f"The first {before:,} tokens were read before and the attention that they paid was not added up: give "
+                "the method the property prompt_queries, with the value None"
+            )
+        return found + F.pad(self.carried, (0, self.prompt_tokens - before))
+
     def _attention(self, first: int, count: int, added: Tensor | None = None) -> Tensor:
-        offset = self.keys.shape[2] - self.queries.shape[2]  # position of this pass's first query
-        queries = self.queries[:, :, first - offset : first - offset + count]
+        at = first - self._before
+        if at < 0:
+            raise InputError(
+                f"The last {self.prompt_tokens - first:,} tokens of the prompt are looked at and the last pass has "
+                f"read {self.prompt_tokens - self._before:,}: say so in the method's property prompt_queries"
+            )
+        queries = self.queries[:, :, at : at + count]
         if added is not None:
             queries = queries + added.to(queries)
         keys = self.keys[:, :, : first + count]
@@ -127,6 +152,14 @@ class Method(ABC):
     def response_tokens(self) -> int | None:
         """How long that response is; None is the whole answer."""
         return None
+
+    @property
+    def prompt_queries(self) -> int | None:
+        """How many of the prompt's last queries its score looks at; None is all of them, as `accumulated_attention`.
+
+        A prompt that is read in several passes keeps so many for the last one.
+        """
+        return 0
 
     @abstractmethod
     def score(self, view: LayerView) -> Tensor | None:

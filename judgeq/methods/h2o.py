@@ -29,6 +29,10 @@ class H2O(Method):
     average: bool = False
     group: GroupMerge = "mean"
 
+    @property
+    def prompt_queries(self) -> None:
+        return None
+
     def score(self, view: LayerView) -> Tensor:
         scores = merge_group(view.accumulated_attention(), self.group)
         if not self.average:

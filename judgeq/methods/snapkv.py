@@ -27,5 +27,9 @@ class SnapKV(Method):
     def __post_init__(self) -> None:
         check_at_least(type(self).__name__, "window", self.window, 1)
 
+    @property
+    def prompt_queries(self) -> int:
+        return self.window
+
     def score(self, view: LayerView) -> Tensor:
         return merge_group(view.window_attention(self.window), self.group)

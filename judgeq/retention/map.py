@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from judgeq.language_model import LanguageModel
-    from judgeq.prefill import Retained
+    from judgeq.plan import Retained
     from judgeq.prompts import Prompt
 
 
@@ -36,8 +36,9 @@ class RetentionMap:
         offsets: T character spans in `text`, one a token; tokens that share a character overlap.
         document: character span of the document in `text`.
         kept: `[layer][head]`, ascending int32 row indices; heads may keep different numbers of rows.
-        scores: (L, H_kv, T) float32 before pooling and before values count, higher = keep; NaN in a layer that was not
-            scored, None where nothing was scored.
+        scores: (L, H_kv, T) float32 before pooling and before values count, higher = keep; NaN for layers and tokens
+            that were not scored, None where nothing was scored.
+        query_aware: the question was visible when rows were chosen.
     """
 
     method: str
@@ -48,6 +49,7 @@ class RetentionMap:
     document: tuple[int, int]
     kept: tuple[tuple[np.ndarray, ...], ...] = field(repr=False)
     scores: np.ndarray | None = field(default=None, repr=False)
+    query_aware: bool = True
 
     def __post_init__(self) -> None:
         if not self.offsets or not self.kept or not self.kept[0]:
@@ -74,7 +76,9 @@ class RetentionMap:
             object.__setattr__(self, "scores", scores)
 
     @classmethod
-    def from_retained(cls, lm: LanguageModel, prompt: Prompt, retained: Retained) -> RetentionMap:
+    def from_retained(
+        cls, lm: LanguageModel, prompt: Prompt, retained: Retained, *, query_aware: bool = True
+    ) -> RetentionMap:
         """Tie what a prefill kept to the prompt's characters.
 
         A layer with a sliding window of its own holds the rows of that window, which is what the map says of it.
@@ -107,6 +111,7 @@ class RetentionMap:
             document=prompt.document,
             kept=tuple(kept),
             scores=_stacked([None if score is None else score[0].numpy() for score in retained.scores]),
+            query_aware=query_aware,
         )
 
     @property

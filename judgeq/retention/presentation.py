@@ -90,13 +90,14 @@ def sentences(found: RetentionMap, layer: int | None = None, head: int | None = 
         f"The model remembers with {len(chosen):,} heads, each on its own: the stronger the mark, the more of them "
         "still hold the word."
     )
+    unseen = "" if found.query_aware else " Rows were chosen before the question was known: query-agnostic."
     return [
         "Marked words stay in the model’s memory while it answers; plain grey words are gone.",
         *([several] if len(chosen) > 1 else []),
         f"{title} keeps {rows} of {tokens:,} rows in {heads}: {percent(mean / tokens)}. {kept_words} of the "
         f"document’s words are kept by {'it' if len(chosen) == 1 else 'at least one head'}.",
         f"Of a head’s {mean:,.0f} rows, {in_document:,.0f} hold the document on average; the rest hold the question "
-        "and the chat template.",
+        f"and the chat template.{unseen}",
     ]
 
 
@@ -166,10 +167,11 @@ def _score_profile(found: RetentionMap, edges: np.ndarray) -> np.ndarray:
     """(L, bins) log10 of the best score in a bin over the layer's mean, both averaged over heads."""
     if found.scores is None:
         raise InputError(f"The method {found.method!r} scores nothing: draw metric='kept' instead")
-    lowest = found.scores.min(axis=(1, 2), keepdims=True)
+    known = ~np.isnan(found.scores)
+    lowest = np.fmin.reduce(found.scores, axis=(1, 2), keepdims=True)
     scores = found.scores - np.minimum(lowest, 0)  # some methods score below zero
-    best = np.maximum.reduceat(scores, edges[:-1], axis=2).mean(axis=1)
-    mean = scores.mean(axis=(1, 2))[:, None]
+    best = np.fmax.reduceat(scores, edges[:-1], axis=2).mean(axis=1)
+    mean = scores.sum(axis=(1, 2), where=known)[:, None] / np.maximum(known.sum(axis=(1, 2)), 1)[:, None]
     ratio = np.divide(best, mean, out=np.full_like(best, np.nan), where=mean > 0)
     return np.log10(np.clip(ratio, 0.01, 100))
 

@@ -23,7 +23,8 @@ from judgeq.evaluation.parity import kvpress_rows
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
 from judgeq.methods.parsing import method_from_text
-from judgeq.prefill import Plan, Retained, prefill
+from judgeq.plan import Plan, Retained
+from judgeq.prefill import prefill
 
 KVPRESS = "kvpress==0.5.5"
 """What the pairings were read from."""

@@ -1,0 +1,106 @@
+"""One method at one budget, and what it keeps of a prompt. Knows nothing of passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from judgeq.cache import RetainedCache
+from judgeq.errors import InputError
+from judgeq.language_model import LanguageModel
+from judgeq.methods import LayerView, Method
+from judgeq.profile import BudgetProfile
+from judgeq.selection import Kept, allocate_rows, pyramid_rows, rank_rows
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One method at one budget.
+
+    Attributes:
+        method: scores the rows.
+        budget: rows per KV head and layer, at least 1; their mean where heads have budgets of their own.
+        profile: learned budgets, for methods whose allocation needs them; None for all others.
+
+    Raises:
+        InputError: the method needs a profile and there is none.
+    """
+
+    method: Method
+    budget: int
+    profile: BudgetProfile | None = None
+
+    def __post_init__(self) -> None:
+        if not self.method.selection.needs_profile:
+            object.__setattr__(self, "profile", None)
+        elif self.profile is None:
+            raise InputError(
+                f"The allocation {self.method.selection.allocation!r} needs a learned profile and the soft tokens "
+                "carry none: train soft tokens with one, or choose the allocation adakv or uniform"
+            )
+
+    def shares(self, lm: LanguageModel, tokens: int) -> Tensor | None:
+        """(L, H_kv) int64 rows of each head of a prompt of `tokens` tokens; None where a layer's mean is the budget.
+
+        Layers with a sliding window take no part in it: their entries are 0 and nobody looks at them.
+        """
+        sizes = lm.geometry
+        evicted = sizes.global_layers
+        if self.method.selection.is_pyramid:
+            rows = pyramid_rows(self.budget, tokens, len(evicted), self.method.selection)[:, None]
+        elif self.profile is not None:
+            self.profile.check(len(evicted), sizes.kv_heads)
+            rows = self.profile.rows(self.budget, tokens)
+        else:
+            return None
+        shares = torch.zeros(sizes.layers, sizes.kv_heads, dtype=torch.int64)
+        shares[evicted] = rows.expand(-1, sizes.kv_heads)
+        return shares
+
+
+@dataclass
+class Retained:
+    """What one plan kept of a prompt.
+
+    Attributes:
+        plan: method and budget.
+        cache: the retained rows, ready for decoding.
+        shares: (L, H_kv) rows of each head, where a profile or pyramid gives them.
+        kept: for each layer (B, H_kv, rows) int64 on the CPU, ascending, or (rows,) for each KV head where the
+            allocation is not uniform; None where every row stays.
+        scores: for each layer (B, H_kv, T) float32 on the CPU, before pooling and before values count; None where
+            nothing was scored.
+        extra_s: seconds behind the first pass, for the response that this plan looks at and for the look.
+    """
+
+    plan: Plan
+    cache: RetainedCache
+    shares: Tensor | None = None
+    kept: list[Kept | None] = field(default_factory=list)
+    scores: list[Tensor | None] = field(default_factory=list)
+    extra_s: float = 0.0
+
+    def take(self, view: LayerView, evictable: bool) -> None:
+        """Score, select and store one layer's rows."""
+        method = self.plan.method
+        scores = view.once(method, lambda: method.score(view)) if evictable else None
+        kept = None if scores is None else self._choose(scores, view)
+        self.cache.fill(view.layer, *view.prompt_rows, kept, seen=view.prompt_tokens)
+        self.kept.append(_on_cpu(kept))
+        self.scores.append(None if scores is None else scores.float().cpu())
+
+    def _choose(self, scores: Tensor, view: LayerView) -> Kept:
+        """The ranking serves every budget of the method."""
+        selection = self.plan.method.selection
+        ranked = view.once((self.plan.method, "ranked"), lambda: rank_rows(scores, selection))
+        shares = None if self.shares is None else self.shares[view.layer]
+        norms = view.value_norms() if selection.value_aware else None
+        return allocate_rows(ranked, self.plan.budget, selection, shares, norms)
+
+
+def _on_cpu(kept: Kept | None) -> Kept | None:
+    if isinstance(kept, tuple):
+        return tuple(rows.cpu() for rows in kept)
+    return None if kept is None else kept.cpu()

@@ -1,0 +1,200 @@
+"""A prompt read in chunks: the rows, scores and logits of one pass, for every method and family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from judgeq.causal import CausalRows
+from judgeq.config import Allocation, Decoding, Selection
+from judgeq.errors import InputError
+from judgeq.held import pass_sizes
+from judgeq.language_model import LanguageModel
+from judgeq.methods import H2O, METHODS, Full, JudgeQ, LayerView, Method, SnapKV
+from judgeq.plan import Plan, Retained
+from judgeq.prefill import Prefill, prefill
+from judgeq.probe import Probe
+from judgeq.reference import retain
+from tests.test_profile import profile
+
+TOKENS, SOFT = 90, 5
+SHORT = Decoding(max_new_tokens=6)
+LEVELLED = ("gemma3_text", "qwen3", "qwen3_moe")
+"""Families that norm the keys of each head."""
+
+
+@pytest.fixture
+def ids() -> Tensor:
+    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def soft() -> Probe:
+    generator = torch.Generator().manual_seed(2)
+    offsets = torch.randn((4, 4, SOFT, 16), generator=generator)
+    return Probe(torch.randn((SOFT, 64), generator=generator), offsets)
+
+
+def every_method(lm: LanguageModel) -> list[Method]:
+    """All of them; keys that the model makes equally long leave key norms to rounding."""
+    levelled = lm.model.config.model_type in LEVELLED
+    return [method() for name, method in METHODS.items() if not (levelled and name == "keynorm")]
+
+
+def assert_same(ours: Retained, theirs: Retained) -> None:
+    for mine, other in zip(ours.kept, theirs.kept, strict=True):
+        if mine is None or other is None:
+            assert mine is other
+        else:
+            assert all(torch.equal(a, b) for a, b in zip(mine, other, strict=True))
+    for mine, other in zip(ours.scores, theirs.scores, strict=True):
+        assert (mine is None) == (other is None)
+        assert mine is None or torch.allclose(mine, other, atol=1e-4)
+    for mine, other in zip(ours.cache._tensors(), theirs.cache._tensors(), strict=True):
+        assert torch.allclose(mine, other, atol=1e-4)
+    assert ours.cache.get_seq_length() == theirs.cache.get_seq_length() == TOKENS
+    assert ours.cache.kv_bytes == theirs.cache.kv_bytes
+
+
+def assert_as_in_one_pass(found: Prefill, whole: Prefill) -> None:
+    assert torch.allclose(found.logits, whole.logits, atol=1e-3)
+    assert found.full_kv_bytes == whole.full_kv_bytes
+    for ours, theirs in zip(found.retained, whole.retained, strict=True):
+        assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("chunk", [7, 40, 64])
+def test_every_method_keeps_what_it_keeps_in_one_pass(
+    each_lm: LanguageModel, ids: Tensor, soft: Probe, chunk: int
+) -> None:
+    plans = [Plan(method, 40) for method in every_method(each_lm)] + [Plan(H2O(average=True), 40)]
+    whole = retain(each_lm, ids, plans, soft_tokens=soft, longest=SHORT)
+    assert_as_in_one_pass(retain(each_lm, ids, plans, soft_tokens=soft, longest=SHORT, chunk=chunk), whole)
+
+
+def test_allocations_sinks_and_values_do_not_mind_chunks(
+    each_lm: LanguageModel, ids: Tensor, soft: Probe
+) -> None:
+    plans = [
+        Plan(
+            method(selection=Selection(sinks=3, recent=4, allocation=allocation, value_aware=aware)),
+            20,
+            learned,
+        )
+        for method in (JudgeQ, SnapKV, H2O)
+        for allocation in get_args(Allocation)
+        for aware in (False, True)
+        for learned in [profile(8, 64, layers=len(each_lm.geometry.global_layers))]
+    ]
+    whole = prefill(each_lm, ids, plans, soft_tokens=soft)
+    assert_as_in_one_pass(prefill(each_lm, ids, plans, soft_tokens=soft, chunk=16), whole)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("mistral", {"sliding_window": 24}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}),
+    ],
+)
+@pytest.mark.parametrize("chunk", [7, 24, 60])
+def test_layers_with_a_sliding_window_keep_their_window(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe, family: str, changes: dict, chunk: int
+) -> None:
+    lm = make_lm(family, **changes)
+    plans = [Plan(JudgeQ(), 9), Plan(H2O(), 40), Plan(SnapKV(), 40), Plan(Full(), TOKENS)]
+    whole = prefill(lm, ids, plans, soft_tokens=soft)
+    found = prefill(lm, ids, plans, soft_tokens=soft, chunk=chunk)
+    assert_as_in_one_pass(found, whole)
+    new = torch.tensor([[5, 6, 7]])
+    for ours, theirs in zip(found.retained, whole.retained, strict=True):
+        logits = lm.model(new, cache=theirs.cache).logits
+        assert torch.allclose(lm.model(new, cache=ours.cache).logits, logits, atol=1e-3)
+
+
+def test_a_batch_is_read_in_chunks(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+    batch, plans = torch.cat([ids, ids.flip(1)]), [Plan(JudgeQ(), 8), Plan(H2O(), 40)]
+    whole = prefill(lm, batch, plans, soft_tokens=soft)
+    assert_as_in_one_pass(prefill(lm, batch, plans, soft_tokens=soft, chunk=20), whole)
+
+
+def test_the_rows_of_all_layers_are_counted_and_go_with_the_last_chunk(
+    lm: LanguageModel, ids: Tensor, soft: Probe
+) -> None:
+    found = prefill(lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft, chunk=20)
+    early, complete = TOKENS - 20, TOKENS + SOFT
+    assert found.peak_rows == max(8 * (done + 1) + complete + early * (3 - done) for done in range(4))
+    assert found.retained[0].cache.kv_bytes == 4 * 8 * 256
+    one = prefill(lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft)
+    assert one.peak_rows == 4 * 8 + complete < found.peak_rows
+
+
+def test_progress_is_told_of_every_chunk(lm: LanguageModel, ids: Tensor) -> None:
+    seen: list[tuple[int, int]] = []
+    prefill(lm, ids, [Plan(SnapKV(), 40)], chunk=40, on_layer=lambda *done: seen.append(done))
+    assert seen == [(done, 12) for done in range(1, 13)]
+
+
+@pytest.mark.parametrize("chunk", [0, -1, 1.5, float("nan"), True])
+def test_a_chunk_has_tokens(lm: LanguageModel, ids: Tensor, chunk: int) -> None:
+    with pytest.raises(InputError, match="chunk is"):
+        prefill(lm, ids, [Plan(SnapKV(), 40)], chunk=chunk)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "chunk", "last", "expected"),
+    [
+        (90, None, 32, [90]),
+        (90, 90, 32, [90]),
+        (90, 200, 32, [90]),
+        (90, 40, 32, [40, 10, 40]),
+        (80, 40, 1, [40, 40]),
+        (90, 10, 32, [10, 10, 10, 10, 10, 8, 32]),
+        (5, 2, 32, [5]),
+        (1, 1, 1, [1]),
+    ],
+)
+def test_the_last_pass_is_long_enough(tokens: int, chunk: int | None, last: int, expected: list[int]) -> None:
+    assert pass_sizes(tokens, chunk, last) == expected
+
+
+@dataclass(frozen=True)
+class Wide(Method):
+    """Looks at more queries than it says."""
+
+    name = "wide"
+    everything: bool = False
+
+    def score(self, view: LayerView) -> Tensor:
+        found = view.accumulated_attention() if self.everything else view.window_attention(30)
+        return found.mean(2)
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_method_must_say_which_queries_it_needs(lm: LanguageModel, ids: Tensor, everything: bool) -> None:
+    plans = [Plan(Wide(everything=everything), 40)]
+    prefill(lm, ids, plans)
+    prefill(lm, ids, [Plan(Wide(), 40)], chunk=30)
+    with pytest.raises(InputError, match="prompt_queries"):
+        prefill(lm, ids, plans, chunk=29)
+
+
+@pytest.mark.parametrize("softcap", [None, 0.5])
+@pytest.mark.parametrize("behind", [0, 3, 700])
+@pytest.mark.parametrize("count", [1, 2, 300])
+def test_tokens_behind_rows_attend_as_with_a_mask(behind: int, count: int, softcap: float | None) -> None:
+    generator = torch.Generator().manual_seed(3)
+    queries = torch.randn(2, 6, count, 8, generator=generator)
+    keys, values = torch.randn(2, 2, 2, behind + count, 8, generator=generator)
+    logits = queries @ keys.repeat_interleave(3, 1).transpose(2, 3) * 0.3
+    if softcap is not None:
+        logits = torch.tanh(logits / softcap) * softcap
+    hidden = torch.ones(count, behind + count).triu(behind + 1).bool()
+    expected = logits.masked_fill(hidden, -torch.inf).softmax(-1) @ values.repeat_interleave(3, 1)
+    found = CausalRows.attention(queries, keys, values, 0.3, softcap)
+    assert torch.allclose(found, expected.transpose(1, 2), atol=1e-5)
