@@ -73,11 +73,8 @@ class SoftTokens:
     @property
     def parts(self) -> list[str]:
         """What they consist of: `embeddings` alone is the paper's form."""
-        beside = {
-            "query offsets": self.probe.query_offsets,
-            "adapters": self.probe.adapters,
-            "profile": self.profile,
-        }
+        probe = self.probe
+        beside = {"query offsets": probe.query_offsets, "adapters": probe.adapters, "profile": self.profile}
         return ["embeddings", *(name for name, part in beside.items() if part is not None)]
 
     @classmethod
