@@ -14,6 +14,7 @@ from app.cards import empty_cards, error_status, idle_status, loading_status, pe
 from app.run import Run, Task, result
 from app.samples import expected_answer, sample
 from app.session import ModelHost
+from app.stored import stored_run
 from judgeq.config import check_budget, parse_budget
 from judgeq.documents import read_document
 from judgeq.errors import InputError, JudgeqError
@@ -56,6 +57,17 @@ class Callbacks:
         kept = max(1, min(round(share / 100 * tokens), tokens))
         return kept, _share_line(kept, tokens)
 
+    def open(self) -> tuple[Any, ...]:
+        """What a page shows before anything was asked: the sample's stored answers, if they are this model's.
+
+        Returns:
+            Run, cards, and what `_map_updates` lists.
+        """
+        run = stored_run(self.host)
+        if run is None:
+            return None, empty_cards(text.DEFAULT_METHODS), *((gr.skip(),) * 6)
+        return run, run_cards(run), *_map_updates(run, True)
+
     def begin(
         self,
         document: str,
@@ -65,11 +77,12 @@ class Callbacks:
         question_first: bool,
         max_new_tokens: float,
         truncate: bool,
+        previous: Run | None = None,
     ) -> tuple[Any, ...]:
         """A run for what the page shows, checked as far as it can be without the model, and the page before it starts.
 
         Returns:
-            Run, status, cards, Ask, Stop, the map's placeholder, the map's panel.
+            Run, status, cards, Ask, Ask again, Stop, the map's placeholder, the map's panel.
 
         Raises:
             gr.Error: something is missing or means nothing.
@@ -78,8 +91,10 @@ class Callbacks:
             task = _task(document, question, rows, methods, question_first, max_new_tokens, truncate)
         except JudgeqError as error:
             raise _shown(error) from None
-        run = Run(task, self.host)
-        buttons = gr.update(interactive=False), gr.update(interactive=True)
+        if previous is not None:
+            previous.cancel()
+        run = Run(task, self.host, previous, keep=True)
+        buttons = gr.update(interactive=False), gr.update(interactive=False), gr.update(interactive=True)
         return (
             run,
             run_status(run),
@@ -215,15 +230,26 @@ def show_map(run: Run | None, method: str, layer: int) -> tuple[Any, Any]:
     return found.to_html(layer=layer if 0 <= layer < found.layers else None), found.to_figure()
 
 
-def idle_buttons() -> tuple[Any, Any]:
-    """Ask and Stop when nothing runs."""
-    return gr.update(interactive=True), gr.update(interactive=False)
+def take_over(question: str) -> tuple[str, str]:
+    """A further question moves into the question's own field, and out of the one it was typed in.
+
+    Raises:
+        gr.Error: it is empty.
+    """
+    if not (question or "").strip():
+        raise _shown(InputError(text.EMPTY["question"]))
+    return question, ""
+
+
+def idle_buttons() -> tuple[Any, Any, Any]:
+    """Ask, Ask again and Stop when nothing runs."""
+    return gr.update(interactive=True), gr.update(interactive=True), gr.update(interactive=False)
 
 
 def close_run(run: Run | None) -> None:
     """Let go of a visitor's run when the page is gone or has been idle for long."""
     if run is not None:
-        run.cancel()
+        run.let_go()
 
 
 def budget_of(rows: float | None) -> int:

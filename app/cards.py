@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 
 from app import text
-from app.run import Lane, Run
+from app.differences import differences
+from app.run import Earlier, Lane, Run
 
 UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
@@ -40,7 +41,12 @@ def empty_cards(methods: tuple[str, ...]) -> str:
 def run_cards(run: Run) -> str:
     """Cards of a run as far as it is."""
     busy = not run.finished.is_set()
-    return _grid([_card(lane, run, _state(lane, run, busy), run.task.expected) for lane in run.lanes], busy)
+    cards = [_card(lane, run, _state(lane, run, busy), run.task.expected) for lane in run.lanes]
+    banner = ""
+    if run.phase == "stored":
+        banner = f'<p class="notice">{html.escape(text.STORED.format(computed=run.computed))}</p>'
+    question = f'<p class="asked">{html.escape(run.task.question)}</p>'
+    return banner + question + _grid(cards, busy) + _earlier(run.earlier)
 
 
 def loading_status(line: str, share: float | None) -> str:
@@ -67,7 +73,9 @@ def run_status(run: Run) -> str:
         return _status("busy", text.WAITING)
     if run.phase == "reading":
         return _status(
-            "busy", text.READING.format(done=done, layers=layers or "…"), done / layers if layers else 0.0
+            "busy",
+            text.READING.format(what=run.what, done=done, layers=layers or "…"),
+            done / layers if layers else 0.0,
         )
     if run.phase == "writing":
         count = len(run.lanes)
@@ -80,7 +88,8 @@ def run_status(run: Run) -> str:
         return _status("failed", text.FAILED)
     ready = max((lane.answer.timing.prefill_s for lane in run.lanes if lane.answer), default=run.prefill_s)
     total = ready + sum(sum(lane.seconds) for lane in run.lanes)
-    line = text.DONE.format(prefill=duration(run.prefill_s), total=duration(total))
+    words = text.DONE_AGAIN if run.again else text.DONE
+    line = words.format(prefill=duration(run.prefill_s), total=duration(total))
     return _status("ready", line) + "".join(
         f'<p class="notice">{html.escape(note)}</p>' for note in run.notices
     )
@@ -100,10 +109,12 @@ def _status(kind: str, line: str, share: float | None = None) -> str:
 
 
 def _state(lane: Lane, run: Run, busy: bool) -> str:
-    if lane.finish == "cancelled" or (not busy and lane.answer is None):
+    if lane.finish == "cancelled":
         return "stopped"
     if lane.finish:
         return "done"
+    if not busy:
+        return "stopped"
     return "writing" if run.phase == "writing" else "waiting"
 
 
@@ -118,7 +129,7 @@ def _card(lane: Lane, run: Run | None, state: str, expected: str) -> str:
         f"<header><h2>{html.escape(title)}</h2>{_verdict(lane, state, expected)}</header>"
         f'<p class="hint">{html.escape(hint)}</p>'
         f'<div class="answer" tabindex="0" role="region" aria-label="Answer of {html.escape(title)}">'
-        f"{_answer(lane, state, run.task.max_new_tokens if run else 0)}</div>{_costs(lane, run)}</article>"
+        f"{_answer(lane, state, run)}</div>{_costs(lane, run)}</article>"
     )
 
 
@@ -131,7 +142,7 @@ def _verdict(lane: Lane, state: str, expected: str) -> str:
     return f'<span class="verdict {kind}">{sign} {html.escape(words.format(expected=expected))}</span>'
 
 
-def _answer(lane: Lane, state: str, longest: int) -> str:
+def _answer(lane: Lane, state: str, run: Run | None) -> str:
     shown = html.escape(lane.text.strip())
     if state == "writing":
         return f'<p>{shown}<i class="caret"></i></p>'
@@ -139,12 +150,61 @@ def _answer(lane: Lane, state: str, longest: int) -> str:
         return '<p class="ghost"><i></i><i></i><i></i></p>'
     if state == "done" and not shown:
         return f'<p class="remark">{text.SILENT}</p>'
+    longest = run.task.max_new_tokens if run else 0
     remark = {"length": text.CUT.format(tokens=longest), "cancelled": text.CANCELLED}.get(
         lane.finish or "", ""
     )
-    return f"<p>{shown}{' …' if remark and shown else ''}</p>" + (
-        f'<p class="remark">{remark}</p>' if remark else ""
+    remarks = [remark] if remark else []
+    reference = _reference(lane, run)
+    if state == "done" and reference is not None:
+        shown, compared = _compared(reference, lane.text)
+        remarks.append(compared)
+    return f"<p>{shown}{' …' if remark and shown else ''}</p>" + "".join(
+        f'<p class="remark">{each}</p>' for each in remarks
     )
+
+
+def _reference(lane: Lane, run: Run | None) -> str | None:
+    """The full cache's answer where it can be compared with; both were cut at the same length."""
+    if run is None or lane.method == "full":
+        return None
+    full = next((each for each in run.lanes if each.method == "full"), None)
+    return full.text if full is not None and full.finish in ("end", "stop", "length") else None
+
+
+def _compared(reference: str, answer: str) -> tuple[str, str]:
+    """An answer with its differences from the reference marked, and a sentence about them."""
+    pieces = differences(reference, answer)
+    if pieces is None:
+        return html.escape(answer.strip()), text.OTHER
+    if all(kind == "same" for _, kind in pieces):
+        return html.escape(answer.strip()), text.SAME
+    tags = {"same": ("", ""), "added": ("<ins>", "</ins>"), "missing": ("<del>", "</del> ")}
+    marked = []
+    for piece, kind in pieces:
+        before, after = tags[kind]
+        words = piece.rstrip()
+        marked.append(
+            f"{before}{html.escape(words)}{after}{piece[len(words) :] if kind != 'missing' else ''}"
+        )
+    return "".join(marked).strip(), text.CHANGED
+
+
+def _earlier(questions: tuple[Earlier, ...]) -> str:
+    """Earlier questions about the same document, the last one first."""
+    if not questions:
+        return ""
+    entries = "".join(
+        f"<details><summary>{html.escape(asked.question)} "
+        f"<small>{text.EARLIER_COST.format(prefill=duration(asked.prefill_s))}</small></summary><dl>"
+        + "".join(
+            f"<dt>{html.escape(text.title(method))}</dt><dd>{html.escape(answer.strip())}</dd>"
+            for method, answer in asked.answers
+        )
+        + "</dl></details>"
+        for asked in reversed(questions)
+    )
+    return f'<section class="earlier" aria-label="{text.EARLIER}"><h3>{text.EARLIER}</h3>{entries}</section>'
 
 
 def _costs(lane: Lane, run: Run | None) -> str:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,13 +18,17 @@ from app.session import ModelHost
 from judgeq.answers import Answer, Reading
 from judgeq.api import in_turn, read
 from judgeq.config import Decoding
+from judgeq.document import Document
 from judgeq.errors import JudgeqError
 from judgeq.language_model import LanguageModel
 from judgeq.retention import RetentionMap
 
 log = logging.getLogger(__name__)
 
-Phase = Literal["loading", "waiting", "reading", "writing", "done", "stopped", "failed"]
+MOST_EARLIER = 20
+"""Questions about one document that are remembered."""
+
+Phase = Literal["loading", "waiting", "reading", "writing", "done", "stopped", "failed", "stored"]
 
 
 class Cancelled(Exception):
@@ -68,19 +74,47 @@ class Lane:
     answer: Answer | None = None
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """A question that was asked about the same document before.
+
+    Attributes:
+        answers: pairs of a method and its answer.
+        prefill_s: what reading took until the first token could be chosen.
+    """
+
+    question: str
+    answers: tuple[tuple[str, str], ...]
+    prefill_s: float
+
+
 class Run:
     """One task at work in its own thread.
 
     Attributes:
         phase, layers, lanes: what can be seen while it works; `layers` is `(done, all)`.
+        what: what is being read.
+        again: the document was read before and its rows were still there.
+        document: holds the document's rows for the next question; None where nothing is kept.
+        earlier: the questions before this one, oldest first.
         prompt_tokens, full_kv_bytes, prefill_s, notices: known once the prompt has been read. The reading itself, which
             holds all rows, is not kept.
+        computed: when and where a stored run was computed.
         error: why it failed.
         finished: set at the end, however it came.
     """
 
-    def __init__(self, task: Task, host: ModelHost) -> None:
-        self.task, self.host = task, host
+    def __init__(
+        self, task: Task, host: ModelHost, previous: Run | None = None, *, keep: bool = False
+    ) -> None:
+        """`previous` asked about the same document or another one; `keep`: there may be a next question."""
+        self.task, self.host, self.keep = task, host, keep
+        self.document: Document | None = None
+        self.earlier: tuple[Earlier, ...] = ()
+        if previous is not None and previous.task.document == task.document:
+            self.document, self.earlier = previous.document, previous.so_far()
+        self.again = False
+        self.what: Literal["prompt", "document", "question"] = "prompt"
         self.phase: Phase = "loading"
         self.layers = (0, 0)
         self.lanes = [Lane(method) for method in task.methods]
@@ -88,6 +122,7 @@ class Run:
         self.full_kv_bytes: int | None = None
         self.prefill_s = 0.0
         self.notices: tuple[str, ...] = ()
+        self.computed = ""
         self.error: JudgeqError | None = None
         self.finished = threading.Event()
         self._cancel = threading.Event()
@@ -101,6 +136,19 @@ class Run:
                 self._thread = threading.Thread(target=self._work, name="judgeq-run", daemon=True)
                 self._thread.start()
         return self
+
+    def so_far(self) -> tuple[Earlier, ...]:
+        """The questions that have been answered, each once, this one included if it was."""
+        answers = tuple((lane.method, lane.text) for lane in self.lanes if lane.text)
+        if not answers or self.phase == "stored":
+            return self.earlier
+        others = [asked for asked in self.earlier if asked.question != self.task.question]
+        return (*others, Earlier(self.task.question, answers, self.prefill_s))[-MOST_EARLIER:]
+
+    def let_go(self) -> None:
+        """Nobody looks any more: stop the work and free the document."""
+        self.cancel()
+        self.document = None
 
     def cancel(self) -> None:
         """Ask the work to stop, without waiting."""
@@ -125,6 +173,8 @@ class Run:
             raise Cancelled
 
     def _on_layer(self, done: int, layers: int) -> None:
+        if done < self.layers[0] and self.what == "document":
+            self.what = "question"
         self.layers = done, layers
         self._check()
 
@@ -161,9 +211,7 @@ class Run:
 
     def _answer(self, lm: LanguageModel) -> None:
         task = self.task
-        reading = read(
-            lm,
-            task.document,
+        reading = self._reader(lm)(
             task.question,
             methods=task.methods,
             budget=task.budget,
@@ -187,6 +235,23 @@ class Run:
             for lane, writer in zip(self.lanes, reading.writers, strict=True):
                 lane.answer = writer.answer()
                 lane.finish = lane.answer.finish
+
+    def _reader(self, lm: LanguageModel) -> Callable[..., Reading]:
+        """Reads a question about the task's document; where the document is kept, its rows are put on the shelf."""
+        if not self.keep or self.task.question_first:
+            return partial(read, lm, self.task.document)
+        if self.document is None or self.document.lm is not lm:
+            self.document = Document(lm, self.task.document)
+        document = self.document
+        self.again = document.kv_bytes > 0
+        self.what = "question" if self.again else "document"
+
+        def read_for(question: str, **options: Any) -> Reading:
+            reading = document.read_for(question, **options)
+            self.host.shelf.put(document)
+            return reading
+
+        return read_for
 
     def _look_at(self, reading: Reading, layers: int) -> None:
         self.prompt_tokens = reading.prompt.tokens

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import judgeq
+from app.shelf import Shelf
 from judgeq.errors import JudgeqError
 from judgeq.language_model import LanguageModel
 from judgeq.prompts import build_prompt
@@ -26,6 +27,7 @@ class ModelHost:
         name: what `judgeq.load` is given.
         progress: what loading is doing, `(line, share or None)`.
         error: why loading failed; the next `start` tries again.
+        shelf: the documents that stay read between two questions.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class ModelHost:
         self.name, self.tokens_name, self._load = name, tokens, load
         self.progress: tuple[str, float | None] = (f"Loading {name}", None)
         self.error: JudgeqError | None = None
+        self.shelf = Shelf()
         self._lm: LanguageModel | None = None
         self._tokens: SoftTokens | None = None
         self._starting = threading.Lock()

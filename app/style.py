@@ -140,6 +140,21 @@ _CARDS = """
 .card .answer .remark {
   margin-top: .4rem; font-family: inherit; font-size: .75rem; line-height: 1.4; color: var(--q-soft);
 }
+.card .answer ins { text-decoration: underline dotted 2px var(--q-blue); text-underline-offset: .18em; }
+.card .answer del { color: var(--q-soft); text-decoration: line-through; }
+.asked {
+  margin: 0 0 .7rem; font: 400 1.1875rem/1.4 var(--q-serif); color: var(--q-ink); overflow-wrap: anywhere;
+}
+.notice + .asked { margin-top: .8rem; }
+#again { gap: .75rem; align-items: flex-end; }
+#ask-again { white-space: nowrap; padding: .58rem 1rem; font-size: .9375rem; }
+.earlier { margin-top: 1rem; font-size: .875rem; line-height: 1.5; color: var(--q-ink); }
+.earlier h3 { margin: 0 0 .2rem; font-size: .875rem; font-weight: 600; color: inherit; }
+.earlier summary { padding: .3rem 0; cursor: pointer; overflow-wrap: anywhere; }
+.earlier small { font-size: 1em; color: var(--q-soft); }
+.earlier dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1rem; margin: .2rem 0 .6rem 1rem; }
+.earlier dt { color: var(--q-soft); }
+.earlier dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .caret {
   display: inline-block; width: .5em; height: 1em; margin-left: .1em; vertical-align: -.12em;
   background: var(--q-amber); animation: q-beat 1s steps(2) infinite;

@@ -64,10 +64,12 @@ EMPTY = {
 READY = "{model} is ready."
 LOADING = "{line} …"
 WAITING = "Someone else is asking. Your turn comes next."
-READING = "Reading the prompt: layer {done} of {layers}"
+READING = "Reading the {what}: layer {done} of {layers}"
 WRITING = "Writing {count}, one token of each in turn"
 WRITING_ONE = "Writing the answer"
 DONE = "Read once in {prefill}, answered in {total}."
+DONE_AGAIN = "The document was still read: the question took {prefill}, the answers {total}."
+STORED = "Answers from before: this model, {computed}. Ask to see it happen."
 STOPPED = "Stopped."
 FAILED = "Nothing was lost: change what is needed and ask again."
 
@@ -88,6 +90,15 @@ COST_NOTE = (
     "everywhere; only drafts and the oracle look twice. A note is one row of keys and values, for one token, in each "
     "layer and KV head."
 )
+
+AGAIN = "Ask something else about this document"
+AGAIN_PLACEHOLDER = "It stays read: the next answer starts much sooner"
+AGAIN_BUTTON = "Ask again"
+EARLIER = "Asked before"
+EARLIER_COST = "read in {prefill}"
+SAME = "The same words as the full cache’s answer."
+OTHER = "Another answer than the full cache’s."
+CHANGED = "Underlined: not in the full cache’s answer. Struck out: only there."
 
 COUNTING = "The length is counted as soon as the model is loaded."
 SHARE_OF = "{share} of {tokens:,} tokens"

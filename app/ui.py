@@ -9,10 +9,10 @@ import gradio as gr
 
 from app import callbacks as do
 from app import text
-from app.cards import empty_cards
 from app.session import ModelHost
 from app.style import CSS
 from app.theme import theme
+from app.views.answers import Answers, build_answers
 from app.views.events import LIGHT, MODEL, QUEUED, QUIET
 from app.views.inputs import Inputs, build_inputs, wire_inputs
 from app.views.kept import Kept, build_kept, wire_kept
@@ -34,35 +34,40 @@ def build(host: ModelHost) -> gr.Blocks:
             with gr.Column(elem_id="inputs", scale=0, min_width=320):
                 inputs = build_inputs(host)
             with gr.Column(elem_id="results", scale=1, min_width=320):
-                cards = gr.HTML(empty_cards(text.DEFAULT_METHODS), elem_id="cards")
-                gr.HTML(f'<p class="fine">{text.COST_NOTE}</p>')
+                answers = build_answers()
                 kept = build_kept()
+        demo.load(reactions.open, None, [run, answers.cards, *kept.shown], **LIGHT)
         demo.load(reactions.watch_loading, None, inputs.status, **QUEUED).then(
             reactions.count, [*inputs.prompt, inputs.rows], [inputs.note, inputs.share], **LIGHT
         )
         wire_inputs(reactions, inputs)
         wire_kept(kept, run)
-        _wire_run(reactions, inputs, cards, kept, run)
+        _wire_run(reactions, inputs, answers, kept, run)
         for function in (reactions.ask, reactions.compare):
             gr.api(function, api_name=function.__name__, concurrency_id=MODEL, concurrency_limit=1)
     return demo.queue(max_size=32, default_concurrency_limit=1)
 
 
-def _wire_run(reactions: do.Callbacks, inputs: Inputs, cards: gr.HTML, kept: Kept, run: gr.State) -> None:
-    shown, buttons = [inputs.status, cards], [inputs.ask, inputs.stop]
-    started = gr.on(
-        [inputs.ask.click, inputs.question.submit],
-        reactions.begin,
-        inputs.task,
-        [run, *shown, *buttons, *kept.places],
+def _wire_run(reactions: do.Callbacks, inputs: Inputs, answers: Answers, kept: Kept, run: gr.State) -> None:
+    shown, buttons = [inputs.status, answers.cards], [inputs.ask, answers.ask, inputs.stop]
+    task = {"inputs": [*inputs.task, run], "outputs": [run, *shown, *buttons, *kept.places], **QUEUED}
+    asked = gr.on([inputs.ask.click, inputs.question.submit], reactions.begin, **task)
+    taken = gr.on(
+        [answers.ask.click, answers.question.submit],
+        do.take_over,
+        answers.question,
+        [inputs.question, answers.question],
         **QUEUED,
     )
-    working = started.success(
-        reactions.follow, run, [*shown, *kept.shown], concurrency_id=MODEL, concurrency_limit=1, **QUIET
-    )
-    working.then(do.idle_buttons, None, buttons, **LIGHT)
-    stopped = inputs.stop.click(reactions.stop, run, shown, cancels=[working], **LIGHT)
-    stopped.then(do.idle_buttons, None, buttons, **LIGHT)
+    working = [
+        started.success(
+            reactions.follow, run, [*shown, *kept.shown], concurrency_id=MODEL, concurrency_limit=1, **QUIET
+        )
+        for started in (asked, taken.success(reactions.begin, **task))
+    ]
+    stopped = inputs.stop.click(reactions.stop, run, shown, cancels=working, **LIGHT)
+    for ended in (*working, stopped):
+        ended.then(do.idle_buttons, None, buttons, **LIGHT)
 
 
 def launch(argv: list[str] | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import gzip
 import json
 import threading
 import time
@@ -15,14 +17,17 @@ import pytest
 import torch
 
 from app import callbacks as do
-from app import cards, text
+from app import cards, stored, text
+from app.differences import differences
 from app.run import Lane, Run, Task, result
 from app.samples import expected_answer, samples
 from app.session import ModelHost
+from app.shelf import Shelf
 from app.style import CSS
 from app.theme import theme
 from app.ui import build
 from judgeq._assets import assets_path
+from judgeq.document import Document
 from judgeq.errors import JudgeqError
 from judgeq.language_model import LanguageModel
 from judgeq.soft_tokens import SoftTokens
@@ -115,6 +120,114 @@ def test_the_page_follows_a_run_and_draws_the_maps_once(page: do.Callbacks) -> N
     assert len(map_part) == 6
 
 
+def test_the_next_question_finds_the_document_still_read(page: do.Callbacks) -> None:
+    first = finished(begin(page))
+    read = first.layers
+    assert (first.what, first.again) == ("question", False), "the document, then the question"
+    second = finished(begin(page, question="Who keeps it?", previous=first))
+    assert second.again
+    assert second.layers == read
+    assert [(asked.question, [method for method, _ in asked.answers]) for asked in second.earlier] == [
+        (QUESTION, ["full", "judgeq", "snapkv"])
+    ]
+    alone = finished(begin(page, question="Who keeps it?"))
+    assert [lane.text for lane in second.lanes] == [lane.text for lane in alone.lanes]
+    assert "was still read" in cards.run_status(second)
+    assert "Read once in" in cards.run_status(alone)
+    shown = cards.run_cards(second)
+    assert f"<summary>{QUESTION}" in shown
+    same = begin(page, previous=second)
+    assert [asked.question for asked in same.earlier] == [QUESTION, "Who keeps it?"]
+    assert [asked.question for asked in begin(page, previous=finished(same)).earlier] == [
+        "Who keeps it?",
+        QUESTION,
+    ]
+    other = begin(page, document="Another text.", previous=second)
+    assert other.earlier == ()
+    assert other.document is None
+
+
+def test_the_question_first_reads_everything_and_keeps_nothing(page: do.Callbacks) -> None:
+    run = finished(begin(page, question_first=True))
+    assert run.document is None
+    assert run.what == "prompt"
+
+
+def test_a_program_leaves_no_document_behind(page: do.Callbacks) -> None:
+    page.ask(DOCUMENT, QUESTION, "snapkv", "10%", max_new_tokens=2)
+    gc.collect()
+    assert [each.text for each in page.host.shelf.documents] == []
+
+
+def test_the_document_asked_least_recently_gives_way(lm: LanguageModel) -> None:
+    documents = [Document(lm, DOCUMENT + str(number)).read() for number in range(3)]
+    size = documents[0].kv_bytes
+    shelf = Shelf(most_bytes=2 * size + size // 2)
+    for number in (0, 1, 0, 2):
+        shelf.put(documents[number])
+    assert [each.kv_bytes > 0 for each in documents] == [True, False, True]
+    del documents[0]
+    gc.collect()
+    assert shelf.documents == [documents[0], documents[1]], "what nobody needs is gone"
+    small = Shelf(most_bytes=size // 2)
+    small.put(documents[1])
+    assert documents[1].kv_bytes == 0, "too large for any shelf: the next question reads it again"
+
+
+def test_a_further_question_takes_the_place_of_the_first() -> None:
+    assert do.take_over("Who keeps it?") == ("Who keeps it?", "")
+    with pytest.raises(gr.Error, match="question is empty"):
+        do.take_over("  ")
+
+
+def test_words_are_compared_with_the_full_caches_answer() -> None:
+    assert differences("It is 31 metres tall.", "it is 31 Metres  tall.") == [
+        ("it is 31 Metres  tall.", "same")
+    ]
+    assert differences("It is 31 metres tall.", "It is about 13 metres tall.") == [
+        ("It is ", "same"),
+        ("31 ", "missing"),
+        ("about 13 ", "added"),
+        ("metres tall.", "same"),
+    ]
+    assert differences("It is 31 metres tall.", "Nobody knows who built this") is None
+    assert differences("It is tall.", "It is tall. <b>") == [("It is tall. ", "same"), ("<b>", "added")]
+
+
+def test_differences_are_shown_when_both_answers_are_written() -> None:
+    run = Run(Task("d", "q", methods=()), ModelHost("m"))
+    run.lanes = [
+        Lane("full", text="It is 31 tall.", finish="end"),
+        Lane("snapkv", text="It is <b> tall.", finish="end"),
+    ]
+    run.finished.set()
+    shown = cards.run_cards(run)
+    assert "It is <del>31</del> <ins>&lt;b&gt;</ins> tall." in shown
+    assert text.CHANGED in shown
+    run.lanes[1].text = "It is 31 tall."
+    assert text.SAME in cards.run_cards(run)
+    run.lanes[1].text = "Whatever else."
+    assert text.OTHER in cards.run_cards(run)
+    run.lanes[0].finish = None
+    assert text.OTHER not in cards.run_cards(run), "the reference is still being written"
+
+
+def test_a_page_opens_with_the_samples_stored_answers(page: do.Callbacks) -> None:
+    other = page.open()
+    assert other[0] is None, "this page has another model"
+    assert 'class="card idle' in other[1]
+    run, shown, *_, document, figure = do.Callbacks(ModelHost(stored.MODEL)).open()
+    assert run.task == stored.stored_task()
+    assert f"finds {run.task.expected}" in shown
+    assert run.computed in shown
+    assert "Judge Q keeps" in document
+    assert len(figure.data[0]["z"]) == 30
+    assert run.so_far() == (), "nobody asked that"
+    assert do.Callbacks(ModelHost(stored.MODEL, "other/tokens")).open()[0] is None
+    again = stored.store(run)
+    assert json.loads(gzip.decompress(again))["lanes"] == stored._stored_values()["lanes"]
+
+
 def test_leaving_the_page_stops_the_run(page: do.Callbacks) -> None:
     run = begin(page, max_new_tokens=256)
     with page.host.turn():
@@ -184,7 +297,7 @@ def test_two_runs_take_turns(page: do.Callbacks) -> None:
 def test_a_bug_becomes_one_sentence_and_a_line_in_the_log(
     page: do.Callbacks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("app.run.read", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("judgeq.document.read", lambda *_, **__: 1 / 0)
     run = begin(page)
     with pytest.raises(gr.Error, match="ZeroDivisionError"):
         list(page.follow(run))
@@ -195,7 +308,7 @@ def test_running_out_of_memory_says_what_to_do(page: do.Callbacks, monkeypatch: 
     def read(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr("app.run.read", read)
+    monkeypatch.setattr("judgeq.document.read", read)
     assert "shorten it" in str(finished(begin(page)).error)
 
 

@@ -85,6 +85,20 @@ def _overflow(page: Page) -> int:
     return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
 
+def test_the_page_opens_with_answers_and_the_next_question_finds_the_document_read(page: Page) -> None:
+    expect(page.locator("#cards .notice")).to_contain_text("Answers from before")
+    expect(page.locator("article.card.done")).to_have_count(3)
+    expect(page.locator("#map-document mark").first).to_be_visible()
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.locator(".status.ready", has_text="Read once in")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#cards .notice")).to_have_count(0)
+    page.get_by_label("Ask something else about this document").fill("Which wax came as flakes?")
+    page.get_by_role("button", name="Ask again").click()
+    expect(page.locator(".status.ready", has_text="was still read")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#cards .asked")).to_have_text("Which wax came as flakes?")
+    expect(page.locator(".earlier summary")).to_contain_text(SAMPLE.question)
+
+
 def test_the_sample_gets_three_answers_their_costs_and_a_map(page: Page) -> None:
     assert page.locator("#document textarea").input_value() == SAMPLE.document
     page.get_by_role("button", name="Ask", exact=True).click()
@@ -111,7 +125,7 @@ def test_stop_stops_and_asking_again_works(page: Page) -> None:
     ask, stop = page.get_by_role("button", name="Ask", exact=True), page.get_by_role("button", name="Stop")
     expect(stop).to_be_disabled()
     ask.click()
-    expect(page.locator(".status", has_text="Reading the prompt")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".status", has_text="Reading the document")).to_be_visible(timeout=PATIENCE)
     stop.click()
     expect(page.locator(".status.ready", has_text="Stopped")).to_be_visible(timeout=15_000)
     expect(ask).to_be_enabled()
