@@ -1,0 +1,38 @@
+"""The answers that the page opens with are those that the embedded model gives today."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from app.run import Run
+from app.session import ModelHost
+from app.stored import MODEL, stored_run, stored_task
+from judgeq.language_model import LanguageModel
+
+pytestmark = pytest.mark.embedded
+
+
+def test_the_stored_answers_are_what_is_computed_now(smol: LanguageModel) -> None:
+    host = ModelHost(MODEL, load=lambda name, progress: smol)
+    stored = stored_run(host)
+    assert stored is not None, (
+        "the sample, the soft tokens or the question changed: run `python -m app.stored`"
+    )
+    run = Run(stored_task(), host).start()
+    assert run.finished.wait(180)
+    for before, now in zip(stored.lanes, run.lanes, strict=True):
+        assert (before.method, before.text, before.rows, before.kv_bytes) == (
+            now.method,
+            now.text,
+            now.rows,
+            now.kv_bytes,
+        )
+        heads = [
+            (np.isin(old, new).sum(), len(old))
+            for old, new in zip(sum(before.retention.kept, ()), sum(now.retention.kept, ()), strict=True)
+        ]
+        same, all_rows = np.sum(heads, axis=0)
+        assert same / all_rows > 0.999, (
+            "machines round differently, which moves a row at the cut now and then"
+        )
