@@ -21,9 +21,11 @@ from judgeq.evaluation.parity import peer
 from judgeq.evaluation.random_weights import random_model, random_soft_tokens
 from judgeq.evaluation.report.speed import setup_table, speed_figure, speed_from, speed_table
 from judgeq.evaluation.speed import (
+    AGAIN,
     FULL,
     PLAIN,
     TOGETHER,
+    Again,
     Ours,
     Plain,
     Taken,
@@ -143,6 +145,29 @@ def test_our_bytes_are_those_of_the_rows(lm: LanguageModel) -> None:
     assert plain.peak_bytes == 4 * 100 * a_row
 
 
+def test_the_next_question_reads_its_own_tokens_and_keeps_the_same_rows(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    forward = type(lm.model).forward
+
+    def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        read.append((kwargs["inputs_embeds"] if ids is None else ids).shape[1])
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(lm.model), "forward", noted)
+    arguments = (lm, AGAIN, AGAIN, 9, lambda length: [Plan(SnapKV(window=4), 9)])
+    again = Again(*arguments)
+    held = again.held(IDS)
+    assert held is not None
+    assert torch.equal(held.ids, IDS[:, :4])
+    taken = again.take(IDS, 2)
+    assert read == [4, 4, 96, 1, 1], "outside the time, outside the time, the question's, the answer's"
+    assert taken.row_bytes == Ours(*arguments).take(IDS, 2).row_bytes
+    assert again.held(IDS[:, :64]) is None
+
+
 def test_plain_transformers_runs_without_our_attention_and_leaves_the_model_as_it_was(
     lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +224,7 @@ def test_every_method_is_measured_at_every_budget(measured: Path) -> None:
         FULL,
         *(f"{name}@{budget}" for name in names for budget in ("16", "0.5")),
         TOGETHER,
+        AGAIN,
     ]
     assert value["settings"]["prompt_tokens"] == 120
     assert value["settings"]["command"].startswith("python -m judgeq bench --random-weights tiny")
@@ -221,8 +247,9 @@ def test_every_method_is_measured_at_every_budget(measured: Path) -> None:
 def test_the_table_on_the_screen_has_a_line_for_everyone(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("--methods", "snapkv,streamingllm") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + 2 + 2 * 2 + 1
-    assert lines[-1].startswith(TOGETHER)
+    assert len(lines) == 1 + 2 + 2 * 2 + 2
+    assert lines[-2].startswith(TOGETHER)
+    assert lines[-1].startswith(AGAIN)
 
 
 @pytest.mark.parametrize(

@@ -144,9 +144,10 @@ def _model(
 def _contenders(
     lm: LanguageModel, methods: dict[str, Method], budgets: list[Budget], tokens: SoftTokens | None
 ) -> list[Contender]:
-    """transformers alone, the full cache, every method at every budget, and all methods in one prefill."""
+    """transformers alone, the full cache, every method at every budget, all methods in one prefill, and a document's
+    next question."""
     from judgeq.config import budget_rows
-    from judgeq.evaluation.speed import FULL, TOGETHER, Ours, Plain
+    from judgeq.evaluation.speed import AGAIN, FULL, TOGETHER, Again, Ours, Plain
     from judgeq.methods import Full
     from judgeq.plan import Plan
 
@@ -168,6 +169,9 @@ def _contenders(
     if len(evicting) > 1:
         together = plans(budgets[0], *evicting.values())
         found.append(Ours(lm, TOGETHER, TOGETHER, budgets[0], together, probe))
+    if evicting:
+        first = next(iter(evicting.values()))
+        found.append(Again(lm, AGAIN, AGAIN, budgets[0], plans(budgets[0], first), probe))
     return found
 
 

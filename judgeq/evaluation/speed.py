@@ -19,6 +19,8 @@ from judgeq.attention import ATTENTION
 from judgeq.cache import storage_bytes
 from judgeq.config import Budget, Decoding, budget_rows
 from judgeq.decode import next_logits
+from judgeq.document import READ_AGAIN
+from judgeq.held import HeldCache, Progress
 from judgeq.language_model import LanguageModel
 from judgeq.plan import Plan
 from judgeq.probe import Probe
@@ -28,6 +30,10 @@ PLAIN, FULL = "transformers", "full"
 """What is compared against: transformers without this library, and this library's full cache."""
 TOGETHER = "all in one prefill"
 """All methods at once; the first of them decodes."""
+AGAIN = "next question"
+"""Another question about a document whose rows are held; the first method at the first budget."""
+QUESTION = 32
+"""Tokens of that question, the template's end included."""
 WARM_UP = 64
 """Tokens of a prompt that every contender reads before anything is measured."""
 
@@ -116,8 +122,11 @@ class Ours:
     def take(self, ids: Tensor, tokens: int) -> Taken:
         length = ids.shape[1]
         longest = Decoding(max_new_tokens=tokens + 1)
+        rows = self.held(ids)
         watch = _Watch(self.lm)
-        found = retain(self.lm, ids, self.plans(length), soft_tokens=self.soft_tokens, longest=longest)
+        found = retain(
+            self.lm, ids, self.plans(length), soft_tokens=self.soft_tokens, longest=longest, rows=rows
+        )
         token = int(found.logits.argmax(-1))
         watch.first()
         cache = found.retained[0].cache
@@ -126,6 +135,25 @@ class Ours:
         a_row = found.full_kv_bytes / (self.lm.geometry.layers * length)
         read = (early + cache.row_bytes) // 2
         return watch.taken(seconds, round(found.peak_rows * a_row), cache.kv_bytes, read)
+
+    def held(self, ids: Tensor) -> HeldCache | None:
+        """Rows of the prompt's beginning that were read before, outside the time."""
+        return None
+
+
+@dataclass
+class Again(Ours):
+    """The next question about a document: what `judgeq.Document` reads for it is measured, and nothing else."""
+
+    def held(self, ids: Tensor) -> HeldCache | None:
+        length = ids.shape[1]
+        read = length - QUESTION - READ_AGAIN
+        if read < 1:  # the warm-up
+            return None
+        soft = 0 if self.soft_tokens is None else self.soft_tokens.embeddings.shape[0]
+        rows = HeldCache(self.lm.model.config, expected=length + soft)
+        rows.read(self.lm, [ids[:, :read]], Progress(None, 0))
+        return rows
 
 
 @dataclass
