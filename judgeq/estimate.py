@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from judgeq.config import Decoding
+from judgeq.config import Decoding, check_chunk
 from judgeq.decode import decode
+from judgeq.held import pass_sizes
 from judgeq.language_model import Geometry, LanguageModel
 from judgeq.memory import peak_memory, weight_bytes
 from judgeq.methods import Full, JudgeQ, Method
@@ -33,8 +34,8 @@ class Memory:
         weights: of the model, with the scales of quantized ones.
         full_rows: keys and values of the complete prompt.
         kept_rows: those within the budget.
-        reading: on top of the weights at most, while the prompt is read and evicted layer by layer. Calculated, it is a
-            lower bound: kernels and allocators take what they like.
+        reading: on top of the weights at most, while the prompt is read and evicted layer by layer; in chunks, the last
+            one evicts. Calculated, it is a lower bound: kernels and allocators take what they like.
         reading_full: the same where every row is kept.
     """
 
@@ -56,6 +57,7 @@ def estimate(
     dtype: str = "bfloat16",
     quantization: str | None = None,
     soft_tokens: int = 32,
+    chunk: int | None = None,
 ) -> Memory:
     """Calculate from a transformers config.
 
@@ -65,24 +67,28 @@ def estimate(
         dtype: of rows, activations and weights that are not quantized.
         quantization: `"4bit"`, `"8bit"` or None.
         soft_tokens: S.
+        chunk: most tokens of a pass; None reads the prompt in one.
     """
+    check_chunk(chunk)
     sizes, width = Geometry.of(config), BYTES[dtype]
     text = config.get_text_config(decoder=True)
     tokens = prompt_tokens + soft_tokens
+    wide = pass_sizes(prompt_tokens, chunk, 1)[-1] + soft_tokens  # tokens of the last pass
     row = 2 * sizes.kv_heads * sizes.head_dim * width  # keys and values of one token in one layer
     full = sizes.complete_rows(prompt_tokens)
     kept = full - len(sizes.global_layers) * max(0, prompt_tokens - budget)
     # The widest moment of a layer: the embeddings with and without soft tokens, what came in, its sum with the
     # attention, its normed copy, the two halves of the feed-forward and their product. Or else the soft tokens'
     # attention, in float32 as logits and as weights. What kernels take for themselves is left out.
-    activations = tokens * (5 * sizes.hidden + 3 * text.intermediate_size) * width
-    scoring = 2 * soft_tokens * sizes.heads * tokens * 4 + 2 * sizes.heads * sizes.head_dim * tokens * width
+    activations = wide * (5 * sizes.hidden + 3 * text.intermediate_size) * width
+    scoring = 2 * soft_tokens * sizes.heads * tokens * 4 + 2 * sizes.heads * sizes.head_dim * wide * width
     layer = tokens * row + max(activations, scoring)
+    held = kept if wide == tokens else full  # chunks add rows to every layer before the last one evicts
     return Memory(
         weights=_weights(config, width, quantization),
         full_rows=full * row,
         kept_rows=kept * row,
-        reading=kept * row + layer,
+        reading=held * row + layer,
         reading_full=full * row + layer,
     )
 
@@ -120,7 +126,13 @@ def _matrix(shape: torch.Size, quantization: str | None) -> int:
 
 @torch.inference_mode()
 def measure(
-    lm: LanguageModel, *, prompt_tokens: int, budget: int, soft_tokens: int = 32, seed: int = 0
+    lm: LanguageModel,
+    *,
+    prompt_tokens: int,
+    budget: int,
+    soft_tokens: int = 32,
+    chunk: int | None = None,
+    seed: int = 0,
 ) -> Memory:
     """Read random tokens with a loaded model, with soft tokens and with every row kept; what it really took.
 
@@ -132,19 +144,21 @@ def measure(
     probe = Probe(torch.randn(soft_tokens, lm.geometry.hidden, generator=generator) * 0.02)
     held: list[int] = []
     peaks: list[int | None] = []
-    _read(lm, ids[:, :64], JudgeQ(), 8, probe)  # libraries take their own memory the first time
+    _read(lm, ids[:, :64], JudgeQ(), 8, probe, chunk)  # libraries take their own memory the first time
     for method, rows in ((JudgeQ(), budget), (Full(), prompt_tokens)):
         with peak_memory(lm.device) as peak:
-            cache_bytes = _read(lm, ids, method, rows, probe)
+            cache_bytes = _read(lm, ids, method, rows, probe, chunk)
         held.append(cache_bytes)
         peaks.append(peak.bytes)
     kept, full = held
     return Memory(weight_bytes(lm.model), full, kept, *peaks)
 
 
-def _read(lm: LanguageModel, ids: torch.Tensor, method: Method, rows: int, probe: Probe) -> int:
+def _read(
+    lm: LanguageModel, ids: torch.Tensor, method: Method, rows: int, probe: Probe, chunk: int | None
+) -> int:
     """Bytes of the rows that were kept, before a token of the answer."""
-    outcome = prefill(lm, ids, [Plan(method, min(rows, ids.shape[1]))], soft_tokens=probe)
+    outcome = prefill(lm, ids, [Plan(method, min(rows, ids.shape[1]))], soft_tokens=probe, chunk=chunk)
     cache = outcome.retained[0].cache
     kept = cache.kv_bytes
     list(decode(lm, cache, outcome.logits, Decoding(max_new_tokens=2)))

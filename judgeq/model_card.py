@@ -8,9 +8,8 @@ from typing import Any
 from judgeq.config import command_options
 from judgeq.data import sharegpt
 from judgeq.embedded import public_name
-from judgeq.soft_tokens_config import SoftTokensConfig
+from judgeq.soft_tokens_config import LICENCE, SoftTokensConfig
 
-LICENCE = "apache-2.0"
 PAPER = "2509.10798"
 ON_THE_HUB = {"sharegpt": (sharegpt.GENERAL, sharegpt.CODE)}
 """Sources of training prompts that are data sets of the Hub, by their name in `--data`."""

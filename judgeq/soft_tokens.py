@@ -22,11 +22,11 @@ from judgeq import hub, peft_files
 from judgeq.embedded import EMBEDDED, public_name, same_model
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.model_card import LICENCE, model_card
+from judgeq.model_card import model_card
 from judgeq.probe import Probe
 from judgeq.profile import BudgetProfile
 from judgeq.shipped import shipped_for
-from judgeq.soft_tokens_config import CONFIG_FILE, SoftTokensConfig
+from judgeq.soft_tokens_config import CONFIG_FILE, LICENCE, SoftTokensConfig
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo

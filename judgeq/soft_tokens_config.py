@@ -11,6 +11,8 @@ from judgeq.config import JsonConfig, check_at_least
 from judgeq.errors import InputError
 
 CONFIG_FILE = "judgeq_config.json"
+LICENCE = "apache-2.0"
+"""Of soft tokens, unless their maker says otherwise."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokeni
 def ask(folder: Path, *options: str, document: str = "doc.txt", question: str = QUESTION) -> int:
     where = ["--model", str(folder / "model"), "--tokens", str(folder / "judge"), "--max-new-tokens", "6"]
     return main(["ask", "--document", str(folder / document), "--question", question, *where, *options])
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    program = (
+        "import sys; from judgeq.cli import _parser; _parser().format_help(); "
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_json_on_standard_output_is_one_object_and_nothing_else(

@@ -10,7 +10,7 @@ import torch
 
 from judgeq import memory
 from judgeq.cli import main
-from judgeq.errors import ModelError
+from judgeq.errors import InputError, ModelError
 from judgeq.estimate import estimate, measure
 from judgeq.language_model import LanguageModel
 from judgeq.memory import peak_memory, weight_bytes
@@ -56,8 +56,25 @@ def test_a_budget_above_the_prompt_keeps_the_prompt() -> None:
     assert found.kept_rows == found.full_rows
 
 
-def test_a_tiny_model_takes_what_was_calculated(each_lm: LanguageModel) -> None:
-    sizes = {"prompt_tokens": 90, "budget": 16}
+def test_chunks_trade_activations_for_the_rows_of_all_layers() -> None:
+    config = config_of_shape("llama-3.1-8b")
+    sizes = {"prompt_tokens": 32768, "budget": 512}
+    whole, chunks = estimate(config, **sizes), estimate(config, **sizes, chunk=1024)
+    assert (whole.full_rows, whole.kept_rows) == (chunks.full_rows, chunks.kept_rows)
+    assert whole.reading is not None
+    assert whole.reading_full is not None
+    assert chunks.reading == chunks.reading_full, "all rows are held until the last chunk"
+    one_pass = 32800 * (5 * 4096 + 3 * 14336) * 2  # the feed-forward is the widest moment
+    last_pass = 2 * 32 * 32 * 32800 * 4 + 2 * 32 * 128 * 1056 * 2  # the soft tokens' attention is
+    assert whole.reading_full - chunks.reading == one_pass - last_pass
+    assert estimate(config, **sizes, chunk=40000) == whole
+    with pytest.raises(InputError, match="chunk"):
+        estimate(config, **sizes, chunk=0)
+
+
+@pytest.mark.parametrize("chunk", [None, 32])
+def test_a_tiny_model_takes_what_was_calculated(each_lm: LanguageModel, chunk: int | None) -> None:
+    sizes = {"prompt_tokens": 90, "budget": 16, "chunk": chunk}
     calculated = estimate(each_lm.model.config, **sizes, dtype="float32", soft_tokens=4)
     measured = measure(each_lm, **sizes, soft_tokens=4)
     assert (calculated.weights, calculated.full_rows, calculated.kept_rows) == (

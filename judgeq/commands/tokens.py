@@ -23,7 +23,7 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_push(parser: argparse.ArgumentParser) -> None:
-    from judgeq.model_card import LICENCE
+    from judgeq.soft_tokens_config import LICENCE
 
     parser.set_defaults(run=_push)
     _add_tokens(parser)

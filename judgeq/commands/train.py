@@ -16,8 +16,7 @@ QUICK = {"data": "wiki:4,code:1", "examples": 160, "max_tokens": 768, "epochs": 
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    from judgeq.training.config import TrainConfig
-    from judgeq.training.loop import STORE_GB
+    from judgeq.training.config import STORE_GB, TrainConfig
 
     parser.set_defaults(run=run)
     add_common(parser)

@@ -13,8 +13,8 @@ import torch
 
 from judgeq.data.wiki import WikiSource
 from judgeq.language_model import LanguageModel
-from judgeq.training.config import TrainConfig
-from judgeq.training.loop import STORE_GB, lesson_loss
+from judgeq.training.config import STORE_GB, TrainConfig
+from judgeq.training.loop import lesson_loss
 from judgeq.training.progress import Progress
 from judgeq.training.responses import complete_cache
 from judgeq.training.store import Lesson, Store

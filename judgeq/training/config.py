@@ -10,6 +10,8 @@ from judgeq.errors import InputError
 
 Objective = Literal["tempered", "kl", "mse", "pooled", "values", "ranking", "tempered+ranking"]
 Capacity = Literal["embeddings", "offsets", "adapters", "adapters+offsets"]
+STORE_GB = 40.0
+"""Largest size of the folder of prompt rows and teacher attention."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from judgeq.errors import InputError, JudgeqError
 from judgeq.language_model import LanguageModel
 from judgeq.probe import Probe
 from judgeq.soft_tokens import SoftTokens
-from judgeq.training.config import TrainConfig
+from judgeq.training.config import STORE_GB, TrainConfig
 from judgeq.training.curve import write_curve
 from judgeq.training.objectives import OBJECTIVES
 from judgeq.training.profile import learn_profile
@@ -46,7 +46,6 @@ HISTORY = "history.json"
 CHECKPOINT_STEPS = 20
 WARMUP_SHARE = 0.05
 LOOKS = 6  # times that the held-out hit rate is measured, the last time at the end
-STORE_GB = 40.0
 
 
 def train(
