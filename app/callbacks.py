@@ -11,6 +11,7 @@ import gradio as gr
 
 from app import text
 from app.cards import empty_cards, error_status, idle_status, loading_status, percent, run_cards, run_status
+from app.kept import map_updates
 from app.run import Run, Task, result
 from app.samples import expected_answer, sample
 from app.session import ModelHost
@@ -93,7 +94,7 @@ class Callbacks:
         """Start a run and look at it until it ends; leaving this generator stops the run.
 
         Yields:
-            Status, cards, and what `_map_updates` lists, which is sent once.
+            Status, cards, and what `map_updates` lists, which is sent once.
 
         Raises:
             gr.Error: the run failed.
@@ -104,8 +105,8 @@ class Callbacks:
             while not run.finished.wait(TICK):
                 news = not drawn and run.phase == "writing"
                 drawn = drawn or news
-                yield run_status(run), run_cards(run), *_map_updates(run, news)
-            yield run_status(run), run_cards(run), *_map_updates(run, not drawn and bool(run.retention))
+                yield run_status(run), run_cards(run), *map_updates(run, news)
+            yield run_status(run), run_cards(run), *map_updates(run, not drawn and bool(run.retention))
         finally:
             if not run.finished.is_set():
                 run.cancel()
@@ -207,14 +208,6 @@ def read_upload(path: str) -> str:
         raise _shown(error) from None
 
 
-def show_map(run: Run | None, method: str, layer: int) -> tuple[Any, Any]:
-    """The marked document and the heatmap of one method; layer -1 = all. Nothing changes where there is no map."""
-    found = run.retention.get(method) if run else None
-    if found is None:
-        return gr.skip(), gr.skip()
-    return found.to_html(layer=layer if 0 <= layer < found.layers else None), found.to_figure()
-
-
 def idle_buttons() -> tuple[Any, Any]:
     """Ask and Stop when nothing runs."""
     return gr.update(interactive=True), gr.update(interactive=False)
@@ -260,25 +253,6 @@ def _task(
         truncate=truncate,
         max_new_tokens=int(max_new_tokens),
         expected=expected_answer(document, question),
-    )
-
-
-def _map_updates(run: Run, news: bool) -> tuple[Any, ...]:
-    """Placeholder, panel, method choice, layer choice, document and heatmap; nothing changes without news."""
-    maps = run.retention
-    if not news or not maps:
-        return (gr.skip(),) * 6
-    method = "judgeq" if "judgeq" in maps else next(reversed(maps))
-    layers = [
-        (text.ALL_LAYERS, -1),
-        *((text.LAYER.format(layer=layer), layer) for layer in range(maps[method].layers)),
-    ]
-    return (
-        gr.update(visible=False),
-        gr.update(visible=True),
-        gr.update(choices=[(text.title(name), name) for name in maps], value=method),
-        gr.update(choices=layers, value=-1),
-        *show_map(run, method, -1),
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from judgeq.errors import InputError
-from judgeq.retention import RetentionMap, presentation, rendering
+from judgeq.retention import RetentionMap, look, presentation, rendering
 from judgeq.retention.heatmap import hover_text
 from judgeq.retention.units import paragraphs_of, sentences_of, words_of
 
@@ -377,7 +377,7 @@ def test_levels_have_the_bounds_that_the_legend_names():
     assert rendering.level_of(shares).tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
 
 
-@pytest.mark.parametrize("theme", [rendering._LIGHT, rendering._DARK])
+@pytest.mark.parametrize("theme", [look.LIGHT, look.DARK])
 def test_text_keeps_a_contrast_of_4_5_on_every_level(theme):
     def luminance(color):
         channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
