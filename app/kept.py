@@ -15,6 +15,7 @@ from app.run import Run
 from judgeq.errors import InputError, JudgeqError
 from judgeq.retention import RetentionMap
 from judgeq.retention.curves import layer_lines
+from judgeq.retention.presentation import Metric
 from judgeq.retention.rendering import shown_positions, visible
 
 FIELDS = 15
@@ -23,44 +24,48 @@ LONGEST_SPAN = 20_000
 """Characters that can be looked for at once."""
 
 
-def show_map(
-    run: Run | None,
-    method: str,
-    other: str,
-    granularity: str,
-    layer: int,
-    head: int,
-    metric: str,
-) -> tuple[Any, ...]:
-    """The map of one method, or of two laid over one another; nothing changes where there is no map.
+def show_document(
+    run: Run | None, method: str, other: str, granularity: str, layer: int, head: int
+) -> tuple[Any, Any]:
+    """The marked document of one method, or of two laid over one another; nothing changes where there is no map.
 
     Args:
         other: the second method, "" = none.
         layer, head: -1 = all.
 
     Returns:
-        The choice of the second method and of the heatmap's figures, document, heatmap, heads' part and their figure.
+        The choice of the second method, and the document.
     """
     found = run.retention.get(method) if run else None
     if run is None or found is None:
-        return (gr.skip(),) * 6
+        return gr.skip(), gr.skip()
     second = run.retention.get(other) if other != method else None
-    one_layer = layer if 0 <= layer < found.layers else None
-    one_head = head if 0 <= head < found.kv_heads else None
-    unit = granularity if granularity in text.GRANULARITIES else "word"
-    look: dict[str, Any] = {"layer": one_layer, "granularity": unit, "head": one_head, "reading": True}
-    document = found.to_html(**look) if second is None else found.difference_html(second, **look)
-    scored = found.scores is not None
-    shown = "score" if metric == "score" and scored else "kept"
-    ragged = len(np.unique(found.kept_rows)) > 1
+    look: dict[str, Any] = {
+        "layer": layer if 0 <= layer < found.layers else None,
+        "head": head if 0 <= head < found.kv_heads else None,
+        "granularity": granularity if granularity in text.GRANULARITIES else "word",
+        "reading": True,
+    }
     return (
         gr.update(
             choices=[(text.NO_OTHER, ""), *_named(name for name in run.retention if name != method)],
             value=other if second is not None else "",
         ),
+        found.to_html(**look) if second is None else found.difference_html(second, **look),
+    )
+
+
+def show_figures(run: Run | None, method: str, metric: str) -> tuple[Any, ...]:
+    """What can be drawn of one method, the heatmap, and the heads' part with its figure; nothing without a map."""
+    found = run.retention.get(method) if run else None
+    if found is None:
+        return (gr.skip(),) * 4
+    scored = found.scores is not None
+    shown: Metric = "score" if metric == "score" and scored else "kept"
+    ragged = len(np.unique(found.kept_rows)) > 1
+    return (
         gr.update(choices=_metrics(scored), value=shown),
-        document,
-        found.to_figure(shown),  # type: ignore[arg-type]
+        found.to_figure(shown),
         gr.update(visible=ragged),
         found.to_head_figure() if ragged else None,
     )
@@ -80,7 +85,8 @@ def map_updates(run: Run, news: bool) -> tuple[Any, ...]:
         gr.update(value="word"),
         gr.update(choices=_numbered(text.ALL_LAYERS, text.LAYER, found.layers), value=-1),
         gr.update(choices=_numbered(text.ALL_HEADS, text.HEAD, found.kv_heads), value=-1),
-        *show_map(run, method, "", "word", -1, -1, "kept"),
+        *show_document(run, method, "", "word", -1, -1),
+        *show_figures(run, method, "kept"),
         "",
         "",
         gr.update(visible=False, value=None),

@@ -184,11 +184,12 @@ _MAP = """
 """
 
 _SPAN = """
+.gradio-container { overflow: clip!important; }
 #span-row { align-items: flex-end; gap: .75rem; }
 #span-row .form { flex: 1 1 auto; }
-#span-find { flex: none; min-height: 2.6rem; }
+#span-find { flex: none; padding: .5rem 1rem; height: 2.5rem; }
 .gradio-container .survival {
-  width: 100%; max-width: 42rem; margin: 0; border: 0!important; border-collapse: collapse;
+  width: 100%; max-width: none; margin: 0; border: 0!important; border-collapse: collapse;
   font-size: .875rem; font-variant-numeric: tabular-nums; color: var(--q-ink);
 }
 .gradio-container .survival caption {
@@ -200,7 +201,7 @@ _SPAN = """
 }
 .gradio-container .survival th { font-weight: 400; text-align: start; white-space: nowrap; }
 .gradio-container .survival td:last-child { width: 3.5rem; text-align: end; font-weight: 600; }
-.survival .track { width: 60%; }
+.survival .track { width: 70%; }
 .gradio-container .survival .track { padding: .3rem 1rem!important; }
 .survival .track i {
   display: block; height: .6rem; border-radius: 3px; background: var(--q-amber); border: 1px solid var(--q-soft);

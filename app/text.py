@@ -125,7 +125,7 @@ HEATMAP = (
     "Each line is a layer of the model, each column a stretch of the prompt: the brighter, the more stayed. A click "
     "shows the words of that stretch in the document."
 )
-MAP_METRIC = "Drawn"
+MAP_METRIC = "What is drawn"
 METRICS = {"kept": "Notes kept", "score": "Best scores"}
 HEADS_TITLE = "How many notes each head keeps"
 HEADS = "This method gives its heads different numbers of notes: each line is a layer, each column a head."

@@ -48,9 +48,14 @@ class Kept:
         return [self.empty, self.panel]
 
     @property
+    def marked(self) -> list[Any]:
+        """What depends on the choices above the document."""
+        return [self.other, self.document]
+
+    @property
     def drawn(self) -> list[Any]:
-        """What depends on the choices."""
-        return [self.other, self.metric, self.document, self.heatmap, self.heads_part, self.heads]
+        """What depends on the method and on what is to be drawn."""
+        return [self.metric, self.heatmap, self.heads_part, self.heads]
 
     @property
     def told(self) -> list[Any]:
@@ -61,7 +66,7 @@ class Kept:
     def shown(self) -> list[Any]:
         """Everything that a run fills."""
         choices = [self.method, self.granularity, self.layer, self.head]
-        return [*self.places, *choices, *self.drawn, *self.told]
+        return [*self.places, *choices, *self.marked, *self.drawn, *self.told]
 
 
 def build_kept() -> Kept:
@@ -118,8 +123,10 @@ def build_kept() -> Kept:
 
 def wire_kept(kept: Kept, run: gr.State) -> None:
     """A choice draws the map again; a span that is selected or looked for tells what survived of it."""
-    choices = [kept.method, kept.other, kept.granularity, kept.layer, kept.head, kept.metric]
-    gr.on([choice.input for choice in choices], do.show_map, [run, *choices], kept.drawn, **LIGHT)
+    choices = [kept.method, kept.other, kept.granularity, kept.layer, kept.head]
+    gr.on([choice.input for choice in choices], do.show_document, [run, *choices], kept.marked, **LIGHT)
+    figures = [kept.method.input, kept.metric.input]
+    gr.on(figures, do.show_figures, [run, kept.method, kept.metric], kept.drawn, **LIGHT)
     kept.document.select(do.selected, run, kept.told, **QUEUED)
     gr.on([kept.span.submit, kept.find.click], do.looked_for, [run, kept.span], kept.told, **QUEUED)
 
