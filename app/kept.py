@@ -78,15 +78,21 @@ def map_updates(run: Run, news: bool) -> tuple[Any, ...]:
         return (gr.skip(),) * FIELDS
     method = "judgeq" if "judgeq" in maps else next(reversed(maps))
     found = maps[method]
+    other, document = show_document(run, method, "", "word", -1, -1)
+    metric, heatmap, heads_part, heads = show_figures(run, method, "kept")
     return (
         gr.update(visible=False),
         gr.update(visible=True),
         gr.update(choices=_named(maps), value=method),
-        gr.update(value="word"),
         gr.update(choices=_numbered(text.ALL_LAYERS, text.LAYER, found.layers), value=-1),
+        document,
+        heatmap,
+        gr.update(value="word"),
         gr.update(choices=_numbered(text.ALL_HEADS, text.HEAD, found.kv_heads), value=-1),
-        *show_document(run, method, "", "word", -1, -1),
-        *show_figures(run, method, "kept"),
+        other,
+        metric,
+        heads_part,
+        heads,
         "",
         "",
         gr.update(visible=False, value=None),

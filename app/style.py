@@ -200,8 +200,9 @@ _SPAN = """
   padding: .3rem 0!important; border: 0!important; color: inherit; background: none; line-height: 1.4;
 }
 .gradio-container .survival th { font-weight: 400; text-align: start; white-space: nowrap; }
-.gradio-container .survival td:last-child { width: 3.5rem; text-align: end; font-weight: 600; }
+.gradio-container .survival td:last-child { width: 4rem; text-align: end; font-weight: 600; white-space: nowrap; }
 .survival .track { width: 70%; }
+@media (max-width:900px) { .survival .track { width: 50%; } }
 .gradio-container .survival .track { padding: .3rem 1rem!important; }
 .survival .track i {
   display: block; height: .6rem; border-radius: 3px; background: var(--q-amber); border: 1px solid var(--q-soft);

@@ -337,16 +337,6 @@ def test_figures_read_like_figures() -> None:
     assert [cards.duration(s) for s in (0.423, 5.31, 125)] == ["0.42 s", "5.3 s", "2 min 5 s"]
 
 
-def test_a_map_of_one_layer_or_all_can_be_chosen(page: do.Callbacks) -> None:
-    run = finished(begin(page))
-    everywhere, figure = do.show_map(run, "snapkv", -1)
-    one, _ = do.show_map(run, "snapkv", 2)
-    assert "SnapKV keeps" in everywhere
-    assert "of layer 2" in one
-    assert len(figure.data[0]["z"]) == 4
-    assert isinstance(do.show_map(None, "snapkv", -1)[0], dict), "no run, no change"
-
-
 # The page and its endpoints
 
 

@@ -61,6 +61,19 @@ def everything(document: str = DOCUMENT) -> RetentionMap:
     return make(document, keep=2, method="full", scores=False)
 
 
+def luminance(color: str) -> float:
+    """Relative luminance of `#rrggbb`, as WCAG defines it."""
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours, 1 to 21."""
+    lower, higher = sorted((luminance(one), luminance(other)))
+    return (higher + 0.05) / (lower + 0.05)
+
+
 class Reader(HTMLParser):
     """Reads a fragment as a browser does: its tags, its attributes, and the text of the document's box."""
 
@@ -379,15 +392,6 @@ def test_levels_have_the_bounds_that_the_legend_names():
 
 @pytest.mark.parametrize("theme", [look.LIGHT, look.DARK])
 def test_text_keeps_a_contrast_of_4_5_on_every_level(theme):
-    def luminance(color):
-        channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    def contrast(one, other):
-        lower, higher = sorted((luminance(one), luminance(other)))
-        return (higher + 0.05) / (lower + 0.05)
-
     colors = dict(re.findall(r"--jq-([\w-]+):(#\w{6});", theme))
     for text, ground in (
         ("ink", "paper"),

@@ -121,7 +121,7 @@ function tell(unit) {
   const range = rangeOf(view.starts[unit], view.ends[unit]);
   mark("jq-word", range);
   const lines = view.data.methods.map((method) => sentences(method, unit));
-  say([`“${short(range.toString())}”`, ...lines, ...(held ? [view.data.words.held] : [])]);
+  say([`“${short(range.toString())}”${held ? ` (${view.data.words.held})` : ""}`, ...lines]);
 }
 
 function bring(start, end) {

@@ -65,8 +65,9 @@ class Kept:
     @property
     def shown(self) -> list[Any]:
         """Everything that a run fills."""
-        choices = [self.method, self.granularity, self.layer, self.head]
-        return [*self.places, *choices, *self.marked, *self.drawn, *self.told]
+        first = [self.method, self.layer, self.document, self.heatmap]
+        rest = [self.granularity, self.head, self.other, self.metric, self.heads_part, self.heads]
+        return [*self.places, *first, *rest, *self.told]
 
 
 def build_kept() -> Kept:

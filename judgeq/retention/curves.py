@@ -46,13 +46,18 @@ def layer_lines(values: Mapping[str, np.ndarray]) -> Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": GREY, "size": 13},
-        margin={"l": 52, "r": 16, "t": 12, "b": 96},
+        margin={"l": 52, "r": 16, "t": 34, "b": 96},
         height=300,
         autosize=True,
         dragmode=False,  # a finger on the figure scrolls the page
         hovermode="x unified",
         legend={"orientation": "h", "x": 0, "y": -0.28, "yanchor": "top"},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": GREY},
+        modebar={
+            "remove": ["autoScale2d", "zoomIn2d", "zoomOut2d", "select2d", "lasso2d"],
+            "bgcolor": "rgba(0,0,0,0)",
+            "color": GREY,
+            "activecolor": GREY,
+        },
         hoverlabel={"align": "left", "bgcolor": "#1b1d22", "font": {"color": "#f4f1ea", "size": 13}},
     )
     figure.update_xaxes(title={"text": "layer", "standoff": 4}, showgrid=False, zeroline=False, nticks=10)

@@ -31,13 +31,13 @@ WORDS = {
     "one_rank": "Rank of its score: {best} of {rows}.",
     "margin": "In a middle head the score is {margin} times what was needed.",
     "one_margin": "The score is {margin} times what was needed.",
-    "unscored": "It has no score there.",
+    "unscored": "Nothing is scored there.",
 }
 """Sentences about one stretch; those with `one_` where a single head is looked at."""
 REGION = {
     "region": "Layer {layer}, tokens {first} to {last}.",
     "outside": "This stretch of the prompt is not the document but the question or the chat template.",
-    "held": "Held: Enter or a click lets go.",
+    "held": "held; Enter or a click lets go",
 }
 HINT = (
     "Point at a word, tap it, or go through the text with the arrow keys to read here why it stayed or went. "

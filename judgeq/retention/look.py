@@ -54,17 +54,19 @@ text-decoration:underline double 1.5px;text-underline-offset:.05em}
 .jq-map mark.jq-b{background:var(--jq-b);text-decoration:underline dashed 1.5px currentColor}
 .jq-map mark.jq-both{background:var(--jq-both);text-decoration:underline double 1.5px currentColor;
 text-underline-offset:.1em}
-.jq-map .jq-reading{position:sticky;top:0;z-index:1;box-sizing:border-box;min-height:5.1em;margin:0 0 .6rem;
+.jq-map .jq-reading{position:sticky;top:0;z-index:1;box-sizing:border-box;min-height:6.2em;margin:0 0 .6rem;
 padding:.55rem .8rem;border:1px solid var(--jq-edge);border-left:4px solid var(--jq-line);border-radius:8px;
 background:var(--jq-paper);font-size:.875rem;line-height:1.45}
 .jq-map .jq-reading p{font-size:inherit;line-height:inherit;text-wrap:pretty}
 .jq-map .jq-reading p:first-child:not(:only-child){font-weight:600;overflow-wrap:anywhere}
+.jq-map .jq-reading.jq-two{min-height:9.4em}
 .jq-map .jq-reading.jq-held{border-left-width:8px}
 ::highlight(jq-word){background-color:#1d1b17;color:#fffefb;text-decoration:none}
 .dark ::highlight(jq-word){background-color:#f0ece3;color:#16181d}
 ::highlight(jq-region){background-color:#265a92;color:#fff}
 .dark ::highlight(jq-region){background-color:#8fb4df;color:#10131a}
-@media (max-width:40rem){.jq-map{padding:.9rem}.jq-map .jq-text{padding:.8rem .85rem;font-size:1rem}}
+@media (max-width:40rem){.jq-map{padding:.9rem}.jq-map .jq-reading{min-height:9.2em}
+.jq-map .jq-reading.jq-two{min-height:15.6em}.jq-map .jq-text{padding:.8rem .85rem;font-size:1rem}}
 @media print{.jq-map .jq-text{max-height:none;overflow:visible}.jq-map mark{print-color-adjust:exact}}
 """
 # The page's own choice of light or dark (Gradio, JupyterLab, Visual Studio Code) goes before the system's.

@@ -21,6 +21,7 @@ from judgeq.retention.rendering import (
     LEVEL_CLASSES,
     LEVELS,
     LegendEntry,
+    Reading,
     document_html,
     level_of,
     marked_html,
@@ -131,11 +132,11 @@ def to_html(
 
 def figures(
     maps: Sequence[RetentionMap], granularity: Granularity, layer: int | None, head: int | None
-) -> tuple[str, str]:
-    """The hint and the figures that `document_html` takes for a page with a script."""
+) -> Reading:
+    """What `document_html` takes for a page with a script."""
     edges = maps[0].bin_edges(_bins(maps[0]))
     titled = [(title(found), found) for found in maps]
-    return HINT, reading_json(titled, granularity, layer, head, edges)
+    return Reading(HINT, reading_json(titled, granularity, layer, head, edges), len(maps))
 
 
 def to_figure(found: RetentionMap, metric: Metric) -> Figure:

@@ -123,13 +123,28 @@ class LegendEntry:
     share: float
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a script needs to tell about a word without asking again.
+
+    Attributes:
+        hint: what stands in its place before.
+        figures: JSON, see `explanation.reading_json`; it becomes an attribute of the document's box.
+        methods: how many it tells of.
+    """
+
+    hint: str
+    figures: str
+    methods: int
+
+
 def document_html(
     sentences: Sequence[str],
     title: str,
     legend: Sequence[LegendEntry],
     body: str,
     label: str,
-    reading: tuple[str, str] | None = None,
+    reading: Reading | None = None,
 ) -> str:
     """A self-contained fragment: sentences, legend, and a box that scrolls and takes the keyboard's focus.
 
@@ -138,8 +153,7 @@ def document_html(
         title: of the legend.
         body: the document; the only argument that is HTML already, from `marked_html`.
         label: name of the box for a screen reader.
-        reading: a hint, and what a script on the page needs to tell about the word under the pointer: adds a line that
-            begins with the hint, and keeps the rest in an attribute of the box.
+        reading: for a page with a script that tells about the word under the pointer; None = there is none.
     """
     lead = "".join(f"<p>{_escaped(sentence)}</p>" for sentence in sentences)
     entries = "".join(
@@ -150,8 +164,10 @@ def document_html(
     )
     line, figures = "", ""
     if reading:
-        line = f'<div class="jq-reading" aria-live="polite" aria-atomic="true"><p>{_escaped(reading[0])}</p></div>'
-        figures = f' data-reading="{_escaped(reading[1])}"'
+        two = " jq-two" if reading.methods > 1 else ""
+        hint = f"<p>{_escaped(reading.hint)}</p>"
+        line = f'<div class="jq-reading{two}" aria-live="polite" aria-atomic="true">{hint}</div>'
+        figures = f' data-reading="{_escaped(reading.figures)}"'
     return (
         f'<div class="jq-map"><style>{CSS}</style><div class="jq-lead">{lead}</div>'
         f'<p class="jq-title">{_escaped(title)}</p><ul class="jq-legend">{entries}</ul>{line}'
