@@ -11,6 +11,7 @@ import gradio as gr
 
 from app import text
 from app.cards import empty_cards, error_status, idle_status, loading_status, percent, run_cards, run_status
+from app.kept import FIELDS, map_updates
 from app.run import Run, Task, result
 from app.samples import expected_answer, sample
 from app.session import ModelHost
@@ -61,12 +62,12 @@ class Callbacks:
         """What a page shows before anything was asked: the sample's stored answers, if they are this model's.
 
         Returns:
-            Run, cards, and what `_map_updates` lists.
+            Run, cards, and what `map_updates` lists.
         """
         run = stored_run(self.host)
         if run is None:
-            return None, empty_cards(text.DEFAULT_METHODS), *((gr.skip(),) * 6)
-        return run, run_cards(run), *_map_updates(run, True)
+            return None, empty_cards(text.DEFAULT_METHODS), *((gr.skip(),) * FIELDS)
+        return run, run_cards(run), *map_updates(run, True)
 
     def begin(
         self,
@@ -108,7 +109,7 @@ class Callbacks:
         """Start a run and look at it until it ends; leaving this generator stops the run.
 
         Yields:
-            Status, cards, and what `_map_updates` lists, which is sent once.
+            Status, cards, and what `map_updates` lists, which is sent once.
 
         Raises:
             gr.Error: the run failed.
@@ -119,8 +120,8 @@ class Callbacks:
             while not run.finished.wait(TICK):
                 news = not drawn and run.phase == "writing"
                 drawn = drawn or news
-                yield run_status(run), run_cards(run), *_map_updates(run, news)
-            yield run_status(run), run_cards(run), *_map_updates(run, not drawn and bool(run.retention))
+                yield run_status(run), run_cards(run), *map_updates(run, news)
+            yield run_status(run), run_cards(run), *map_updates(run, not drawn and bool(run.retention))
         finally:
             if not run.finished.is_set():
                 run.cancel()
@@ -222,14 +223,6 @@ def read_upload(path: str) -> str:
         raise _shown(error) from None
 
 
-def show_map(run: Run | None, method: str, layer: int) -> tuple[Any, Any]:
-    """The marked document and the heatmap of one method; layer -1 = all. Nothing changes where there is no map."""
-    found = run.retention.get(method) if run else None
-    if found is None:
-        return gr.skip(), gr.skip()
-    return found.to_html(layer=layer if 0 <= layer < found.layers else None), found.to_figure()
-
-
 def take_over(question: str) -> tuple[str, str]:
     """A further question moves into the question's own field, and out of the one it was typed in.
 
@@ -286,25 +279,6 @@ def _task(
         truncate=truncate,
         max_new_tokens=int(max_new_tokens),
         expected=expected_answer(document, question),
-    )
-
-
-def _map_updates(run: Run, news: bool) -> tuple[Any, ...]:
-    """Placeholder, panel, method choice, layer choice, document and heatmap; nothing changes without news."""
-    maps = run.retention
-    if not news or not maps:
-        return (gr.skip(),) * 6
-    method = "judgeq" if "judgeq" in maps else next(reversed(maps))
-    layers = [
-        (text.ALL_LAYERS, -1),
-        *((text.LAYER.format(layer=layer), layer) for layer in range(maps[method].layers)),
-    ]
-    return (
-        gr.update(visible=False),
-        gr.update(visible=True),
-        gr.update(choices=[(text.title(name), name) for name in maps], value=method),
-        gr.update(choices=layers, value=-1),
-        *show_map(run, method, -1),
     )
 
 

@@ -55,7 +55,7 @@ _FORM = """
 #inputs .form, #results .form {
   border: 0; background: transparent; gap: .9rem; box-shadow: none; overflow: visible;
 }
-#sample .wrap, #map-layer .wrap { border-color: var(--input-border-color); }
+#sample .wrap, #map-choice .wrap { border-color: var(--input-border-color); }
 #document textarea { line-height: 1.55; font-size: .9375rem; resize: vertical; }
 #upload {
   align-self: flex-start; margin-top: -.35rem; font-size: .8125rem; border-radius: 8px;
@@ -190,11 +190,38 @@ _CARDS = """
 
 _MAP = """
 #map { gap: 1rem; }
-#map-choice { align-items: flex-end; gap: 1rem; }
+#map-choice { align-items: flex-end; gap: .75rem 1rem; }
 .gradio-container .jq-map { max-width: none; font-family: inherit; }
-#map-heatmap {
+#map-heatmap, #map-heads, #survival-layers {
   border: 1px solid var(--q-edge); border-radius: 12px; background: var(--q-paper);
   padding: .75rem .5rem .5rem;
+}
+"""
+
+_SPAN = """
+.gradio-container { overflow: clip!important; }
+#span-row { align-items: flex-end; gap: .75rem; }
+#span-row .form { flex: 1 1 auto; }
+#span-find { flex: none; padding: .5rem 1rem; height: 2.5rem; }
+.gradio-container .survival {
+  width: 100%; max-width: none; margin: 0; border: 0!important; border-collapse: collapse;
+  font-size: .875rem; font-variant-numeric: tabular-nums; color: var(--q-ink);
+}
+.gradio-container .survival caption {
+  padding: 0 0 .35rem; text-align: start; font-weight: 600; color: var(--q-ink); overflow-wrap: anywhere;
+}
+.gradio-container .survival tr { border: 0!important; background: none; }
+.gradio-container .survival :is(th, td) {
+  padding: .3rem 0!important; border: 0!important; color: inherit; background: none; line-height: 1.4;
+}
+.gradio-container .survival th { font-weight: 400; text-align: start; white-space: nowrap; }
+.gradio-container .survival td:last-child { width: 4rem; text-align: end; font-weight: 600; white-space: nowrap; }
+.survival .track { width: 70%; }
+@media (max-width:900px) { .survival .track { width: 50%; } }
+.gradio-container .survival .track { padding: .3rem 1rem!important; }
+.survival .track i {
+  display: block; height: .6rem; border-radius: 3px; background: var(--q-amber); border: 1px solid var(--q-soft);
+  min-width: 2px;
 }
 """
 
@@ -218,5 +245,5 @@ _SMALL = """
 
 CSS = (
     f".gradio-container{{{_LIGHT}}}.dark .gradio-container,.dark.gradio-container,.dark{{{_DARK}}}"
-    + "".join((_PAGE, _FORM, _STATUS, _CARDS, _MAP, _SMALL))
+    + "".join((_PAGE, _FORM, _STATUS, _CARDS, _MAP, _SPAN, _SMALL))
 )

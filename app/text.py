@@ -45,15 +45,6 @@ STOP = "Stop"
 
 MAP_TITLE = "What stayed in memory"
 MAP_EMPTY = "After a question, your document appears here, marked by what each method kept of it."
-MAP_METHOD = "Method"
-MAP_LAYER = "Layer"
-ALL_LAYERS = "All layers"
-LAYER = "Layer {layer}"
-HEATMAP_TITLE = "Where it stayed, layer by layer"
-HEATMAP = (
-    "Each line is a layer of the model, each column a stretch of the prompt: the brighter, the more stayed."
-)
-
 NO_METHOD = "No method is chosen: open Options and tick at least one"
 NO_BUDGET = "The budget is empty: give the number of notes to keep, such as 128"
 EMPTY = {
@@ -113,3 +104,39 @@ def join(words: list[str]) -> str:
 def title(method: str) -> str:
     """How a method is called on the page."""
     return METHODS.get(method, (method, ""))[0]
+
+
+MAP_METHOD = "Method"
+MAP_OTHER = "Compare with"
+NO_OTHER = "Nothing"
+MAP_GRANULARITY = "Marked by"
+GRANULARITIES = {"token": "Token", "word": "Word", "sentence": "Sentence", "paragraph": "Paragraph"}
+MAP_LAYER = "Layer"
+ALL_LAYERS = "All layers"
+LAYER = "Layer {number}"
+MAP_HEAD = "KV head"
+ALL_HEADS = "All heads"
+HEAD = "Head {number}"
+SURVIVAL_TITLE = "Did my fact survive?"
+SURVIVAL = (
+    "Select words in the document above, or type them here: this is how much of them each method still holds, over "
+    "all layers and heads."
+)
+SPAN = "Words of the document"
+SPAN_PLACEHOLDER = "Select words above, or type them as they stand there"
+FIND = "Look"
+SURVIVAL_OF = "Still held of “{words}” ({tokens})"
+TOKENS = "{tokens:,} tokens"
+TOKEN = "1 token"
+NO_SPAN = "There are no words to look for: select some in the document, or type them"
+NOT_THERE = "The document does not hold “{words}”: select words in it, or type them as they stand there"
+NO_MAP = "There is nothing to look at yet: ask something about a document first"
+HEATMAP_TITLE = "Where it stayed, layer by layer"
+HEATMAP = (
+    "Each line is a layer of the model, each column a stretch of the prompt: the brighter, the more stayed. A click "
+    "shows the words of that stretch in the document."
+)
+MAP_METRIC = "What is drawn"
+METRICS = {"kept": "Notes kept", "score": "Best scores"}
+HEADS_TITLE = "How many notes each head keeps"
+HEADS = "This method gives its heads different numbers of notes: each line is a layer, each column a head."

@@ -19,6 +19,7 @@ import torch
 from app import callbacks as do
 from app import cards, stored, text
 from app.differences import differences
+from app.kept import FIELDS
 from app.run import Lane, Run, Task, result
 from app.samples import expected_answer, samples
 from app.session import ModelHost
@@ -117,7 +118,7 @@ def test_the_page_follows_a_run_and_draws_the_maps_once(page: do.Callbacks) -> N
     assert len(drawn) == 1
     assert "jq-map" in drawn[0][6]
     assert drawn[0][7] is not None
-    assert len(map_part) == 6
+    assert len(map_part) == FIELDS
 
 
 def test_the_next_question_finds_the_document_still_read(page: do.Callbacks) -> None:
@@ -216,7 +217,8 @@ def test_a_page_opens_with_the_samples_stored_answers(page: do.Callbacks) -> Non
     other = page.open()
     assert other[0] is None, "this page has another model"
     assert 'class="card idle' in other[1]
-    run, shown, *_, document, figure = do.Callbacks(ModelHost(stored.MODEL)).open()
+    run, shown, *fields = do.Callbacks(ModelHost(stored.MODEL)).open()
+    document, figure = fields[4:6]
     assert run.task == stored.stored_task()
     assert f"finds {run.task.expected}" in shown
     assert run.computed in shown
@@ -448,16 +450,6 @@ def test_figures_read_like_figures() -> None:
     ]
     assert [cards.percent(share) for share in (1, 0.1143, 0.024, 0)] == ["100 %", "11 %", "2.4 %", "0 %"]
     assert [cards.duration(s) for s in (0.423, 5.31, 125)] == ["0.42 s", "5.3 s", "2 min 5 s"]
-
-
-def test_a_map_of_one_layer_or_all_can_be_chosen(page: do.Callbacks) -> None:
-    run = finished(begin(page))
-    everywhere, figure = do.show_map(run, "snapkv", -1)
-    one, _ = do.show_map(run, "snapkv", 2)
-    assert "SnapKV keeps" in everywhere
-    assert "of layer 2" in one
-    assert len(figure.data[0]["z"]) == 4
-    assert isinstance(do.show_map(None, "snapkv", -1)[0], dict), "no run, no change"
 
 
 # The page and its endpoints

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from judgeq.errors import InputError
-from judgeq.retention import RetentionMap, presentation, rendering
+from judgeq.retention import RetentionMap, look, presentation, rendering
 from judgeq.retention.heatmap import hover_text
 from judgeq.retention.units import paragraphs_of, sentences_of, words_of
 
@@ -59,6 +59,19 @@ def make(
 def everything(document: str = DOCUMENT) -> RetentionMap:
     """What the full cache looks like."""
     return make(document, keep=2, method="full", scores=False)
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of `#rrggbb`, as WCAG defines it."""
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours, 1 to 21."""
+    lower, higher = sorted((luminance(one), luminance(other)))
+    return (higher + 0.05) / (lower + 0.05)
 
 
 class Reader(HTMLParser):
@@ -377,17 +390,8 @@ def test_levels_have_the_bounds_that_the_legend_names():
     assert rendering.level_of(shares).tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
 
 
-@pytest.mark.parametrize("theme", [rendering._LIGHT, rendering._DARK])
+@pytest.mark.parametrize("theme", [look.LIGHT, look.DARK])
 def test_text_keeps_a_contrast_of_4_5_on_every_level(theme):
-    def luminance(color):
-        channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    def contrast(one, other):
-        lower, higher = sorted((luminance(one), luminance(other)))
-        return (higher + 0.05) / (lower + 0.05)
-
     colors = dict(re.findall(r"--jq-([\w-]+):(#\w{6});", theme))
     for text, ground in (
         ("ink", "paper"),

@@ -9,7 +9,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -73,24 +73,41 @@ def heatmap(
         colorscale=[[step**bar.bend, color] for step, color in zip(steps.tolist(), colors, strict=True)],
         zmin=bar.ticks[0],
         zmax=bar.ticks[-1],
-        colorbar={
-            "title": {"text": f"{bar.title}<br>\u200b", "side": "top"},  # the empty line keeps it off the bar
-            "tickvals": list(bar.ticks),
-            "ticktext": list(bar.labels),
-            "orientation": "h",
-            "thickness": 12,
-            "len": 1,
-            "outlinewidth": 0,
-            "x": 0.5,
-            "xanchor": "center",
-            "yref": "container",
-            "y": 0.01,
-            "yanchor": "bottom",
-        },
+        colorbar=_bar(bar.title) | {"tickvals": list(bar.ticks), "ticktext": list(bar.labels)},
     )
     figure = Figure(trace)
     _frame(figure, layers, int(edges[-1]))
     _border(figure, document)
+    return figure
+
+
+def head_heatmap(rows: np.ndarray, tokens: int) -> Figure:
+    """Rows that each head keeps, layer x KV head.
+
+    Args:
+        rows: (L, H_kv) whole numbers.
+        tokens: `T`, what a head could keep at most.
+    """
+    from plotly.graph_objects import Figure, Heatmap
+
+    layers, heads = rows.shape
+    trace = Heatmap(
+        z=rows.tolist(),
+        x=list(range(heads)),
+        y=list(range(layers)),
+        xgap=2,
+        ygap=1,
+        hovertemplate=f"<b>layer %{{y}}, KV head %{{x}}</b><br>%{{z:,}} of {tokens:,} rows<extra></extra>",
+        colorscale="Cividis",
+        zmin=0,
+        zmax=max(int(rows.max()), 1),
+        colorbar=_bar("rows that the head keeps"),
+    )
+    figure = Figure(trace)
+    _frame(figure, layers, heads)
+    figure.update_xaxes(
+        title={"text": "KV head", "standoff": 6}, range=[-0.5, heads - 0.5], dtick=max(1, heads // 16)
+    )
     return figure
 
 
@@ -105,6 +122,22 @@ def hover_text(piece: str) -> str:
 
 def _positions(first: int, last: int) -> str:
     return f"token {first:,}" if last - first == 1 else f"tokens {first:,} to {last - 1:,}"
+
+
+def _bar(title: str) -> dict[str, Any]:
+    """A colour bar below the figure."""
+    return {
+        "title": {"text": f"{title}<br>\u200b", "side": "top"},  # the empty line keeps it off the bar
+        "orientation": "h",
+        "thickness": 12,
+        "len": 1,
+        "outlinewidth": 0,
+        "x": 0.5,
+        "xanchor": "center",
+        "yref": "container",
+        "y": 0.01,
+        "yanchor": "bottom",
+    }
 
 
 def _frame(figure: Figure, layers: int, tokens: int) -> None:

@@ -5,7 +5,6 @@ Arrays and text only: needs neither torch nor a model, so that a map can be stor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from judgeq.errors import InputError
-from judgeq.retention import exchange, presentation
+from judgeq.retention import difference, exchange, explanation, presentation
+from judgeq.retention.checks import check_span, checked_rows, is_index, stacked_scores
+from judgeq.retention.explanation import Explanation
 from judgeq.retention.presentation import Metric
 from judgeq.retention.units import Granularity, unit_values
 
@@ -62,7 +63,7 @@ class RetentionMap:
         inside = spans.shape == (self.tokens, 2) and spans.min() >= 0 and spans.max() <= len(self.text)
         if not inside or (spans[:, 0] > spans[:, 1]).any():
             raise InputError("RetentionMap.offsets must be pairs (first, last) inside the prompt's text")
-        kept = tuple(tuple(_rows(rows, self.tokens) for rows in layer) for layer in self.kept)
+        kept = tuple(tuple(checked_rows(rows, self.tokens) for rows in layer) for layer in self.kept)
         if len({len(layer) for layer in kept}) > 1:
             raise InputError("RetentionMap.kept must have as many KV heads in every layer")
         object.__setattr__(self, "kept", kept)
@@ -110,7 +111,7 @@ class RetentionMap:
             offsets=tuple((int(first), int(last)) for first, last in prompt.offsets),
             document=prompt.document,
             kept=tuple(kept),
-            scores=_stacked([None if score is None else score[0].numpy() for score in retained.scores]),
+            scores=stacked_scores([None if score is None else score[0].numpy() for score in retained.scores]),
             query_aware=query_aware,
         )
 
@@ -158,7 +159,7 @@ class RetentionMap:
             InputError: no such layer or head.
         """
         for name, value, length in (("layer", layer, self.layers), ("head", head, self.kv_heads)):
-            if value is not None and not _is_index(value, length):
+            if value is not None and not is_index(value, length):
                 raise InputError(
                     f"{name} is {value!r}: give a whole number from 0 to {length - 1}, or None for all"
                 )
@@ -189,7 +190,7 @@ class RetentionMap:
 
     def bin_edges(self, bins: int) -> np.ndarray:
         """(bins + 1,) int64 token positions where `layer_profile`'s bins begin; the last one is `T`."""
-        if not _is_index(bins, self.tokens + 1) or bins < 1:
+        if not is_index(bins, self.tokens + 1) or bins < 1:
             raise InputError(
                 f"bins is {bins!r}: give a whole number from 1 to {self.tokens}, the prompt's tokens"
             )
@@ -212,6 +213,31 @@ class RetentionMap:
         share = self.share_kept(layer, head)[inside.start : inside.stop]
         return unit_values(self.document_text, offsets.clip(start, end) - start, share, granularity)
 
+    def survival(self, start: int, end: int) -> np.ndarray:
+        """(L,) float64: share of a span's tokens x KV heads that stay in each layer; the mean is that of all layers.
+
+        Args:
+            start, end: characters, counted from the document's start; tokens that hold at least one of them count.
+
+        Raises:
+            InputError: no such span in the document, or no token in it.
+        """
+        tokens = check_span(self, start, end)
+        shares = [self.share_kept(layer)[tokens.start : tokens.stop].mean() for layer in range(self.layers)]
+        return np.array(shares)
+
+    def explain(self, start: int, end: int, layer: int | None = None, head: int | None = None) -> Explanation:
+        """Why a span of the document stays or goes: how many heads keep it, the rank of its score and its margin.
+
+        Args:
+            start, end: characters, counted from the document's start; tokens that hold at least one of them count.
+            layer, head: look at this layer, or at this KV head of each layer, only.
+
+        Raises:
+            InputError: no such span, layer or head.
+        """
+        return explanation.explain(self, presentation.title(self), start, end, layer, head)
+
     def to_json(self, *, scores: bool = False) -> dict[str, Any]:
         """Plain JSON values; `from_json` reads them back. The format is described in `judgeq.retention.exchange`.
 
@@ -230,15 +256,39 @@ class RetentionMap:
         return cls(**exchange.fields_from_json(values))
 
     def to_html(
-        self, layer: int | None = None, granularity: Granularity = "word", *, head: int | None = None
+        self,
+        layer: int | None = None,
+        granularity: Granularity = "word",
+        *,
+        head: int | None = None,
+        reading: bool = False,
     ) -> str:
         """The document, marked by how many heads keep each unit, as a self-contained HTML fragment without scripts.
 
         Args:
             layer, head: count in this layer, or with this KV head of each layer, only.
             granularity: what is marked as one; see `units`.
+            reading: add the figures of every unit, for a page with a script that tells them.
         """
-        return presentation.to_html(self, granularity, layer, head)
+        return presentation.to_html(self, granularity, layer, head, reading)
+
+    def difference_html(
+        self,
+        other: RetentionMap,
+        layer: int | None = None,
+        granularity: Granularity = "word",
+        *,
+        head: int | None = None,
+        reading: bool = False,
+    ) -> str:
+        """The document, marked by which of two methods keeps each unit; arguments as in `to_html`.
+
+        A unit counts as kept where at least as many heads keep it as keep an average token of the prompt.
+
+        Raises:
+            InputError: the other map is of another prompt or model.
+        """
+        return difference.to_html(self, other, granularity, layer, head, reading)
 
     def to_figure(self, metric: Metric = "kept") -> Figure:
         """A Plotly heatmap, layer x position, in at most 200 bins.
@@ -252,6 +302,10 @@ class RetentionMap:
         """
         return presentation.to_figure(self, metric)
 
+    def to_head_figure(self) -> Figure:
+        """A Plotly heatmap, layer x KV head, of the rows that each head keeps."""
+        return presentation.to_head_figure(self)
+
     def show(self, layer: int | None = None) -> None:
         """Show the map: text and heatmap in a notebook, marked text in a terminal.
 
@@ -261,31 +315,3 @@ class RetentionMap:
 
     def _repr_html_(self) -> str:
         return self.to_html()
-
-
-def _rows(rows: Sequence[int] | np.ndarray, tokens: int) -> np.ndarray:
-    """Row indices as a read-only int32 array, checked."""
-    found = np.asarray(rows)
-    if found.size == 0:
-        found = found.astype(np.int32)
-    whole = found.ndim == 1 and found.dtype.kind in "iu"
-    ascending = whole and bool((found[1:] > found[:-1]).all())
-    if not ascending or (found.size and not 0 <= int(found[0]) <= int(found[-1]) < tokens):
-        raise InputError(
-            f"RetentionMap.kept must hold ascending whole numbers from 0 to {tokens - 1} per head"
-        )
-    found = found.astype(np.int32)
-    found.setflags(write=False)
-    return found
-
-
-def _stacked(scores: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """(L, H_kv, T), NaN for layers without scores; None if no layer has any."""
-    known = [score for score in scores if score is not None]
-    if not known:
-        return None
-    return np.stack([np.full_like(known[0], np.nan) if score is None else score for score in scores])
-
-
-def _is_index(value: object, length: int) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(0 <= value < length)

@@ -6,6 +6,7 @@ Turns a `RetentionMap` into what `rendering` and `heatmap` draw; holds the words
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -13,11 +14,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from judgeq.errors import InputError
-from judgeq.retention.heatmap import ColorBar, heatmap
+from judgeq.retention.explanation import HINT, reading_json
+from judgeq.retention.heatmap import ColorBar, head_heatmap, heatmap
 from judgeq.retention.rendering import (
     BOUNDS,
+    LEVEL_CLASSES,
     LEVELS,
     LegendEntry,
+    Reading,
     document_html,
     level_of,
     marked_html,
@@ -66,22 +70,26 @@ _BARS = {
 }
 
 
+def title(found: RetentionMap) -> str:
+    """How a map's method is called."""
+    return TITLES.get(found.method, found.method)
+
+
 def sentences(found: RetentionMap, layer: int | None = None, head: int | None = None) -> list[str]:
     """What the map says, the plainest sentence first; `layer` and `head` as in `RetentionMap.share_kept`."""
     chosen = found.rows_of(layer, head)
     counts = [len(rows) for rows in chosen]
     least, most, tokens, mean = min(counts), max(counts), found.tokens, sum(counts) / len(counts)
-    title = TITLES.get(found.method, found.method)
     heads = "one head" if len(chosen) == 1 else f"each of {len(chosen):,} heads"
     heads += "" if layer is None else f" of layer {layer}"
     heads += "" if head is None else f" (KV head {head})"
     if least == tokens:
         return [
             "Every word stays in the model’s memory while it answers.",
-            f"{title} keeps all {tokens:,} rows in {heads}.",
+            f"{title(found)} keeps all {tokens:,} rows in {heads}.",
         ]
     spans, shares = found.units("word", layer, head)
-    is_kept = shares[_words(found, spans)] > 0
+    is_kept = shares[words_among(found, spans)] > 0
     kept_words = percent(float(is_kept.mean()) if len(is_kept) else 0.0)
     inside = found.document_tokens
     in_document = found.share_kept(layer, head)[inside.start : inside.stop].sum()
@@ -94,14 +102,16 @@ def sentences(found: RetentionMap, layer: int | None = None, head: int | None = 
     return [
         "Marked words stay in the model’s memory while it answers; plain grey words are gone.",
         *([several] if len(chosen) > 1 else []),
-        f"{title} keeps {rows} of {tokens:,} rows in {heads}: {percent(mean / tokens)}. {kept_words} of the "
+        f"{title(found)} keeps {rows} of {tokens:,} rows in {heads}: {percent(mean / tokens)}. {kept_words} of the "
         f"document’s words are kept by {'it' if len(chosen) == 1 else 'at least one head'}.",
         f"Of a head’s {mean:,.0f} rows, {in_document:,.0f} hold the document on average; the rest hold the question "
         f"and the chat template.{unseen}",
     ]
 
 
-def to_html(found: RetentionMap, granularity: Granularity, layer: int | None, head: int | None) -> str:
+def to_html(
+    found: RetentionMap, granularity: Granularity, layer: int | None, head: int | None, reading: bool
+) -> str:
     """See `RetentionMap.to_html`."""
     spans, shares = found.units(granularity, layer, head)
     levels = level_of(shares)
@@ -111,22 +121,39 @@ def to_html(found: RetentionMap, granularity: Granularity, layer: int | None, he
     return document_html(
         sentences(found, layer, head),
         f"Share of the document’s {granularity}s {kept} …",
-        _legend(levels[_words(found, spans)] if granularity == "word" else levels, heads if whole else None),
+        _legend(
+            levels[words_among(found, spans)] if granularity == "word" else levels, heads if whole else None
+        ),
         marked_html(found.document_text, spans, levels),
         "Document, marked by how many heads keep it",
+        figures([found], granularity, layer, head) if reading else None,
     )
+
+
+def figures(
+    maps: Sequence[RetentionMap], granularity: Granularity, layer: int | None, head: int | None
+) -> Reading:
+    """What `document_html` takes for a page with a script."""
+    edges = maps[0].bin_edges(_bins(maps[0]))
+    titled = [(title(found), found) for found in maps]
+    return Reading(HINT, reading_json(titled, granularity, layer, head, edges), len(maps))
 
 
 def to_figure(found: RetentionMap, metric: Metric) -> Figure:
     """See `RetentionMap.to_figure`."""
     if metric not in _BARS:
         raise InputError(f"metric is {metric!r}: choose one of {', '.join(_BARS)}")
-    bins = min(MAX_BINS, found.tokens)
+    bins = _bins(found)
     edges = found.bin_edges(bins)
     values = found.layer_profile(bins) if metric == "kept" else _score_profile(found, edges)
     words = [_text_of(found, first, last) for first, last in pairwise(edges.tolist())]
     inside = found.document_tokens
     return heatmap(values, edges, words, (inside.start, inside.stop), _BARS[metric])
+
+
+def to_head_figure(found: RetentionMap) -> Figure:
+    """See `RetentionMap.to_head_figure`."""
+    return head_heatmap(found.kept_rows, found.tokens)
 
 
 def show(found: RetentionMap, layer: int | None) -> None:
@@ -153,11 +180,16 @@ def _legend(levels: np.ndarray, heads: int | None) -> list[LegendEntry]:
     )
     names = (*LEVELS[:-1], "this head") if heads == 1 else LEVELS
     return [
-        LegendEntry(level, names[level], BOUNDS[level], float(shares[level])) for level in reversed(possible)
+        LegendEntry(LEVEL_CLASSES[level], names[level], BOUNDS[level], float(shares[level]))
+        for level in reversed(possible)
     ]
 
 
-def _words(found: RetentionMap, spans: np.ndarray) -> np.ndarray:
+def _bins(found: RetentionMap) -> int:
+    return min(MAX_BINS, found.tokens)
+
+
+def words_among(found: RetentionMap, spans: np.ndarray) -> np.ndarray:
     """(n,) whether each span is a word, not punctuation."""
     text = found.document_text
     return np.array([is_word(text[first:last]) for first, last in spans.tolist()], dtype=bool)

@@ -1,0 +1,279 @@
+// The reading line over the marked document: follows pointer, finger and arrow keys, tells selections to the page, and
+// shows the words behind a click on the heatmap. Runs as `js_on_load` of a gr.HTML; sends nothing but selections.
+const map = element.closest("#map") ?? element;
+const QUIET_MS = 350; // a selection is sent when it has rested this long
+const FLASH_MS = 3000;
+let view = null; // of the document that is shown; built when first needed
+let current = -1, anchor = -1, held = false, pressed = false, sent = "", flash = 0, rest = 0, frame = 0;
+
+const box = () => element.querySelector(".jq-text[data-reading]");
+const number = (value) => value.toLocaleString("en-US");
+const fill = (words, values) => words.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+
+function look() {
+  const text = box();
+  if (view || !text) return view;
+  const data = JSON.parse(text.dataset.reading);
+  const starts = [], ends = [], nodes = [], firsts = [], first = new Map();
+  let position = 0;
+  for (let at = 0; at < data.units.length; at += 2) {
+    starts.push(position + data.units[at]);
+    position += data.units[at] + data.units[at + 1];
+    ends.push(position);
+  }
+  const walker = document.createTreeWalker(text, NodeFilter.SHOW_TEXT);
+  for (position = 0; walker.nextNode(); position += walker.currentNode.length) {
+    nodes.push(walker.currentNode);
+    firsts.push(position);
+    first.set(walker.currentNode, position);
+  }
+  view = { text, data, starts, ends, nodes, firsts, first, length: position };
+  return view;
+}
+
+function forget() {
+  view = null;
+  current = anchor = -1;
+  held = false;
+  sent = "";
+  mark("jq-word");
+  mark("jq-region");
+}
+
+// The last index whose value is not above `position`.
+function last(values, position) {
+  let low = 0, high = values.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (values[middle] <= position) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+function rangeOf(start, end) {
+  const range = document.createRange();
+  const from = last(view.firsts, start), to = last(view.firsts, Math.max(start, end - 1));
+  range.setStart(view.nodes[from], start - view.firsts[from]);
+  range.setEnd(view.nodes[to], end - view.firsts[to]);
+  return range;
+}
+
+function positionOf(node, offset) {
+  if (view.first.has(node)) return view.first.get(node) + offset;
+  const range = document.createRange();
+  range.setStart(view.text, 0);
+  range.setEnd(node, offset);
+  return range.toString().length;
+}
+
+function mark(name, range) {
+  if (!window.CSS?.highlights) return;
+  if (range) CSS.highlights.set(name, new Highlight(range));
+  else CSS.highlights.delete(name);
+}
+
+function unitAt(x, y) {
+  const caret = document.caretPositionFromPoint?.(x, y);
+  const old = caret ? null : document.caretRangeFromPoint?.(x, y);
+  const node = caret?.offsetNode ?? old?.startContainer, offset = caret?.offset ?? old?.startOffset;
+  if (!node || !view.text.contains(node)) return -1;
+  const position = positionOf(node, offset);
+  for (const unit of new Set([last(view.starts, position), last(view.starts, position - 1)])) {
+    if (unit < 0 || position > view.ends[unit]) continue;
+    for (const area of rangeOf(view.starts[unit], view.ends[unit]).getClientRects()) {
+      if (x >= area.left - 1 && x <= area.right + 1 && y >= area.top - 4 && y <= area.bottom + 4) return unit;
+    }
+  }
+  return -1;
+}
+
+function say(lines) {
+  const panel = element.querySelector(".jq-reading");
+  panel?.classList.toggle("jq-held", held);
+  panel?.replaceChildren(...lines.map((line) => Object.assign(document.createElement("p"), { textContent: line })));
+}
+
+function short(text) {
+  const line = text.replace(/\s+/g, " ").trim();
+  return line.length > 90 ? `${line.slice(0, 60)} … ${line.slice(-25)}` : line;
+}
+
+function sentences(method, unit) {
+  const { words, whole, rows } = view.data;
+  const one = method.heads === 1 ? "one_" : "", kept = method.kept[unit], values = { title: method.title };
+  const told = [];
+  if (whole && one) told.push(words[kept ? "one_kept" : "one_gone"]);
+  else told.push(words[whole ? "kept" : `${one}mean`]);
+  Object.assign(values, {
+    count: number(kept), heads: number(method.heads), share: `${number(kept / 10)} %`, rows: number(rows),
+    best: number(method.best[unit]), median: number(method.median[unit]),
+    margin: (method.margin[unit] / 100).toFixed(2),
+  });
+  if (!method.best[unit]) told.push(words.unscored);
+  else told.push(words[`${one}rank`]);
+  if (method.margin[unit] >= 0) told.push(words[`${one}margin`]);
+  return fill(told.join(" "), values);
+}
+
+function tell(unit) {
+  current = unit;
+  const range = rangeOf(view.starts[unit], view.ends[unit]);
+  mark("jq-word", range);
+  const lines = view.data.methods.map((method) => sentences(method, unit));
+  say([`“${short(range.toString())}”${held ? ` (${view.data.words.held})` : ""}`, ...lines]);
+}
+
+function bring(start, end) {
+  for (let pass = 0; pass < 2; pass++) { // blocks get their true height when they are first laid out
+    const area = rangeOf(start, end).getBoundingClientRect(), around = view.text.getBoundingClientRect();
+    if (area.top < around.top + 24) view.text.scrollTop -= around.top + 24 - area.top;
+    else if (area.bottom > around.bottom - 24) view.text.scrollTop += Math.min(area.bottom - around.bottom + 24, area.top - around.top - 24);
+  }
+  const area = rangeOf(start, end).getBoundingClientRect();
+  const panel = element.querySelector(".jq-reading")?.getBoundingClientRect().height ?? 0;
+  if (area.top < panel + 8 || area.top > innerHeight - 40) scrollBy(0, area.top - Math.max(panel + 24, innerHeight / 3));
+}
+
+function line(unit, down) {
+  const areas = rangeOf(view.starts[unit], view.ends[unit]).getClientRects();
+  const area = areas[down ? areas.length - 1 : 0];
+  const height = parseFloat(getComputedStyle(view.text).lineHeight) || 28;
+  const around = view.text.getBoundingClientRect();
+  for (let step = 1; step < 6; step++) {
+    const y = (area.top + area.bottom) / 2 + (down ? step : -step) * height;
+    if (y < around.top || y > around.bottom) break;
+    const at = (area.left + area.right) / 2;
+    for (let away = 0; away < around.width; away += 12) {
+      for (const x of [at + away, at - away]) {
+        const found = x > around.left && x < around.right ? unitAt(x, y) : -1;
+        if (found >= 0 && found !== unit) return found;
+      }
+    }
+  }
+  return Math.min(Math.max(unit + (down ? 1 : -1), 0), view.starts.length - 1);
+}
+
+function target(key) {
+  const units = view.starts.length, right = getComputedStyle(view.text).direction === "rtl" ? -1 : 1;
+  if (key === "Home") return 0;
+  if (key === "End") return units - 1;
+  if (current < 0) {
+    const around = view.text.getBoundingClientRect();
+    for (let y = around.top + 20; y < around.bottom; y += 12) {
+      for (let x = around.left + 20; x < around.right; x += 24) {
+        const found = unitAt(x, y);
+        if (found >= 0) return found;
+      }
+    }
+    return 0;
+  }
+  if (key === "ArrowRight" || key === "ArrowLeft") {
+    return Math.min(Math.max(current + (key === "ArrowRight" ? right : -right), 0), units - 1);
+  }
+  bring(view.starts[current], view.ends[current]);
+  return line(current, key === "ArrowDown");
+}
+
+function onKey(event) {
+  if (event.target !== box() || !look()?.starts.length || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Enter" && current >= 0) {
+    held = !held;
+    tell(current);
+  } else if (event.key === "Escape") {
+    held = false;
+    getSelection().removeAllRanges();
+    if (current >= 0) tell(current);
+  } else if (/^(Arrow(Left|Right|Up|Down)|Home|End)$/.test(event.key)) {
+    const before = current;
+    held = false;
+    tell(target(event.key));
+    bring(view.starts[current], view.ends[current]);
+    if (event.shiftKey) {
+      if (anchor < 0) anchor = Math.max(before, 0);
+      const [from, to] = [Math.min(anchor, current), Math.max(anchor, current)];
+      const range = rangeOf(view.starts[from], view.ends[to]);
+      getSelection().setBaseAndExtent(range.startContainer, range.startOffset, range.endContainer, range.endOffset);
+    } else {
+      anchor = -1;
+      getSelection().removeAllRanges();
+    }
+  } else return;
+  event.preventDefault();
+}
+
+function onPoint(event) {
+  if (held || event.buttons || !event.target.closest?.(".jq-text") || frame) return;
+  frame = requestAnimationFrame(() => {
+    frame = 0;
+    if (held || !element.isConnected || !look()) return;
+    const unit = unitAt(event.clientX, event.clientY);
+    if (unit >= 0 && unit !== current) tell(unit);
+  });
+}
+
+function onClick(event) {
+  if (!event.target.closest?.(".jq-text") || !getSelection().isCollapsed || !look()) return;
+  const unit = unitAt(event.clientX, event.clientY);
+  if (unit < 0) return;
+  held = !(held && unit === current);
+  anchor = -1;
+  tell(unit);
+}
+
+function onSelection() {
+  if (!element.isConnected) return document.removeEventListener("selectionchange", onSelection);
+  clearTimeout(rest);
+  rest = setTimeout(() => {
+    const selection = getSelection();
+    if (pressed || !selection.rangeCount || selection.isCollapsed || !look()) return;
+    const range = selection.getRangeAt(0);
+    if (!view.text.contains(range.startContainer)) return;
+    const start = positionOf(range.startContainer, range.startOffset);
+    const inside = view.text.contains(range.endContainer);
+    const end = inside ? positionOf(range.endContainer, range.endOffset) : view.length;
+    if (start >= end || sent === `${start} ${end}`) return;
+    sent = `${start} ${end}`;
+    trigger("select", { start, end });
+  }, QUIET_MS);
+}
+
+function show(start, end) {
+  clearTimeout(flash);
+  mark("jq-region", rangeOf(start, end));
+  bring(start, end);
+  flash = setTimeout(() => mark("jq-region"), FLASH_MS);
+}
+
+map.showSpan = (start, end) => look() && end > start && end <= view.length && show(start, end);
+
+map.showRegion = (point) => {
+  if (!look()) return;
+  const bin = (point.pointIndex ?? point.pointNumber)[1], { bins, edges, words } = view.data;
+  const [start, end] = bins.slice(2 * bin, 2 * bin + 2);
+  held = false;
+  const told = fill(words.region, { layer: point.y, first: number(edges[bin]), last: number(edges[bin + 1] - 1) });
+  if (end > start) {
+    say([`“${short(rangeOf(start, end).toString())}”`, told]);
+    show(start, end);
+  } else say([told, words.outside]);
+};
+
+function link() { // Plotly draws anew with each figure and knows its own events only
+  const plot = map.querySelector("#map-heatmap .js-plotly-plot");
+  if (!plot?.on || plot.linked) return;
+  plot.linked = true;
+  plot.on("plotly_click", (event) => map.showRegion?.(event.points[0]));
+}
+
+element.addEventListener("keydown", onKey);
+element.addEventListener("pointermove", onPoint);
+element.addEventListener("click", onClick);
+element.addEventListener("pointerdown", () => {
+  pressed = true;
+  addEventListener("pointerup", () => { pressed = false; onSelection(); }, { once: true });
+  addEventListener("pointercancel", () => { pressed = false; onSelection(); }, { once: true });
+});
+document.addEventListener("selectionchange", onSelection);
+map.addEventListener("pointerover", link);
+watch("value", forget);
