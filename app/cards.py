@@ -6,6 +6,7 @@ import html
 
 from app import text
 from app.run import Lane, Run
+from judgeq.retention.rendering import visible
 
 UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
@@ -64,7 +65,7 @@ def run_status(run: Run) -> str:
     if run.phase == "loading":
         return loading_status(*run.host.progress)
     if run.phase == "waiting":
-        return _status("busy", text.WAITING)
+        return _status("busy", text.WAITING.format(place=run.place))
     if run.phase == "reading":
         return _status(
             "busy", text.READING.format(done=done, layers=layers or "…"), done / layers if layers else 0.0
@@ -132,7 +133,7 @@ def _verdict(lane: Lane, state: str, expected: str) -> str:
 
 
 def _answer(lane: Lane, state: str, longest: int) -> str:
-    shown = html.escape(lane.text.strip())
+    shown = html.escape(visible(lane.text.strip()))
     if state == "writing":
         return f'<p>{shown}<i class="caret"></i></p>'
     if state == "waiting":

@@ -28,8 +28,8 @@ DEFAULT_METHODS = ("full", "judgeq", "snapkv")
 
 SAMPLE = "Sample"
 DOCUMENT = "Document"
-DOCUMENT_PLACEHOLDER = "Paste a text here, or upload one below"
-UPLOAD = "Upload .txt or .md"
+DOCUMENT_PLACEHOLDER = "Paste a text here, drop a file on it, or upload one below"
+UPLOAD = "Upload or drop .txt, .md, .html or .pdf"
 QUESTION = "Question"
 QUESTION_PLACEHOLDER = "What do you want to know?"
 QUESTION_FIRST = "Put the question before the document"
@@ -63,7 +63,7 @@ EMPTY = {
 
 READY = "{model} is ready."
 LOADING = "{line} …"
-WAITING = "Someone else is asking. Your turn comes next."
+WAITING = "Others are being answered. You are number {place} in the queue."
 READING = "Reading the prompt: layer {done} of {layers}"
 WRITING = "Writing {count}, one token of each in turn"
 WRITING_ONE = "Writing the answer"
@@ -102,3 +102,11 @@ def join(words: list[str]) -> str:
 def title(method: str) -> str:
     """How a method is called on the page."""
     return METHODS.get(method, (method, ""))[0]
+
+
+LENGTH_OF = "{tokens:,} of {limit:,} tokens"
+LENGTH_OVER = "{over:,} too many with the answer. Shorten the document, or let its middle be cut (Options)."
+LENGTH_CUT = "about {over:,} will be cut out of its middle, so that the answer has room."
+LENGTH_EMPTY = "No text yet."
+LENGTH_UNKNOWN = "Tokens are counted as soon as the model is loaded."
+READING_FILE = "Reading the file …"

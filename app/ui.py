@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 import gradio as gr
 
 from app import callbacks as do
 from app import text
 from app.cards import empty_cards
+from app.endpoints import Endpoints
+from app.limits import Limits
 from app.session import ModelHost
 from app.style import CSS
 from app.theme import theme
-from app.views.events import LIGHT, MODEL, QUEUED, QUIET
+from app.views.events import LIGHT, QUEUED
 from app.views.inputs import Inputs, build_inputs, wire_inputs
 from app.views.kept import Kept, build_kept, wire_kept
 
@@ -37,15 +40,13 @@ def build(host: ModelHost) -> gr.Blocks:
                 cards = gr.HTML(empty_cards(text.DEFAULT_METHODS), elem_id="cards")
                 gr.HTML(f'<p class="fine">{text.COST_NOTE}</p>')
                 kept = build_kept()
-        demo.load(reactions.watch_loading, None, inputs.status, **QUEUED).then(
-            reactions.count, [*inputs.prompt, inputs.rows], [inputs.note, inputs.share], **LIGHT
-        )
-        wire_inputs(reactions, inputs)
+        loaded = demo.load(reactions.watch_loading, None, inputs.status, **QUEUED)
+        loaded.then(reactions.count, [*inputs.prompt, inputs.rows], [inputs.note, inputs.share], **LIGHT)
+        wire_inputs(reactions, inputs, loaded)
         wire_kept(kept, run)
         _wire_run(reactions, inputs, cards, kept, run)
-        for function in (reactions.ask, reactions.compare):
-            gr.api(function, api_name=function.__name__, concurrency_id=MODEL, concurrency_limit=1)
-    return demo.queue(max_size=32, default_concurrency_limit=1)
+        Endpoints(host).add()
+    return demo.queue(max_size=4 * host.limits.waiting, default_concurrency_limit=1)
 
 
 def _wire_run(reactions: do.Callbacks, inputs: Inputs, cards: gr.HTML, kept: Kept, run: gr.State) -> None:
@@ -53,13 +54,11 @@ def _wire_run(reactions: do.Callbacks, inputs: Inputs, cards: gr.HTML, kept: Kep
     started = gr.on(
         [inputs.ask.click, inputs.question.submit],
         reactions.begin,
-        inputs.task,
+        [*inputs.task, run],
         [run, *shown, *buttons, *kept.places],
         **QUEUED,
     )
-    working = started.success(
-        reactions.follow, run, [*shown, *kept.shown], concurrency_id=MODEL, concurrency_limit=1, **QUIET
-    )
+    working = started.success(reactions.follow, run, [*shown, *kept.shown], **QUEUED)
     working.then(do.idle_buttons, None, buttons, **LIGHT)
     stopped = inputs.stop.click(reactions.stop, run, shown, cancels=[working], **LIGHT)
     stopped.then(do.idle_buttons, None, buttons, **LIGHT)
@@ -76,12 +75,25 @@ def launch(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=Limits().seconds / 60,
+        help="time limit of one run at work (%(default)g)",
+    )
     options = parser.parse_args(argv)
-    host = ModelHost(options.model, options.tokens)
+    if not options.minutes > 0:
+        parser.error("--minutes has to be above 0")
+    limits = Limits(seconds=60 * options.minutes)
+    host = ModelHost(options.model, options.tokens, limits=limits)
     host.start()
-    build(host).launch(
-        server_name=options.host,
-        server_port=options.port,
+    serve(build(host), server_name=options.host, server_port=options.port)
+
+
+def serve(demo: gr.Blocks, **where: Any) -> None:
+    """Open the page and the endpoints; `where` as in `gr.Blocks.launch`."""
+    demo.launch(
+        **where,
         theme=theme(),
         css=CSS,
         footer_links=["api"],
@@ -89,6 +101,9 @@ def launch(argv: list[str] | None = None) -> None:
         max_file_size="10mb",
         enable_monitoring=False,
         ssr_mode=False,
+        mcp_server=True,
+        max_threads=96,  # runs that wait look every now and then, and must not keep the page from answering
+        state_session_capacity=200,  # each keeps its last run with its maps
         share=False,
         show_error=True,
     )
