@@ -93,7 +93,7 @@ class Callbacks:
             gr.update(visible=False),
         )
 
-    def follow(self, run: Run) -> Iterator[tuple[Any, ...]]:
+    def follow(self, run: Run | None) -> Iterator[tuple[Any, ...]]:
         """Start a run and look at it until it ends; leaving this generator stops the run.
 
         Yields:
@@ -102,6 +102,8 @@ class Callbacks:
         Raises:
             gr.Error: the run failed.
         """
+        if run is None:
+            raise gr.Error(text.NO_RUN, print_exception=False)
         try:
             run.start()
         except JudgeqError as error:

@@ -96,7 +96,7 @@ class Endpoints:
         Args:
             document: the text to read.
             question: what to answer about it.
-            methods: names separated by commas, of those that `method` of /ask takes.
+            methods: names separated by commas, each as `method` of ask takes it.
             budget: rows per KV head such as "128", or the share of the prompt that is kept, such as "0.25" or "25%".
             question_first: put the question before the document.
             max_new_tokens: longest answer in tokens.
@@ -128,13 +128,12 @@ class Endpoints:
         Args:
             document: the text to read.
             question: what is going to be asked about it.
-            method: as in /ask.
+            method: full, judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
             budget: rows per KV head such as "128", or the share of the prompt that is kept, such as "0.25" or "25%".
             question_first: put the question before the document.
 
         Returns:
-            The map, as `RetentionMap.from_json` of the library reads it: `document`, `spans` of the tokens in it, and
-            `kept[layer][head]` with the tokens that stay.
+            The map as the library's `RetentionMap.from_json` reads it, with what stays as `kept[layer][head]`.
         """
         run = self._run(document, question, [method], budget, question_first, 1)
         yield from _followed(run)
@@ -149,8 +148,7 @@ class Endpoints:
             question: what is going to be asked about it.
 
         Returns:
-            {"tokens": length of the prompt, "limit": the most that the model reads, "fits": whether it does, with room
-            for the longest answer}.
+            "tokens" of the prompt, the "limit" of the model, and whether it "fits" with the longest answer.
         """
         try:
             lm = self.host.model()
@@ -166,8 +164,7 @@ class Endpoints:
         """Which model answers here, which methods it can be asked with, and how much one call may ask for.
 
         Returns:
-            {"model": its name, "positions": the most tokens it reads and writes, "layers" and "kv_heads" of its cache,
-            "methods": one line on each by name, "budget": what budgets may be, "limits": the bounds of one call}.
+            Its name and sizes, "methods" with one line on each, what a "budget" may be, and the "limits" of one call.
         """
         try:
             geometry = self.host.model().geometry

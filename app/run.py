@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import traceback
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 
+from app.logs import log_quietly
 from app.session import ModelHost
 from app.turns import Place
 from judgeq.answers import Answer, Reading
@@ -169,12 +169,7 @@ class Run:
                 )
             )
         except Exception as error:  # noqa: BLE001 - logged below
-            # without the message, which may quote the document
-            log.error(
-                "a run failed: %s\n%s",
-                type(error).__name__,
-                "".join(traceback.format_tb(error.__traceback__)),
-            )
+            log_quietly(log, "a run failed", error)
             self._fail(
                 JudgeqError(f"Something broke ({type(error).__name__}): the log says where; try again")
             )

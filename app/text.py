@@ -110,3 +110,6 @@ LENGTH_CUT = "about {over:,} will be cut out of its middle, so that the answer h
 LENGTH_EMPTY = "No text yet."
 LENGTH_UNKNOWN = "Tokens are counted as soon as the model is loaded."
 READING_FILE = "Reading the file …"
+STRANGE_REQUEST = "This is not something that the page asks for: reload the page and try again."
+FOREIGN_FILE = "Files are uploaded, not fetched from elsewhere: upload the file."
+NO_RUN = "This run is gone, the page was left alone for too long: ask again."

@@ -13,6 +13,7 @@ from app import text
 from app.cards import empty_cards
 from app.endpoints import Endpoints
 from app.limits import Limits
+from app.page import Page
 from app.session import ModelHost
 from app.style import CSS
 from app.theme import theme
@@ -26,9 +27,7 @@ KEEP_STATE_S = 30 * 60
 def build(host: ModelHost) -> gr.Blocks:
     """The whole page over one model."""
     reactions = do.Callbacks(host)
-    with gr.Blocks(
-        title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)
-    ) as demo:
+    with Page(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
         run = gr.State(None, time_to_live=KEEP_STATE_S, delete_callback=do.close_run)
         gr.HTML(
             f'<header class="head"><h1>{text.TITLE}</h1><p>{text.LEAD} <strong>{text.INVITATION}</strong></p></header>'
