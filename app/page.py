@@ -9,6 +9,8 @@ import logging
 from typing import Any
 
 import gradio as gr
+from fastapi import Request
+from fastapi.responses import JSONResponse
 
 from app import text
 from app.logs import log_quietly
@@ -33,6 +35,11 @@ class Page(gr.Blocks):
         except Exception as error:  # noqa: BLE001 - logged
             log_quietly(log, "a request failed", error)
             raise gr.Error(text.STRANGE_REQUEST, print_exception=False) from None
+
+
+async def unknown_event(_: Request, __: Exception) -> JSONResponse:
+    """The answer to a request for an event that does not exist, which Gradio looks up without asking."""
+    return JSONResponse({"error": text.STRANGE_REQUEST}, status_code=404)
 
 
 def _is_elsewhere(value: Any) -> bool:

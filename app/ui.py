@@ -13,7 +13,7 @@ from app import text
 from app.cards import empty_cards
 from app.endpoints import Endpoints
 from app.limits import Limits
-from app.page import Page
+from app.page import Page, unknown_event
 from app.session import ModelHost
 from app.style import CSS
 from app.theme import theme
@@ -101,6 +101,7 @@ def serve(demo: gr.Blocks, **where: Any) -> None:
         enable_monitoring=False,
         ssr_mode=False,
         mcp_server=True,
+        app_kwargs={"exception_handlers": {KeyError: unknown_event}},
         max_threads=96,  # runs that wait look every now and then, and must not keep the page from answering
         state_session_capacity=200,  # each keeps its last run with its maps
         share=False,

@@ -83,12 +83,21 @@ class Visitor:
             yield map(json.loads, lines)
 
     def call(self, event: str, data: list[Any]) -> tuple[bool, Any]:
-        """Whether an event succeeds, and its output."""
+        """Whether an event succeeds, and its last output."""
+        done = self.hear(event, data)[-1]
+        return done["success"], done["output"]
+
+    def hear(self, event: str, data: list[Any]) -> list[dict[str, Any]]:
+        """Everything that the server says about an event, its end last."""
         joined = self.join(event, data)
         assert joined.status_code == 200, joined.text
+        heard = []
         with self.listen() as messages:
-            done = next(message for message in messages if message["msg"] == "process_completed")
-        return done["success"], done["output"]
+            for message in messages:
+                heard.append(message)
+                if message["msg"] == "process_completed":
+                    break
+        return heard
 
     def call_directly(self, event: str, data: list[Any]) -> httpx.Response:
         """The answer to an event that does without the queue."""

@@ -262,14 +262,3 @@ def test_who_hangs_up_stops_the_run_and_frees_the_place(
             assert "process_generating" in {message["msg"] for message in islice(messages, 4)}
             assert len(host.turns) == 2
         until(lambda: len(host.turns) == 1)
-
-
-def test_a_page_that_is_closed_lets_go_of_its_run(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    cancelled: list[Run] = []
-    monkeypatch.setattr(Run, "cancel", cancelled.append)
-    with served(tiny_host(lm)) as url, Visitor(url) as visitor:
-        with visitor.http.stream("GET", f"{visitor.url}/heartbeat/{visitor.session}") as heartbeat:
-            next(heartbeat.iter_lines())
-            assert visitor.call("begin", PAGE)[0]
-            assert not cancelled
-        until(lambda: bool(cancelled))
