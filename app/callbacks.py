@@ -75,14 +75,15 @@ class Callbacks:
             Run, status, cards, Ask, Stop, the map's placeholder, the map's panel.
 
         Raises:
-            gr.Error: something is missing or means nothing.
+            gr.Error: something is missing or means nothing, or this visitor's `previous` run has not ended.
         """
+        if previous is not None and previous.busy:  # one visitor, one place in the queue
+            raise gr.Error(text.BUSY, print_exception=False)
         try:
             task = _task(document, question, rows, methods, question_first, max_new_tokens, truncate)
             run = Run(task, self.host)
         except JudgeqError as error:
             raise shown(error) from None
-        close_run(previous)  # one visitor, one place in the queue
         buttons = gr.update(interactive=False), gr.update(interactive=True)
         return (
             run,

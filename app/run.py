@@ -128,6 +128,11 @@ class Run:
         self.finished.wait(seconds)
 
     @property
+    def busy(self) -> bool:
+        """It was started and has not ended."""
+        return self._thread is not None and not self.finished.is_set()
+
+    @property
     def place(self) -> int:
         """How many are before this run, the one at work included."""
         return self._place.number if self._place else 0

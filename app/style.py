@@ -202,7 +202,7 @@ _SMALL = """
 """
 
 _FILES = """
-#length { margin-top: -.55rem; }
+#prompt-length { margin-top: -.55rem; }
 .length { margin: 0; font-size: .8125rem; line-height: 1.4; color: var(--q-soft); font-variant-numeric: tabular-nums; }
 .length.over { color: var(--q-bad); }
 #document { position: relative; }

@@ -58,7 +58,11 @@ def _wire_run(reactions: do.Callbacks, inputs: Inputs, cards: gr.HTML, kept: Kep
         **QUEUED,
     )
     working = started.success(reactions.follow, run, [*shown, *kept.shown], **QUEUED)
-    working.then(do.idle_buttons, None, buttons, **LIGHT)
+    for ended in (
+        working.then,
+        working.failure,
+    ):  # Gradio 6.31: what follows with `then` is left out after an error
+        ended(do.idle_buttons, None, buttons, **LIGHT)
     stopped = inputs.stop.click(reactions.stop, run, shown, cancels=[working], **LIGHT)
     stopped.then(do.idle_buttons, None, buttons, **LIGHT)
 

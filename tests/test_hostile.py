@@ -259,10 +259,8 @@ def test_a_file_that_is_too_large_does_not_get_in(visitor: Visitor) -> None:
 def test_a_name_with_markup_is_shown_as_text(tmp_path: Path) -> None:
     picture = tmp_path / "<b onmouseover=alert(1)>\x1b.txt"
     picture.write_bytes(b"\0")
-    reading = read_upload(str(picture))
-    assert "Reading the file" in next(reading)[1]
     with pytest.raises(gr.Error) as caught:
-        next(reading)
+        read_upload(str(picture))
     assert "&lt;b onmouseover=alert(1)&gt;\ufffd.txt is not a text file" in str(caught.value)
     assert picture.exists(), "no upload, so it is not ours to delete"
 

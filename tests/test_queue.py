@@ -155,14 +155,17 @@ def test_a_full_queue_is_said_on_the_page_and_the_visitor_can_ask_again(lm: Lang
     assert turned_away.phase == "done"
 
 
-def test_asking_again_gives_up_the_place_of_the_run_before(host: ModelHost) -> None:
+def test_one_visitor_has_one_place(host: ModelHost) -> None:
     page = do.Callbacks(host)
+    again = [DOCUMENT, QUESTION, 24, ["full"], False, 4, False]
     with host.turn():
         before = Run(task(), host).start()
-        until(lambda: before.phase == "waiting")
-        page.begin(DOCUMENT, QUESTION, 24, ["full"], False, 4, False, before)
-        assert before.finished.wait(5)
-    assert before.phase == "stopped"
+        with pytest.raises(gr.Error, match="still being answered"):
+            page.begin(*again, before)
+        assert len(host.turns) == 2
+    assert before.finished.wait(30)
+    assert page.begin(*again, before)[0] is not before
+    assert page.begin(*again, Run(task(), host))[0], "one that never started holds nothing up"
 
 
 def test_a_run_that_takes_too_long_is_ended_and_says_so(lm: LanguageModel) -> None:

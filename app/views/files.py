@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ class Files:
 
 def build_files(host: ModelHost) -> Files:
     """The components, under the document."""
-    length = gr.HTML(length_line(host, "", "", False, 0), elem_id="length")
+    length = gr.HTML(length_line(host, "", "", False, 0), elem_id="prompt-length")
     upload = gr.UploadButton(text.UPLOAD, file_types=list(SUFFIXES), size="sm", elem_id="upload")
     return Files(upload, length)
 
@@ -75,21 +74,25 @@ def wire_files(
         return length_line(host, *values)
 
     measured = {"fn": measure, "inputs": [document, *rest], "outputs": files.length, **LIGHT}
-    files.upload.upload(read_upload, files.upload, [document, files.length], **READERS).then(**measured)
+    begun = files.upload.upload(reading_line, None, files.length, **LIGHT)
+    read = begun.then(read_upload, files.upload, document, **READERS)
+    for ended in (
+        read.then,
+        read.failure,
+    ):  # Gradio 6.31: what follows with `then` is left out after an error
+        ended(**measured)
     loaded.then(**measured)
     gr.on([document.change, *(each.change for each in rest)], trigger_mode="always_last", **measured)
     gr.on(None, None, js=DROP, **QUIET)
 
 
-def read_upload(path: str) -> Iterator[tuple[Any, Any]]:
+def read_upload(path: str) -> str:
     """The text of an uploaded file, whose copy is gone afterwards.
 
     Raises:
         gr.Error: it cannot be read.
     """
-    yield gr.skip(), reading_line()
     try:
-        found = read_and_delete(path, Path(get_upload_folder()))
+        return read_and_delete(path, Path(get_upload_folder()))
     except JudgeqError as error:
         raise shown(error) from None
-    yield found, gr.skip()
