@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ import gradio as gr
 from app import text
 from app.cards import empty_cards, error_status, idle_status, loading_status, percent, run_cards, run_status
 from app.kept import FIELDS, map_updates
-from app.run import Run, Task, result
+from app.limits import whole_number
+from app.run import Run, Task
 from app.samples import expected_answer, sample
 from app.session import ModelHost
 from app.stored import stored_run
-from judgeq.config import check_budget, parse_budget
-from judgeq.documents import read_document
+from judgeq.config import check_budget
 from judgeq.errors import InputError, JudgeqError
+from judgeq.retention.rendering import visible
 
 TICK = 0.3
 """Seconds between two looks at a run."""
@@ -53,7 +55,7 @@ class Callbacks:
     def rows_for(self, document: str, question: str, truncate: bool, share: float) -> tuple[Any, str]:
         """Rows for a share in percent, and the sentence; the other direction of `count`."""
         tokens, problem = self._length(document, question, truncate)
-        if not tokens:
+        if not tokens or not math.isfinite(share):
             return gr.skip(), problem or text.COUNTING
         kept = max(1, min(round(share / 100 * tokens), tokens))
         return kept, _share_line(kept, tokens)
@@ -86,15 +88,15 @@ class Callbacks:
             Run, status, cards, Ask, Ask again, Stop, the map's placeholder, the map's panel.
 
         Raises:
-            gr.Error: something is missing or means nothing.
+            gr.Error: something is missing or means nothing, or this visitor's `previous` run has not ended.
         """
+        if previous is not None and previous.busy:  # one visitor, one place in the queue
+            raise gr.Error(text.BUSY, print_exception=False)
         try:
             task = _task(document, question, rows, methods, question_first, max_new_tokens, truncate)
+            run = Run(task, self.host, previous, keep=True)
         except JudgeqError as error:
-            raise _shown(error) from None
-        if previous is not None:
-            previous.cancel()
-        run = Run(task, self.host, previous, keep=True)
+            raise shown(error) from None
         buttons = gr.update(interactive=False), gr.update(interactive=False), gr.update(interactive=True)
         return (
             run,
@@ -105,7 +107,7 @@ class Callbacks:
             gr.update(visible=False),
         )
 
-    def follow(self, run: Run) -> Iterator[tuple[Any, ...]]:
+    def follow(self, run: Run | None) -> Iterator[tuple[Any, ...]]:
         """Start a run and look at it until it ends; leaving this generator stops the run.
 
         Yields:
@@ -114,7 +116,12 @@ class Callbacks:
         Raises:
             gr.Error: the run failed.
         """
-        run.start()
+        if run is None:
+            raise gr.Error(text.NO_RUN, print_exception=False)
+        try:
+            run.start()
+        except JudgeqError as error:
+            raise shown(error) from None
         drawn = False
         try:
             while not run.finished.wait(TICK):
@@ -126,7 +133,7 @@ class Callbacks:
             if not run.finished.is_set():
                 run.cancel()
         if run.error is not None:
-            raise _shown(run.error)
+            raise shown(run.error)
 
     def stop(self, run: Run | None) -> tuple[str, str]:
         """End a run and say how far it came."""
@@ -135,92 +142,18 @@ class Callbacks:
         run.stop()
         return run_status(run), run_cards(run)
 
-    def ask(
-        self,
-        document: str,
-        question: str,
-        method: str = "judgeq",
-        budget: str = "128",
-        question_first: bool = False,
-        max_new_tokens: int = 64,
-    ) -> dict:
-        """Answer one question about a document with a KV cache that is cut to a budget.
-
-        Args:
-            document: the text to read.
-            question: what to answer about it.
-            method: full, judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
-            budget: rows per KV head such as "128", or the share of the prompt that is kept, such as "0.25" or "25%".
-            question_first: put the question before the document.
-            max_new_tokens: longest answer in tokens.
-
-        Returns:
-            The answer with what was kept and what it cost, as `judgeq ask --json` prints it.
-        """
-        return self._run(document, question, (method,), budget, question_first, max_new_tokens)[0]
-
-    def compare(
-        self,
-        document: str,
-        question: str,
-        methods: str = "full,judgeq,snapkv",
-        budget: str = "128",
-        question_first: bool = False,
-        max_new_tokens: int = 64,
-    ) -> list:
-        """Answer one question with several methods at one budget, from one reading of the document.
-
-        Args:
-            document: the text to read.
-            question: what to answer about it.
-            methods: names separated by commas, of those that `method` of /ask takes.
-            budget: rows per KV head such as "128", or the share of the prompt that is kept, such as "0.25" or "25%".
-            question_first: put the question before the document.
-            max_new_tokens: longest answer in tokens.
-
-        Returns:
-            One answer a method, in the order asked for, each as `judgeq ask --json` prints it.
-        """
-        names = tuple(name.strip() for name in methods.split(",") if name.strip())
-        return self._run(document, question, names, budget, question_first, max_new_tokens)
-
-    def _run(
-        self, document: str, question: str, methods: tuple[str, ...], budget: str, first: bool, longest: int
-    ) -> list[dict[str, Any]]:
-        try:
-            task = Task(
-                document, question, methods, parse_budget(str(budget)), first, max_new_tokens=int(longest)
-            )
-            run = Run(task, self.host).start()
-            run.finished.wait()
-            return result(run)
-        except JudgeqError as error:
-            raise _shown(error) from None
-
     def _length(self, document: str, question: str, truncate: bool) -> tuple[int, str]:
         """Tokens of the prompt, 0 = unknown, and why it cannot be read, if so."""
         try:
             return self.host.count_tokens(document or "", question or "", truncate), ""
         except InputError as error:
-            return 0, str(error)
+            return 0, html.escape(str(error))
 
 
 def choose_sample(name: str) -> tuple[str, str, int, bool]:
     """Document, question, rows and question-first of a sample."""
     chosen = sample(name)
     return chosen.document, chosen.question, chosen.budget, chosen.question_first
-
-
-def read_upload(path: str) -> str:
-    """The text of an uploaded file.
-
-    Raises:
-        gr.Error: it is empty, too large or not text.
-    """
-    try:
-        return read_document(path)
-    except JudgeqError as error:
-        raise _shown(error) from None
 
 
 def take_over(question: str) -> tuple[str, str]:
@@ -230,7 +163,7 @@ def take_over(question: str) -> tuple[str, str]:
         gr.Error: it is empty.
     """
     if not (question or "").strip():
-        raise _shown(InputError(text.EMPTY["question"]))
+        raise shown(InputError(text.EMPTY["question"]))
     return question, ""
 
 
@@ -251,7 +184,7 @@ def budget_of(rows: float | None) -> int:
     Raises:
         InputError: empty, not a number, or below 1.
     """
-    if rows is None or not math.isfinite(rows):
+    if not isinstance(rows, int | float) or not math.isfinite(rows):
         raise InputError(text.NO_BUDGET)
     return int(check_budget(int(rows)))
 
@@ -277,7 +210,7 @@ def _task(
         budget=budget_of(rows),
         question_first=question_first,
         truncate=truncate,
-        max_new_tokens=int(max_new_tokens),
+        max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
         expected=expected_answer(document, question),
     )
 
@@ -288,6 +221,7 @@ def _share_line(kept: int, tokens: int) -> str:
     return text.SHARE_OF.format(share=percent(kept / tokens), tokens=tokens)
 
 
-def _shown(error: JudgeqError) -> gr.Error:
+def shown(error: JudgeqError) -> gr.Error:
     """An error as the page shows it."""
-    return gr.Error(str(error), duration=15, print_exception=False)
+    # a toast is HTML, and sentences may name what a visitor brought
+    return gr.Error(html.escape(visible(str(error)), quote=False), duration=15, print_exception=False)

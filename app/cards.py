@@ -7,6 +7,7 @@ import html
 from app import text
 from app.differences import differences
 from app.run import Earlier, Lane, Run
+from judgeq.retention.rendering import visible
 
 UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
@@ -45,7 +46,7 @@ def run_cards(run: Run) -> str:
     banner = ""
     if run.phase == "stored":
         banner = f'<p class="notice">{html.escape(text.STORED.format(computed=run.computed))}</p>'
-    question = f'<p class="asked">{html.escape(run.task.question)}</p>'
+    question = f'<p class="asked">{_escaped(run.task.question)}</p>'
     return banner + question + _grid(cards, busy) + _earlier(run.earlier)
 
 
@@ -70,7 +71,7 @@ def run_status(run: Run) -> str:
     if run.phase == "loading":
         return loading_status(*run.host.progress)
     if run.phase == "waiting":
-        return _status("busy", text.WAITING)
+        return _status("busy", text.WAITING.format(place=run.place))
     if run.phase == "reading":
         return _status(
             "busy",
@@ -118,6 +119,11 @@ def _state(lane: Lane, run: Run, busy: bool) -> str:
     return "writing" if run.phase == "writing" else "waiting"
 
 
+def _escaped(written: str) -> str:
+    """Somebody's text as HTML, control characters made visible."""
+    return html.escape(visible(written))
+
+
 def _grid(cards: list[str], busy: bool = False) -> str:
     return f'<div class="cards" aria-busy="{str(busy).lower()}">{"".join(cards)}</div>'
 
@@ -143,7 +149,7 @@ def _verdict(lane: Lane, state: str, expected: str) -> str:
 
 
 def _answer(lane: Lane, state: str, run: Run | None) -> str:
-    shown = html.escape(lane.text.strip())
+    shown = _escaped(lane.text.strip())
     if state == "writing":
         return f'<p>{shown}<i class="caret"></i></p>'
     if state == "waiting":
@@ -176,17 +182,15 @@ def _compared(reference: str, answer: str) -> tuple[str, str]:
     """An answer with its differences from the reference marked, and a sentence about them."""
     pieces = differences(reference, answer)
     if pieces is None:
-        return html.escape(answer.strip()), text.OTHER
+        return _escaped(answer.strip()), text.OTHER
     if all(kind == "same" for _, kind in pieces):
-        return html.escape(answer.strip()), text.SAME
+        return _escaped(answer.strip()), text.SAME
     tags = {"same": ("", ""), "added": ("<ins>", "</ins>"), "missing": ("<del>", "</del> ")}
     marked = []
     for piece, kind in pieces:
         before, after = tags[kind]
         words = piece.rstrip()
-        marked.append(
-            f"{before}{html.escape(words)}{after}{piece[len(words) :] if kind != 'missing' else ''}"
-        )
+        marked.append(f"{before}{_escaped(words)}{after}{piece[len(words) :] if kind != 'missing' else ''}")
     return "".join(marked).strip(), text.CHANGED
 
 
@@ -195,10 +199,10 @@ def _earlier(questions: tuple[Earlier, ...]) -> str:
     if not questions:
         return ""
     entries = "".join(
-        f"<details><summary>{html.escape(asked.question)} "
+        f"<details><summary>{_escaped(asked.question)} "
         f"<small>{text.EARLIER_COST.format(prefill=duration(asked.prefill_s))}</small></summary><dl>"
         + "".join(
-            f"<dt>{html.escape(text.title(method))}</dt><dd>{html.escape(answer.strip())}</dd>"
+            f"<dt>{html.escape(text.title(method))}</dt><dd>{_escaped(answer.strip())}</dd>"
             for method, answer in asked.answers
         )
         + "</dl></details>"

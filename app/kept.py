@@ -41,8 +41,8 @@ def show_document(
         return gr.skip(), gr.skip()
     second = run.retention.get(other) if other != method else None
     look: dict[str, Any] = {
-        "layer": layer if 0 <= layer < found.layers else None,
-        "head": head if 0 <= head < found.kv_heads else None,
+        "layer": layer if type(layer) is int and layer in range(found.layers) else None,
+        "head": head if type(head) is int and head in range(found.kv_heads) else None,
         "granularity": granularity if granularity in text.GRANULARITIES else "word",
         "reading": True,
     }

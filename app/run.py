@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,9 @@ from typing import Any, Literal
 
 import torch
 
+from app.logs import log_quietly
 from app.session import ModelHost
+from app.turns import Place
 from judgeq.answers import Answer, Reading
 from judgeq.api import in_turn, read
 from judgeq.config import Decoding
@@ -107,7 +110,12 @@ class Run:
     def __init__(
         self, task: Task, host: ModelHost, previous: Run | None = None, *, keep: bool = False
     ) -> None:
-        """`previous` asked about the same document or another one; `keep`: there may be a next question."""
+        """`previous` asked about the same document or another one; `keep`: there may be a next question.
+
+        Raises:
+            InputError: a task beyond the host's limits.
+        """
+        host.limits.check(task)
         self.task, self.host, self.keep = task, host, keep
         self.document: Document | None = None
         self.earlier: tuple[Earlier, ...] = ()
@@ -128,11 +136,18 @@ class Run:
         self._cancel = threading.Event()
         self._started = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._place: Place | None = None
+        self._end = float("inf")
 
     def start(self) -> Run:
-        """Begin, once; a run that was stopped before it began stays stopped."""
+        """Take a place in the queue and begin, once; a run that was stopped before it began stays stopped.
+
+        Raises:
+            JudgeqError: the queue is full.
+        """
         with self._started:
             if self._thread is None and not self.finished.is_set():
+                self._place = self.host.turns.join()
                 self._thread = threading.Thread(target=self._work, name="judgeq-run", daemon=True)
                 self._thread.start()
         return self
@@ -164,6 +179,16 @@ class Run:
         self.finished.wait(seconds)
 
     @property
+    def busy(self) -> bool:
+        """It was started and has not ended."""
+        return self._thread is not None and not self.finished.is_set()
+
+    @property
+    def place(self) -> int:
+        """How many are before this run, the one at work included."""
+        return self._place.number if self._place else 0
+
+    @property
     def retention(self) -> dict[str, RetentionMap]:
         """The maps that exist so far, by method."""
         return {lane.method: lane.retention for lane in self.lanes if lane.retention is not None}
@@ -171,6 +196,8 @@ class Run:
     def _check(self) -> None:
         if self._cancel.is_set():
             raise Cancelled
+        if time.monotonic() > self._end:
+            raise self.host.limits.too_late()
 
     def _on_layer(self, done: int, layers: int) -> None:
         if done < self.layers[0] and self.what == "document":
@@ -182,7 +209,8 @@ class Run:
         try:
             lm = self.host.model(self._check)
             self.phase = "waiting"
-            with self.host.turn(self._check):
+            with self.host.turn(self._check, self._place):
+                self._end = time.monotonic() + self.host.limits.seconds
                 self.phase = "reading"
                 self._answer(lm)
             self.phase = "done"
@@ -198,12 +226,14 @@ class Run:
                     "The memory is not enough for this document: shorten it, or compare fewer methods"
                 )
             )
-        except Exception as error:
-            log.exception("a run failed")
+        except Exception as error:  # noqa: BLE001 - logged below
+            log_quietly(log, "a run failed", error)
             self._fail(
                 JudgeqError(f"Something broke ({type(error).__name__}): the log says where; try again")
             )
         finally:
+            if self._place is not None:
+                self._place.leave()
             self.finished.set()
 
     def _fail(self, error: JudgeqError) -> None:

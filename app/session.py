@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import judgeq
+from app.limits import Limits
 from app.shelf import Shelf
+from app.turns import Place, Turns
 from judgeq.errors import JudgeqError
 from judgeq.language_model import LanguageModel
 from judgeq.prompts import build_prompt
@@ -28,6 +31,8 @@ class ModelHost:
         progress: what loading is doing, `(line, share or None)`.
         error: why loading failed; the next `start` tries again.
         shelf: the documents that stay read between two questions.
+        limits: how much a request may ask for.
+        turns: who waits for the model.
     """
 
     def __init__(
@@ -35,17 +40,19 @@ class ModelHost:
         name: str = "smollm2-135m",
         tokens: str | Path | None = None,
         load: Callable[..., LanguageModel] = judgeq.load,
+        limits: Limits = Limits(),
     ) -> None:
         self.name, self.tokens_name, self._load = name, tokens, load
         self.progress: tuple[str, float | None] = (f"Loading {name}", None)
         self.error: JudgeqError | None = None
         self.shelf = Shelf()
+        self.limits = limits
+        self.turns = Turns(limits.waiting)
         self._lm: LanguageModel | None = None
         self._tokens: SoftTokens | None = None
         self._starting = threading.Lock()
         self._settled = threading.Event()
         self._thread: threading.Thread | None = None
-        self._turn = threading.Lock()
         self._counter: LanguageModel | None = None
         self._counting = threading.Lock()
 
@@ -84,14 +91,30 @@ class ModelHost:
         """Length of the prompt; 0 while the model is being loaded or there is nothing to count.
 
         Raises:
-            InputError: more than the model can read.
+            InputError: more than the model, or this server, can read.
         """
+        self.limits.check_texts(document, question)
         if self._lm is None or not document.strip():
             return 0
         with self._counting:
-            if self._counter is None:  # a tokenizer of its own, since tokenizers keep settings between calls
-                self._counter = replace(self._lm, tokenizer=copy.deepcopy(self._lm.tokenizer))
-            return build_prompt(self._counter, document, question.strip() or "?", truncate=truncate).tokens
+            counter = self._own_tokenizer(self._lm)
+            return build_prompt(counter, document, question.strip() or "?", truncate=truncate).tokens
+
+    def count_all(self, document: str, question: str) -> int:
+        """As `count_tokens`, however many tokens the model can read."""
+        self.limits.check_texts(document, question)
+        if self._lm is None or not document.strip():
+            return 0
+        with self._counting:
+            counter = self._own_tokenizer(self._lm)
+            boundless = replace(counter, geometry=replace(counter.geometry, max_positions=sys.maxsize))
+            return build_prompt(boundless, document, question.strip() or "?").tokens
+
+    def _own_tokenizer(self, lm: LanguageModel) -> LanguageModel:
+        """The model with a tokenizer that nobody else uses, since tokenizers keep settings between calls."""
+        if self._counter is None:
+            self._counter = replace(lm, tokenizer=copy.deepcopy(lm.tokenizer))
+        return self._counter
 
     def soft_tokens(self, methods: tuple[str, ...]) -> SoftTokens | None:
         """The soft tokens for `methods`, read from the disk once; None if no method asks for any."""
@@ -102,14 +125,22 @@ class ModelHost:
         return self._tokens
 
     @contextmanager
-    def turn(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Use the model alone; `check` may raise to give up the place in the queue."""
-        while not self._turn.acquire(timeout=0.1):
-            check()
+    def turn(self, check: Callable[[], None] = lambda: None, place: Place | None = None) -> Iterator[None]:
+        """Use the model alone, from a place in the queue that was taken before or at its end.
+
+        Args:
+            check: may raise to give the place up.
+
+        Raises:
+            JudgeqError: the queue is full.
+        """
+        place = place or self.turns.join()
         try:
+            while not place.wait(0.1):
+                check()
             yield
         finally:
-            self._turn.release()
+            place.leave()
 
     def _loading(self) -> None:
         def progress(line: str, share: float | None = None) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 import gradio as gr
 
 from app import callbacks as do
 from app import text
+from app.endpoints import Endpoints
+from app.limits import Limits
+from app.page import Page, unknown_event
 from app.session import ModelHost
 from app.style import CSS
 from app.theme import theme
 from app.views.answers import Answers, build_answers
-from app.views.events import LIGHT, MODEL, QUEUED, QUIET
+from app.views.events import LIGHT, QUEUED
 from app.views.inputs import Inputs, build_inputs, wire_inputs
 from app.views.kept import Kept, build_kept, wire_kept
 
@@ -23,9 +27,7 @@ KEEP_STATE_S = 30 * 60
 def build(host: ModelHost) -> gr.Blocks:
     """The whole page over one model."""
     reactions = do.Callbacks(host)
-    with gr.Blocks(
-        title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)
-    ) as demo:
+    with Page(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
         run = gr.State(None, time_to_live=KEEP_STATE_S, delete_callback=do.close_run)
         gr.HTML(
             f'<header class="head"><h1>{text.TITLE}</h1><p>{text.LEAD} <strong>{text.INVITATION}</strong></p></header>'
@@ -37,15 +39,13 @@ def build(host: ModelHost) -> gr.Blocks:
                 answers = build_answers()
                 kept = build_kept()
         demo.load(reactions.open, None, [run, answers.cards, *kept.shown], **LIGHT)
-        demo.load(reactions.watch_loading, None, inputs.status, **QUEUED).then(
-            reactions.count, [*inputs.prompt, inputs.rows], [inputs.note, inputs.share], **LIGHT
-        )
-        wire_inputs(reactions, inputs)
+        loaded = demo.load(reactions.watch_loading, None, inputs.status, **QUEUED)
+        loaded.then(reactions.count, [*inputs.prompt, inputs.rows], [inputs.note, inputs.share], **LIGHT)
+        wire_inputs(reactions, inputs, loaded)
         wire_kept(kept, run)
         _wire_run(reactions, inputs, answers, kept, run)
-        for function in (reactions.ask, reactions.compare):
-            gr.api(function, api_name=function.__name__, concurrency_id=MODEL, concurrency_limit=1)
-    return demo.queue(max_size=32, default_concurrency_limit=1)
+        Endpoints(host).add()
+    return demo.queue(max_size=4 * host.limits.waiting, default_concurrency_limit=1)
 
 
 def _wire_run(reactions: do.Callbacks, inputs: Inputs, answers: Answers, kept: Kept, run: gr.State) -> None:
@@ -60,14 +60,17 @@ def _wire_run(reactions: do.Callbacks, inputs: Inputs, answers: Answers, kept: K
         **QUEUED,
     )
     working = [
-        started.success(
-            reactions.follow, run, [*shown, *kept.shown], concurrency_id=MODEL, concurrency_limit=1, **QUIET
-        )
+        started.success(reactions.follow, run, [*shown, *kept.shown], **QUEUED)
         for started in (asked, taken.success(reactions.begin, **task))
     ]
+    for work in working:
+        for ended in (
+            work.then,
+            work.failure,
+        ):  # Gradio 6.31: what follows with `then` is left out after an error
+            ended(do.idle_buttons, None, buttons, **LIGHT)
     stopped = inputs.stop.click(reactions.stop, run, shown, cancels=working, **LIGHT)
-    for ended in (*working, stopped):
-        ended.then(do.idle_buttons, None, buttons, **LIGHT)
+    stopped.then(do.idle_buttons, None, buttons, **LIGHT)
 
 
 def launch(argv: list[str] | None = None) -> None:
@@ -81,12 +84,25 @@ def launch(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=Limits().seconds / 60,
+        help="time limit of one run at work (%(default)g)",
+    )
     options = parser.parse_args(argv)
-    host = ModelHost(options.model, options.tokens)
+    if not options.minutes > 0:
+        parser.error("--minutes has to be above 0")
+    limits = Limits(seconds=60 * options.minutes)
+    host = ModelHost(options.model, options.tokens, limits=limits)
     host.start()
-    build(host).launch(
-        server_name=options.host,
-        server_port=options.port,
+    serve(build(host), server_name=options.host, server_port=options.port)
+
+
+def serve(demo: gr.Blocks, **where: Any) -> None:
+    """Open the page and the endpoints; `where` as in `gr.Blocks.launch`."""
+    demo.launch(
+        **where,
         theme=theme(),
         css=CSS,
         footer_links=["api"],
@@ -94,6 +110,10 @@ def launch(argv: list[str] | None = None) -> None:
         max_file_size="10mb",
         enable_monitoring=False,
         ssr_mode=False,
+        mcp_server=True,
+        app_kwargs={"exception_handlers": {KeyError: unknown_event}},
+        max_threads=96,  # runs that wait look every now and then, and must not keep the page from answering
+        state_session_capacity=200,  # each keeps its last run with its maps
         share=False,
         show_error=True,
     )

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -19,14 +18,15 @@ import torch
 from app import callbacks as do
 from app import cards, stored, text
 from app.differences import differences
+from app.endpoints import Endpoints
 from app.kept import FIELDS
+from app.limits import Limits
 from app.run import Lane, Run, Task, result
 from app.samples import expected_answer, samples
 from app.session import ModelHost
 from app.shelf import Shelf
 from app.style import CSS
 from app.theme import theme
-from app.ui import build
 from judgeq._assets import assets_path
 from judgeq.document import Document
 from judgeq.errors import JudgeqError
@@ -41,7 +41,8 @@ QUESTION = "How tall is the lighthouse?"
 def host(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> ModelHost:
     tokens = SoftTokens.initialise(lm, torch.arange(10, 18))
     folder = tokens.save_pretrained(tmp_path_factory.mktemp("tokens"))
-    made = ModelHost(lm.name, folder, load=lambda name, progress: lm)
+    patient = Limits(answer=4000)
+    made = ModelHost(lm.name, folder, load=lambda name, progress: lm, limits=patient)
     made.model()
     return made
 
@@ -155,7 +156,7 @@ def test_the_question_first_reads_everything_and_keeps_nothing(page: do.Callback
 
 
 def test_a_program_leaves_no_document_behind(page: do.Callbacks) -> None:
-    page.ask(DOCUMENT, QUESTION, "snapkv", "10%", max_new_tokens=2)
+    list(Endpoints(page.host).ask(DOCUMENT, QUESTION, "snapkv", "10%", max_new_tokens=2))
     gc.collect()
     assert [each.text for each in page.host.shelf.documents] == []
 
@@ -365,16 +366,6 @@ def test_rows_and_share_are_two_sides_of_one_budget(page: do.Callbacks) -> None:
     assert "at least 1" in page.count(DOCUMENT, QUESTION, False, 0)[0]
 
 
-def test_an_upload_is_read_or_refused(tmp_path: Path) -> None:
-    note = tmp_path / "note.md"
-    note.write_bytes("\ufeffZeile eins\r\nZwei €".encode())
-    assert do.read_upload(str(note)) == "Zeile eins\nZwei €"
-    picture = tmp_path / "picture.txt"
-    picture.write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
-    with pytest.raises(gr.Error, match="not a text file"):
-        do.read_upload(str(picture))
-
-
 # The model
 
 
@@ -453,23 +444,6 @@ def test_figures_read_like_figures() -> None:
 
 
 # The page and its endpoints
-
-
-def test_programs_see_two_endpoints_and_nothing_else(host: ModelHost) -> None:
-    demo = build(host)
-    assert set(demo.get_api_info()["named_endpoints"]) == {"/ask", "/compare"}
-    json.dumps(demo.get_config_file(), default=str)
-
-
-def test_programs_get_plain_values(page: do.Callbacks) -> None:
-    answer = page.ask(DOCUMENT, QUESTION, "snapkv", "10%", max_new_tokens=3)
-    json.dumps(answer)
-    assert answer["method"] == "snapkv"
-    both = page.compare(DOCUMENT, QUESTION, "full, judgeq", "24", max_new_tokens=3)
-    assert [one["method"] for one in both] == ["full", "judgeq"]
-    for bad in ({"method": "magic"}, {"budget": "0"}, {"budget": "much"}):
-        with pytest.raises(gr.Error):
-            page.ask(DOCUMENT, QUESTION, **bad)
 
 
 def test_looks_load_nothing_from_the_web() -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-MODEL = "model"
-"""Name of the queue that everything heavy waits in."""
-
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 LIGHT = {**QUIET, "queue": False}
 """For what is quick and cannot fail: an error outside the queue would reach the page as a status of 500."""

@@ -12,9 +12,8 @@ from app import text
 from app.cards import loading_status
 from app.samples import samples
 from app.session import ModelHost
-from app.views.events import LIGHT, QUEUED
-
-LONGEST_ANSWER = 256
+from app.views.events import LIGHT
+from app.views.files import Files, build_files, wire_files
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Inputs:
 
     sample: gr.Dropdown
     document: gr.Textbox
-    upload: gr.UploadButton
+    files: Files
     question: gr.Textbox
     question_first: gr.Checkbox
     rows: gr.Number
@@ -68,7 +67,7 @@ def build_inputs(host: ModelHost) -> Inputs:
         autoscroll=False,
         elem_id="document",
     )
-    upload = gr.UploadButton(text.UPLOAD, file_types=[".txt", ".md"], size="sm", elem_id="upload")
+    files = build_files(host)
     question = gr.Textbox(
         first.question,
         label=text.QUESTION,
@@ -101,12 +100,12 @@ def build_inputs(host: ModelHost) -> Inputs:
             info=text.QUESTION_FIRST_INFO,
             elem_id="question-first",
         )
-        length = gr.Slider(4, LONGEST_ANSWER, 24, step=4, label=text.LENGTH, buttons=[], elem_id="length")
+        length = gr.Slider(4, host.limits.answer, 24, step=4, label=text.LENGTH, buttons=[], elem_id="length")
         truncate = gr.Checkbox(False, label=text.TRUNCATE, elem_id="truncate")
     return Inputs(
         sample,
         document,
-        upload,
+        files,
         question,
         question_first,
         rows,
@@ -121,7 +120,7 @@ def build_inputs(host: ModelHost) -> Inputs:
     )
 
 
-def wire_inputs(reactions: do.Callbacks, inputs: Inputs) -> None:
+def wire_inputs(reactions: do.Callbacks, inputs: Inputs, loaded: gr.events.Dependency) -> None:
     """Samples, uploads, and the two sides of the budget."""
     inputs.sample.input(
         do.choose_sample,
@@ -129,7 +128,13 @@ def wire_inputs(reactions: do.Callbacks, inputs: Inputs) -> None:
         [inputs.document, inputs.question, inputs.rows, inputs.question_first],
         **LIGHT,
     )
-    inputs.upload.upload(do.read_upload, inputs.upload, inputs.document, **QUEUED)
+    wire_files(
+        inputs.files,
+        reactions.host,
+        loaded,
+        inputs.document,
+        [inputs.question, inputs.truncate, inputs.length],
+    )
     gr.on(
         [inputs.document.change, inputs.question.change, inputs.truncate.change, inputs.rows.input],
         reactions.count,

@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--document",
         required=True,
         metavar="FILE",
-        help="a text file in UTF-8, or a folder that --save-document wrote",
+        help="a text, Markdown, HTML or PDF file, or a folder that --save-document wrote",
     )
     parser.add_argument(
         "--question",

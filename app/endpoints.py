@@ -1,0 +1,240 @@
+"""What programs can call: over HTTP with `gradio_client`, and as tools of the same names over MCP.
+
+Arguments come from anywhere and of any type. An endpoint that needs the model's turn is a generator: it says every
+second how far it is, so that a caller who hangs up is noticed and his run stopped, and its last value is the result.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from app import text
+from app.limits import check_method, whole_number
+from app.run import Run, Task, result
+from app.session import ModelHost
+from judgeq.config import Budget, parse_budget
+from judgeq.errors import InputError, JudgeqError
+from judgeq.methods import METHODS
+
+TICK = 1.0
+"""Seconds between two signs of life."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def ends_with(kind: type) -> Callable[[F], F]:
+    """What the last value of a generator is, as programs are told it."""
+
+    def mark(function: F) -> F:
+        function.__annotations__["return"] = kind
+        return function
+
+    return mark
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The endpoints, all over one model. Docstrings are what callers read."""
+
+    host: ModelHost
+
+    def add(self) -> None:
+        """Add all of them to the page that is being built."""
+        waiting = {
+            "concurrency_limit": None
+        }  # in the model's own queue, which is fair and knows everybody's place
+        for function in (self.ask, self.compare, self.retained):
+            gr.api(function, api_name=function.__name__, **waiting)
+        for light in (self.count_tokens, self.models_and_methods):
+            gr.api(light, api_name=light.__name__, concurrency_limit=2)
+
+    @ends_with(dict)
+    def ask(
+        self,
+        document: str,
+        question: str,
+        method: str = "judgeq",
+        budget: str = "128",
+        question_first: bool = False,
+        max_new_tokens: int = 64,
+    ) -> Iterator[dict]:
+        """Answer one question about a document with a KV cache that is cut to a budget.
+
+        While it works, values such as {"status": "waiting", "place": 3} come; the last one is the answer.
+
+        Args:
+            document: the text to read.
+            question: what to answer about it.
+            method: full, judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
+            budget: rows per KV head such as "128", or the share of the prompt that is kept, such as "0.25" or "25%".
+            question_first: put the question before the document.
+            max_new_tokens: longest answer in tokens.
+
+        Returns:
+            The answer with what was kept and what it cost, as `judgeq ask --json` prints it.
+        """
+        run = self._run(document, question, [method], budget, question_first, max_new_tokens)
+        yield from _followed(run)
+        yield _results(run)[0]
+
+    @ends_with(list)
+    def compare(
+        self,
+        document: str,
+        question: str,
+        methods: str = "full,judgeq,snapkv",
+        budget: str = "128",
+        question_first: bool = False,
+        max_new_tokens: int = 64,
+    ) -> Iterator[list]:
+        """Answer one question with several methods at one budget, from one reading of the document.
+
+        While it works, values such as [{"status": "waiting", "place": 3}] come; the last one has the answers.
+
+        Args:
+            document: the text to read.
+            question: what to answer about it.
+            methods: names separated by commas, each as `method` of ask takes it.
+            budget: rows per KV head such as "128", or the share of the prompt that is kept, such as "0.25" or "25%".
+            question_first: put the question before the document.
+            max_new_tokens: longest answer in tokens.
+
+        Returns:
+            One answer a method, in the order asked for, each as `judgeq ask --json` prints it.
+        """
+        if not isinstance(methods, str) or len(methods) > 400:
+            raise _said(InputError("The methods are not a short text: give names separated by commas"))
+        names = [name.strip() for name in methods.split(",") if name.strip()]
+        run = self._run(document, question, names, budget, question_first, max_new_tokens)
+        for state in _followed(run):
+            yield [state]
+        yield _results(run)
+
+    @ends_with(dict)
+    def retained(
+        self,
+        document: str,
+        question: str,
+        method: str = "judgeq",
+        budget: str = "128",
+        question_first: bool = False,
+    ) -> Iterator[dict]:
+        """Which tokens of a prompt a method keeps at a budget, in each layer and KV head.
+
+        While it works, values such as {"status": "waiting", "place": 3} come; the last one is the map.
+
+        Args:
+            document: the text to read.
+            question: what is going to be asked about it.
+            method: full, judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
+            budget: rows per KV head such as "128", or the share of the prompt that is kept, such as "0.25" or "25%".
+            question_first: put the question before the document.
+
+        Returns:
+            The map as the library's `RetentionMap.from_json` reads it, with what stays as `kept[layer][head]`.
+        """
+        run = self._run(document, question, [method], budget, question_first, 1)
+        yield from _followed(run)
+        _results(run)
+        yield run.retention[method].to_json()
+
+    def count_tokens(self, document: str, question: str = "") -> dict:
+        """How long the prompt with this document and question is for the model, in tokens.
+
+        Args:
+            document: the text to read.
+            question: what is going to be asked about it.
+
+        Returns:
+            "tokens" of the prompt, the "limit" of the model, and whether it "fits" with the longest answer.
+        """
+        try:
+            lm = self.host.model()
+            if not isinstance(document, str) or not document.strip():
+                raise InputError("The document is empty or not a text: give it as one string")
+            tokens = self.host.count_all(document, question)
+        except JudgeqError as error:
+            raise _said(error) from None
+        limit = lm.geometry.max_positions
+        return {"tokens": tokens, "limit": limit, "fits": tokens + self.host.limits.answer <= limit}
+
+    def models_and_methods(self) -> dict:
+        """Which model answers here, which methods it can be asked with, and how much one call may ask for.
+
+        Returns:
+            Its name and sizes, "methods" with one line on each, what a "budget" may be, and the "limits" of one call.
+        """
+        try:
+            geometry = self.host.model().geometry
+        except JudgeqError as error:
+            raise _said(error) from None
+        limits = self.host.limits
+        return {
+            "model": self.host.name,
+            "positions": geometry.max_positions,
+            "layers": geometry.layers,
+            "kv_heads": geometry.kv_heads,
+            "methods": {name: text.METHODS.get(name, ("", "A method of its own."))[1] for name in METHODS},
+            "budget": f"rows from 1 to {geometry.max_positions}, or a share above 0 and up to 1",
+            "limits": {
+                "max_new_tokens": limits.answer,
+                "document_characters": limits.document,
+                "question_characters": limits.question,
+                "seconds": limits.seconds,
+                "waiting": limits.waiting,
+            },
+        }
+
+    def _run(
+        self, document: str, question: str, methods: list[str], budget: str, first: bool, longest: int
+    ) -> Run:
+        """A run that has its place in the queue; what cannot be one is a `gr.Error`."""
+        try:
+            if not methods:
+                raise InputError(f"No method is named: choose from {', '.join(METHODS)}")
+            for name in methods:
+                check_method(name)
+            task = Task(
+                document,
+                question,
+                tuple(methods),
+                _budget(budget),
+                first,
+                max_new_tokens=whole_number(longest, "max_new_tokens"),
+            )
+            return Run(task, self.host).start()
+        except JudgeqError as error:
+            raise _said(error) from None
+
+
+def _budget(value: object) -> Budget:
+    """A budget that a program sent, as text or as a number."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        written = str(value)
+        if len(written) <= 40:
+            return parse_budget(written)
+    raise InputError(
+        'The budget is neither a number nor a short text: give rows such as "128", or a share such as "0.25"'
+    )
+
+
+def _followed(run: Run) -> Iterator[dict]:
+    """What a run does, until it ends; leaving this generator stops it."""
+    try:
+        while not run.finished.wait(TICK):
+            yield {"status": run.phase, "place": run.place}
+    finally:
+        run.cancel()
+
+
+def _results(run: Run) -> list[dict]:
+    try:
+        return result(run)
+    except JudgeqError as error:
+        raise _said(error) from None
+
+
+def _said(error: JudgeqError) -> gr.Error:
+    return gr.Error(str(error), print_exception=False)

@@ -1,0 +1,51 @@
+"""The page's Gradio app with a guard in front: whatever a request carries, it is answered with a sentence.
+
+Neither the answer nor the log repeats what came in, since that may be a document.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import gradio as gr
+from fastapi import Request
+from fastapi.responses import JSONResponse
+
+from app import text
+from app.logs import log_quietly
+
+log = logging.getLogger(__name__)
+
+
+class Page(gr.Blocks):
+    """Blocks whose requests fail politely."""
+
+    async def process_api(
+        self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """As in `gr.Blocks`; everything that is no `gr.Error` becomes one."""
+        try:
+            if any(_is_elsewhere(value) for value in inputs):
+                raise gr.Error(text.FOREIGN_FILE)
+            return await super().process_api(block_fn, inputs, *args, **kwargs)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+        except Exception as error:  # noqa: BLE001 - logged
+            log_quietly(log, "a request failed", error)
+            raise gr.Error(text.STRANGE_REQUEST, print_exception=False) from None
+
+
+async def unknown_event(_: Request, __: Exception) -> JSONResponse:
+    """The answer to a request for an event that does not exist, which Gradio looks up without asking."""
+    return JSONResponse({"error": text.STRANGE_REQUEST}, status_code=404)
+
+
+def _is_elsewhere(value: Any) -> bool:
+    """Whether a forged file would make Gradio fetch it from the web."""
+    if isinstance(value, list):
+        return any(isinstance(each, dict) and _is_elsewhere(each) for each in value)
+    return isinstance(value, dict) and str(value.get("path", "")).lower().lstrip().startswith(
+        ("http:", "https:")
+    )

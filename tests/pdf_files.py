@@ -1,0 +1,78 @@
+"""PDF files for tests, made with pypdf: pages of text, locks, scans, and bombs."""
+
+from __future__ import annotations
+
+import io
+import zlib
+
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import (
+    DecodedStreamObject,
+    DictionaryObject,
+    EncodedStreamObject,
+    NameObject,
+    NumberObject,
+)
+
+FONT = DictionaryObject(
+    {
+        NameObject("/Type"): NameObject("/Font"),
+        NameObject("/Subtype"): NameObject("/Type1"),
+        NameObject("/BaseFont"): NameObject("/Helvetica"),
+    }
+)
+
+
+def pdf(
+    *pages: str,
+    owner: str = "",
+    user: str | None = None,
+    cipher: str = "AES-256",
+    content: bytes | None = None,
+) -> bytes:
+    """A PDF with one page for each text, its lines below each other.
+
+    Args:
+        user: password to open it; `""` opens for everybody and `owner` protects it against changes.
+        content: compressed page content to use as it is, on each page.
+    """
+    writer = PdfWriter()
+    for text in pages:
+        page = writer.add_blank_page(595, 842)
+        page[NameObject("/Resources")] = DictionaryObject(
+            {NameObject("/Font"): DictionaryObject({NameObject("/F"): FONT})}
+        )
+        lines = " T* ".join(f"({line}) Tj" for line in text.split("\n")) if text else ""
+        stream: DecodedStreamObject | EncodedStreamObject = DecodedStreamObject()
+        stream.set_data(f"BT /F 12 Tf 14 TL 50 780 Td {lines} ET".encode("latin-1"))
+        if content is not None:
+            stream = EncodedStreamObject()
+            stream._data = content
+            stream[NameObject("/Filter")] = NameObject("/FlateDecode")
+            stream[NameObject("/Length")] = NumberObject(len(content))
+        page[NameObject("/Contents")] = writer._add_object(stream)
+    if user is not None:
+        writer.encrypt(user, owner or None, algorithm=cipher)
+    file = io.BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+def bomb(megabytes: int) -> bytes:
+    """A small PDF whose page unpacks to so many megabytes."""
+    return pdf("", content=zlib.compress(b" " * (megabytes * 1_000_000), 9))
+
+
+def endless(operators: int) -> bytes:
+    """A small PDF whose page draws one letter very many times."""
+    return pdf("x", content=zlib.compress(b"BT /F 12 Tf " + b"(a) Tj 0 -1 Td " * operators + b"ET", 9))
+
+
+def in_circles() -> bytes:
+    """A PDF whose tree of pages contains itself."""
+    writer = PdfWriter(PdfReader(io.BytesIO(pdf("a"))))
+    tree = writer._root_object["/Pages"]
+    tree[NameObject("/Kids")].append(writer._root_object.raw_get("/Pages"))
+    file = io.BytesIO()
+    writer.write(file)
+    return file.getvalue()

@@ -1,0 +1,198 @@
+"""What goes into the page, in a real Chromium: files, dropped and chosen, lengths, rude texts, and the queue."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, JSHandle, Page, expect
+
+from app.session import ModelHost
+from judgeq.language_model import LanguageModel
+from tests.pdf_files import pdf
+from tests.server import DOCUMENT, QUESTION, served, tiny_host
+
+pytestmark = pytest.mark.browser
+
+PATIENCE = 60_000
+RUDE = "<script>alert(1)</script><img src=x onerror=alert(2)> \u202egnp.exe \x1b[31mred"
+
+
+@pytest.fixture(scope="module")
+def host(lm: LanguageModel) -> ModelHost:
+    return tiny_host(lm)
+
+
+@pytest.fixture(scope="module")
+def url(host: ModelHost) -> Iterator[str]:
+    with served(host) as address:
+        yield address
+
+
+@pytest.fixture
+def tiny(browser: Browser, url: str) -> Iterator[Page]:
+    """The page over the tiny model; fails afterwards if it complained, asked another host, or opened a dialog."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+    page.on(
+        "request",
+        lambda sent: None if sent.url.startswith((url, "data:", "blob:")) else wrong.append(sent.url),
+    )
+    page.goto(url)
+    expect(page.locator(".status.ready")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#prompt-length")).to_contain_text("of 4,096 tokens")
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def dragged(page: Page, name: str, content: bytes) -> JSHandle:
+    """What a drag carries that brings a file."""
+    return page.evaluate_handle(
+        """([name, encoded]) => {
+          const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
+          const carried = new DataTransfer();
+          carried.items.add(new File([bytes], name));
+          return carried;
+        }""",
+        [name, base64.b64encode(content).decode()],
+    )
+
+
+def fill(page: Page, label: str, value: str) -> None:
+    """As if pasted: at once, however long."""
+    page.locator(f"#{label} textarea").evaluate(
+        "(box, value) => { box.value = value; box.dispatchEvent(new Event('input', { bubbles: true })); }",
+        value,
+    )
+
+
+def test_a_file_dropped_on_the_document_is_read(tiny: Page) -> None:
+    carried = dragged(tiny, "ferry.pdf", pdf("The ferry leaves at noon.", "Bring shoes."))
+    box, text = tiny.locator("#document"), tiny.locator("#document textarea")
+    text.dispatch_event("dragover", {"dataTransfer": carried})
+    assert "dropping" in (box.get_attribute("class") or "")
+    text.dispatch_event("drop", {"dataTransfer": carried})
+    expect(text).to_have_value("The ferry leaves at noon.\n\nBring shoes.", timeout=PATIENCE)
+    assert "dropping" not in (box.get_attribute("class") or "")
+    expect(tiny.locator("#prompt-length")).to_contain_text("of 4,096 tokens")
+    carried = dragged(tiny, "again.txt", b"A second file.")
+    text.dispatch_event("drop", {"dataTransfer": carried})
+    expect(text).to_have_value("A second file.")
+
+
+def test_a_file_dropped_beside_the_document_neither_opens_nor_counts(tiny: Page) -> None:
+    before = tiny.locator("#document textarea").input_value()
+    prevented = tiny.evaluate(
+        """() => {
+          const carried = new DataTransfer();
+          carried.items.add(new File(["x"], "x.txt"));
+          return ["dragover", "drop"].map((kind) => !document.querySelector(".head").dispatchEvent(
+            new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: carried })));
+        }"""
+    )
+    assert prevented == [True, True]
+    tiny.wait_for_timeout(500)
+    assert tiny.locator("#document textarea").input_value() == before
+
+
+def test_a_file_is_chosen_with_the_keyboard(tiny: Page, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.write_text("<h1>Boats</h1><p>One at six.<script>never()</script>", encoding="utf-8")
+    tiny.locator("#document textarea").focus()
+    tiny.keyboard.press("Tab")
+    expect(tiny.locator("#upload")).to_be_focused()
+    with tiny.expect_file_chooser() as chooser:
+        tiny.keyboard.press("Enter")
+    chooser.value.set_files(file)
+    expect(tiny.locator("#document textarea")).to_have_value("Boats\n\nOne at six.", timeout=PATIENCE)
+
+
+def test_what_cannot_be_read_is_said_as_text_and_nothing_is_lost(tiny: Page) -> None:
+    before = tiny.locator("#document textarea").input_value()
+    carried = dragged(tiny, "<img src=x onerror=alert(1)>.txt", b"\x00")
+    tiny.locator("#document textarea").dispatch_event("drop", {"dataTransfer": carried})
+    toast = tiny.get_by_test_id("toast-body")
+    expect(toast).to_contain_text("is not a text file", timeout=PATIENCE)
+    assert toast.locator("img[src=x]").count() == 0
+    assert tiny.locator("#document textarea").input_value() == before
+    expect(tiny.locator("#prompt-length")).to_contain_text("of 4,096 tokens")
+
+
+def test_the_length_follows_and_says_what_happens_beyond_the_limit(tiny: Page) -> None:
+    length = tiny.locator("#prompt-length")
+    fill(tiny, "document", "")
+    expect(length).to_contain_text("No text yet")
+    fill(tiny, "document", DOCUMENT * 40)
+    expect(length).to_contain_text("too many", timeout=PATIENCE)
+    tiny.get_by_role("button", name="Options").click()
+    tiny.get_by_label("Cut the middle").check()
+    expect(length).to_contain_text("will be cut out of its middle")
+    tiny.set_viewport_size({"width": 390, "height": 844})
+    assert tiny.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_after_a_run_that_failed_one_can_ask_again(tiny: Page) -> None:
+    fill(tiny, "document", DOCUMENT * 40)
+    tiny.locator("#ask").click()
+    expect(tiny.get_by_test_id("toast-body")).to_contain_text("allow cutting its middle", timeout=PATIENCE)
+    expect(tiny.locator("#ask")).to_be_enabled()
+    expect(tiny.locator("#stop")).to_be_disabled()
+    fill(tiny, "document", DOCUMENT)
+    tiny.locator("#ask").click()
+    expect(tiny.locator(".status.ready", has_text="Read once in")).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_paste_of_ten_megabytes_gets_a_sentence(tiny: Page) -> None:
+    fill(tiny, "document", "x" * 10_000_000)
+    expect(tiny.locator("#prompt-length")).to_contain_text("at most 1,000,000 are taken", timeout=PATIENCE)
+    tiny.locator("#ask").click()
+    expect(tiny.get_by_test_id("toast-body")).to_contain_text("10,000,000 characters", timeout=PATIENCE)
+    expect(tiny.locator("#ask")).to_be_enabled()
+
+
+def test_a_rude_text_stays_text(tiny: Page) -> None:
+    fill(tiny, "document", f"{RUDE} {DOCUMENT}")
+    fill(tiny, "question", RUDE)
+    tiny.locator("#ask").click()
+    shown = tiny.locator("#map-document")
+    expect(shown).to_contain_text("<script>alert(1)</script><img src=x onerror=alert(2)>", timeout=PATIENCE)
+    expect(shown).to_contain_text("\ufffdgnp.exe ␛[31mred")
+    assert tiny.locator("img[src=x]").count() == 0
+
+
+def test_the_place_in_the_queue_is_shown_and_freed_by_who_leaves(
+    tiny: Page, browser: Browser, url: str, host: ModelHost
+) -> None:
+    second = browser.new_page()
+    second.goto(url)
+    expect(second.locator(".status.ready")).to_be_visible(timeout=PATIENCE)
+    with host.turn():
+        for number, page in enumerate((second, tiny), start=1):
+            page.locator("#ask").click()
+            expect(page.locator(".status")).to_contain_text(
+                f"You are number {number} in the queue", timeout=PATIENCE
+            )
+        second.close()
+        expect(tiny.locator(".status")).to_contain_text("You are number 1 in the queue", timeout=PATIENCE)
+    expect(tiny.locator(".status.ready", has_text="Read once in")).to_be_visible(timeout=PATIENCE)
+    assert len(host.turns) == 0
+
+
+def test_asking_again_while_one_waits_takes_no_second_place(tiny: Page, host: ModelHost) -> None:
+    with host.turn():
+        question = tiny.locator("#question textarea")
+        question.fill(QUESTION)
+        question.press("Enter")
+        expect(tiny.locator(".status")).to_contain_text("You are number 1", timeout=PATIENCE)
+        question.press("Enter")
+        expect(tiny.get_by_test_id("toast-body")).to_contain_text("still being answered", timeout=PATIENCE)
+        expect(tiny.locator(".status")).to_contain_text("You are number 1")
+        assert len(host.turns) == 2
+    expect(tiny.locator(".status.ready", has_text="Read once in")).to_be_visible(timeout=PATIENCE)

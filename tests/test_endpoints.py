@@ -1,0 +1,255 @@
+"""Programs: a pinned schema, and every endpoint called by the real `gradio_client` and by a real MCP client.
+
+`python -m tests.test_endpoints` writes the schema anew, after a change that is meant.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+
+from app.limits import Limits
+from app.session import ModelHost
+from app.ui import build
+from judgeq.language_model import LanguageModel
+from judgeq.methods import METHODS
+from judgeq.retention import RetentionMap
+from tests.server import DOCUMENT, QUESTION, served, tiny_host
+
+SCHEMA = Path(__file__).with_name("data") / "endpoints.json"
+ENDPOINTS = ("ask", "compare", "retained", "count_tokens", "models_and_methods")
+
+
+@pytest.fixture(scope="module")
+def url(lm: LanguageModel) -> Iterator[str]:
+    with served(tiny_host(lm)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[Client]:
+    made = Client(url, verbose=False)
+    yield made
+    made.close()
+
+
+def in_session(url: str, act: Callable[[ClientSession], Awaitable[Any]]) -> Any:
+    """What `act` returns inside an MCP session of its own."""
+
+    async def go() -> Any:
+        async with (
+            streamablehttp_client(f"{url}/gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            return await act(session)
+
+    return asyncio.run(go())
+
+
+def tool(url: str, name: str, **arguments: Any) -> Any:
+    """The value that a tool returns; an `AppError` where it refuses."""
+    answer = in_session(url, lambda session: session.call_tool(name, arguments))
+    if answer.isError:
+        raise AppError(answer.content[0].text)
+    return ast.literal_eval(answer.content[0].text)  # Gradio writes the value as Python does
+
+
+def schema() -> dict[str, Any]:
+    """Names, parameters with types and defaults, returns and descriptions of all endpoints."""
+    found = build(ModelHost("none")).get_api_info()["named_endpoints"]
+    return {
+        name: {
+            "description": endpoint["description"],
+            "parameters": {
+                each["parameter_name"]: {
+                    "type": each["type"],
+                    **({"default": each["parameter_default"]} if each["parameter_has_default"] else {}),
+                }
+                for each in endpoint["parameters"]
+            },
+            "returns": [each["type"] for each in endpoint["returns"]],
+        }
+        for name, endpoint in found.items()
+    }
+
+
+def test_the_schema_is_the_one_that_programs_rely_on() -> None:
+    pinned = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    assert schema() == pinned, "if the change is meant: python -m tests.test_endpoints"
+    assert {f"/{name}" for name in ENDPOINTS} <= set(pinned)
+
+
+def test_tools_are_the_endpoints_with_every_parameter_explained(url: str) -> None:
+    tools = {each.name: each for each in in_session(url, lambda session: session.list_tools()).tools}
+    endpoints = schema()
+    assert {f"/{name}" for name in tools} == set(endpoints)
+    for name, each in tools.items():
+        assert endpoints[f"/{name}"]["description"] in each.description
+        assert "Returns:" in each.description
+        properties = each.inputSchema["properties"]
+        assert set(properties) == set(endpoints[f"/{name}"]["parameters"])
+        for parameter in properties.values():
+            assert parameter["description"]
+
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture(params=["gradio_client", "mcp"])
+def call(request: pytest.FixtureRequest, url: str, client: Client) -> Call:
+    """Call an endpoint with either client."""
+    if request.param == "mcp":
+        return lambda name, **arguments: tool(url, name, **arguments)
+    return lambda name, **arguments: client.predict(**arguments, api_name=f"/{name}")
+
+
+def test_one_question_is_answered_under_a_budget(call: Call) -> None:
+    answer = call(
+        "ask", document=DOCUMENT, question=QUESTION, method="snapkv", budget="10%", max_new_tokens=3
+    )
+    assert answer["method"] == "snapkv"
+    assert answer["budget"] == round(answer["prompt_tokens"] / 10)
+    assert answer["finish"] == "length"
+    assert answer == answer | json.loads(json.dumps(answer))
+
+
+def test_several_methods_answer_in_the_order_asked_for(call: Call) -> None:
+    answers = call(
+        "compare",
+        document=DOCUMENT,
+        question=QUESTION,
+        methods="snapkv, full,judgeq",
+        budget="24",
+        max_new_tokens=3,
+    )
+    assert [one["method"] for one in answers] == ["snapkv", "full", "judgeq"]
+    assert answers[0]["kept_rows"] == [[24, 24]] * 4
+
+
+def test_the_map_says_which_tokens_stay_and_the_library_reads_it(call: Call) -> None:
+    found = RetentionMap.from_json(call("retained", document=DOCUMENT, question=QUESTION, budget="20"))
+    assert found.method == "judgeq"
+    assert found.document_text == DOCUMENT.strip()
+    assert (found.kept_rows == 20).all()
+
+
+def test_tokens_are_counted_as_a_run_counts_them(call: Call) -> None:
+    counted = call("count_tokens", document=DOCUMENT, question=QUESTION)
+    answer = call("ask", document=DOCUMENT, question=QUESTION, method="full", max_new_tokens=1)
+    assert counted == {"tokens": answer["prompt_tokens"], "limit": 4096, "fits": True}
+    long = call("count_tokens", document=DOCUMENT * 40, question=QUESTION)
+    assert long["tokens"] > 4096
+    assert not long["fits"]
+
+
+def test_a_program_learns_what_it_may_ask_for(call: Call) -> None:
+    told = call("models_and_methods")
+    assert told["model"] == "tiny-llama"
+    assert (told["positions"], told["layers"], told["kv_heads"]) == (4096, 4, 2)
+    assert set(told["methods"]) == set(METHODS)
+    assert told["limits"]["max_new_tokens"] == Limits().answer
+    for name in ("full", "keynorm"):
+        assert (
+            call("ask", document=DOCUMENT, question=QUESTION, method=name, max_new_tokens=1)["method"] == name
+        )
+
+
+def test_while_it_waits_a_program_hears_its_place_and_the_last_value_counts(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.endpoints.TICK", 0.01)
+    host = tiny_host(lm)
+    with served(host) as url:
+        client = Client(url, verbose=False)
+        for name in ("ask", "compare", "retained"):
+            with host.turn():
+                job = client.submit(DOCUMENT, QUESTION, api_name=f"/{name}")
+                while len(job.outputs()) < 3:
+                    assert not job.done()
+            result = job.result(60)
+            first = job.outputs()[0][0] if name == "compare" else job.outputs()[0]
+            assert first["status"] in ("loading", "waiting")
+            assert first["place"] == 1
+            assert "status" not in str(result)
+        client.close()
+        answer = tool(url, "ask", document=DOCUMENT, question=QUESTION, max_new_tokens=100)
+        assert "answer" in answer
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("ask", {"document": " "}, "document is empty"),
+    ("ask", {"question": ""}, "question is empty"),
+    ("ask", {"document": ["a", "list"]}, "document is not a text"),
+    (
+        "ask",
+        {"document": {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}},
+        "document is not a text",
+    ),
+    ("ask", {"document": None}, "document is not a text"),
+    ("ask", {"document": "x" * 10_000_000}, "10,000,000 characters"),
+    ("ask", {"question": "x" * 10_001}, "10,001 characters"),
+    ("ask", {"method": "magic"}, "There is no method 'magic'"),
+    ("ask", {"method": "m" * 100_000}, "named by a short text"),
+    ("ask", {"method": ["full"]}, "named by a short text"),
+    ("ask", {"budget": "0"}, "at least 1 row"),
+    ("ask", {"budget": "-3"}, "at least 1 row"),
+    ("ask", {"budget": "nan"}, "budget is a share of nan"),
+    ("ask", {"budget": "inf"}, "budget is a share of inf"),
+    ("ask", {"budget": "much"}, "not a number"),
+    ("ask", {"budget": "9" * 30}, "more than 1,000,000 rows"),
+    ("ask", {"budget": "9" * 100_000}, "neither a number nor a short text"),
+    ("ask", {"budget": [128]}, "neither a number nor a short text"),
+    ("ask", {"budget": True}, "neither a number nor a short text"),
+    ("ask", {"max_new_tokens": 10**9}, "from 1 to 256"),
+    ("ask", {"max_new_tokens": 0}, "from 1 to 256"),
+    ("ask", {"max_new_tokens": 2.5}, "not a whole number"),
+    ("ask", {"max_new_tokens": "64"}, "not a whole number"),
+    ("ask", {"question_first": "yes"}, "neither true nor false"),
+    ("compare", {"methods": ""}, "No method is named"),
+    ("compare", {"methods": "full,full"}, "named twice"),
+    ("compare", {"methods": "full," * 1000}, "not a short text"),
+    ("compare", {"methods": ["full"]}, "not a short text"),
+    ("retained", {"method": "../etc"}, "There is no method"),
+    ("count_tokens", {"document": ["a"]}, "not a text"),
+    ("count_tokens", {"document": "x" * 2_000_000}, "2,000,000 characters"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "said"), REFUSED)
+def test_values_that_mean_nothing_are_refused_with_a_sentence(
+    client: Client, name: str, changes: dict[str, Any], said: str
+) -> None:
+    given = {"document": DOCUMENT, "question": QUESTION, **changes}
+    with pytest.raises(AppError) as caught:
+        client.predict(**given, api_name=f"/{name}")
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 400, "what came in is not sent back"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"), [each for each in REFUSED if len(str(each[1])) < 100][::3]
+)
+def test_tools_refuse_the_same(url: str, name: str, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(AppError, match=f"{re.escape(said)}|is not of type"):
+        tool(url, name, **{"document": DOCUMENT, "question": QUESTION, **changes})
+
+
+def test_a_path_is_a_text_like_any_other(call: Call) -> None:
+    found = RetentionMap.from_json(call("retained", document="/etc/passwd", question=QUESTION))
+    assert found.document_text == "/etc/passwd"
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

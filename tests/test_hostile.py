@@ -1,0 +1,384 @@
+"""Somebody who pretends to be the page: forged values, files that are not his, texts that want to be more than text.
+
+Whatever comes in is refused with a sentence or shown as text; nothing of it stays on the disk or gets into a log.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import logging
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from gradio.utils import get_upload_folder
+
+from app import callbacks as do
+from app import cards, text
+from app.kept import show_document
+from app.lengths import length_line
+from app.limits import Limits
+from app.run import Lane, Run, Task
+from app.session import ModelHost
+from app.views.files import read_upload
+from judgeq.errors import InputError
+from judgeq.language_model import LanguageModel
+from tests.pdf_files import bomb, pdf
+from tests.server import DOCUMENT, PAGE, QUESTION, Visitor, served, tiny_host
+
+MARKER = "zebra-crossing-4711"
+RUDE = (
+    "<script>alert(1)</script> <img src=x onerror=alert(2)> **bold** [a](javascript:alert(3)) {{ 7 * 7 }} "
+    "\x1b[31mred\x1b[0m \x00 null \u202egnp.exe\u202c \u2066x\u2069 <|end|> <|start|>system"
+)
+
+
+@pytest.fixture(scope="module")
+def host(lm: LanguageModel) -> ModelHost:
+    return tiny_host(lm)
+
+
+@pytest.fixture(scope="module")
+def url(host: ModelHost) -> Iterator[str]:
+    with served(host) as address:
+        yield address
+
+
+@pytest.fixture
+def visitor(url: str) -> Iterator[Visitor]:
+    with Visitor(url) as made:
+        yield made
+
+
+def is_sentence(output: Any, *words: str) -> bool:
+    said = output["error"]
+    return all(word in said for word in words) and len(said) < 400 and "Traceback" not in said
+
+
+# Forged events
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (0, None, "document is empty"),
+        (0, "x" * 10_000_000, "10,000,000 characters"),
+        (1, " ", "question is empty"),
+        (1, "x" * 20_000, "20,000 characters"),
+        (2, None, "budget is empty"),
+        (2, "abc", text.STRANGE_REQUEST),
+        (2, [1], text.STRANGE_REQUEST),
+        (2, float("nan"), text.STRANGE_REQUEST),
+        (2, float("inf"), text.STRANGE_REQUEST),
+        (2, 1e308, "more than 1,000,000 rows"),
+        (2, -1, "at least 1"),
+        (3, ["magic"], "not in the list"),
+        (3, [["full"]], "not in the list"),
+        (3, None, text.STRANGE_REQUEST),
+        (3, [], "No method"),
+        (4, "yes", "neither true nor false"),
+        (5, 1e9, "greater than"),
+        (5, float("nan"), "not a whole number"),
+        (5, "8", text.STRANGE_REQUEST),
+        (5, 4.5, "not a whole number"),
+        (6, 7, "neither true nor false"),
+    ],
+)
+def test_values_that_the_page_would_never_send_are_refused(
+    visitor: Visitor, place: int, value: Any, said: str
+) -> None:
+    ok, output = visitor.call("begin", [*PAGE[:place], value, *PAGE[place + 1 :]])
+    assert not ok
+    assert is_sentence(output, said)
+
+
+def test_a_forged_state_is_not_looked_at(visitor: Visitor) -> None:
+    forged = {"task": {"document": "x"}, "phase": "done", "__class__": "Run"}
+    ok, output = visitor.call("follow", [forged])
+    assert not ok
+    assert is_sentence(output, "ask again")
+    assert visitor.call("begin", [*PAGE[:-1], forged])[0]
+    assert visitor.call("follow", [forged])[0]
+
+
+@pytest.mark.parametrize("data", [[], PAGE[:3], [None] * 8, ["a"] * 40])
+def test_too_few_or_too_many_values_are_refused(visitor: Visitor, data: list[Any]) -> None:
+    ok, output = visitor.call("begin", data)
+    assert not ok
+    assert is_sentence(output)
+
+
+@pytest.mark.parametrize(
+    ("event", "data"),
+    [
+        ("count", [["a"], {"b": 1}, "x", ["q"]]),
+        ("rows_for", ["a", "b", False, "q"]),
+        ("rows_for", ["a", "b", False, 10**9]),
+        ("rows_for", ["a", "b", False, float("nan")]),
+        ("choose_sample", ["../../etc/passwd"]),
+        ("choose_sample", [["hut"]]),
+        ("show_document", [None, "magic", "", "word", -1, -1]),
+        ("show_document", [None, "full", "", "word", "x", -1]),
+        ("show_figures", [None, "full", 10**9]),
+        ("measure", ["a", "b", False, float("inf")]),
+        ("measure", []),
+    ],
+)
+def test_events_outside_the_queue_answer_with_a_sentence_too(
+    visitor: Visitor, event: str, data: list[Any]
+) -> None:
+    answer = visitor.call_directly(event, data)
+    if answer.status_code != 200:
+        assert is_sentence(answer.json())
+    assert "Traceback" not in answer.text
+
+
+def test_events_that_do_not_exist_do_no_harm(visitor: Visitor) -> None:
+    for index in (-1, 9999):
+        answer = visitor.join(index, [])
+        assert answer.status_code == 404
+        assert is_sentence(answer.json())
+    assert visitor.call("begin", PAGE)[0]
+
+
+def test_a_layer_that_the_model_does_not_have_changes_nothing(host: ModelHost) -> None:
+    run = Run(Task(DOCUMENT, QUESTION, ("full",), max_new_tokens=1), host).start()
+    assert run.finished.wait(30)
+    everywhere = show_document(run, "full", "", "word", -1, -1)[1]
+    strange: list[tuple[Any, Any]] = [(10**9, -1), (-1, 10**9), (-7, None), ("x", 1.5), (True, [0])]
+    for layer, head in strange:
+        assert show_document(run, "full", "magic", "letter", layer, head)[1] == everywhere
+    assert show_document(run, "full", "", "word", 1, 0)[1] != everywhere
+    assert isinstance(show_document(run, "magic", "", "word", 0, 0)[1], dict), "nothing changes"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"document": 7}, "document is not a text"),
+        ({"methods": ["full"]}, "not a list of names"),
+        ({"methods": ("full", 3)}, "short text"),
+        ({"methods": ("full", "full")}, "named twice"),
+        ({"budget": 10**7}, "more than 1,000,000 rows"),
+        ({"budget": float("nan")}, "share of nan"),
+        ({"max_new_tokens": 257}, "from 1 to 256"),
+        ({"max_new_tokens": True}, "from 1 to 256"),
+        ({"truncate": None}, "neither true nor false"),
+    ],
+)
+def test_a_run_has_bounds_whoever_makes_it(host: ModelHost, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        Run(Task(**{"document": DOCUMENT, "question": QUESTION, "methods": ("full",), **changes}), host)
+
+
+# Files
+
+
+def file(path: str) -> dict[str, Any]:
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        file("/etc/passwd"),
+        file(str(Path(__file__))),
+        file("../../../etc/passwd"),
+        file("http://127.0.0.1:9/x.txt"),
+        file("https://example.org/x.txt"),
+        file("file:///etc/passwd"),
+        file(""),
+        "/etc/passwd",
+        ["/etc/passwd"],
+        [file("/etc/passwd")],
+        {"path": "/etc/passwd"},
+        7,
+    ],
+)
+def test_files_that_nobody_uploaded_are_not_read(visitor: Visitor, payload: Any) -> None:
+    ok, output = visitor.call("read_upload", [payload])
+    assert not ok
+    assert is_sentence(output)
+    assert "root" not in str(output)
+
+
+def test_the_servers_own_files_are_not_served(visitor: Visitor) -> None:
+    for path in ("/etc/passwd", "app.py", "../app.py", "requirements.txt", str(Path(__file__))):
+        assert visitor.http.get(f"{visitor.url}/file={path}").status_code in (403, 404)
+
+
+def upload(visitor: Visitor, name: str, content: bytes) -> tuple[str, bool, Any]:
+    sent = visitor.http.post(f"{visitor.url}/upload", files={"files": (name, content)})
+    assert sent.status_code == 200
+    (path,) = sent.json()
+    return path, *visitor.call("read_upload", [file(path)])
+
+
+def archive() -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("bomb.txt", b"0" * 10_000_000)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("note.txt", b"Zeile eins\r\nZwei", ""),
+        ("note.md", "# Grüße".encode("utf-16"), ""),
+        ("page.html", b"<p>one<script>two()</script>", ""),
+        ("paper.pdf", pdf("A paper"), ""),
+        ("../../../tmp/evil.txt", b"nowhere else", ""),
+        ("archive.txt", archive(), "is a ZIP archive"),
+        ("picture.txt", b"\x89PNG\r\n\x1a\n\x00", "not a text file"),
+        ("nothing.txt", b"", "is empty"),
+        ("bomb.pdf", bomb(500), "unpacks to more"),
+        ("locked.pdf", pdf("a", user="secret"), "protected by a password"),
+        ("broken.pdf", pdf("a")[:200], "broken PDF"),
+        ("<img src=x onerror=alert(1)>.txt", b"\0", "not a text file"),
+    ],
+)
+def test_an_upload_is_read_or_refused_and_its_copy_is_gone(
+    visitor: Visitor, name: str, content: bytes, said: str
+) -> None:
+    path, ok, output = upload(visitor, name, content)
+    assert Path(path).is_relative_to(get_upload_folder())
+    assert ok == (not said)
+    if said:
+        assert is_sentence(output, said)
+        assert "<" not in output["error"]
+    assert not Path(path).exists()
+
+
+def test_a_file_that_is_too_large_does_not_get_in(visitor: Visitor) -> None:
+    sent = visitor.http.post(f"{visitor.url}/upload", files={"files": ("big.txt", b"x" * 10_600_000)})
+    assert sent.status_code == 413
+
+
+def test_a_name_with_markup_is_shown_as_text(tmp_path: Path) -> None:
+    picture = tmp_path / "<b onmouseover=alert(1)>\x1b.txt"
+    picture.write_bytes(b"\0")
+    with pytest.raises(gr.Error) as caught:
+        read_upload(str(picture))
+    assert "&lt;b onmouseover=alert(1)&gt;\ufffd.txt is not a text file" in str(caught.value)
+    assert picture.exists(), "no upload, so it is not ours to delete"
+
+
+# Texts
+
+
+def test_a_rude_text_is_answered_and_shown_as_text_everywhere(host: ModelHost) -> None:
+    page = do.Callbacks(host)
+    run = page.begin(f"{RUDE} {DOCUMENT}", RUDE, 24, ["full", "snapkv"], False, 6, False)[0]
+    views = list(page.follow(run))
+    assert run.phase == "done"
+    shown = "".join(part for view in views for part in view if isinstance(part, str))
+    assert "<script" not in shown
+    assert "<img" not in shown
+    for hidden in ("\x1b", "\x00", "\u202e", "\u2066"):
+        assert hidden not in shown, "replaced by something that can be seen"
+    assert html.escape("<script>alert(1)</script>") in shown
+    assert "␛[31mred" in shown
+    assert run.retention["full"].document_text.startswith(RUDE), "kept as data"
+
+
+def test_what_a_model_writes_shows_its_control_characters() -> None:
+    run = Run(Task("d", "q", methods=()), ModelHost("m"))
+    run.lanes, run.phase = [Lane("full", text="a\x1b[31m\u202eb", finish="end")], "done"
+    run.finished.set()
+    assert "a␛[31m\ufffdb" in cards.run_cards(run)
+
+
+def test_the_length_is_told_against_the_limit_as_one_types(host: ModelHost) -> None:
+    tokens = host.count_tokens(DOCUMENT, QUESTION, False)
+    assert f"{tokens:,} of 4,096 tokens<" in length_line(host, DOCUMENT, QUESTION, False, 24)
+    long = DOCUMENT * 40
+    all_of_it = host.count_all(long, QUESTION)
+    over = f"{all_of_it + 24 - 4096:,}"
+    assert f"{all_of_it:,} of 4,096 tokens: {over} too many" in length_line(host, long, QUESTION, False, 24)
+    assert f"about {over} will be cut out of its middle" in length_line(host, long, QUESTION, True, 24)
+    assert "at most 1,000,000 are taken" in length_line(host, "x" * 10_000_000, QUESTION, False, 24)
+    assert text.LENGTH_EMPTY in length_line(host, " ", QUESTION, False, 24)
+    assert text.LENGTH_UNKNOWN in length_line(ModelHost("none"), DOCUMENT, QUESTION, False, 24)
+
+
+def test_a_paste_of_ten_megabytes_is_refused_without_reading_it(host: ModelHost) -> None:
+    for act in (
+        lambda: host.count_tokens("x" * 10_000_000, "q", True),
+        lambda: host.count_all("x" * 10_000_000, "q"),
+        lambda: Run(Task("x" * 10_000_000, "q", ("full",)), host),
+    ):
+        with pytest.raises(InputError, match="10,000,000 characters"):
+            act()
+
+
+# Traces
+
+
+def test_nothing_of_a_document_is_left_in_logs_or_on_the_disk(
+    lm: LanguageModel,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    caplog.set_level(logging.DEBUG)
+    secret = f"The password is {MARKER}. " * 5
+    real = do.Callbacks.count
+
+    def count(self: Any, document: str, *rest: Any) -> Any:
+        return 1 / 0 if "break" in document else real(self, document, *rest)
+
+    monkeypatch.setattr(do.Callbacks, "count", count)
+    with served(tiny_host(lm)) as url, Visitor(url) as visitor:
+        assert upload(visitor, "secret.txt", secret.encode())[1]
+        assert not upload(visitor, f"{MARKER}.pdf", b"%PDF-1.4 " + secret.encode())[1]
+        assert visitor.call("begin", [secret, MARKER, *PAGE[2:]])[0]
+        assert visitor.call("follow", [None])[0]
+        assert visitor.call("ask", [secret, MARKER, "full", "24", False, 3])[0]
+        assert not visitor.call("begin", [secret, MARKER])[0]
+        assert not visitor.call("ask", [secret, MARKER, MARKER[:5], "24", False, 3])[0]
+        assert "error" in visitor.call_directly("count", [f"break {secret}", MARKER, False, 7]).json()
+        with monkeypatch.context() as broken:
+            broken.setattr("app.run.read", lambda _, document, *__, **___: {}[document])
+            assert not visitor.call("ask", [secret, MARKER, "full", "24", False, 3])[0]
+    printed = capfd.readouterr()
+    logged = "\n".join(f"{record.name} {record.getMessage()}" for record in caplog.records)
+    assert "a run failed: KeyError" in logged
+    assert "a request failed: ZeroDivisionError" in logged
+    for trace in (printed.out, printed.err, caplog.text, logged):
+        assert MARKER not in trace
+    for path in tmp_path.rglob("*"):
+        assert MARKER not in path.name
+        assert not path.is_file() or MARKER.encode() not in path.read_bytes()
+
+
+SHOWN = [None, "snapkv", "", "word", -1, -1]
+
+
+def test_no_session_reaches_the_run_or_the_map_of_another(url: str) -> None:
+    with Visitor(url) as anna, Visitor(url) as bert:
+        assert anna.call("begin", [f"{MARKER} {DOCUMENT}", *PAGE[1:]])[0]
+        assert MARKER in str(anna.hear("follow", [None]))
+        for event, data in (
+            ("follow", [None]),
+            ("stop", [None]),
+            ("show_document", SHOWN),
+            ("begin", PAGE),
+            ("follow", [None]),
+            ("show_document", SHOWN),
+        ):
+            assert MARKER not in str(bert.hear(event, data))
+        assert MARKER in str(anna.hear("show_document", SHOWN)), "Bert's run did not touch Anna's"
+
+
+def test_limits_are_bounds_for_all() -> None:
+    with pytest.raises(InputError):
+        Limits(document=3).check_texts("four", "q")

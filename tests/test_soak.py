@@ -1,0 +1,35 @@
+"""Memory stays flat over runs; `tests/soak.py` does the same for hundreds of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from judgeq._assets import assets_path
+from judgeq.language_model import LanguageModel
+from tests.server import tiny_host
+from tests.soak import soak
+
+TOLERANCE_MB = 40
+"""What the allocators of Python and torch move by without a trend. That no run is kept is tested by counting them."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is measured differently elsewhere")
+def test_thirty_runs_leave_the_memory_as_it_was(lm: LanguageModel) -> None:
+    start, *_, end = soak(tiny_host(lm), runs=30, every=10)
+    assert end["rss_mb"] - start["rss_mb"] < TOLERANCE_MB
+    assert end["runs_alive"] == 0
+    assert end["threads"] <= start["threads"] + 2
+
+
+def test_the_published_soak_is_flat() -> None:
+    report = json.loads(assets_path("results", "soak.json").read_text(encoding="utf-8"))
+    assert report["runs"] >= 300
+    assert [each["runs"] for each in report["measured"]] == list(range(0, report["runs"] + 1, 50))
+    assert report["growth_mb"] == pytest.approx(
+        report["measured"][-1]["rss_mb"] - report["measured"][0]["rss_mb"], abs=0.11
+    )
+    assert report["growth_mb"] < TOLERANCE_MB
+    assert report["measured"][-1]["runs_alive"] == 0
