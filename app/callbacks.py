@@ -143,11 +143,11 @@ class Callbacks:
         return run_status(run), run_cards(run)
 
     def _length(self, document: str, question: str, truncate: bool) -> tuple[int, str]:
-        """Tokens of the prompt, 0 = unknown, and why it cannot be read, if so."""
+        """Tokens of the prompt, 0 = unknown, and a word if it cannot be read; `length_line` says why."""
         try:
             return self.host.count_tokens(document or "", question or "", truncate), ""
-        except InputError as error:
-            return 0, html.escape(str(error))
+        except InputError:
+            return 0, text.NO_SHARE
 
 
 def choose_sample(name: str) -> tuple[str, str, int, bool]:

@@ -252,7 +252,7 @@ _FILES = """
 #document.dropping::after {
   content: "Drop the file to read it"; position: absolute; inset: 0; display: grid; place-items: center;
   font-weight: 600; color: var(--q-ink); background: color-mix(in srgb, var(--q-paper) 88%, transparent);
-  pointer-events: none;
+  pointer-events: none; z-index: 5;
 }
 """
 

@@ -146,6 +146,7 @@ LENGTH_OVER = "{over:,} too many with the answer. Shorten the document, or let i
 LENGTH_CUT = "about {over:,} will be cut out of its middle, so that the answer has room."
 LENGTH_EMPTY = "No text yet."
 LENGTH_UNKNOWN = "Tokens are counted as soon as the model is loaded."
+NO_SHARE = "None yet: the prompt is too long."
 READING_FILE = "Reading the file …"
 STRANGE_REQUEST = "This is not something that the page asks for: reload the page and try again."
 FOREIGN_FILE = "Files are uploaded, not fetched from elsewhere: upload the file."

@@ -22,6 +22,8 @@ from app.views.inputs import Inputs, build_inputs, wire_inputs
 from app.views.kept import Kept, build_kept, wire_kept
 
 KEEP_STATE_S = 30 * 60
+LARGEST_REQUEST = 64_000_000
+"""Bytes; a paste of 10 MB is to be refused with a sentence, even with each character escaped."""
 
 
 def build(host: ModelHost) -> gr.Blocks:
@@ -111,7 +113,7 @@ def serve(demo: gr.Blocks, **where: Any) -> None:
         enable_monitoring=False,
         ssr_mode=False,
         mcp_server=True,
-        app_kwargs={"exception_handlers": {KeyError: unknown_event}},
+        app_kwargs={"exception_handlers": {KeyError: unknown_event}, "max_body_size": LARGEST_REQUEST},
         max_threads=96,  # runs that wait look every now and then, and must not keep the page from answering
         state_session_capacity=200,  # each keeps its last run with its maps
         share=False,

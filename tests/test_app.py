@@ -362,7 +362,7 @@ def test_rows_and_share_are_two_sides_of_one_budget(page: do.Callbacks) -> None:
     assert rows == round(tokens / 4)
     assert same.startswith("25 %")
     assert "nothing is thrown away" in page.count(DOCUMENT, QUESTION, False, 10 * tokens)[0]
-    assert "at most" in page.count(DOCUMENT * 40, QUESTION, False, 10)[0]
+    assert page.count(DOCUMENT * 40, QUESTION, False, 10)[0] == text.NO_SHARE
     assert "at least 1" in page.count(DOCUMENT, QUESTION, False, 0)[0]
 
 

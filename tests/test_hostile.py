@@ -205,6 +205,8 @@ def test_files_that_nobody_uploaded_are_not_read(visitor: Visitor, payload: Any)
     assert not ok
     assert is_sentence(output)
     assert "root" not in str(output)
+    if "http" in str(payload):
+        assert output["error"] == text.FOREIGN_FILE, "refused before anything is fetched"
 
 
 def test_the_servers_own_files_are_not_served(visitor: Visitor) -> None:
@@ -253,6 +255,10 @@ def test_an_upload_is_read_or_refused_and_its_copy_is_gone(
         assert is_sentence(output, said)
         assert "<" not in output["error"]
     assert not Path(path).exists()
+
+
+def test_a_request_of_many_megabytes_does_not_get_in(visitor: Visitor) -> None:
+    assert visitor.join("begin", ["x" * 70_000_000, *PAGE[1:]]).status_code == 413
 
 
 def test_a_file_that_is_too_large_does_not_get_in(visitor: Visitor) -> None:
