@@ -16,6 +16,7 @@ import torch
 
 from app import callbacks as do
 from app import cards, text
+from app.kept import FIELDS
 from app.run import Lane, Run, Task, result
 from app.samples import expected_answer, samples
 from app.session import ModelHost
@@ -112,7 +113,7 @@ def test_the_page_follows_a_run_and_draws_the_maps_once(page: do.Callbacks) -> N
     assert len(drawn) == 1
     assert "jq-map" in drawn[0][6]
     assert drawn[0][7] is not None
-    assert len(map_part) == 6
+    assert len(map_part) == FIELDS
 
 
 def test_leaving_the_page_stops_the_run(page: do.Callbacks) -> None:
