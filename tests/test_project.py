@@ -268,7 +268,12 @@ def test_a_wheel_holds_every_package_and_the_assets():
     folders = {path.parent.relative_to(ROOT) for path in sources("judgeq", "app")}
     assert {".".join(folder.parts) for folder in folders} <= set(settings["packages"])
     assert settings["package-dir"] == {"judgeq.assets": "assets"}
-    assert settings["package-data"] == {"judgeq.assets": ["**/*"]}
+    data = settings["package-data"]
+    assert data["judgeq.assets"] == ["**/*"]
+    scripts = [
+        path.relative_to(ROOT) for folder in ("app", "judgeq") for path in ROOT.glob(f"{folder}/**/*.js")
+    ]
+    assert [str(path) for path in scripts if "*.js" not in data.get(".".join(path.parent.parts), [])] == []
 
 
 # What is never used
