@@ -70,6 +70,7 @@ ORDER = [
     "batch",
     "reference",
     "retention",
+    "keepsake",
     "estimate",
     "documents",
     "answers",
