@@ -183,6 +183,16 @@ _MAP = """
 }
 """
 
+_TAKE = """
+#takeaway { gap: .9rem; }
+#takeaway-files { gap: .6rem; flex-wrap: wrap; }
+#takeaway-files button { flex: 0 0 auto; }
+#take-link { max-width: 46rem; }
+#take-link input, #take-link textarea { font-size: .8125rem; }
+#take-python { border: 1px solid var(--q-edge); border-radius: 10px; background: transparent; padding: .65rem .85rem; }
+#take-python .label-wrap span { font-weight: 600; }
+"""
+
 _SMALL = """
 @keyframes q-beat {
   50% { opacity: .35; }
@@ -203,5 +213,5 @@ _SMALL = """
 
 CSS = (
     f".gradio-container{{{_LIGHT}}}.dark .gradio-container,.dark.gradio-container,.dark{{{_DARK}}}"
-    + "".join((_PAGE, _FORM, _STATUS, _CARDS, _MAP, _SMALL))
+    + "".join((_PAGE, _FORM, _STATUS, _CARDS, _MAP, _TAKE, _SMALL))
 )

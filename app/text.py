@@ -94,6 +94,27 @@ SHARE_OF = "{share} of {tokens:,} tokens"
 WHOLE = "The whole prompt of {tokens:,} tokens: nothing is thrown away."
 
 
+TAKE_TITLE = "Take it with you"
+TAKE = (
+    "The page opens anywhere, without a network, with every method’s answer and map. Files are made in this moment and "
+    "kept nowhere; all but the picture hold your whole document."
+)
+TAKE_KINDS = {
+    "page": "Page (.html)",
+    "picture": "Picture (.png)",
+    "table": "Table (.csv)",
+    "values": "Data (.json)",
+}
+TAKE_LINK = "Link"
+TAKE_LINK_INFO = "Brings back the question, the settings and the sample, never a text of your own."
+TAKE_PYTHON = "The same in Python"
+NOTHING_TO_TAKE = "There is no answer to take along yet: ask something first"
+LINK_IGNORED = "Parts of this link mean nothing here and were left out: {names}."
+LINK_NO_DOCUMENT = (
+    "This link brings a question and settings, but no document: paste the text that it is about."
+)
+
+
 def join(words: list[str]) -> str:
     """`a, b and c`."""
     return words[0] if len(words) < 2 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 import gradio as gr
 
@@ -16,6 +17,7 @@ from app.theme import theme
 from app.views.events import LIGHT, MODEL, QUEUED, QUIET
 from app.views.inputs import Inputs, build_inputs, wire_inputs
 from app.views.kept import Kept, build_kept, wire_kept
+from app.views.takeaway import build_takeaway, wire_takeaway
 
 KEEP_STATE_S = 30 * 60
 
@@ -37,18 +39,23 @@ def build(host: ModelHost) -> gr.Blocks:
                 cards = gr.HTML(empty_cards(text.DEFAULT_METHODS), elem_id="cards")
                 gr.HTML(f'<p class="fine">{text.COST_NOTE}</p>')
                 kept = build_kept()
+                take = build_takeaway()
         demo.load(reactions.watch_loading, None, inputs.status, **QUEUED).then(
             reactions.count, [*inputs.prompt, inputs.rows], [inputs.note, inputs.share], **LIGHT
         )
         wire_inputs(reactions, inputs)
         wire_kept(kept, run)
-        _wire_run(reactions, inputs, cards, kept, run)
+        ends = _wire_run(reactions, inputs, cards, kept, run)
+        wire_takeaway(demo, take, inputs, run, ends)
         for function in (reactions.ask, reactions.compare):
             gr.api(function, api_name=function.__name__, concurrency_id=MODEL, concurrency_limit=1)
     return demo.queue(max_size=32, default_concurrency_limit=1)
 
 
-def _wire_run(reactions: do.Callbacks, inputs: Inputs, cards: gr.HTML, kept: Kept, run: gr.State) -> None:
+def _wire_run(
+    reactions: do.Callbacks, inputs: Inputs, cards: gr.HTML, kept: Kept, run: gr.State
+) -> list[Any]:
+    """Returns the events after which a run has ended."""
     shown, buttons = [inputs.status, cards], [inputs.ask, inputs.stop]
     started = gr.on(
         [inputs.ask.click, inputs.question.submit],
@@ -63,6 +70,7 @@ def _wire_run(reactions: do.Callbacks, inputs: Inputs, cards: gr.HTML, kept: Kep
     working.then(do.idle_buttons, None, buttons, **LIGHT)
     stopped = inputs.stop.click(reactions.stop, run, shown, cancels=[working], **LIGHT)
     stopped.then(do.idle_buttons, None, buttons, **LIGHT)
+    return [working, stopped]
 
 
 def launch(argv: list[str] | None = None) -> None:

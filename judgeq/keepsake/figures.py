@@ -91,9 +91,9 @@ def _scale() -> np.ndarray:
     from plotly.colors import sample_colorscale
 
     found = sample_colorscale("Cividis", np.linspace(0, 1, 256).tolist())
-    return np.array([[round(float(part)) for part in re.findall(r"[\d.]+", colour)[:3]] for colour in found]).astype(
-        np.uint8
-    )
+    return np.array(
+        [[round(float(part)) for part in re.findall(r"[\d.]+", colour)[:3]] for colour in found]
+    ).astype(np.uint8)
 
 
 def _told(found: RetentionMap, first: int, last: int) -> str:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def to_python(question: str, settings: Settings) -> str:
     """See `Keepsake.to_python`; what is as it is by default is left out."""
-    loaded = _call([repr(settings.model)], {"quantization": settings.quantization})
+    loaded = _call([quoted(settings.model)], {"quantization": settings.quantization})
     options: dict[str, Any] = {
         "methods": tuple(settings.methods),
         "budget": settings.budget,
@@ -18,16 +18,18 @@ def to_python(question: str, settings: Settings) -> str:
         "question_first": settings.question_first or None,
         "truncate": settings.truncate or None,
     }
-    asked = "".join(f"    {name}={value!r},\n" for name, value in options.items() if value is not None)
+    asked = "".join(
+        f"    {name}={_literal(value)},\n" for name, value in options.items() if value is not None
+    )
     return (
         "import judgeq\n"
         "from judgeq.documents import read_document\n\n"
         f"lm = judgeq.load({loaded})\n"
-        f"document = read_document({settings.file!r})\n"
+        f"document = read_document({quoted(settings.file)})\n"
         "reading = judgeq.read(\n"
         "    lm,\n"
         "    document,\n"
-        f"    {question!r},\n"
+        f"    {quoted(question)},\n"
         f"{asked}"
         f"    decoding=judgeq.Decoding(max_new_tokens={settings.max_new_tokens}),\n"
         ")\n"
@@ -40,5 +42,18 @@ def to_python(question: str, settings: Settings) -> str:
 
 def _call(given: list[str], options: dict[str, Any]) -> str:
     return ", ".join(
-        [*given, *(f"{name}={value!r}" for name, value in options.items() if value is not None)]
+        [*given, *(f"{name}={_literal(value)}" for name, value in options.items() if value is not None)]
     )
+
+
+def quoted(text: str) -> str:
+    """A string literal, in double quotes where that needs no escapes; nothing in it is invisible."""
+    found = repr(text)
+    return found if '"' in found else f'"{found[1:-1]}"'
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, tuple):
+        inner = ", ".join(map(_literal, value))
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    return quoted(value) if isinstance(value, str) else repr(value)

@@ -60,7 +60,8 @@ font-variant-numeric:tabular-nums}
 .heat{display:block;width:100%;height:min(22rem,60vw);min-height:11rem;border-radius:4px;image-rendering:pixelated}
 .heat rect:hover{fill:#fff3}
 .tokens{grid-column:2;display:flex;justify-content:space-between;gap:.5rem;text-align:center}
-.ramp{display:flex;flex-wrap:wrap;align-items:center;gap:.3rem .6rem;margin-top:.8rem;font-size:.8125rem;color:var(--soft)}
+.ramp{display:flex;flex-wrap:wrap;align-items:center;gap:.3rem .6rem;margin-top:.8rem;font-size:.8125rem;
+color:var(--soft)}
 .ramp img{width:min(16rem,40vw);height:.8rem;border-radius:3px}
 dl{display:grid;grid-template-columns:auto 1fr;gap:.3rem 1.25rem;margin:0 0 .8rem;font-size:.9375rem}
 dt{color:var(--soft)}

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 LEAD = (
-    "While a language model reads, it takes notes on every word: the rows of its key/value cache. Each method here threw "
-    "most of them away, by a rule of its own, before the answer was written."
+    "While a language model reads, it takes notes on every word: the rows of its key/value cache. The full cache keeps "
+    "them all; every other method throws most of them away, by a rule of its own, before the answer is written."
 )
 FINISH = {
     "length": "Cut at the longest answer that was allowed.",
@@ -70,15 +70,17 @@ def title(method: str) -> str:
 def _policy(styles: list[str]) -> str:
     hashes = (base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() for style in styles)
     allowed = " ".join(f"'sha256-{found}'" for found in hashes)
-    return (
-        f"default-src 'none'; style-src {allowed}; img-src data:; base-uri 'none'; form-action 'none'"
-    )
+    return f"default-src 'none'; style-src {allowed}; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def _card(answer: Answer) -> str:
     share = answer.kv_bytes / answer.full_kv_bytes if answer.full_kv_bytes else 1.0
     counts = answer.retention.kept_rows
-    said = f'<p dir="auto">{_text(answer.text.strip())}</p>' if answer.text.strip() else "<p><i>No answer.</i></p>"
+    said = (
+        f'<p dir="auto">{_text(answer.text.strip())}</p>'
+        if answer.text.strip()
+        else "<p><i>No answer.</i></p>"
+    )
     remark = f'<p class="remark">{FINISH[answer.finish]}</p>' if answer.finish in FINISH else ""
     speed = answer.timing.decode_tokens_per_s
     rows = (
@@ -118,7 +120,7 @@ def _heat(answer: Answer) -> str:
     found = answer.retention
     label = f"How much of each stretch of the prompt {title(answer.method)} keeps, layer by layer"
     return (
-        '<figure><figcaption>Where it stayed, layer by layer <span>Each line is a layer of the model, each column a '
+        "<figure><figcaption>Where it stayed, layer by layer <span>Each line is a layer of the model, each column a "
         "stretch of the prompt: the brighter, the more stayed. The dotted lines mark where the document begins and "
         f'ends.</span></figcaption><div class="plot"><p class="layers"><span>layer 0</span>'
         f"<span>layer {found.layers - 1}</span></p>{heat_svg(found, label)}"
@@ -144,8 +146,8 @@ def _facts(keepsake: Keepsake) -> str:
     ]
     lines = "".join(f"<dt>{name}</dt><dd>{_text(value)}</dd>" for name, value in facts)
     return (
-        f'<dl>{lines}</dl><p class="fine">Bytes and times were measured in this run. One reading of the prompt served all '
-        "answers. A note is one row of keys and values, for one token, in each layer and KV head.</p>"
+        f'<dl>{lines}</dl><p class="fine">Bytes and times were measured in this run. One reading of the prompt served '
+        "all answers. A note is one row of keys and values, for one token, in each layer and KV head.</p>"
     )
 
 

@@ -1,7 +1,7 @@
 """Text on a picture: words in whatever script, each character in the first font that has it.
 
-No font comes with this library. Those of matplotlib, which is installed, cover most alphabets; for the rest the system's
-own are asked. What no font has becomes a box, and `missing` says so. Knows nothing of what is written.
+No font comes with this library. Those of matplotlib, which is installed, cover most alphabets; for the rest the
+system's own are asked. What no font has becomes a box, and `missing` says so. Knows nothing of what is written.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 ELSEWHERE = (
-    *("NotoSansCJK-Regular.ttc", "NotoSansCJKsc-Regular.otf", "wqy-microhei.ttc", "DroidSansFallbackFull.ttf"),
+    *(
+        "NotoSansCJK-Regular.ttc",
+        "NotoSansCJKsc-Regular.otf",
+        "wqy-microhei.ttc",
+        "DroidSansFallbackFull.ttf",
+    ),
     *("PingFang.ttc", "Hiragino Sans GB.ttc", "AppleSDGothicNeo.ttc", "Arial Unicode.ttf"),
     *("msyh.ttc", "YuGothM.ttc", "malgun.ttf", "Nirmala.ttc", "segoeui.ttf", "LeelawUI.ttf"),
     *("NotoSansDevanagari-Regular.ttf", "NotoSansBengali-Regular.ttf", "NotoSansThai-Regular.ttf"),
@@ -66,7 +71,7 @@ class Pen:
         return text[:low].rstrip() + "…"
 
     def lines(self, text: str, room: float, most: int) -> list[str]:
-        """At most so many lines, wrapped between words, or within those that are too long; the last one may end in `…`."""
+        """At most so many lines, wrapped between words, or within one that is too long; `…` ends what is cut."""
         lines: list[str] = []
         rest = text.split()
         while rest and len(lines) < most:

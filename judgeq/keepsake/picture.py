@@ -15,7 +15,7 @@ import numpy as np
 from judgeq.keepsake.figures import colours, size
 from judgeq.keepsake.page import title
 from judgeq.keepsake.pen import Pen, right_to_left
-from judgeq.retention.rendering import level_of, percent, visible
+from judgeq.retention.rendering import level_of, visible
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,13 +29,15 @@ WIDTH, HEIGHT, EDGE, GAP = 1200, 630, 52, 24
 SHOWN = 3
 """Answers that find room."""
 SANS, BOLD, SERIF, TITLE = "DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold"
-INK, SOFT, PAPER, PAGE, LINE, TRACK, AMBER = (
-    "#1d1b17", "#5f5b54", "#fffefb", "#faf7f0", "#ddd6c8", "#ece5d8", "#d98a13",
+INK, SOFT, PAPER, PAGE, LINE = (
+    "#1d1b17", "#5f5b54", "#fffefb", "#faf7f0", "#ddd6c8",
 )  # fmt: skip
 MARKS = ("", "", "#fff2c4", "#ffe08a", "#fcc64d", "#f5a62b")
 """Behind a word of each level, as in the retention map."""
+GONE, TRACED = "#6a665f", "#c9c0b0"
 LEADING = 31
-BOXES = "□: no font here has this character."
+STRIPS = "Strips: the prompt from its beginning to its end, bright where notes were kept."
+BOXES = "□ stands where no font here has the character."
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,8 @@ def _card(
     lines = pens["answer"].lines(visible(answer.text) or "No answer.", inner, 3)
     for row, line in enumerate(lines):
         _line(draw, pens["answer"], (left, y + 72 + 29 * row, inner), line, INK)
-    share = answer.kv_bytes / answer.full_kv_bytes if answer.full_kv_bytes else 1.0
     counts = answer.retention.kept_rows.mean()
-    told = f"{percent(share)} of the notes: {counts:,.0f} of {answer.prompt_tokens:,}, {size(answer.kv_bytes)}"
+    told = f"{counts:,.0f} of {answer.prompt_tokens:,} notes: {size(answer.kv_bytes)}"
     pens["figure"].write(draw, (left, y + 163), pens["figure"].fitted(told, inner), SOFT)
     values = answer.retention.layer_profile(min(int(inner), answer.retention.tokens)).mean(axis=0)
     strip = Images.fromarray(colours(values)[None]).resize((int(inner), 18), Images.Resampling.NEAREST)
@@ -125,8 +126,11 @@ def _document(draw: ImageDraw, pens: dict[str, Pen], answer: Answer, base: float
     lines = list(_wrapped(pen, answer.retention, WIDTH - 2 * EDGE))
     most = max(1, int((HEIGHT - 62 - base) // LEADING) + 1)
     weights = [sum(len(piece.text) * piece.level for piece in line if piece.level > 2) for line in lines]
-    sums = np.convolve(weights, np.ones(min(most, len(lines)), dtype=int), "valid") if lines else []
-    start = int(np.argmax(sums)) if len(lines) else 0
+    start = (
+        int(np.argmax(np.convolve(weights, np.ones(min(most, len(lines)), dtype=int), "valid")))
+        if lines
+        else 0
+    )
     name = title(answer.method)
     said = f"What {name} still holds of the document: the stronger the mark, the more of the model’s heads."
     pens["fine"].write(draw, (EDGE, base - 12), said, SOFT)
@@ -167,31 +171,41 @@ def _words(found: RetentionMap) -> Iterator[list[_Piece]]:
 
 
 def _marked(draw: ImageDraw, pen: Pen, place: tuple[float, float], line: list[_Piece]) -> None:
+    """One line, neighbours of one level under one mark."""
     x, base = place
     backwards = right_to_left("".join(piece.text for piece in line))
     space = pen.width(" ")
+    placed: list[tuple[float, float, _Piece]] = []
     for index, piece in enumerate(line):
-        if index and piece.first:
-            x += space
-        width = pen.width(piece.text)
-        left = WIDTH - x - width if backwards else x
-        if MARKS[piece.level]:
-            draw.rounded_rectangle(
-                (left - 1, base - 20, left + width + 1, base + 7), 4, fill=MARKS[piece.level]
-            )
-        if piece.level:
-            draw.line((left, base + 5, left + width, base + 5), "#7a4300", 2 if piece.level > 3 else 1)
-        pen.write(draw, (left, base), piece.text, INK if piece.level else "#6a665f")
-        x += width
+        before = x
+        x += space if index and piece.first else 0
+        end = x + pen.width(piece.text)
+        joined = index > 0 and line[index - 1].level == piece.level
+        _mark(draw, (before if joined else x, end), base, piece.level, backwards)
+        placed.append((x, end, piece))
+        x = end
+    for start, end, piece in placed:
+        left = WIDTH - end if backwards else start
+        pen.write(draw, (left, base), piece.text, INK if piece.level else GONE)
+
+
+def _mark(draw: ImageDraw, ends: tuple[float, float], base: float, level: int, backwards: bool) -> None:
+    left, right = (WIDTH - ends[1], WIDTH - ends[0]) if backwards else ends
+    if MARKS[level]:
+        draw.rectangle((left - 1, base - 20, right + 1, base + 7), fill=MARKS[level])
+    if level == 1:
+        draw.line([(round(left), base + 5), (round(right), base + 5)], TRACED, 1)
+    elif level:
+        draw.line([(round(left), base + 5), (round(right), base + 5)], "#7a4300", 2 if level > 3 else 1)
 
 
 def _foot(draw: ImageDraw, pens: dict[str, Pen], keepsake: Keepsake) -> None:
     pen = pens["fine"]
     boxes = any(each.missing for each in pens.values())
     told = f"Judge Q · {keepsake.settings.model} · {keepsake.made:%d %B %Y}"
-    pen.write(draw, (EDGE, HEIGHT - 26), pen.fitted(visible(told), 700), SOFT)
-    if boxes:
-        pen.write(draw, (WIDTH - EDGE - pen.width(BOXES), HEIGHT - 26), BOXES, SOFT)
+    pen.write(draw, (EDGE, HEIGHT - 26), pen.fitted(visible(told), 440), SOFT)
+    note = BOXES if boxes else STRIPS
+    pen.write(draw, (WIDTH - EDGE - pen.width(note), HEIGHT - 26), note, SOFT)
 
 
 def _line(draw: ImageDraw, pen: Pen, place: tuple[float, float, float], text: str, fill: str) -> None:
