@@ -187,10 +187,14 @@ _TAKE = """
 #takeaway { gap: .9rem; }
 #takeaway-files { gap: .6rem; flex-wrap: wrap; }
 #takeaway-files button { flex: 0 0 auto; }
-#take-link { max-width: 46rem; }
+#take-link { max-width: 46rem; margin-right: auto; }
 #take-link input, #take-link textarea { font-size: .8125rem; }
 #take-python { border: 1px solid var(--q-edge); border-radius: 10px; background: transparent; padding: .65rem .85rem; }
 #take-python .label-wrap span { font-weight: 600; }
+#takeaway, #take-python, #take-python .block { min-width: 0!important; max-width: 100%; }
+#take-python .cm-editor { min-width: 0; }
+#take-python .cm-line, #take-python .cm-line span { color: var(--q-ink)!important; }
+#take-python .cm-gutters { display: none; }
 """
 
 _SMALL = """

@@ -97,7 +97,7 @@ WHOLE = "The whole prompt of {tokens:,} tokens: nothing is thrown away."
 TAKE_TITLE = "Take it with you"
 TAKE = (
     "The page opens anywhere, without a network, with every method’s answer and map. Files are made in this moment and "
-    "kept nowhere; all but the picture hold your whole document."
+    "kept nowhere. The picture shows a stretch of your document, the others hold all of it."
 )
 TAKE_KINDS = {
     "page": "Page (.html)",

@@ -62,7 +62,9 @@ def build_takeaway() -> Takeaway:
             elem_id="take-link",
         )
         with gr.Accordion(text.TAKE_PYTHON, open=False, elem_id="take-python"):
-            python = gr.Code(language="python", interactive=False, show_label=False, buttons=["copy"])
+            python = gr.Code(
+                language="python", interactive=False, show_label=False, wrap_lines=True, buttons=["copy"]
+            )
     return Takeaway(panel, buttons, gr.JSON(visible=False), link, python)
 
 
