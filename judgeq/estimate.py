@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from judgeq.methods import Full, JudgeQ, Method
 from judgeq.plan import Plan
 from judgeq.prefill import prefill
 from judgeq.probe import Probe
+from judgeq.quantized import stored_bytes
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 BLOCK, SCALES = 64, 256
@@ -44,6 +45,17 @@ class Memory:
     reading: int | None
     reading_full: int | None
 
+    def prompts_within(self, capacity: int, *, kept: bool) -> int:
+        """How many prompts of this length find room beside the weights, with what reading one more takes.
+
+        Args:
+            capacity: bytes in all.
+            kept: each holds what the budget keeps of it, else all of its rows.
+        """
+        held, peak = (self.kept_rows, self.reading) if kept else (self.full_rows, self.reading_full)
+        working = 0 if peak is None else max(0, peak - held)
+        return max(0, capacity - self.weights - working) // held
+
     def to_dict(self) -> dict[str, int | None]:
         return asdict(self)
 
@@ -55,6 +67,7 @@ def estimate(
     budget: int,
     dtype: str = "bfloat16",
     quantization: str | None = None,
+    row_bits: int | None = None,
     soft_tokens: int = 32,
 ) -> Memory:
     """Calculate from a transformers config.
@@ -64,14 +77,17 @@ def estimate(
         budget: rows per KV head.
         dtype: of rows, activations and weights that are not quantized.
         quantization: `"4bit"`, `"8bit"` or None.
+        row_bits: kept rows are stored in 8 or 4 bits; None = in `dtype`.
         soft_tokens: S.
     """
     sizes, width = Geometry.of(config), BYTES[dtype]
     text = config.get_text_config(decoder=True)
     tokens = prompt_tokens + soft_tokens
     row = 2 * sizes.kv_heads * sizes.head_dim * width  # keys and values of one token in one layer
-    full = sizes.complete_rows(prompt_tokens)
-    kept = full - len(sizes.global_layers) * max(0, prompt_tokens - budget)
+    full = sizes.complete_rows(prompt_tokens) * row
+    rows, judged = min(prompt_tokens, budget), len(sizes.global_layers)
+    held = rows * row if row_bits is None else sizes.kv_heads * stored_bytes(rows, sizes.head_dim, row_bits)
+    kept = full - judged * (prompt_tokens * row - held)
     # The widest moment of a layer: the embeddings with and without soft tokens, what came in, its sum with the
     # attention, its normed copy, the two halves of the feed-forward and their product. Or else the soft tokens'
     # attention, in float32 as logits and as weights. What kernels take for themselves is left out.
@@ -80,10 +96,10 @@ def estimate(
     layer = tokens * row + max(activations, scoring)
     return Memory(
         weights=_weights(config, width, quantization),
-        full_rows=full * row,
-        kept_rows=kept * row,
-        reading=kept * row + layer,
-        reading_full=full * row + layer,
+        full_rows=full,
+        kept_rows=kept,
+        reading=kept + layer,
+        reading_full=full + layer,
     )
 
 
@@ -120,7 +136,13 @@ def _matrix(shape: torch.Size, quantization: str | None) -> int:
 
 @torch.inference_mode()
 def measure(
-    lm: LanguageModel, *, prompt_tokens: int, budget: int, soft_tokens: int = 32, seed: int = 0
+    lm: LanguageModel,
+    *,
+    prompt_tokens: int,
+    budget: int,
+    row_bits: int | None = None,
+    soft_tokens: int = 32,
+    seed: int = 0,
 ) -> Memory:
     """Read random tokens with a loaded model, with soft tokens and with every row kept; what it really took.
 
@@ -132,8 +154,10 @@ def measure(
     probe = Probe(torch.randn(soft_tokens, lm.geometry.hidden, generator=generator) * 0.02)
     held: list[int] = []
     peaks: list[int | None] = []
-    _read(lm, ids[:, :64], JudgeQ(), 8, probe)  # libraries take their own memory the first time
-    for method, rows in ((JudgeQ(), budget), (Full(), prompt_tokens)):
+    judge = JudgeQ()
+    judge = replace(judge, selection=replace(judge.selection, bits=row_bits))
+    _read(lm, ids[:, :64], judge, 8, probe)  # libraries take their own memory the first time
+    for method, rows in ((judge, budget), (Full(), prompt_tokens)):
         with peak_memory(lm.device) as peak:
             cache_bytes = _read(lm, ids, method, rows, probe)
         held.append(cache_bytes)
