@@ -197,6 +197,31 @@ _TAKE = """
 #take-python .cm-gutters { display: none; }
 """
 
+_CALCULATOR = """
+#calculator { border: 1px solid var(--q-edge); border-radius: 10px; background: transparent; padding: .65rem .85rem; }
+#calculator .label-wrap span { font-weight: 600; }
+#calculator-inputs { gap: .9rem; margin: .75rem 0; }
+#calculator-inputs .form { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); width: 100%; }
+#calculator-inputs .form > :first-child { grid-column: span 2; }
+.calculated { padding: .9rem 1.1rem; border: 1px dashed var(--q-soft); border-radius: 12px; color: var(--q-ink); }
+.calculated p { margin: 0 0 .5rem; }
+.calculated .mark { font-size: .8125rem; font-weight: 600; color: var(--q-soft); }
+.calculated .lead { font: 400 1.0625rem/1.5 var(--q-serif); text-wrap: pretty; }
+.gradio-container .calculated table { width: 100%; margin: 0; border: 0!important; border-collapse: collapse; }
+.gradio-container .calculated :is(tr, th, td) { border: 0!important; background: none; color: inherit; }
+.gradio-container .calculated :is(th, td) {
+  padding: .3rem 0!important; font-size: .875rem; line-height: 1.4; text-align: right;
+  font-variant-numeric: tabular-nums;
+}
+.gradio-container .calculated th:first-child { text-align: left; }
+.gradio-container .calculated th { font-weight: 400; color: var(--q-soft); }
+.gradio-container .calculated td { font-weight: 600; }
+.gradio-container .calculated tbody tr :is(th, td) { border-top: 1px solid var(--q-track)!important; }
+#calculator .wrap { border-color: var(--input-border-color); }
+.gradio-container .calculated td { white-space: nowrap; padding-left: .75rem!important; }
+.calculated small { display: block; font-size: .8125rem; font-weight: 400; color: var(--q-soft); }
+"""
+
 _SMALL = """
 @keyframes q-beat {
   50% { opacity: .35; }
@@ -217,5 +242,5 @@ _SMALL = """
 
 CSS = (
     f".gradio-container{{{_LIGHT}}}.dark .gradio-container,.dark.gradio-container,.dark{{{_DARK}}}"
-    + "".join((_PAGE, _FORM, _STATUS, _CARDS, _MAP, _TAKE, _SMALL))
+    + "".join((_PAGE, _FORM, _STATUS, _CARDS, _MAP, _TAKE, _CALCULATOR, _SMALL))
 )

@@ -114,6 +114,37 @@ LINK_NO_DOCUMENT = (
     "This link brings a question and settings, but no document: paste the text that it is about."
 )
 
+CALCULATOR_TITLE = "What would it cost elsewhere?"
+CALCULATOR = (
+    "Calculated from the sizes of these models, not measured: what their notes on one document take, and how many "
+    "documents fit into a GPU at once. Kernels and other programs take some memory on top."
+)
+CALCULATOR_MODEL = "Model"
+CALCULATOR_TOKENS = "Length in tokens"
+CALCULATOR_ROWS = "Notes kept"
+CALCULATOR_ROW_BITS = "Kept notes in"
+CALCULATOR_WEIGHTS = "Weights in"
+CALCULATOR_MEMORY = "GPU memory, in GB"
+CALCULATOR_EMPTY = {
+    "length": "The length is empty: give the document's length in tokens, such as 32768",
+    "notes": "The notes are empty: give the number of notes to keep, such as 1024",
+    "memory": "The memory is empty: give the GPU's memory in GB, such as 24",
+}
+CALCULATED = "A calculation, not a measurement"
+CALCULATED_WEIGHTS = "The model itself"
+CALCULATED_DOCUMENT = "Notes on one document"
+CALCULATED_FIT = "Documents in {memory} GB"
+CALCULATED_FULL = "All notes"
+CALCULATED_KEPT = "Those kept"
+CALCULATED_SENTENCE = (
+    "{model} on a GPU of {memory} GB can hold {full} of {tokens} tokens with all notes, "
+    "and {kept} with those that are kept."
+)
+CALCULATED_SAME = (
+    "{model} on a GPU of {memory} GB can hold {full} of {tokens} tokens, with all notes or with those kept."
+)
+CALCULATED_TOO_LARGE = "{model} alone needs more than {memory} GB: choose fewer bits, or more memory."
+
 
 def join(words: list[str]) -> str:
     """`a, b and c`."""

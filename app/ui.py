@@ -14,6 +14,7 @@ from app.cards import empty_cards
 from app.session import ModelHost
 from app.style import CSS
 from app.theme import theme
+from app.views.calculator import build_calculator, wire_calculator
 from app.views.events import LIGHT, MODEL, QUEUED, QUIET
 from app.views.inputs import Inputs, build_inputs, wire_inputs
 from app.views.kept import Kept, build_kept, wire_kept
@@ -40,12 +41,14 @@ def build(host: ModelHost) -> gr.Blocks:
                 gr.HTML(f'<p class="fine">{text.COST_NOTE}</p>')
                 kept = build_kept()
                 take = build_takeaway()
+                sums = build_calculator()
         demo.load(reactions.watch_loading, None, inputs.status, **QUEUED).then(
             reactions.count, [*inputs.prompt, inputs.rows], [inputs.note, inputs.share], **LIGHT
         )
         wire_inputs(reactions, inputs)
         wire_kept(kept, run)
         ends = _wire_run(reactions, inputs, cards, kept, run)
+        wire_calculator(sums)
         wire_takeaway(demo, take, inputs, run, ends)
         for function in (reactions.ask, reactions.compare):
             gr.api(function, api_name=function.__name__, concurrency_id=MODEL, concurrency_limit=1)
