@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -65,8 +65,12 @@ class Callbacks:
         question_first: bool,
         max_new_tokens: float,
         truncate: bool,
+        own: str | None = None,
     ) -> tuple[Any, ...]:
         """A run for what the page shows, checked as far as it can be without the model, and the page before it starts.
+
+        Args:
+            own: key of the visitor's own soft tokens.
 
         Returns:
             Run, status, cards, Ask, Stop, the map's placeholder, the map's panel.
@@ -76,6 +80,7 @@ class Callbacks:
         """
         try:
             task = _task(document, question, rows, methods, question_first, max_new_tokens, truncate)
+            task = replace(task, own_tokens=self.host.shelf.find(own))
         except JudgeqError as error:
             raise _shown(error) from None
         run = Run(task, self.host)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from app.own_tokens import OwnTokens
 from app.session import ModelHost
 from judgeq.answers import Answer, Reading
 from judgeq.api import in_turn, read
@@ -35,6 +36,7 @@ class Task:
 
     Attributes:
         expected: what a right answer contains, where that is known.
+        own_tokens: soft tokens that the visitor has brought; None = those of the model.
     """
 
     document: str
@@ -45,6 +47,7 @@ class Task:
     truncate: bool = False
     max_new_tokens: int = 32
     expected: str = ""
+    own_tokens: OwnTokens | None = None
 
 
 @dataclass
@@ -75,6 +78,7 @@ class Run:
         phase, layers, lanes: what can be seen while it works; `layers` is `(done, all)`.
         prompt_tokens, full_kv_bytes, prefill_s, notices: known once the prompt has been read. The reading itself, which
             holds all rows, is not kept.
+        quantization: of the model that answers.
         error: why it failed.
         finished: set at the end, however it came.
     """
@@ -88,6 +92,7 @@ class Run:
         self.full_kv_bytes: int | None = None
         self.prefill_s = 0.0
         self.notices: tuple[str, ...] = ()
+        self.quantization: str | None = None
         self.error: JudgeqError | None = None
         self.finished = threading.Event()
         self._cancel = threading.Event()
@@ -130,11 +135,12 @@ class Run:
 
     def _work(self) -> None:
         try:
-            lm = self.host.model(self._check)
+            self.host.model(self._check)
             self.phase = "waiting"
             with self.host.turn(self._check):
                 self.phase = "reading"
-                self._answer(lm)
+                self.quantization = self.host.quantization
+                self._answer(self.host.model())  # another one may have come while this run waited
             self.phase = "done"
         except Cancelled:
             self.phase = "stopped"
@@ -167,7 +173,7 @@ class Run:
             task.question,
             methods=task.methods,
             budget=task.budget,
-            tokens=self.host.soft_tokens(task.methods),
+            tokens=task.own_tokens.tokens if task.own_tokens else self.host.soft_tokens(task.methods),
             question_first=task.question_first,
             truncate=task.truncate,
             decoding=Decoding(max_new_tokens=task.max_new_tokens),

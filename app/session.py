@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 import judgeq
+from app.own_tokens import Shelf
 from judgeq.errors import JudgeqError
 from judgeq.language_model import LanguageModel
 from judgeq.prompts import build_prompt
@@ -23,7 +26,8 @@ class ModelHost:
     """One model for all visitors: loaded in the background, used by one run at a time.
 
     Attributes:
-        name: what `judgeq.load` is given.
+        name, quantization: what `judgeq.load` is given.
+        shelf: soft tokens that visitors have brought.
         progress: what loading is doing, `(line, share or None)`.
         error: why loading failed; the next `start` tries again.
     """
@@ -35,6 +39,9 @@ class ModelHost:
         load: Callable[..., LanguageModel] = judgeq.load,
     ) -> None:
         self.name, self.tokens_name, self._load = name, tokens, load
+        self.quantization: str | None = None
+        self.shelf = Shelf()
+        self._first = name, tokens
         self.progress: tuple[str, float | None] = (f"Loading {name}", None)
         self.error: JudgeqError | None = None
         self._lm: LanguageModel | None = None
@@ -108,12 +115,43 @@ class ModelHost:
         finally:
             self._turn.release()
 
-    def _loading(self) -> None:
-        def progress(line: str, share: float | None = None) -> None:
-            self.progress = line, share
+    def switch(self, name: str, quantization: str | None, check: Callable[[], None] = lambda: None) -> None:
+        """Load another model when nobody uses the old one, and put it in its place, with its own soft tokens.
 
+        Both are in memory for a moment. Runs that wait meanwhile get the new one.
+
+        Args:
+            check: may raise to give up waiting for the turn.
+
+        Raises:
+            JudgeqError: it cannot be loaded; the old one stays.
+        """
+        with self.turn(check):
+            try:
+                lm = self._load(name, quantization=quantization, progress=self._on_progress)
+            except JudgeqError:
+                raise
+            except (torch.OutOfMemoryError, MemoryError):
+                raise JudgeqError(
+                    f"The memory is not enough for {name}: choose fewer bits, or a smaller model"
+                ) from None
+            except Exception as error:
+                log.exception("loading %s failed", name)
+                raise JudgeqError(
+                    f"{name} could not be loaded ({type(error).__name__}): see the log"
+                ) from None
+            with self._counting:
+                self.name, self.quantization = name, quantization
+                self.tokens_name = self._first[1] if name == self._first[0] else None
+                self._lm, self._tokens, self._counter, self.error = lm, None, None, None
+            self._settled.set()
+
+    def _on_progress(self, line: str, share: float | None = None) -> None:
+        self.progress = line, share
+
+    def _loading(self) -> None:
         try:
-            self._lm = self._load(self.name, progress=progress)
+            self._lm = self._load(self.name, progress=self._on_progress)
         except JudgeqError as error:
             self.error = error
         except Exception as error:

@@ -222,6 +222,18 @@ _CALCULATOR = """
 .calculated small { display: block; font-size: .8125rem; font-weight: 400; color: var(--q-soft); }
 """
 
+_MODELS = """
+#models { border: 1px solid var(--q-edge); border-radius: 10px; background: transparent; padding: .65rem .85rem; }
+#models .label-wrap span { font-weight: 600; }
+#models .fine { margin-top: .5rem; }
+#models .wrap { border-color: var(--input-border-color); }
+#token-buttons { gap: .6rem; flex-wrap: wrap; }
+#token-buttons button, #model-load, #token-take {
+  flex: 0 0 auto; align-self: flex-start; font-size: .8125rem; border-radius: 8px; padding: .3rem .7rem;
+  width: auto; min-width: 0;
+}
+"""
+
 _SMALL = """
 @keyframes q-beat {
   50% { opacity: .35; }
@@ -242,5 +254,5 @@ _SMALL = """
 
 CSS = (
     f".gradio-container{{{_LIGHT}}}.dark .gradio-container,.dark.gradio-container,.dark{{{_DARK}}}"
-    + "".join((_PAGE, _FORM, _STATUS, _CARDS, _MAP, _TAKE, _CALCULATOR, _SMALL))
+    + "".join((_PAGE, _FORM, _STATUS, _CARDS, _MAP, _TAKE, _CALCULATOR, _MODELS, _SMALL))
 )

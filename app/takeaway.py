@@ -71,16 +71,20 @@ def keepsake_of(run: Run | None) -> Keepsake:
 
 def settings_of(run: Run) -> Settings:
     """What `judgeq` has to be told to repeat a run."""
-    task, host = run.task, run.host
+    task, tokens = run.task, run.host.tokens_name
     found = _sample_of(task.document)
+    model = next((lane.answer.model for lane in run.lanes if lane.answer), run.host.name)
+    if task.own_tokens:
+        tokens = task.own_tokens.name
     return Settings(
-        model=host.name,
+        model=model,
         methods=task.methods,
         budget=task.budget,
         question_first=task.question_first,
         truncate=task.truncate,
         max_new_tokens=task.max_new_tokens,
-        tokens=None if host.tokens_name is None else str(host.tokens_name),
+        quantization=run.quantization,
+        tokens=None if tokens is None else str(tokens),
         file=f"assets/samples/{found.name}.txt" if found else "document.txt",
     )
 

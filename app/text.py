@@ -145,6 +145,44 @@ CALCULATED_SAME = (
 )
 CALCULATED_TOO_LARGE = "{model} alone needs more than {memory} GB: choose fewer bits, or more memory."
 
+MODELS_TITLE = "Model and soft tokens"
+MACHINE_GPU = "This machine has a GPU, {gpu}, with {memory} free."
+MACHINE_CPU = "This machine has no GPU, {cores} cores and {memory} of free memory."
+MODELS_INFO = "Another model takes the place of this one for everybody who has this page open."
+MODELS_NAME = "Model"
+MODELS_NAME_INFO = "Choose one, or type the id of one on the Hugging Face Hub, such as org/name."
+MODELS_LOAD = "Load this model"
+MODELS_LOADING = "Loading {name}, as soon as no answer is being written"
+MODELS_KEPT = "{name} is still here."
+SWITCH_STOPPED = "The model was left as it is, since the page was closed: load it again"
+PRECISIONS = {None: "as it is", "8bit": "8 bits", "4bit": "4 bits"}
+PRECISION = "Weights"
+PRECISION_GPU = "Fewer bits need less memory; in 4 bits a small model answers worse."
+PRECISION_CPU = (
+    "Fewer bits need less memory; without a GPU they are slower, and in 4 bits a small model answers worse."
+)
+NO_HUB_ID = (
+    "{name!r} is neither a model that comes with this page nor an id on the Hub: type one such as org/name"
+)
+TOKENS_INFO = (
+    "Judge Q asks with trained soft tokens. You can bring your own, made for this model: choose "
+    "judgeq_config.json and soft_tokens.safetensors together. Only you use them, and they are deleted when you leave."
+)
+TOKENS_UPLOAD = "Bring soft tokens"
+TOKENS_SHIPPED = "Back to the usual ones"
+TOKENS_HUB = "Soft tokens from the Hub"
+TOKENS_TAKE = "Use these"
+TOKENS_NONE = "In use: the usual soft tokens of this model."
+TOKENS_OWN = "In use: your own {n} soft tokens for {model}."
+TOKENS_FILES = "Soft tokens are two files and {missing} is not among yours: choose {files} together"
+TOKENS_LARGE = (
+    "A file of these soft tokens is larger than {size} MB: run the demo yourself with --tokens to use them"
+)
+TOKENS_MANY = "These are {n:,} soft tokens and at most {most} are run here: bring fewer"
+TOKENS_GONE = (
+    "Your soft tokens had to make room for those of others: bring them again, or go back to the usual ones"
+)
+
 
 def join(words: list[str]) -> str:
     """`a, b and c`."""

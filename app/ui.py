@@ -18,13 +18,14 @@ from app.views.calculator import build_calculator, wire_calculator
 from app.views.events import LIGHT, MODEL, QUEUED, QUIET
 from app.views.inputs import Inputs, build_inputs, wire_inputs
 from app.views.kept import Kept, build_kept, wire_kept
+from app.views.models import Models, build_models, wire_models
 from app.views.takeaway import build_takeaway, wire_takeaway
 
 KEEP_STATE_S = 30 * 60
 
 
-def build(host: ModelHost) -> gr.Blocks:
-    """The whole page over one model."""
+def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
+    """The whole page over one model, which visitors may change only if that is allowed."""
     reactions = do.Callbacks(host)
     with gr.Blocks(
         title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)
@@ -36,6 +37,7 @@ def build(host: ModelHost) -> gr.Blocks:
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(elem_id="inputs", scale=0, min_width=320):
                 inputs = build_inputs(host)
+                models = build_models(host, models_allowed, KEEP_STATE_S)
             with gr.Column(elem_id="results", scale=1, min_width=320):
                 cards = gr.HTML(empty_cards(text.DEFAULT_METHODS), elem_id="cards")
                 gr.HTML(f'<p class="fine">{text.COST_NOTE}</p>')
@@ -47,7 +49,8 @@ def build(host: ModelHost) -> gr.Blocks:
         )
         wire_inputs(reactions, inputs)
         wire_kept(kept, run)
-        ends = _wire_run(reactions, inputs, cards, kept, run)
+        wire_models(host, models, inputs.status)
+        ends = _wire_run(reactions, inputs, models, cards, kept, run)
         wire_calculator(sums)
         wire_takeaway(demo, take, inputs, run, ends)
         for function in (reactions.ask, reactions.compare):
@@ -56,14 +59,14 @@ def build(host: ModelHost) -> gr.Blocks:
 
 
 def _wire_run(
-    reactions: do.Callbacks, inputs: Inputs, cards: gr.HTML, kept: Kept, run: gr.State
+    reactions: do.Callbacks, inputs: Inputs, models: Models, cards: gr.HTML, kept: Kept, run: gr.State
 ) -> list[Any]:
     """Returns the events after which a run has ended."""
     shown, buttons = [inputs.status, cards], [inputs.ask, inputs.stop]
     started = gr.on(
         [inputs.ask.click, inputs.question.submit],
         reactions.begin,
-        inputs.task,
+        [*inputs.task, models.own],
         [run, *shown, *buttons, *kept.places],
         **QUEUED,
     )
@@ -87,17 +90,20 @@ def launch(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
+    parser.add_argument(
+        "--models", action="store_true", help="let every visitor change the model, which all visitors share"
+    )
     options = parser.parse_args(argv)
     host = ModelHost(options.model, options.tokens)
     host.start()
-    build(host).launch(
+    build(host, options.models).launch(
         server_name=options.host,
         server_port=options.port,
         theme=theme(),
         css=CSS,
         footer_links=["api"],
         run_history=False,  # it would keep pasted documents in the browser
-        max_file_size="10mb",
+        max_file_size="32mb",  # soft tokens; documents have a limit of their own
         enable_monitoring=False,
         ssr_mode=False,
         share=False,
