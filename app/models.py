@@ -71,7 +71,7 @@ def choices(machine: Machine, current: str) -> list[tuple[str, str]]:
     for name, shape in KNOWN.items():
         sizes = {bits: _weights(shape, bits, machine.gpu is not None) for bits in precisions()}
         fitting = [
-            f"{size(count)} {text.PRECISIONS[bits]}"
+            f"{size(count)} {text.PRECISIONS_SAID[bits]}"
             for bits, count in sizes.items()
             if count < machine.memory
         ]

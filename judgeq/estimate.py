@@ -104,13 +104,18 @@ def estimate(
 
 
 def _weights(config: Any, width: int, quantization: str | None) -> int:
-    from transformers import AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    with torch.device(
+        "meta"
+    ):  # the class itself: `from_config` would set the number type of the whole process
+        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
     head = model.get_output_embeddings()
+    tied = config.get_text_config(decoder=True).tie_word_embeddings
     total, counted = 0, set()
     for module in model.modules():
+        if module is head and tied:  # said here, since nothing is tied while another thread loads a model
+            continue
         for name, parameter in module.named_parameters(recurse=False):
             if id(parameter) in counted:
                 continue

@@ -118,33 +118,30 @@ def wire_models(host: ModelHost, part: Models, status: gr.HTML) -> None:
 
 
 def change_model(host: ModelHost, name: str, precision: str) -> Iterator[str]:
-    """Load another model for everybody; yields status lines, the last of which says how it ended.
-
-    Raises:
-        gr.Error: the old model is still there.
-    """
+    """Load another model for everybody; yields status lines, the last of which says how it ended."""
     try:
         chosen = models.check_name(name, host.name)
     except JudgeqError as error:
-        raise _shown(error) from None
+        yield error_status(str(error))
+        return
     switch = models.Switch(host, chosen, precision or None)
     try:
-        while not switch.finished.wait(TICK):
-            yield loading_status(text.MODELS_LOADING.format(name=chosen), None)
+        yield loading_status(text.MODELS_LOADING.format(name=chosen), None)
+        switch.finished.wait()
     finally:
         switch.cancel()
-    if switch.error is not None:
-        yield error_status(text.MODELS_KEPT.format(name=host.name))
-        raise _shown(switch.error)
-    yield idle_status(host.name)
+    if switch.error is None:
+        yield idle_status(host.name)
+    else:
+        yield error_status(text.MODELS_KEPT.format(reason=str(switch.error).rstrip("."), name=host.name))
 
 
 def _taken(host: ModelHost, before: str | None, read: Any) -> tuple[Any, ...]:
-    """Key, sentence, and the button back to the shipped ones."""
+    """Key, sentence, and the button back to the shipped ones; nothing changes where they cannot be read."""
     try:
         own = read()
     except JudgeqError as error:
-        raise _shown(error) from None
+        return gr.skip(), error_status(str(error)), gr.skip()
     host.shelf.drop(before)
     line = text.TOKENS_OWN.format(n=own.tokens.n, model=own.tokens.config.base_model)
     return host.shelf.put(own), _told(line), gr.update(visible=True)
@@ -152,7 +149,3 @@ def _taken(host: ModelHost, before: str | None, read: Any) -> tuple[Any, ...]:
 
 def _told(line: str) -> str:
     return f'<p class="fine" role="status">{html.escape(line)}</p>'
-
-
-def _shown(error: JudgeqError) -> gr.Error:
-    return gr.Error(html.escape(str(error), quote=False), duration=15, print_exception=False)
