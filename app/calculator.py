@@ -50,9 +50,9 @@ class Setting:
     memory: float = 24
 
     def __post_init__(self) -> None:
-        if self.model not in MODELS:
+        if self.model not in list(MODELS):  # a list, since anything may come from outside
             raise InputError(f"There is no model {self.model!r} to calculate for: choose one of the list")
-        if self.row_bits not in ROW_BITS or self.weight_bits not in QUANTIZATIONS:
+        if self.row_bits not in list(ROW_BITS) or self.weight_bits not in list(QUANTIZATIONS):
             raise InputError("Notes and weights can be stored in 16, 8 or 4 bits: choose one of these")
         if not 0 < self.memory <= MOST_MEMORY:
             raise InputError(f"A GPU has between 0 and {MOST_MEMORY:,} GB of memory: give a number between")
@@ -78,8 +78,8 @@ def setting(
     model: str,
     tokens: float | None,
     rows: float | None,
-    row_bits: float,
-    weight_bits: float,
+    row_bits: int,
+    weight_bits: int,
     memory: float | None,
 ) -> Setting:
     """A setting as typed on the page.
@@ -92,7 +92,7 @@ def setting(
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise InputError(text.CALCULATOR_EMPTY[name])
         numbers.append(float(value))
-    return Setting(model, int(numbers[0]), int(numbers[1]), int(row_bits), int(weight_bits), numbers[2])
+    return Setting(model, int(numbers[0]), int(numbers[1]), row_bits, weight_bits, numbers[2])
 
 
 def table(chosen: Setting) -> str:

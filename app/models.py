@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,9 +66,9 @@ def precisions() -> list[str | None]:
     return [None, *(QUANTIZATIONS if importlib.util.find_spec("bitsandbytes") else ())]
 
 
-def choices(machine: Machine, current: str) -> list[tuple[str, str]]:
-    """Names to offer with their titles: the one that runs, embedded ones, and known ones that would fit."""
-    offered = [(name, name) for name in dict.fromkeys([current, *EMBEDDED])]
+def choices(machine: Machine, own: Sequence[str]) -> list[tuple[str, str]]:
+    """Names to offer with their titles: the operator's own, embedded ones, and known ones that would fit."""
+    offered = [(name, name) for name in dict.fromkeys([*own, *EMBEDDED])]
     for name, shape in KNOWN.items():
         sizes = {bits: _weights(shape, bits, machine.gpu is not None) for bits in precisions()}
         fitting = [
@@ -75,19 +76,19 @@ def choices(machine: Machine, current: str) -> list[tuple[str, str]]:
             for bits, count in sizes.items()
             if count < machine.memory
         ]
-        if fitting and name != current:
+        if fitting and name not in own:
             offered.append((f"{name} ({', '.join(fitting)})", name))
     return offered
 
 
-def check_name(name: str, current: str) -> str:
-    """A name that may be loaded here: the current or an embedded one, or a Hub id; never a path.
+def check_name(name: str, own: Sequence[str]) -> str:
+    """A name that may be loaded here: the operator's own, an embedded one, or a Hub id; never a path.
 
     Raises:
         InputError: anything else.
     """
     name = (name or "").strip()
-    if name != current and name not in EMBEDDED and (not hub.is_hub_id(name) or Path(name).exists()):
+    if name not in (*own, *EMBEDDED) and (not hub.is_hub_id(name) or Path(name).exists()):
         raise InputError(text.NO_HUB_ID.format(name=name[:100]))
     return name
 

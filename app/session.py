@@ -27,6 +27,7 @@ class ModelHost:
 
     Attributes:
         name, quantization: what `judgeq.load` is given.
+        first: name and soft tokens that the operator chose.
         shelf: soft tokens that visitors have brought.
         progress: what loading is doing, `(line, share or None)`.
         error: why loading failed; the next `start` tries again.
@@ -41,7 +42,7 @@ class ModelHost:
         self.name, self.tokens_name, self._load = name, tokens, load
         self.quantization: str | None = None
         self.shelf = Shelf()
-        self._first = name, tokens
+        self.first = name, tokens
         self.progress: tuple[str, float | None] = (f"Loading {name}", None)
         self.error: JudgeqError | None = None
         self._lm: LanguageModel | None = None
@@ -142,7 +143,7 @@ class ModelHost:
                 ) from None
             with self._counting:
                 self.name, self.quantization = name, quantization
-                self.tokens_name = self._first[1] if name == self._first[0] else None
+                self.tokens_name = self.first[1] if name == self.first[0] else None
                 self._lm, self._tokens, self._counter, self.error = lm, None, None, None
             self._settled.set()
 

@@ -75,7 +75,7 @@ def _build_choice(host: ModelHost) -> dict[str, Any]:
     gr.HTML(f'<p class="fine">{html.escape(str(machine))} {text.MODELS_INFO}</p>')
     return {
         "name": gr.Dropdown(
-            models.choices(machine, host.name),
+            models.choices(machine, [host.first[0]]),
             value=host.name,
             allow_custom_value=True,
             label=text.MODELS_NAME,
@@ -120,14 +120,16 @@ def wire_models(host: ModelHost, part: Models, status: gr.HTML) -> None:
 def change_model(host: ModelHost, name: str, precision: str) -> Iterator[str]:
     """Load another model for everybody; yields status lines, the last of which says how it ended."""
     try:
-        chosen = models.check_name(name, host.name)
+        chosen = models.check_name(name, [host.first[0]])
     except JudgeqError as error:
         yield error_status(str(error))
         return
     switch = models.Switch(host, chosen, precision or None)
     try:
-        yield loading_status(text.MODELS_LOADING.format(name=chosen), None)
-        switch.finished.wait()
+        line = loading_status(text.MODELS_LOADING.format(name=chosen), None)
+        yield line
+        while not switch.finished.wait(TICK):
+            yield line  # a page that is closed meanwhile is noticed here
     finally:
         switch.cancel()
     if switch.error is None:
