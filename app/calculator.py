@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass
 
 from app import text
-from app.cards import percent, size
+from app.cards import percent
 from judgeq.errors import InputError
 from judgeq.estimate import Memory, estimate
+from judgeq.keepsake.figures import size
 from judgeq.shapes import SHAPES, config_of_shape
 
 MODELS = {

@@ -14,12 +14,12 @@ import psutil
 import torch
 
 from app import text
-from app.cards import size
 from app.session import ModelHost
 from judgeq import hub
 from judgeq.embedded import EMBEDDED
 from judgeq.errors import InputError, JudgeqError
 from judgeq.estimate import estimate
+from judgeq.keepsake.figures import size
 from judgeq.shapes import config_of_shape
 from judgeq.supported import QUANTIZATIONS
 

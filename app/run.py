@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import torch
@@ -78,7 +79,7 @@ class Run:
         phase, layers, lanes: what can be seen while it works; `layers` is `(done, all)`.
         prompt_tokens, full_kv_bytes, prefill_s, notices: known once the prompt has been read. The reading itself, which
             holds all rows, is not kept.
-        quantization: of the model that answers.
+        quantization, began: of the model that answers; when it began to read.
         error: why it failed.
         finished: set at the end, however it came.
     """
@@ -93,6 +94,7 @@ class Run:
         self.prefill_s = 0.0
         self.notices: tuple[str, ...] = ()
         self.quantization: str | None = None
+        self.began: datetime | None = None
         self.error: JudgeqError | None = None
         self.finished = threading.Event()
         self._cancel = threading.Event()
@@ -139,7 +141,7 @@ class Run:
             self.phase = "waiting"
             with self.host.turn(self._check):
                 self.phase = "reading"
-                self.quantization = self.host.quantization
+                self.quantization, self.began = self.host.quantization, datetime.now(UTC)
                 self._answer(self.host.model())  # another one may have come while this run waited
             self.phase = "done"
         except Cancelled:

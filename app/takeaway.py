@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -66,7 +67,7 @@ def keepsake_of(run: Run | None) -> Keepsake:
     answers = [lane.answer for lane in run.lanes if lane.answer is not None] if run else []
     if run is None or not answers:
         raise InputError(text.NOTHING_TO_TAKE)
-    return Keepsake(run.task.question, settings_of(run), answers)
+    return Keepsake(run.task.question, settings_of(run), answers, run.began or datetime.now(UTC))
 
 
 def settings_of(run: Run) -> Settings:

@@ -37,7 +37,7 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(elem_id="inputs", scale=0, min_width=320):
                 inputs = build_inputs(host)
-                models = build_models(host, models_allowed, KEEP_STATE_S)
+                models = build_models(host, models_allowed)
             with gr.Column(elem_id="results", scale=1, min_width=320):
                 cards = gr.HTML(empty_cards(text.DEFAULT_METHODS), elem_id="cards")
                 gr.HTML(f'<p class="fine">{text.COST_NOTE}</p>')

@@ -196,6 +196,14 @@ def test_the_table_has_a_line_for_each_method_and_word(kept: Keepsake) -> None:
             assert float(row[f"layer_{layer}"]) == pytest.approx(best, rel=1e-3)
 
 
+def test_columns_of_layers_are_the_maps_own_units(kept: Keepsake) -> None:
+    table = csv.DictReader(io.StringIO(kept.to_csv().removeprefix("\ufeff"), newline=""))
+    rows = [row for row in table if row["method"] == "snapkv"]
+    for layer in range(kept.answers[2].retention.layers):
+        _, shares = kept.answers[2].retention.units("word", layer)
+        assert [float(row[f"layer_{layer}"]) for row in rows] == pytest.approx(shares.tolist(), rel=1e-3)
+
+
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
 def test_a_spreadsheet_computes_nothing(start: str) -> None:
     assert cell(f"{start}cmd|' /C calc'!A0").startswith("'")

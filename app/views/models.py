@@ -37,14 +37,11 @@ class Models:
     take: gr.Button | None = None
 
 
-def build_models(host: ModelHost, allowed: bool, keep_s: float) -> Models:
-    """The components.
-
-    Args:
-        allowed: visitors may change the model and name repositories of the Hub.
-        keep_s: seconds that a visitor's soft tokens are kept without use.
-    """
-    own = gr.State(None, time_to_live=keep_s, delete_callback=host.shelf.drop)
+def build_models(host: ModelHost, allowed: bool) -> Models:
+    """The components; `allowed`: visitors may change the model and name repositories of the Hub."""
+    own = gr.State(
+        None, delete_callback=host.shelf.drop
+    )  # no limit of time: the page says that they are in use
     changing: dict[str, Any] = {}
     with gr.Accordion(text.MODELS_TITLE, open=False, elem_id="models"):
         if allowed:

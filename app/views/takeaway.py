@@ -13,7 +13,7 @@ import gradio as gr
 
 from app import takeaway, text
 from app.run import Run
-from app.views.events import LIGHT, QUEUED
+from app.views.events import LIGHT, QUEUED, QUIET
 from app.views.inputs import Inputs
 from judgeq.errors import InputError
 
@@ -28,6 +28,8 @@ SAVE = """(file) => {
   return null;
 }"""
 """Hands a file to the browser and lets go of it."""
+FILES: dict[str, Any] = {**QUIET, "concurrency_id": "files", "concurrency_limit": 2}
+"""Files of long documents take a second each: a few at once, so that answers are not slowed down."""
 ADDRESS = "(fragment) => `${location.origin}${location.pathname}#${fragment}`"
 BEHIND_HASH = "() => location.hash.slice(1)"
 
@@ -79,7 +81,7 @@ def wire_takeaway(demo: gr.Blocks, part: Takeaway, inputs: Inputs, run: gr.State
             None, part.link, part.link, js=ADDRESS, **LIGHT
         )
     for kind, button in part.buttons.items():
-        button.click(lambda ended, kind=kind: make_file(ended, kind), run, part.file, **QUEUED).success(
+        button.click(lambda ended, kind=kind: make_file(ended, kind), run, part.file, **FILES).success(
             None, part.file, part.file, js=SAVE, **LIGHT
         )
     demo.load(

@@ -10,10 +10,13 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from judgeq.retention.rendering import visible
 
 if TYPE_CHECKING:
     from judgeq.keepsake.record import Keepsake
+    from judgeq.retention import RetentionMap
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What spreadsheets take for the beginning of a formula, full-width forms included."""
@@ -28,11 +31,10 @@ def to_csv(keepsake: Keepsake) -> str:
     for answer in keepsake.answers:
         found = answer.retention
         spans, shares = found.units("word")
-        by_layer = [found.units("word", layer)[1].tolist() for layer in range(found.layers)]
+        figures = _written(np.vstack([shares, _by_layer(found, spans)])).T.tolist()
         text, method = found.document_text, cell(answer.method)
-        for (start, end), *values in zip(spans.tolist(), shares.tolist(), *by_layer, strict=True):
-            figures = [f"{value:.4g}" for value in values]
-            table.writerow([method, cell(text[start:end]), start, end, *figures])
+        for (start, end), row in zip(spans.tolist(), figures, strict=True):
+            table.writerow([method, cell(text[start:end]), start, end, *row])
     return "\ufeff" + target.getvalue()
 
 
@@ -40,3 +42,20 @@ def cell(text: str) -> str:
     """A text that no spreadsheet computes: an apostrophe stands before what looks like a formula."""
     shown = visible(text)
     return f"'{shown}" if shown.startswith(FORMULA) else shown
+
+
+def _by_layer(found: RetentionMap, spans: np.ndarray) -> np.ndarray:
+    """(L, n) share of each layer's KV heads that keeps a word's best-kept token, all layers at once."""
+    offsets = np.asarray(found.offsets) - found.document[0]
+    first = np.searchsorted(offsets[:, 1], spans[:, 0], side="right")
+    last = np.searchsorted(offsets[:, 0], spans[:, 1], side="left")
+    shares = np.stack([found.share_kept(layer) for layer in range(found.layers)])
+    padded = np.pad(shares, ((0, 0), (0, 1)))  # `last` may stand behind the last token
+    best = np.maximum.reduceat(padded, np.stack([first, last], axis=1).ravel(), axis=1)[:, ::2]
+    return np.where(last > first, best, 0.0)
+
+
+def _written(values: np.ndarray) -> np.ndarray:
+    """Numbers as text with four digits; few of them differ, so that each is written once."""
+    known, where = np.unique(values, return_inverse=True)
+    return np.array([f"{value:.4g}" for value in known], dtype=object)[where.reshape(values.shape)]
