@@ -158,6 +158,35 @@ def test_methods_are_chosen_without_a_script_and_judge_q_first(kept: Keepsake) -
     assert replace(kept, answers=[kept.answers[0], kept.answers[2]]).told == 1
 
 
+def test_the_heatmap_has_words_and_its_columns_tell_what_stood_there(kept: Keepsake) -> None:
+    parts = Parts(kept.to_html())
+    labels = [found["aria-label"] for tag, found in parts.tags if tag == "svg" and found.get("role") == "img"]
+    assert [label for label in labels if label and "SnapKV keeps, layer by layer" in label]
+    assert len(labels) == 3
+    found = kept.answers[1].retention
+    titles = [word for word in parts.words if word.startswith(("tokens 0 to", "token 0:"))]
+    assert len(titles) == 3
+    assert visible(found.text[: found.offsets[0][1]]).split()[0][:5] in titles[0]
+
+
+def test_the_program_of_the_documentation_runs(
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "take-away.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    soft = SoftTokens.initialise(lm, torch.arange(40, 44))
+    monkeypatch.setattr(judgeq, "load", lambda name: lm)
+    monkeypatch.setattr(SoftTokens, "for_model", lambda lm, name=None: soft)
+    monkeypatch.chdir(tmp_path)
+    Path("document.txt").write_text(EVIL.replace("\x00", ""), encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert [found.method for found in names["maps"]] == list(METHODS)
+    assert names["picture"].startswith(b"\x89PNG")
+    for key in (*names["values"], *names["values"]["settings"]):
+        assert f"`{key}`" in page
+
+
 # JSON
 
 
