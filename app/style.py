@@ -187,7 +187,6 @@ _TAKE = """
 #takeaway { gap: .9rem; }
 #takeaway-files { gap: .6rem; flex-wrap: wrap; }
 #takeaway-files button { flex: 0 0 auto; }
-#take-link { max-width: 46rem; width: 100%; align-self: flex-start; }
 #take-link input, #take-link textarea { font-size: .8125rem; }
 #take-python { border: 1px solid var(--q-edge); border-radius: 10px; background: transparent; padding: .65rem .85rem; }
 #take-python .label-wrap span { font-weight: 600; }
