@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -81,8 +81,12 @@ class Callbacks:
         max_new_tokens: float,
         truncate: bool,
         previous: Run | None = None,
+        own: str | None = None,
     ) -> tuple[Any, ...]:
         """A run for what the page shows, checked as far as it can be without the model, and the page before it starts.
+
+        Args:
+            own: key of the visitor's own soft tokens.
 
         Returns:
             Run, status, cards, Ask, Ask again, Stop, the map's placeholder, the map's panel.
@@ -94,6 +98,7 @@ class Callbacks:
             raise gr.Error(text.BUSY, print_exception=False)
         try:
             task = _task(document, question, rows, methods, question_first, max_new_tokens, truncate)
+            task = replace(task, own_tokens=self.host.shelf.find(own))
             run = Run(task, self.host, previous, keep=True)
         except JudgeqError as error:
             raise shown(error) from None

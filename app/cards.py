@@ -7,31 +7,15 @@ import html
 from app import text
 from app.differences import differences
 from app.run import Earlier, Lane, Run
+from judgeq.keepsake.figures import duration as duration
+from judgeq.keepsake.figures import size as size
 from judgeq.retention.rendering import visible
-
-UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
-
-
-def size(number: int) -> str:
-    """Bytes for people, three digits: `5.90 MB`."""
-    for unit, factor in UNITS:
-        if number >= factor:
-            value = number / factor
-            return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f} {unit}"
-    return f"{number} B"
 
 
 def percent(share: float) -> str:
     """A share for people: `11 %`, `2.4 %`."""
     value = 100 * share
     return f"{value:.{0 if value >= 9.95 or value == 0 else 1}f} %"
-
-
-def duration(seconds: float) -> str:
-    """`0.42 s`, `5.3 s`, `1 min 12 s`."""
-    if seconds >= 90:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    return f"{seconds:.{1 if seconds >= 1 else 2}f} s"
 
 
 def empty_cards(methods: tuple[str, ...]) -> str:

@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
 
 import torch
 
 from app.logs import log_quietly
+from app.own_tokens import OwnTokens
 from app.session import ModelHost
 from app.turns import Place
 from judgeq.answers import Answer, Reading
@@ -44,6 +46,7 @@ class Task:
 
     Attributes:
         expected: what a right answer contains, where that is known.
+        own_tokens: soft tokens that the visitor has brought; None = those of the model.
     """
 
     document: str
@@ -54,6 +57,7 @@ class Task:
     truncate: bool = False
     max_new_tokens: int = 32
     expected: str = ""
+    own_tokens: OwnTokens | None = None
 
 
 @dataclass
@@ -103,6 +107,7 @@ class Run:
         prompt_tokens, full_kv_bytes, prefill_s, notices: known once the prompt has been read. The reading itself, which
             holds all rows, is not kept.
         computed: when and where a stored run was computed.
+        quantization, began: of the model that answers; when it began to read.
         error: why it failed.
         finished: set at the end, however it came.
     """
@@ -131,6 +136,8 @@ class Run:
         self.prefill_s = 0.0
         self.notices: tuple[str, ...] = ()
         self.computed = ""
+        self.quantization: str | None = None
+        self.began: datetime | None = None
         self.error: JudgeqError | None = None
         self.finished = threading.Event()
         self._cancel = threading.Event()
@@ -207,12 +214,13 @@ class Run:
 
     def _work(self) -> None:
         try:
-            lm = self.host.model(self._check)
+            self.host.model(self._check)
             self.phase = "waiting"
             with self.host.turn(self._check, self._place):
                 self._end = time.monotonic() + self.host.limits.seconds
                 self.phase = "reading"
-                self._answer(lm)
+                self.quantization, self.began = self.host.quantization, datetime.now(UTC)
+                self._answer(self.host.model())  # another one may have come while this run waited
             self.phase = "done"
         except Cancelled:
             self.phase = "stopped"
@@ -245,7 +253,7 @@ class Run:
             task.question,
             methods=task.methods,
             budget=task.budget,
-            tokens=self.host.soft_tokens(task.methods),
+            tokens=task.own_tokens.tokens if task.own_tokens else self.host.soft_tokens(task.methods),
             question_first=task.question_first,
             truncate=task.truncate,
             decoding=Decoding(max_new_tokens=task.max_new_tokens),
@@ -267,7 +275,7 @@ class Run:
                 lane.finish = lane.answer.finish
 
     def _reader(self, lm: LanguageModel) -> Callable[..., Reading]:
-        """Reads a question about the task's document; where the document is kept, its rows are put on the shelf."""
+        """Reads a question about the task's document; where the document is kept, its rows stay."""
         if not self.keep or self.task.question_first:
             return partial(read, lm, self.task.document)
         if self.document is None or self.document.lm is not lm:
@@ -278,7 +286,7 @@ class Run:
 
         def read_for(question: str, **options: Any) -> Reading:
             reading = document.read_for(question, **options)
-            self.host.shelf.put(document)
+            self.host.documents.put(document)
             return reading
 
         return read_for

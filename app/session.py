@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 import judgeq
+from app.documents import ReadDocuments
 from app.limits import Limits
-from app.shelf import Shelf
+from app.own_tokens import Shelf
 from app.turns import Place, Turns
 from judgeq.errors import JudgeqError
 from judgeq.language_model import LanguageModel
@@ -27,10 +30,12 @@ class ModelHost:
     """One model for all visitors: loaded in the background, used by one run at a time.
 
     Attributes:
-        name: what `judgeq.load` is given.
+        name, quantization: what `judgeq.load` is given.
+        first: name and soft tokens that the operator chose.
+        shelf: soft tokens that visitors have brought.
         progress: what loading is doing, `(line, share or None)`.
         error: why loading failed; the next `start` tries again.
-        shelf: the documents that stay read between two questions.
+        documents: those that stay read between two questions.
         limits: how much a request may ask for.
         turns: who waits for the model.
     """
@@ -43,9 +48,12 @@ class ModelHost:
         limits: Limits = Limits(),
     ) -> None:
         self.name, self.tokens_name, self._load = name, tokens, load
+        self.quantization: str | None = None
+        self.shelf = Shelf()
+        self.first = name, tokens
         self.progress: tuple[str, float | None] = (f"Loading {name}", None)
         self.error: JudgeqError | None = None
-        self.shelf = Shelf()
+        self.documents = ReadDocuments()
         self.limits = limits
         self.turns = Turns(limits.waiting)
         self._lm: LanguageModel | None = None
@@ -142,12 +150,43 @@ class ModelHost:
         finally:
             place.leave()
 
-    def _loading(self) -> None:
-        def progress(line: str, share: float | None = None) -> None:
-            self.progress = line, share
+    def switch(self, name: str, quantization: str | None, check: Callable[[], None] = lambda: None) -> None:
+        """Load another model when nobody uses the old one, and put it in its place, with its own soft tokens.
 
+        Both are in memory for a moment. Runs that wait meanwhile get the new one.
+
+        Args:
+            check: may raise to give up waiting for the turn.
+
+        Raises:
+            JudgeqError: it cannot be loaded; the old one stays.
+        """
+        with self.turn(check):
+            try:
+                lm = self._load(name, quantization=quantization, progress=self._on_progress)
+            except JudgeqError:
+                raise
+            except (torch.OutOfMemoryError, MemoryError):
+                raise JudgeqError(
+                    f"The memory is not enough for {name}: choose fewer bits, or a smaller model"
+                ) from None
+            except Exception as error:
+                log.exception("loading %s failed", name)
+                raise JudgeqError(
+                    f"{name} could not be loaded ({type(error).__name__}): see the log"
+                ) from None
+            with self._counting:
+                self.name, self.quantization = name, quantization
+                self.tokens_name = self.first[1] if name == self.first[0] else None
+                self._lm, self._tokens, self._counter, self.error = lm, None, None, None
+            self._settled.set()
+
+    def _on_progress(self, line: str, share: float | None = None) -> None:
+        self.progress = line, share
+
+    def _loading(self) -> None:
         try:
-            self._lm = self._load(self.name, progress=progress)
+            self._lm = self._load(self.name, progress=self._on_progress)
         except JudgeqError as error:
             self.error = error
         except Exception as error:

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import datetime
 import gzip
 import hashlib
 import json
 import os
 import sys
 from dataclasses import replace
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -52,7 +52,12 @@ def stored_run(host: ModelHost) -> Run | None:
     run.lanes = [replace(lane) for lane in _stored_lanes()]
     run.prompt_tokens = values["lanes"][0]["answer"]["prompt_tokens"]
     run.full_kv_bytes = values["lanes"][0]["answer"]["full_kv_bytes"]
-    run.prefill_s, run.phase, run.computed = values["prefill_s"], "stored", values["computed"]
+    run.prefill_s, run.phase, run.began = (
+        values["prefill_s"],
+        "stored",
+        datetime.fromisoformat(values["began"]),
+    )
+    run.computed = f"{run.began.date()}, on {values['cores']} CPU cores"
     run.finished.set()
     return run
 
@@ -73,7 +78,8 @@ def store(run: Run) -> bytes:
         "format": FORMAT,
         "of": _fingerprint(),
         "judgeq": judgeq.__version__,
-        "computed": f"{datetime.date.today().isoformat()}, on {os.cpu_count()} CPU cores",
+        "began": run.began.isoformat() if run.began else "",
+        "cores": os.cpu_count(),
         "prefill_s": run.prefill_s,
         "lanes": [_values(lane) for lane in run.lanes],
     }

@@ -225,6 +225,56 @@ _SPAN = """
 }
 """
 
+_TAKE = """
+#takeaway { gap: .9rem; }
+#takeaway-files { gap: .6rem; flex-wrap: wrap; }
+#takeaway-files button { flex: 0 0 auto; }
+#take-link input, #take-link textarea { font-size: .8125rem; }
+#take-python { border: 1px solid var(--q-edge); border-radius: 10px; background: transparent; padding: .65rem .85rem; }
+#take-python .label-wrap span { font-weight: 600; }
+#takeaway, #take-python, #take-python .block { min-width: 0!important; max-width: 100%; }
+#take-python .cm-editor { min-width: 0; }
+#take-python .cm-line, #take-python .cm-line span { color: var(--q-ink)!important; }
+#take-python .cm-gutters { display: none; }
+"""
+
+_CALCULATOR = """
+#calculator { border: 1px solid var(--q-edge); border-radius: 10px; background: transparent; padding: .65rem .85rem; }
+#calculator .label-wrap span { font-weight: 600; }
+#calculator-inputs { gap: .9rem; margin: .75rem 0; }
+#calculator-inputs .form { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); width: 100%; }
+#calculator-inputs .form > :first-child { grid-column: span 2; }
+.calculated { padding: .9rem 1.1rem; border: 1px dashed var(--q-soft); border-radius: 12px; color: var(--q-ink); }
+.calculated p { margin: 0 0 .5rem; }
+.calculated .mark { font-size: .8125rem; font-weight: 600; color: var(--q-soft); }
+.calculated .lead { font: 400 1.0625rem/1.5 var(--q-serif); text-wrap: pretty; }
+.gradio-container .calculated table { width: 100%; margin: 0; border: 0!important; border-collapse: collapse; }
+.gradio-container .calculated :is(tr, th, td) { border: 0!important; background: none; color: inherit; }
+.gradio-container .calculated :is(th, td) {
+  padding: .3rem 0!important; font-size: .875rem; line-height: 1.4; text-align: right;
+  font-variant-numeric: tabular-nums;
+}
+.gradio-container .calculated th:first-child { text-align: left; }
+.gradio-container .calculated th { font-weight: 400; color: var(--q-soft); }
+.gradio-container .calculated td { font-weight: 600; }
+.gradio-container .calculated tbody tr :is(th, td) { border-top: 1px solid var(--q-track)!important; }
+#calculator .wrap { border-color: var(--input-border-color); }
+.gradio-container .calculated td { white-space: nowrap; padding-left: .75rem!important; }
+.calculated small { display: block; font-size: .8125rem; font-weight: 400; color: var(--q-soft); }
+"""
+
+_MODELS = """
+#models { border: 1px solid var(--q-edge); border-radius: 10px; background: transparent; padding: .65rem .85rem; }
+#models .label-wrap span { font-weight: 600; }
+#models .fine { margin-top: .5rem; }
+#models .wrap { border-color: var(--input-border-color); }
+#token-buttons { gap: .6rem; flex-wrap: wrap; }
+#token-buttons button, #model-load, #token-take {
+  flex: 0 0 auto; align-self: flex-start; font-size: .8125rem; border-radius: 8px; padding: .3rem .7rem;
+  width: auto; min-width: 0;
+}
+"""
+
 _SMALL = """
 @keyframes q-beat {
   50% { opacity: .35; }
@@ -258,5 +308,5 @@ _FILES = """
 
 CSS = (
     f".gradio-container{{{_LIGHT}}}.dark .gradio-container,.dark.gradio-container,.dark{{{_DARK}}}"
-    + "".join((_PAGE, _FORM, _STATUS, _CARDS, _MAP, _SPAN, _FILES, _SMALL))
+    + "".join((_PAGE, _FORM, _STATUS, _CARDS, _MAP, _SPAN, _FILES, _TAKE, _CALCULATOR, _MODELS, _SMALL))
 )

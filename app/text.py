@@ -96,6 +96,97 @@ SHARE_OF = "{share} of {tokens:,} tokens"
 WHOLE = "The whole prompt of {tokens:,} tokens: nothing is thrown away."
 
 
+TAKE_TITLE = "Take it with you"
+TAKE = (
+    "The page opens anywhere, without a network, with every method’s answer and map. Files are made in this moment and "
+    "kept nowhere. The picture shows a stretch of your document, the others hold all of it."
+)
+TAKE_KINDS = {
+    "page": "Page (.html)",
+    "picture": "Picture (.png)",
+    "table": "Table (.csv)",
+    "values": "Data (.json)",
+}
+TAKE_LINK = "Link"
+TAKE_LINK_INFO = "Brings back the question, the settings and the sample, never a text of your own."
+TAKE_PYTHON = "The same in Python"
+NOTHING_TO_TAKE = "There is no answer to take along yet: ask something first"
+LINK_IGNORED = "Parts of this link mean nothing here and were left out: {names}."
+LINK_NO_DOCUMENT = (
+    "This link brings a question and settings, but no document: paste the text that it is about."
+)
+
+CALCULATOR_TITLE = "What would it cost elsewhere?"
+CALCULATOR = (
+    "Calculated from the sizes of these models, not measured: what their notes on one document take, and how many "
+    "documents fit into a GPU at once. Kernels and other programs take some memory on top."
+)
+CALCULATOR_MODEL = "Model"
+CALCULATOR_TOKENS = "Length in tokens"
+CALCULATOR_ROWS = "Notes kept"
+CALCULATOR_ROW_BITS = "Kept notes in"
+CALCULATOR_WEIGHTS = "Weights in"
+CALCULATOR_MEMORY = "GPU memory, in GB"
+CALCULATOR_EMPTY = {
+    "length": "The length is empty: give the document's length in tokens, such as 32768",
+    "notes": "The notes are empty: give the number of notes to keep, such as 1024",
+    "memory": "The memory is empty: give the GPU's memory in GB, such as 24",
+}
+CALCULATED = "A calculation, not a measurement"
+CALCULATED_WEIGHTS = "The model itself"
+CALCULATED_DOCUMENT = "Notes on one document"
+CALCULATED_FIT = "Documents in {memory} GB"
+CALCULATED_FULL = "All notes"
+CALCULATED_KEPT = "Those kept"
+CALCULATED_SENTENCE = (
+    "{model} on a GPU of {memory} GB can hold {full} of {tokens} tokens with all notes, "
+    "and {kept} with those that are kept."
+)
+CALCULATED_SAME = (
+    "{model} on a GPU of {memory} GB can hold {full} of {tokens} tokens, with all notes or with those kept."
+)
+CALCULATED_TOO_LARGE = "{model} alone needs more than {memory} GB: choose fewer bits, or more memory."
+
+MODELS_TITLE = "Model and soft tokens"
+MACHINE_GPU = "This machine has a GPU, {gpu}, with {memory} free."
+MACHINE_CPU = "This machine has no GPU, {cores} cores and {memory} of free memory."
+MODELS_INFO = "Another model takes the place of this one for everybody who has this page open."
+MODELS_NAME = "Model"
+MODELS_NAME_INFO = "Choose one, or type the id of one on the Hugging Face Hub, such as org/name."
+MODELS_LOAD = "Load this model"
+MODELS_LOADING = "Loading {name}, as soon as no answer is being written"
+MODELS_KEPT = "{reason}. {name} is still here."
+SWITCH_STOPPED = "The model was left as it is, since the page was closed: load it again"
+PRECISIONS = {None: "as it is", "8bit": "8 bits", "4bit": "4 bits"}
+PRECISIONS_SAID = {None: "as it is", "8bit": "in 8 bits", "4bit": "in 4 bits"}
+PRECISION = "Weights"
+PRECISION_GPU = "Fewer bits need less memory; in 4 bits a small model answers worse."
+PRECISION_CPU = (
+    "Fewer bits need less memory; without a GPU they are slower, and in 4 bits a small model answers worse."
+)
+NO_HUB_ID = (
+    "{name!r} is neither a model that comes with this page nor an id on the Hub: type one such as org/name"
+)
+TOKENS_INFO = (
+    "Judge Q asks with trained soft tokens. You can bring your own, made for this model: choose "
+    "judgeq_config.json and soft_tokens.safetensors together. Only you use them, and they are deleted when you leave."
+)
+TOKENS_UPLOAD = "Bring soft tokens"
+TOKENS_SHIPPED = "Back to the usual ones"
+TOKENS_HUB = "Soft tokens from the Hub"
+TOKENS_TAKE = "Use these"
+TOKENS_NONE = "In use: the usual soft tokens of this model."
+TOKENS_OWN = "In use: your own {n} soft tokens for {model}."
+TOKENS_FILES = "Soft tokens are two files and {missing} is not among yours: choose {files} together"
+TOKENS_LARGE = (
+    "A file of these soft tokens is larger than {size} MB: run the demo yourself with --tokens to use them"
+)
+TOKENS_MANY = "These are {n:,} soft tokens and at most {most} are run here: bring fewer"
+TOKENS_GONE = (
+    "Your soft tokens had to make room for those of others: bring them again, or go back to the usual ones"
+)
+
+
 def join(words: list[str]) -> str:
     """`a, b and c`."""
     return words[0] if len(words) < 2 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -17,17 +17,20 @@ from app.session import ModelHost
 from app.style import CSS
 from app.theme import theme
 from app.views.answers import Answers, build_answers
+from app.views.calculator import build_calculator, wire_calculator
 from app.views.events import LIGHT, QUEUED
 from app.views.inputs import Inputs, build_inputs, wire_inputs
 from app.views.kept import Kept, build_kept, wire_kept
+from app.views.models import Models, build_models, wire_models
+from app.views.takeaway import build_takeaway, wire_takeaway
 
 KEEP_STATE_S = 30 * 60
 LARGEST_REQUEST = 64_000_000
 """Bytes; a paste of 10 MB is to be refused with a sentence, even with each character escaped."""
 
 
-def build(host: ModelHost) -> gr.Blocks:
-    """The whole page over one model."""
+def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
+    """The whole page over one model, which visitors may change only if that is allowed."""
     reactions = do.Callbacks(host)
     with Page(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
         run = gr.State(None, time_to_live=KEEP_STATE_S, delete_callback=do.close_run)
@@ -37,22 +40,35 @@ def build(host: ModelHost) -> gr.Blocks:
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(elem_id="inputs", scale=0, min_width=320):
                 inputs = build_inputs(host)
+                models = build_models(host, models_allowed)
             with gr.Column(elem_id="results", scale=1, min_width=320):
                 answers = build_answers()
                 kept = build_kept()
+                take = build_takeaway()
+                sums = build_calculator()
         demo.load(reactions.open, None, [run, answers.cards, *kept.shown], **LIGHT)
         loaded = demo.load(reactions.watch_loading, None, inputs.status, **QUEUED)
         loaded.then(reactions.count, [*inputs.prompt, inputs.rows], [inputs.note, inputs.share], **LIGHT)
         wire_inputs(reactions, inputs, loaded)
         wire_kept(kept, run)
-        _wire_run(reactions, inputs, answers, kept, run)
+        wire_models(host, models, inputs.status)
+        ends = _wire_run(reactions, inputs, models, answers, kept, run)
+        wire_calculator(sums)
+        wire_takeaway(demo, take, inputs, run, ends)
         Endpoints(host).add()
     return demo.queue(max_size=4 * host.limits.waiting, default_concurrency_limit=1)
 
 
-def _wire_run(reactions: do.Callbacks, inputs: Inputs, answers: Answers, kept: Kept, run: gr.State) -> None:
+def _wire_run(
+    reactions: do.Callbacks, inputs: Inputs, models: Models, answers: Answers, kept: Kept, run: gr.State
+) -> list[Any]:
+    """Returns the events after which a run has ended."""
     shown, buttons = [inputs.status, answers.cards], [inputs.ask, answers.ask, inputs.stop]
-    task = {"inputs": [*inputs.task, run], "outputs": [run, *shown, *buttons, *kept.places], **QUEUED}
+    task = {
+        "inputs": [*inputs.task, run, models.own],
+        "outputs": [run, *shown, *buttons, *kept.places],
+        **QUEUED,
+    }
     asked = gr.on([inputs.ask.click, inputs.question.submit], reactions.begin, **task)
     taken = gr.on(
         [answers.ask.click, answers.question.submit],
@@ -73,6 +89,7 @@ def _wire_run(reactions: do.Callbacks, inputs: Inputs, answers: Answers, kept: K
             ended(do.idle_buttons, None, buttons, **LIGHT)
     stopped = inputs.stop.click(reactions.stop, run, shown, cancels=working, **LIGHT)
     stopped.then(do.idle_buttons, None, buttons, **LIGHT)
+    return [*working, stopped]
 
 
 def launch(argv: list[str] | None = None) -> None:
@@ -92,13 +109,16 @@ def launch(argv: list[str] | None = None) -> None:
         default=Limits().seconds / 60,
         help="time limit of one run at work (%(default)g)",
     )
+    parser.add_argument(
+        "--models", action="store_true", help="let every visitor change the model, which all visitors share"
+    )
     options = parser.parse_args(argv)
     if not options.minutes > 0:
         parser.error("--minutes has to be above 0")
     limits = Limits(seconds=60 * options.minutes)
     host = ModelHost(options.model, options.tokens, limits=limits)
     host.start()
-    serve(build(host), server_name=options.host, server_port=options.port)
+    serve(build(host, options.models), server_name=options.host, server_port=options.port)
 
 
 def serve(demo: gr.Blocks, **where: Any) -> None:
@@ -109,7 +129,7 @@ def serve(demo: gr.Blocks, **where: Any) -> None:
         css=CSS,
         footer_links=["api"],
         run_history=False,  # it would keep pasted documents in the browser
-        max_file_size="10mb",
+        max_file_size="32mb",  # soft tokens; documents have a limit of their own
         enable_monitoring=False,
         ssr_mode=False,
         mcp_server=True,

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from judgeq.methods import Full, JudgeQ, Method
 from judgeq.plan import Plan
 from judgeq.prefill import prefill
 from judgeq.probe import Probe
+from judgeq.quantized import stored_bytes
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 BLOCK, SCALES = 64, 256
@@ -45,6 +46,17 @@ class Memory:
     reading: int | None
     reading_full: int | None
 
+    def prompts_within(self, capacity: int, *, kept: bool) -> int:
+        """How many prompts of this length find room beside the weights, with what reading one more takes.
+
+        Args:
+            capacity: bytes in all.
+            kept: each holds what the budget keeps of it, else all of its rows.
+        """
+        held, peak = (self.kept_rows, self.reading) if kept else (self.full_rows, self.reading_full)
+        working = 0 if peak is None else max(0, peak - held)
+        return max(0, capacity - self.weights - working) // held
+
     def to_dict(self) -> dict[str, int | None]:
         return asdict(self)
 
@@ -56,6 +68,7 @@ def estimate(
     budget: int,
     dtype: str = "bfloat16",
     quantization: str | None = None,
+    row_bits: int | None = None,
     soft_tokens: int = 32,
     chunk: int | None = None,
 ) -> Memory:
@@ -66,6 +79,7 @@ def estimate(
         budget: rows per KV head.
         dtype: of rows, activations and weights that are not quantized.
         quantization: `"4bit"`, `"8bit"` or None.
+        row_bits: kept rows are stored in 8 or 4 bits; None = in `dtype`.
         soft_tokens: S.
         chunk: most tokens of a pass; None reads the prompt in one.
     """
@@ -75,32 +89,39 @@ def estimate(
     tokens = prompt_tokens + soft_tokens
     wide = pass_sizes(prompt_tokens, chunk, 1)[-1] + soft_tokens  # tokens of the last pass
     row = 2 * sizes.kv_heads * sizes.head_dim * width  # keys and values of one token in one layer
-    full = sizes.complete_rows(prompt_tokens)
-    kept = full - len(sizes.global_layers) * max(0, prompt_tokens - budget)
+    full = sizes.complete_rows(prompt_tokens) * row
+    rows, judged = min(prompt_tokens, budget), len(sizes.global_layers)
+    held = rows * row if row_bits is None else sizes.kv_heads * stored_bytes(rows, sizes.head_dim, row_bits)
+    kept = full - judged * (prompt_tokens * row - held)
     # The widest moment of a layer: the embeddings with and without soft tokens, what came in, its sum with the
     # attention, its normed copy, the two halves of the feed-forward and their product. Or else the soft tokens'
     # attention, in float32 as logits and as weights. What kernels take for themselves is left out.
     activations = wide * (5 * sizes.hidden + 3 * text.intermediate_size) * width
     scoring = 2 * soft_tokens * sizes.heads * tokens * 4 + 2 * sizes.heads * sizes.head_dim * wide * width
     layer = tokens * row + max(activations, scoring)
-    held = kept if wide == tokens else full  # chunks add rows to every layer before the last one evicts
     return Memory(
         weights=_weights(config, width, quantization),
-        full_rows=full * row,
-        kept_rows=kept * row,
-        reading=held * row + layer,
-        reading_full=full * row + layer,
+        full_rows=full,
+        kept_rows=kept,
+        reading=(kept if wide == tokens else full)
+        + layer,  # chunks fill every layer before the last one evicts
+        reading_full=full + layer,
     )
 
 
 def _weights(config: Any, width: int, quantization: str | None) -> int:
-    from transformers import AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    with torch.device(
+        "meta"
+    ):  # the class itself: `from_config` would set the number type of the whole process
+        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
     head = model.get_output_embeddings()
+    tied = config.get_text_config(decoder=True).tie_word_embeddings
     total, counted = 0, set()
     for module in model.modules():
+        if module is head and tied:  # said here, since nothing is tied while another thread loads a model
+            continue
         for name, parameter in module.named_parameters(recurse=False):
             if id(parameter) in counted:
                 continue
@@ -130,6 +151,7 @@ def measure(
     *,
     prompt_tokens: int,
     budget: int,
+    row_bits: int | None = None,
     soft_tokens: int = 32,
     chunk: int | None = None,
     seed: int = 0,
@@ -144,8 +166,10 @@ def measure(
     probe = Probe(torch.randn(soft_tokens, lm.geometry.hidden, generator=generator) * 0.02)
     held: list[int] = []
     peaks: list[int | None] = []
-    _read(lm, ids[:, :64], JudgeQ(), 8, probe, chunk)  # libraries take their own memory the first time
-    for method, rows in ((JudgeQ(), budget), (Full(), prompt_tokens)):
+    judge = JudgeQ()
+    judge = replace(judge, selection=replace(judge.selection, bits=row_bits))
+    _read(lm, ids[:, :64], judge, 8, probe, chunk)  # libraries take their own memory the first time
+    for method, rows in ((judge, budget), (Full(), prompt_tokens)):
         with peak_memory(lm.device) as peak:
             cache_bytes = _read(lm, ids, method, rows, probe, chunk)
         held.append(cache_bytes)

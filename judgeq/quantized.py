@@ -96,6 +96,13 @@ class QuantizedRows:
         yield from (self.codes, self.low, self.step)
 
 
+def stored_bytes(rows: int, head_dim: int, bits: int) -> int:
+    """Bytes of the keys and values of one head's rows, with their ranges: what `by_channel` and `by_row` come to."""
+    codes = rows * head_dim * bits // 8
+    ranges = -(-rows // GROUP) * head_dim + rows * head_dim // math.gcd(head_dim, GROUP)
+    return 2 * codes + 4 * ranges
+
+
 def _groups(counts: Sequence[int], device: torch.device) -> Tensor:
     """(R,) int64, the group of each row; computed anew, since storing it would cost more than it saves."""
     sizes = torch.tensor(counts, device=device)

@@ -18,13 +18,13 @@ import torch
 from app import callbacks as do
 from app import cards, stored, text
 from app.differences import differences
+from app.documents import ReadDocuments
 from app.endpoints import Endpoints
 from app.kept import FIELDS
 from app.limits import Limits
 from app.run import Lane, Run, Task, result
 from app.samples import expected_answer, samples
 from app.session import ModelHost
-from app.shelf import Shelf
 from app.style import CSS
 from app.theme import theme
 from judgeq._assets import assets_path
@@ -158,20 +158,20 @@ def test_the_question_first_reads_everything_and_keeps_nothing(page: do.Callback
 def test_a_program_leaves_no_document_behind(page: do.Callbacks) -> None:
     list(Endpoints(page.host).ask(DOCUMENT, QUESTION, "snapkv", "10%", max_new_tokens=2))
     gc.collect()
-    assert [each.text for each in page.host.shelf.documents] == []
+    assert [each.text for each in page.host.documents.held] == []
 
 
 def test_the_document_asked_least_recently_gives_way(lm: LanguageModel) -> None:
     documents = [Document(lm, DOCUMENT + str(number)).read() for number in range(3)]
     size = documents[0].kv_bytes
-    shelf = Shelf(most_bytes=2 * size + size // 2)
+    shelf = ReadDocuments(most_bytes=2 * size + size // 2)
     for number in (0, 1, 0, 2):
         shelf.put(documents[number])
     assert [each.kv_bytes > 0 for each in documents] == [True, False, True]
     del documents[0]
     gc.collect()
-    assert shelf.documents == [documents[0], documents[1]], "what nobody needs is gone"
-    small = Shelf(most_bytes=size // 2)
+    assert shelf.held == [documents[0], documents[1]], "what nobody needs is gone"
+    small = ReadDocuments(most_bytes=size // 2)
     small.put(documents[1])
     assert documents[1].kv_bytes == 0, "too large for any shelf: the next question reads it again"
 

@@ -11,7 +11,7 @@ import torch
 from judgeq import memory
 from judgeq.cli import main
 from judgeq.errors import InputError, ModelError
-from judgeq.estimate import estimate, measure
+from judgeq.estimate import Memory, estimate, measure
 from judgeq.language_model import LanguageModel
 from judgeq.memory import peak_memory, weight_bytes
 from judgeq.models import load
@@ -28,6 +28,8 @@ GIB = 2**30
         ("smollm2-135m", 134_515_008),
         ("llama-3.2-1b", 1_235_814_400),
         ("llama-3.1-8b", 8_030_261_248),
+        ("llama-3.1-70b", 70_553_706_496),
+        ("qwen3-8b", 8_190_735_360),
         ("mistral-7b-v0.3", 7_248_023_552),
     ],
 )
@@ -37,7 +39,8 @@ def test_named_shapes_are_those_of_the_models(name: str, parameters: int) -> Non
 
 
 def test_every_shape_is_tested_and_others_are_refused() -> None:
-    assert set(SHAPES) == {"tiny", "smollm2-135m", "llama-3.2-1b", "llama-3.1-8b", "mistral-7b-v0.3"}
+    (names,) = (mark.args[1] for mark in test_named_shapes_are_those_of_the_models.pytestmark)
+    assert set(SHAPES) == {name for name, _ in names}
     with pytest.raises(ModelError, match="no shape 'gpt-9': choose one of tiny"):
         config_of_shape("gpt-9")
 
@@ -70,6 +73,22 @@ def test_chunks_trade_activations_for_the_rows_of_all_layers() -> None:
     assert estimate(config, **sizes, chunk=40000) == whole
     with pytest.raises(InputError, match="chunk"):
         estimate(config, **sizes, chunk=0)
+
+
+@pytest.mark.parametrize("row_bits", [8, 4])
+def test_rows_in_few_bits_take_what_was_calculated(each_lm: LanguageModel, row_bits: int) -> None:
+    sizes = {"prompt_tokens": 90, "budget": 45, "row_bits": row_bits}
+    calculated = estimate(each_lm.model.config, **sizes, dtype="float32", soft_tokens=4)
+    measured = measure(each_lm, **sizes, soft_tokens=4)
+    assert calculated.kept_rows == measured.kept_rows
+    assert calculated.full_rows == measured.full_rows
+
+
+def test_prompts_fit_as_long_as_there_is_room_to_read_one_more() -> None:
+    found = Memory(weights=100, full_rows=50, kept_rows=5, reading=25, reading_full=70)
+    assert found.prompts_within(100 + 20 + 3 * 50 + 49, kept=False) == 3
+    assert found.prompts_within(100 + 20 + 7 * 5, kept=True) == 7
+    assert found.prompts_within(99, kept=True) == 0
 
 
 @pytest.mark.parametrize("chunk", [None, 32])

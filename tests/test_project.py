@@ -71,6 +71,7 @@ ORDER = [
     "batch",
     "reference",
     "retention",
+    "keepsake",
     "estimate",
     "documents",
     "answers",

@@ -27,6 +27,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", default="512", metavar="N", help="rows or a share (default: %(default)s)")
     parser.add_argument("--chunk", type=int, metavar="N", help="read at most so many tokens in a pass")
     parser.add_argument(
+        "--row-bits", type=int, choices=(8, 4), help="store kept rows in so many bits (default: as they come)"
+    )
+    parser.add_argument(
         "--measure", action="store_true", help="load the model, read that many random tokens, and compare"
     )
 
@@ -39,7 +42,12 @@ def _run(arguments: argparse.Namespace) -> None:
     check_at_least("estimate", "prompt_tokens", arguments.prompt_tokens, 1)
     tokens = arguments.prompt_tokens
     budget = budget_rows(parse_budget(arguments.budget), tokens)
-    sizes = {"prompt_tokens": tokens, "budget": budget, "chunk": arguments.chunk}
+    sizes = {
+        "prompt_tokens": tokens,
+        "budget": budget,
+        "row_bits": arguments.row_bits,
+        "chunk": arguments.chunk,
+    }
     measured, dtype = None, arguments.dtype
     if arguments.measure:
         lm = load_model(arguments)

@@ -11,7 +11,7 @@ MOST_BYTES = 1_500_000_000
 """Of rows, over all visitors: four documents as long as the embedded model can read."""
 
 
-class Shelf:
+class ReadDocuments:
     """Remembers which documents hold rows; the one that was asked least recently is forgotten first.
 
     Holds no document itself: one that nobody needs any more is gone.
@@ -23,14 +23,14 @@ class Shelf:
         self._lock = threading.Lock()
 
     @property
-    def documents(self) -> list[Document]:
+    def held(self) -> list[Document]:
         """Those that somebody still needs, the most recently asked one last."""
         return [document for found in self._documents if (document := found()) is not None]
 
     def put(self, document: Document) -> None:
         """This one has just been asked; make room for it. Called by whoever uses the model, so that no other works."""
         with self._lock:
-            others = [each for each in self.documents if each is not document]
+            others = [each for each in self.held if each is not document]
             self._documents = [weakref.ref(each) for each in (*others, document)]
             held = sum(each.kv_bytes for each in (*others, document))
             for each in (*others, document):
