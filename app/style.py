@@ -298,11 +298,10 @@ _FILES = """
 .length { margin: 0; font-size: .8125rem; line-height: 1.4; color: var(--q-soft); font-variant-numeric: tabular-nums; }
 .length.over { color: var(--q-bad); }
 #document { position: relative; }
-#document.dropping { outline: 2px dashed var(--q-focus); outline-offset: -2px; }
 #document.dropping::after {
   content: "Drop the file to read it"; position: absolute; inset: 0; display: grid; place-items: center;
   font-weight: 600; color: var(--q-ink); background: color-mix(in srgb, var(--q-paper) 88%, transparent);
-  pointer-events: none; z-index: 5;
+  pointer-events: none; z-index: 5; border: 2px dashed var(--q-focus); border-radius: 4px;
 }
 """
 

@@ -82,6 +82,8 @@ def read_and_delete(path: str | Path, among: Path) -> str:
         among: folder of such copies; a file elsewhere is read and left in place.
     """
     path = Path(path)
+    if not path.exists():
+        raise InputError(f"{shown_name(path)} did not arrive whole: upload it again")
     try:
         return read_document(path)
     finally:

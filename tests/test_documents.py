@@ -198,6 +198,8 @@ def test_a_copy_is_gone_after_reading_however_it_ends(tmp_path: Path) -> None:
             with pytest.raises(InputError):
                 read_and_delete(copy, copies)
         assert not list(copies.iterdir())
+    with pytest.raises(InputError, match="upload it again"):
+        read_and_delete(copies / "gone.txt", copies)
     own = saved(tmp_path, "own.txt", b"mine")
     (copies / "link.txt").symlink_to(own)
     for elsewhere in (own, copies / "link.txt", copies / ".." / "own.txt"):

@@ -44,9 +44,11 @@ def host(lm: LanguageModel) -> ModelHost:
 
 
 @pytest.fixture(scope="module")
-def url(host: ModelHost) -> Iterator[str]:
-    with served(host) as address:
-        yield address
+def url(host: ModelHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
+        with served(host) as address:
+            yield address
 
 
 @pytest.fixture
@@ -237,6 +239,7 @@ def archive() -> bytes:
         ("paper.pdf", pdf("A paper"), ""),
         ("../../../tmp/evil.txt", b"nowhere else", ""),
         ("archive.txt", archive(), "is a ZIP archive"),
+        ("letter.docx", archive(), "or an office document"),
         ("picture.txt", b"\x89PNG\r\n\x1a\n\x00", "not a text file"),
         ("nothing.txt", b"", "is empty"),
         ("bomb.pdf", bomb(500), "unpacks to more"),
@@ -254,7 +257,7 @@ def test_an_upload_is_read_or_refused_and_its_copy_is_gone(
     if said:
         assert is_sentence(output, said)
         assert "<" not in output["error"]
-    assert not Path(path).exists()
+    assert not list(Path(get_upload_folder()).iterdir())
 
 
 def test_a_request_of_many_megabytes_does_not_get_in(visitor: Visitor) -> None:

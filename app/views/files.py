@@ -57,6 +57,8 @@ def build_files(host: ModelHost) -> Files:
     """The components, under the document."""
     length = gr.HTML(length_line(host, "", "", False, 0), elem_id="prompt-length")
     upload = gr.UploadButton(text.UPLOAD, file_types=list(SUFFIXES), size="sm", elem_id="upload")
+    # Gradio's own way leaves an empty file behind for each upload, and the upload itself if its name ends otherwise
+    upload._process_single_file = lambda sent: sent.path
     return Files(upload, length)
 
 
