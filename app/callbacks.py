@@ -11,6 +11,7 @@ import gradio as gr
 
 from app import text
 from app.cards import empty_cards, error_status, idle_status, loading_status, percent, run_cards, run_status
+from app.pins import spans_of
 from app.run import Run, Task, result
 from app.samples import expected_answer, sample
 from app.session import ModelHost
@@ -65,6 +66,8 @@ class Callbacks:
         question_first: bool,
         max_new_tokens: float,
         truncate: bool,
+        stay: str = "",
+        go: str = "",
     ) -> tuple[Any, ...]:
         """A run for what the page shows, checked as far as it can be without the model, and the page before it starts.
 
@@ -75,7 +78,9 @@ class Callbacks:
             gr.Error: something is missing or means nothing.
         """
         try:
-            task = _task(document, question, rows, methods, question_first, max_new_tokens, truncate)
+            task = _task(
+                document, question, rows, methods, question_first, max_new_tokens, truncate, stay, go
+            )
         except JudgeqError as error:
             raise _shown(error) from None
         run = Run(task, self.host)
@@ -245,6 +250,8 @@ def _task(
     question_first: bool,
     max_new_tokens: float,
     truncate: bool,
+    stay: str,
+    go: str,
 ) -> Task:
     for name, value in (("document", document), ("question", question)):
         if not (value or "").strip():
@@ -260,6 +267,8 @@ def _task(
         truncate=truncate,
         max_new_tokens=int(max_new_tokens),
         expected=expected_answer(document, question),
+        pinned=spans_of(document, stay),
+        dropped=spans_of(document, go),
     )
 
 

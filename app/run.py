@@ -18,6 +18,7 @@ from judgeq.api import in_turn, read
 from judgeq.config import Decoding
 from judgeq.errors import JudgeqError
 from judgeq.language_model import LanguageModel
+from judgeq.pins import Span
 from judgeq.retention import RetentionMap
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class Task:
     truncate: bool = False
     max_new_tokens: int = 32
     expected: str = ""
+    pinned: tuple[Span, ...] = ()
+    dropped: tuple[Span, ...] = ()
 
 
 @dataclass
@@ -170,6 +173,8 @@ class Run:
             tokens=self.host.soft_tokens(task.methods),
             question_first=task.question_first,
             truncate=task.truncate,
+            pinned=task.pinned,
+            dropped=task.dropped,
             decoding=Decoding(max_new_tokens=task.max_new_tokens),
             on_layer=self._on_layer,
         )

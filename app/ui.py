@@ -16,6 +16,8 @@ from app.theme import theme
 from app.views.events import LIGHT, MODEL, QUEUED, QUIET
 from app.views.inputs import Inputs, build_inputs, wire_inputs
 from app.views.kept import Kept, build_kept, wire_kept
+from app.views.pins import Pins, build_pins
+from app.views.sweep import build_sweep, wire_sweep
 
 KEEP_STATE_S = 30 * 60
 
@@ -33,27 +35,32 @@ def build(host: ModelHost) -> gr.Blocks:
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(elem_id="inputs", scale=0, min_width=320):
                 inputs = build_inputs(host)
+                pins = build_pins()
             with gr.Column(elem_id="results", scale=1, min_width=320):
                 cards = gr.HTML(empty_cards(text.DEFAULT_METHODS), elem_id="cards")
                 gr.HTML(f'<p class="fine">{text.COST_NOTE}</p>')
                 kept = build_kept()
+                sweep = build_sweep(KEEP_STATE_S)
         demo.load(reactions.watch_loading, None, inputs.status, **QUEUED).then(
             reactions.count, [*inputs.prompt, inputs.rows], [inputs.note, inputs.share], **LIGHT
         )
         wire_inputs(reactions, inputs)
         wire_kept(kept, run)
-        _wire_run(reactions, inputs, cards, kept, run)
+        wire_sweep(host, sweep, inputs)
+        _wire_run(reactions, inputs, pins, cards, kept, run)
         for function in (reactions.ask, reactions.compare):
             gr.api(function, api_name=function.__name__, concurrency_id=MODEL, concurrency_limit=1)
     return demo.queue(max_size=32, default_concurrency_limit=1)
 
 
-def _wire_run(reactions: do.Callbacks, inputs: Inputs, cards: gr.HTML, kept: Kept, run: gr.State) -> None:
+def _wire_run(
+    reactions: do.Callbacks, inputs: Inputs, pins: Pins, cards: gr.HTML, kept: Kept, run: gr.State
+) -> None:
     shown, buttons = [inputs.status, cards], [inputs.ask, inputs.stop]
     started = gr.on(
         [inputs.ask.click, inputs.question.submit],
         reactions.begin,
-        inputs.task,
+        [*inputs.task, *pins.fields],
         [run, *shown, *buttons, *kept.places],
         **QUEUED,
     )
