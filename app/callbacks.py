@@ -14,6 +14,7 @@ from app import text
 from app.cards import empty_cards, error_status, idle_status, loading_status, percent, run_cards, run_status
 from app.kept import FIELDS, map_updates
 from app.limits import whole_number
+from app.pins import spans_of
 from app.run import Run, Task
 from app.samples import expected_answer, sample
 from app.session import ModelHost
@@ -82,11 +83,14 @@ class Callbacks:
         truncate: bool,
         previous: Run | None = None,
         own: str | None = None,
+        stay: str = "",
+        go: str = "",
     ) -> tuple[Any, ...]:
         """A run for what the page shows, checked as far as it can be without the model, and the page before it starts.
 
         Args:
             own: key of the visitor's own soft tokens.
+            stay, go: pieces of the document that must stay and go, one a line.
 
         Returns:
             Run, status, cards, Ask, Ask again, Stop, the map's placeholder, the map's panel.
@@ -97,7 +101,9 @@ class Callbacks:
         if previous is not None and previous.busy:  # one visitor, one place in the queue
             raise gr.Error(text.BUSY, print_exception=False)
         try:
-            task = _task(document, question, rows, methods, question_first, max_new_tokens, truncate)
+            task = _task(
+                document, question, rows, methods, question_first, max_new_tokens, truncate, stay, go
+            )
             task = replace(task, own_tokens=self.host.shelf.find(own))
             run = Run(task, self.host, previous, keep=True)
         except JudgeqError as error:
@@ -202,6 +208,8 @@ def _task(
     question_first: bool,
     max_new_tokens: float,
     truncate: bool,
+    stay: str,
+    go: str,
 ) -> Task:
     for name, value in (("document", document), ("question", question)):
         if not (value or "").strip():
@@ -217,6 +225,8 @@ def _task(
         truncate=truncate,
         max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
         expected=expected_answer(document, question),
+        pinned=spans_of(document, stay),
+        dropped=spans_of(document, go),
     )
 
 

@@ -49,6 +49,16 @@ def error_status(message: str) -> str:
     return _status("failed", message)
 
 
+def busy_status(line: str, share: float | None = None) -> str:
+    """A status line while something is at work, with how far it is."""
+    return _status("busy", line, share)
+
+
+def ready_status(line: str) -> str:
+    """A status line when something has come to its end."""
+    return _status("ready", line)
+
+
 def run_status(run: Run) -> str:
     """The status line of a run: what it does, how far it is, and what a person should know about it."""
     done, layers = run.layers

@@ -26,6 +26,7 @@ from judgeq.config import Decoding
 from judgeq.document import Document
 from judgeq.errors import JudgeqError
 from judgeq.language_model import LanguageModel
+from judgeq.pins import Span
 from judgeq.retention import RetentionMap
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class Task:
     max_new_tokens: int = 32
     expected: str = ""
     own_tokens: OwnTokens | None = None
+    pinned: tuple[Span, ...] = ()
+    dropped: tuple[Span, ...] = ()
 
 
 @dataclass
@@ -256,6 +259,8 @@ class Run:
             tokens=task.own_tokens.tokens if task.own_tokens else self.host.soft_tokens(task.methods),
             question_first=task.question_first,
             truncate=task.truncate,
+            pinned=task.pinned,
+            dropped=task.dropped,
             decoding=Decoding(max_new_tokens=task.max_new_tokens),
             on_layer=self._on_layer,
         )

@@ -275,6 +275,36 @@ _MODELS = """
 }
 """
 
+_SWEEP = """
+#pins { border: 1px solid var(--q-edge); border-radius: 10px; background: transparent; padding: .65rem .85rem; }
+#pins .label-wrap, #pins .label-wrap span { font-weight: 600; font-size: .875rem; }
+#sweep { gap: .9rem; }
+#sweep-act { gap: .75rem; }
+#sweep-figure {
+  border: 1px solid var(--q-edge); border-radius: 12px; background: var(--q-paper);
+  padding: .75rem .5rem .5rem;
+}
+.sweep-answer { margin: 0 0 .6rem; font-size: .875rem; line-height: 1.5; color: var(--q-soft); }
+.sweep-answer q {
+  font: 400 1rem/1.5 var(--q-serif); color: var(--q-ink); white-space: pre-wrap; overflow-wrap: anywhere;
+}
+.sweep-table { overflow-x: auto; }
+.gradio-container .sweep-table table {
+  margin: 0; border: 0!important; border-collapse: collapse; font-size: .8125rem;
+  font-variant-numeric: tabular-nums;
+}
+.gradio-container .sweep-table caption {
+  padding: 0 0 .35rem; text-align: left; font-weight: 600; color: var(--q-ink);
+}
+.gradio-container .sweep-table tr { border: 0!important; background: none; }
+.gradio-container .sweep-table :is(th, td) {
+  padding: .3rem 1.4rem .3rem 0!important; border: 0!important; border-top: 1px solid var(--q-track)!important;
+  background: none; line-height: 1.45; text-align: left; white-space: nowrap; color: var(--q-ink); font-weight: 400;
+}
+.gradio-container .sweep-table thead th { border-top: 0!important; color: var(--q-soft); }
+.sweep-table small { font-size: 1em; color: var(--q-soft); }
+"""
+
 _SMALL = """
 @keyframes q-beat {
   50% { opacity: .35; }
@@ -307,5 +337,7 @@ _FILES = """
 
 CSS = (
     f".gradio-container{{{_LIGHT}}}.dark .gradio-container,.dark.gradio-container,.dark{{{_DARK}}}"
-    + "".join((_PAGE, _FORM, _STATUS, _CARDS, _MAP, _SPAN, _FILES, _TAKE, _CALCULATOR, _MODELS, _SMALL))
+    + "".join(
+        (_PAGE, _FORM, _STATUS, _CARDS, _MAP, _SPAN, _FILES, _SWEEP, _TAKE, _CALCULATOR, _MODELS, _SMALL)
+    )
 )

@@ -186,6 +186,47 @@ TOKENS_GONE = (
     "Your soft tokens had to make room for those of others: bring them again, or go back to the usual ones"
 )
 
+PINS = "Must stay, must go"
+PINS_LEAD = (
+    "Overrule every method: copy pieces of the document here, one a line. They count wherever they occur, and only the "
+    "full cache is left as it is."
+)
+PIN_STAY = "Must stay"
+PIN_GO = "Must go"
+PIN_PLACEHOLDER = "A piece of the document"
+NO_SUCH_PIECE = "“{piece}” does not occur in the document: copy it from there, one piece a line"
+TOO_MANY_PIECES = "{count} pieces are too many: give at most {most}, one a line"
+
+SWEEP_TITLE = "How small can it get?"
+SWEEP_LEAD = (
+    "The same question with 1 % of the notes, with 2 %, and so on up to all of them: how much of the full cache’s "
+    "answer would each still write, word by word? One reading of the document serves all sizes. Pins do not count here."
+)
+SWEEP_METHODS = "Methods"
+SWEEP_WATCHED = "Words to watch"
+SWEEP_WATCHED_INFO = (
+    "Optional: a piece of the document. A second curve shows how much of it is still remembered."
+)
+SWEEP = "Measure all sizes"
+SWEEP_CANCEL = "Cancel"
+SWEEP_REFERENCE = "Writing the answer of the full cache"
+SWEEP_MEASURING = "Measured {done} of {count} points"
+SWEEP_STOPPED = "Cancelled after {done} of {count} points."
+SWEEP_FAILED = "Nothing was lost: change what is needed and measure again."
+SWEEP_VERDICT = "The full cache’s answer, word for word:"
+SWEEP_ENOUGH = "{method} needs {share} of the notes"
+SWEEP_NEVER = "{method} never writes it"
+SWEEP_AGREEMENT = "Agreement with the full cache’s answer"
+SWEEP_SURVIVAL = "How much of the watched words is kept"
+SWEEP_X = "Notes kept"
+SWEEP_HOVER = (
+    "%{fullData.name}: %{y:.0f} %<br>with %{x:.3g} % of the notes (%{customdata[0]:,})<extra></extra>"
+)
+SWEEP_ANSWER = "Measured along the full cache’s answer:"
+SWEEP_TABLE = "Agreement at each size"
+SWEEP_SPAN_OF = "Watched words, {method}"
+SWEEP_NO_METHOD = "No method is chosen: tick at least one to measure"
+
 
 def join(words: list[str]) -> str:
     """`a, b and c`."""

@@ -22,6 +22,8 @@ from app.views.events import LIGHT, QUEUED
 from app.views.inputs import Inputs, build_inputs, wire_inputs
 from app.views.kept import Kept, build_kept, wire_kept
 from app.views.models import Models, build_models, wire_models
+from app.views.pins import Pins, build_pins
+from app.views.sweep import build_sweep, wire_sweep
 from app.views.takeaway import build_takeaway, wire_takeaway
 
 KEEP_STATE_S = 30 * 60
@@ -40,10 +42,12 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(elem_id="inputs", scale=0, min_width=320):
                 inputs = build_inputs(host)
+                pins = build_pins()
                 models = build_models(host, models_allowed)
             with gr.Column(elem_id="results", scale=1, min_width=320):
                 answers = build_answers()
                 kept = build_kept()
+                sweep = build_sweep(KEEP_STATE_S)
                 take = build_takeaway()
                 sums = build_calculator()
         demo.load(reactions.open, None, [run, answers.cards, *kept.shown], **LIGHT)
@@ -51,8 +55,9 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
         loaded.then(reactions.count, [*inputs.prompt, inputs.rows], [inputs.note, inputs.share], **LIGHT)
         wire_inputs(reactions, inputs, loaded)
         wire_kept(kept, run)
+        wire_sweep(host, sweep, inputs)
         wire_models(host, models, inputs.status)
-        ends = _wire_run(reactions, inputs, models, answers, kept, run)
+        ends = _wire_run(reactions, inputs, pins, models, answers, kept, run)
         wire_calculator(sums)
         wire_takeaway(demo, take, inputs, run, ends)
         Endpoints(host).add()
@@ -60,12 +65,18 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
 
 
 def _wire_run(
-    reactions: do.Callbacks, inputs: Inputs, models: Models, answers: Answers, kept: Kept, run: gr.State
+    reactions: do.Callbacks,
+    inputs: Inputs,
+    pins: Pins,
+    models: Models,
+    answers: Answers,
+    kept: Kept,
+    run: gr.State,
 ) -> list[Any]:
     """Returns the events after which a run has ended."""
     shown, buttons = [inputs.status, answers.cards], [inputs.ask, answers.ask, inputs.stop]
     task = {
-        "inputs": [*inputs.task, run, models.own],
+        "inputs": [*inputs.task, run, models.own, *pins.fields],
         "outputs": [run, *shown, *buttons, *kept.places],
         **QUEUED,
     }

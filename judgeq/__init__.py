@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from judgeq.models import load
     from judgeq.retention import RetentionMap
     from judgeq.soft_tokens import SoftTokens
+    from judgeq.sweeping import SweepPoint, sweep
 
 _HOMES = {
     "Answer": "answers",
@@ -39,6 +40,8 @@ _HOMES = {
     "load": "models",
     "RetentionMap": "retention",
     "SoftTokens": "soft_tokens",
+    "SweepPoint": "sweeping",
+    "sweep": "sweeping",
 }
 
 
@@ -66,6 +69,7 @@ __all__ = [
     "RetentionMap",
     "Selection",
     "SoftTokens",
+    "SweepPoint",
     "__version__",
     "ask",
     "ask_many",
@@ -73,4 +77,5 @@ __all__ = [
     "load",
     "read",
     "stream",
+    "sweep",
 ]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from judgeq.answers import Answer, Reading, Writer, written_together
 from judgeq.batch import check_together
+from judgeq.chosen import methods_of, plans_of, soft_tokens_of
 from judgeq.config import Budget, Decoding, budget_rows, check_budget, check_chunk
 from judgeq.decode import Step
 from judgeq.errors import InputError
 from judgeq.held import HeldCache, LayerCallback
 from judgeq.language_model import LanguageModel
-from judgeq.methods import Full, Method, method_named
+from judgeq.methods import Full, Method
 from judgeq.padded import gains
+from judgeq.pins import Span, forced_rows
 from judgeq.plan import Plan
 from judgeq.prefill import Prefill
 from judgeq.probe import Probe
@@ -24,6 +26,7 @@ from judgeq.prompts import Prompt, build_prompt
 from judgeq.reference import ToRead, positions_behind, retain, retain_each
 from judgeq.rejudging import Rejudging, check_rejudging
 from judgeq.rotation import check_appended
+from judgeq.selection import Forced
 from judgeq.soft_tokens import SoftTokens
 
 RowsOf = Callable[[Prompt, Sequence[Plan], int], HeldCache | None]
@@ -41,6 +44,8 @@ def read(
     question_first: bool = False,
     answer_prefix: str = "",
     truncate: bool = False,
+    pinned: Sequence[Span] = (),
+    dropped: Sequence[Span] = (),
     row_bits: int | None = None,
     decoding: Decoding = Decoding(),
     chunk: int | None = None,
@@ -58,6 +63,9 @@ def read(
         question_first: put the question before the document.
         answer_prefix: text that the answers must continue.
         truncate: cut the middle of a document that is too long instead of refusing it.
+        pinned, dropped: spans `(first, last)` of the document's characters. Tokens that hold one of a pinned span stay
+            in every layer and KV head, within the budget; those of dropped spans go, even where the budget covers all.
+            `full`, which is the reference, and layers with a sliding window are left as they are.
         row_bits: store every method's rows in 8 or 4 bits; None leaves it to the method's `Selection.bits`.
         decoding: how answers are written, and whether rows are judged again meanwhile.
         chunk: most tokens of a pass over the prompt; None reads it in one. What is kept is the same.
@@ -73,7 +81,7 @@ def read(
     check_rejudging(_rejudged(chosen, decoding))
     soft = soft_tokens_of(lm, chosen, tokens)
     layout = {"question_first": question_first, "answer_prefix": answer_prefix, "truncate": truncate}
-    asked = _asked(lm, document, question, chosen, budget, soft, decoding, layout)
+    asked = _asked(lm, document, question, chosen, budget, soft, decoding, layout, (pinned, dropped))
     rows = None if rows_of is None else rows_of(asked.prompt, asked.plans, soft.n if soft else 0)
     prepared_s = time.perf_counter() - started
     outcome = retain(
@@ -119,8 +127,9 @@ def _asked(
     soft: SoftTokens | None,
     decoding: Decoding,
     layout: dict[str, Any],
+    spans: tuple[Sequence[Span], Sequence[Span]] = ((), ()),
 ) -> _Asked:
-    """`layout`: the options of `read` that say how the prompt is made."""
+    """`layout`: the options of `read` that say how the prompt is made; `spans`: those that stay, and those that go."""
     check_budget(budget)
     n_soft, longest = soft.n if soft else 0, decoding.max_new_tokens
     rejudged = _rejudged(methods, decoding)
@@ -130,9 +139,10 @@ def _asked(
     prompt = build_prompt(lm, document, question, reserve=reserve, **layout)
     if any(method.needs_soft_tokens for method in rejudged):
         check_appended(lm.model, lm.name, prompt.tokens + decoding.max_new_tokens, n_soft)
-    plans = plans_of(methods, budget, prompt.tokens, soft)
+    forced = forced_rows(prompt, document, *spans)
+    plans = plans_of(methods, budget, prompt.tokens, soft, forced)
     bound = budget if isinstance(budget, int) else budget_rows(budget, prompt.tokens)
-    return _Asked(prompt, plans, bound, _notices(prompt, budget))
+    return _Asked(prompt, plans, bound, _notices(prompt, budget, forced))
 
 
 def _reading(
@@ -264,43 +274,21 @@ def in_turn(writers: Sequence[Writer]) -> Iterator[tuple[int, Step]]:
                 yield index, step
 
 
-def methods_of(methods: Sequence[str | Method], row_bits: int | None) -> list[Method]:
-    """The methods by these names, with rows in so many bits. Arguments as in `read`."""
-    chosen = [method_named(method) for method in methods]
-    if row_bits is None:
-        return chosen
-    return [replace(each, selection=replace(each.selection, bits=row_bits)) for each in chosen]
-
-
-def soft_tokens_of(
-    lm: LanguageModel, methods: Sequence[Method], tokens: SoftTokens | str | Path | None
-) -> SoftTokens | None:
-    """The soft tokens that methods ask with; None where none of them does. Arguments as in `read`."""
-    if not any(method.uses_soft_tokens for method in methods):
-        return None
-    if isinstance(tokens, SoftTokens):
-        tokens.check(lm)
-        return tokens
-    return SoftTokens.for_model(lm, tokens)
-
-
-def plans_of(methods: Sequence[Method], budget: Budget, tokens: int, soft: SoftTokens | None) -> list[Plan]:
-    """What each method may keep of a prompt of so many tokens."""
-    rows = budget_rows(budget, tokens)
-    profile = soft.profile if soft else None
-    return [Plan(method, tokens if isinstance(method, Full) else rows, profile) for method in methods]
-
-
-def _notices(prompt: Prompt, budget: Budget) -> tuple[str, ...]:
+def _notices(prompt: Prompt, budget: Budget, forced: Forced) -> tuple[str, ...]:
     notices = []
+    for rows, what in ((forced.pinned, "pinned and stay"), (forced.dropped, "dropped and go")):
+        if rows:
+            notices.append(
+                f"{len(rows):,} tokens are {what}, in every layer and KV head; only the full cache is left as it is."
+            )
     if prompt.cut_tokens:
         notices.append(
             f"The document was too long: {prompt.cut_tokens:,} tokens were cut out of its middle, where […] stands."
         )
-    if isinstance(budget, int) and budget > prompt.tokens:
+    if isinstance(budget, int) and budget > prompt.tokens and not forced.dropped:
         notices.append(
             f"The budget of {budget:,} rows exceeds the prompt's {prompt.tokens:,} tokens: this is the full cache."
         )
-    elif budget_rows(budget, prompt.tokens) == prompt.tokens:
+    elif budget_rows(budget, prompt.tokens) == prompt.tokens and not forced.dropped:
         notices.append("The budget covers the whole prompt: this is the full cache.")
     return tuple(notices)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from judgeq.answers import Answer, Reading
-from judgeq.api import in_turn, methods_of, plans_of, read, soft_tokens_of
+from judgeq.api import in_turn, read
+from judgeq.chosen import methods_of, plans_of, soft_tokens_of
 from judgeq.compressed import CompressedDocument
 from judgeq.config import Budget, check_budget, check_chunk
 from judgeq.decode import Step

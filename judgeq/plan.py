@@ -12,7 +12,7 @@ from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView, Method
 from judgeq.profile import BudgetProfile
-from judgeq.selection import Kept, allocate_rows, pyramid_rows, rank_rows
+from judgeq.selection import Forced, Kept, allocate_rows, pyramid_rows, rank_rows
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,25 @@ class Plan:
         method: scores the rows.
         budget: rows per KV head and layer, at least 1; their mean where heads have budgets of their own.
         profile: learned budgets, for methods whose allocation needs them; None for all others.
+        forced: rows that stay or go whatever the method says. One that scores nothing, as `full`, keeps all rows, and
+            so do layers with a sliding window.
 
     Raises:
-        InputError: the method needs a profile and there is none.
+        InputError: the method needs a profile and there is none, or more rows are pinned than the budget has.
     """
 
     method: Method
     budget: int
     profile: BudgetProfile | None = None
+    forced: Forced = Forced()
 
     def __post_init__(self) -> None:
+        pinned = len(self.forced.pinned)
+        if pinned > self.budget:
+            raise InputError(
+                f"What is pinned takes {pinned:,} rows of every KV head and the budget is {self.budget:,}: give at "
+                f"least {pinned:,} rows, or pin less"
+            )
         if not self.method.selection.needs_profile:
             object.__setattr__(self, "profile", None)
         elif self.profile is None:
@@ -46,17 +55,22 @@ class Plan:
 
         Layers with a sliding window take no part in it: their entries are 0 and nobody looks at them.
         """
+        if not self.method.selection.is_pyramid and self.profile is None:
+            return None
         sizes = lm.geometry
         evicted = sizes.global_layers
-        if self.method.selection.is_pyramid:
-            rows = pyramid_rows(self.budget, tokens, len(evicted), self.method.selection)[:, None]
-        elif self.profile is not None:
-            self.profile.check(len(evicted), sizes.kv_heads)
-            rows = self.profile.rows(self.budget, tokens)
+        pinned = len(self.forced.pinned)  # every head has them; what is left of the budget is split
+        free = tokens - pinned - len(self.forced.dropped)
+        spare = min(self.budget - pinned, free)
+        if not spare:
+            rows = torch.zeros(len(evicted), 1, dtype=torch.int64)
+        elif self.profile is None:
+            rows = pyramid_rows(spare, free, len(evicted), self.method.selection)[:, None]
         else:
-            return None
+            self.profile.check(len(evicted), sizes.kv_heads)
+            rows = self.profile.rows(spare, free)
         shares = torch.zeros(sizes.layers, sizes.kv_heads, dtype=torch.int64)
-        shares[evicted] = rows.expand(-1, sizes.kv_heads)
+        shares[evicted] = rows.expand(-1, sizes.kv_heads) + pinned
         return shares
 
 
@@ -93,8 +107,9 @@ class Retained:
 
     def _choose(self, scores: Tensor, view: LayerView) -> Kept:
         """The ranking serves every budget of the method."""
-        selection = self.plan.method.selection
-        ranked = view.once((self.plan.method, "ranked"), lambda: rank_rows(scores, selection))
+        selection, forced = self.plan.method.selection, self.plan.forced
+        key = self.plan.method, forced, "ranked"
+        ranked = view.once(key, lambda: rank_rows(scores, selection, forced))
         shares = None if self.shares is None else self.shares[view.layer]
         norms = view.value_norms() if selection.value_aware else None
         return allocate_rows(ranked, self.plan.budget, selection, shares, norms)

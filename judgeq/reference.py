@@ -221,7 +221,7 @@ class _Reading:
 def _writer(plan: Plan) -> Plan | None:
     """What the response of a plan is written with; None is the full cache."""
     writer = plan.method.writer
-    return None if writer is None else Plan(writer, plan.budget, plan.profile)
+    return None if writer is None else Plan(writer, plan.budget, plan.profile, plan.forced)
 
 
 def _without_end(lm: LanguageModel, tokens: Sequence[int]) -> Tensor:

@@ -24,7 +24,7 @@ from judgeq.plan import Retained
 from judgeq.prefill import asked_with, with_soft_tokens
 from judgeq.probe import Probe
 from judgeq.ragged import Head
-from judgeq.selection import allocate_heads, rank_rows
+from judgeq.selection import Forced, allocate_heads, rank_rows
 
 
 def check_rejudging(methods: Iterable[Method]) -> None:
@@ -71,6 +71,11 @@ class _Held:
             cls(rows.to(device), None if scores is None else scores[0, head, rows].to(device))
             for head, rows in enumerate(heads)
         ]
+
+    def pinned(self, tokens: Sequence[int]) -> Forced:
+        """The rows of these tokens, to be kept once more; tokens that were dropped have none."""
+        wanted = torch.tensor(tokens, dtype=torch.int64, device=self.positions.device)
+        return Forced(tuple(torch.isin(self.positions, wanted).nonzero()[:, 0].tolist()))
 
     def followed_by(self, new: int, seen: int) -> _Held:
         """With the `new` last ones of `seen` tokens, which have no score yet."""
@@ -272,7 +277,7 @@ class Rejudging:
             for at, each in enumerate(askers)
         ]
         scores = [self.plan.method.score(view) for view in views]
-        kept = self._choose(views, scores, seen)
+        kept = self._choose(held, views, scores, seen)
         layer.hold([(keys[own], values[own]) for (keys, values), own in zip(rows, kept, strict=True)], seen)
         self._held[asking.layer] = [
             _Held(head.positions[own], None if score is None else score[0, 0, own])
@@ -280,11 +285,19 @@ class Rejudging:
         ]
 
     def _choose(
-        self, views: Sequence[LayerView], scores: Sequence[Tensor | None], seen: int
+        self,
+        held: Sequence[_Held],
+        views: Sequence[LayerView],
+        scores: Sequence[Tensor | None],
+        seen: int,
     ) -> tuple[Tensor, ...]:
         """For each KV head the rows (rows,) that stay."""
-        selection = self.plan.method.selection
-        ranked = [rank_rows(score, selection) for score in scores if score is not None]
+        selection, pinned = self.plan.method.selection, self.plan.forced.pinned
+        ranked = [
+            rank_rows(score, selection, head.pinned(pinned))
+            for head, score in zip(held, scores, strict=True)
+            if score is not None
+        ]
         if not ranked:
             return tuple(torch.arange(view.prompt_tokens, device=view.keys.device) for view in views)
         shares = self.plan.shares(self.lm, seen)

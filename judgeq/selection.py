@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
@@ -20,6 +21,23 @@ Kept = Tensor | tuple[Tensor, ...]
 Ranked = tuple[Tensor, Tensor]
 """Rows from the most to the least important, (B, H_kv, T) int64, and their pooled scores in that order."""
 
+
+@dataclass(frozen=True)
+class Forced:
+    """Rows that no score decides about, the same in every layer and KV head.
+
+    Attributes:
+        pinned: they stay, and count against the budget.
+        dropped: they go, though the budget might cover them and sinks or the recent window hold them; none is pinned.
+    """
+
+    pinned: tuple[int, ...] = ()
+    dropped: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.pinned or self.dropped)
+
+
 VALUE_FLOOR = 1e-4
 """Added to scores before they are multiplied with the norms of values, as CriticalKV's authors do."""
 
@@ -34,19 +52,25 @@ def pool_scores(scores: Tensor, width: int) -> Tensor:
     return scores if width == 1 else F.max_pool1d(scores, width, stride=1, padding=width // 2)
 
 
-def rank_rows(scores: Tensor, selection: Selection) -> Ranked:
+def rank_rows(scores: Tensor, selection: Selection, forced: Forced = Forced()) -> Ranked:
     """The prompt's rows from the most to the least important: the first `n` are the selection at a budget of `n`.
 
-    The recent window comes first, its last rows before the others, then the sinks. The remaining rows follow by pooled
-    score; among equals the row with the higher raw score, then the earlier one, so the order is deterministic.
+    Pinned rows come first, then the recent window, its last rows before the others, then the sinks. The remaining rows
+    follow by pooled score; among equals the row with the higher raw score, then the earlier one, so the order is
+    deterministic. Dropped rows are not in it, and no neighbour survives for their sake.
 
     Args:
         scores: (B, H_kv, T), higher = keep.
+        forced: rows that are pinned or dropped.
 
     Returns:
-        (B, H_kv, T) int64 rows, and their pooled scores in that order, infinite for sinks and the recent window.
+        (B, H_kv, T) int64 rows, without those that are dropped, and their pooled scores in that order, infinite for
+        pinned rows, sinks and the recent window.
     """
     batch, heads, tokens = scores.shape
+    if forced.dropped:
+        gone = torch.tensor(forced.dropped, device=scores.device)
+        scores = scores.index_fill(-1, gone, -torch.inf)
     recent = min(selection.recent, tokens - 1)
     sinks = min(selection.sinks, tokens - 1 - recent)
     middle = scores[..., sinks : tokens - recent]
@@ -57,7 +81,18 @@ def rank_rows(scores: Tensor, selection: Selection) -> Ranked:
     first = torch.arange(sinks, device=scores.device)
     always = torch.cat([last, first]).expand(batch, heads, -1)
     rows = torch.cat([always, by_raw.gather(-1, order) + sinks], dim=-1)
-    return rows, torch.cat([torch.full_like(always, torch.inf, dtype=pooled.dtype), pooled], dim=-1)
+    pooled = torch.cat([torch.full_like(always, torch.inf, dtype=pooled.dtype), pooled], dim=-1)
+    return _with_forced(rows, pooled, forced) if forced else (rows, pooled)
+
+
+def _with_forced(rows: Tensor, pooled: Tensor, forced: Forced) -> Ranked:
+    """A ranking that begins with the pinned rows and ends before the dropped ones."""
+    place = torch.ones(rows.shape[-1], dtype=torch.int8, device=rows.device)
+    place[list(forced.pinned)], place[list(forced.dropped)] = 0, 2
+    place = place[rows]  # (B, H_kv, T)
+    order = place.argsort(dim=-1, stable=True)[..., : rows.shape[-1] - len(forced.dropped)]
+    pooled = pooled.masked_fill(place == 0, torch.inf)
+    return rows.gather(-1, order), pooled.gather(-1, order)
 
 
 def select_rows(scores: Tensor, budget: int, selection: Selection) -> Tensor:

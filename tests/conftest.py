@@ -30,6 +30,8 @@ from transformers import (
 from judgeq.language_model import LanguageModel
 from judgeq.models import load
 
+pytest_plugins = ["tests.browser"]
+
 CONFIGS: dict[str, Any] = {
     "gemma2": Gemma2Config,
     "gemma3_text": Gemma3TextConfig,
