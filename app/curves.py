@@ -94,15 +94,14 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
     )
     for method, own in by_method(points).items():
         color, dash, symbol = LINES.get(method, (GREY, "solid", "circle"))
-        for row, values in enumerate(
-            [[point.agreement for point in own], [p.survival for p in own]], start=1
-        ):
-            if row > len(titles):
-                break
+        curves = [[point.agreement for point in own]]
+        if watched:
+            curves.append([point.survival or 0.0 for point in own])
+        for row, values in enumerate(curves, start=1):
             drawn.add_trace(
                 Scatter(
                     x=[100 * point.share for point in own],
-                    y=[None if value is None else 100 * value for value in values],
+                    y=[100 * value for value in values],
                     name=html.escape(text.title(method)),
                     legendgroup=method,
                     showlegend=row == 1,
@@ -151,10 +150,9 @@ def table(points: Sequence[SweepPoint]) -> str:
     watched = any(point.survival is not None for point in points)
     heads = [text.title(method) for method in methods]
     columns = [*heads, *(text.SWEEP_SPAN_OF.format(method=head) for head in heads if watched)]
-    shares = {point.budget: point for point in points}
     cells = {(point.method, point.budget): point for point in points}
     body = ""
-    for budget, any_point in shares.items():
+    for budget, any_point in {point.budget: point for point in points}.items():
         own = [cells.get((method, budget)) for method in methods]
         values = [None if point is None else point.agreement for point in own]
         values += [None if point is None else point.survival for point in own] if watched else []

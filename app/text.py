@@ -103,6 +103,7 @@ PIN_STAY = "Must stay"
 PIN_GO = "Must go"
 PIN_PLACEHOLDER = "A piece of the document"
 NO_SUCH_PIECE = "“{piece}” does not occur in the document: copy it from there, one piece a line"
+EVERYWHERE = "“{piece}” occurs more than {most} times in the document: give a longer piece"
 TOO_MANY_PIECES = "{count} pieces are too many: give at most {most}, one a line"
 
 SWEEP_TITLE = "How small can it get?"
