@@ -132,8 +132,9 @@ SWEEP_HOVER = (
     "%{fullData.name}: %{y:.0f} %<br>with %{x:.3g} % of the notes (%{customdata[0]:,})<extra></extra>"
 )
 SWEEP_ANSWER = "Measured along the full cache’s answer:"
-SWEEP_TABLE = "Agreement at each size"
-SWEEP_SPAN_OF = "Watched words, {method}"
+SWEEP_TABLE = "The same in numbers"
+SWEEP_AGREES = "{method} agrees"
+SWEEP_SPAN_OF = "{method} keeps the words"
 SWEEP_NO_METHOD = "No method is chosen: tick at least one to measure"
 
 
