@@ -198,7 +198,7 @@ _SWEEP = """
 .sweep-answer q {
   font: 400 1rem/1.5 var(--q-serif); color: var(--q-ink); white-space: pre-wrap; overflow-wrap: anywhere;
 }
-.sweep-table { overflow-x: auto; }
+.sweep-table { overflow-x: auto; contain: inline-size; }
 .gradio-container .sweep-table table {
   margin: 0; border: 0!important; border-collapse: collapse; font-size: .8125rem;
   font-variant-numeric: tabular-nums;
