@@ -70,8 +70,13 @@ def verdict(points: Sequence[SweepPoint]) -> str:
         if enough is None:
             found.append(text.SWEEP_NEVER.format(method=title))
         else:
-            found.append(text.SWEEP_ENOUGH.format(method=title, share=percent(enough.share)))
+            found.append(text.SWEEP_ENOUGH.format(method=title, share=size_of(enough)))
     return f"{text.SWEEP_VERDICT} {'; '.join(found)}."
+
+
+def size_of(point: SweepPoint) -> str:
+    """A size as it was asked for: `2 %`, or what a number of rows comes to."""
+    return f"{100 * (point.budget if isinstance(point.budget, float) else point.share):.3g} %"
 
 
 def by_method(points: Sequence[SweepPoint]) -> dict[str, list[SweepPoint]]:
@@ -94,15 +99,14 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
     )
     for method, own in by_method(points).items():
         color, dash, symbol = LINES.get(method, (GREY, "solid", "circle"))
-        series: list[list[float | None]] = [
-            [point.agreement for point in own],
-            [point.survival for point in own],
-        ]
-        for row, values in enumerate(series[: len(titles)], start=1):
+        curves = [[point.agreement for point in own]]
+        if watched:
+            curves.append([point.survival or 0.0 for point in own])
+        for row, values in enumerate(curves, start=1):
             drawn.add_trace(
                 Scatter(
                     x=[100 * point.share for point in own],
-                    y=[None if value is None else 100 * value for value in values],
+                    y=[100 * value for value in values],
                     name=html.escape(text.title(method)),
                     legendgroup=method,
                     showlegend=row == 1,
@@ -120,7 +124,7 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": GREY, "size": 13},
-        margin={"l": 56, "r": 20, "t": 64, "b": 52},
+        margin={"l": 60, "r": 20, "t": 64, "b": 52},
         height=560 if watched else 350,
         autosize=True,
         dragmode=False,  # a finger on the figure scrolls the page
@@ -138,8 +142,11 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
         showticklabels=True,
         **grid,
     )
-    drawn.update_xaxes(title={"text": text.SWEEP_X, "standoff": 8}, row=len(titles), col=1)
-    drawn.update_yaxes(range=[-4, 104], tickvals=[0, 25, 50, 75, 100], ticksuffix=" %", **grid)
+    drawn.update_xaxes(
+        title={"text": text.SWEEP_X, "standoff": 8, "font": {"size": 13}}, row=len(titles), col=1
+    )
+    steps = [0, 25, 50, 75, 100]
+    drawn.update_yaxes(range=[-4, 104], tickvals=steps, ticktext=[f"{step} %" for step in steps], **grid)
     return drawn
 
 
@@ -150,16 +157,16 @@ def table(points: Sequence[SweepPoint]) -> str:
     methods = by_method(points)
     watched = any(point.survival is not None for point in points)
     heads = [text.title(method) for method in methods]
-    columns = [*heads, *(text.SWEEP_SPAN_OF.format(method=head) for head in heads if watched)]
-    shares = {point.budget: point for point in points}
+    columns = [text.SWEEP_AGREES.format(method=head) for head in heads]
+    columns += [text.SWEEP_SPAN_OF.format(method=head) for head in heads if watched]
     cells = {(point.method, point.budget): point for point in points}
     body = ""
-    for budget, any_point in shares.items():
+    for budget, any_point in {point.budget: point for point in points}.items():
         own = [cells.get((method, budget)) for method in methods]
         values = [None if point is None else point.agreement for point in own]
         values += [None if point is None else point.survival for point in own] if watched else []
         shown = "".join(f"<td>{text.PENDING if value is None else percent(value)}</td>" for value in values)
-        size = f"{percent(any_point.share)} <small>({any_point.rows:,})</small>"
+        size = f"{size_of(any_point)} <small>({any_point.rows:,})</small>"
         body += f'<tr><th scope="row">{size}</th>{shown}</tr>'
     names = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
     answer = points[0].answer

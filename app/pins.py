@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from app import text
 from judgeq.errors import InputError
 from judgeq.pins import Span
 
-MOST_PIECES = 50
+MOST_PIECES, MOST_PLACES = 50, 1000
 SHOWN = 60
 """Characters of a piece that a message repeats."""
 
@@ -19,16 +20,19 @@ def spans_of(document: str, pieces: str) -> tuple[Span, ...]:
     Upper and lower case differ; a line break or several spaces in the document are as good as one space.
 
     Raises:
-        InputError: a piece that does not occur, or too many of them.
+        InputError: a piece that does not occur, or occurs too often, or too many pieces.
     """
     lines = [words for line in (pieces or "").splitlines() if (words := line.split())]
     if len(lines) > MOST_PIECES:
         raise InputError(text.TOO_MANY_PIECES.format(most=MOST_PIECES, count=f"{len(lines):,}"))
     found: list[Span] = []
     for words in lines:
-        places = [match.span() for match in re.finditer(r"\s+".join(map(re.escape, words)), document)]
-        if not places:
+        matches = re.finditer(r"\s+".join(map(re.escape, words)), document)
+        places = [match.span() for match in islice(matches, MOST_PLACES + 1)]
+        if not 0 < len(places) <= MOST_PLACES:
             piece = " ".join(words)
-            raise InputError(text.NO_SUCH_PIECE.format(piece=piece[:SHOWN] + "…" * (len(piece) > SHOWN)))
+            piece = piece[:SHOWN] + "…" * (len(piece) > SHOWN)
+            problem = text.EVERYWHERE if places else text.NO_SUCH_PIECE
+            raise InputError(problem.format(piece=piece, most=f"{MOST_PLACES:,}"))
         found += places
     return tuple(found)

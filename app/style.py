@@ -278,7 +278,9 @@ _MODELS = """
 _SWEEP = """
 #pins { border: 1px solid var(--q-edge); border-radius: 10px; background: transparent; padding: .65rem .85rem; }
 #pins .label-wrap, #pins .label-wrap span { font-weight: 600; font-size: .875rem; }
+#sweep, #sweep-panel, #sweep-numbers { min-width: 0!important; max-width: 100%; }
 #sweep { gap: .9rem; }
+#sweep-figure :is(.infolayer, .cartesianlayer) text { fill: var(--q-soft)!important; }
 #sweep-act { gap: .75rem; }
 #sweep-figure {
   border: 1px solid var(--q-edge); border-radius: 12px; background: var(--q-paper);
@@ -288,7 +290,7 @@ _SWEEP = """
 .sweep-answer q {
   font: 400 1rem/1.5 var(--q-serif); color: var(--q-ink); white-space: pre-wrap; overflow-wrap: anywhere;
 }
-.sweep-table { overflow-x: auto; }
+.sweep-table { overflow-x: auto; contain: inline-size; }
 .gradio-container .sweep-table table {
   margin: 0; border: 0!important; border-collapse: collapse; font-size: .8125rem;
   font-variant-numeric: tabular-nums;
@@ -301,7 +303,7 @@ _SWEEP = """
   padding: .3rem 1.4rem .3rem 0!important; border: 0!important; border-top: 1px solid var(--q-track)!important;
   background: none; line-height: 1.45; text-align: left; white-space: nowrap; color: var(--q-ink); font-weight: 400;
 }
-.gradio-container .sweep-table thead th { border-top: 0!important; color: var(--q-soft); }
+.gradio-container .sweep-table thead th { border-top: 0!important; color: var(--q-soft); white-space: normal; }
 .sweep-table small { font-size: 1em; color: var(--q-soft); }
 """
 

@@ -195,6 +195,7 @@ PIN_STAY = "Must stay"
 PIN_GO = "Must go"
 PIN_PLACEHOLDER = "A piece of the document"
 NO_SUCH_PIECE = "“{piece}” does not occur in the document: copy it from there, one piece a line"
+EVERYWHERE = "“{piece}” occurs more than {most} times in the document: give a longer piece"
 TOO_MANY_PIECES = "{count} pieces are too many: give at most {most}, one a line"
 
 SWEEP_TITLE = "How small can it get?"
@@ -223,8 +224,9 @@ SWEEP_HOVER = (
     "%{fullData.name}: %{y:.0f} %<br>with %{x:.3g} % of the notes (%{customdata[0]:,})<extra></extra>"
 )
 SWEEP_ANSWER = "Measured along the full cache’s answer:"
-SWEEP_TABLE = "Agreement at each size"
-SWEEP_SPAN_OF = "Watched words, {method}"
+SWEEP_TABLE = "The same in numbers"
+SWEEP_AGREES = "{method} agrees"
+SWEEP_SPAN_OF = "{method} keeps the words"
 SWEEP_NO_METHOD = "No method is chosen: tick at least one to measure"
 
 

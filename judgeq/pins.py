@@ -15,33 +15,22 @@ from judgeq.selection import Forced
 
 Span = tuple[int, int]
 """First character and one past the last, counted in the document as it was given."""
+SHOWN = 40
+"""Characters of the document that a message repeats."""
 
 
-def rows_of(prompt: Prompt, document: str, span: Span, name: str = "span") -> list[int]:
-    """The tokens that hold at least one character of a span.
+def rows_of(prompt: Prompt, document: str, spans: Sequence[Span], name: str = "span") -> list[int]:
+    """The tokens that hold at least one character of the spans, ascending.
 
     Args:
-        document: the text that `span` counts in, before the prompt took the blanks from its ends.
-        name: how a message calls the span.
+        document: the text that spans count in, before the prompt took the blanks from its ends.
+        spans: they may overlap.
+        name: how a message calls one.
 
     Raises:
         InputError: no span inside the document, one of nothing but blanks at its ends, or a document that was cut.
     """
-    if prompt.cut_tokens:
-        raise InputError(
-            f"The {name} {tuple(span)!r} counts characters of the whole document, and its middle was cut: shorten the "
-            "document yourself, or leave the span out"
-        )
-    first, last = _checked(document, span, name)
-    shift = prompt.document[0] - (len(document) - len(document.lstrip()))
-    start, end = max(first + shift, prompt.document[0]), min(last + shift, prompt.document[1])
-    spans = np.asarray(prompt.offsets)
-    found = np.flatnonzero(np.minimum(spans[:, 1], end) > np.maximum(spans[:, 0], start)).tolist()
-    if not found:
-        raise InputError(
-            f"The {name} {tuple(span)!r} holds nothing but blanks at the document's ends: choose another"
-        )
-    return found
+    return _rows_with(prompt, document, _covered(prompt, document, spans, name))
 
 
 def forced_rows(prompt: Prompt, document: str, pinned: Sequence[Span], dropped: Sequence[Span]) -> Forced:
@@ -54,16 +43,44 @@ def forced_rows(prompt: Prompt, document: str, pinned: Sequence[Span], dropped: 
     Raises:
         InputError: see `rows_of`; or a character that must both stay and go.
     """
-    for stays in pinned:
-        for goes in dropped:
-            if max(stays[0], goes[0]) < min(stays[1], goes[1]):
-                raise InputError(
-                    f"The span {tuple(stays)!r} is pinned and {tuple(goes)!r} is dropped, and they overlap: decide for "
-                    "one of them"
-                )
-    stay = {row for span in pinned for row in rows_of(prompt, document, span, "pinned span")}
-    go = {row for span in dropped for row in rows_of(prompt, document, span, "dropped span")}
-    return Forced(tuple(sorted(stay)), tuple(sorted(go - stay)))
+    stays = _covered(prompt, document, pinned, "pinned span")
+    goes = _covered(prompt, document, dropped, "dropped span")
+    both = np.flatnonzero(stays & goes)
+    if len(both):
+        words = " ".join(document[both[0] : both[0] + SHOWN].split())
+        raise InputError(f"A pinned span and a dropped one overlap at “{words}”: decide for one of them")
+    stay = _rows_with(prompt, document, stays)
+    gone = set(_rows_with(prompt, document, goes)).difference(stay)
+    return Forced(tuple(stay), tuple(sorted(gone)))
+
+
+def _covered(prompt: Prompt, document: str, spans: Sequence[Span], name: str) -> np.ndarray:
+    """(characters,) whether each character of the document as it was given is in a span."""
+    if spans and prompt.cut_tokens:
+        raise InputError(
+            f"The {name} {tuple(spans[0])!r} counts characters of the whole document, and its middle was cut: shorten "
+            "the document yourself, or leave the span out"
+        )
+    covered = np.zeros(len(document), dtype=bool)
+    for span in spans:
+        first, last = _checked(document, span, name)
+        if not document[first:last].strip() and not (document[:first].strip() and document[last:].strip()):
+            raise InputError(
+                f"The {name} {tuple(span)!r} holds nothing but blanks at the document's ends: choose another"
+            )
+        covered[first:last] = True
+    return covered
+
+
+def _rows_with(prompt: Prompt, document: str, covered: np.ndarray) -> list[int]:
+    """The tokens with a character that is covered; see `_covered`."""
+    start, end = prompt.document
+    first = len(document) - len(document.lstrip())  # the prompt begins behind these blanks
+    before = np.concatenate(
+        [[0], covered[first : first + end - start].cumsum()]
+    )  # in front of each character
+    spans = np.asarray(prompt.offsets).clip(start, end) - start
+    return np.flatnonzero(before[spans[:, 1]] > before[spans[:, 0]]).tolist()
 
 
 def _checked(document: str, span: Span, name: str) -> Span:

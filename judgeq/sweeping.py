@@ -107,7 +107,7 @@ def sweep(
         truncate=truncate,
         reserve=positions_behind(chosen, soft.n if soft else 0, max_new_tokens),
     )
-    watched = None if span is None else rows_of(prompt, document, span)
+    watched = None if span is None else rows_of(prompt, document, [span])
     later = _Later(on_layer, lm.geometry.layers)
     held = _held(lm, prompt, chosen, soft, on_layer)
     full = retain(lm, prompt.input_ids, [Plan(Full(), prompt.tokens)], rows=held, on_layer=later)

@@ -254,7 +254,7 @@ def test_a_token_that_two_spans_share_stays(lm: LanguageModel) -> None:
         ({"dropped": [(0, len(DOCUMENT) + 1)]}, "dropped span is"),
         ({"dropped": [(0.0, 5)]}, "dropped span is"),
         ({"dropped": [(0, True)]}, "dropped span is"),
-        ({"pinned": [(10, 30)], "dropped": [(29, 40)]}, "overlap"),
+        ({"pinned": [(4, 30)], "dropped": [(0, 11)]}, "overlap at “harbour lies in"),
     ],
 )
 def test_spans_that_mean_nothing_are_refused(

@@ -49,7 +49,7 @@ def build_sweep(keep_s: int) -> Sweep:
             elem_id="sweep-watched",
         )
         with gr.Row(elem_id="sweep-act"):
-            start = gr.Button(text.SWEEP, variant="primary", scale=0, min_width=200, elem_id="sweep-start")
+            start = gr.Button(text.SWEEP, scale=0, min_width=200, elem_id="sweep-start")
             cancel = gr.Button(
                 text.SWEEP_CANCEL, interactive=False, scale=0, min_width=100, elem_id="sweep-cancel"
             )

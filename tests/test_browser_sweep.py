@@ -1,0 +1,59 @@
+"""The sweep and the pins as a visitor meets them: the embedded model in a real Chromium."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.samples import samples
+from app.text import SWEEP_VERDICT
+from judgeq.sweeping import BUDGETS
+from tests.browser import PATIENCE
+
+SAMPLE = samples()[0]
+FACT = next(sentence for sentence in re.split(r"(?<=\.)\s", SAMPLE.document) if SAMPLE.answer in sentence)
+
+pytestmark = [pytest.mark.browser, pytest.mark.embedded]
+
+
+def test_a_sweep_is_drawn_point_by_point_and_can_be_cancelled(page: Page) -> None:
+    start, cancel = page.get_by_role("button", name="Measure all sizes"), page.locator("#sweep-cancel")
+    status = page.locator("#sweep-status")
+    expect(cancel).to_be_disabled()
+    start.click()
+    expect(status).to_contain_text("Reading the prompt", timeout=PATIENCE)
+    cancel.click()
+    expect(status).to_contain_text("Cancelled after 0 of 16 points", timeout=15_000)
+    expect(start).to_be_enabled()
+    expect(cancel).to_be_disabled()
+
+    page.get_by_label("Words to watch").fill(FACT)
+    page.get_by_label("Words to watch").press("Enter")
+    expect(status).to_contain_text("points", timeout=PATIENCE)
+    expect(page.locator("#sweep-figure .scatterlayer .trace").first).to_be_visible(timeout=PATIENCE)
+    expect(status).to_contain_text(SWEEP_VERDICT, timeout=PATIENCE)
+    expect(page.locator("#sweep-figure .scatterlayer .trace")).to_have_count(4)
+    expect(page.locator("#sweep-numbers tbody tr")).to_have_count(len(BUDGETS))
+    expect(page.locator("#sweep-numbers tbody tr").last).to_contain_text("100 % (1,074)100 %100 %")
+    expect(page.locator("#sweep-numbers q")).to_contain_text(SAMPLE.answer)
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.locator("#sweep-figure .scatterlayer .trace").first).to_be_visible()
+    page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_what_must_stay_stays_and_what_must_go_goes(page: Page) -> None:
+    page.get_by_role("button", name="Must stay, must go").click()
+    page.get_by_label("Must go").fill("a sentence that nobody wrote")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("“a sentence that nobody wrote” does not occur")
+
+    page.get_by_label("Must go").fill(FACT)
+    page.get_by_label("Must stay").fill(SAMPLE.document.split("\n")[0])
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.locator("#status")).to_contain_text("are pinned and stay", timeout=PATIENCE)
+    expect(page.locator("#status")).to_contain_text("are dropped and go")
+    full, judge, _ = page.locator("article.card").all()
+    expect(full.locator(".verdict")).to_contain_text(f"finds {SAMPLE.answer}")
+    expect(judge.locator(".verdict")).to_contain_text(f"misses {SAMPLE.answer}")
