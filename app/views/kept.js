@@ -3,6 +3,7 @@
 const map = element.closest("#map") ?? element;
 const QUIET_MS = 350; // a selection is sent when it has rested this long
 const FLASH_MS = 3000;
+const ROOM_PX = 90;
 let view = null; // of the document that is shown; built when first needed
 let current = -1, anchor = -1, held = false, pressed = false, sent = "", flash = 0, rest = 0, frame = 0;
 
@@ -124,15 +125,19 @@ function tell(unit) {
   say([`“${short(range.toString())}”${held ? ` (${view.data.words.held})` : ""}`, ...lines]);
 }
 
+// Scrolls box and page until a place can be seen with the lines around it, clear of the reading line that sticks to the top.
 function bring(start, end) {
   for (let pass = 0; pass < 2; pass++) { // blocks get their true height when they are first laid out
     const area = rangeOf(start, end).getBoundingClientRect(), around = view.text.getBoundingClientRect();
-    if (area.top < around.top + 24) view.text.scrollTop -= around.top + 24 - area.top;
-    else if (area.bottom > around.bottom - 24) view.text.scrollTop += Math.min(area.bottom - around.bottom + 24, area.top - around.top - 24);
+    const above = around.top + ROOM_PX - area.top, below = area.bottom - around.bottom + ROOM_PX;
+    if (above > 0) view.text.scrollTop -= above;
+    else if (below > 0) view.text.scrollTop += Math.min(below, -above);
   }
   const area = rangeOf(start, end).getBoundingClientRect();
   const panel = element.querySelector(".jq-reading")?.getBoundingClientRect().height ?? 0;
-  if (area.top < panel + 8 || area.top > innerHeight - 40) scrollBy(0, area.top - Math.max(panel + 24, innerHeight / 3));
+  if (area.top < panel + ROOM_PX || area.top > innerHeight - ROOM_PX) {
+    scrollBy(0, area.top - Math.max(panel + ROOM_PX, innerHeight / 3));
+  }
 }
 
 function line(unit, down) {
