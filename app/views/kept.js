@@ -114,6 +114,8 @@ function sentences(method, unit) {
   if (!method.best[unit]) told.push(words.unscored);
   else told.push(words[`${one}rank`]);
   if (method.margin[unit] >= 0) told.push(words[`${one}margin`]);
+  if (one && whole && kept && method.margin[unit] >= 0 && method.margin[unit] < 100) told.push(words.one_place);
+  if (one && whole && !kept && method.margin[unit] > 100) told.push(words.one_passed);
   return fill(told.join(" "), values);
 }
 
