@@ -142,23 +142,24 @@ function bring(start, end) {
   }
 }
 
+// The unit of the next line that is nearest below or above. Measures units one after the other: blocks that are not on the
+// screen yet are laid out when they are measured, but points in them cannot be hit.
 function line(unit, down) {
-  const areas = rangeOf(view.starts[unit], view.ends[unit]).getClientRects();
-  const area = areas[down ? areas.length - 1 : 0];
-  const height = parseFloat(getComputedStyle(view.text).lineHeight) || 28;
-  const around = view.text.getBoundingClientRect();
-  for (let step = 1; step < 6; step++) {
-    const y = (area.top + area.bottom) / 2 + (down ? step : -step) * height;
-    if (y < around.top || y > around.bottom) break;
-    const at = (area.left + area.right) / 2;
-    for (let away = 0; away < around.width; away += 12) {
-      for (const x of [at + away, at - away]) {
-        const found = x > around.left && x < around.right ? unitAt(x, y) : -1;
-        if (found >= 0 && found !== unit) return found;
-      }
-    }
+  const step = down ? 1 : -1, edge = (at) => {
+    const range = rangeOf(view.starts[at], view.ends[at]), areas = range.getClientRects();
+    return areas[(at === unit) === down ? areas.length - 1 : 0] ?? range.getBoundingClientRect();
+  };
+  const area = edge(unit), x = (area.left + area.right) / 2, half = area.height / 2;
+  let found = unit, nearest = Infinity, row = null;
+  for (let at = unit + step; at >= 0 && at < view.starts.length; at += step) {
+    const place = edge(at);
+    if (Math.abs(place.top - area.top) <= half) continue;
+    row ??= place.top;
+    if (Math.abs(place.top - row) > half) break;
+    const away = Math.max(place.left - x, x - place.right, 0);
+    if (away < nearest) [found, nearest] = [at, away];
   }
-  return Math.min(Math.max(unit + (down ? 1 : -1), 0), view.starts.length - 1);
+  return found;
 }
 
 function target(key) {
@@ -178,7 +179,6 @@ function target(key) {
   if (key === "ArrowRight" || key === "ArrowLeft") {
     return Math.min(Math.max(current + (key === "ArrowRight" ? right : -right), 0), units - 1);
   }
-  bring(view.starts[current], view.ends[current]);
   return line(current, key === "ArrowDown");
 }
 
