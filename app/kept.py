@@ -110,7 +110,8 @@ def selected(run: Run | None, event: gr.EventData) -> tuple[Any, Any, Any]:
     """
     try:
         found = _any_map(run)
-        first, last = (_whole(event._data.get(name)) for name in ("start", "end"))
+        data = event._data if isinstance(event._data, dict) else {}
+        first, last = (_whole(data.get(name)) for name in ("start", "end"))
         positions = shown_positions(found.document_text)
         start = int(np.searchsorted(positions, first, side="right")) - 1
         end = int(np.searchsorted(positions, last, side="left"))
@@ -180,7 +181,7 @@ def _any_map(run: Run | None) -> RetentionMap:
 
 
 def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
         raise InputError(text.NO_SPAN)
     return value
 

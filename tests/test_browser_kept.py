@@ -192,6 +192,11 @@ def test_the_keyboard_alone_reads_words_and_selects_them(page: Page) -> None:
     assert current(page) == '."'[0]
     area = page.evaluate("[...CSS.highlights.get('jq-word')][0].getBoundingClientRect().bottom")
     assert 0 < area < 900, "the current word is on the screen"
+    place = current_place(page)
+    page.keyboard.press("ArrowUp")
+    assert place - 200 < current_place(page) < place - 60, "one line up, in the paragraph before"
+    page.keyboard.press("ArrowDown")
+    assert current_place(page) == place
 
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")

@@ -138,6 +138,15 @@ def test_a_row_that_is_kept_for_its_place_is_seen_as_such():
     assert told.kept == 1
     assert told.best_rank == 4
     assert told.margin == pytest.approx(0.1 / 0.8)
+    assert "That alone would not have kept it" in told.sentences()[-1]
+    passed = pooled.explain(8, 11)
+    assert (passed.kept, passed.best_rank) == (0, 2)
+    assert passed.margin == 1
+    assert "enough" not in passed.sentences()[-1], "the last that is good enough"
+    beaten = by_hand([[0.9, 0.1, 0.8, 0.7]], [[1, 3]]).explain(0, 3)
+    assert beaten.margin > 1
+    assert "That would have been enough" in beaten.sentences()[-1]
+    assert len(pooled.explain(0, 3).sentences()) == 3, "kept by its score: nothing to add"
 
 
 def test_standing_of_all_words_is_that_of_each():

@@ -3,6 +3,7 @@
 const map = element.closest("#map") ?? element;
 const QUIET_MS = 350; // a selection is sent when it has rested this long
 const FLASH_MS = 3000;
+const ROOM_PX = 90;
 let view = null; // of the document that is shown; built when first needed
 let current = -1, anchor = -1, held = false, pressed = false, sent = "", flash = 0, rest = 0, frame = 0;
 
@@ -113,6 +114,8 @@ function sentences(method, unit) {
   if (!method.best[unit]) told.push(words.unscored);
   else told.push(words[`${one}rank`]);
   if (method.margin[unit] >= 0) told.push(words[`${one}margin`]);
+  if (one && whole && kept && method.margin[unit] >= 0 && method.margin[unit] < 100) told.push(words.one_place);
+  if (one && whole && !kept && method.margin[unit] > 100) told.push(words.one_passed);
   return fill(told.join(" "), values);
 }
 
@@ -124,34 +127,39 @@ function tell(unit) {
   say([`“${short(range.toString())}”${held ? ` (${view.data.words.held})` : ""}`, ...lines]);
 }
 
+// Scrolls box and page until a place can be seen with the lines around it, clear of the reading line that sticks to the top.
 function bring(start, end) {
   for (let pass = 0; pass < 2; pass++) { // blocks get their true height when they are first laid out
     const area = rangeOf(start, end).getBoundingClientRect(), around = view.text.getBoundingClientRect();
-    if (area.top < around.top + 24) view.text.scrollTop -= around.top + 24 - area.top;
-    else if (area.bottom > around.bottom - 24) view.text.scrollTop += Math.min(area.bottom - around.bottom + 24, area.top - around.top - 24);
+    const above = around.top + ROOM_PX - area.top, below = area.bottom - around.bottom + ROOM_PX;
+    if (above > 0) view.text.scrollTop -= above;
+    else if (below > 0) view.text.scrollTop += Math.min(below, -above);
   }
   const area = rangeOf(start, end).getBoundingClientRect();
   const panel = element.querySelector(".jq-reading")?.getBoundingClientRect().height ?? 0;
-  if (area.top < panel + 8 || area.top > innerHeight - 40) scrollBy(0, area.top - Math.max(panel + 24, innerHeight / 3));
+  if (area.top < panel + ROOM_PX || area.top > innerHeight - ROOM_PX) {
+    scrollBy(0, area.top - Math.max(panel + ROOM_PX, innerHeight / 3));
+  }
 }
 
+// The unit of the next line that is nearest below or above. Measures units one after the other: blocks that are not on the
+// screen yet are laid out when they are measured, but points in them cannot be hit.
 function line(unit, down) {
-  const areas = rangeOf(view.starts[unit], view.ends[unit]).getClientRects();
-  const area = areas[down ? areas.length - 1 : 0];
-  const height = parseFloat(getComputedStyle(view.text).lineHeight) || 28;
-  const around = view.text.getBoundingClientRect();
-  for (let step = 1; step < 6; step++) {
-    const y = (area.top + area.bottom) / 2 + (down ? step : -step) * height;
-    if (y < around.top || y > around.bottom) break;
-    const at = (area.left + area.right) / 2;
-    for (let away = 0; away < around.width; away += 12) {
-      for (const x of [at + away, at - away]) {
-        const found = x > around.left && x < around.right ? unitAt(x, y) : -1;
-        if (found >= 0 && found !== unit) return found;
-      }
-    }
+  const step = down ? 1 : -1, edge = (at) => {
+    const range = rangeOf(view.starts[at], view.ends[at]), areas = range.getClientRects();
+    return areas[(at === unit) === down ? areas.length - 1 : 0] ?? range.getBoundingClientRect();
+  };
+  const area = edge(unit), x = (area.left + area.right) / 2, half = area.height / 2;
+  let found = unit, nearest = Infinity, row = null;
+  for (let at = unit + step; at >= 0 && at < view.starts.length; at += step) {
+    const place = edge(at);
+    if (Math.abs(place.top - area.top) <= half) continue;
+    row ??= place.top;
+    if (Math.abs(place.top - row) > half) break;
+    const away = Math.max(place.left - x, x - place.right, 0);
+    if (away < nearest) [found, nearest] = [at, away];
   }
-  return Math.min(Math.max(unit + (down ? 1 : -1), 0), view.starts.length - 1);
+  return found;
 }
 
 function target(key) {
@@ -171,7 +179,6 @@ function target(key) {
   if (key === "ArrowRight" || key === "ArrowLeft") {
     return Math.min(Math.max(current + (key === "ArrowRight" ? right : -right), 0), units - 1);
   }
-  bring(view.starts[current], view.ends[current]);
   return line(current, key === "ArrowDown");
 }
 

@@ -73,7 +73,8 @@ def _sentences(
         f"{percent(least)} of the heads{where} with {one}, {percent(most)} with {two}."
     )
     return [
-        f"A double line: both keep it. A plain line: only {one}. A dashed line: only {two}. Grey: gone with both.",
+        f"A double line: both keep it. A plain line: only {_unbroken(one)}. A dashed line: only {_unbroken(two)}. "
+        "Grey: gone with both.",
         f"Of the document’s {granularity}s, both keep {both}, only {one} keeps {first}, only {two} keeps {second}, and "
         f"neither keeps {neither}.",
         rule,
@@ -95,3 +96,7 @@ def _name(found: RetentionMap) -> str:
     """The method's title inside a sentence."""
     name = title(found)
     return f"the {name[4:]}" if name.startswith("The ") else name
+
+
+def _unbroken(name: str) -> str:
+    return name.replace(" ", "\N{NO-BREAK SPACE}")

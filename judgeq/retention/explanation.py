@@ -31,6 +31,8 @@ WORDS = {
     "one_rank": "Rank of its score: {best} of {rows}.",
     "margin": "In a middle head the score is {margin} times what was needed.",
     "one_margin": "The score is {margin} times what was needed.",
+    "one_place": "That alone would not have kept it: a strong neighbour, its place or its value did.",
+    "one_passed": "That would have been enough, had others not been kept for their neighbours, place or value.",
     "unscored": "Nothing is scored there.",
 }
 """Sentences about one stretch; those with `one_` where a single head is looked at."""
@@ -90,6 +92,10 @@ class Explanation:
         said.append(WORDS[f"{one}rank"].format(**ranks, rows=f"{self.rows:,}"))
         if self.margin is not None:
             said.append(WORDS[f"{one}margin"].format(margin=f"{self.margin:.2f}"))
+            if one and self.kept and self.margin < 1:
+                said.append(WORDS["one_place"])
+            elif one and not self.kept and self.margin > 1:
+                said.append(WORDS["one_passed"])
         return said
 
 

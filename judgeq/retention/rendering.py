@@ -168,6 +168,7 @@ def document_html(
         hint = f"<p>{_escaped(reading.hint)}</p>"
         line = f'<div class="jq-reading{two}" aria-live="polite" aria-atomic="true">{hint}</div>'
         figures = f' data-reading="{_escaped(reading.figures)}"'
+        label = f"{label}; arrow keys go from word to word"
     return (
         f'<div class="jq-map"><style>{CSS}</style><div class="jq-lead">{lead}</div>'
         f'<p class="jq-title">{_escaped(title)}</p><ul class="jq-legend">{entries}</ul>{line}'
