@@ -15,10 +15,11 @@ from app.cards import empty_cards, error_status, idle_status, loading_status, pe
 from app.kept import FIELDS, map_updates
 from app.limits import whole_number
 from app.pins import spans_of
-from app.run import Run, Task
+from app.run import Run
 from app.samples import expected_answer, sample
 from app.session import ModelHost
 from app.stored import stored_run
+from app.task import Task
 from judgeq.config import check_budget
 from judgeq.errors import InputError, JudgeqError
 from judgeq.retention.rendering import visible

@@ -12,8 +12,9 @@ import gradio as gr
 
 from app import text
 from app.limits import check_method, whole_number
-from app.run import Run, Task, result
+from app.run import Run, result
 from app.session import ModelHost
+from app.task import Task
 from judgeq.config import Budget, parse_budget
 from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS

@@ -11,7 +11,7 @@ from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS, method_named
 
 if TYPE_CHECKING:
-    from app.run import Task
+    from app.task import Task
 
 
 @dataclass(frozen=True)

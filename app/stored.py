@@ -16,9 +16,10 @@ from functools import cache
 from typing import Any
 
 import judgeq
-from app.run import Lane, Run, Task
+from app.run import Run
 from app.samples import expected_answer, samples
 from app.session import ModelHost
+from app.task import Lane, Task
 from judgeq._assets import assets_path
 from judgeq.answers import Answer, Timing
 from judgeq.retention import RetentionMap

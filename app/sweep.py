@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.run import Run, Task
+from app.run import Run
 from app.session import ModelHost
+from app.task import Task
 from judgeq.config import Budget
 from judgeq.language_model import LanguageModel
 from judgeq.pins import Span

@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from app import text
-from app.run import Run, Task
+from app.run import Run
 from app.samples import Sample, samples
+from app.task import Task
 from judgeq.config import check_budget
 from judgeq.errors import InputError
 from judgeq.keepsake import Keepsake, Settings

@@ -22,10 +22,11 @@ from app.documents import ReadDocuments
 from app.endpoints import Endpoints
 from app.kept import FIELDS
 from app.limits import Limits
-from app.run import Lane, Run, Task, result
+from app.run import Run, result
 from app.samples import expected_answer, samples
 from app.session import ModelHost
 from app.style import CSS
+from app.task import Lane, Task
 from app.theme import theme
 from judgeq._assets import assets_path
 from judgeq.document import Document

@@ -23,8 +23,9 @@ from app import cards, text
 from app.kept import show_document
 from app.lengths import length_line
 from app.limits import Limits
-from app.run import Lane, Run, Task
+from app.run import Run
 from app.session import ModelHost
+from app.task import Lane, Task
 from app.views.files import read_upload
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel

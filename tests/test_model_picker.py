@@ -16,8 +16,9 @@ import torch
 import judgeq
 from app import callbacks as do
 from app import models, own_tokens, takeaway, text
-from app.run import Run, Task
+from app.run import Run
 from app.session import ModelHost
+from app.task import Task
 from app.ui import build
 from app.views import models as view
 from judgeq.errors import InputError, JudgeqError

@@ -16,8 +16,9 @@ from gradio_client import Client
 from app import callbacks as do
 from app import cards
 from app.limits import Limits
-from app.run import Run, Task
+from app.run import Run
 from app.session import ModelHost
+from app.task import Task
 from app.turns import Turns
 from judgeq.errors import JudgeqError
 from judgeq.language_model import LanguageModel

@@ -24,9 +24,10 @@ from PIL import Image
 
 import judgeq
 from app import takeaway, text
-from app.run import Run, Task
+from app.run import Run
 from app.samples import samples
 from app.session import ModelHost
+from app.task import Task
 from app.views import takeaway as view
 from judgeq.answers import Answer
 from judgeq.errors import InputError
