@@ -12,7 +12,7 @@ import pytest
 
 from app import kept as do
 from app import text
-from app.views.kept import SCRIPT, build_kept
+from app.views.kept import SCRIPT, build_kept, wire_kept
 from judgeq.retention import RetentionMap
 from judgeq.retention.rendering import shown_positions
 from tests.test_retention import DOCUMENT, everything, make
@@ -156,6 +156,13 @@ def test_words_of_a_document_stay_words() -> None:
     assert "<b>" not in table
     assert "\u202e" not in table
     assert "&lt;img src=x" in table
+
+
+def test_of_choices_in_quick_succession_the_last_is_shown() -> None:
+    with gr.Blocks() as demo:
+        wire_kept(build_kept(), gr.State(None))
+    modes = {event.fn.__name__: event.trigger_mode for event in demo.fns.values() if event.fn}
+    assert {modes[name] for name in ("show_document", "show_figures", "selected")} == {"always_last"}
 
 
 def test_the_script_asks_nobody_and_writes_no_html() -> None:

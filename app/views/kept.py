@@ -13,6 +13,8 @@ from app import text
 from app.views.events import LIGHT, QUEUED
 
 SCRIPT = Path(__file__).with_name("kept.js").read_text(encoding="utf-8")
+LAST = {"trigger_mode": "always_last"}
+"""Of choices in quick succession the last one is what is shown."""
 SHOW_SPAN = """
 watch("value", () => {
   const found = element.querySelector("[data-start]");
@@ -125,10 +127,12 @@ def build_kept() -> Kept:
 def wire_kept(kept: Kept, run: gr.State) -> None:
     """A choice draws the map again; a span that is selected or looked for tells what survived of it."""
     choices = [kept.method, kept.other, kept.granularity, kept.layer, kept.head]
-    gr.on([choice.input for choice in choices], do.show_document, [run, *choices], kept.marked, **LIGHT)
+    gr.on(
+        [choice.input for choice in choices], do.show_document, [run, *choices], kept.marked, **LIGHT, **LAST
+    )
     figures = [kept.method.input, kept.metric.input]
-    gr.on(figures, do.show_figures, [run, kept.method, kept.metric], kept.drawn, **LIGHT)
-    kept.document.select(do.selected, run, kept.told, **QUEUED)
+    gr.on(figures, do.show_figures, [run, kept.method, kept.metric], kept.drawn, **LIGHT, **LAST)
+    kept.document.select(do.selected, run, kept.told, **QUEUED, **LAST)
     gr.on([kept.span.submit, kept.find.click], do.looked_for, [run, kept.span], kept.told, **QUEUED)
 
 
