@@ -44,7 +44,7 @@ def status_of(run: SweepRun) -> str:
         line = (
             text.SWEEP_REFERENCE
             if done == layers > 0
-            else text.READING.format(done=done, layers=layers or "…")
+            else text.READING.format(what=run.what, done=done, layers=layers or "…")
         )
         return busy_status(line, done / layers if layers else 0.0)
     if run.phase == "writing":

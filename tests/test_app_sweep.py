@@ -16,7 +16,6 @@ from app.pins import MOST_PIECES, spans_of
 from app.session import ModelHost
 from app.sweep import SweepRun
 from app.sweep_callbacks import SweepCallbacks
-from app.ui import build
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
@@ -192,13 +191,6 @@ def test_a_document_that_is_too_long_is_refused_while_it_is_read(section: SweepC
     with pytest.raises(gr.Error, match="allow cutting its middle"):
         list(section.follow(run))
     assert "status failed" in curves.status_of(run)
-
-
-def test_programs_see_no_more_endpoints(host: ModelHost) -> None:
-    assert set(build(host).get_api_info()["named_endpoints"]) == {"/ask", "/compare"}
-
-
-# Pins
 
 
 def test_a_piece_is_found_wherever_it_stands_across_line_breaks_too() -> None:
