@@ -138,12 +138,13 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
         type="log",
         range=[-0.1, 2.04],
         tickvals=list(TICKS),
-        ticktext=[f"{tick} %" for tick in TICKS],
+        ticktext=[str(tick) for tick in TICKS],
+        tickangle=0,
         showticklabels=True,
         **grid,
     )
     drawn.update_xaxes(
-        title={"text": text.SWEEP_X, "standoff": 8, "font": {"size": 13}}, row=len(titles), col=1
+        title={"text": text.SWEEP_AXIS, "standoff": 8, "font": {"size": 13}}, row=len(titles), col=1
     )
     steps = [0, 25, 50, 75, 100]
     drawn.update_yaxes(range=[-4, 104], tickvals=steps, ticktext=[f"{step} %" for step in steps], **grid)
