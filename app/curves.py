@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -136,7 +137,7 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
     grid = {"gridcolor": "rgba(118,118,118,.28)", "zeroline": False}
     drawn.update_xaxes(
         type="log",
-        range=[-0.1, 2.04],
+        range=[min(-0.1, math.log10(100 * min(point.share for point in points)) - 0.1), 2.04],
         tickvals=list(TICKS),
         ticktext=[str(tick) for tick in TICKS],
         tickangle=0,
