@@ -217,6 +217,7 @@ def _task(
             raise InputError(text.EMPTY[name])
     if not methods:
         raise InputError(text.NO_METHOD)
+    document = document.strip()  # spans then count alike here, in `Document` and in a map
     return Task(
         document,
         question,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -136,14 +137,15 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
     grid = {"gridcolor": "rgba(118,118,118,.28)", "zeroline": False}
     drawn.update_xaxes(
         type="log",
-        range=[-0.1, 2.04],
+        range=[min(-0.1, math.log10(100 * min(point.share for point in points)) - 0.1), 2.04],
         tickvals=list(TICKS),
-        ticktext=[f"{tick} %" for tick in TICKS],
+        ticktext=[str(tick) for tick in TICKS],
+        tickangle=0,
         showticklabels=True,
         **grid,
     )
     drawn.update_xaxes(
-        title={"text": text.SWEEP_X, "standoff": 8, "font": {"size": 13}}, row=len(titles), col=1
+        title={"text": text.SWEEP_AXIS, "standoff": 8, "font": {"size": 13}}, row=len(titles), col=1
     )
     steps = [0, 25, 50, 75, 100]
     drawn.update_yaxes(range=[-4, 104], tickvals=steps, ticktext=[f"{step} %" for step in steps], **grid)

@@ -104,6 +104,7 @@ def _task(
             raise InputError(text.EMPTY[name])
     if not methods:
         raise InputError(text.SWEEP_NO_METHOD)
+    document = document.strip()
     places = spans_of(document, " ".join((watched or "").split()))
     return SweepTask(
         document,

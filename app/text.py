@@ -217,9 +217,10 @@ SWEEP_FAILED = "Nothing was lost: change what is needed and measure again."
 SWEEP_VERDICT = "The full cache’s answer, word for word:"
 SWEEP_ENOUGH = "{method} needs {share} of the notes"
 SWEEP_NEVER = "{method} never writes it"
-SWEEP_AGREEMENT = "Agreement with the full cache’s answer"
-SWEEP_SURVIVAL = "How much of the watched words is kept"
+SWEEP_AGREEMENT = "Agreement with the full cache"
+SWEEP_SURVIVAL = "Watched words kept"
 SWEEP_X = "Notes kept"
+SWEEP_AXIS = "Notes kept, in % of all"
 SWEEP_HOVER = (
     "%{fullData.name}: %{y:.0f} %<br>with %{x:.3g} % of the notes (%{customdata[0]:,})<extra></extra>"
 )

@@ -106,8 +106,8 @@ def contrast(one: str, other: str) -> float:
 
 
 def point(method: str, rows: int, agreement: float, **changes: Any) -> SweepPoint:
-    values = {"survival": None, "answer": "It is 31.", "prompt_tokens": 200, **changes}
-    return SweepPoint(method, rows / 200, rows, rows / 200, agreement, **values)
+    values = {"survival": None, "answer": "It is 31.", "prompt_tokens": 200, "share": rows / 200, **changes}
+    return SweepPoint(method, rows / 200, rows, agreement=agreement, **values)
 
 
 def test_the_verdict_is_the_smallest_size_from_which_on_everything_agrees() -> None:
@@ -129,6 +129,12 @@ def test_without_words_to_watch_there_is_one_panel(section: SweepCallbacks) -> N
     assert len(figure.data) == 2
     assert text.SWEEP_SURVIVAL not in str(figure.layout.annotations)
     assert begin(section, watched=" ").sweep_task.span is None
+
+
+def test_one_row_of_a_long_prompt_lies_inside_the_axis() -> None:
+    tiny = point("judgeq", 1, 0.5, share=0.002)
+    low, high = curves.figure([tiny]).layout.xaxis.range
+    assert low < -0.7 < 2 < high
 
 
 def test_what_a_model_writes_is_never_html() -> None:
@@ -243,6 +249,17 @@ def test_a_run_keeps_what_must_stay_and_drops_what_must_go(host: ModelHost) -> N
     status = cards.run_status(run)
     assert "are pinned and stay" in status
     assert "are dropped and go" in status
+
+
+def test_spans_count_in_the_document_without_the_blanks_at_its_ends(
+    host: ModelHost, section: SweepCallbacks
+) -> None:
+    page, blanks = callbacks.Callbacks(host), f"\n\n {DOCUMENT}\n"
+    values = {"question_first": False, "max_new_tokens": 4, "truncate": False, "rows": 60}
+    task = page.begin(blanks, QUESTION, methods=["snapkv"], stay="Aldous", go="1874", **values)[0].task
+    assert {task.document[slice(*span)] for span in task.pinned} == {"Aldous"}
+    assert {task.document[slice(*span)] for span in task.dropped} == {"1874"}
+    assert task.document == begin(section, document=blanks).task.document == DOCUMENT.strip()
 
 
 def test_pins_that_mean_nothing_are_refused_before_and_those_that_do_not_fit_while_it_runs(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from judgeq.held import HeldCache
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS, JudgeQ
 from judgeq.soft_tokens import SoftTokens
-from judgeq.sweeping import SweepPoint, sweep
+from judgeq.sweeping import BUDGETS, SweepPoint, sweep
 from tests.conftest import TEXT
 
 DOCUMENT = f"{TEXT}The keeper is called Aldous. {TEXT}"
@@ -215,6 +217,20 @@ def test_bad_input_is_refused_before_anything_is_read(
     monkeypatch.setattr(HeldCache, "read", lambda *_, **__: pytest.fail("something was read"))
     with pytest.raises(InputError, match=message):
         points(lm, **options)
+
+
+def test_the_page_about_it_runs_as_it_stands_there(
+    lm: LanguageModel, soft: SoftTokens, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "sweep.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(judgeq, "load", lambda name: lm, raising=False)
+    monkeypatch.setattr(SoftTokens, "for_model", lambda lm, name=None: soft)
+    names: dict[str, Any] = {"text": DOCUMENT}
+    for code in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        exec(code, names)
+    shown = capsys.readouterr().out
+    assert shown.count("judgeq  ") == shown.count("snapkv  ") == len(BUDGETS)
+    assert 0 < names["point"].survival < 1
 
 
 def test_the_front_of_the_package_has_it() -> None:
