@@ -14,7 +14,10 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from app.samples import samples
+
 ROOT = Path(__file__).parents[1]
+SAMPLE = samples()[0]
 PATIENCE = 120_000
 """Milliseconds for anything that waits for the model: two busy cores are slow."""
 
@@ -73,3 +76,8 @@ def page(browser: Browser, demo: str) -> Iterator[Page]:
 
 def _own(url: str, demo: str) -> bool:
     return url.startswith((f"{demo}/", "data:", "blob:"))
+
+
+def overflow(page: Page) -> int:
+    """Pixels that the page is wider than the window; a phone scrolls in one direction only."""
+    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

@@ -8,16 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from app.samples import samples
-from tests.browser import PATIENCE
-
-SAMPLE = samples()[0]
+from tests.browser import PATIENCE, SAMPLE, overflow
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded]
-
-
-def _overflow(page: Page) -> int:
-    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
 
 def test_the_page_opens_with_answers_and_the_next_question_finds_the_document_read(page: Page) -> None:
@@ -53,7 +46,7 @@ def test_the_sample_gets_three_answers_their_costs_and_a_map(page: Page) -> None
     expect(page.locator("#map-document")).to_contain_text("SnapKV keeps")
     page.set_viewport_size({"width": 390, "height": 844})
     expect(page.locator("#map-heatmap .heatmaplayer image")).to_be_visible()
-    assert _overflow(page) <= 0, "a phone scrolls in one direction only"
+    assert overflow(page) <= 0, "a phone scrolls in one direction only"
 
 
 def test_stop_stops_and_asking_again_works(page: Page) -> None:
@@ -102,4 +95,4 @@ def test_budget_and_share_move_together_and_a_phone_fits(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.get_by_role("button", name="Options").click()
     expect(page.get_by_label("Cut the middle")).to_be_visible()
-    assert _overflow(page) <= 0
+    assert overflow(page) <= 0

@@ -17,12 +17,12 @@ from judgeq._assets import assets_path
 from judgeq.answers import Answer, Timing
 from judgeq.keepsake import Keepsake, Settings
 from judgeq.retention import RetentionMap
-from tests.test_browser import PATIENCE, SAMPLE, _overflow, demo, page  # noqa: F401
+from tests.browser import PATIENCE, SAMPLE, overflow
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
 
-def taken(page: Page, kind: str) -> Download:  # noqa: F811
+def taken(page: Page, kind: str) -> Download:
     with page.expect_download(timeout=30_000) as found:
         page.locator(f"#take-{kind}").click()
     return found.value
@@ -42,7 +42,7 @@ def opened(browser: Browser, file: Path, **options: object) -> Iterator[tuple[Pa
 
 
 def test_a_run_is_taken_along_in_every_form_and_its_link_brings_it_back(
-    page: Page,  # noqa: F811
+    page: Page,
     browser: Browser,
     tmp_path: Path,
 ) -> None:
@@ -78,7 +78,7 @@ def test_a_run_is_taken_along_in_every_form_and_its_link_brings_it_back(
             "return [image.naturalWidth, image.naturalHeight] }",
             heat.locator("image").get_attribute("href"),
         ) == [200, 30]
-        assert _overflow(tab) <= 0
+        assert overflow(tab) <= 0
         assert heard == [file.as_uri()], "asks for nothing, complains about nothing"
 
     link = page.locator("#take-link").locator("input, textarea").input_value()
@@ -140,7 +140,7 @@ def hostile_page() -> str:
     return Keepsake("</title><script>alert(4)</script>", Settings("m", ("judgeq",), 3), [answer]).to_html()
 
 
-def test_soft_tokens_are_brought_and_given_back(page: Page) -> None:  # noqa: F811
+def test_soft_tokens_are_brought_and_given_back(page: Page) -> None:
     page.get_by_role("button", name="Model and soft tokens").click()
     folder = assets_path("soft_tokens", "smollm2-135m")
     files = [str(folder / name) for name in ("judgeq_config.json", "soft_tokens.safetensors")]
@@ -157,7 +157,7 @@ def test_soft_tokens_are_brought_and_given_back(page: Page) -> None:  # noqa: F8
     expect(page.locator("#model-load")).to_have_count(0)
 
 
-def test_the_calculator_answers_as_one_types_and_fits_a_phone(page: Page) -> None:  # noqa: F811
+def test_the_calculator_answers_as_one_types_and_fits_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.get_by_role("button", name="What would it cost elsewhere?").click()
     result = page.locator("#calculated")
@@ -166,4 +166,4 @@ def test_the_calculator_answers_as_one_types_and_fits_a_phone(page: Page) -> Non
     expect(result).to_contain_text("of 8,192 tokens with all notes")
     page.get_by_label("Length in tokens").fill("999999")
     expect(result).to_contain_text("reads 1 to 131,072 tokens")
-    assert _overflow(page) <= 0
+    assert overflow(page) <= 0
