@@ -50,7 +50,7 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
                 sweep = build_sweep(KEEP_STATE_S)
                 take = build_takeaway()
                 sums = build_calculator()
-        demo.load(reactions.open, None, [run, answers.cards, *kept.shown], **LIGHT)
+        opened = demo.load(reactions.open, None, [run, answers.cards, *kept.shown], **LIGHT)
         loaded = demo.load(reactions.watch_loading, None, inputs.status, **QUEUED)
         loaded.then(reactions.count, [*inputs.prompt, inputs.rows], [inputs.note, inputs.share], **LIGHT)
         wire_inputs(reactions, inputs, loaded)
@@ -59,7 +59,7 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
         ends = _wire_run(reactions, inputs, pins, models, answers, kept, run)
         wire_sweep(host, sweep, inputs)
         wire_calculator(sums)
-        wire_takeaway(demo, take, inputs, run, ends)
+        wire_takeaway(demo, take, inputs, run, [opened, *ends])
         Endpoints(host).add()
     return demo.queue(max_size=4 * host.limits.waiting, default_concurrency_limit=1)
 
