@@ -113,7 +113,8 @@ def table(chosen: Setting) -> str:
         for name, first, second in rows
     )
     head = "".join(
-        f'<th scope="col">{name}</th>' for name in ("", text.CALCULATED_FULL, text.CALCULATED_KEPT)
+        f'<th scope="col">{name}</th>'
+        for name in (text.CALCULATED_WHAT, text.CALCULATED_FULL, text.CALCULATED_KEPT)
     )
     return (
         f'<div class="calculated"><p class="mark">{text.CALCULATED}</p>'

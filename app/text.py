@@ -136,6 +136,7 @@ CALCULATED = "A calculation, not a measurement"
 CALCULATED_WEIGHTS = "The model itself"
 CALCULATED_DOCUMENT = "Notes on one document"
 CALCULATED_FIT = "Documents in {memory} GB"
+CALCULATED_WHAT = "Memory for"
 CALCULATED_FULL = "All notes"
 CALCULATED_KEPT = "Those kept"
 CALCULATED_SENTENCE = (
