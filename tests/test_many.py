@@ -14,7 +14,7 @@ from judgeq.api import ask, ask_many
 from judgeq.config import Allocation, Budget, Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.methods import METHODS, Full, JudgeQ, Method, SnapKV
+from judgeq.methods import METHODS, Full, JudgeQ, Method, SnapKV, method_named
 from judgeq.padded import MOST_TOKENS, groups_alike, prefill_padded
 from judgeq.plan import Plan
 from judgeq.prefill import prefill
@@ -35,7 +35,7 @@ SHORT = Decoding(max_new_tokens=6)
 
 def soft_tokens(lm: LanguageModel, method: str | Method) -> SoftTokens | None:
     """Random ones with a profile, where the method uses some."""
-    if not api.method_named(method).uses_soft_tokens:
+    if not method_named(method).uses_soft_tokens:
         return None
     made = SoftTokens.initialise(lm, torch.arange(40, 45))
     noise = torch.randn((5, 64), generator=torch.Generator().manual_seed(1))
