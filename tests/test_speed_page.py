@@ -20,9 +20,19 @@ def test_the_table_is_that_of_the_results_file() -> None:
             f"{100 * (row['first_over_plain'] - 1):+.1f} %",
             f"{1000 * row['token_s']:.1f} ms",
             f"{row['speedup']:.2f}",
-            f"{100 * row['of_roofline']:.0f} %",
-            f"{row['peak_bytes'] / 1e6:.1f} MB",
-            f"{row['row_bytes'] / 1e6:.1f} MB",
+            f"{100 * row['of_roofline']:.0f} %" if "of_roofline" in row else "–",
+            f"{row['peak_bytes'] / 1e6:.1f} MB" if "peak_bytes" in row else "–",
+            f"{row['row_bytes'] / 1e6:.1f} MB" if "row_bytes" in row else "–",
         ]
         for row in rows
     ]
+    named = {row["label"]: row for row in rows}
+    plain, peer = named["transformers"], named["kvpress' transformers"]
+    assert named["judgeq@256"]["first_over_plain"] < 1.01, "nothing that could be told from noise"
+    assert 1.02 < named["all in one prefill"]["first_over_plain"] < 1.06, "a few percent"
+    assert round(named["next question"]["first_over_plain"], 1) == 0.1, "a tenth as long"
+    assert named["judgeq@256"]["of_roofline"] > 0.95
+    assert round(named["judgeq:allocation=adakv@256"]["token_s"] / named["judgeq@256"]["token_s"], 1) == 1.1
+    assert round(peer["first_s"] / plain["first_s"]) == 2, "even without kvpress"
+    assert round(100 * named["kvpress snapkv@256"]["first_s"] / peer["first_s"]) == 104
+    assert round(100 * named["kvpress snapkv@256"]["token_s"] / named["snapkv@256"]["token_s"]) == 99
