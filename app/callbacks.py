@@ -11,7 +11,16 @@ from typing import Any
 import gradio as gr
 
 from app import text
-from app.cards import empty_cards, error_status, idle_status, loading_status, percent, run_cards, run_status
+from app.cards import (
+    empty_cards,
+    error_status,
+    idle_status,
+    loading_status,
+    percent,
+    run_cards,
+    run_status,
+    size,
+)
 from app.kept import FIELDS, map_updates
 from app.limits import whole_number
 from app.pins import spans_of
@@ -52,7 +61,7 @@ class Callbacks:
             kept = min(budget_of(rows), tokens)
         except InputError as error:
             return str(error), gr.skip()
-        return _share_line(kept, tokens), max(1, round(100 * kept / tokens))
+        return self._share_line(kept, tokens), max(1, round(100 * kept / tokens))
 
     def rows_for(self, document: str, question: str, truncate: bool, share: float) -> tuple[Any, str]:
         """Rows for a share in percent, and the sentence; the other direction of `count`."""
@@ -60,7 +69,7 @@ class Callbacks:
         if not tokens or not math.isfinite(share):
             return gr.skip(), problem or text.COUNTING
         kept = max(1, min(round(share / 100 * tokens), tokens))
-        return kept, _share_line(kept, tokens)
+        return kept, self._share_line(kept, tokens)
 
     def open(self) -> tuple[Any, ...]:
         """What a page shows before anything was asked: the sample's stored answers, if they are this model's.
@@ -154,6 +163,12 @@ class Callbacks:
         run.stop()
         return run_status(run), run_cards(run)
 
+    def _share_line(self, kept: int, tokens: int) -> str:
+        memory = size(self.host.kept_bytes(tokens, kept))
+        if kept >= tokens:
+            return text.WHOLE.format(tokens=tokens, memory=memory)
+        return text.SHARE_OF.format(share=percent(kept / tokens), tokens=tokens, memory=memory)
+
     def _length(self, document: str, question: str, truncate: bool) -> tuple[int, str]:
         """Tokens of the prompt, 0 = unknown, and a word if it cannot be read; `length_line` says why."""
         try:
@@ -230,12 +245,6 @@ def _task(
         pinned=spans_of(document, stay),
         dropped=spans_of(document, go),
     )
-
-
-def _share_line(kept: int, tokens: int) -> str:
-    if kept >= tokens:
-        return text.WHOLE.format(tokens=tokens)
-    return text.SHARE_OF.format(share=percent(kept / tokens), tokens=tokens)
 
 
 def shown(error: JudgeqError) -> gr.Error:

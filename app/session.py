@@ -124,6 +124,13 @@ class ModelHost:
             self._counter = replace(lm, tokenizer=copy.deepcopy(lm.tokenizer))
         return self._counter
 
+    def kept_bytes(self, tokens: int, rows: int) -> int:
+        """Bytes of keys and values where so many rows per KV head of a prompt of `tokens` stay."""
+        lm = self.model()
+        sizes = lm.geometry
+        row = 2 * sizes.kv_heads * sizes.head_dim * lm.dtype.itemsize
+        return sizes.kept_rows(tokens, rows) * row
+
     def soft_tokens(self, methods: tuple[str, ...]) -> SoftTokens | None:
         """The soft tokens for `methods`, read from the disk once; None if no method asks for any."""
         if all(not judgeq.METHODS[name].needs_soft_tokens for name in methods if name in judgeq.METHODS):

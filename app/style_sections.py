@@ -16,7 +16,7 @@ _SPAN = """
 .gradio-container { overflow: clip!important; }
 #span-row { align-items: flex-end; gap: .75rem; }
 #span-row .form { flex: 1 1 auto; }
-#span-find { flex: none; padding: .5rem 1rem; height: 2.5rem; }
+#span-row button { flex: none; padding: .5rem 1rem; height: 2.5rem; font-size: .9375rem; white-space: nowrap; }
 .gradio-container .survival {
   width: 100%; max-width: none; margin: 0; border: 0!important; border-collapse: collapse;
   font-size: .875rem; font-variant-numeric: tabular-nums; color: var(--q-ink);

@@ -92,8 +92,8 @@ OTHER = "Another answer than the full cache’s."
 CHANGED = "Underlined: not in the full cache’s answer. Struck out: only there."
 
 COUNTING = "The length is counted as soon as the model is loaded."
-SHARE_OF = "{share} of {tokens:,} tokens"
-WHOLE = "The whole prompt of {tokens:,} tokens: nothing is thrown away."
+SHARE_OF = "{share} of {tokens:,} tokens, {memory}"
+WHOLE = "The whole prompt of {tokens:,} tokens, {memory}: nothing is thrown away."
 
 
 TAKE_TITLE = "Take it with you"
@@ -261,6 +261,9 @@ SURVIVAL = (
 SPAN = "Words of the document"
 SPAN_PLACEHOLDER = "Select words above, or type them as they stand there"
 FIND = "Look"
+SPAN_STAY = "Must stay"
+SPAN_GO = "Must go"
+SPAN_PINNED = "Noted: ask again to see what changes."
 SURVIVAL_OF = "Still held of “{words}” ({tokens})"
 TOKENS = "{tokens:,} tokens"
 TOKEN = "1 token"

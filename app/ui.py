@@ -22,7 +22,7 @@ from app.views.events import LIGHT, QUEUED
 from app.views.inputs import Inputs, build_inputs, wire_inputs
 from app.views.kept import Kept, build_kept, wire_kept
 from app.views.models import Models, build_models, wire_models
-from app.views.pins import Pins, build_pins
+from app.views.pins import Pins, build_pins, wire_pins
 from app.views.sweep import build_sweep, wire_sweep
 from app.views.takeaway import build_takeaway, wire_takeaway
 
@@ -55,6 +55,7 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
         loaded.then(reactions.count, [*inputs.prompt, inputs.rows], [inputs.note, inputs.share], **LIGHT)
         wire_inputs(reactions, inputs, loaded)
         wire_kept(kept, run)
+        wire_pins(pins, kept)
         wire_models(host, models, inputs.status)
         ends = _wire_run(reactions, inputs, pins, models, answers, kept, run)
         wire_sweep(host, sweep, inputs)

@@ -44,6 +44,10 @@ class Geometry:
         slid = 0 if self.window is None else min(tokens, self.window - 1)
         return tokens * len(self.global_layers) + slid * len(self.sliding)
 
+    def kept_rows(self, tokens: int, budget: int) -> int:
+        """Rows per KV head, summed over layers, where `budget` of `tokens` stay in layers that are evicted from."""
+        return self.complete_rows(tokens) - len(self.global_layers) * max(0, tokens - budget)
+
     @classmethod
     def of(cls, config: Any) -> Geometry:
         """Read from a transformers config."""

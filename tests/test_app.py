@@ -367,6 +367,14 @@ def test_rows_and_share_are_two_sides_of_one_budget(page: do.Callbacks) -> None:
     assert "at least 1" in page.count(DOCUMENT, QUESTION, False, 0)[0]
 
 
+def test_the_budget_is_told_in_the_bytes_that_are_measured_then(page: do.Callbacks) -> None:
+    run = finished(begin(page))
+    full, judge, _ = run.lanes
+    assert page.host.kept_bytes(run.prompt_tokens, 24) == judge.kv_bytes
+    assert page.host.kept_bytes(run.prompt_tokens, 10**6) == full.kv_bytes
+    assert cards.size(judge.kv_bytes) in page.count(DOCUMENT, QUESTION, False, 24)[0]
+
+
 # The model
 
 

@@ -16,6 +16,7 @@ from app.pins import MOST_PIECES, spans_of
 from app.session import ModelHost
 from app.sweep import SweepRun
 from app.sweep_callbacks import SweepCallbacks
+from app.views.pins import add_piece
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
@@ -273,3 +274,12 @@ def test_pins_that_mean_nothing_are_refused_before_and_those_that_do_not_fit_whi
         list(page.follow(ask(host, stay="keeper is called Aldous", rows=2)))
     with pytest.raises(gr.Error, match="overlap at “Aldous"):
         list(page.follow(ask(host, stay="called Aldous", go="Aldous")))
+
+
+def test_words_that_are_looked_at_become_a_line_of_what_must_stay_or_go() -> None:
+    value, part = add_piece(" is 31\n metres ", "a\n\n")
+    assert value == "a\nis 31 metres"
+    assert part["open"] is True
+    assert add_piece("a", "a")[0] == "a", "once"
+    with pytest.raises(gr.Error, match="no words to look for"):
+        add_piece(" ", "a")

@@ -51,7 +51,10 @@ def test_what_must_stay_stays_and_what_must_go_goes(page: Page) -> None:
     expect(page.get_by_test_id("toast-body")).to_contain_text(problem, timeout=PATIENCE)
 
     page.get_by_label("Must go").fill(FACT)
-    page.get_by_label("Must stay").fill(SAMPLE.document.split("\n")[0])
+    heading = SAMPLE.document.split("\n")[0]
+    page.get_by_label("Words of the document").fill(heading)
+    page.locator("#span-stay").click()
+    expect(page.get_by_label("Must stay")).to_have_value(heading, timeout=PATIENCE)
     page.get_by_role("button", name="Ask", exact=True).click()
     expect(page.locator("#status")).to_contain_text("are pinned and stay", timeout=PATIENCE)
     expect(page.locator("#status")).to_contain_text("are dropped and go")

@@ -41,6 +41,8 @@ class Kept:
     heads: gr.Plot
     span: gr.Textbox
     find: gr.Button
+    stay: gr.Button
+    go: gr.Button
     survival: gr.HTML
     by_layer: gr.Plot
 
@@ -90,7 +92,9 @@ def build_kept() -> Kept:
             span = gr.Textbox(
                 label=text.SPAN, placeholder=text.SPAN_PLACEHOLDER, max_lines=3, elem_id="span", scale=1
             )
-            find = gr.Button(text.FIND, elem_id="span-find", scale=0, min_width=110)
+            find = gr.Button(text.FIND, elem_id="span-find", scale=0, min_width=90)
+            stay = gr.Button(text.SPAN_STAY, elem_id="span-stay", scale=0, min_width=110)
+            go = gr.Button(text.SPAN_GO, elem_id="span-go", scale=0, min_width=110)
         survival = gr.HTML(elem_id="survival", js_on_load=SHOW_SPAN)
         by_layer = gr.Plot(show_label=False, container=False, visible=False, elem_id="survival-layers")
         gr.HTML(f'<h2 class="section">{text.HEATMAP_TITLE}</h2><p class="fine">{text.HEATMAP}</p>')
@@ -119,6 +123,8 @@ def build_kept() -> Kept:
         heads=heads,
         span=span,
         find=find,
+        stay=stay,
+        go=go,
         survival=survival,
         by_layer=by_layer,
     )

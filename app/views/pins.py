@@ -8,12 +8,15 @@ from typing import Any
 import gradio as gr
 
 from app import text
+from app.views.events import QUEUED
+from app.views.kept import Kept
 
 
 @dataclass(frozen=True)
 class Pins:
     """The two fields, a piece of the document a line."""
 
+    part: gr.Accordion
     stay: gr.Textbox
     go: gr.Textbox
 
@@ -25,7 +28,7 @@ class Pins:
 
 def build_pins() -> Pins:
     """Two empty fields, folded away."""
-    with gr.Accordion(text.PINS, open=False, elem_id="pins"):
+    with gr.Accordion(text.PINS, open=False, elem_id="pins") as part:
         gr.HTML(f'<p class="fine">{text.PINS_LEAD}</p>')
         stay = gr.Textbox(
             "",
@@ -38,4 +41,24 @@ def build_pins() -> Pins:
         go = gr.Textbox(
             "", label=text.PIN_GO, placeholder=text.PIN_PLACEHOLDER, lines=2, max_lines=6, elem_id="pin-go"
         )
-    return Pins(stay, go)
+    return Pins(part, stay, go)
+
+
+def wire_pins(pins: Pins, kept: Kept) -> None:
+    """Words that are looked at in the document become a line of a field."""
+    for button, field in ((kept.stay, pins.stay), (kept.go, pins.go)):
+        button.click(add_piece, [kept.span, field], [field, pins.part], **QUEUED)
+
+
+def add_piece(words: str, pieces: str) -> tuple[str, Any]:
+    """The field with one more line, and its place unfolded.
+
+    Raises:
+        gr.Error: there are no words.
+    """
+    piece = " ".join((words or "").split())
+    if not piece:
+        raise gr.Error(text.NO_SPAN, print_exception=False)
+    gr.Info(text.SPAN_PINNED)
+    lines = [line for line in (pieces or "").splitlines() if line.strip()]
+    return "\n".join([*lines, *([] if piece in lines else [piece])]), gr.update(open=True)
