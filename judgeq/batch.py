@@ -230,10 +230,15 @@ def check_together(decoding: Decoding) -> None:
         )
 
 
-def decode_together(lm: LanguageModel, answers: Sequence[Unwritten]) -> list[Written]:
+def decode_together(
+    lm: LanguageModel, answers: Sequence[Unwritten], on_token: Callable[[], None] = lambda: None
+) -> list[Written]:
     """Write greedy answers; each is what `decode` writes from its cache alone, up to rounding.
 
     The caches stay as they are. Models with sliding windows write one answer after the other.
+
+    Args:
+        on_token: called before each pass, and a place to cancel.
 
     Raises:
         InputError: a decoding samples, or lets rows be judged again.
@@ -242,7 +247,7 @@ def decode_together(lm: LanguageModel, answers: Sequence[Unwritten]) -> list[Wri
         check_together(answer.decoding)
     started = time.perf_counter()
     if any(any(answer.cache.is_sliding) for answer in answers):
-        return [_alone(lm, answer, started) for answer in answers]
+        return [_alone(lm, answer, started, on_token) for answer in answers]
     written = [Written("", []) for _ in answers]
     transcripts = [Transcript(lm, answer.decoding) for answer in answers]
     members = sorted(range(len(answers)), key=lambda at: answers[at].cache.rows)  # of the batch
@@ -267,6 +272,7 @@ def decode_together(lm: LanguageModel, answers: Sequence[Unwritten]) -> list[Wri
             kept = [place for place, at in enumerate(members) if at in running]
             cache.select(torch.tensor(kept, device=lm.device))
             members, chosen = [members[place] for place in kept], [chosen[place] for place in kept]
+        on_token()
         chosen = _next_tokens(lm, cache, chosen)
     return written
 
@@ -294,7 +300,7 @@ def settled_text(lm: LanguageModel, tokens: Sequence[int], answer: Unwritten) ->
     return written.text + transcript.end()
 
 
-def _alone(lm: LanguageModel, answer: Unwritten, started: float) -> Written:
+def _alone(lm: LanguageModel, answer: Unwritten, started: float, on_token: Callable[[], None]) -> Written:
     written = Written("", [])
     for step in decode(lm, answer.cache.fork(), answer.logits, answer.decoding):
         written.text += step.text
@@ -302,4 +308,5 @@ def _alone(lm: LanguageModel, answer: Unwritten, started: float) -> Written:
         written.seconds, written.finish = time.perf_counter() - started, step.finish
         if answer.ends(written):
             break
+        on_token()
     return written

@@ -89,16 +89,22 @@ def retain_each(
     """`retain` for several prompts; all their responses are written side by side.
 
     Every prompt's complete rows are held until then, where a plan of it needs a response. Prompts are read one by one,
-    or in passes of similar ones where `padded` says so; those with rows or in chunks always one by one.
+    or in passes of similar ones where `padded` says so; those with rows or in chunks always one by one. While responses
+    are written `on_layer` hears, token by token, that all layers are done.
     """
     readings = [_Reading(lm, prompt, soft_tokens, on_layer) for prompt in prompts]
     for group in _groups(lm, prompts, padded):
         _read_first(lm, [readings[at] for at in group], soft_tokens, on_layer)
     drafts = [(reading, key) for reading in readings for key in reading.groups if key[1] is not None]
     answers = [(reading, key) for reading in readings for key in reading.groups if key[1] is None]
+
+    def still_here() -> None:
+        if on_layer is not None:
+            on_layer(lm.geometry.layers, lm.geometry.layers)
+
     for wanted in (drafts, answers):
         started = time.perf_counter()
-        written = decode_together(lm, [reading.unwritten(key) for reading, key in wanted])
+        written = decode_together(lm, [reading.unwritten(key) for reading, key in wanted], still_here)
         seconds = time.perf_counter() - started
         for (reading, key), each in zip(wanted, written, strict=True):
             reading.responses[key] = _without_end(lm, each.tokens), seconds

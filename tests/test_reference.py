@@ -46,6 +46,28 @@ def test_the_end_token_is_left_out_unless_it_is_all(
     assert outcome.retained[0].cache.get_seq_length() == 60
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])  # the second writes one answer after the other
+def test_a_response_can_be_given_up_while_it_is_written(
+    make_lm: Callable[..., LanguageModel], ids: Tensor, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    class Enough(Exception):
+        pass
+
+    lm = make_lm(family)
+    lm.__dict__["eos_ids"] = frozenset()
+    monkeypatch.setattr("judgeq.batch.in_circles", lambda *_: False, raising=False)
+    heard: list[tuple[int, int]] = []
+
+    def on_layer(done: int, layers: int) -> None:
+        heard.append((done, layers))
+        if len(heard) == layers + 3:  # one pass, and three tokens
+            raise Enough
+
+    with pytest.raises(Enough):
+        retain(lm, ids, [Plan(Oracle(), 9)], longest=Decoding(max_new_tokens=200), on_layer=on_layer)
+    assert heard[-3:] == [(lm.geometry.layers,) * 2] * 3
+
+
 def test_plans_of_every_kind_come_back_in_their_order(lm: LanguageModel, ids: Tensor) -> None:
     soft = Probe(torch.randn(4, 64, generator=torch.Generator().manual_seed(1)))
     plans = [
