@@ -105,7 +105,7 @@ def test_a_file_dropped_beside_the_document_neither_opens_nor_counts(tiny: Page)
 def test_a_file_is_chosen_with_the_keyboard(tiny: Page, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     file.write_text("<h1>Boats</h1><p>One at six.<script>never()</script>", encoding="utf-8")
-    tiny.wait_for_load_state("networkidle")  # what the page still draws may take a key away
+    expect(tiny.locator("#prompt-length")).to_contain_text("tokens", timeout=PATIENCE)  # the page has settled
     tiny.locator("#document textarea").focus()
     tiny.keyboard.press("Tab")
     expect(tiny.locator("#upload")).to_be_focused()

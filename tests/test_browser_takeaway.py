@@ -46,10 +46,9 @@ def test_a_run_is_taken_along_in_every_form_and_its_link_brings_it_back(
     browser: Browser,
     tmp_path: Path,
 ) -> None:
-    expect(page.locator("#takeaway")).to_be_hidden()
     page.locator("#rows input").fill("96")
     page.get_by_role("button", name="Ask", exact=True).click()
-    expect(page.locator("#takeaway")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".status.ready", has_text="Read once in")).to_be_visible(timeout=PATIENCE)
 
     table, values, picture, file = (tmp_path / name for name in ("t.csv", "v.json", "p.png", "page.html"))
     for path, kind in ((table, "table"), (values, "values"), (picture, "picture"), (file, "page")):

@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def in_session(url: str, act: Callable[[ClientSession], Awaitable[Any]]) -> Any:
             await session.initialize()
             return await act(session)
 
-    return asyncio.run(go())
+    with ThreadPoolExecutor(1) as apart:  # a browser's tests leave an event loop running in this thread
+        return apart.submit(asyncio.run, go()).result()
 
 
 def tool(url: str, name: str, **arguments: Any) -> Any:
