@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -29,9 +28,9 @@ from app.samples import expected_answer, sample
 from app.session import ModelHost
 from app.stored import stored_run
 from app.task import Task
+from app.toasts import shown
 from judgeq.config import check_budget
 from judgeq.errors import InputError, JudgeqError
-from judgeq.retention.rendering import visible
 
 TICK = 0.3
 """Seconds between two looks at a run."""
@@ -216,6 +215,13 @@ def budget_of(rows: float | None) -> int:
     return int(check_budget(int(rows)))
 
 
+def check_filled(document: str | None, question: str | None) -> None:
+    """Nothing if both fields have text, else an `InputError` that says which has none."""
+    for name, value in (("document", document), ("question", question)):
+        if not (value or "").strip():
+            raise InputError(text.EMPTY[name])
+
+
 def _task(
     document: str,
     question: str,
@@ -227,9 +233,7 @@ def _task(
     stay: str,
     go: str,
 ) -> Task:
-    for name, value in (("document", document), ("question", question)):
-        if not (value or "").strip():
-            raise InputError(text.EMPTY[name])
+    check_filled(document, question)
     if not methods:
         raise InputError(text.NO_METHOD)
     document = document.strip()  # spans then count alike here, in `Document` and in a map
@@ -245,9 +249,3 @@ def _task(
         pinned=spans_of(document, stay),
         dropped=spans_of(document, go),
     )
-
-
-def shown(error: JudgeqError) -> gr.Error:
-    """An error as the page shows it."""
-    # a toast is HTML, and sentences may name what a visitor brought
-    return gr.Error(html.escape(visible(str(error)), quote=False), duration=15, print_exception=False)

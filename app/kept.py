@@ -12,6 +12,7 @@ import numpy as np
 from app import text
 from app.cards import percent
 from app.run import Run
+from app.toasts import shown
 from judgeq.errors import InputError, JudgeqError
 from judgeq.retention import RetentionMap
 from judgeq.retention.curves import layer_lines
@@ -117,7 +118,7 @@ def selected(run: Run | None, event: gr.EventData) -> tuple[Any, Any, Any]:
         end = int(np.searchsorted(positions, last, side="left"))
         return _survival(run, found, start, end, show=False)
     except JudgeqError as error:
-        raise gr.Error(str(error), duration=15, print_exception=False) from None
+        raise shown(error) from None
 
 
 def looked_for(run: Run | None, words: str) -> tuple[Any, Any, Any]:
@@ -126,7 +127,7 @@ def looked_for(run: Run | None, words: str) -> tuple[Any, Any, Any]:
         found = _any_map(run)
         return _survival(run, found, *find(found.document_text, words), show=True)
     except JudgeqError as error:
-        raise gr.Error(str(error), duration=15, print_exception=False) from None
+        raise shown(error) from None
 
 
 def find(document: str, words: str | None) -> tuple[int, int]:

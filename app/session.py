@@ -128,8 +128,7 @@ class ModelHost:
         """Bytes of keys and values where so many rows per KV head of a prompt of `tokens` stay."""
         lm = self.model()
         sizes = lm.geometry
-        row = 2 * sizes.kv_heads * sizes.head_dim * lm.dtype.itemsize
-        return sizes.kept_rows(tokens, rows) * row
+        return sizes.kept_rows(tokens, rows) * sizes.row_bytes(lm.dtype.itemsize)
 
     def soft_tokens(self, methods: tuple[str, ...]) -> SoftTokens | None:
         """The soft tokens for `methods`, read from the disk once; None if no method asks for any."""

@@ -46,8 +46,10 @@ def stored_task() -> Task:
 
 def stored_run(host: ModelHost) -> Run | None:
     """The stored answers as a run that has ended; None where this page has another model, soft tokens or sample."""
+    if host.name != MODEL or host.tokens_name is not None:
+        return None
     values = _stored_values()
-    if host.name != MODEL or host.tokens_name is not None or values["of"] != _fingerprint():
+    if values["of"] != _fingerprint():
         return None
     run = Run(stored_task(), host)
     run.lanes = [replace(lane) for lane in _stored_lanes()]
@@ -87,6 +89,7 @@ def store(run: Run) -> bytes:
     return gzip.compress(json.dumps(values, separators=(",", ":")).encode(), mtime=0)
 
 
+@cache
 def _fingerprint() -> str:
     """Of everything that the answers depend on, apart from the code."""
     task = stored_task()

@@ -9,11 +9,12 @@ from typing import Any
 import gradio as gr
 
 from app import curves, text
-from app.callbacks import TICK, shown
+from app.callbacks import TICK, check_filled
 from app.limits import whole_number
 from app.pins import spans_of
 from app.session import ModelHost
 from app.sweep import SweepRun, SweepTask
+from app.toasts import shown
 from judgeq.errors import InputError, JudgeqError
 
 
@@ -99,9 +100,7 @@ def _task(
     methods: list[str],
     watched: str,
 ) -> SweepTask:
-    for name, value in (("document", document), ("question", question)):
-        if not (value or "").strip():
-            raise InputError(text.EMPTY[name])
+    check_filled(document, question)
     if not methods:
         raise InputError(text.SWEEP_NO_METHOD)
     document = document.strip()

@@ -88,7 +88,7 @@ def estimate(
     text = config.get_text_config(decoder=True)
     tokens = prompt_tokens + soft_tokens
     wide = pass_sizes(prompt_tokens, chunk, 1)[-1] + soft_tokens  # tokens of the last pass
-    row = 2 * sizes.kv_heads * sizes.head_dim * width  # keys and values of one token in one layer
+    row = sizes.row_bytes(width)
     full = sizes.complete_rows(prompt_tokens) * row
     rows, judged = min(prompt_tokens, budget), len(sizes.global_layers)
     held = rows * row if row_bits is None else sizes.kv_heads * stored_bytes(rows, sizes.head_dim, row_bits)

@@ -44,6 +44,10 @@ class Geometry:
         slid = 0 if self.window is None else min(tokens, self.window - 1)
         return tokens * len(self.global_layers) + slid * len(self.sliding)
 
+    def row_bytes(self, itemsize: int) -> int:
+        """Bytes of a token's keys and values in all KV heads of one layer; `itemsize`: of a number."""
+        return 2 * self.kv_heads * self.head_dim * itemsize
+
     def kept_rows(self, tokens: int, budget: int) -> int:
         """Rows per KV head, summed over layers, where `budget` of `tokens` stay in layers that are evicted from."""
         return self.complete_rows(tokens) - len(self.global_layers) * max(0, tokens - budget)

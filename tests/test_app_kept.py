@@ -147,6 +147,9 @@ def test_typed_words_are_found_and_shown_in_the_text(run: Any) -> None:
             do.looked_for(run, bad)
     with pytest.raises(gr.Error, match="ask something"):
         do.looked_for(None, "Nobody")
+    with pytest.raises(gr.Error, match="&lt;img src=x") as caught:
+        do.looked_for(run, "<img src=x>")
+    assert "<img" not in str(caught.value), "a toast is HTML"
 
 
 def test_words_of_a_document_stay_words() -> None:

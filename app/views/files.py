@@ -10,9 +10,9 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from app import text
-from app.callbacks import shown
 from app.lengths import length_line, reading_line
 from app.session import ModelHost
+from app.toasts import shown
 from app.views.events import LIGHT, QUIET
 from judgeq.documents import SUFFIXES, read_and_delete
 from judgeq.errors import JudgeqError

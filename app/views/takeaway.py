@@ -13,6 +13,7 @@ import gradio as gr
 
 from app import takeaway, text
 from app.run import Run
+from app.toasts import shown
 from app.views.events import LIGHT, QUEUED, QUIET
 from app.views.inputs import Inputs
 from judgeq.errors import InputError
@@ -120,7 +121,7 @@ def make_file(run: Run | None, kind: str) -> dict[str, str]:
     try:
         return takeaway.file_of(run, kind)
     except InputError as error:
-        raise gr.Error(str(error), duration=15, print_exception=False) from None
+        raise shown(error) from None
 
 
 def restore(fragment: str | None) -> tuple[Any, ...]:

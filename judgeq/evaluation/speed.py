@@ -251,7 +251,7 @@ def rows_of(times: Sequence[Times], weights: int, bounds: Mapping[str, float]) -
 def peak_bound(lm: LanguageModel, tokens: int, soft_tokens: int, budget: Budget) -> float:
     """Bytes of the most rows that eviction layer by layer needs to hold at once: `L * budget + T + n`."""
     sizes = lm.geometry
-    a_row = 2 * sizes.kv_heads * sizes.head_dim * lm.dtype.itemsize
+    a_row = sizes.row_bytes(lm.dtype.itemsize)
     return float(a_row * (sizes.layers * budget_rows(budget, tokens) + tokens + soft_tokens))
 
 

@@ -171,7 +171,7 @@ class Store:
     def expected_bytes(self) -> int:
         """Size of the complete store, a little too high: as if every response were as long as allowed."""
         sizes, total = self.lm.geometry, 0
-        row = 2 * 2 * sizes.kv_heads * sizes.head_dim  # key and value, two bytes a number
+        row = sizes.row_bytes(2)
         for prompt in self.prompts:
             tokens = len(prompt) + self.config.prefix_tokens
             total += len(sizes.global_layers) * tokens * (row + 2 * sizes.heads)
