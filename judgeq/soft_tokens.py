@@ -261,7 +261,8 @@ class SoftTokens:
         if lost and not embeddings_only:
             raise InputError(
                 f"PEFT's prompt tuning has no place for the {', '.join(lost)} of these soft tokens: export the "
-                "embeddings alone with embeddings_only (--embeddings-only), or train with `--capacity embeddings`"
+                "embeddings alone with embeddings_only (--embeddings-only), which loses the profile and nothing else "
+                "after `train --capacity embeddings`"
             )
         base = public_name(self.config.base_model)
         revision = None if self.config.base_model in EMBEDDED else self.config.base_revision

@@ -52,7 +52,7 @@ SIZES: dict[str, dict[str, str]] = {
     "evaluate hit-rate": {**ASKED, "--min-tokens": "60", "--max-tokens": "160"},
     "evaluate answers": {**ASKED, "--lengths": "500", "--max-new-tokens": "4"},
     "evaluate ruler": {**ASKED, "--lengths": "600", "--tasks": "niah_single_1"},
-    "evaluate niah": {**ASKED, "--lengths": "400", "--depths": "50"},
+    "evaluate niah": {**ASKED, "--lengths": "2400", "--depths": "50"},
     "evaluate longbench": {
         **ASKED,
         "--tasks": "qasper",
@@ -91,6 +91,7 @@ LEFT_OUT = {
 """What stands for `…`, and for what a sentence leaves out."""
 QUESTION = {"context": TEXT.strip(), "question": "How tall is the lighthouse?", "answers": ["31 metres"]}
 VOCABULARY = 1000
+PYTHONS = ("--python", "--peer-python")
 
 
 class Everything(dict[str, str]):
@@ -109,10 +110,12 @@ class Place:
     Attributes:
         folder: everything is read and written here.
         shared: a tiny model and soft tokens that were trained for it, made once for all.
+        model: the name that commands without `--model` are about.
     """
 
     def __init__(self, folder: Path, shared: Path) -> None:
         self.folder, self.shared = folder, shared
+        self.model = "smollm2-135m"
 
     def load(self, name: str = "smollm2-135m", **options: Any) -> LanguageModel:
         """The tiny model under any name, in the precision that is asked for."""
@@ -201,10 +204,13 @@ READ: dict[str, Callable[[Place, Path, str, str], None]] = {
 
 def make_shared(folder: Path) -> Path:
     """A tiny model in `folder/model`, and soft tokens that were trained for it in `folder/judge`."""
-    build_model(vocab_size=VOCABULARY, num_hidden_layers=2).save_pretrained(folder / "model")
+    # widths of whole blocks of 64, as quantization packs them
+    build_model(vocab_size=VOCABULARY, num_hidden_layers=2, intermediate_size=128).save_pretrained(
+        folder / "model"
+    )
     build_tokenizer(text_of("README.md"), VOCABULARY).save_pretrained(folder / "model")
     sizes = {name.removeprefix("--").replace("-", "_"): int(value) for name, value in TRAINING.items()}
-    config = TrainConfig(data="code", n=20, **sizes)
+    config = TrainConfig(data="code", **sizes)
     train(load(str(folder / "model")), config, folder / "judge", remove_store=True)
     return folder
 
@@ -273,9 +279,7 @@ def reduced(words: list[str], complete: bool, place: Place) -> list[str]:
     if open_end or not complete:
         words = _completed(words)
     if words[0] != "lm-eval":
-        arguments = _parser().parse_args(
-            words
-        )  # as it stands in the document: SystemExit where it is no command
+        arguments = _parser().parse_args(words)  # as it stands: SystemExit where it is no command
         if words[:2] == ["evaluate", "ruler"] and arguments.tasks != "generated":
             benchmark_names(arguments.tasks, RULER_TASKS)
     sizes = MEASURED if "--measure" in words else _sizes(words)
@@ -285,7 +289,10 @@ def reduced(words: list[str], complete: bool, place: Place) -> list[str]:
             words[at] = words[at].split(",")[0] if value is FIRST else value
         elif value is not FIRST:
             words += [option, value]
-    model = words[words.index("--model") + 1] if "--model" in words else "smollm2-135m"
+    model = words[words.index("--model") + 1] if "--model" in words else place.model
+    for at, before in enumerate(words[:-1], 1):
+        if before in PYTHONS and "/" not in words[at]:  # else it is looked for on the PATH
+            words[at] = f"./{words[at]}"
     for role, word in _named(words):
         if role in WRITTEN:
             (place.folder / word).parent.mkdir(parents=True, exist_ok=True)
@@ -374,6 +381,7 @@ def provided_names(place: Place) -> dict[str, Any]:
     tokens.push_to_hub("me/judge", branch="v2")
     place.judge(place.folder / "DIR")
     return {
+        "judgeq": judgeq,
         "lm": lm,
         "tokens": tokens,
         "model": build_model(vocab_size=VOCABULARY, num_hidden_layers=2),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from judgeq.cli import _parser, main
+from judgeq.cli import main
 from judgeq.data import planted, wiki
 from judgeq.data.articles import Article
 from judgeq.growing import STEP
@@ -436,15 +434,6 @@ def test_soft_tokens_are_shown_and_travel_to_peft_and_back(
     assert main(["tokens", "import-peft", prompt, *options, "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 4
     assert ask(folder, "--tokens", again, "--json", "-") == 0
-
-
-def test_the_page_on_soft_tokens_gives_commands_that_there_are() -> None:
-    page = (Path(__file__).resolve().parents[1] / "docs" / "soft-tokens.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^python -m judgeq (.+?)(?:  +#.*)?$", page, re.MULTILINE)
-    asked = [_parser().parse_args(shlex.split(command)) for command in commands]
-    assert {arguments.kind for arguments in asked if arguments.verb == "tokens"} == {
-        *("show", "push", "export-peft", "import-peft")
-    }
 
 
 @pytest.mark.parametrize(

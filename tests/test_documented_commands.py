@@ -250,6 +250,9 @@ def test_every_option_in_a_sentence_is_one(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: f"{group[0].block}-{group[0].words[-1][:20]}")
 def test_commands_run(group: list[Command], place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [word for command in group for word in command.words]
+    if "--model" in words[:-1]:
+        place.model = words[words.index("--model") + 1]
     for command in group:
         rule = rules_of(command)
         assert rule, f"no rule knows {command}"

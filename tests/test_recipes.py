@@ -1,21 +1,16 @@
-"""The recipes' commands are commands, and their figures are those of the results files."""
+"""The recipes' figures are those of the results files."""
 
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from judgeq.cli import _parser
-
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 FIELDS = ("weights", "full_rows", "kept_rows", "reading", "reading_full")
-COMMANDS = re.findall(r"^python -m judgeq (.+)$", TEXT, re.MULTILINE)
 
 
 def results() -> list[dict[str, Any]]:
@@ -30,11 +25,6 @@ def gib(count: int) -> str:
 def table_after(marker: str) -> list[list[str]]:
     lines = TEXT.split(f"<!-- {marker} -->", 1)[1].strip().split("\n\n", 1)[0].splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_understood(command: str) -> None:
-    assert _parser().parse_args(shlex.split(command)).run
 
 
 def test_the_calculated_memory_is_that_of_the_results_files() -> None:
