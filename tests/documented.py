@@ -36,6 +36,7 @@ class Block:
     Attributes:
         document: path from the root of the repository.
         line: of its first line, from 1.
+        begins: line from which a mark counts: of the block, or of the paragraph that it stands in.
         needs: what the document says that it takes, such as `("hub",)`.
         file: name of the file that the sentence before it says this is, or "".
     """
@@ -46,6 +47,7 @@ class Block:
     text: str
     needs: tuple[str, ...] = ()
     file: str = ""
+    begins: int = 0
 
     def __str__(self) -> str:
         return f"{self.document}:{self.line}"
@@ -72,13 +74,24 @@ class Command:
 
 def documents() -> list[str]:
     """Every document that is written for people, from the root of the repository."""
-    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("assets/**/*.md")]
+    places = ("*.md", "docs/**/*.md", "assets/**/*.md", "tutorials/*.md", "tutorials/*.py")
+    found = [path for place in places for path in ROOT.glob(place)]
     return sorted(path.relative_to(ROOT).as_posix() for path in found if "_build" not in path.parts)
 
 
 @cache
 def text_of(document: str) -> str:
-    return (ROOT / document).read_text(encoding="utf-8")
+    """The text that is read: of a notebook's script its Markdown cells, with the lines where they stand."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    if not document.endswith(".py"):
+        return text
+    lines, prose = [], False
+    for line in text.splitlines():
+        if line.startswith("# %%"):
+            prose = "[markdown]" in line
+            line = ""
+        lines.append(re.sub(r"^# ?", "", line) if prose else "")
+    return "\n".join(lines) + "\n"
 
 
 @cache
@@ -129,11 +142,13 @@ def _needs(before: str) -> tuple[str, ...]:
 
 def _sentence(document: str, prose: str, match: re.Match[str]) -> Block:
     """The match as a block of its own; its paragraph's comment is its comment."""
-    paragraph = prose.rfind("\n\n", 0, match.start()) + 2
+    before = prose.rfind("\n\n", 0, match.start())
+    paragraph = 0 if before < 0 else before + 2
     said = NEEDS.search("".join(re.findall(r"\A(?:<!--[^>]*-->\s*)+", prose[paragraph : match.start()])))
     needs = tuple(part.strip() for part in said[1].split(",")) if said else ()
     line = prose.count("\n", 0, match.start()) + 1
-    return Block(document, line, "", " ".join(match[1].replace("\\|", "|").split()), needs)
+    text = " ".join(match[1].replace("\\|", "|").split())
+    return Block(document, line, "", text, needs, begins=prose.count("\n", 0, paragraph) + 1)
 
 
 def _is_command(text: str, verbs: frozenset[str]) -> bool:

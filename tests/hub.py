@@ -17,11 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import pytest
 from huggingface_hub import ModelCard
 
 START = {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"}
@@ -103,16 +101,6 @@ def running_hub() -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def sign_in(hub: Hub, patch: pytest.MonkeyPatch, cache: Path, owner: str = "me") -> None:
-    """Until the patch is undone, the client takes this one for the Hub, and is signed in there."""
-    patch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
-    template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    patch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-    patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    patch.setenv("HF_TOKEN", f"{owner}-token")
 
 
 def blob_id(data: bytes) -> str:

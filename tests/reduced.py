@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,6 +92,11 @@ LEFT_OUT = {
 """What stands for `…`, and for what a sentence leaves out."""
 QUESTION = {"context": TEXT.strip(), "question": "How tall is the lighthouse?", "answers": ["31 metres"]}
 VOCABULARY = 1000
+CHECKOUT = (
+    *("app.py", "requirements.txt", "README.md", "LICENSE", "app/ui.py", "judgeq/space.py"),
+    *("assets/samples/a.txt", "assets/soft_tokens/a.md"),
+    *("assets/screenshot.png", "assets/results/ablation.png"),
+)
 PYTHONS = ("--python", "--peer-python")
 
 
@@ -132,6 +138,18 @@ class Place:
         """What `judgeq` takes for the soft tokens that come with it."""
         folder = self.folder / "shipped" / lm.name
         return folder if folder.exists() else self.judge(folder, lm.name)
+
+    def checkout(self) -> Path:
+        """A clean checkout with what a Space needs, made once."""
+        root = self.folder / "checkout"
+        if not root.exists():
+            for name in CHECKOUT:
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_text(f"# {name}\n", encoding="utf-8")
+            own = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"]
+            for words in (["init", "-q"], ["add", "."], [*own, "commit", "-q", "-m", "made"]):
+                subprocess.run(["git", "-C", str(root), *words], check=True)
+        return root
 
     def provide(self, role: str, word: str, model: str) -> None:
         """Put there what a command reads, unless an earlier command has written it."""
@@ -379,7 +397,7 @@ def provided_names(place: Place) -> dict[str, Any]:
     lm = judgeq.load("smollm2-135m")
     tokens = SoftTokens.initialise(lm, torch.arange(40, 60))
     tokens.push_to_hub("me/judge", branch="v2")
-    place.judge(place.folder / "DIR")
+    place.provide("--tokens", "DIR", place.model)
     return {
         "judgeq": judgeq,
         "lm": lm,

@@ -1,8 +1,8 @@
 """Every command and all Python in every document run here as they stand there, in small, or say what they need.
 
-A command belongs to the first of `RULES` that knows it. What needs something that is not at hand is marked in the
-document, `<!-- needs: hub -->` before the block or paragraph; all else runs. Commands of one block run one after the
-other in one folder.
+A command belongs to the first of `RULES` that knows it. What needs something that is not at hand, one of `MARKS`, says
+so in the document, `<!-- needs: hub -->` before the block or paragraph; all else runs, whatever is marked. Commands of
+one block run one after the other in one folder.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from packaging.requirements import Requirement
 from app import ui
 from judgeq.cli import _parser, main
 from judgeq.methods import METHODS
-from tests.documented import ROOT, Command, code, documents, groups, options, text_of
-from tests.hub import running_hub, sign_in
+from judgeq.model_card import model_card
+from judgeq.soft_tokens import SoftTokens
+from tests.documented import ROOT, Block, Command, code, documents, groups, options, text_of
+from tests.hub import Hub
 from tests.reduced import Place, every_option, make_shared, provided_names, reduced, settle
 from tests.test_project import extras
 
@@ -38,14 +40,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(shared: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A folder for one block: see `tests.reduced`. A stand-in for the Hub knows everybody who pushes."""
-    place = Place(tmp_path, shared)
+    place = Place(tmp_path / "here", shared)
+    place.folder.mkdir()
     methods = dict(METHODS)
-    with running_hub() as hub:
-        sign_in(hub, monkeypatch, tmp_path / "hub")
-        settle(place, monkeypatch)
-        yield place
+    settle(place, monkeypatch)
+    yield place
     METHODS.clear()
     METHODS.update(methods)
 
@@ -63,8 +64,17 @@ def run_judgeq(command: Command, place: Place, patch: pytest.MonkeyPatch) -> Non
         return
     words = reduced(words, not command.inline, place)
     if words[:2] == ["tokens", "push"]:
-        patch.setenv("HF_TOKEN", f"{words[3].split('/')[0]}-token")
+        sign_in_as(words[3], patch)
+    if words[0] == "space":
+        sign_in_as(words[words.index("--repo") + 1], patch)
+        root = place.checkout()
+        patch.setattr("judgeq.space.checkout", lambda: root)
     assert main(words) == 0
+
+
+def sign_in_as(repository: str, patch: pytest.MonkeyPatch) -> None:
+    """As the owner, as the stand-in for the Hub knows them."""
+    patch.setenv("HF_TOKEN", f"{repository.split('/')[0]}-token")
 
 
 def run_own_file(command: Command, place: Place, patch: pytest.MonkeyPatch) -> None:
@@ -109,11 +119,6 @@ def run_accelerate(command: Command, place: Place, patch: pytest.MonkeyPatch) ->
     run_judgeq(Command(command.block, ("python", "-m", *words[at + 1 :]), inline=True), place, patch)
 
 
-def run_soak(command: Command, place: Place, patch: pytest.MonkeyPatch) -> None:
-    """`tests/test_soak.py` runs it with fewer runs."""
-    assert '"tests.soak"' in (ROOT / "tests" / "test_soak.py").read_text(encoding="utf-8")
-
-
 # What cannot run here
 
 
@@ -138,23 +143,33 @@ def check_files(command: Command) -> None:
     assert all((ROOT / word).exists() for word in named)
 
 
+MARKS = {
+    "gpu": r"\bcuda\b|\b\d+b\b",
+    "hub": r"^hf\b",
+    "package index": r"\bpip install\b|\bkvpress\b|kvpress-env|JudgeQPress|test_press",
+    "container engine": r"^(docker|podman)\b",
+    "browser": r"\bbrowser\b|\bscreenshot\b",
+}
+"""What a document may say that a command needs, and the sign of it in each command and piece of Python that does."""
+
+
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of the commands that begin like this.
+    """What becomes of the commands that begin like this: exactly one of `run`, `test` and `needs`.
 
     Attributes:
         begins: a regular expression.
         run: runs it in a place.
-        needs: what it needs instead, that is not here; the document says so.
+        test: a file of tests that runs it, and may come later than the rule; with a word that stands there.
+        needs: what it needs that is not here, one of `MARKS`; the document says so.
         check: what can be checked all the same.
-        document: the only one that has such commands; without it, the rule waits.
     """
 
     begins: str
     run: Callable[[Command, Place, pytest.MonkeyPatch], None] | None = None
+    test: tuple[str, str] | None = None
     needs: str = ""
     check: Callable[[Command], None] = check_nothing
-    document: str = ""
 
 
 RULES = [
@@ -163,13 +178,16 @@ RULES = [
     Rule(r"python valuenorm\.py\b", run_own_file),
     Rule(r"\./run\b", run_launcher),
     Rule(r"accelerate launch\b", run_accelerate),
-    Rule(r"python -m tests\.soak\b", run_soak),
+    Rule(r"python -m tests\.soak\b", test=("test_soak.py", '"tests.soak"')),
+    Rule(r"python -m tests\.notebooks\b", test=("test_tutorials.py", "notebooks")),
+    Rule(r"python -m sphinx\b", test=("test_site.py", '"sphinx"')),
+    Rule(r"python docs/architecture\.py\b", test=("test_architecture.py", '"architecture.py"')),
     Rule(r"hf auth login\b", needs="hub"),
     Rule(r"(\S+/)?pip install\b", needs="package index", check=check_install),
     Rule(r"python -m venv kvpress-env\b", needs="package index"),
-    Rule(r"python -m pytest tests/test_press\.py\b", needs="kvpress", check=check_files),
+    Rule(r"python -m pytest tests/test_press\.py\b", needs="package index", check=check_files),
 ]
-CODE_NEEDS = {"kvpress": r"^from judgeq\.press import"}
+CODE_NEEDS = {"package index": r"^from judgeq\.press import"}
 """Python that needs something, by what stands in it."""
 PAGES = {
     "docs/documents.md": "test_documents_page.py",
@@ -201,32 +219,58 @@ COMMANDS = [command for group in GROUPS for command in group]
 CODE = [(document, code(document)) for document in documents() if code(document)]
 
 
+# What is wrong with a document
+
+
+def unknown(found: list[list[Command]]) -> list[str]:
+    return [
+        f"{command.block}: `{command}` is neither run nor marked: give it a rule in RULES of "
+        "tests/test_documented_commands.py, which runs it in small or names what it needs"
+        for group in found
+        for command in group
+        if rules_of(command) is None
+    ]
+
+
+def wrongly_marked(found: list[list[Command]], python: list[Block]) -> list[str]:
+    needed: dict[tuple[str, int], tuple[Block, set[str]]] = {}
+    for command in (command for group in found for command in group):
+        block = command.block
+        _, needs = needed.setdefault((block.document, block.begins or block.line), (block, set()))
+        needs |= {rule.needs for rule in [rules_of(command)] if rule and rule.needs}
+    for block in python:
+        signs = {name for name, sign in CODE_NEEDS.items() if re.search(sign, block.text, re.MULTILINE)}
+        needed[block.document, block.line] = (block, signs)
+    wrong = []
+    for block, needs in needed.values():
+        said = set(block.needs)
+        if missing := ", ".join(sorted(needs - said)):
+            wrong.append(f"{block} needs what is not everywhere: write <!-- needs: {missing} --> before it")
+        if extra := ", ".join(sorted(said - needs)):
+            wrong.append(f"{block} is marked with `needs: {extra}` and works without: take the mark away")
+    return wrong
+
+
 # Statements
 
 
 def test_every_command_has_a_rule() -> None:
-    unknown = [f"{command.block}: {command}" for command in COMMANDS if rules_of(command) is None]
-    assert not unknown, "give them a rule in RULES"
+    assert not unknown(GROUPS), "\n".join(unknown(GROUPS))
 
 
 def test_every_rule_has_a_command() -> None:
     used = {rules_of(command) for command in COMMANDS}
-    waiting = [rule for rule in RULES if rule.document and not (ROOT / rule.document).exists()]
-    assert [rule.begins for rule in RULES if rule not in used and rule not in waiting] == []
+    assert [rule.begins for rule in RULES if rule not in used and not rule.test] == []
+
+
+def test_a_rule_does_one_thing() -> None:
+    for rule in RULES:
+        assert [bool(rule.run), bool(rule.test), bool(rule.needs)].count(True) == 1, rule.begins
 
 
 def test_documents_say_what_is_needed_and_nothing_else() -> None:
-    wrong = []
-    for group in GROUPS:
-        needed = {rule.needs for command in group if (rule := rules_of(command)) and rule.needs}
-        if needed != set(group[0].block.needs):
-            wrong.append(f"{group[0].block} needs {needed or 'nothing'}, it says {group[0].block.needs}")
-    for _, found in CODE:
-        for block in found:
-            needed = {name for name, sign in CODE_NEEDS.items() if re.search(sign, block.text, re.MULTILINE)}
-            if needed != set(block.needs):
-                wrong.append(f"{block} needs {needed or 'nothing'}, it says {block.needs}")
-    assert not wrong, "mark the block: <!-- needs: … -->"
+    wrong = wrongly_marked(GROUPS, [block for _, found in CODE for block in found])
+    assert not wrong, "\n".join(wrong)
 
 
 def test_no_mark_stands_before_anything_else() -> None:
@@ -236,6 +280,34 @@ def test_no_mark_stands_before_anything_else() -> None:
     for document in documents():
         for said in re.findall(r"<!-- needs: (.+?) -->", text_of(document)):
             assert (document, tuple(part.strip() for part in said.split(","))) in lines
+
+
+def test_what_is_said_to_be_needed_shows_in_the_command() -> None:
+    for command in COMMANDS:
+        if (rule := rules_of(command)) and rule.needs:
+            assert re.search(MARKS[rule.needs], str(command)), f"{command.block}: {command}"
+    for _, found in CODE:
+        for block in found:
+            assert all(re.search(MARKS[needed], block.text) for needed in block.needs), str(block)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("```sh\nmake demo\n```\n", ": `make demo` is neither run nor marked: give it a rule"),
+        ("<!-- needs: gpu -->\n```sh\n./run demo\n```\n", "marked with `needs: gpu` and works without"),
+        ("```sh\npip install judgeq\n```\n", "write <!-- needs: package index --> before it"),
+        ("Then `hf auth login`.\n", "write <!-- needs: hub --> before it"),
+        ("<!-- needs: gpu -->\n```python\nprint()\n```\n", "marked with `needs: gpu` and works without"),
+        ("<!-- needs: hub -->\nType `./run demo`.\n", "marked with `needs: hub` and works without"),
+    ],
+)
+def test_a_command_that_is_not_looked_after_would_be_found(text: str, said: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(text, encoding="utf-8")
+    found = groups(str(page), VERBS)
+    (wrong,) = [*unknown(found), *wrongly_marked(found, code(str(page)))]
+    assert said in wrong
 
 
 def test_every_option_in_a_sentence_is_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,8 +320,7 @@ def test_every_option_in_a_sentence_is_one(capsys: pytest.CaptureFixture[str]) -
     assert set(OTHERS_OPTIONS) <= {option for option, _ in named}
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=lambda group: f"{group[0].block}-{group[0].words[-1][:20]}")
-def test_commands_run(group: list[Command], place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_group(group: list[Command], place: Place, patch: pytest.MonkeyPatch) -> None:
     words = [word for command in group for word in command.words]
     if "--model" in words[:-1]:
         place.model = words[words.index("--model") + 1]
@@ -257,26 +328,51 @@ def test_commands_run(group: list[Command], place: Place, monkeypatch: pytest.Mo
         rule = rules_of(command)
         assert rule, f"no rule knows {command}"
         if rule.run:
-            rule.run(command, place, monkeypatch)
+            rule.run(command, place, patch)
+        elif rule.test:
+            file, word = rule.test
+            assert word in (ROOT / "tests" / file).read_text(encoding="utf-8")
         else:
             rule.check(command)
 
 
-@pytest.mark.parametrize("document", [document for document, _ in CODE])
-def test_python_runs(document: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    if document in PAGES:
-        test = (ROOT / "tests" / PAGES[document]).read_text(encoding="utf-8")
-        assert Path(document).name in test
-        assert "python" in test
-        return
-
-    def with_own_task(model: Any, tasks: list[str], **how: Any) -> Any:
-        known = Path(lm_eval.__file__).parent / "tasks"
-        assert all((known / name).is_dir() for name in tasks)
-        return None
-
-    monkeypatch.setattr(lm_eval, "simple_evaluate", with_own_task)
+def run_python(document: str, place: Place) -> None:
     names = provided_names(place)
     for block in code(document):
         if not block.needs:
             exec(compile(block.text, str(block), "exec"), names)
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: f"{group[0].block}-{group[0].words[-1][:20]}")
+def test_commands_run(group: list[Command], place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_group(group, place, monkeypatch)
+
+
+@pytest.mark.parametrize("document", [document for document, _ in CODE if document not in PAGES])
+def test_python_runs(document: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_own_task(model: Any, tasks: list[str], **how: Any) -> None:
+        known = Path(lm_eval.__file__).parent / "tasks"
+        assert all((known / name).is_dir() for name in tasks)
+
+    monkeypatch.setattr(lm_eval, "simple_evaluate", with_own_task)
+    run_python(document, place)
+
+
+def test_pages_whose_python_is_not_run_here_have_a_test_that_runs_it() -> None:
+    assert set(PAGES) <= {document for document, _ in CODE}
+    for document, file in PAGES.items():
+        test = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert Path(document).name in test
+        assert re.search(r"\^```python|blocks\(\"python\"\)", test), f"{file} runs no Python of {document}"
+
+
+def test_what_the_card_of_new_soft_tokens_shows_runs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = model_card(SoftTokens.from_pretrained(place.judge(place.folder / "made")).config, "DIR")
+    page = place.folder / "card.md"
+    page.write_text(card, encoding="utf-8")
+    found = groups(str(page), VERBS)
+    assert [group[0].words[3] for group in found] == ["ask", "train"]
+    for group in found:
+        run_group(group, place, monkeypatch)
+    assert len(code(str(page))) == 1
+    run_python(str(page), place)
