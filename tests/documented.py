@@ -25,7 +25,7 @@ INDENTED = re.compile(r"^(?: {4}|\t)(?=\S)(.+)$", re.MULTILINE)
 NAMED = re.compile(r"`([\w./-]+)`[^`\n]*:\s*\Z")
 """A file's name before the block that has its content."""
 PROGRAMS = re.compile(
-    r"(?:\./run|judgeq|python -m|python [\w/]+\.py|accelerate|(?:python -m )?pip|hf|docker|git clone)\b"
+    r"(?:\./run|judgeq|python -m|python [\w/]+\.py|accelerate|(?:python -m )?pip|hf|docker|podman|git clone)(?=\s|$)"
 )
 
 
