@@ -1,0 +1,135 @@
+"""Sphinx extension: the repository's other pages, links that work here and there, options of the commands.
+
+README, changelog, model card and notebooks stay where a person who looks through the repository finds them. While the
+site is built, copies lie beside the other pages, and a relative link in any page is turned to where its file stands in
+the site. `<!-- options: VERB -->` becomes the table of that command's options, from argparse itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = PurePosixPath("docs")
+
+ELSEWHERE = {
+    "README.md": "readme.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "assets/soft_tokens/smollm2-135m/README.md": "model-card.md",
+}
+"""Pages by their place in the repository, and what they are called beside the others."""
+NO_NOTEBOOKS = "# Tutorials\n\nThere are no notebooks in this checkout.\n"
+TUTORIALS = """# Tutorials
+
+Notebooks as they were last run; each is a file in `tutorials/`.
+
+```{{toctree}}
+:maxdepth: 1
+
+{names}
+```
+"""
+
+LINK = re.compile(r"(?<=\]\()(?![a-z]+:|[#/<])([^)\s#]+)")
+OPTIONS = re.compile(r"^<!-- options: (.+?) -->$", re.MULTILINE)
+
+
+def staged() -> dict[str, str]:
+    """Every page from elsewhere, by its path in the repository: its path below docs/."""
+    notebooks = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("tutorials/*.ipynb"))
+    return {path: name for path, name in ELSEWHERE.items() if (ROOT / path).exists()} | {
+        path: path for path in notebooks
+    }
+
+
+def stage(app: Sphinx) -> None:
+    """Copy the pages from elsewhere. They keep their age, so that only what has changed is read again."""
+    unstage(app)
+    copies = staged()
+    for path, name in copies.items():
+        copy = Path(app.srcdir, name)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy2(ROOT / path, copy)
+    notebooks = [PurePosixPath(name).stem for name in copies.values() if name.endswith(".ipynb")]
+    index = Path(app.srcdir, "tutorials", "index.md")
+    index.parent.mkdir(exist_ok=True)
+    index.write_text(TUTORIALS.format(names="\n".join(notebooks)) if notebooks else NO_NOTEBOOKS, "utf-8")
+
+
+def unstage(app: Sphinx, _: Exception | None = None) -> None:
+    """Nothing of it stays: what looks through docs/ finds each page once."""
+    for name in ELSEWHERE.values():
+        Path(app.srcdir, name).unlink(missing_ok=True)
+    shutil.rmtree(Path(app.srcdir, "tutorials"), ignore_errors=True)
+
+
+def relinked(text: str, home: str, shown: str) -> str:
+    """A page with its relative links turned from where it lies to where it is shown, both paths in the repository."""
+    places = {path: str(DOCS / name) for path, name in staged().items()}
+
+    def turned(match: re.Match[str]) -> str:
+        target = os.path.normpath(PurePosixPath(home).parent / match[1])
+        if target not in places and not (ROOT / target).exists():
+            return match[0]
+        return os.path.relpath(places.get(target, target), PurePosixPath(shown).parent)
+
+    return LINK.sub(turned, text)
+
+
+def options_of(command: str) -> str:
+    """The options of one command as a Markdown table."""
+    return "\n".join(
+        [
+            "| option | meaning |",
+            "|---|---|",
+            *(f"| {_spelled(action)} | {_meaning(action)} |" for action in _actions(command)),
+        ]
+    )
+
+
+def _actions(command: str) -> Iterator[argparse.Action]:
+    from judgeq import cli
+
+    parser = cli._parser()
+    for word in shlex.split(command):
+        verbs = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
+        parser = verbs.choices[word]
+    for action in parser._actions:
+        if not isinstance(action, argparse._SubParsersAction | argparse._HelpAction):
+            yield action
+
+
+def _spelled(action: argparse.Action) -> str:
+    choices = "|".join(map(str, action.choices or []))
+    value = [] if action.nargs == 0 else [str(action.metavar or choices or action.dest.upper())]
+    spelled = " ".join([*action.option_strings[:1], *value]).replace("|", "\\|")
+    return f"`{spelled}`" + (", required" if action.required and action.option_strings else "")
+
+
+def _meaning(action: argparse.Action) -> str:
+    text = (action.help or "") % vars(action)
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
+
+
+def read(app: Sphinx, docname: str, source: list[str]) -> None:
+    name = Path(app.env.doc2path(docname)).relative_to(app.srcdir).as_posix()
+    homes = {page: path for path, page in staged().items()}
+    shown = str(DOCS / name)
+    text = relinked(source[0], homes.get(name, shown), shown)
+    source[0] = OPTIONS.sub(lambda match: options_of(match[1]), text)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("builder-inited", stage)
+    app.connect("source-read", read)
+    app.connect("build-finished", unstage)
+    return {"parallel_read_safe": True}
