@@ -39,8 +39,6 @@ napoleon_use_ivar = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 python_maximum_signature_line_length = 80
-# The figures are tables of one page each; the same heading may stand above several of them.
-suppress_warnings = ["misc.highlighting_failure"]
 
 html_theme = "furo"
 html_title = "Judge Q"

@@ -2,7 +2,8 @@
 
 README, changelog, model card and notebooks stay where a person who looks through the repository finds them. While the
 site is built, copies lie beside the other pages, and a relative link in any page is turned to where its file stands in
-the site. `<!-- options: VERB -->` becomes the table of that command's options, from argparse itself.
+the site. `<!-- options: VERB -->` becomes the table of that command's options, from argparse itself. Long commands are
+folded; what they do stays the same.
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ Notebooks as they were last run; each is a file in `tutorials/`.
 
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|[#/<])([^)\s#]+)")
 OPTIONS = re.compile(r"^<!-- options: (.+?) -->$", re.MULTILINE)
+SHELL = re.compile(r"(?<=^```sh\n)(.+?)(?=^```$)", re.MULTILINE | re.DOTALL)
+WIDTH = 84
+"""Characters of a command that fit into a line of a page."""
+FIGURE = re.compile(r"(?<=\d) (?=%)|(?<=\d) (?=to [+−]?\d)|(?<=\d to) |(?<=†) ")
+ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
 
 
 def staged() -> dict[str, str]:
@@ -86,6 +92,20 @@ def relinked(text: str, home: str, shown: str) -> str:
     return LINK.sub(turned, text)
 
 
+def folded(command: str) -> str:
+    """A long command in several lines, broken before options; one with a comment stays as it is."""
+    first, *options = re.split(r" (?=--)", command)
+    if "#" in command or len(command) <= WIDTH:
+        return command
+    lines = [first]
+    for option in options:
+        if len(f"{lines[-1]} {option}") > WIDTH:
+            lines.append(f"   {option}")
+        else:
+            lines[-1] += f" {option}"
+    return " \\\n".join(lines)
+
+
 def options_of(command: str) -> str:
     """The options of one command as a Markdown table."""
     return "\n".join(
@@ -117,8 +137,8 @@ def _spelled(action: argparse.Action) -> str:
 
 
 def _meaning(action: argparse.Action) -> str:
-    text = (action.help or "") % vars(action)
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
+    text = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", (action.help or "") % vars(action))
+    return re.sub(r"(?<!\S)--[\w-]+", r"`\g<0>`", text)  # else the hyphens become a dash
 
 
 def read(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -126,6 +146,8 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
     homes = {page: path for path, page in staged().items()}
     shown = str(DOCS / name)
     text = relinked(source[0], homes.get(name, shown), shown)
+    text = SHELL.sub(lambda block: "\n".join(map(folded, block[1].split("\n"))), text)
+    text = ROW.sub(lambda row: FIGURE.sub("\u00a0", row[0]), text)  # a figure keeps its unit and its interval
     source[0] = OPTIONS.sub(lambda match: options_of(match[1]), text)
 
 
