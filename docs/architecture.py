@@ -1,7 +1,7 @@
 """Draws docs/_static/architecture.svg: `./run python docs/architecture.py`.
 
 Boxes are modules and packages, bands the stages that data goes through from top to bottom. What stands in a band uses
-what stands above it, never the other way; `tests/test_site.py` holds the picture against the tree.
+what stands above it; `tests/test_architecture.py` holds the picture against the tree.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BANDS = (
     Band(
         "One pass, in every layer",
         (
-            ("judgeq/attention.py", "where transformers hands queries, keys, values"),
+            ("judgeq/attention.py", "here layers hand over queries, keys and values"),
             ("judgeq/scoring.py", "attention becomes importance scores"),
             ("judgeq/methods/", "who asks: Judge Q, SnapKV, H2O, the oracle …"),
             ("judgeq/selection.py", "scores and a budget become rows"),
@@ -136,7 +136,7 @@ def svg() -> str:
 <desc id="how">From top to bottom, as data flows: {escape(named)}.</desc>
 <style>{STYLE}</style>
 <rect class="paper" x=".5" y=".5" width="{WIDTH - 1}" height="{high - 1}" rx="12"/>
-{words(28, 40, "Data flows down; what stands below uses what stands above, never the other way", "head")}
+{words(28, 40, "Data flows down; what stands below uses what stands above", "head")}
 {chr(10).join(parts)}
 </svg>
 """
