@@ -29,6 +29,10 @@ exclude_patterns = ["_static"]
 myst_enable_extensions = ["attrs_inline", "html_image"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # notebooks are shown as they were saved
+# The picture of a figure before its script, which is loaded from elsewhere.
+nb_mime_priority_overrides = [("html", "image/png", 0)]
+# A figure's data, beside its picture; lines of a notebook that are not Python.
+suppress_warnings = ["mystnb.unknown_mime_type", "misc.highlighting_failure"]
 
 # Docstrings write names in single backquotes.
 default_role = "code"

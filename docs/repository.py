@@ -9,6 +9,7 @@ folded; what they do stays the same.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -141,11 +142,21 @@ def _meaning(action: argparse.Action) -> str:
     return re.sub(r"(?<!\S)--[\w-]+", r"`\g<0>`", text)  # else the hyphens become a dash
 
 
+def in_python(notebook: str) -> str:
+    """A notebook that says what language its code is in; some are saved without it."""
+    cells = json.loads(notebook)
+    cells["metadata"] = {"language_info": {"name": "python"}} | cells["metadata"]
+    return json.dumps(cells)
+
+
 def read(app: Sphinx, docname: str, source: list[str]) -> None:
     name = Path(app.env.doc2path(docname)).relative_to(app.srcdir).as_posix()
     homes = {page: path for path, page in staged().items()}
     shown = str(DOCS / name)
     text = relinked(source[0], homes.get(name, shown), shown)
+    if name.endswith(".ipynb"):
+        source[0] = in_python(text)
+        return
     text = SHELL.sub(lambda block: "\n".join(map(folded, block[1].split("\n"))), text)
     text = ROW.sub(lambda row: FIGURE.sub("\u00a0", row[0]), text)  # a figure keeps its unit and its interval
     source[0] = OPTIONS.sub(lambda match: options_of(match[1]), text)

@@ -23,27 +23,32 @@ from judgeq import cli
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 NOBODY = "http://127.0.0.1:9"
-NOTEBOOK = {
-    "cells": [
-        {
-            "cell_type": "markdown",
-            "id": "a",
-            "metadata": {},
-            "source": ["# As it was\n", "\n", "[words](../docs/index.md)"],
-        },
-        {
-            "cell_type": "code",
-            "execution_count": 1,
-            "id": "b",
-            "metadata": {},
-            "outputs": [{"name": "stdout", "output_type": "stream", "text": ["a stored output\n"]}],
-            "source": ["raise SystemExit('this would fail')"],
-        },
-    ],
-    "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
-    "nbformat": 4,
-    "nbformat_minor": 5,
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+FIGURE = {
+    "application/vnd.plotly.v1+json": {"data": [], "layout": {}},
+    "text/html": f"<script src='{NOBODY}/plotly.js'></script>",
+    "image/png": PIXEL,
 }
+SHOWN = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png", "image/svg+xml", "image/jpeg"}
+"""What the site can show of a notebook's outputs."""
+
+
+def notebook() -> str:
+    """A notebook as it is saved without a word on its language, with a figure."""
+    prose = {
+        "cell_type": "markdown",
+        "id": "a",
+        "metadata": {},
+        "source": "# First\n\n[words](../docs/index.md)",
+    }
+    outputs = [
+        {"name": "stdout", "output_type": "stream", "text": "a stored output\n"},
+        {"data": FIGURE, "metadata": {}, "output_type": "display_data"},
+    ]
+    source = "!ls\nraise SystemExit('this would fail')"
+    code = {"cell_type": "code", "execution_count": 1, "id": "b", "metadata": {}, "outputs": outputs}
+    cells = [prose, code | {"source": source}]
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
 
 
 class Page(HTMLParser):
@@ -239,12 +244,21 @@ def small(tmp_path: Path) -> Path:
 
 def test_a_notebook_is_shown_with_its_stored_outputs(small: Path, tmp_path: Path) -> None:
     (small / "tutorials").mkdir()
-    (small / "tutorials" / "01_first.ipynb").write_text(json.dumps(NOTEBOOK), encoding="utf-8")
+    (small / "tutorials" / "01_first.ipynb").write_text(notebook(), encoding="utf-8")
     site = build(small, tmp_path / "out")
     page = site.pages["tutorials/01_first.html"]
     assert "a stored output" in page.text
+    assert [link for link in page.loaded if link.endswith(".png")]
+    assert not [link for link in page.loaded if link.startswith(NOBODY)]
     assert "../index.html" in page.links
     assert "01_first.html" in site.pages["tutorials/index.html"].links
+
+
+@pytest.mark.parametrize("path", ROOT.glob("tutorials/*.ipynb"), ids=lambda path: path.stem)
+def test_the_site_can_show_every_output_of_a_notebook(path: Path) -> None:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", []) if "data" in output]
+    assert all(SHOWN & set(output["data"]) for output in outputs)
 
 
 def test_the_site_builds_without_notebooks(small: Path, tmp_path: Path) -> None:
