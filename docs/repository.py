@@ -138,8 +138,10 @@ def _spelled(action: argparse.Action) -> str:
 
 
 def _meaning(action: argparse.Action) -> str:
-    text = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", (action.help or "") % vars(action))
-    return re.sub(r"(?<!\S)--[\w-]+", r"`\g<0>`", text)  # else the hyphens become a dash
+    """The help of an option: what is code stays code, and an option's hyphens do not become a dash."""
+    text = re.sub(r"(?<!\S)(--[\w-]+)", r"`\1`", (action.help or "") % vars(action))
+    escaped = re.sub(r"(`[^`]*`)|([\\*_<>\[\]])", lambda part: part[1] or f"\\{part[2]}", text)
+    return escaped.replace("|", "\\|")
 
 
 def in_python(notebook: str) -> str:
