@@ -26,7 +26,7 @@ from judgeq.cli import _parser, main
 from judgeq.methods import METHODS
 from judgeq.model_card import model_card
 from judgeq.soft_tokens import SoftTokens
-from tests.documented import ROOT, Block, Command, code, documents, groups, options, text_of
+from tests.documented import ROOT, Block, Command, code, documents, groups, options, script_of, text_of
 from tests.hub import Hub
 from tests.reduced import Place, every_option, make_shared, provided_names, reduced, settle
 from tests.test_project import extras
@@ -216,7 +216,7 @@ def rules_of(command: Command) -> Rule | None:
 
 GROUPS = [group for document in documents() for group in groups(document, VERBS)]
 COMMANDS = [command for group in GROUPS for command in group]
-CODE = [(document, code(document)) for document in documents() if code(document)]
+CODE = [(document, code(document)) for document in documents() if code(document) or document.endswith(".py")]
 
 
 # What is wrong with a document
@@ -336,11 +336,17 @@ def run_group(group: list[Command], place: Place, patch: pytest.MonkeyPatch) -> 
             rule.check(command)
 
 
-def run_python(document: str, place: Place) -> None:
-    names = provided_names(place)
+def run_python(document: str, place: Place, patch: pytest.MonkeyPatch) -> None:
+    """A page's code takes some names as given; a notebook's answers go on from what its cells have made."""
+    if document.endswith(".py"):
+        names: dict[str, Any] = {}
+        patch.setattr("judgeq.cli.main", lambda words: main(reduced(words, True, place)))
+        exec(compile(script_of(document), document, "exec", dont_inherit=True), names)
+    else:
+        names = provided_names(place)
     for block in code(document):
         if not block.needs:
-            exec(compile(block.text, str(block), "exec"), names)
+            exec(compile(block.text, str(block), "exec", dont_inherit=True), names)
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: f"{group[0].block}-{group[0].words[-1][:20]}")
@@ -355,7 +361,7 @@ def test_python_runs(document: str, place: Place, monkeypatch: pytest.MonkeyPatc
         assert all((known / name).is_dir() for name in tasks)
 
     monkeypatch.setattr(lm_eval, "simple_evaluate", with_own_task)
-    run_python(document, place)
+    run_python(document, place, monkeypatch)
 
 
 def test_pages_whose_python_is_not_run_here_have_a_test_that_runs_it() -> None:
@@ -375,4 +381,4 @@ def test_what_the_card_of_new_soft_tokens_shows_runs(place: Place, monkeypatch: 
     for group in found:
         run_group(group, place, monkeypatch)
     assert len(code(str(page))) == 1
-    run_python(str(page), place)
+    run_python(str(page), place, monkeypatch)
