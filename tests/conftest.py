@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from transformers import (
 
 from judgeq.language_model import LanguageModel
 from judgeq.models import load
+from tests.hub import Hub, running_hub
 
 pytest_plugins = ["tests.browser"]
 
@@ -160,6 +162,19 @@ def each_lm(request: pytest.FixtureRequest, make_lm: Callable[..., LanguageModel
 def smol() -> LanguageModel:
     """The embedded model, from the user's own cache; mark tests that use it with `embedded`."""
     return load("smollm2-135m")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A stand-in on loopback that the client takes for the Hub; signed in as `me`."""
+    with running_hub() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", "me-token")
+        yield hub
 
 
 @pytest.fixture(scope="session")

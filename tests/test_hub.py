@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,22 +16,9 @@ from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
 from tests.conftest import TEXT, build_model, build_tokenizer
-from tests.hub import Hub, Repository, running_hub
+from tests.hub import Hub, Repository
 
 BASE = "somebody/Tiny-Llama"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """A stand-in on loopback that the client takes for the Hub; signed in as `me`."""
-    with running_hub() as hub:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
-        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        monkeypatch.setenv("HF_TOKEN", "me-token")
-        yield hub
 
 
 @pytest.fixture
