@@ -5,13 +5,16 @@ A run is only looked at from outside, so that stopping it stops the work itself.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -56,6 +59,9 @@ class Run:
         finished: set at the end, however it came.
     """
 
+    TOLD: ClassVar[tuple[str, ...]] = ("phase", "prompt_tokens", "full_kv_bytes", "prefill_s", "notices")
+    """What work in another process tells, beside the lanes."""
+
     def __init__(
         self, task: Task, host: ModelHost, previous: Run | None = None, *, keep: bool = False
     ) -> None:
@@ -65,7 +71,8 @@ class Run:
             InputError: a task beyond the host's limits.
         """
         host.limits.check(task)
-        self.task, self.host, self.keep = task, host, keep
+        self.task, self.host = task, host
+        self.keep = keep and host.elsewhere is None  # a process that ends takes its rows along
         self.document: Document | None = None
         self.earlier: tuple[Earlier, ...] = ()
         if previous is not None and previous.task.document == task.document:
@@ -99,7 +106,11 @@ class Run:
         with self._started:
             if self._thread is None and not self.finished.is_set():
                 self._place = self.host.turns.join()
-                self._thread = threading.Thread(target=self._work, name="judgeq-run", daemon=True)
+                # within the visitor's request: who asks is what a lender of GPUs wants to know
+                work = contextvars.copy_context().run
+                self._thread = threading.Thread(
+                    target=work, args=(self._work,), name="judgeq-run", daemon=True
+                )
                 self._thread.start()
         return self
 
@@ -164,34 +175,50 @@ class Run:
                 self._end = time.monotonic() + self.host.limits.seconds
                 self.phase = "reading"
                 self.quantization, self.began = self.host.quantization, datetime.now(UTC)
-                self._answer(self.host.model())  # another one may have come while this run waited
+                self._at_work(self.host.model())  # another one may have come while this run waited
             self.phase = "done"
         except Cancelled:
             self.phase = "stopped"
-        except JudgeqError as error:
-            self._fail(error)
-        except (torch.OutOfMemoryError, MemoryError):
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            self._fail(
-                JudgeqError(
-                    "The memory is not enough for this document: shorten it, or compare fewer methods"
-                )
-            )
-        except Exception as error:  # noqa: BLE001 - logged below
-            log_quietly(log, "a run failed", error)
-            self._fail(
-                JudgeqError(f"Something broke ({type(error).__name__}): the log says where; try again")
-            )
+        except Exception as error:  # noqa: BLE001 - logged there
+            self.error, self.phase = said_of(error), "failed"
         finally:
             if self._place is not None:
                 self._place.leave()
             self.finished.set()
 
-    def _fail(self, error: JudgeqError) -> None:
-        self.error, self.phase = error, "failed"
+    def _at_work(self, lm: LanguageModel) -> None:
+        if self.host.elsewhere is None:
+            with closing(self.answering(lm)) as work:
+                for _ in work:
+                    self._check()
+        else:
+            with closing(self.host.elsewhere(type(self), self.task)) as news:
+                for told in news:
+                    self.take(told)
+                    self._check()
 
-    def _answer(self, lm: LanguageModel) -> None:
+    def news(self, maps: bool) -> dict[str, Any]:
+        """What can be seen of the work, as values that another process understands.
+
+        Args:
+            maps: with what is large: the maps and the answers.
+        """
+        lanes = [lane if maps else replace(lane, retention=None, answer=None) for lane in self.lanes]
+        return {"lanes": lanes, **{name: getattr(self, name) for name in self.TOLD}}
+
+    def take(self, told: dict[str, Any]) -> None:
+        """Show what another process said with `news`; a map that is known already stays the one that it is."""
+        values = dict(told)
+        for index, lane in enumerate(values.pop("lanes")):
+            known = self.lanes[index].retention
+            if known is not None:
+                lane.retention = known
+                lane.answer = lane.answer and replace(lane.answer, retention=known)
+            self.lanes[index] = lane
+        vars(self).update(values)
+
+    def answering(self, lm: LanguageModel) -> Generator[None, None, None]:
+        """The work itself, in the process that calls; comes up for air after reading and after every token."""
         task = self.task
         reading = self._reader(lm)(
             task.question,
@@ -207,6 +234,7 @@ class Run:
         )
         self._look_at(reading, lm.geometry.layers)
         self.phase = "writing"
+        yield
         try:
             for index, step in in_turn(reading.writers):
                 lane, timing = self.lanes[index], reading.writers[index].timing
@@ -214,7 +242,7 @@ class Run:
                 lane.seconds.append(step.seconds)
                 lane.finish = step.finish
                 lane.ttft_s, lane.tokens_per_s = timing.ttft_s, timing.decode_tokens_per_s or None
-                self._check()
+                yield
         finally:
             for lane, writer in zip(self.lanes, reading.writers, strict=True):
                 lane.answer = writer.answer()
@@ -247,6 +275,18 @@ class Run:
             lane.kv_bytes = writer.kv_bytes
             lane.retention = writer.retention
             self._check()
+
+
+def said_of(error: Exception) -> JudgeqError:
+    """What a person is told of what went wrong at work; a mistake of ours is logged."""
+    if isinstance(error, JudgeqError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return JudgeqError("The memory is not enough for this document: shorten it, or compare fewer methods")
+    log_quietly(log, "a run failed", error)
+    return JudgeqError(f"Something broke ({type(error).__name__}): the log says where; try again")
 
 
 def result(run: Run) -> list[dict[str, Any]]:

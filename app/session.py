@@ -6,10 +6,11 @@ import copy
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +27,9 @@ from judgeq.soft_tokens import SoftTokens
 log = logging.getLogger(__name__)
 
 
+Elsewhere = Callable[[type, Any], Generator[dict[str, Any], None, None]]
+
+
 class ModelHost:
     """One model for all visitors: loaded in the background, used by one run at a time.
 
@@ -38,6 +42,8 @@ class ModelHost:
         documents: those that stay read between two questions.
         limits: how much a request may ask for.
         turns: who waits for the model.
+        elsewhere: does the work of a kind of run on a task in another process and tells how far it is, as `Run.news`;
+            None = this process does it. See `app.zero`.
     """
 
     def __init__(
@@ -46,9 +52,11 @@ class ModelHost:
         tokens: str | Path | None = None,
         load: Callable[..., LanguageModel] = judgeq.load,
         limits: Limits = Limits(),
+        quantization: str | None = None,
     ) -> None:
         self.name, self.tokens_name, self._load = name, tokens, load
-        self.quantization: str | None = None
+        self.quantization = quantization
+        self.elsewhere: Elsewhere | None = None
         self.shelf = Shelf()
         self.first = name, tokens
         self.progress: tuple[str, float | None] = (f"Loading {name}", None)
@@ -72,6 +80,17 @@ class ModelHost:
                 self._settled.clear()
                 self._thread = threading.Thread(target=self._loading, name="judgeq-load", daemon=True)
                 self._thread.start()
+
+    def load_here(self) -> LanguageModel:
+        """Load in this very thread, and wait for it.
+
+        Raises:
+            JudgeqError: it cannot be loaded.
+        """
+        with self._starting:
+            if self._lm is None:
+                self._loading()
+        return self.model()
 
     @property
     def ready(self) -> LanguageModel | None:
@@ -191,8 +210,9 @@ class ModelHost:
         self.progress = line, share
 
     def _loading(self) -> None:
+        bits = {"quantization": self.quantization} if self.quantization else {}
         try:
-            self._lm = self._load(self.name, progress=self._on_progress)
+            self._lm = self._load(self.name, progress=self._on_progress, **bits)
         except JudgeqError as error:
             self.error = error
         except Exception as error:

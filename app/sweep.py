@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from app.run import Run
 from app.session import ModelHost
@@ -34,6 +36,8 @@ class SweepRun(Run):
         points: measured so far.
     """
 
+    TOLD: ClassVar[tuple[str, ...]] = ("phase", "points")
+
     def __init__(self, task: SweepTask, host: ModelHost) -> None:
         super().__init__(task, host)
         self.sweep_task = task
@@ -44,7 +48,8 @@ class SweepRun(Run):
         """How many there will be."""
         return len(self.sweep_task.budgets) * len(self.sweep_task.methods)
 
-    def _answer(self, lm: LanguageModel) -> None:
+    def answering(self, lm: LanguageModel) -> Generator[None, None, None]:
+        """See `Run`; comes up for air after every point."""
         task = self.sweep_task
         points = sweep(
             lm,
@@ -62,4 +67,4 @@ class SweepRun(Run):
         for point in points:
             self.phase = "writing"
             self.points.append(point)
-            self._check()
+            yield

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app import callbacks as do
-from app import text
+from app import text, zero
 from app.endpoints import Endpoints
 from app.limits import Limits
 from app.page import Page, unknown_event
@@ -25,6 +25,7 @@ from app.views.models import Models, build_models, wire_models
 from app.views.pins import Pins, build_pins, wire_pins
 from app.views.sweep import build_sweep, wire_sweep
 from app.views.takeaway import build_takeaway, wire_takeaway
+from judgeq.supported import QUANTIZATIONS
 
 KEEP_STATE_S = 30 * 60
 LARGEST_REQUEST = 64_000_000
@@ -113,6 +114,12 @@ def launch(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--tokens", default=os.environ.get("JUDGEQ_TOKENS"), help="soft tokens: a folder or a Hub id"
     )
+    parser.add_argument(
+        "--quantization",
+        choices=QUANTIZATIONS,
+        default=os.environ.get("JUDGEQ_QUANTIZATION") or None,
+        help="load the model in fewer bits (default: in its own)",
+    )
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
     parser.add_argument(
@@ -127,9 +134,16 @@ def launch(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if not options.minutes > 0:
         parser.error("--minutes has to be above 0")
+    if options.models and zero.is_here():
+        parser.error(
+            "--models cannot be had on ZeroGPU, where the model is put in place before visitors come"
+        )
     limits = Limits(seconds=60 * options.minutes)
-    host = ModelHost(options.model, options.tokens, limits=limits)
-    host.start()
+    host = ModelHost(options.model, options.tokens, limits=limits, quantization=options.quantization)
+    if zero.is_here():
+        zero.lend(host)
+    else:
+        host.start()
     serve(build(host, options.models), server_name=options.host, server_port=options.port)
 
 

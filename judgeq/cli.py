@@ -10,7 +10,19 @@ import sys
 from collections.abc import Sequence
 
 from judgeq._version import __version__
-from judgeq.commands import ablation, ask, bench, estimate, evaluate, lm_eval, parity, report, tokens, train
+from judgeq.commands import (
+    ablation,
+    ask,
+    bench,
+    estimate,
+    evaluate,
+    lm_eval,
+    parity,
+    report,
+    space,
+    tokens,
+    train,
+)
 from judgeq.errors import JudgeqError
 
 
@@ -50,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add(verbs.add_parser("estimate", help="how much memory a model and its rows take"))
     report.add(verbs.add_parser("report", help="result files as one page and as tables"))
     tokens.add(verbs.add_parser("tokens", help="look at soft tokens, publish them, exchange them with PEFT"))
+    space.add(verbs.add_parser("space", help="publish the demo as a Hugging Face Space"))
     parity.add(verbs.add_parser("parity", help="compare the kept rows with kvpress"))
     lm_eval.add(
         verbs.add_parser(

@@ -7,24 +7,42 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgeq.errors import InputError, JudgeqError
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo
-    from huggingface_hub.hf_api import ModelInfo
+    from huggingface_hub import CommitInfo, HfApi
+    from huggingface_hub.hf_api import ModelInfo, SpaceInfo
 
 ALWAYS_THERE = {".gitattributes", "README.md"}
 """What a repository may hold before anybody has put anything into it."""
+
+SPACE_MARK = "judgeq/__init__.py"
+"""File by which a Space is known to hold this demo."""
 
 
 def is_hub_id(name: str) -> bool:
     """Whether a repository of the Hub can have this name: `owner/name`."""
     part = r"[A-Za-z0-9_](?:[.-]?[A-Za-z0-9_])*"
     return len(name) <= 96 and re.fullmatch(f"{part}/{part}", name) is not None
+
+
+def check_hub_id(name: str) -> None:
+    """Nothing if a repository of the Hub can have this name, else an `InputError`."""
+    if not is_hub_id(name):
+        raise InputError(f"{name!r} is no valid id on the Hub: give one such as owner/name")
+
+
+def check_hardware(name: str | None) -> None:
+    """Nothing if a Space can have this hardware, or None, else an `InputError`."""
+    from huggingface_hub import SpaceHardware
+
+    known = [each.value for each in SpaceHardware]
+    if name is not None and name not in known:
+        raise InputError(f"There is no hardware {name!r} for a Space: choose from {', '.join(known)}")
 
 
 def local_folder(name: str | Path, revision: str | None, files: Sequence[str]) -> Path:
@@ -71,16 +89,9 @@ def push_folder(
     Raises:
         InputError: no such name, no token, no permission, another kind of repository, or no answer.
     """
-    from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    if not is_hub_id(repo_id):
-        raise InputError(f"{repo_id!r} is no valid id on the Hub: give one such as owner/name")
-    if not (token or get_token()):
-        raise InputError(
-            f"Nothing was pushed to {repo_id}, for there is no token: sign in with `hf auth login`, or set HF_TOKEN"
-        )
-    api = HfApi(token=token)
+    api = _signed_in(repo_id, token)
     with _clear_errors(repo_id):
         try:
             _check_kind(api.model_info(repo_id), mark, private)
@@ -89,6 +100,70 @@ def push_folder(
         if branch is not None:
             api.create_branch(repo_id, branch=branch, exist_ok=True)
         return api.upload_folder(repo_id=repo_id, folder_path=folder, revision=branch, commit_message=message)
+
+
+def push_space(
+    files: Mapping[str, Path],
+    repo_id: str,
+    *,
+    private: bool = False,
+    hardware: str | None = None,
+    token: str | None = None,
+    message: str,
+) -> CommitInfo:
+    """Make these files, by their paths there, all that the Gradio Space `repo_id` holds, in one commit.
+
+    Args:
+        private: only the owner may see a new Space; one that everybody sees already is left alone.
+        hardware: name as in `SpaceHardware`; None leaves it as it is.
+        token, message: as in `push_folder`.
+
+    Raises:
+        InputError: no such name or hardware, no token, no permission, a Space that holds something else, or no answer.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, SpaceHardware
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    check_hardware(hardware)
+    api = _signed_in(repo_id, token)
+    wanted = None if hardware is None else SpaceHardware(hardware)
+    there: set[str] = set()
+    existed = True
+    with _clear_errors(repo_id):
+        try:
+            found = api.space_info(repo_id)
+        except RepositoryNotFoundError:
+            existed = False
+            api.create_repo(
+                repo_id, repo_type="space", space_sdk="gradio", space_hardware=wanted, private=private or None
+            )
+        else:
+            _check_kind(found, SPACE_MARK, private)
+            there = {file.rfilename for file in found.siblings or []} - ALWAYS_THERE
+        done = api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationAdd(name, path) for name, path in files.items()),
+                *(CommitOperationDelete(name, is_folder=False) for name in sorted(there - set(files))),
+            ],
+            repo_type="space",
+            commit_message=message,
+        )
+        if existed and wanted is not None:
+            api.request_space_hardware(repo_id, wanted)
+        return done
+
+
+def _signed_in(repo_id: str, token: str | None) -> HfApi:
+    """A client that may write; an `InputError` without a token, or for a name that nothing can have."""
+    from huggingface_hub import HfApi, get_token
+
+    check_hub_id(repo_id)
+    if not (token or get_token()):
+        raise InputError(
+            f"Nothing was pushed to {repo_id}, for there is no token: sign in with `hf auth login`, or set HF_TOKEN"
+        )
+    return HfApi(token=token)
 
 
 def published(library: str, base_model: str, limit: int = 3) -> list[str]:
@@ -108,7 +183,7 @@ def published(library: str, base_model: str, limit: int = 3) -> list[str]:
         return []
 
 
-def _check_kind(repository: ModelInfo, mark: str, private: bool) -> None:
+def _check_kind(repository: ModelInfo | SpaceInfo, mark: str, private: bool) -> None:
     files = {file.rfilename for file in repository.siblings or []}
     if mark not in files and files - ALWAYS_THERE:
         raise InputError(
@@ -160,6 +235,7 @@ def _clear_errors(name: str) -> Iterator[None]:
 def _refusal(name: str, status: int) -> str:
     known = {
         401: "does not accept the token: sign in again with `hf auth login`",
+        402: "wants to be paid for that: add a way to pay to the account, or ask for hardware that is free",
         403: "gives this token no right to do that: use one that may write there, or choose a name of your own",
         409: "has got a repository or branch of that name just now: try again",
         429: "has had too many requests from here: wait some minutes, then try again",

@@ -35,7 +35,7 @@ def demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_for(url, server, log)
+        wait_for(url, server, log)
         yield url
     finally:
         server.terminate()
@@ -43,7 +43,7 @@ def demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert "Traceback" not in log.read_text(), log.read_text()
 
 
-def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + 90
     while time.monotonic() < end:
         assert server.poll() is None, log.read_text()

@@ -1,10 +1,11 @@
 """A stand-in for the Hugging Face Hub, for the real `huggingface_hub` client.
 
-An HTTP server on loopback that keeps repositories of models in memory. What it does of the Hub: `owner/name`
-repositories, public or private, with branches and commits; files inside commits ("regular", never LFS); downloads with
-ETag and commit; tags read from the model card, by which models are listed; and the answers of the real one where
-something is missing or not allowed. Tokens are `<owner>-token`: they read what is theirs or public and write what is
-theirs. What it does not: users, pull requests, LFS and Xet, resumed downloads, anything but models.
+An HTTP server on loopback that keeps repositories of models and Spaces in memory. What it does of the Hub:
+`owner/name` repositories, public or private, with branches and commits; files inside commits ("regular", never LFS);
+downloads with ETag and commit; tags read from the model card, by which models are listed; a Space's SDK and hardware;
+and the answers of the real one where something is missing or not allowed. Tokens are `<owner>-token`: they read what is
+theirs or public and write what is theirs. What it does not: users, pull requests, LFS and Xet, resumed downloads,
+anything but models and Spaces, which run nothing here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,19 +34,23 @@ class Repository:
         commits: files by commit.
         branches: commit by branch.
         gated: only its owner gets the files.
+        sdk, hardware: of a Space.
     """
 
     private: bool = False
     gated: bool = False
+    sdk: str | None = None
+    hardware: str | None = None
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.commit("main", START, "initial commit")
 
-    def commit(self, branch: str, files: dict[str, bytes], message: str) -> str:
-        """Put a new commit on a branch; returns its id."""
+    def commit(self, branch: str, files: dict[str, bytes], message: str, gone: Collection[str] = ()) -> str:
+        """Put a new commit on a branch, with these files and without those that are gone; returns its id."""
         whole = {**self.commits.get(self.branches.get(branch, ""), {}), **files}
+        whole = {name: data for name, data in whole.items() if name not in gone}
         content = [message, len(self.commits), sorted((name, blob_id(data)) for name, data in whole.items())]
         commit = hashlib.sha1(json.dumps(content).encode()).hexdigest()
         self.commits[commit], self.branches[branch] = whole, commit
@@ -70,6 +75,7 @@ class Hub:
 
     Attributes:
         endpoint: its address.
+        repositories: by `owner/name`, Spaces by `spaces/owner/name`.
         requests: `METHOD path` of all requests.
         broken: status that every request gets; None = works.
     """
@@ -159,11 +165,11 @@ class _Handler(BaseHTTPRequestHandler):
                 found = [
                     {"id": name, "tags": []}
                     for name, repository in self.hub.repositories.items()
-                    if wanted <= repository.tags and not repository.private
+                    if not name.startswith("spaces/") and wanted <= repository.tags and not repository.private
                 ]
                 return _json(found)
-            case ["api", "models", owner, name, *rest]:
-                repository = self._repository(owner, name)
+            case ["api", "models" | "spaces" as kind, owner, name, *rest]:
+                repository = self._repository(owner, name, kind)
                 match rest:
                     case [] | ["revision", _]:
                         commit, _ = self._files(repository, rest[1] if rest else "main")
@@ -196,25 +202,31 @@ class _Handler(BaseHTTPRequestHandler):
                 asked = json.loads(self.body)
                 owner, name = asked["organization"], asked["name"]
                 self._check_owner(owner)
-                if f"{owner}/{name}" in self.hub.repositories:
+                prefix = "spaces/" if asked.get("type") == "space" else ""
+                if (key := f"{prefix}{owner}/{name}") in self.hub.repositories:
                     raise _Refusal(409)
-                self.hub.repositories[f"{owner}/{name}"] = Repository(asked.get("visibility") == "private")
-                return _json({"url": f"{self.hub.endpoint}/{owner}/{name}"})
-            case ["api", "models", owner, name, action, branch]:
-                repository = self._repository(owner, name)
+                private, hardware = asked.get("visibility") == "private", asked.get("hardware")
+                self.hub.repositories[key] = Repository(private, sdk=asked.get("sdk"), hardware=hardware)
+                return _json({"url": f"{self.hub.endpoint}/{key}"})
+            case ["api", "spaces", owner, name, "hardware"]:
+                repository = self._repository(owner, name, "spaces")
+                self._check_owner(owner)
+                repository.hardware = json.loads(self.body)["flavor"]
+                return _json({"stage": "BUILDING", "hardware": {"requested": repository.hardware}})
+            case ["api", "models" | "spaces" as kind, owner, name, action, branch]:
+                repository = self._repository(owner, name, kind)
                 self._check_owner(owner)
                 if action == "branch":
                     if branch in repository.branches:
                         raise _Refusal(409)
                     repository.branches[branch] = repository.branches["main"]
                     return _json({})
-                self._files(repository, branch)
+                _, there = self._files(repository, branch)
                 if action == "preupload":
-                    files = [
-                        {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
-                        for file in json.loads(self.body)["files"]
-                    ]
-                    return _json({"files": files})
+                    paths = [file["path"] for file in json.loads(self.body)["files"]]
+                    known = {path: {"oid": blob_id(there[path])} for path in paths if path in there}
+                    mode = {"uploadMode": "regular", "shouldIgnore": False}
+                    return _json({"files": [{"path": path, **mode, **known.get(path, {})} for path in paths]})
                 if action == "commit":
                     head, *lines = (json.loads(line) for line in self.body.splitlines())
                     added = {
@@ -222,8 +234,10 @@ class _Handler(BaseHTTPRequestHandler):
                         for line in lines
                         if line["key"] == "file"
                     }
-                    commit = repository.commit(branch, added, head["value"]["summary"])
-                    url = f"{self.hub.endpoint}/{owner}/{name}/commit/{commit}"
+                    gone = [line["value"]["path"] for line in lines if line["key"] == "deletedFile"]
+                    commit = repository.commit(branch, added, head["value"]["summary"], gone)
+                    prefix = "spaces/" if kind == "spaces" else ""
+                    url = f"{self.hub.endpoint}/{prefix}{owner}/{name}/commit/{commit}"
                     return _json({"success": True, "commitOid": commit, "commitUrl": url})
         raise _Refusal(404)
 
@@ -240,9 +254,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self._owner() != owner:
             raise _Refusal(401 if self._owner() is None else 403)
 
-    def _repository(self, owner: str, name: str) -> Repository:
+    def _repository(self, owner: str, name: str, kind: str = "models") -> Repository:
         asking = self._owner()
-        repository = self.hub.repositories.get(f"{owner}/{name}")
+        repository = self.hub.repositories.get(f"{'spaces/' if kind == 'spaces' else ''}{owner}/{name}")
         if repository is None or (repository.private and asking != owner):
             raise _Refusal(401 if asking is None else 404, "RepoNotFound")
         return repository

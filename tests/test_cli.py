@@ -465,7 +465,7 @@ def test_what_cannot_be_shared_gets_one_sentence(
 @pytest.mark.parametrize(
     "verb",
     [
-        *([], ["ask"], ["train"], ["report"], ["parity"], ["bench"], ["ablation"]),
+        *([], ["ask"], ["train"], ["report"], ["parity"], ["bench"], ["ablation"], ["space"]),
         *(["evaluate", kind] for kind in ("hit-rate", "answers", "jsonl", "ruler", "niah", "longbench")),
         *(["tokens", kind] for kind in ("show", "push", "export-peft", "import-peft")),
     ],

@@ -50,6 +50,7 @@ ORDER = [
     "prompts",
     "data",
     "hub",
+    "space",
     "peft_files",
     "probe",
     "soft_tokens_config",

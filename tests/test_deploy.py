@@ -1,0 +1,166 @@
+"""The demo elsewhere: the container's steps in a plain shell, the demo as a Space starts it, and the wheel.
+
+One fresh environment, made from requirements.txt alone, serves all three: nothing of the developer's is in it.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser import PATIENCE, SAMPLE, wait_for
+from tests.container import NEEDS_ROOT, Container, instructions
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCKERFILE = ROOT / "Dockerfile"
+SPACE = {
+    "SYSTEM": "spaces",
+    "SPACE_ID": "someone/judge-q",
+    "SPACE_HOST": "someone-judge-q.hf.space",
+    "SPACE_AUTHOR_NAME": "someone",
+    "GRADIO_SERVER_NAME": "0.0.0.0",
+    "OMP_NUM_THREADS": "2",
+}
+"""What a Space sets."""
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def container(tmp_path_factory: pytest.TempPathFactory) -> Container:
+    """Built as the Dockerfile says, in a virtual environment that has nothing but pip."""
+    place = tmp_path_factory.mktemp("container")
+    subprocess.run([sys.executable, "-m", "venv", place / "python"], check=True)
+    made = Container(root=place / "image", source=ROOT, python=place / "python/bin")
+    made.build(DOCKERFILE)
+    return made
+
+
+def test_only_what_an_image_alone_can_do_is_left_out() -> None:
+    steps = [words for name, words in instructions(DOCKERFILE) if name == "RUN"]
+    assert [words for words in steps if words.startswith(NEEDS_ROOT)] == [
+        "useradd --create-home --uid 1000 user"
+    ]
+
+
+def test_what_is_copied_gets_past_the_ignore_file() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {words.split()[-2] for name, words in instructions(DOCKERFILE) if name == "COPY"}
+    assert allowed == copied
+    assert all((ROOT / each).exists() for each in copied)
+
+
+def test_an_instruction_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM x\nHEALTHCHECK CMD true\n")
+    with pytest.raises(ValueError, match="teach the test"):
+        instructions(tmp_path / "Dockerfile")
+
+
+@pytest.mark.embedded
+def test_the_steps_of_the_container_are_done(container: Container) -> None:
+    assert [words.split()[0] for words in container.done] == ["pip", "python"]
+    assert (container.command, container.port) == (["python", "app.py"], 7860)
+    assert list(Path(container.environment["JUDGEQ_CACHE"]).rglob("*.safetensors"))
+    assert not list(container.folder.rglob("*.items.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def space(container: Container, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the demo, started by CMD with the variables of a Space, without a network for the model."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("space") / "log.txt"
+    variables = {**SPACE, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1"}
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [str(container.python / container.command[0]), *container.command[1:]],
+            cwd=container.folder,
+            env=container.surroundings(**variables),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_for(f"http://127.0.0.1:{port}", server, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@pytest.mark.browser
+@pytest.mark.embedded
+def test_the_space_is_reached_by_a_browser_and_answers(space: str, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(space)
+    page.get_by_role("button", name="Ask", exact=True).click(timeout=PATIENCE)
+    expect(page.locator(".status.ready", has_text="Read once in")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("article.card.done").first.locator(".answer")).to_contain_text(SAMPLE.answer)
+    page.close()
+
+
+# The wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from what git holds."""
+    place = tmp_path_factory.mktemp("wheel")
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, files.stdout.split("\0")):
+        target = place / "tree" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((ROOT / name).read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", place, place / "tree"],
+        check=True,
+        capture_output=True,
+    )
+    (built,) = place.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_what_runs_and_not_every_single_answer(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"judgeq/assets/results/ruler.json", "app/ui.py", "judgeq/assets/samples/lighthouse.txt"} <= {
+        *names
+    }
+    assert any(name.startswith("judgeq/assets/soft_tokens/") for name in names)
+    assert not [name for name in names if name.endswith(".items.jsonl") or name.startswith("tests")]
+
+
+@pytest.mark.embedded
+def test_the_installed_wheel_imports_answers_and_has_its_soft_tokens(
+    wheel: Path, container: Container, tmp_path: Path
+) -> None:
+    def run(*words: str) -> str:
+        ran = subprocess.run(
+            [str(container.python / words[0]), *words[1:]],
+            cwd=tmp_path,
+            env=container.surroundings(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    run("pip", "install", "--quiet", str(wheel))
+    assert "site-packages" in run("python", "-c", "import judgeq; print(judgeq.__file__)")
+    (tmp_path / "text.txt").write_text(SAMPLE.document, encoding="utf-8")
+    told = run(
+        *("judgeq", "ask", "--document", "text.txt", "--question", SAMPLE.question),
+        *("--budget", "64", "--max-new-tokens", "24", "--json", "-"),
+    )
+    answer = json.loads(told)
+    assert SAMPLE.answer in answer["answer"]
+    assert (answer["method"], answer["budget"]) == ("judgeq", 64)
