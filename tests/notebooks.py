@@ -4,7 +4,7 @@
     python -m tests.notebooks 01 06    those whose names begin so
 
 `tutorials/NAME.py` is what people edit and review. This writes `tutorials/NAME.ipynb` with the same cells and their
-outputs, without what differs from run to run. Figures become pictures, since web pages that show notebooks run no scripts;
+outputs, without what differs from run to run. Figures become pictures, since pages that show notebooks run no scripts;
 a reader who runs the notebook gets the interactive figures. Pictures need a Chromium: JUDGEQ_CHROMIUM, or one on PATH.
 """
 
