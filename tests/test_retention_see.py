@@ -350,6 +350,18 @@ def test_what_is_no_attention_is_not_drawn_as_attention(scores):
         attention_share(by_hand(scores, [[0]]))
 
 
+def test_attention_can_be_that_of_some_layers():
+    found = by_hand([[1.0, 0.0, 0.0, 0.0]], [[0]])
+    other = by_hand([[0.0, 0.0, 0.0, 1.0]], [[0]])
+    both = replace(found, scores=np.stack([found.scores[0], other.scores[0]]), kept=found.kept * 2)
+    assert attention_share(both).tolist() == [0.5, 0, 0, 0.5]
+    assert attention_share(both, range(1, 2)).tolist() == [0, 0, 0, 1]
+    assert list(attention_panels({"one": both}, layers=range(1)).data[0].y) == [1, 0, 0, 0]
+    for layers in (range(1, 3), range(-1, 1), range(0)):
+        with pytest.raises(InputError, match="give a range from 0 to 2"):
+            attention_share(both, layers)
+
+
 def test_panels_share_one_scale_and_shade_the_span():
     ours, theirs = by_hand([[3.0, 1.0, 0.0, 0.0]], [[0]]), by_hand([[0.0, 0.0, 0.0, 1.0]], [[3]])
     start = WORDS.index("ghi")
@@ -357,6 +369,9 @@ def test_panels_share_one_scale_and_shade_the_span():
     assert [list(bars.y) for bars in figure.data] == [[0.75, 0.25, 0, 0], [0, 0, 0, 1]]
     assert list(figure.data[0].text) == ["abc", "def", "ghi", "jkl"]
     assert figure.layout.yaxis.matches or figure.layout.yaxis2.matches
+    assert list(figure.layout.yaxis.range) == pytest.approx(
+        [0, 1.1]
+    )  # reaches over the highest bar, and not far
     assert len(figure.layout.shapes) == 2
     assert {(shape.x0, shape.x1) for shape in figure.layout.shapes} == {(0, 5)}
     assert all(

@@ -27,20 +27,27 @@ PANEL = 130
 SPAN = "rgba(217,134,26,.25)"
 
 
-def attention_share(found: RetentionMap) -> np.ndarray:
+def attention_share(found: RetentionMap, layers: range | None = None) -> np.ndarray:
     """(D,) float64: how the method's attention is spread over the document's `D` tokens; sums to 1.
 
     The scores of every layer and KV head count alike, whatever each of them pays to the rest of the prompt.
 
+    Args:
+        layers: those that count; None for all.
+
     Raises:
-        InputError: the method scores nothing, or some scores are below zero and so cannot be attention.
+        InputError: the method scores nothing, some scores are below zero and so cannot be attention, or there are no
+            such layers.
     """
+    layers = range(found.layers) if layers is None else layers
+    if not layers or min(layers) < 0 or max(layers) >= found.layers:
+        raise InputError(f"layers is {layers!r}: give a range from 0 to {found.layers}, or None for all")
     inside = found.document_tokens
     if found.scores is None or not len(inside):
         raise InputError(
             f"The method {found.method!r} has no scores here: choose a method that looks, such as judgeq"
         )
-    scores = found.scores[:, :, inside.start : inside.stop].astype(np.float64)
+    scores = found.scores[list(layers), :, inside.start : inside.stop].astype(np.float64)
     scores = scores[~np.isnan(scores).any(axis=-1)]  # (heads that scored, D)
     if not len(scores) or scores.min() < 0:
         raise InputError(
@@ -51,16 +58,19 @@ def attention_share(found: RetentionMap) -> np.ndarray:
 
 
 def attention_panels(
-    maps: Mapping[str, RetentionMap], spans: Mapping[str, tuple[int, int]] | None = None
+    maps: Mapping[str, RetentionMap],
+    spans: Mapping[str, tuple[int, int]] | None = None,
+    layers: range | None = None,
 ) -> Figure:
     """Draw what the methods look at below one another, on one scale.
 
     Args:
         maps: by name, all of one prompt.
         spans: by name, characters of the document that are shaded in every panel.
+        layers: those whose attention is drawn; None for all.
 
     Raises:
-        InputError: a method without scores, or maps of different prompts.
+        InputError: a method without scores, no such layers, or maps of different prompts.
     """
     from plotly.graph_objects import Bar
     from plotly.subplots import make_subplots
@@ -75,14 +85,18 @@ def attention_panels(
         hover_text(first.text[offsets[start][0] : offsets[end - 1][1]])
         for start, end in pairwise(edges.tolist())
     ]
+    heights = {
+        name: np.add.reduceat(attention_share(found, layers), edges[:-1]) for name, found in maps.items()
+    }
     figure = make_subplots(
         rows=len(maps), cols=1, shared_xaxes=True, shared_yaxes="all", vertical_spacing=0.32 / max(len(maps), 2),
         subplot_titles=[html.escape(name, quote=False) for name in maps],
     )  # fmt: skip
-    for row, (name, found) in enumerate(maps.items(), start=1):
+    figure.for_each_annotation(lambda title: title.update(x=0, xanchor="left"))
+    for row, (name, shares) in enumerate(heights.items(), start=1):
         bars = Bar(
             x=((edges[:-1] + edges[1:]) / 2).tolist(),
-            y=np.add.reduceat(attention_share(found), edges[:-1]).tolist(),
+            y=shares.tolist(),
             width=np.diff(edges).tolist(),
             marker={"color": COLORS[(row - 1) % len(COLORS)], "line": {"width": 0}},
             name=html.escape(name, quote=False),
@@ -104,6 +118,10 @@ def attention_panels(
             xanchor="left",
         )
     _frame(figure, len(maps), len(inside))
+    highest = max(float(shares.max()) for shares in heights.values())
+    figure.update_yaxes(
+        range=[0, 1.1 * highest]
+    )  # a shape beside bars leaves Plotly without a range of its own
     return figure
 
 
@@ -123,4 +141,4 @@ def _frame(figure: Figure, panels: int, tokens: int) -> None:
     figure.for_each_annotation(lambda title: title.update(font={"size": 14, "color": GREY}))
     figure.update_xaxes(range=[0, tokens], showgrid=False, zeroline=False, nticks=8)
     figure.update_xaxes(title={"text": "position in the document (tokens)", "standoff": 4}, row=panels, col=1)
-    figure.update_yaxes(tickformat=".0%", gridcolor=GRID, zeroline=False, nticks=4, rangemode="tozero")
+    figure.update_yaxes(tickformat=".0%", gridcolor=GRID, zeroline=False, nticks=4)
