@@ -19,6 +19,7 @@ from tests import notebooks
 from tests.notebook_outputs import code_cells, differences, is_blank, is_close
 
 NAMES = notebooks.names()
+README = (notebooks.FOLDER / "README.md").read_text(encoding="utf-8")
 MOST_BYTES = 600_000
 ANSWER = re.compile(r"<details>\s*<summary>Answer</summary>\s*\n\n.+?</details>", re.DOTALL)
 MACHINE = re.compile(r"/(home|root|tmp|usr|opt|work|Users|var)/|site-packages|[A-Z]:\\\\|\b0x[0-9a-f]{6,}")
@@ -36,6 +37,19 @@ def markdown(notebook: NotebookNode) -> str:
 
 def test_every_notebook_has_its_script() -> None:
     assert [path.stem for path in sorted(notebooks.FOLDER.glob("*.ipynb"))] == NAMES
+
+
+def test_the_folder_s_readme_lists_them_in_order_by_their_titles() -> None:
+    listed = dict(re.findall(r"^\| \[(.+?)\]\((\w+)\.ipynb\) \|", README, re.MULTILINE))
+    titles = {
+        notebooks.stored(name).cells[0].source.splitlines()[0].removeprefix("# "): name for name in NAMES
+    }
+    assert {title: name for title, name in listed.items() if name in NAMES} == titles
+    assert list(listed.values()) == sorted(listed.values())
+    assert set(NAMES) <= set(listed.values())
+    assert set(re.findall(r"research\.google\.com/github/(\S+)\)", README)) == {
+        f"{notebooks.repository()}/blob/main/tutorials/{name}.ipynb" for name in listed.values()
+    }
 
 
 @each_tutorial
