@@ -81,7 +81,8 @@ def unstage(app: Sphinx, _: Exception | None = None) -> None:
 
 def relinked(text: str, home: str, shown: str) -> str:
     """A page with its relative links turned from where it lies to where it is shown, both paths in the repository."""
-    pages = staged() | {"tutorials": "tutorials/index.md"}
+    index = "tutorials/index.md"
+    pages = staged() | {"tutorials": index, "tutorials/README.md": index}
     places = {path: str(DOCS / name) for path, name in pages.items()}
 
     def turned(match: re.Match[str]) -> str:
