@@ -83,7 +83,7 @@ layer_lines(by_layer, "for the sentence").update_yaxes(range=[-0.02, 0.52], ntic
 # Now the whole text, in eight of these layers. The figure shows where each of the three looks, from the text's
 # beginning on the left to its end; the stripe is the sentence. The answer looks at one place. The soft tokens,
 # which never saw the answer, look at the same place and a little everywhere. The last window looks above all at
-# itself.
+# itself; what it has left for the sentence falls on the first words, not on the number.
 
 # %%
 LOOK_UP = range(18, 26)
