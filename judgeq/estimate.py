@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,10 +22,16 @@ from judgeq.plan import Plan
 from judgeq.prefill import prefill
 from judgeq.probe import Probe
 from judgeq.quantized import stored_bytes
+from judgeq.retention.heatmap import GREY, hover_text
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 BLOCK, SCALES = 64, 256
 """NF4 with double quantization: weights that share a scale, and scales that share one of theirs."""
+PARTS = {"weights": "#3a7cc0", "rows of the prompt": "#c9660a", "on top while reading": "#9a9a9a"}
+"""What memory goes to, with the colours of `memory_figure`."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,52 @@ def _matrix(shape: torch.Size, quantization: str | None) -> int:
     scales = -(-count // BLOCK)
     codes = 4 * (16 + SCALES)  # the tables that both levels look up
     return count // 2 + scales + 4 * -(-scales // SCALES) + codes
+
+
+def memory_figure(found: Mapping[str, Memory], capacity: int | None = None) -> Figure:
+    """Where the memory goes at its peak, as stacked bars: for each prompt with every row kept, and evicting.
+
+    Args:
+        found: by what tells them apart, such as the length of the prompt.
+        capacity: bytes of the device, drawn as a line.
+    """
+    from plotly.graph_objects import Bar, Figure
+
+    lines = {}
+    for label, memory in found.items():
+        for how, rows, peak in (
+            ("all rows kept", memory.full_rows, memory.reading_full),
+            ("evicting", memory.kept_rows, memory.reading),
+        ):
+            lines[f"{hover_text(label)}, {how}"] = (memory.weights, rows, max(0, (peak or rows) - rows))
+    figure = Figure()
+    for (part, color), counts in zip(PARTS.items(), zip(*lines.values(), strict=True), strict=True):
+        figure.add_trace(
+            Bar(
+                y=list(lines),
+                x=[round(count / 2**30, 3) for count in counts],
+                name=part,
+                orientation="h",
+                marker={"color": color},
+                hovertemplate=f"%{{y}}<br>{part}: %{{x:.2f}} GiB<extra></extra>",
+            )
+        )
+    if capacity is not None:
+        size = capacity / 2**30
+        figure.add_vline(x=size, line={"dash": "dash", "color": GREY}, annotation={"text": f"{size:g} GiB"})
+    figure.update_layout(
+        barmode="stack",
+        template="none",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": GREY, "size": 12},
+        height=120 + 34 * len(lines),
+        margin={"l": 10, "r": 20, "t": 50, "b": 50},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+    )
+    figure.update_xaxes(title="GiB", gridcolor="rgba(136,136,136,0.35)", rangemode="tozero")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ import torch
 from judgeq import memory
 from judgeq.cli import main
 from judgeq.errors import InputError, ModelError
-from judgeq.estimate import Memory, estimate, measure
+from judgeq.estimate import Memory, estimate, measure, memory_figure
 from judgeq.language_model import LanguageModel
 from judgeq.memory import peak_memory, weight_bytes
 from judgeq.models import load
@@ -52,6 +52,18 @@ def test_rows_of_an_8b_model_are_what_its_geometry_says() -> None:
     assert found.reading is not None
     assert found.reading_full is not None
     assert found.reading_full - found.reading == found.full_rows - found.kept_rows
+
+
+def test_bars_add_up_to_the_peak_of_reading() -> None:
+    found = estimate(config_of_shape("llama-3.1-8b"), prompt_tokens=32768, budget=512, quantization="4bit")
+    figure = memory_figure({"<b>32,768</b>": found}, capacity=24 * GIB)
+    assert found.reading is not None
+    assert found.reading_full is not None
+    whole, evicting = (sum(bars) for bars in zip(*(trace.x for trace in figure.data), strict=True))
+    assert whole == pytest.approx((found.weights + found.reading_full) / GIB, abs=0.01)
+    assert evicting == pytest.approx((found.weights + found.reading) / GIB, abs=0.01)
+    assert figure.layout.shapes[0].x0 == 24
+    assert "<b>" not in figure.data[0].y[0]
 
 
 def test_a_budget_above_the_prompt_keeps_the_prompt() -> None:

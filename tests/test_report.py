@@ -15,7 +15,15 @@ from playwright.sync_api import Browser, expect
 
 from judgeq.cli import main
 from judgeq.errors import InputError
-from judgeq.evaluation.report import ResultFile, read_results, to_html, to_markdown
+from judgeq.evaluation.report import (
+    ResultFile,
+    draw_layers,
+    draw_needles,
+    draw_scores,
+    read_results,
+    to_html,
+    to_markdown,
+)
 from judgeq.evaluation.report.blocks import Block, blocks_of, moves_of
 from judgeq.evaluation.report.contents import parts_of, task_tables
 from judgeq.evaluation.report.figures import (
@@ -302,6 +310,36 @@ def test_moved_questions_and_layers_are_drawn_from_the_same_numbers() -> None:
     block = blocks_of(result("hit_rate"))[0]
     curves = layer_curves(block, 64, styles_of(block.methods)).data
     assert [list(curve.y) for curve in curves] == [[90.0, 80.0, 70.0], [70.0, 60.0, 50.0]]
+
+
+def test_a_figure_alone_names_its_lines_and_itself() -> None:
+    scores, layers = draw_scores(ruler(), 1024), draw_layers(blocks_of(result("hit_rate"))[0], 64)
+    assert [trace.name for trace in scores.data] == ["Full cache", *map(method_title, ruler().methods)]
+    assert scores.layout.title.text == "RULER, 1,024 tokens"
+    assert layers.data[0].name == "Judge Q"
+    assert "64 rows" in layers.layout.title.text
+    assert scores.layout.showlegend
+    assert layers.layout.showlegend
+
+
+def test_needles_alone_are_one_heatmap_a_method_under_its_name() -> None:
+    block = blocks_of(result("niah"))[0]
+    figure = draw_needles(block, 64)
+    assert [each.text for each in figure.layout.annotations] == [
+        "Full cache",
+        *map(method_title, block.methods),
+    ]
+    assert [list(line) for line in figure.data[0].z] == [[1.0, 1.0], [1.0, 0.75], [1.0, 0.5]]
+    assert [trace.showscale for trace in figure.data] == [True, *[False] * len(block.methods)]
+    assert all(axis.range[0] > axis.range[1] for axis in figure.select_yaxes()), "depth 0 stands on top"
+
+
+def test_a_name_in_a_figure_is_no_markup() -> None:
+    value = raw("ruler")
+    for row in value["rows"]:
+        row["method"] = row["method"].replace("judgeq", "<b>x</b>")
+    figure = draw_scores(blocks_of(results_from(value, "ruler.json", "ruler.json"))[0])
+    assert "<b>" not in "".join(trace.name for trace in figure.data)
 
 
 def test_a_method_looks_the_same_wherever_it_stands_and_like_no_other() -> None:

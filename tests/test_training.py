@@ -25,6 +25,7 @@ from judgeq.probe import Probe
 from judgeq.soft_tokens import SoftTokens
 from judgeq.training import loop
 from judgeq.training.config import TrainConfig
+from judgeq.training.curve import curve_figure
 from judgeq.training.loop import lesson_loss, train
 from judgeq.training.objectives import OBJECTIVES
 from judgeq.training.profile import best_shares, learn_profile
@@ -273,6 +274,9 @@ def test_the_run_is_watched_and_described(lm: LanguageModel, tmp_path: Path) -> 
     assert f"held_out_hit_rate_64 | {history[-1]['hit_rate_64']}" in (tmp_path / "README.md").read_text()
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert "<script src" not in (tmp_path / "curve.html").read_text(encoding="utf-8")  # opens offline
+    drawn = {trace.name: trace for trace in curve_figure(history).data}
+    assert list(drawn["loss"].y) == [entry["loss"] for entry in history]
+    assert list(drawn["hit rate, 64 rows"].y) == [entry["hit_rate_64"] for entry in measured]
 
 
 @pytest.mark.parametrize("start", ["responses", "vocabulary", "random"])

@@ -10,6 +10,8 @@ from plotly.subplots import make_subplots
 
 SMOOTHING = 0.95  # of the running mean that is drawn over the single steps
 LOSS_COLOUR, RATE_COLOURS = "#8a8f98", ("#c2410c", "#0e7490", "#4d7c0f", "#7e22ce")
+Rates = dict[str, list[tuple[int, float]]]
+"""(step, figure) at the steps where it was measured, by the figure's name."""
 
 
 def write_curve(history: Sequence[dict[str, float]], folder: Path) -> None:
@@ -18,14 +20,27 @@ def write_curve(history: Sequence[dict[str, float]], folder: Path) -> None:
     Args:
         history: one entry a step with its `loss` and, at some steps, figures named `hit_rate_…`.
     """
-    steps = list(range(1, len(history) + 1))
-    losses = [entry["loss"] for entry in history]
-    rates = {
-        name: [(step, entry[name]) for step, entry in zip(steps, history, strict=True) if name in entry]
-        for name in dict.fromkeys(name for entry in history for name in entry if name != "loss")
-    }
-    _write_html(steps, losses, rates, folder / "curve.html")
-    _write_png(steps, losses, rates, folder / "curve.png")
+    curve_figure(history).write_html(folder / "curve.html", include_plotlyjs=True)
+    _write_png(*_curves(history), folder / "curve.png")
+
+
+def curve_figure(history: Sequence[dict[str, float]]) -> go.Figure:
+    """The curve in Plotly, as `curve.html` and a notebook show it; `history` as in `write_curve`."""
+    steps, losses, rates = _curves(history)
+    figure = make_subplots(specs=[[{"secondary_y": True}]])
+    figure.add_scatter(x=steps, y=losses, name="loss", line=dict(color=LOSS_COLOUR, width=1), opacity=0.35)
+    figure.add_scatter(
+        x=steps, y=smoothed(losses), name="loss, smoothed", line=dict(color=LOSS_COLOUR, width=3)
+    )
+    for colour, (name, points) in zip(RATE_COLOURS, rates.items(), strict=False):
+        x, y = zip(*points, strict=True)
+        marks = go.Scatter(x=x, y=y, name=_label(name), mode="lines+markers", line=dict(color=colour))
+        figure.add_trace(marks, secondary_y=True)
+    figure.update_layout(template="plotly_white", title="Training: loss and held-out hit rate")
+    figure.update_xaxes(title_text="step")
+    figure.update_yaxes(title_text="loss", type="log", secondary_y=False)
+    figure.update_yaxes(title_text="hit rate", secondary_y=True, showgrid=False)
+    return figure
 
 
 def smoothed(losses: Sequence[float]) -> list[float]:
@@ -42,28 +57,17 @@ def _label(name: str) -> str:
     return f"hit rate, {name.rsplit('_', 1)[-1]} rows"
 
 
-def _write_html(
-    steps: list[int], losses: list[float], rates: dict[str, list[tuple[int, float]]], path: Path
-) -> None:
-    figure = make_subplots(specs=[[{"secondary_y": True}]])
-    figure.add_scatter(x=steps, y=losses, name="loss", line=dict(color=LOSS_COLOUR, width=1), opacity=0.35)
-    figure.add_scatter(
-        x=steps, y=smoothed(losses), name="loss, smoothed", line=dict(color=LOSS_COLOUR, width=3)
-    )
-    for colour, (name, points) in zip(RATE_COLOURS, rates.items(), strict=False):
-        x, y = zip(*points, strict=True)
-        marks = go.Scatter(x=x, y=y, name=_label(name), mode="lines+markers", line=dict(color=colour))
-        figure.add_trace(marks, secondary_y=True)
-    figure.update_layout(template="plotly_white", title="Training: loss and held-out hit rate")
-    figure.update_xaxes(title_text="step")
-    figure.update_yaxes(title_text="loss", type="log", secondary_y=False)
-    figure.update_yaxes(title_text="hit rate", secondary_y=True, showgrid=False)
-    figure.write_html(path, include_plotlyjs=True)
+def _curves(history: Sequence[dict[str, float]]) -> tuple[list[int], list[float], Rates]:
+    """Steps, their losses, and the measured rates by name."""
+    steps = list(range(1, len(history) + 1))
+    rates = {
+        name: [(step, entry[name]) for step, entry in zip(steps, history, strict=True) if name in entry]
+        for name in dict.fromkeys(name for entry in history for name in entry if name != "loss")
+    }
+    return steps, [entry["loss"] for entry in history], rates
 
 
-def _write_png(
-    steps: list[int], losses: list[float], rates: dict[str, list[tuple[int, float]]], path: Path
-) -> None:
+def _write_png(steps: list[int], losses: list[float], rates: Rates, path: Path) -> None:
     from matplotlib.figure import Figure  # not pyplot: no window system, no state
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")

@@ -52,6 +52,7 @@ def budget_curves(block: Block, length: int | None, styles: Mapping[str, Style])
                 x=[place + shift for place in range(len(budgets))],
                 y=[None if row is None else round(100 * row.score, 2) for row in rows],
                 error_y=_bars([(row.score, row.interval) if row else None for row in rows], style.color),
+                name=hover_text(method_title(method)),
                 mode="lines+markers",
                 line={"color": style.color, "dash": style.dash, "width": 2},
                 marker={"color": style.color, "symbol": style.symbol, "size": 9},
@@ -164,6 +165,7 @@ def layer_curves(block: Block, budget: Budget, styles: Mapping[str, Style]) -> F
             Scatter(
                 x=list(range(len(rates))),
                 y=[round(100 * rate, 2) for rate in rates],
+                name=hover_text(method_title(method)),
                 mode="lines+markers",
                 line={"color": style.color, "dash": style.dash, "width": 2},
                 marker={"color": style.color, "symbol": style.symbol, "size": 6},
@@ -183,6 +185,7 @@ def _across(height: float, budgets: int, style: Style, unit: str) -> Scatter:
     return Scatter(
         x=[-0.5, budgets - 0.5],
         y=[round(height, 2)] * 2,
+        name=method_title(FULL),
         mode="lines",
         line={"color": style.color, "dash": style.dash, "width": 2},
         hovertemplate=f"{method_title(FULL)}: %{{y:.1f}} {unit}<extra></extra>",
