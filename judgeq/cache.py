@@ -172,14 +172,19 @@ class RetainedCache(DynamicCache):
 
     @contextlib.contextmanager
     def passing(self, tokens: int) -> Iterator[None]:
-        """Within, one pass over `tokens` tokens, which leave no row in layers with a sliding window."""
+        """Within, one pass over `tokens` tokens, which leave no row: not even if it breaks off in the middle."""
+        before = [layer.get_seq_length() for layer in self.layers]
         sliding = [layer for layer in self.layers if layer.is_sliding]
         for layer in sliding:
             layer.activate_past_recording()
-        yield
-        for layer in sliding:
-            layer.crop(-tokens)
-            layer.record_past = False
+        try:
+            yield
+        finally:
+            for layer, seen in zip(self.layers, before, strict=True):
+                if layer.get_seq_length() > seen:
+                    layer.crop(-tokens)
+            for layer in sliding:
+                layer.record_past = False
 
     def fork(self) -> RetainedCache:
         """A second continuation of the same rows; the storage is shared, since rows that are held never change."""

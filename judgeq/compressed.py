@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from judgeq.answers import Answer, Reading, Writer
+from judgeq.compressed_files import CompressedConfig, load_retained, save_retained
 from judgeq.config import Decoding
 from judgeq.decode import Step
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.plan import Retained
-from judgeq.prefill import Prefill
-from judgeq.prompts import Prompt, build_prompt
+from judgeq.prompts import Prompt, build_prefix, build_prompt
 from judgeq.selection import Kept
 
 QUERY_AGNOSTIC = (
@@ -36,27 +37,19 @@ class CompressedDocument:
     Attributes:
         lm: the model.
         prefix: the chat template's head and the document.
-        outcome: of the pass that evicted.
+        retained: what is left.
+        full_kv_bytes: bytes of the document's complete rows, measured as they passed.
     """
 
     lm: LanguageModel
     prefix: Prompt
-    outcome: Prefill
-
-    @property
-    def retained(self) -> Retained:
-        """What is left."""
-        return self.outcome.retained[0]
+    retained: Retained
+    full_kv_bytes: int
 
     @property
     def kv_bytes(self) -> int:
         """Bytes of the rows that are left, measured from the tensors."""
         return self.retained.cache.kv_bytes
-
-    @property
-    def full_kv_bytes(self) -> int:
-        """Bytes of the document's complete rows, measured as they passed."""
-        return self.outcome.full_kv_bytes
 
     def read_for(self, question: str, *, answer_prefix: str = "", decoding: Decoding = Decoding()) -> Reading:
         """Read a question; the reading has one writer. Arguments as in `judgeq.read`.
@@ -72,7 +65,7 @@ class CompressedDocument:
             )
         started = time.perf_counter()
         prompt = build_prompt(
-            self.lm, self._text, question, answer_prefix=answer_prefix, reserve=decoding.max_new_tokens
+            self.lm, self.text, question, answer_prefix=answer_prefix, reserve=decoding.max_new_tokens
         )
         first = self.prefix.tokens
         if not torch.equal(prompt.input_ids[:, :first], self.prefix.input_ids):
@@ -111,8 +104,29 @@ class CompressedDocument:
         (writer,) = self.read_for(question, **options).writers
         return writer.finish()
 
+    def save(self, path: str | Path) -> Path:
+        """Write what is left into a folder, to be asked later.
+
+        Raises:
+            InputError: the folder cannot be written, or the method is not registered.
+        """
+        return save_retained(
+            path, self.lm, self.text, self.prefix.input_ids, self.retained, self.full_kv_bytes
+        )
+
+    @classmethod
+    def load(cls, lm: LanguageModel, path: str | Path) -> CompressedDocument:
+        """What `save` wrote, ready to be asked.
+
+        Raises:
+            InputError: nothing there, not intact, or read by another model.
+        """
+        prefix = build_prefix(lm, CompressedConfig.read(Path(path)).text)
+        return cls(lm, prefix, *load_retained(path, lm, prefix.input_ids))
+
     @property
-    def _text(self) -> str:
+    def text(self) -> str:
+        """The document, as the model has read it."""
         return self.prefix.text[slice(*self.prefix.document)]
 
 

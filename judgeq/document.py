@@ -158,7 +158,7 @@ class Document:
                 chunk=self.chunk,
                 on_layer=on_layer,
             )
-        return CompressedDocument(self.lm, self.prefix, outcome)
+        return CompressedDocument(self.lm, self.prefix, outcome.retained[0], outcome.full_kv_bytes)
 
     def save(self, path: str | Path) -> Path:
         """Write the document's rows into a folder, to go on from later; reads the document if need be.

@@ -145,6 +145,10 @@ class _Asking:
         )
 
 
+_Choice = tuple[Tensor, _Held]
+"""The rows (rows,) int64 of one KV head that stay, as indices into those it holds, and what is known of them."""
+
+
 class _Observer:
     """Hands on who asks, layer by layer; layers with a sliding window are bounded already."""
 
@@ -208,24 +212,30 @@ class Rejudging:
         """(1, V) behind one more token, as `decode.next_logits` gives them; judges before it where that is due."""
         seen = self.cache.get_seq_length()
         if seen - self._tried >= self.every:
-            self._tried = seen
             if seen > self.plan.budget:
                 self.judge()
+            self._tried = seen
         return next_logits(self.lm, self.cache, token, observer=_Observer(self._remember))
 
     @torch.inference_mode()
     def judge(self) -> None:
-        """Let the method choose among all rows that are held now; some token must have been written before."""
+        """Let the method choose among all rows that are held now; some token must have been written before.
+
+        First every layer is judged, then every layer is cut: if the method fails, all rows are still there.
+        """
         seen = self.cache.get_seq_length()
-        self.rounds += 1
         if self.soft_tokens is None:
-            for asked in self._asked.values():
-                self._judge_layer(_joined(asked), seen)
+            chosen = {at: self._choose(_joined(asked), seen) for at, asked in self._asked.items()}
         else:
-            self._ask(self.soft_tokens, seen)
-        for asked in self._asked.values():
-            asked.clear()
+            chosen = self._ask(self.soft_tokens, seen)
+        for at, heads in chosen.items():
+            rows: list[Head] = self.cache.layers[at].heads()
+            stay = [(keys[own], values[own]) for (keys, values), (own, _) in zip(rows, heads, strict=True)]
+            self.cache.layers[at].hold(stay, seen)
+            self._held[at] = [held for _, held in heads]
+            self._asked[at].clear()
         self._judged = seen
+        self.rounds += 1
 
     def held(self) -> list[list[Tensor]]:
         """For each layer and KV head (rows,) int64 on the CPU, ascending: the tokens whose rows are held now.
@@ -244,47 +254,41 @@ class Rejudging:
     def _remember(self, asking: _Asking) -> None:
         self._asked[asking.layer].append(asking)
 
-    def _ask(self, soft_tokens: Probe, seen: int) -> None:
-        """A pass over the soft tokens; each layer is judged, and cut, right behind its attention."""
+    def _ask(self, soft_tokens: Probe, seen: int) -> dict[int, list[_Choice]]:
+        """A pass over the soft tokens, whose rows go at once; each layer is judged right behind its attention."""
         nothing = torch.empty(1, 0, dtype=torch.int64, device=self.lm.device)
         embeds, adapted = with_soft_tokens(self.lm, nothing, soft_tokens)
         count = embeds.shape[1]
         offsets = soft_tokens.offsets_at(self.lm, seen)
+        chosen: dict[int, list[_Choice]] = {}
 
         def take(asking: _Asking) -> None:
             joined = _joined([*self._asked[asking.layer], asking])
             added = None if offsets is None else offsets[asking.layer]
-            self._judge_layer(replace(joined, soft_tokens=count, offsets=added), seen)
+            chosen[asking.layer] = self._choose(replace(joined, soft_tokens=count, offsets=added), seen)
 
+        look = _Observer(take)
         with adapted, self.cache.passing(count):
             self.lm.model(
-                inputs_embeds=embeds,
-                cache=self.cache,
-                use_cache=True,
-                logits_to_keep=1,
-                observer=_Observer(take),
+                inputs_embeds=embeds, cache=self.cache, use_cache=True, logits_to_keep=1, observer=look
             )
+        return chosen
 
-    def _judge_layer(self, asking: _Asking, seen: int) -> None:
-        """Score and select in every head, and store what stays; the soft tokens' rows go."""
-        layer = self.cache.layers[asking.layer]
-        rows: list[Head] = layer.heads()
-        new = seen - self._judged
-        held = [head.followed_by(new, seen) for head in self._held[asking.layer]]
+    def _choose(self, asking: _Asking, seen: int) -> list[_Choice]:
+        """Score and select in every head of a layer."""
+        rows: list[Head] = self.cache.layers[asking.layer].heads()
+        held = [head.followed_by(seen - self._judged, seen) for head in self._held[asking.layer]]
         askers = asking.heads(len(rows), rows[0][1].shape[-1])
-        views = [
-            each.view(rows[at], held[at], seen, self.rounds * len(rows) + at)
-            for at, each in enumerate(askers)
-        ]
+        draw = (self.rounds + 1) * len(rows)
+        views = [each.view(rows[at], held[at], seen, draw + at) for at, each in enumerate(askers)]
         scores = [self.plan.method.score(view) for view in views]
-        kept = self._choose(held, views, scores, seen)
-        layer.hold([(keys[own], values[own]) for (keys, values), own in zip(rows, kept, strict=True)], seen)
-        self._held[asking.layer] = [
-            _Held(head.positions[own], None if score is None else score[0, 0, own])
+        kept = self._select(held, views, scores, seen)
+        return [
+            (own, _Held(head.positions[own], None if score is None else score[0, 0, own]))
             for head, score, own in zip(held, scores, kept, strict=True)
         ]
 
-    def _choose(
+    def _select(
         self,
         held: Sequence[_Held],
         views: Sequence[LayerView],

@@ -163,16 +163,22 @@ def smol() -> LanguageModel:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """The Chromium that JUDGEQ_CHROMIUM names, for tests marked `browser`; one for all, since two cannot be driven."""
+def chromium() -> str:
+    """The Chromium that JUDGEQ_CHROMIUM names; without one a test is skipped, and fails in CI."""
     path = os.environ.get("JUDGEQ_CHROMIUM", "")
     if not path:
         reason = "JUDGEQ_CHROMIUM is not set: name a Chromium to see pages in a browser"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
+    return path
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Browser]:
+    """A running Chromium, for tests marked `browser`; one for all, since two cannot be driven."""
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        chromium = playwright.chromium.launch(executable_path=path, args=options)
-        yield chromium
-        chromium.close()
+        running = playwright.chromium.launch(executable_path=chromium, args=options)
+        yield running
+        running.close()

@@ -42,7 +42,7 @@ def test_the_pages_code_runs(
     assert "query-agnostic" in capsys.readouterr().out
 
 
-def test_the_pages_command_runs(
+def test_the_pages_commands_run(
     tmp_path: Path,
     tokenizer: PreTrainedTokenizerFast,
     monkeypatch: pytest.MonkeyPatch,
@@ -52,8 +52,11 @@ def test_the_pages_command_runs(
     tokenizer.save_pretrained(tmp_path / "model")
     (tmp_path / "FILE").write_text(TEXT * 4)
     monkeypatch.chdir(tmp_path)
-    (command,) = blocks("sh")
-    words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "judgeq"]
-    assert main([*words[3:], "--model", "model", "--method", "snapkv", "--max-new-tokens", "4"]) == 0
+    commands = [line for block in blocks("sh") for line in block.splitlines()]
+    assert len(commands) == 3
+    for command in commands:
+        words = shlex.split(command)
+        assert words[:3] == ["python", "-m", "judgeq"]
+        assert main([*words[3:], "--model", "model", "--method", "snapkv", "--max-new-tokens", "4"]) == 0
     assert capsys.readouterr().out.count("> ") == 2
+    assert (tmp_path / "DIR" / "document.json").is_file()

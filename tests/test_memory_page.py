@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from judgeq.language_model import LanguageModel
 from judgeq.ragged import FrozenRows
 from judgeq.soft_tokens import SoftTokens
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "memory.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "assets" / "results"
 
 
 def test_its_code_runs_and_does_what_it_says(
@@ -62,3 +65,66 @@ def test_its_commands_are_understood(command: str, capsys: pytest.CaptureFixture
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert all(option in shown for option in re.findall(r"--[\w-]+", command))
+
+
+BOUNDED = {
+    ("`full`", "–"): "full",
+    ("`judgeq`", "–"): "judgeq",
+    ("`judgeq`", "64"): "judgeq_64",
+    ("`judgeq`", "128"): "judgeq_128",
+    ("`snapkv`", "64"): "snapkv_64",
+    ("`h2o`", "64"): "h2o_64",
+}
+
+
+def table_after(mark: str) -> list[list[str]]:
+    """The cells of the table behind a mark, without its head."""
+    lines = PAGE.split(f"<!-- figures: {mark} -->\n", 1)[1].split("\n\n", 1)[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_bounded_answers_took_the_bytes_of_their_files() -> None:
+    files = {
+        at: json.loads((RESULTS / f"bounded/{name}.json").read_text("utf-8")) for at, name in BOUNDED.items()
+    }
+    expected = [
+        [*at, f"{each['kv_bytes'] / 1e6:.1f}", f"{each['kv_bytes_at_end'] / 1e6:.1f}"]
+        for at, each in files.items()
+    ]
+    assert table_after("assets/results/bounded") == expected
+    assert {(each["prompt_tokens"], each["finish"]) for each in files.values()} == {(1165, "length")}
+    assert {each["budget"] for at, each in files.items() if at[0] != "`full`"} == {128}
+
+
+SHARES = (0.025, 0.05, 0.1, 0.18, 0.32)
+STORED = {
+    "Judge Q, as they come": ["judgeq"],
+    "Judge Q, in 8 bits": ["judgeq:bits=8"],
+    "Judge Q, in 4 bits": ["judgeq:bits=4"],
+    "SnapKV, as they come": ["snapkv"],
+    "SnapKV, in 4 bits": ["snapkv:bits=4"],
+    "all, in 8 or 4 bits": ["full:bits=4", "full:bits=8"],
+}
+
+
+@pytest.mark.parametrize("task", ["keys", "facts-led"])
+def test_at_equal_bytes_the_answers_are_those_of_the_results_file(task: str) -> None:
+    rows = [
+        row
+        for row in json.loads((RESULTS / "bits.json").read_text("utf-8"))["rows"]
+        if row["task"] == f"{task}@1000"
+    ]
+    (full,) = [row for row in rows if row["method"] == "full"]
+    assert {row["n"] for row in rows} == {16}
+
+    def at(methods: list[str], share: float) -> str:
+        """The score of the most rows that fit; none where they would leave much of the share unused."""
+        parts = [
+            (row["kv_bytes"] / full["kv_bytes"], row["score"]) for row in rows if row["method"] in methods
+        ]
+        part, score = max((each for each in parts if each[0] < share + 0.001), default=(0.0, 0.0))
+        return f"{100 * score:.1f} %" if part > 0.8 * share else "–"
+
+    expected = [[label, *(at(methods, share) for share in SHARES)] for label, methods in STORED.items()]
+    last = ["all, as they come: 100 % of the bytes", f"{100 * full['score']:.1f} %", "", "", "", ""]
+    assert table_after(f"assets/results/bits.json, {task}") == [*expected, last]

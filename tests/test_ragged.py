@@ -53,11 +53,19 @@ def counts(retained: Retained) -> list[list[int]]:
     return [[len(rows) for rows in layer] for layer in retained.kept if layer is not None]
 
 
+@pytest.mark.parametrize("few", [0, ragged.FEW], ids=["head by head", "all heads together"])
 @pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv"])
 @pytest.mark.parametrize("chunks", [(1, 1, 1), (6,), (2, 1, 3)])
 def test_the_output_is_that_of_dense_attention_with_evicted_rows_masked(
-    each_lm: LanguageModel, ids: Tensor, soft: Probe, allocation: str, chunks: Sequence[int]
+    each_lm: LanguageModel,
+    ids: Tensor,
+    soft: Probe,
+    allocation: str,
+    chunks: Sequence[int],
+    few: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(ragged, "FEW", few)
     retained = read(each_lm, ids, soft, allocation).retained[0]
     assert len({count for layer in counts(retained) for count in layer}) > 2
     full = DynamicCache(config=each_lm.model.config)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -241,6 +242,60 @@ def test_layers_with_a_sliding_window_are_left_alone(
     assert rejudging.held()[2][0].tolist() == list(last)
     for cache in (expected, rejudging.cache):  # both go on
         assert lm.model(torch.tensor([[8]]), cache=cache).logits.isfinite().all()
+
+
+@dataclass(frozen=True)
+class Failing(JudgeQ):
+    """Fails once, in the second layer, at its first judgement behind the prompt."""
+
+    failures: ClassVar[list[int]] = []
+
+    def score(self, view: LayerView) -> Tensor | None:
+        if view.layer == 1 and view.draw and not self.failures:
+            self.failures.append(view.layer)
+            raise RuntimeError("out of patience")
+        return super().score(view)
+
+
+@pytest.mark.parametrize(("length", "family"), [(90, "llama"), (10, "qwen2"), (40, "qwen2")])
+@pytest.mark.parametrize("allocation", ["uniform", "adakv"])
+def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
+    make_lm: Callable[..., LanguageModel],
+    ids: Tensor,
+    soft: Probe,
+    length: int,
+    family: str,
+    allocation: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sliding = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
+    lm = make_lm(family, **(sliding if family == "qwen2" else {}))
+    monkeypatch.setattr(Failing, "failures", [])
+    selection = Selection(allocation=allocation)
+    runs = [
+        start(lm, ids[:, :length], soft, method(selection=selection), 6, every=5)[0]
+        for method in (Failing, JudgeQ)
+    ]
+    for rejudging in runs:
+        for token in (5, 6, 7, 8, 9):
+            rejudging.next_logits(token)
+    failing, sound = runs
+    before = failing.held()
+    with pytest.raises(RuntimeError, match="out of patience"):
+        failing.next_logits(10)
+    assert failing.cache.get_seq_length() == length + 5
+    assert str(failing.held()) == str(before)
+    for mine, other in zip(failing.cache.layers, sound.cache.layers, strict=True):
+        rows = [
+            layer.heads() if hasattr(layer, "heads") else [(layer.keys, layer.values)]
+            for layer in (mine, other)
+        ]
+        assert all(
+            torch.equal(a, b) for one, two in zip(*rows, strict=True) for a, b in zip(one, two, strict=True)
+        )
+    assert torch.equal(failing.next_logits(10), sound.next_logits(10))
+    assert (failing.rounds, sound.rounds) == (1, 1)
+    assert str(failing.held()) == str(sound.held())
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])

@@ -5,14 +5,16 @@ from __future__ import annotations
 import html
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from judgeq.errors import InputError
 from judgeq.retention import RetentionMap, look
-from judgeq.retention.curves import DASHES, MARKERS, layer_lines
+from judgeq.retention.curves import DASHES, MARKERS, MOST_MARKERS, layer_lines, lines
 from judgeq.retention.explanation import standing_of, token_ranges
+from judgeq.retention.panels import attention_panels, attention_share
 from judgeq.retention.rendering import BLOCK, marked_html, shown_positions
 from tests.test_retention import DOCUMENT, Reader, contrast, everything, make, pieces
 
@@ -319,3 +321,65 @@ def test_lines_over_layers_differ_in_dash_and_marker():
     assert figure.data[0].name == "&lt;b&gt;one&lt;/b&gt;"
     assert len(set(DASHES)) == len(DASHES)
     assert len(set(MARKERS)) == len(MARKERS)
+
+
+def test_lines_say_what_their_axes_show_and_long_ones_have_no_markers():
+    long = list(range(MOST_MARKERS + 1))
+    figure = lines({"<b>one</b>": ([10, 20], [1.5, 3]), "two": (long, long)}, "tokens written", "rows held")
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("tokens written", "rows held")
+    assert [list(trace.x) for trace in figure.data] == [[10, 20], long]
+    assert [trace.mode for trace in figure.data] == ["lines+markers", "lines"]
+    assert figure.data[0].name == "&lt;b&gt;one&lt;/b&gt;"
+
+
+def test_attention_to_the_document_counts_every_head_alike():
+    found = by_hand([[8.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.25, 0.25]], [[0], [2]])
+    assert attention_share(found).tolist() == [0.5, 0.0, 0.25, 0.25]
+    told = replace(found, document=(4, len(WORDS)))  # without "abc"
+    assert attention_share(told).sum() == pytest.approx(1)
+    assert attention_share(told)[0] == 0
+    unscored = replace(
+        found, scores=np.stack([found.scores[0], np.full((2, 4), np.nan)]), kept=found.kept * 2
+    )
+    assert attention_share(unscored).tolist() == attention_share(found).tolist()
+
+
+@pytest.mark.parametrize("scores", [None, [[-1.0, -2.0, -3.0, -4.0]]], ids=["none", "negative"])
+def test_what_is_no_attention_is_not_drawn_as_attention(scores):
+    with pytest.raises(InputError, match="choose a method"):
+        attention_share(by_hand(scores, [[0]]))
+
+
+def test_attention_can_be_that_of_some_layers():
+    found = by_hand([[1.0, 0.0, 0.0, 0.0]], [[0]])
+    other = by_hand([[0.0, 0.0, 0.0, 1.0]], [[0]])
+    both = replace(found, scores=np.stack([found.scores[0], other.scores[0]]), kept=found.kept * 2)
+    assert attention_share(both).tolist() == [0.5, 0, 0, 0.5]
+    assert attention_share(both, range(1, 2)).tolist() == [0, 0, 0, 1]
+    assert list(attention_panels({"one": both}, layers=range(1)).data[0].y) == [1, 0, 0, 0]
+    for layers in (range(1, 3), range(-1, 1), range(0)):
+        with pytest.raises(InputError, match="give a range from 0 to 2"):
+            attention_share(both, layers)
+
+
+def test_panels_share_one_scale_and_shade_the_span():
+    ours, theirs = by_hand([[3.0, 1.0, 0.0, 0.0]], [[0]]), by_hand([[0.0, 0.0, 0.0, 1.0]], [[3]])
+    start = WORDS.index("ghi")
+    figure = attention_panels({"<i>ours</i>": ours, "theirs": theirs}, {"<b>here</b>": (start, start + 3)})
+    assert [list(bars.y) for bars in figure.data] == [[0.75, 0.25, 0, 0], [0, 0, 0, 1]]
+    assert list(figure.data[0].text) == ["abc", "def", "ghi", "jkl"]
+    assert figure.layout.yaxis.matches or figure.layout.yaxis2.matches
+    assert list(figure.layout.yaxis.range) == pytest.approx(
+        [0, 1.1]
+    )  # reaches over the highest bar, and not far
+    assert len(figure.layout.shapes) == 2
+    assert {(shape.x0, shape.x1) for shape in figure.layout.shapes} == {(0, 5)}
+    assert all(
+        "<" not in text for text in (figure.data[0].name, *(note.text for note in figure.layout.annotations))
+    )
+
+
+def test_panels_of_different_prompts_are_refused():
+    other = replace(by_hand([[1.0, 1.0, 1.0, 1.0]], [[0]]), text="abc def ghi xyz")
+    with pytest.raises(InputError, match="different prompts"):
+        attention_panels({"one": by_hand([[1.0, 1.0, 1.0, 1.0]], [[0]]), "other": other})

@@ -63,7 +63,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="evict once, before any question is known, and answer all of them from what is left",
     )
     parser.add_argument(
-        "--save-document", metavar="DIR", help="write the rows of the document, to ask more another time"
+        "--save-document",
+        metavar="DIR",
+        help="write the rows of the document, to ask more another time; with --query-agnostic what is left of them",
     )
     parser.add_argument(
         "--chunk", type=int, metavar="N", help="read at most N tokens in a pass (default: all in one)"
@@ -131,15 +133,20 @@ def run(arguments: argparse.Namespace) -> None:
 def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, None, Answer]]:
     """What answers a question, by the command's options. A single question to a text needs no rows that stay."""
     from judgeq.api import stream
+    from judgeq.compressed import CompressedDocument
+    from judgeq.compressed_files import CompressedConfig
     from judgeq.config import Decoding, check_chunk
     from judgeq.document import Document
     from judgeq.documents import read_document
     from judgeq.errors import InputError
     from judgeq.held_files import saved_text
     from judgeq.methods.parsing import method_from_text
+    from judgeq.row_files import saved_format
 
     saved = Path(arguments.document).is_dir()
-    text = saved_text(arguments.document) if saved else read_document(arguments.document)
+    evicted = saved and saved_format(arguments.document) == CompressedConfig.FORMAT
+    if not evicted:
+        text = saved_text(arguments.document) if saved else read_document(arguments.document)
     budget = parse_budget(arguments.budget)
     check_chunk(arguments.chunk)
     decoding = Decoding(
@@ -154,12 +161,19 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
     chosen: dict[str, Any] = {"method": method, "budget": budget, "tokens": arguments.tokens}
     asked: dict[str, Any] = {"answer_prefix": arguments.answer_prefix, "decoding": decoding}
     placed = {"question_first": arguments.question_first, "truncate": arguments.truncate}
-    if arguments.query_agnostic and (any(placed.values()) or decoding.rejudge_every):
+    if (evicted or arguments.query_agnostic) and (any(placed.values()) or decoding.rejudge_every):
         raise InputError(
             "--query-agnostic evicts the document once, before the question: leave out --question-first, --truncate "
             "and --rejudge-every"
         )
+    if evicted and arguments.save_document:
+        raise InputError(
+            f"{arguments.document} is such a folder already: leave --save-document out, or copy it"
+        )
     lm: LanguageModel = load_model(arguments)
+    if evicted:
+        left = CompressedDocument.load(lm, arguments.document)
+        return lambda question: left.stream(question, **asked)
     keeps = saved or arguments.save_document or arguments.query_agnostic or len(arguments.question) > 1
     if not keeps:
         options = {**chosen, **asked, **placed, "chunk": arguments.chunk}
@@ -168,11 +182,13 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
         document = Document.load(lm, arguments.document, chunk=arguments.chunk)
     else:
         document = Document(lm, text, chunk=arguments.chunk)
-    if arguments.save_document:
-        document.save(arguments.save_document)
     if arguments.query_agnostic:
         compressed = document.compress(**chosen)
+        if arguments.save_document:
+            compressed.save(arguments.save_document)
         return lambda question: compressed.stream(question, **asked)
+    if arguments.save_document:
+        document.save(arguments.save_document)
     return lambda question: document.stream(question, **chosen, **asked, **placed)
 
 

@@ -1,0 +1,211 @@
+"""A folder with the rows of one document, bound to the model that read it: what every kind of rows shares on disk.
+
+`rows.safetensors` has the tensors, `document.json` the text and what they belong to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from judgeq._version import __version__
+from judgeq.config import JsonConfig
+from judgeq.errors import InputError
+from judgeq.held import HeldCache, Progress
+from judgeq.language_model import LanguageModel
+
+CONFIG_FILE = "document.json"
+ROWS_FILE = "rows.safetensors"
+TRIED = 8
+"""Tokens that are read again when rows are loaded, to see whether the model gives the rows that lie there."""
+TOLERANCE = 0.02
+"""How much those may differ, as a share of the largest: other devices and kernels round otherwise."""
+Filled = TypeVar("Filled")
+
+
+class Misfit(Exception):
+    """Tensors that do not have the sizes that belong to the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsConfig(JsonConfig):
+    """What rows belong to.
+
+    Attributes:
+        text: the document.
+        model, revision: of the model that read it.
+        dtype: of the rows.
+        geometry: the model's sizes.
+        tokenizer_hash: fingerprint of its tokenizer and chat template.
+        format, judgeq_version: of these files, and of the library that wrote them.
+    """
+
+    FORMAT: ClassVar[str]
+    WRITER: ClassVar[str]
+    """What writes such a folder, as a sentence names it."""
+
+    text: str
+    model: str
+    revision: str | None
+    dtype: str
+    geometry: dict[str, Any]
+    tokenizer_hash: str
+    format: str
+    judgeq_version: str = __version__
+
+    @classmethod
+    def of(cls, lm: LanguageModel, text: str, **more: Any) -> Self:
+        """For a text that this model has read; `more` are a subclass' own fields."""
+        sizes = json.loads(json.dumps(dataclasses.asdict(lm.geometry)))  # as a file gives it back
+        return cls(
+            text=text,
+            model=lm.name,
+            revision=lm.revision,
+            dtype=str(lm.dtype),
+            geometry=sizes,
+            tokenizer_hash=lm.tokenizer_hash,
+            format=cls.FORMAT,
+            **more,
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """From a folder.
+
+        Raises:
+            InputError: nothing readable there, or rows of another kind.
+        """
+        try:
+            config = cls.load(folder / CONFIG_FILE)
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, InputError) as error:
+            raise cls.unreadable(folder, error) from None
+        if config.format != cls.FORMAT or not isinstance(config.text, str):
+            raise cls.unreadable(folder, f"its format is {config.format!r}, not {cls.FORMAT!r}")
+        return config
+
+    @classmethod
+    def unreadable(cls, folder: Path, reason: object) -> InputError:
+        """The error for a folder that is not what it should be."""
+        return InputError(
+            f"{folder} does not hold a readable document ({reason}): it needs an intact {CONFIG_FILE} and {ROWS_FILE}, "
+            f"as {cls.WRITER} writes them"
+        )
+
+    def check(self, lm: LanguageModel) -> None:
+        """Refuse a model that has not read these rows.
+
+        Raises:
+            InputError: another model, revision, type or tokenizer.
+        """
+        sizes = json.loads(json.dumps(dataclasses.asdict(lm.geometry)))
+        here = {
+            "model": lm.name,
+            "revision": lm.revision,
+            "dtype": str(lm.dtype),
+            "geometry": sizes,
+            "tokenizer_hash": lm.tokenizer_hash,
+        }
+        for what, theirs in here.items():
+            ours = getattr(self, what)
+            if ours != theirs:
+                raise InputError(
+                    f"The saved document was read by {self.model} and does not fit {lm.name} ({what} {ours} there, "
+                    f"{theirs} here): load that model, or read the document again"
+                )
+
+    def write(self, folder: Path, stored: Mapping[str, Tensor]) -> Path:
+        """Write tensors and config into `folder`; returns it.
+
+        The config is written last, so that a folder with a config is complete.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / CONFIG_FILE).unlink(missing_ok=True)
+            part = folder / f"{ROWS_FILE}.part"
+            save_file({name: tensor.contiguous() for name, tensor in stored.items()}, part)
+            part.replace(folder / ROWS_FILE)
+            self.save(folder / CONFIG_FILE)
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"{folder} cannot be written ({error}): make room, or give another path"
+            ) from None
+        return folder
+
+    def filled(
+        self, folder: Path, lm: LanguageModel, fill: Callable[[Mapping[str, Tensor]], Filled]
+    ) -> Filled:
+        """What `fill` makes of the tensors that lie in `folder`.
+
+        Args:
+            fill: raises `Misfit`, `KeyError` or `ValueError` for tensors that do not fit.
+
+        Raises:
+            InputError: nothing there, not intact, or of another model.
+        """
+        self.check(lm)
+        try:
+            return fill(load_file(folder / ROWS_FILE))
+        except (OSError, SafetensorError, KeyError, ValueError, Misfit) as error:
+            raise self.unreadable(folder, error) from None
+
+
+def saved_format(folder: str | Path) -> str | None:
+    """What a folder says it holds; None if it says nothing."""
+    try:
+        return json.loads((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8")).get("format")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+class FirstRows:
+    """The first tokens, read again: other weights, or another quantization, give other rows."""
+
+    def __init__(self, folder: Path, lm: LanguageModel, ids: Tensor) -> None:
+        """`ids`: (1, N) int64, the tokens that the stored rows stand for."""
+        self.folder, self.lm = folder, lm
+        self.tokens = min(TRIED, ids.shape[1])
+        self.cache = HeldCache(lm.model.config)
+        self.cache.read(lm, [ids[:, :TRIED]] if self.tokens else [], Progress(None, 0))
+
+    @torch.inference_mode()
+    def check(
+        self, layer: int, head: int, keys: Tensor, values: Tensor, kept: Tensor, off: float = 0.0
+    ) -> None:
+        """Compare with those of one KV head.
+
+        Args:
+            keys, values: (rows, D).
+            kept: (rows,) int64 ascending, the tokens that they stand for.
+            off: how much rounding may add to their difference, as a share of the largest number.
+
+        Raises:
+            InputError: they are not what the model gives.
+        """
+        early = kept[kept < self.tokens].to(keys.device)
+        again = self.cache.layers[layer]
+        for mine, other in ((keys, again.keys), (values, again.values)):
+            if not len(early):
+                continue
+            apart = (mine[: len(early)] - other[0, head, early]).abs().max()
+            if not apart <= TOLERANCE * other.abs().max() + off * mine.abs().max():
+                raise InputError(
+                    f"{self.folder} was written with other weights than {self.lm.name} has now: load the model that "
+                    "read the document, or read it again"
+                )
+
+
+def layer_devices(lm: LanguageModel) -> list[torch.device]:
+    """Where each layer is: they may be spread over several devices."""
+    return [next(block.parameters()).device for block in lm.model.get_decoder().layers]

@@ -1,0 +1,263 @@
+"""The tutorials: every script has its notebook, stored as a reader needs it, and a clean kernel gives the same outputs.
+
+When a result has changed and is meant to, or a script has: `python -m tests.notebooks NAME` renews the outputs.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+
+import psutil
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+from tests import notebooks
+from tests.notebook_outputs import code_cells, differences, is_blank, is_close
+
+NAMES = notebooks.names()
+README = (notebooks.FOLDER / "README.md").read_text(encoding="utf-8")
+MOST_BYTES = 600_000
+ANSWER = re.compile(r"<details>\s*<summary>Answer</summary>\s*\n\n.+?</details>", re.DOTALL)
+MACHINE = re.compile(r"/(home|root|tmp|usr|opt|work|Users|var)/|site-packages|[A-Z]:\\\\|\b0x[0-9a-f]{6,}")
+"""Paths, and addresses of objects."""
+
+each_tutorial = pytest.mark.parametrize("name", NAMES)
+
+
+def markdown(notebook: NotebookNode) -> str:
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+# As they are stored
+
+
+def test_every_notebook_has_its_script() -> None:
+    assert [path.stem for path in sorted(notebooks.FOLDER.glob("*.ipynb"))] == NAMES
+
+
+def test_the_folder_s_readme_lists_them_in_order_by_their_titles() -> None:
+    listed = dict(re.findall(r"^\| \[(.+?)\]\((\w+)\.ipynb\) \|", README, re.MULTILINE))
+    titles = {
+        notebooks.stored(name).cells[0].source.splitlines()[0].removeprefix("# "): name for name in NAMES
+    }
+    assert {title: name for title, name in listed.items() if name in NAMES} == titles
+    assert list(listed.values()) == sorted(listed.values())
+    assert set(NAMES) <= set(listed.values())
+    assert set(re.findall(r"research\.google\.com/github/(\S+)\)", README)) == {
+        f"{notebooks.repository()}/blob/main/tutorials/{name}.ipynb" for name in listed.values()
+    }
+
+
+@each_tutorial
+def test_script_and_notebook_agree_cell_by_cell(name: str) -> None:
+    def sources(notebook: NotebookNode) -> list[tuple[str, str, str, list[str]]]:
+        return [
+            (cell.id, cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells
+        ]
+
+    stored = notebooks.stored(name)
+    assert sources(stored) == sources(notebooks.from_script(name))
+    assert stored.metadata == notebooks.METADATA
+
+
+@each_tutorial
+def test_every_cell_has_been_run_once_in_order_and_none_failed(name: str) -> None:
+    cells = code_cells(notebooks.stored(name))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+
+
+@each_tutorial
+def test_it_opens_with_a_title_what_it_takes_and_a_way_to_run_it(name: str) -> None:
+    first = notebooks.stored(name).cells[0]
+    assert first.cell_type == "markdown"
+    assert first.source.startswith("# ")
+    assert re.search(r"\b(minutes?|seconds?)\b", first.source), "say how long it takes on two cores"
+    repository = notebooks.repository()
+    assert (
+        f"https://colab.research.google.com/github/{repository}/blob/main/tutorials/{name}.ipynb"
+        in first.source
+    )
+
+
+@each_tutorial
+def test_judgeq_is_installed_on_colab_only(name: str) -> None:
+    first = code_cells(notebooks.stored(name))[0].source
+    assert 'if "google.colab" in sys.modules' in first
+    assert f"github.com/{notebooks.repository()}" in first
+
+
+@each_tutorial
+def test_it_ends_with_exercises_whose_answers_are_folded_away(name: str) -> None:
+    text = markdown(notebooks.stored(name))
+    _, heading, exercises = text.partition("\n## Exercises\n")
+    assert heading
+    assert len(ANSWER.findall(exercises)) >= 2
+    assert exercises.count("<details>") == exercises.count("</details>") == len(ANSWER.findall(exercises))
+
+
+@each_tutorial
+def test_outputs_name_nothing_of_the_machine_that_made_them(name: str) -> None:
+    for cell in code_cells(notebooks.stored(name)):
+        told = [
+            {kind: content for kind, content in output.get("data", {}).items() if kind != "image/png"}
+            | {"text": output.get("text", "")}
+            for output in cell.outputs
+        ]
+        assert not MACHINE.search(json.dumps(told, ensure_ascii=False))
+
+
+@each_tutorial
+def test_pictures_show_something_where_no_script_runs(name: str) -> None:
+    shown = [output.get("data", {}) for cell in code_cells(notebooks.stored(name)) for output in cell.outputs]
+    pictures = [data["image/png"] for data in shown if "image/png" in data]
+    assert pictures
+    assert not [picture for picture in pictures if is_blank(picture)]
+    assert not [data for data in shown if any("plotly" in kind for kind in data)]
+
+
+@each_tutorial
+def test_it_is_small_enough_to_be_shown(name: str) -> None:
+    assert (notebooks.FOLDER / f"{name}.ipynb").stat().st_size < MOST_BYTES
+
+
+# Run anew
+
+
+@pytest.mark.embedded
+@pytest.mark.timeout(900)
+@each_tutorial
+def test_a_clean_kernel_gives_the_stored_outputs(name: str, chromium: str) -> None:
+    fresh = notebooks.executed(notebooks.from_script(name), chromium)
+    assert differences(notebooks.stored(name), fresh) == []
+
+
+# What the comparison notices
+
+
+def picture(*colors: str) -> NotebookNode:
+    image = Image.new("RGB", (4, 4), colors[0])
+    image.paste(colors[-1], (0, 0, 2, 2))
+    target = io.BytesIO()
+    image.save(target, "PNG")
+    return new_output("display_data", {"image/png": base64.b64encode(target.getvalue()).decode()})
+
+
+def printed(text: str) -> NotebookNode:
+    return new_output("stream", name="stdout", text=text)
+
+
+def notebook(*outputs: NotebookNode, **metadata: list[str]) -> NotebookNode:
+    return new_notebook(
+        cells=[new_markdown_cell("# Text"), new_code_cell("f()", outputs=list(outputs), metadata=metadata)]
+    )
+
+
+GOOD = printed("kept 1,204 rows, 83.6 % of 64\n"), picture("white", "black")
+
+
+@pytest.mark.parametrize(
+    "fresh",
+    [
+        printed("kept 1,204 rows,  83.6 % of 64"),
+        printed("kept 1,210 rows, 83.6 % of 64"),
+        printed("kept 1,204 rows, 83.5 % of 64"),
+    ],
+    ids=["the same", "a whole number that moved by half a hundredth", "a last digit that moved by one"],
+)
+def test_what_another_processor_may_change_is_no_difference(fresh: NotebookNode) -> None:
+    assert differences(notebook(*GOOD), notebook(fresh, picture("red", "blue"))) == []
+
+
+@pytest.mark.parametrize(
+    ("fresh", "told"),
+    [
+        ([printed("kept 1,204 rows, 81.9 % of 64"), GOOD[1]], "83.6 has become 81.9"),
+        ([printed("kept 1,204 rows, 83.6 % of 65"), GOOD[1]], "64 has become 65"),
+        ([printed("lost 1,204 rows, 83.6 % of 64"), GOOD[1]], "has become 'lost"),
+        ([GOOD[0]], "an output is missing: display_data image/png"),
+        ([*GOOD, printed("more")], "an output is not stored"),
+        ([GOOD[0], new_output("display_data", {"text/plain": "Figure()"})], "image/png has become"),
+        ([GOOD[0], picture("white", "white")], "a picture is blank"),
+        ([GOOD[0], new_output("error", ename="InputError", evalue="no")], "it fails: InputError: no"),
+    ],
+    ids=["figure", "count", "word", "missing", "new", "another kind", "blank", "error"],
+)
+def test_a_changed_output_is_noticed(fresh: list[NotebookNode], told: str) -> None:
+    (found,) = differences(notebook(*GOOD), notebook(*fresh))
+    assert found.startswith("cell 1: ")
+    assert told in found
+
+
+def test_an_error_is_a_difference_even_where_it_was_stored() -> None:
+    failed = notebook(new_output("error", ename="InputError", evalue="no"))
+    assert differences(failed, failed)
+
+
+def test_numbers_of_a_timed_cell_are_free_and_its_words_are_not() -> None:
+    stored = notebook(printed("4.1 s a question"), tags=["timed"])
+    assert differences(stored, notebook(printed("9.7 s a question"), tags=["timed"])) == []
+    assert differences(stored, notebook(printed("9.7 s an answer"), tags=["timed"]))
+    assert differences(stored, notebook(printed("9.7 s a question")))
+
+
+def test_the_words_of_html_are_compared_and_not_its_marks() -> None:
+    def page(text: str) -> NotebookNode:
+        return notebook(
+            new_output("display_data", {"text/html": f"<style>b{{top:1px}}</style><p>{text}</p>"})
+        )
+
+    stored = page("the <mark class='jq-l2'>harbour</mark>, 12.4 %")
+    assert differences(stored, page("the <mark class='jq-l1'>harbour</mark>, 12.5 %")) == []
+    assert differences(stored, page("the <mark class='jq-l2'>lighthouse</mark>, 12.4 %"))
+    assert differences(stored, page("the <mark class='jq-l2'>harbour</mark>, 14.4 %"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "close"),
+    [
+        ("64", "64", True),
+        ("64", "65", False),
+        ("10,000", "10,090", True),
+        ("10,000", "10,200", False),
+        ("0.4", "0.5", True),
+        ("0.4", "0.6", False),
+        ("1.0e-05", "1.1e-05", True),
+        ("1.0e-05", "1.0e-04", False),
+        ("-3.0", "3.0", False),
+    ],
+)
+def test_numbers_are_close_within_a_hundredth_and_a_last_digit(one: str, other: str, close: bool) -> None:
+    assert is_close(one, other) is close
+
+
+def test_noise_and_what_differs_from_run_to_run_is_taken_out() -> None:
+    stderr = new_output("stream", name="stderr", text="Loading: 40 %")
+    bar = new_output("display_data", {notebooks.WIDGET: {}, "text/plain": "HBox()"})
+    made = notebook(stderr, bar, GOOD[0], tags=["timed"])
+    made.cells[1].metadata["execution"] = {"iopub.execute_input": "2026-01-01"}
+    made.metadata["language_info"] = {"name": "python", "version": "3.11.9"}
+    one, other = notebooks.tidied(made), notebooks.tidied(notebook(GOOD[0], tags=["timed"]))
+    assert one == other
+    assert one.cells[1].outputs == [GOOD[0]]
+
+
+def test_a_kernel_is_clean_counts_from_one_draws_pictures_and_goes(chromium: str) -> None:
+    draw = "from plotly.graph_objects import Figure, Scatter\nFigure(Scatter(y=[1, 3, 2]))"
+    look = "import os, judgeq\nprint(sorted(name for name in dir() if name[0] != '_'), os.listdir())"
+    made = new_notebook(cells=[new_code_cell(look), new_code_cell(draw)])
+    first, second = code_cells(notebooks.executed(made, chromium))
+    assert [first.execution_count, second.execution_count] == [1, 2]
+    assert (
+        first.outputs[0].text == "['In', 'Out', 'exit', 'get_ipython', 'judgeq', 'open', 'os', 'quit'] []\n"
+    )
+    assert not is_blank(second.outputs[0].data["image/png"])
+    left = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert not [line for line in left if "ipykernel" in line or "chromium" in line]
