@@ -28,9 +28,7 @@ import judgeq
 place = tempfile.TemporaryDirectory()
 folder = Path(place.name)  # name a folder of yours to keep the files
 lm = judgeq.load("smollm2-135m")
-tokens = judgeq.SoftTokens.for_model(
-    lm
-)  # those shipped; your own: judgeq.SoftTokens.from_pretrained("judge")
+tokens = judgeq.SoftTokens.for_model(lm)  # those shipped; your own: SoftTokens.from_pretrained("judge")
 
 # %% [markdown]
 # ## Three files
@@ -158,12 +156,13 @@ print(kept.to_python())
 # ## The demo as a Space
 #
 # The demo is a Gradio program, so it runs as a Space of Hugging Face: a page of your own that others open in
-# the browser. It needs the repository's files, and its `README.md` begins with what a Space reads.
+# the browser. One command, run in a clone of the repository, gathers the files and sends them; with `--dry-run`
+# it only says what it would send.
 #
 # ```sh
 # hf auth login
-# hf repos create your-name/judge-q --type space --space-sdk gradio
-# hf upload your-name/judge-q . . --type space
+# python -m judgeq space --repo your-name/judge-q --dry-run
+# python -m judgeq space --repo your-name/judge-q
 # ```
 #
 # A free Space has two cores and runs the embedded model. More: [soft tokens as files](../docs/soft-tokens.md),
