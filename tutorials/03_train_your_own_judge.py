@@ -45,9 +45,9 @@ from judgeq.training.config import TrainConfig
 
 recipe = TrainConfig(
     data="wiki",
-    examples=24,
+    examples=16,
     min_tokens=96,
-    max_tokens=288,
+    max_tokens=256,
     response_tokens=24,
     prefix_tokens=8,
     n=16,
@@ -253,7 +253,7 @@ def line():
 
 
 path = folder / "orders.jsonl"
-path.write_text("".join(json.dumps(line()) + "\n" for _ in range(24)), encoding="utf-8")
+path.write_text("".join(json.dumps(line()) + "\n" for _ in range(60)), encoding="utf-8")
 print(path.read_text(encoding="utf-8").splitlines()[0])
 
 # %% [markdown]
@@ -266,7 +266,7 @@ from judgeq.data.jsonl import JsonLinesSource
 
 own, own_unseen = JsonLinesSource(path, held_out=False), JsonLinesSource(path, held_out=True)
 own_recipe = replace(
-    recipe, data="orders.jsonl", examples=12, epochs=2, held_out=0, start=str(folder / "judge")
+    recipe, data="orders.jsonl", examples=8, epochs=2, held_out=0, start=str(folder / "judge")
 )
 with Bars() as bars:
     own_tokens = train(
