@@ -145,16 +145,16 @@ print(f"{tokens.n} soft tokens of {tokens.config.base_model}: {', '.join(tokens.
 # %%
 from judgeq._assets import assets_path
 
-document = assets_path("samples", "lease.txt").read_text(encoding="utf-8")
+document = assets_path("samples", "notebook.txt").read_text(encoding="utf-8")
 soft = None if MODEL == "smollm2-135m" else tokens  # None: those shipped
 reading = judgeq.read(
     lm,
     document,
-    "How much is the deposit?",
+    "What is the serial number of the balance?",
     methods=("full", "judgeq", "snapkv"),
     budget=64,
     tokens=soft,
-    decoding=judgeq.Decoding(max_new_tokens=12),
+    decoding=judgeq.Decoding(max_new_tokens=16),
 )
 for writer in reading.writers:
     answer = writer.finish()
