@@ -101,7 +101,7 @@ def executed(notebook: NotebookNode, chromium: str) -> NotebookNode:
             coalesce_streams=True,
             resources={"metadata": {"path": str(folder)}},
         )
-        client.execute(env={**os.environ, **surroundings})
+        client.execute(cleanup_kc=True, env={**os.environ, **surroundings})  # a kernel holds a whole model
     return tidied(notebook)
 
 

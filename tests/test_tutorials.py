@@ -10,6 +10,7 @@ import io
 import json
 import re
 
+import psutil
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -248,7 +249,7 @@ def test_noise_and_what_differs_from_run_to_run_is_taken_out() -> None:
     assert one.cells[1].outputs == [GOOD[0]]
 
 
-def test_a_kernel_is_clean_counts_from_one_and_draws_pictures(chromium: str) -> None:
+def test_a_kernel_is_clean_counts_from_one_draws_pictures_and_goes(chromium: str) -> None:
     draw = "from plotly.graph_objects import Figure, Scatter\nFigure(Scatter(y=[1, 3, 2]))"
     look = "import os, judgeq\nprint(sorted(name for name in dir() if name[0] != '_'), os.listdir())"
     made = new_notebook(cells=[new_code_cell(look), new_code_cell(draw)])
@@ -258,3 +259,5 @@ def test_a_kernel_is_clean_counts_from_one_and_draws_pictures(chromium: str) -> 
         first.outputs[0].text == "['In', 'Out', 'exit', 'get_ipython', 'judgeq', 'open', 'os', 'quit'] []\n"
     )
     assert not is_blank(second.outputs[0].data["image/png"])
+    left = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert not [line for line in left if "ipykernel" in line or "chromium" in line]
