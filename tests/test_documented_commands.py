@@ -146,7 +146,7 @@ def check_files(command: Command) -> None:
 MARKS = {
     "gpu": r"\bcuda\b|\b\d+b\b",
     "hub": r"^hf\b",
-    "package index": r"\bpip install\b|\bkvpress\b|kvpress-env|JudgeQPress|test_press",
+    "package index": r"\bpip install\b|^jupyter\b|\bkvpress\b|kvpress-env|JudgeQPress|test_press",
     "container engine": r"^(docker|podman)\b",
     "browser": r"\bbrowser\b|\bscreenshot\b",
 }
