@@ -70,6 +70,7 @@ except judgeq.JudgeqError as error:
 # %% [markdown]
 # ## To the Hub
 #
+# <!-- needs: hub -->
 # Pushing needs an account and `hf auth login`. Here it is switched off, and the cell says what it would do. A
 # repository that holds something else is left alone, and so is a public one if you ask for a private one.
 
@@ -159,6 +160,7 @@ print(kept.to_python())
 # the browser. One command, run in a clone of the repository, gathers the files and sends them; with `--dry-run`
 # it only says what it would send.
 #
+# <!-- needs: hub -->
 # ```sh
 # hf auth login
 # python -m judgeq space --repo your-name/judge-q --dry-run
