@@ -15,10 +15,11 @@ ENV GRADIO_SERVER_PORT=7860
 COPY --chown=user requirements.txt ./
 RUN pip install --no-cache-dir -r requirements.txt
 
-COPY --chown=user app.py ./
+COPY --chown=user app.py LICENSE ./
 COPY --chown=user app ./app
 COPY --chown=user judgeq ./judgeq
-COPY --chown=user assets ./assets
+COPY --chown=user assets/samples ./assets/samples
+COPY --chown=user assets/soft_tokens ./assets/soft_tokens
 # The embedded model becomes part of the image, so that a start needs no network.
 RUN python -c "import judgeq; judgeq.load('smollm2-135m')"
 

@@ -54,7 +54,8 @@ def test_only_what_an_image_alone_can_do_is_left_out() -> None:
 
 def test_what_is_copied_gets_past_the_ignore_file() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    copied = {words.split()[-2] for name, words in instructions(DOCKERFILE) if name == "COPY"}
+    steps = [words.split() for name, words in instructions(DOCKERFILE) if name == "COPY"]
+    copied = {word for words in steps for word in words[:-1] if not word.startswith("--")}
     assert allowed == copied
     assert all((ROOT / each).exists() for each in copied)
 
@@ -70,7 +71,6 @@ def test_the_steps_of_the_container_are_done(container: Container) -> None:
     assert [words.split()[0] for words in container.done] == ["pip", "python"]
     assert (container.command, container.port) == (["python", "app.py"], 7860)
     assert list(Path(container.environment["JUDGEQ_CACHE"]).rglob("*.safetensors"))
-    assert not list(container.folder.rglob("*.items.jsonl"))
 
 
 @pytest.fixture(scope="module")

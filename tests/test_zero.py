@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +27,7 @@ from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
 from tests.server import DOCUMENT, QUESTION, tiny_host
 
+ROOT = Path(__file__).parents[1]
 TASK = Task(DOCUMENT, QUESTION, ("full", "judgeq", "snapkv"), 24, max_new_tokens=6)
 TIMES = {"ttft_s", "prefill_s", "decode_tokens_per_s"}
 
@@ -47,7 +53,7 @@ def lent_host(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, crossed: list[
             crossed.append(duration(*arguments))
             for told in work(*map(sent, arguments)):
                 crossed.append(sent(told))
-                yield crossed[-1]
+                yield sent(told)  # what is taken is changed
 
         return piped
 
@@ -153,3 +159,42 @@ def test_visitors_cannot_change_the_model_there(
     with pytest.raises(SystemExit):
         launch(["--models"])
     assert "cannot be had on ZeroGPU" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ZeroGPU is Linux")
+def test_a_worker_of_the_real_package_answers(lm: LanguageModel) -> None:
+    values = in_a_space()
+    expected = result(done(Run(TASK, tiny_host(lm))))
+    for answers in values["answers"]:
+        assert without_times(answers) == without_times(expected)
+    assert len(values["answers"]) == len(values["maps"]) == 2
+    assert all(values["same"])
+    assert values["document"]
+    assert len(values["points"]) == 4
+    (said,) = values["errors"]
+    assert "4,096 positions" in said
+    scheduled = [line.split()[1] for line in values["asked"] if line.startswith("/schedule ")]
+    assert len(scheduled) == 4
+    assert all(1 <= int(seconds) <= zero.MOST_S for seconds in scheduled)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ZeroGPU is Linux")
+def test_that_no_gpu_is_free_is_said() -> None:
+    values = in_a_space(TEST_NO_GPU="yes")
+    assert set(values["errors"]) == {"ZeroGPU says: No GPU was available. Try again later"}
+
+
+def in_a_space(**environment: str) -> dict[str, Any]:
+    """What `tests.zero_space` prints."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.zero_space"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("VALUES ")]
+    assert lines, ran.stdout + ran.stderr
+    return json.loads(lines[0].removeprefix("VALUES "))
