@@ -77,7 +77,7 @@ class Container:
         return self.root / self.workdir.lstrip("/")
 
     def surroundings(self, **more: str) -> dict[str, str]:
-        """The variables of a process in it; nothing of this process but what pip needs to find packages, and be quick."""
+        """The variables of a process in it; nothing of this process but what pip needs to find packages, quickly."""
         kept = {
             name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HTTP"))
         }

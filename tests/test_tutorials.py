@@ -21,7 +21,7 @@ from tests.notebook_outputs import code_cells, differences, is_blank, is_close
 
 NAMES = notebooks.names()
 README = (notebooks.FOLDER / "README.md").read_text(encoding="utf-8")
-MOST_BYTES = 600_000
+MOST_BYTES = 700_000
 ANSWER = re.compile(r"<details>\s*<summary>Answer</summary>\s*\n\n.+?</details>", re.DOTALL)
 MACHINE = re.compile(r"/(home|root|tmp|usr|opt|work|Users|var)/|site-packages|[A-Z]:\\\\|\b0x[0-9a-f]{6,}")
 """Paths, and addresses of objects."""

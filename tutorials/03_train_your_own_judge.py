@@ -204,9 +204,10 @@ for method in rates.methods:
     print(f"{method:18} " + "  ".join(f"{100 * rate:5.1f} %" for rate in found))
 
 # %% [markdown]
-# What the lines show: the hit rate over the budget. Half a minute of training moves the untrained soft tokens
-# most of the way, and past SnapKV. Five prompts are few, so do not trust the last points of such figures;
-# notebook 4 says how far to trust what.
+# What the lines show: the hit rate over the budget. Words from answers, untrained, already know more than the
+# prompt's last tokens: they stand where an answer would begin. Half a minute of training takes them about half of
+# the way to the shipped ones. Five prompts are few, so do not trust the last points of such figures; notebook 4
+# says how far to trust what.
 #
 # ## What they keep
 #

@@ -74,7 +74,7 @@ _COLOR_BAR = {
 
 def _named(figure: Figure, title: str, height: int) -> Figure:
     """The same with a title above and a legend below."""
-    legend = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
+    legend = {"orientation": "h", "x": 0, "y": -0.3, "yanchor": "top"}
     figure.update_layout(title=hover_text(title), height=height, showlegend=True, legend=legend)
     figure.update_layout(margin={"l": 60, "r": 20, "t": 50, "b": 110})
     return figure
