@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,10 +30,22 @@ def test_the_table_is_that_of_the_results_file() -> None:
     named = {row["label"]: row for row in rows}
     plain, peer = named["transformers"], named["kvpress' transformers"]
     assert named["judgeq@256"]["first_over_plain"] < 1.01, "nothing that could be told from noise"
-    assert 1.02 < named["all in one prefill"]["first_over_plain"] < 1.06, "a few percent"
+    assert round(100 * named["all in one prefill"]["first_over_plain"]) == 102
     assert round(named["next question"]["first_over_plain"], 1) == 0.1, "a tenth as long"
     assert named["judgeq@256"]["of_roofline"] > 0.95
     assert round(named["judgeq:allocation=adakv@256"]["token_s"] / named["judgeq@256"]["token_s"], 1) == 1.1
     assert round(peer["first_s"] / plain["first_s"]) == 2, "even without kvpress"
-    assert round(100 * named["kvpress snapkv@256"]["first_s"] / peer["first_s"]) == 104
-    assert round(100 * named["kvpress snapkv@256"]["token_s"] / named["snapkv@256"]["token_s"]) == 99
+    assert named["kvpress snapkv@256"]["first_s"] / peer["first_s"] < 1.01
+    assert round(100 * named["kvpress snapkv@256"]["token_s"] / named["snapkv@256"]["token_s"]) == 100
+
+
+def test_a_start_takes_what_the_page_says() -> None:
+    text = " ".join((ROOT / "docs" / "speed.md").read_text(encoding="utf-8").split())
+    rounds = json.loads((ROOT / "assets" / "results" / "start.json").read_text("utf-8"))["rounds"]
+    first, own, load = (
+        f"{median(each[part] for each in rounds):.2f} s" for part in ("torch_s", "import_s", "load_s")
+    )
+    assert (
+        f"`import torch` {first}, `import judgeq` behind it {own}, then loading the embedded model {load}"
+        in text
+    )
