@@ -42,6 +42,8 @@ Notebooks as they were last run; each is a file in `tutorials/`.
 """
 
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|[#/<])([^)\s#]+)")
+BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]")
+"""A picture from elsewhere; the site loads nothing from there."""
 OPTIONS = re.compile(r"^<!-- options: (.+?) -->$", re.MULTILINE)
 SHELL = re.compile(r"(?<=^```sh\n)(.+?)(?=^```$)", re.MULTILINE | re.DOTALL)
 WIDTH = 84
@@ -157,7 +159,7 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
     shown = str(DOCS / name)
     text = relinked(source[0], homes.get(name, shown), shown)
     if name.endswith(".ipynb"):
-        source[0] = in_python(text)
+        source[0] = in_python(BADGE.sub("[Open in Colab]", text))
         return
     text = SHELL.sub(lambda block: "\n".join(map(folded, block[1].split("\n"))), text)
     text = ROW.sub(lambda row: FIGURE.sub("\u00a0", row[0]), text)  # a figure keeps its unit and its interval
