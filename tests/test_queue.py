@@ -127,14 +127,14 @@ def test_runs_work_one_at_a_time_and_first_come_first_served(
     host: ModelHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, int]] = []
-    real = Run._answer
+    real = Run._at_work
 
     def answer(self: Run, lm: LanguageModel) -> None:
         seen.append(("in", runs.index(self)))
         real(self, lm)
         seen.append(("out", runs.index(self)))
 
-    monkeypatch.setattr(Run, "_answer", answer)
+    monkeypatch.setattr(Run, "_at_work", answer)
     runs = [Run(task(), host) for _ in range(8)]
     for run in runs:
         run.start()
@@ -224,8 +224,8 @@ def test_twenty_programs_at_once_are_all_served_in_order(
     monkeypatch.setattr("app.endpoints.TICK", 0.05)
     host = tiny_host(lm)
     order: list[Run] = []
-    real = Run._answer
-    monkeypatch.setattr(Run, "_answer", lambda self, model: (order.append(self), real(self, model))[1])
+    real = Run._at_work
+    monkeypatch.setattr(Run, "_at_work", lambda self, model: (order.append(self), real(self, model))[1])
     places: dict[int, list[int]] = {}
 
     def call(index: int) -> dict:
