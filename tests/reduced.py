@@ -27,6 +27,7 @@ from judgeq.data import planted, records, sharegpt, wiki
 from judgeq.data.articles import Article
 from judgeq.evaluation.harness import RULER_TASKS, benchmark_names, library
 from judgeq.evaluation.parity import compare as comparing
+from judgeq.evaluation.starting import start
 from judgeq.language_model import LanguageModel
 from judgeq.models import load
 from judgeq.plan import Plan
@@ -221,16 +222,20 @@ READ: dict[str, Callable[[Place, Path, str, str], None]] = {
 """What makes the files that a command names, by option or, for names without one, by verb."""
 
 
-def make_shared(folder: Path) -> Path:
-    """A tiny model in `folder/model`, and soft tokens that were trained for it in `folder/judge`."""
+def make_shared(folder: Path, layers: int = 2) -> Path:
+    """A tiny model in `folder/model`, and soft tokens that were trained for it in `folder/judge`, in two runs."""
     # widths of whole blocks of 64, as quantization packs them
-    build_model(vocab_size=VOCABULARY, num_hidden_layers=2, intermediate_size=128).save_pretrained(
+    build_model(vocab_size=VOCABULARY, num_hidden_layers=layers, intermediate_size=128).save_pretrained(
         folder / "model"
     )
     build_tokenizer(text_of("README.md"), VOCABULARY).save_pretrained(folder / "model")
     sizes = {name.removeprefix("--").replace("-", "_"): int(value) for name, value in TRAINING.items()}
     config = TrainConfig(data="code", **sizes)
     train(load(str(folder / "model")), config, folder / "judge", remove_store=True)
+    path = folder / "judge" / CONFIG_FILE
+    made = json.loads(path.read_text(encoding="utf-8"))
+    made["earlier"], made["metrics"]["seconds_of_stage1"] = [made["recipe"]], 1.0
+    path.write_text(json.dumps(made), encoding="utf-8")
     return folder
 
 
@@ -253,6 +258,7 @@ def settle(place: Place, patch: pytest.MonkeyPatch) -> None:
     for module in ("parity", "speed"):
         patch.setattr(f"judgeq.commands.{module}.model_folder", lambda name: model)
     patch.setattr("judgeq.evaluation.lm_eval_model.embedded_model_path", lambda name: model)
+    patch.setattr("judgeq.evaluation.starting.start", lambda **how: start(**{**how, "name": str(model)}))
     patch.setattr("judgeq.soft_tokens.shipped_for", place.shipped)
     patch.setattr("datasets.config.HF_DATASETS_CACHE", place.folder / "datasets")
     patch.setattr(sys, "argv", ["judgeq"])

@@ -39,6 +39,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_shared(tmp_path_factory.mktemp("documented"))
 
 
+@pytest.fixture(scope="session")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With as many layers as the model that the tutorials speak about."""
+    return make_shared(tmp_path_factory.mktemp("deep"), layers=30)
+
+
 @pytest.fixture
 def place(shared: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A folder for one block: see `tests.reduced`. A stand-in for the Hub knows everybody who pushes."""
@@ -357,7 +363,13 @@ def test_commands_run(group: list[Command], place: Place, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("document", [document for document, _ in CODE if document not in PAGES])
-def test_python_runs(document: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_runs(
+    document: str, place: Place, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if document.startswith("tutorials/"):
+        place.shared = request.getfixturevalue("deep")
+        settle(place, monkeypatch)
+
     def with_own_task(model: Any, tasks: list[str], **how: Any) -> None:
         known = Path(lm_eval.__file__).parent / "tasks"
         assert all((known / name).is_dir() for name in tasks)

@@ -253,11 +253,13 @@ def test_a_kernel_is_clean_counts_from_one_draws_pictures_and_goes(chromium: str
     draw = "from plotly.graph_objects import Figure, Scatter\nFigure(Scatter(y=[1, 3, 2]))"
     look = "import os, judgeq\nprint(sorted(name for name in dir() if name[0] != '_'), os.listdir())"
     made = new_notebook(cells=[new_code_cell(look), new_code_cell(draw)])
+    before = psutil.Process().children(recursive=True)
     first, second = code_cells(notebooks.executed(made, chromium))
     assert [first.execution_count, second.execution_count] == [1, 2]
     assert (
         first.outputs[0].text == "['In', 'Out', 'exit', 'get_ipython', 'judgeq', 'open', 'os', 'quit'] []\n"
     )
     assert not is_blank(second.outputs[0].data["image/png"])
-    left = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    now = set(psutil.Process().children(recursive=True)) - set(before)
+    left = [" ".join(child.cmdline()) for child in now]
     assert not [line for line in left if "ipykernel" in line or "chromium" in line]

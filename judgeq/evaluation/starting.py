@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -48,8 +50,13 @@ def start(**model: Any) -> Start:
     Raises:
         InputError: the process failed, with its last words.
     """
+    path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]  # this judgeq
     ran = subprocess.run(
-        [sys.executable, "-c", _STARTING, json.dumps(model)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", _STARTING, json.dumps(model)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if ran.returncode:
         said = ran.stderr.strip().splitlines() or ["nothing"]
