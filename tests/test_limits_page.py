@@ -35,3 +35,15 @@ def test_the_lead_shrinks_where_the_page_says() -> None:
 def test_a_step_is_as_much_faster_as_the_page_says() -> None:
     ratios = [row["ratio"] for row in rows("bench_step")]
     assert f"{min(ratios):.1f} to {max(ratios):.1f} times as fast" in PAGE
+
+
+def test_a_ragged_step_takes_as_much_longer_as_the_page_says() -> None:
+    took = {row["label"]: row["token_s"] for row in rows("bench")}
+    longer = took["judgeq:allocation=adakv@256"] / took["judgeq@256"] - 1
+    assert f"a later token takes {100 * longer:.0f} % longer with `adakv`" in PAGE
+
+
+def test_needles_and_moved_questions_are_as_few_as_the_page_says() -> None:
+    assert {row["n"] for row in rows("niah") if "/depth-" in row["task"]} == {1}
+    assert {row["n"] for row in rows("ruler_moved") if "/" not in row["task"]} == {33}
+    assert "One needle in each square of the haystack, and 33 questions" in PAGE
