@@ -24,7 +24,7 @@ from judgeq.methods import METHODS
 from judgeq.plan import Plan, Retained
 from judgeq.quantized import GROUP, QuantizedRows
 from judgeq.ragged import FrozenRows, RaggedLayer
-from judgeq.row_files import FirstRows, Misfit, RowsConfig, layer_devices
+from judgeq.row_files import FirstRows, Misfit, RowsConfig, layer_devices, taken
 from judgeq.selection import Kept
 
 PARTS = ("codes", "low", "step")
@@ -246,7 +246,4 @@ class _Layer:
 
     def _taken(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
         """A tensor of this shape and type, by default the model's."""
-        tensor, wanted = self.own[name], dtype or self.lm.dtype
-        if tuple(tensor.shape) != shape or tensor.dtype != wanted:
-            raise Misfit(f"{name} is {tensor.dtype} of {tuple(tensor.shape)}, not {wanted} of {shape}")
-        return tensor
+        return taken(self.own, name, shape, dtype or self.lm.dtype)

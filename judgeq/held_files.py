@@ -12,7 +12,7 @@ from torch import Tensor
 
 from judgeq.held import HeldCache, HeldLayer
 from judgeq.language_model import LanguageModel
-from judgeq.row_files import FirstRows, Misfit, RowsConfig, layer_devices
+from judgeq.row_files import FirstRows, Misfit, RowsConfig, layer_devices, taken
 
 IDS_NAME = "ids"
 
@@ -79,7 +79,8 @@ def _filled(lm: LanguageModel, stored: Mapping[str, Tensor], expected: int) -> H
         return cache
     for at, (layer, device) in enumerate(zip(cache.layers, layer_devices(lm), strict=True)):
         length = min(cache.seen, layer.sliding_window - 1) if layer.is_sliding else cache.seen
-        keys, values = (_rows(stored, f"{name}.{at}", lm, length) for name in ("keys", "values"))
+        shape = (1, lm.geometry.kv_heads, length, lm.geometry.head_dim)
+        keys, values = (taken(stored, f"{name}.{at}", shape, lm.dtype) for name in ("keys", "values"))
         layer.update(keys.to(device), values.to(device))
         if layer.is_sliding:
             layer.cumulative_length = cache.seen
@@ -89,10 +90,3 @@ def _filled(lm: LanguageModel, stored: Mapping[str, Tensor], expected: int) -> H
             if layer.attention.shape[-1] != cache.seen:
                 raise Misfit("attention sums of another length")
     return cache
-
-
-def _rows(stored: Mapping[str, Tensor], name: str, lm: LanguageModel, length: int) -> Tensor:
-    rows, expected = stored[name], (1, lm.geometry.kv_heads, length, lm.geometry.head_dim)
-    if tuple(rows.shape) != expected or rows.dtype != lm.dtype:
-        raise Misfit(f"{name} is {rows.dtype} of {tuple(rows.shape)}, not {lm.dtype} of {expected}")
-    return rows

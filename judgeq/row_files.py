@@ -65,17 +65,7 @@ class RowsConfig(JsonConfig):
     @classmethod
     def of(cls, lm: LanguageModel, text: str, **more: Any) -> Self:
         """For a text that this model has read; `more` are a subclass' own fields."""
-        sizes = json.loads(json.dumps(dataclasses.asdict(lm.geometry)))  # as a file gives it back
-        return cls(
-            text=text,
-            model=lm.name,
-            revision=lm.revision,
-            dtype=str(lm.dtype),
-            geometry=sizes,
-            tokenizer_hash=lm.tokenizer_hash,
-            format=cls.FORMAT,
-            **more,
-        )
+        return cls(text=text, format=cls.FORMAT, **_reader(lm), **more)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -106,15 +96,7 @@ class RowsConfig(JsonConfig):
         Raises:
             InputError: another model, revision, type or tokenizer.
         """
-        sizes = json.loads(json.dumps(dataclasses.asdict(lm.geometry)))
-        here = {
-            "model": lm.name,
-            "revision": lm.revision,
-            "dtype": str(lm.dtype),
-            "geometry": sizes,
-            "tokenizer_hash": lm.tokenizer_hash,
-        }
-        for what, theirs in here.items():
+        for what, theirs in _reader(lm).items():
             ours = getattr(self, what)
             if ours != theirs:
                 raise InputError(
@@ -159,6 +141,30 @@ class RowsConfig(JsonConfig):
             return fill(load_file(folder / ROWS_FILE))
         except (OSError, SafetensorError, KeyError, ValueError, Misfit) as error:
             raise self.unreadable(folder, error) from None
+
+
+def _reader(lm: LanguageModel) -> dict[str, Any]:
+    """The fields of a config that say who has read the rows."""
+    return {
+        "model": lm.name,
+        "revision": lm.revision,
+        "dtype": str(lm.dtype),
+        "geometry": json.loads(json.dumps(dataclasses.asdict(lm.geometry))),  # as a file gives it back
+        "tokenizer_hash": lm.tokenizer_hash,
+    }
+
+
+def taken(stored: Mapping[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A stored tensor, which has to be of this shape and type.
+
+    Raises:
+        KeyError: there is none of this name.
+        Misfit: it is another.
+    """
+    tensor = stored[name]
+    if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+        raise Misfit(f"{name} is {tensor.dtype} of {tuple(tensor.shape)}, not {dtype} of {shape}")
+    return tensor
 
 
 def saved_format(folder: str | Path) -> str | None:
