@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -25,25 +27,33 @@ PATIENCE = 120_000
 @pytest.fixture(scope="session")
 def demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a demo in a process of its own, started as a person starts it."""
+    log, port = tmp_path_factory.mktemp("demo") / "log.txt", free_port()
+    with running([sys.executable, "app.py", "--port", str(port)], port, log, cwd=ROOT) as url:
+        yield url
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("demo") / "log.txt"
+        return free.getsockname()[1]
+
+
+@contextmanager
+def running(command: list[str], port: int, log: Path, **how: Any) -> Iterator[str]:
+    """The address of a server that listens at this port, until the end; `how` goes to `Popen`."""
     with log.open("w") as output:
-        server = subprocess.Popen(
-            [sys.executable, "app.py", "--port", str(port)], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
-        )
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **how)
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_for(url, server, log)
+        _wait_for(url, server, log)
         yield url
     finally:
         server.terminate()
         server.wait(20)
-    assert "Traceback" not in log.read_text(), log.read_text()
 
 
-def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + 90
     while time.monotonic() < end:
         assert server.poll() is None, log.read_text()

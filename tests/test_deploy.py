@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import sys
 import zipfile
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser import PATIENCE, SAMPLE, wait_for
+from tests.browser import PATIENCE, SAMPLE, free_port, running
 from tests.container import NEEDS_ROOT, Container, instructions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,25 +75,11 @@ def test_the_steps_of_the_container_are_done(container: Container) -> None:
 @pytest.fixture(scope="module")
 def space(container: Container, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the demo, started by CMD with the variables of a Space; the model is there already."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("space") / "log.txt"
+    log, port = tmp_path_factory.mktemp("space") / "log.txt", free_port()
     variables = {**SPACE, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1"}
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            [str(container.python / container.command[0]), *container.command[1:]],
-            cwd=container.folder,
-            env=container.surroundings(**variables),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        wait_for(f"http://127.0.0.1:{port}", server, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
+    command = [str(container.python / container.command[0]), *container.command[1:]]
+    with running(command, port, log, cwd=container.folder, env=container.surroundings(**variables)) as url:
+        yield url
     # Gradio itself misses the package `spaces` there, which every Space brings
     assert not re.search(r'File ".*/(app|judgeq)/', log.read_text()), log.read_text()
 
