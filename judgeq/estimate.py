@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from judgeq.config import Decoding, check_chunk
-from judgeq.decode import decode
+from judgeq.config import check_chunk
+from judgeq.decode import next_logits
 from judgeq.held import pass_sizes
 from judgeq.language_model import Geometry, LanguageModel
 from judgeq.memory import peak_memory, weight_bytes
@@ -238,5 +238,5 @@ def _read(
     outcome = prefill(lm, ids, [Plan(method, min(rows, ids.shape[1]))], soft_tokens=probe, chunk=chunk)
     cache = outcome.retained[0].cache
     kept = cache.kv_bytes
-    list(decode(lm, cache, outcome.logits, Decoding(max_new_tokens=2)))
+    next_logits(lm, cache, int(outcome.logits.argmax(-1)))
     return kept

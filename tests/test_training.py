@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,12 +28,13 @@ from judgeq.soft_tokens import SoftTokens
 from judgeq.training import loop
 from judgeq.training.config import TrainConfig
 from judgeq.training.curve import curve_figure
-from judgeq.training.loop import lesson_loss, train
+from judgeq.training.lesson import AttentionRecorder, Lesson, PromptRows
+from judgeq.training.loop import lesson_losses, passes, train
 from judgeq.training.objectives import OBJECTIVES
 from judgeq.training.profile import best_shares, learn_profile
 from judgeq.training.progress import Progress
 from judgeq.training.responses import generate_responses
-from judgeq.training.store import AttentionRecorder, Store
+from judgeq.training.store import Store
 from judgeq.training.student import attention_to_lesson, initial_tokens, let_gradients_through, trainable
 from judgeq.training.validation import held_out_hit_rates
 from judgeq.training.workers import Workers
@@ -71,14 +74,18 @@ def examples(lm: LanguageModel, config: TrainConfig = CONFIG) -> list[Example]:
     return wiki.WikiSource().examples(lm, config.examples, tokens=tokens, seed=config.seed)
 
 
-def store(lm: LanguageModel, folder: Path, config: TrainConfig = CONFIG) -> Store:
-    return Store(folder, lm, config, wiki.WikiSource(), config.examples)
+def store(lm: LanguageModel, folder: Path, config: TrainConfig = CONFIG, rows: bool = True) -> Store:
+    return Store(folder, lm, config, wiki.WikiSource(), config.examples, rows)
 
 
 def filled(lm: LanguageModel, folder: Path, config: TrainConfig = CONFIG) -> Store:
     lessons = store(lm, folder, config)
     lessons.fill(Progress(), Workers(), limit_gb=1)
     return lessons
+
+
+def all_of(lessons: Store) -> list[Lesson]:
+    return [lessons[at] for at in range(len(lessons))]
 
 
 class Log(Progress):
@@ -155,11 +162,92 @@ def test_the_teacher_is_the_mean_attention_of_the_response(each_lm: LanguageMode
         lesson = lessons[index]
         recorder = AttentionRecorder()
         with torch.no_grad():
-            cache = lesson.cache(lm)
+            cache = PromptRows(lm, [lesson]).cache
             lm.model(lesson.response[None], cache=cache, observer=recorder)
         again = torch.cat(recorder.layers)
         assert torch.allclose(again, lesson.teacher.float(), atol=2e-3)
         assert (again.sum(-1) <= 1.01).all()
+
+
+def random_probe(lm: LanguageModel) -> Probe:
+    fresh = trainable(Probe(torch.randn(4, lm.geometry.hidden)), lm, CONFIG)
+    sizes = lm.geometry
+    assert fresh.adapters is not None
+    return Probe(
+        fresh.embeddings,
+        torch.randn(sizes.layers, sizes.heads, 4, sizes.head_dim).requires_grad_(),
+        fresh.adapters.map(lambda tensor: (torch.randn_like(tensor) * 0.2).requires_grad_()),
+    )
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "mixtral"])
+def test_lessons_side_by_side_teach_what_each_teaches(
+    make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str, stored: bool
+) -> None:
+    lm = make_lm(family)
+    lessons = all_of(filled(lm, tmp_path))[:4]
+    if not stored:
+        lessons = [replace(lesson, keys=None, values=None) for lesson in lessons]
+    assert len({len(lesson.prompt) for lesson in lessons}) > 1
+    probe = random_probe(lm)
+    leaves = [probe.embeddings, probe.query_offsets, *probe.adapters.up.values()]  # type: ignore[list-item, union-attr]
+
+    def outcome(groups: list[list[Lesson]]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        losses = torch.cat([lesson_losses(lm, probe, group, CONFIG) for group in groups])
+        return losses, list(torch.autograd.grad(losses.sum(), leaves, allow_unused=True))
+
+    (alone, expected), (together, found) = outcome([[lesson] for lesson in lessons]), outcome([lessons])
+    assert torch.allclose(together, alone, rtol=1e-3)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours is None) == (theirs is None)
+        if theirs is not None:
+            assert torch.allclose(ours, theirs, atol=2e-3 * theirs.abs().max().item())
+
+
+def test_rows_that_are_read_again_are_those_that_were_stored(each_lm: LanguageModel, tmp_path: Path) -> None:
+    lm, probe = each_lm, random_probe(each_lm)
+    kept, again = filled(lm, tmp_path / "kept"), store(lm, tmp_path / "again", rows=False)
+    again.fill(Progress(), Workers(), limit_gb=1)
+    with torch.no_grad():
+        for ours, theirs in zip(all_of(kept), all_of(again), strict=True):
+            assert torch.equal(ours.prompt, theirs.prompt)
+            assert torch.equal(ours.teacher, theirs.teacher)
+            assert theirs.keys is None
+            attention = [attention_to_lesson(lm, probe, lesson) for lesson in (ours, theirs)]
+            assert torch.allclose(*attention, atol=5e-3)
+
+
+def test_a_run_without_stored_rows_learns_the_same_and_takes_less_room(
+    lm: LanguageModel, tmp_path: Path
+) -> None:
+    log = Log()
+    with_rows = train(lm, CONFIG, tmp_path / "with")
+    without = train(lm, CONFIG, tmp_path / "without", keep_rows=False, progress=log)
+    assert "answers and their attention of 6 prompts take up to" in log.notes[0]
+    ours, theirs = (tokens.config.metrics["training_tempered"] for tokens in (without, with_rows))
+    assert ours == pytest.approx(theirs, rel=0.01)
+    large, small = (
+        sum(file.stat().st_size for file in (tmp_path / run / "store").glob("*.safetensors"))
+        for run in ("with", "without")
+    )
+    assert small < 0.3 * large
+    log = Log()
+    train(lm, CONFIG, tmp_path / "third", store=tmp_path / "without" / "store", progress=log)
+    assert ("responses", 6) in log.seen  # it takes them as they are
+    assert ("responses", 2) not in log.seen
+
+
+def test_a_gpu_looks_at_several_prompts_in_one_pass(lm: LanguageModel) -> None:
+    lengths = [300, 10_000, 100, 900, 350, 9_000]
+    lessons = [Lesson(torch.zeros(size, dtype=torch.long), *[torch.zeros(1)] * 2) for size in lengths]
+
+    def found(device: str, sliding: tuple[int, ...] = ()) -> list[list[int]]:
+        model = SimpleNamespace(device=torch.device(device), geometry=replace(lm.geometry, sliding=sliding))
+        return [[len(lesson.prompt) for lesson in group] for group in passes(model, lessons)]  # type: ignore[arg-type]
+
+    assert found("cpu") == found("cuda", sliding=(1,)) == [[size] for size in lengths]
+    assert found("cuda") == [[100], [300, 350], [900], [9_000], [10_000]]
 
 
 def test_some_prompts_end_in_the_middle_of_the_answer(lm: LanguageModel, tmp_path: Path) -> None:
@@ -174,7 +262,7 @@ def test_some_prompts_end_in_the_middle_of_the_answer(lm: LanguageModel, tmp_pat
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_an_objective_is_least_where_attention_is_equal(name: str) -> None:
-    teacher, values = torch.rand(2, 3, 90).mul(8).softmax(-1) * 0.8, torch.ones(2, 90, 16)
+    teacher, values = torch.rand(5, 2, 3, 90).mul(8).softmax(-1) * 0.8, torch.ones(5, 2, 90, 16)
     equal = OBJECTIVES[name](teacher, teacher, values, 0.5)
     assert OBJECTIVES[name](teacher.flip(-1), teacher, values, 0.5) > equal + 1e-6
     if "ranking" not in name:
@@ -182,13 +270,13 @@ def test_an_objective_is_least_where_attention_is_equal(name: str) -> None:
 
 
 def test_long_values_count_more(lm: LanguageModel) -> None:
-    teacher = torch.rand(2, 3, 50).softmax(-1)
-    values = torch.ones(2, 50, 16)
-    values[:, 7] *= 10
+    teacher = torch.rand(5, 2, 3, 50).softmax(-1)
+    values = torch.ones(5, 2, 50, 16)
+    values[:, :, 7] *= 10
     student = teacher.clone().requires_grad_()
     OBJECTIVES["values"](student, teacher, values, 0.5).backward()
     assert student.grad is not None
-    assert student.grad.mean((0, 1)).argmin() == 7  # more attention there lowers the loss most
+    assert student.grad.mean((0, 1, 2)).argmin() == 7  # more attention there lowers the loss most
 
 
 @pytest.mark.parametrize(
@@ -207,7 +295,7 @@ def test_training_lowers_the_loss_and_touches_nothing_else(
 
     def loss(probe: Probe) -> float:
         with torch.no_grad():
-            return sum(lesson_loss(lm, probe, lessons[at], config).item() for at in range(len(lessons)))
+            return sum(lesson_losses(lm, probe, [lessons[at]], config).item() for at in range(len(lessons)))
 
     assert loss(tokens.probe) < (0.97 if objective == "ranking" else 0.9) * loss(initial)
     for name, weight in lm.model.named_parameters():
@@ -321,7 +409,7 @@ def test_held_out_hit_rate_is_one_for_a_perfect_student(
     lessons = filled(lm, tmp_path)
     monkeypatch.setattr(
         "judgeq.training.validation.attention_to_lesson",
-        lambda lm, probe, lesson: list(lesson.teacher.float()),
+        lambda lm, probe, lesson: lesson.teacher.float(),
     )
     assert held_out_hit_rates(lm, Probe(torch.zeros(1)), lessons, Workers(), (8, 64)) == {
         "hit_rate_8": 1.0,
@@ -329,7 +417,7 @@ def test_held_out_hit_rate_is_one_for_a_perfect_student(
     }
     monkeypatch.setattr(
         "judgeq.training.validation.attention_to_lesson",
-        lambda lm, probe, lesson: [-layer for layer in lesson.teacher.float()],
+        lambda lm, probe, lesson: -lesson.teacher.float(),
     )
     assert held_out_hit_rates(lm, Probe(torch.zeros(1)), lessons, Workers(), (8,))["hit_rate_8"] < 0.1
 
@@ -414,7 +502,7 @@ def test_a_full_disk_is_said_and_what_is_finished_stays(
         written.append(path)
         save_file(tensors, path)
 
-    monkeypatch.setattr("judgeq.training.store.save_file", save)
+    monkeypatch.setattr("judgeq.training.lesson.save_file", save)
     with pytest.raises(InputError, match="make room or choose another --store"):
         filled(lm, tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == 3

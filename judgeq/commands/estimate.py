@@ -10,6 +10,7 @@ from judgeq.config import budget_rows, check_at_least, parse_budget
 
 if TYPE_CHECKING:
     from judgeq.estimate import Memory
+    from judgeq.language_model import LanguageModel
 
 NAMES = {
     "weights": "weights",
@@ -30,7 +31,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--row-bits", type=int, choices=(8, 4), help="store kept rows in so many bits (default: as they come)"
     )
     parser.add_argument(
-        "--measure", action="store_true", help="load the model, read that many random tokens, and compare"
+        "--measure",
+        action="store_true",
+        help="load the model, read that many random tokens, and compare; a shape gets random weights",
     )
 
 
@@ -50,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> None:
     }
     measured, dtype = None, arguments.dtype
     if arguments.measure:
-        lm = load_model(arguments)
+        lm = _loaded(arguments)
         config, dtype = lm.model.config, str(lm.dtype).removeprefix("torch.")
         measured = measure(lm, **sizes, seed=arguments.seed)
     else:
@@ -71,6 +74,22 @@ def _run(arguments: argparse.Namespace) -> None:
             "measured": None if measured is None else measured.to_dict(),
             "versions": versions(("torch", "transformers", "bitsandbytes")),
         },
+    )
+
+
+def _loaded(arguments: argparse.Namespace) -> LanguageModel:
+    """The model; random weights where only its shape is known."""
+    from judgeq.embedded import EMBEDDED
+    from judgeq.evaluation.random_weights import random_model
+    from judgeq.shapes import SHAPES
+
+    if arguments.model not in SHAPES or arguments.model in EMBEDDED:
+        return load_model(arguments)
+    return random_model(
+        arguments.model,
+        seed=arguments.seed,
+        dtype=arguments.dtype,
+        quantization=arguments.quantization,
     )
 
 

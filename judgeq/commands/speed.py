@@ -136,7 +136,12 @@ def _model(
         raise InputError(
             f"The method {writing[0]!r} looks at an answer and random weights write none: name a --model"
         )
-    lm = random_model(arguments.random_weights, seed=arguments.seed)
+    lm = random_model(
+        arguments.random_weights,
+        seed=arguments.seed,
+        dtype=arguments.dtype,
+        quantization=arguments.quantization,
+    )
     asked = any(method.uses_soft_tokens for method in methods.values())
     return lm, random_soft_tokens(lm, RANDOM_SOFT_TOKENS, arguments.seed) if asked else None
 

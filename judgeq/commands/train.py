@@ -30,7 +30,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         metavar="DIR",
-        help="folder of prompt rows and teacher attention, reused if it fits (OUT/store)",
+        help="folder of teacher attention and prompt rows, reused if it fits (OUT/store)",
+    )
+    parser.add_argument(
+        "--keep-rows",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="keep the prompts' rows there; otherwise each step reads its prompts again (default: on a CPU)",
     )
     parser.add_argument(
         "--store-gb",
@@ -88,6 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
             source=parse_sources(config.data, skip_bad=arguments.skip_bad),
             held_out=parse_sources(config.data, part="held_out", skip_bad=arguments.skip_bad),
             resume=arguments.resume,
+            keep_rows=arguments.keep_rows,
             remove_store=arguments.remove_store,
             progress=bars if workers.rank == 0 else Progress(),
         )

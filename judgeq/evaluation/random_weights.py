@@ -15,33 +15,65 @@ from judgeq.soft_tokens_config import SoftTokensConfig
 from judgeq.supported import choose_device, choose_dtype
 
 
-def random_model(shape: str, device: Any = "auto", seed: int = 0) -> LanguageModel:
+def random_model(
+    shape: str,
+    device: Any = "auto",
+    seed: int = 0,
+    *,
+    dtype: Any = "auto",
+    quantization: str | None = None,
+) -> LanguageModel:
     """A model that runs and says nothing; it has no tokenizer.
 
     Args:
         shape: one of `judgeq.shapes.SHAPES`.
-        device: as in `judgeq.load`; weights are 32-bit on the CPU, bfloat16 elsewhere.
+        device, dtype, quantization: as in `judgeq.load`. All weights are drawn before any is stored in few bits.
         seed: of the weights.
 
     Raises:
-        ModelError: an unknown shape.
+        ModelError: an unknown shape, or a quantization that is unknown or cannot be had here.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     from judgeq.attention import ATTENTION
     from judgeq.cpu import use_fast_products
+    from judgeq.supported import check_quantization
 
+    check_quantization(quantization)
     config, device = config_of_shape(shape), choose_device(device)
     if device.type == "cpu":
         use_fast_products()
     with torch.random.fork_rng(), device:
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(
-            config, dtype=choose_dtype("auto", device, config), attn_implementation=ATTENTION
+            config, dtype=choose_dtype(dtype, device, config), attn_implementation=ATTENTION
         )
     model.eval().requires_grad_(False)
+    if quantization:
+        _store_in_few_bits(model, quantization)
     return LanguageModel(model, None, f"{shape} (random weights)", None, Geometry.of(config))
+
+
+def _store_in_few_bits(model: Any, quantization: str) -> None:
+    """Replace every linear map but the head, as transformers does where it loads weights, one by one."""
+    import bitsandbytes as bnb
+    from torch import nn
+
+    head = model.get_output_embeddings()
+    maps = {name: module for name, module in model.named_modules() if type(module) is nn.Linear}
+    for name, linear in maps.items():
+        if linear is head:
+            continue
+        sizes, weight = (linear.in_features, linear.out_features, linear.bias is not None), linear.weight
+        if quantization == "4bit":
+            small = bnb.nn.Linear4bit(*sizes, weight.dtype, quant_type="nf4", device="meta")
+            small.weight = bnb.nn.Params4bit(weight.data, False, quant_type="nf4", module=small)
+        else:
+            small = bnb.nn.Linear8bitLt(*sizes, has_fp16_weights=False, threshold=6.0, device="meta")
+            small.weight = bnb.nn.Int8Params(weight.data, requires_grad=False, has_fp16_weights=False)
+        small.bias = linear.bias
+        model.set_submodule(name, small.to(weight.device))
 
 
 def random_soft_tokens(lm: LanguageModel, n: int, seed: int) -> SoftTokens:

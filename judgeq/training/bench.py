@@ -9,15 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from judgeq.data.wiki import WikiSource
 from judgeq.language_model import LanguageModel
 from judgeq.training.config import STORE_GB, TrainConfig
-from judgeq.training.loop import lesson_loss
+from judgeq.training.loop import lesson_losses
 from judgeq.training.progress import Progress
-from judgeq.training.responses import complete_cache
-from judgeq.training.store import Lesson, Store
+from judgeq.training.store import Store
 from judgeq.training.student import initial_tokens, let_gradients_through, trainable
 from judgeq.training.workers import Workers
 
@@ -59,10 +56,11 @@ def step_times(lm: LanguageModel, config: TrainConfig, tokens: int, rounds: int)
         probe = trainable(initial_tokens(lm, config, lessons).probe, lm, config)
 
         def stored() -> None:
-            lesson_loss(lm, probe, lessons[0], config).backward()
+            lesson_losses(lm, probe, [lessons[0]], config).sum().backward()
 
         def recomputed() -> None:
-            lesson_loss(lm, probe, _read_again(lm, lessons[0]), config).backward()
+            lesson = replace(lessons[0], keys=None, values=None, window_keys=None, window_values=None)
+            lesson_losses(lm, probe, [lesson], config).sum().backward()
 
         times: dict[Callable[[], None], list[float]] = {stored: [], recomputed: []}
         for _ in range(rounds + 1):
@@ -72,13 +70,3 @@ def step_times(lm: LanguageModel, config: TrainConfig, tokens: int, rounds: int)
                 seconds.append(time.perf_counter() - started)
         kept, again = (statistics.median(seconds[1:]) for seconds in times.values())
         return StepTimes(len(lessons[0].prompt), kept, again, rounds)
-
-
-@torch.no_grad()
-def _read_again(lm: LanguageModel, lesson: Lesson) -> Lesson:
-    cache = complete_cache(lm)
-    lm.model(lesson.prompt[None].to(lm.device), cache=cache, logits_to_keep=1)
-    keys, values = (
-        torch.cat([getattr(layer, name) for layer in cache.layers]) for name in ("keys", "values")
-    )
-    return lesson.with_rows(keys, values, lm.geometry)

@@ -1,4 +1,4 @@
-"""The training loop: rows from the store, `n` tokens forward, gradients to the soft tokens and to nothing else."""
+"""The training loop: prompt rows, `n` tokens forward, gradients to the soft tokens and to nothing else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,18 @@ from judgeq.data.example import Source
 from judgeq.data.mixture import parse_sources, report
 from judgeq.errors import InputError, JudgeqError
 from judgeq.language_model import LanguageModel
+from judgeq.padded import groups_alike
 from judgeq.probe import Probe
 from judgeq.soft_tokens import SoftTokens
 from judgeq.training.config import STORE_GB, TrainConfig
 from judgeq.training.curve import write_curve
+from judgeq.training.lesson import Lesson, PromptRows
 from judgeq.training.objectives import OBJECTIVES
 from judgeq.training.profile import learn_profile
 from judgeq.training.progress import Progress
-from judgeq.training.store import Lesson, Store
+from judgeq.training.store import Store
 from judgeq.training.student import (
-    attention_to_lesson,
+    attention_to_lessons,
     check_one_device,
     earlier_tokens,
     finished,
@@ -46,6 +49,7 @@ HISTORY = "history.json"
 CHECKPOINT_STEPS = 20
 WARMUP_SHARE = 0.05
 LOOKS = 6  # times that the held-out hit rate is measured, the last time at the end
+ALIKE = 2.0  # how many times the shortest prompt of a pass the longest may be
 
 
 def train(
@@ -58,6 +62,7 @@ def train(
     source: Source | None = None,
     held_out: Source | None = None,
     resume: bool = True,
+    keep_rows: bool | None = None,
     remove_store: bool = False,
     progress: Progress | None = None,
 ) -> SoftTokens:
@@ -68,12 +73,14 @@ def train(
 
     Args:
         out: folder for the soft tokens, `history.json`, `curve.html`, `curve.png` and, while it runs, the checkpoint.
-        store: folder of prompt rows and teacher attention; `out/store` by default.
+        store: folder of teacher attention and prompt rows; `out/store` by default.
         store_gb: largest size of that folder, in gigabytes.
         source: prompts to train on; those that `config.data` names by default.
         held_out: prompts to measure on; the held-out part of `config.data` by default.
         resume: go on with what an interrupted run left in `out`; otherwise refuse to.
-        remove_store: delete the rows when the soft tokens are saved.
+        keep_rows: keep the prompts' rows in that folder; otherwise every step reads its prompts again. By default they
+            are kept on a CPU alone, since a GPU reads a prompt faster than a disk gives its rows.
+        remove_store: delete that folder when the soft tokens are saved.
         progress: told about every batch and step.
 
     Raises:
@@ -95,12 +102,13 @@ def train(
     if workers.rank == 0:
         out.mkdir(parents=True, exist_ok=True)
     source = source or parse_sources(config.data)
-    lessons = Store(folder, lm, config, source, config.examples)
+    rows = lm.device.type == "cpu" if keep_rows is None else keep_rows
+    lessons = Store(folder, lm, config, source, config.examples, rows)
     lessons.fill(progress, workers, store_gb)
     if left_out := report(source):
         progress.note(left_out)
     unseen = held_out or parse_sources(config.data, part="held_out")
-    exam = Store(folder / "held_out", lm, config, unseen, config.held_out)
+    exam = Store(folder / "held_out", lm, config, unseen, config.held_out, rows)
     exam.fill(progress, workers, store_gb, phase="held-out responses")
     run = _Run(lm, config, lessons, exam, workers, out / CHECKPOINT)
     run.finish(progress)
@@ -206,8 +214,9 @@ class _Run:
         """One step of Adam; every worker takes its share of the lessons and ends with the same tensors."""
         self.adam.zero_grad()
         total = 0.0
-        for index in indices[self.workers.rank :: self.workers.count]:
-            loss = lesson_loss(self.lm, self.probe, self.lessons[index], self.config) / len(indices)
+        own = (self.lessons[index] for index in indices[self.workers.rank :: self.workers.count])
+        for lessons in passes(self.lm, own):
+            loss = lesson_losses(self.lm, self.probe, lessons, self.config).sum() / len(indices)
             loss.backward()
             total += loss.item()
         self.workers.add_gradients(self._parameters)
@@ -253,13 +262,25 @@ class _Run:
         self.history = json.loads(meta["history"])
 
 
-def lesson_loss(lm: LanguageModel, probe: Probe, lesson: Lesson, config: TrainConfig) -> Tensor:
-    """Objective of soft tokens on one lesson, averaged over layers; differentiable in the probe's tensors."""
-    objective = OBJECTIVES[config.objective]
-    teacher = lesson.teacher.to(lm.device, torch.float32)
-    values = lesson.values.to(lm.device)
-    layers = zip(attention_to_lesson(lm, probe, lesson), teacher, values, strict=True)
-    return torch.stack([objective(*layer, config.temper) for layer in layers]).mean()
+def passes(lm: LanguageModel, lessons: Iterable[Lesson]) -> Iterable[Sequence[Lesson]]:
+    """Lessons that the model looks at in one pass: one by one on a CPU, and where layers have a sliding window."""
+    if lm.device.type == "cpu" or lm.geometry.sliding:
+        return ((lesson,) for lesson in lessons)
+    found = list(lessons)
+    groups = groups_alike([len(lesson.prompt) for lesson in found], ALIKE)
+    return ([found[at] for at in group] for group in groups)
+
+
+def lesson_losses(lm: LanguageModel, probe: Probe, lessons: Sequence[Lesson], config: TrainConfig) -> Tensor:
+    """Objective of soft tokens on lessons in one pass, averaged over layers: (lessons,).
+
+    Differentiable in the probe's tensors.
+    """
+    objective, rows = OBJECTIVES[config.objective], PromptRows(lm, lessons)
+    attention = attention_to_lessons(lm, probe, lessons, rows)
+    teachers = (lesson.teacher.to(lm.device, torch.float32) for lesson in lessons)
+    each = zip(attention, teachers, rows.values, strict=True)
+    return torch.stack([objective(*tensors, config.temper) for tensors in each])
 
 
 def _schedule(step: int, steps: int) -> float:

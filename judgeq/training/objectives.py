@@ -1,8 +1,8 @@
-"""How far the soft tokens' attention is from the response's: pure functions of one layer's tensors.
+"""How far the soft tokens' attention is from the response's: pure functions of one prompt's tensors.
 
 Letters as in `judgeq.scoring`. Attention to the prompt rows is at least 0 and sums to at most 1. Every objective takes
-`(student, teacher, values, temper)`: attention (H_kv, G, T) of the soft tokens and of the response, the prompt's values
-(H_kv, T, D) and the power that `tempered` uses; it gives a scalar, 0 at best.
+`(student, teacher, values, temper)`: attention (L, H_kv, G, T) of the soft tokens and of the response, the prompt's
+values (L, H_kv, T, D) and the power that `tempered` uses; it gives a scalar, 0 at best, averaged over the layers.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ def tempered(student: Tensor, teacher: Tensor, values: Tensor, temper: float) ->
     A power below 1 lifts the many rows of middling weight. They fill most of a budget, and plain KL, which follows the
     few heavy rows, hardly looks at them.
     """
-    ours, theirs = ((attention.mean(1) + TINY) ** temper for attention in (student, teacher))
+    ours, theirs = ((attention.mean(-2) + TINY) ** temper for attention in (student, teacher))
     return divergence(ours, theirs)
 
 
 def pooled(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
     """`tempered` on scores after the max-pooling of width 7 that selection uses."""
-    ours, theirs = (F.max_pool1d(attention.mean(1), 7, 1, 3)[:, None] for attention in (student, teacher))
+    ours, theirs = (
+        F.max_pool1d(attention.mean(-2), 7, 1, 3).unsqueeze(-2) for attention in (student, teacher)
+    )
     return tempered(ours, theirs, values, temper)
 
 
@@ -56,9 +58,9 @@ def value_weighted(student: Tensor, teacher: Tensor, values: Tensor, temper: flo
 
     CriticalKV (arXiv 2502.03805) selects by a similar product.
     """
-    weight = values.float().norm(dim=-1)  # (H_kv, T)
+    weight = values.float().norm(dim=-1)  # (L, H_kv, T)
     weight = weight / weight.mean(-1, keepdim=True)
-    return divergence((student.mean(1) + TINY) ** temper, weight * (teacher.mean(1) + TINY) ** temper)
+    return divergence((student.mean(-2) + TINY) ** temper, weight * (teacher.mean(-2) + TINY) ** temper)
 
 
 def ranking(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
@@ -66,7 +68,7 @@ def ranking(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> 
 
     The student's own last kept row is the border; cross entropy of a sigmoid around it, in log attention.
     """
-    ours, theirs = (student.mean(1) + TINY).log(), teacher.mean(1)
+    ours, theirs = (student.mean(-2) + TINY).log(), teacher.mean(-2)
     losses = []
     for budget in RANKED_BUDGETS:
         kept = min(budget, ours.shape[-1] // 2)

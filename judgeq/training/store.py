@@ -1,6 +1,6 @@
-"""What a training step needs, computed once and kept on disk: prompt rows and teacher attention, in half precision.
+"""The folder of lessons: prompts, the model's own answers to them, what these looked at and, where wanted, prompt rows.
 
-One safetensors file an example, written atomically, read memory-mapped. A step then costs `n` tokens, not `T + n`.
+With rows a step costs `n` tokens, not `T + n`; without them the folder is small, and each step reads its prompts again.
 """
 
 from __future__ import annotations
@@ -9,22 +9,20 @@ import contextlib
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
 from torch import Tensor
 
 from judgeq.cache import FrozenCache
 from judgeq.data.example import Source
 from judgeq.errors import InputError
-from judgeq.language_model import Geometry, LanguageModel
-from judgeq.scoring import mean_attention
+from judgeq.language_model import LanguageModel
 from judgeq.training.config import TrainConfig
+from judgeq.training.lesson import AttentionRecorder, Lesson
 from judgeq.training.progress import Progress
 from judgeq.training.responses import Response, generate_responses
 from judgeq.training.workers import Workers
@@ -35,112 +33,26 @@ GIGABYTE = 1e9
 LABEL = "origin.json"
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """One stored example; `L` counts the layers that see the whole prompt, the only ones with anything to learn.
-
-    Attributes:
-        prompt: (T,) int64, the tokens that the rows stand for.
-        keys, values: (L, H_kv, T, D) half precision.
-        teacher: (L, H_kv, G, T) half precision: attention of the response to the prompt, averaged over the response.
-        response: (R,) int64, the tokens that taught.
-        window_keys, window_values: (layers with a sliding window, H_kv, rows, D) half precision, the last rows of the
-            prompt, which those layers still see; None = there are no such layers.
-    """
-
-    prompt: Tensor
-    keys: Tensor
-    values: Tensor
-    teacher: Tensor
-    response: Tensor
-    window_keys: Tensor | None = None
-    window_values: Tensor | None = None
-
-    def with_rows(self, keys: Tensor, values: Tensor, sizes: Geometry) -> Lesson:
-        """The same with the prompt's rows taken from (all layers, H_kv, T, D)."""
-        rows = {"keys": keys[sizes.global_layers], "values": values[sizes.global_layers]}
-        if sizes.window:
-            near = slice(1 - sizes.window, None)
-            rows["window_keys"] = keys[list(sizes.sliding), :, near]
-            rows["window_values"] = values[list(sizes.sliding), :, near]
-        return replace(self, **rows)
-
-    @classmethod
-    def read(cls, path: Path) -> Lesson:
-        """Read one file, memory-mapped."""
-        return cls(**load_file(path))
-
-    def write(self, path: Path) -> None:
-        """Write whole or not at all."""
-        part = path.with_suffix(".part")
-        try:
-            tensors = {name: getattr(self, name) for name in self.__dataclass_fields__}
-            save_file(
-                {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}, part
-            )
-            part.replace(path)
-        except (OSError, SafetensorError) as error:
-            part.unlink(missing_ok=True)
-            raise InputError(
-                f"{path.parent} cannot take more training rows ({error}): make room or choose another --store; what "
-                "is finished is kept, run the same command again to go on"
-            ) from None
-
-    def cache(self, lm: LanguageModel) -> FrozenCache:
-        """The prompt rows as a cache to look at, batch of one."""
-        sizes = lm.geometry
-        rows = dict(zip(sizes.global_layers, zip(self.keys, self.values, strict=True), strict=True))
-        if self.window_keys is not None and self.window_values is not None:
-            near = zip(self.window_keys, self.window_values, strict=True)
-            rows |= dict(zip(sizes.sliding, near, strict=True))
-        moved = ([states[None].to(lm.device, lm.dtype) for states in rows[layer]] for layer in sorted(rows))
-        return FrozenCache(((keys, values) for keys, values in moved), len(self.prompt), sizes.sliding)
-
-
-class AttentionRecorder:
-    """Observer that records, per layer, the mean attention of this pass's tokens to the prompt rows before them.
-
-    Attributes:
-        layers: for each layer that sees the whole prompt (B, H_kv, G, T); carries gradients if the forward pass or the
-            offsets do.
-        offsets: (L, H, S, D), added to the queries; None = none.
-    """
-
-    def __init__(self, offsets: Tensor | None = None) -> None:
-        self.layers: list[Tensor] = []
-        self.offsets = offsets
-
-    def observe(
-        self,
-        layer: int,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        scaling: float,
-        softcap: float | None,
-        window: int | None,
-        *_: object,
-    ) -> None:
-        if window is not None:
-            return
-        prompt = keys.shape[2] - queries.shape[2]
-        if self.offsets is not None:
-            queries = queries + self.offsets[layer].to(queries)
-        self.layers.append(mean_attention(queries, keys, scaling, prompt, prompt, softcap))
-
-
 class Store:
     """A folder of lessons, tied to the recipe and model that made them.
 
     Args:
         source: prompts to read.
         examples: how many of them, or as many as the source has.
+        rows: keep the prompts' rows, too.
     """
 
     def __init__(
-        self, folder: Path, lm: LanguageModel, config: TrainConfig, source: Source, examples: int
+        self,
+        folder: Path,
+        lm: LanguageModel,
+        config: TrainConfig,
+        source: Source,
+        examples: int,
+        rows: bool = True,
     ) -> None:
         self.folder, self.lm, self.config, self.source, self.examples = folder, lm, config, source, examples
+        self.rows = rows
         self.origin: dict[str, Any] = {
             "model": lm.name,
             "tokenizer_hash": lm.tokenizer_hash,
@@ -171,7 +83,7 @@ class Store:
     def expected_bytes(self) -> int:
         """Size of the complete store, a little too high: as if every response were as long as allowed."""
         sizes, total = self.lm.geometry, 0
-        row = sizes.row_bytes(2)
+        row = sizes.row_bytes(2) if self.rows else 0
         for prompt in self.prompts:
             tokens = len(prompt) + self.config.prefix_tokens
             total += len(sizes.global_layers) * tokens * (row + 2 * sizes.heads)
@@ -193,12 +105,12 @@ class Store:
         missing = [index for index in range(len(self)) if not self._is_finished(index)]
         needed = self.expected_bytes / GIGABYTE
         if missing:
-            progress.note(f"The rows of {len(self):,} prompts take up to {needed:.1f} GB in {self.folder}.")
+            progress.note(f"{self._held} {len(self):,} prompts take up to {needed:.1f} GB in {self.folder}.")
         if needed > limit_gb:
             fitting = int(len(self) * limit_gb / needed)
             raise InputError(
-                f"The rows of {len(self):,} prompts need {needed:.1f} GB and --store-gb allows {limit_gb:g}: raise it, "
-                f"take fewer --examples (about {fitting:,} fit), or shorter ones with --max-tokens"
+                f"{self._held} {len(self):,} prompts need {needed:.1f} GB and --store-gb allows {limit_gb:g}: raise "
+                f"it, take fewer --examples (about {fitting:,} fit), or shorter ones with --max-tokens"
             )
         done = len(self) - len(missing)
         progress.advance(phase, done, len(self))
@@ -220,6 +132,10 @@ class Store:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
+
+    @property
+    def _held(self) -> str:
+        return f"The {'rows' if self.rows else 'answers and their attention'} of"
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.safetensors"
@@ -289,6 +205,5 @@ class Store:
         self.lm.model(
             input_ids=ids[None].to(self.lm.device), cache=cache, logits_to_keep=1, observer=recorder
         )
-        teacher = torch.cat(recorder.layers).half().cpu()
-        keys, values = keys.half().cpu(), values.half().cpu()
-        return Lesson(prompt, keys, values, teacher, ids.clone()).with_rows(keys, values, self.lm.geometry)
+        lesson = Lesson(prompt, torch.cat(recorder.layers).half().cpu(), ids.clone())
+        return lesson.with_rows(keys, values, self.lm.geometry) if self.rows else lesson

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -14,7 +14,8 @@ from judgeq.language_model import LanguageModel
 from judgeq.probe import Probe
 from judgeq.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
-from judgeq.training.store import AttentionRecorder, Lesson, Store
+from judgeq.training.lesson import AttentionRecorder, Lesson, PromptRows
+from judgeq.training.store import Store
 
 FRESH_STARTS = ("responses", "vocabulary", "random")
 FIRST_LESSONS = 256  # whose responses the first embeddings are drawn from
@@ -119,17 +120,28 @@ def finished(probe: Probe) -> Probe:
     return Probe.from_tensors(stored)
 
 
-def attention_to_lesson(lm: LanguageModel, probe: Probe, lesson: Lesson) -> Iterator[Tensor]:
-    """What the soft tokens look at in a stored prompt, differentiable in the probe's tensors.
+def attention_to_lessons(
+    lm: LanguageModel, probe: Probe, lessons: Sequence[Lesson], rows: PromptRows
+) -> list[Tensor]:
+    """What the soft tokens look at in each prompt, (L, H_kv, G, T_i), differentiable in the probe's tensors.
 
-    (H_kv, G, T) for each layer that sees the whole prompt.
+    One pass for all lessons; `L` counts the layers that see the whole prompt.
     """
-    recorder = AttentionRecorder(probe.offsets_at(lm, len(lesson.prompt)))
+    offsets = [probe.offsets_at(lm, len(lesson.prompt)) for lesson in lessons]
+    together = None if probe.query_offsets is None else torch.stack(offsets, dim=1)  # type: ignore[arg-type]
+    recorder = AttentionRecorder(together, rows.hidden)
+    embeddings = probe.embeddings.to(lm.dtype)
     with probe.attached(lm):
         lm.model(
-            inputs_embeds=probe.embeddings[None].to(lm.dtype),
-            cache=lesson.cache(lm),
+            inputs_embeds=embeddings.expand(len(lessons), -1, -1),
+            cache=rows.cache,
             logits_to_keep=1,
             observer=recorder,
+            **rows.places_behind(len(embeddings)),
         )
-    return (attention[0] for attention in recorder.layers)
+    return rows.apart(torch.stack(recorder.layers), dim=-1)
+
+
+def attention_to_lesson(lm: LanguageModel, probe: Probe, lesson: Lesson) -> Tensor:
+    """`attention_to_lessons` of one."""
+    return attention_to_lessons(lm, probe, [lesson], PromptRows(lm, [lesson]))[0]

@@ -30,7 +30,7 @@ def held_out_hit_rates(
     sums = dict.fromkeys(budgets, 0.0)
     for index in range(workers.rank, len(lessons), workers.count):
         lesson = lessons[index]
-        ours = merge_group(torch.stack(list(attention_to_lesson(lm, probe, lesson))).cpu())
+        ours = merge_group(attention_to_lesson(lm, probe, lesson).cpu())
         teacher = merge_group(lesson.teacher.float())
         for budget in budgets:
             found, wanted = (select_rows(scores, budget, TOP) for scores in (ours, teacher))

@@ -1,0 +1,184 @@
+"""What one training example teaches, in half precision, and the prompt rows that soft tokens look at while they learn.
+
+One safetensors file an example, written atomically, read memory-mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from judgeq.cache import FrozenCache
+from judgeq.errors import InputError
+from judgeq.language_model import Geometry, LanguageModel
+from judgeq.scoring import mean_attention
+from judgeq.training.responses import complete_cache
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One example; `L` counts the layers that see the whole prompt, the only ones with anything to learn.
+
+    Attributes:
+        prompt: (T,) int64, the tokens that are looked at.
+        teacher: (L, H_kv, G, T) half precision: attention of the response to the prompt, averaged over the response.
+        response: (R,) int64, the tokens that taught.
+        keys, values: (L, H_kv, T, D) half precision, rows of the prompt; None = they are read again when needed.
+        window_keys, window_values: (layers with a sliding window, H_kv, rows, D) half precision, the last rows of the
+            prompt, which those layers still see; None = there are no such layers, or no rows.
+    """
+
+    prompt: Tensor
+    teacher: Tensor
+    response: Tensor
+    keys: Tensor | None = None
+    values: Tensor | None = None
+    window_keys: Tensor | None = None
+    window_values: Tensor | None = None
+
+    def with_rows(self, keys: Tensor, values: Tensor, sizes: Geometry) -> Lesson:
+        """The same with the prompt's rows taken from (all layers, H_kv, T, D)."""
+        keys, values = keys.half().cpu(), values.half().cpu()
+        rows = {"keys": keys[sizes.global_layers], "values": values[sizes.global_layers]}
+        if sizes.window:
+            near = slice(1 - sizes.window, None)
+            rows["window_keys"] = keys[list(sizes.sliding), :, near]
+            rows["window_values"] = values[list(sizes.sliding), :, near]
+        return replace(self, **rows)
+
+    @classmethod
+    def read(cls, path: Path) -> Lesson:
+        """Read one file, memory-mapped."""
+        return cls(**load_file(path))
+
+    def write(self, path: Path) -> None:
+        """Write whole or not at all."""
+        part = path.with_suffix(".part")
+        try:
+            tensors = {name: getattr(self, name) for name in self.__dataclass_fields__}
+            save_file(
+                {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}, part
+            )
+            part.replace(path)
+        except (OSError, SafetensorError) as error:
+            part.unlink(missing_ok=True)
+            raise InputError(
+                f"{path.parent} cannot take more lessons ({error}): make room or choose another --store; what is "
+                "finished is kept, run the same command again to go on"
+            ) from None
+
+
+class AttentionRecorder:
+    """Observer that records, per layer, the mean attention of this pass's tokens to the prompt rows before them.
+
+    Attributes:
+        layers: for each layer that sees the whole prompt (B, H_kv, G, T); carries gradients if the forward pass or the
+            offsets do.
+        offsets: (L, B, H, S, D), added to the queries; None = none.
+        padding: (B,) int64, rows before each prompt that belong to none; None = no such rows.
+    """
+
+    def __init__(self, offsets: Tensor | None = None, padding: Tensor | None = None) -> None:
+        self.layers: list[Tensor] = []
+        self.offsets, self.padding = offsets, padding
+
+    def observe(
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scaling: float,
+        softcap: float | None,
+        window: int | None,
+        *_: object,
+    ) -> None:
+        if window is not None:
+            return
+        prompt = keys.shape[2] - queries.shape[2]
+        if self.offsets is not None:
+            queries = queries + self.offsets[layer].to(queries)
+        self.layers.append(mean_attention(queries, keys, scaling, prompt, prompt, softcap, self.padding))
+
+
+class PromptRows:
+    """The prompts of some lessons side by side, padded on the left: their rows, and where tokens behind them stand.
+
+    Attributes:
+        cache: rows to look at, (B, H_kv, longest, D) in each layer; stored ones, or read again if some are not stored.
+        padding: (B,) int64, rows before each prompt that belong to none.
+    """
+
+    def __init__(self, lm: LanguageModel, lessons: Sequence[Lesson]) -> None:
+        lengths = [len(lesson.prompt) for lesson in lessons]
+        self._lm, self._lessons, self._longest = lm, lessons, max(lengths)
+        self.padding = torch.tensor([self._longest - length for length in lengths], device=lm.device)
+        self._padded = min(lengths) < self._longest
+        stored = all(lesson.keys is not None for lesson in lessons)
+        rows = self._stored_rows() if stored else self._rows_read_again()
+        self.cache = FrozenCache(rows, self._longest, lm.geometry.sliding)
+
+    @property
+    def values(self) -> list[Tensor]:
+        """Of each prompt, (L, H_kv, T_i, D)."""
+        stacked = torch.stack([self.cache.layers[at].values for at in self._lm.geometry.global_layers])
+        return self.apart(stacked, dim=-2)
+
+    @property
+    def hidden(self) -> Tensor | None:
+        """`padding`, where there is any."""
+        return self.padding if self._padded else None
+
+    def places(self, first: int, count: int) -> dict[str, Tensor]:
+        """What the model must be told of a pass over so many tokens, the first of them at `first` of the longest."""
+        if not self._padded:
+            return {}
+        places = torch.arange(first + count, device=self._lm.device) - self.padding[:, None]
+        return {
+            "attention_mask": (places >= 0).long(),
+            "position_ids": places[:, first:].clamp_min(0),
+        }
+
+    def places_behind(self, count: int) -> dict[str, Tensor]:
+        """`places` of tokens behind the prompts."""
+        return self.places(self._longest, count)
+
+    def apart(self, tensor: Tensor, dim: int) -> list[Tensor]:
+        """(L, B, …) of padded prompts as one tensor a prompt, without the padding in dimension `dim`."""
+        each = zip(tensor.unbind(1), self.padding.tolist(), strict=True)
+        return [one.narrow(dim, first, self._longest - first) for one, first in each]
+
+    def _stored_rows(self) -> Iterator[tuple[Tensor, Tensor]]:
+        sizes = self._lm.geometry
+        for layer in range(sizes.layers):
+            near = layer in sizes.sliding
+            at = (sizes.sliding if near else sizes.global_layers).index(layer)
+            names = ("window_keys", "window_values") if near else ("keys", "values")
+            yield tuple(
+                self._together([getattr(lesson, name)[at] for lesson in self._lessons]) for name in names
+            )  # type: ignore[misc]
+
+    def _together(self, rows: Sequence[Tensor]) -> Tensor:
+        longest = max(each.shape[1] for each in rows)
+        moved = (each.to(self._lm.device, self._lm.dtype) for each in rows)
+        return torch.stack([F.pad(each, (0, 0, longest - each.shape[1], 0)) for each in moved])
+
+    @torch.no_grad()
+    def _rows_read_again(self) -> Iterator[tuple[Tensor, Tensor]]:
+        prompts = [lesson.prompt.to(self._lm.device) for lesson in self._lessons]
+        ids = torch.stack([F.pad(prompt, (self._longest - len(prompt), 0)) for prompt in prompts])
+        cache = complete_cache(self._lm)
+        self._lm.model(
+            input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1, **self.places(0, self._longest)
+        )
+        window = self._lm.geometry.window or 0
+        for layer in cache.layers:
+            near = slice(1 - window if layer.is_sliding else None, None)
+            yield layer.keys[:, :, near], layer.values[:, :, near]
