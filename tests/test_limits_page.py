@@ -44,6 +44,6 @@ def test_a_ragged_step_takes_as_much_longer_as_the_page_says() -> None:
 
 
 def test_needles_and_moved_questions_are_as_few_as_the_page_says() -> None:
-    assert {row["n"] for row in rows("niah") if "/depth-" in row["task"]} == {1}
-    assert {row["n"] for row in rows("ruler_moved") if "/" not in row["task"]} == {33}
-    assert "One needle in each square of the haystack, and 33 questions" in PAGE
+    assert {row["n"] for row in rows("niah") if "/depth-" in row["task"]} == {3}
+    assert {row["n"] for row in rows("ruler_moved") if "/" not in row["task"]} == {110}
+    assert "Three needles in each square of the haystack" in PAGE

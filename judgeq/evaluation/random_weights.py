@@ -71,7 +71,7 @@ def _store_in_few_bits(model: Any, quantization: str) -> None:
             small.weight = bnb.nn.Params4bit(weight.data, False, quant_type="nf4", module=small)
         else:
             small = bnb.nn.Linear8bitLt(*sizes, has_fp16_weights=False, threshold=6.0, device="meta")
-            small.weight = bnb.nn.Int8Params(weight.data, requires_grad=False, has_fp16_weights=False)
+            small.weight = bnb.nn.Int8Params(weight.data.cpu(), requires_grad=False, has_fp16_weights=False)
         small.bias = linear.bias
         model.set_submodule(name, small.to(weight.device))
 

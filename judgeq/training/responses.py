@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +26,6 @@ class Response:
     values: Tensor
 
 
-@torch.inference_mode()
 def generate_responses(
     lm: LanguageModel,
     prompts: Sequence[Tensor],
@@ -34,8 +33,8 @@ def generate_responses(
     *,
     temperature: float = 0.0,
     seed: int = 0,
-) -> list[Response]:
-    """Answer several prompts in one left-padded batch.
+) -> Iterator[Response]:
+    """Answer several prompts in one left-padded batch; each response gets its rows when its turn comes.
 
     Args:
         prompts: (T_i,) int64 each.
@@ -52,7 +51,7 @@ def generate_responses(
         mask[row, longest - len(prompt) :] = 1
     cache = complete_cache(lm)
     sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(seed)
         written = lm.model.generate(
             input_ids=ids.to(lm.device),
@@ -64,10 +63,8 @@ def generate_responses(
             pad_token_id=filler,
             **sampling,
         )[:, longest:].cpu()
-    return [
-        _cut(cache, row, longest - len(prompt), longest, written[row], lm.eos_ids)
-        for row, prompt in enumerate(prompts)
-    ]
+    for row, prompt in enumerate(prompts):
+        yield _cut(cache, row, longest - len(prompt), longest, written[row], lm.eos_ids)
 
 
 def complete_cache(lm: LanguageModel) -> DynamicCache:
@@ -79,6 +76,7 @@ def complete_cache(lm: LanguageModel) -> DynamicCache:
     return cache
 
 
+@torch.inference_mode()
 def _cut(
     cache: DynamicCache, row: int, start: int, prompt_end: int, written: Tensor, eos: frozenset[int]
 ) -> Response:
