@@ -83,8 +83,17 @@ def test_a_depth_outside_the_haystack_is_refused(lm: LanguageModel, files: Local
 
 
 def test_a_length_without_room_for_a_haystack_is_refused(lm: LanguageModel, files: LocalFiles) -> None:
-    with pytest.raises(InputError, match="has no room in 1,024 tokens"):
-        needle_tasks(lm, [1024], [50], 1, seed=0, files=files)
+    with pytest.raises(InputError, match=r"has no room in 400 tokens: ask for longer prompts$"):
+        needle_tasks(lm, [400], [50], 1, seed=0, files=files)
+
+
+def test_a_short_haystack_still_has_its_needle_at_its_depth(lm: LanguageModel, files: LocalFiles) -> None:
+    tasks = needle_tasks(lm, [1024], [0, 100], 2, seed=0, files=files)
+    for task, first in zip(tasks, (True, False), strict=True):
+        for question in task.questions:
+            (answer,) = question.example.answers
+            assert question.input_ids(lm).shape[1] <= 1024
+            assert (context(question).index(answer) < len(context(question)) / 2) == first
 
 
 def test_notes_say_what_the_haystack_is(lm: LanguageModel, files: LocalFiles) -> None:

@@ -25,6 +25,7 @@ from judgeq.evaluation.harness import (
     library,
     ruler_tasks,
 )
+from judgeq.evaluation.harness.generation import ESSAY_TASKS
 from judgeq.evaluation.harness.haystack import ESSAYS, MANUAL_NOTE, SENTENCES_NOTE, manual_prose
 from judgeq.evaluation.questions import Question, Task
 from judgeq.language_model import LanguageModel
@@ -236,9 +237,17 @@ def test_letters_as_tokens_do_not_hang_the_generators(lm: LanguageModel, name: s
         one(lm, name, 256)
 
 
-def test_a_haystack_of_a_few_words_is_refused(words: LanguageModel) -> None:
+@pytest.mark.parametrize("name", ESSAY_TASKS)
+def test_short_prompts_have_as_many_words_of_essays_as_fit(words: LanguageModel, name: str) -> None:
+    for question in one(words, name, 512).questions:
+        assert 300 < len(words.tokenizer(text(question)).input_ids) <= 512 - 128 + 8  # its answer has 128
+        assert all(answer in text(question) for answer in question.example.answers)
+
+
+def test_a_haystack_of_a_few_words_is_refused(words: LanguageModel, tmp_path: Path) -> None:
+    (tmp_path / "essays.txt").write_text("Few words are here. " * 20, encoding="utf-8")
     with pytest.raises(InputError, match="essays of at least 500 words"):
-        one(words, "niah_single_2", 512)
+        ruler_tasks(words, ["niah_single_2"], [512], 1, seed=0, files=LocalFiles(tmp_path))
 
 
 @pytest.mark.parametrize("count", [0, 501])

@@ -6,7 +6,9 @@ Names of lm-eval's modules stand for other values while a generator runs, and on
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -27,10 +29,25 @@ EXAMPLE_TOKENS = 500
 """Length of the solved example in lm-eval's `vt`."""
 ESSAY_STEP = 500
 """Words of essays that lm-eval adds at a time; under the first of them it hides needles in next to nothing."""
+FEWEST_WORDS, FINER_STEP = 100, 20
+"""Where the first step has no room, essays of so many words at least, and of as many more as fit, by such a step."""
 ESSAY_TASKS = ("niah_single_2", "niah_single_3", "niah_multikey_1", "niah_multivalue", "niah_multiquery")
 QA_FILES = {"qa_squad": "squad.json", "qa_hotpot": "hotpotqa.json"}
 
 Doc = dict[str, Any]
+
+
+@dataclass
+class _Essays:
+    """The words between which needles are hidden.
+
+    Attributes:
+        found: how many there are.
+        most: how many of them lm-eval may use; None = all.
+    """
+
+    found: int = 0
+    most: int | None = None
 
 
 def generate(
@@ -58,9 +75,9 @@ def generate(
         raise InputError(f"RULER has from 1 to {MOST} questions of a length, not {count:,}: ask for so many")
     tokenizer = partial(lm.tokenizer, verbose=False)  # too long a text is reported by the runner
     notes: list[str] = []
-    make = task.config["custom_dataset"]
-    module = make.__globals__
-    with _inputs(task, tokenizer, files, depth, notes) as most:
+    module = task.config["custom_dataset"].__globals__
+    essays = _Essays()
+    with _inputs(task, tokenizer, files, depth, notes, essays) as most:
         own = [module["RNG"]] if "RNG" in module else []  # the generator that `cwe` keeps
         with quiet(), seeded(seed, *own):
             too_short = length < _least(task, tokenizer, length, seed)
@@ -71,9 +88,22 @@ def generate(
             if len(docs) >= count or asked == most:
                 break
             asked = min(2 * asked, most)  # some did not fit and were left out
+        if task.name in ESSAY_TASKS and not _are_whole(task, docs) and essays.found >= ESSAY_STEP:
+
+            def too_many(words: int) -> bool:
+                essays.most = words
+                with quiet(), seeded(seed, *own):
+                    docs[:] = _run(task, length, count)
+                return len(docs) < count or not _are_whole(task, docs, words)
+
+            sizes = range(FEWEST_WORDS, ESSAY_STEP, FINER_STEP)
+            fitting = bisect_left(sizes, True, key=too_many)
+            if fitting:
+                too_many(sizes[fitting - 1])
     docs = docs[:count]
-    if not docs or not all(_is_whole(task, doc) for doc in docs):
-        more = f", or give essays of at least {ESSAY_STEP} words" if task.name in ESSAY_TASKS else ""
+    if not _are_whole(task, docs, essays.most or ESSAY_STEP):
+        few = task.name in ESSAY_TASKS and essays.found < ESSAY_STEP
+        more = f", or give essays of at least {ESSAY_STEP} words" if few else ""
         raise InputError(
             f"RULER's {task.name} has no room in {length:,} tokens: ask for longer prompts{more}"
         )
@@ -94,7 +124,12 @@ def _run(task: Definition, length: int, limit: int) -> list[Doc]:
 
 @contextlib.contextmanager
 def _inputs(
-    task: Definition, tokenizer: Callable[..., Any], files: LocalFiles, depth: int | None, notes: list[str]
+    task: Definition,
+    tokenizer: Callable[..., Any],
+    files: LocalFiles,
+    depth: int | None,
+    notes: list[str],
+    essays: _Essays,
 ) -> Iterator[int]:
     """Inside, the generator reads the tokenizer and the texts that are given; yields how many questions there are."""
     module = task.config["custom_dataset"].__globals__
@@ -102,13 +137,13 @@ def _inputs(
         # lm-eval's own would load a tokenizer by its name, with the code that comes along
         stack.enter_context(substituted(module, get_tokenizer=lambda *_: tokenizer))
         if task.name.startswith("niah"):
-            stack.enter_context(_haystack(module, files, depth, notes))
+            stack.enter_context(_haystack(module, files, depth, notes, essays))
         yield stack.enter_context(_questions(task, module, files, notes)) if task.name in QA_FILES else MOST
 
 
 @contextlib.contextmanager
 def _haystack(
-    module: dict[str, Any], files: LocalFiles, depth: int | None, notes: list[str]
+    module: dict[str, Any], files: LocalFiles, depth: int | None, notes: list[str], essays: _Essays
 ) -> Iterator[None]:
     original = module["get_haystack"]
     sampler = module["generate_samples"].__globals__
@@ -120,7 +155,8 @@ def _haystack(
         words, about_words = essay_words(files, original)
         sampler["sent_tokenize"], about_sentences = sentence_splitter(split)
         notes[:] = [*about_words, *about_sentences]
-        return words
+        essays.found = len(words)
+        return words[: essays.most]
 
     depths = sampler["DEPTHS"] if depth is None else [depth]
     with (
@@ -197,11 +233,16 @@ def _least(task: Definition, tokenizer: Callable[..., Any], length: int, seed: s
     return shown + tokens(f"{text} {answer}") + task.max_new_tokens
 
 
-def _is_whole(task: Definition, doc: Doc) -> bool:
+def _are_whole(task: Definition, docs: Sequence[Doc], words: int = ESSAY_STEP) -> bool:
+    """Whether there are prompts, and each is whole; `words`: of essays that each has at least."""
+    return bool(docs) and all(_is_whole(task, doc, words) for doc in docs)
+
+
+def _is_whole(task: Definition, doc: Doc, words: int) -> bool:
     """Whether a prompt is more than what lm-eval falls back to where little fits: no words, or next to no essays."""
     if task.name in QA_FILES:
         return True
-    if task.name in ESSAY_TASKS and len(doc["input"].split()) < ESSAY_STEP:
+    if task.name in ESSAY_TASKS and len(doc["input"].split()) < words:
         return False
     return bool(doc["outputs"]) and all(answer in doc["input"] for answer in doc["outputs"])
 
