@@ -27,6 +27,7 @@ from judgeq.data import planted, records, sharegpt, wiki
 from judgeq.data.articles import Article
 from judgeq.evaluation.harness import RULER_TASKS, benchmark_names, library
 from judgeq.evaluation.parity import compare as comparing
+from judgeq.evaluation.random_weights import random_model
 from judgeq.evaluation.starting import start
 from judgeq.language_model import LanguageModel
 from judgeq.models import load
@@ -254,6 +255,8 @@ def settle(place: Place, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(comparing, "ask_kvpress", _kvpress)
     for module in ("judgeq", "judgeq.models", "judgeq.evaluation.lm_eval_model"):
         patch.setattr(f"{module}.load", place.load)
+    weights = "judgeq.evaluation.random_weights.random_model"
+    patch.setattr(weights, lambda shape, **options: random_model("tiny", **options))
     model = place.shared / "model"
     for module in ("parity", "speed"):
         patch.setattr(f"judgeq.commands.{module}.model_folder", lambda name: model)

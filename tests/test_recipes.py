@@ -18,6 +18,13 @@ def results() -> list[dict[str, Any]]:
     return [json.loads(path.read_text("utf-8")) for path in files]
 
 
+def on_a_gpu(name: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Precision, prompt tokens and content of each file."""
+    files = (ROOT / "assets" / "results" / "gpu").glob(f"{name}*.json")
+    parts = ((path.stem.removeprefix(name).strip("-_").replace("-", "_").split("_"), path) for path in files)
+    return [(bits, f"{int(tokens):,}", json.loads(path.read_text("utf-8"))) for (bits, tokens), path in parts]
+
+
 def gib(count: int) -> str:
     return f"{count / 2**30:.2f}"
 
@@ -51,6 +58,37 @@ def test_the_measured_memory_stands_beside_the_calculated() -> None:
         if found["measured"]
     ]
     assert sorted(table_after("measured: assets/results/memory")) == sorted(expected)
+
+
+def test_what_a_gpu_held_is_that_of_the_results_files() -> None:
+    expected = [
+        [
+            bits,
+            tokens,
+            *(f"{gib(found['calculated'][field])} / {gib(found['measured'][field])}" for field in FIELDS),
+        ]
+        for bits, tokens, found in on_a_gpu("llama-3.1-8b")
+    ]
+    assert len(expected) == 4
+    assert sorted(table_after("measured: assets/results/gpu")) == sorted(expected)
+
+
+def test_the_times_of_a_gpu_are_those_of_the_results_files() -> None:
+    expected = [
+        [
+            bits,
+            tokens,
+            row["label"],
+            f"{row['first_s']:.2f} s",
+            f"{100 * (row['first_over_plain'] - 1):+.1f} %".replace("-", "−"),
+            f"{1000 * row['token_s']:.1f} ms",
+            f"{row['row_bytes'] / 1e6:,.0f} MB",
+        ]
+        for bits, tokens, found in on_a_gpu("bench")
+        for row in found["rows"]
+    ]
+    assert len(expected) == 21
+    assert sorted(table_after("times: assets/results/gpu")) == sorted(expected)
 
 
 def test_the_store_is_as_large_as_the_recipes_say() -> None:
