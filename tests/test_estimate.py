@@ -164,3 +164,23 @@ def test_the_command_calculates_for_models_that_are_not_here(capsys: pytest.Capt
 def test_bad_input_is_one_sentence(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", "--model", "llama-3.1-8b", *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_shape_is_measured_with_random_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    """4 layers, 2 KV heads of 16 numbers: 50 rows kept of 300."""
+    words = [
+        "estimate",
+        "--model",
+        "tiny",
+        "--prompt-tokens",
+        "300",
+        "--budget",
+        "50",
+        "--measure",
+        "--json",
+        "-",
+    ]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["measured"]["kept_rows"] == found["calculated"]["kept_rows"] == 4 * 50 * 2 * 2 * 16 * 4
+    assert found["measured"]["weights"] == found["calculated"]["weights"]

@@ -188,6 +188,19 @@ def test_plain_transformers_runs_without_our_attention_and_leaves_the_model_as_i
     assert lm.model.config._attn_implementation == ATTENTION
 
 
+@pytest.mark.parametrize(("quantization", "share"), [("8bit", 0.4), ("4bit", 0.3)])
+def test_random_weights_in_few_bits_take_less_and_say_nearly_the_same(
+    quantization: str, share: float
+) -> None:
+    full, small = (random_model("tiny", "cpu", quantization=given) for given in (None, quantization))
+    assert small.model.get_memory_footprint() < share * full.model.get_memory_footprint()
+    with torch.no_grad():
+        ours, theirs = (lm.model(IDS).logits.flatten() for lm in (small, full))
+    assert torch.cosine_similarity(ours, theirs, dim=0) > 0.9
+    with pytest.raises(ModelError, match="8bit or 4bit"):
+        random_model("tiny", "cpu", quantization="3bit")
+
+
 def test_shapes_are_what_their_names_say() -> None:
     lm = random_model("tiny", device="cpu", seed=3)
     again = random_model("tiny", device="cpu", seed=3)
