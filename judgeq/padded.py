@@ -37,13 +37,16 @@ def gains(lm: LanguageModel, lengths: Sequence[int]) -> bool:
     return lm.device.type == "cuda" or max(lengths, default=0) <= BRIEF
 
 
-def groups_alike(lengths: Sequence[int], alike: float = ALIKE) -> Iterator[list[int]]:
-    """Places of prompts that are read in one pass, by their lengths; see `ALIKE` and `MOST_TOKENS`."""
+def groups_alike(lengths: Sequence[int], alike: float | None = None) -> Iterator[list[int]]:
+    """Places of prompts that are read in one pass, by their lengths; see `MOST_TOKENS`.
+
+    `alike`: how many times the shortest the longest of a pass may be; `ALIKE` by default.
+    """
     group: list[int] = []
     for at in sorted(range(len(lengths)), key=lambda at: lengths[at]):
         longest = lengths[at]
         fits = longest * (len(group) + 1) <= MOST_TOKENS
-        if group and not (fits and longest <= alike * lengths[group[0]]):
+        if group and not (fits and longest <= (alike or ALIKE) * lengths[group[0]]):
             yield group
             group = []
         group.append(at)
