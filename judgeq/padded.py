@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from judgeq.held import LayerCallback, Progress
@@ -54,6 +55,27 @@ def groups_alike(lengths: Sequence[int], alike: float | None = None) -> Iterator
         yield group
 
 
+def pad_left(prompts: Sequence[Tensor], filler: int = 0) -> tuple[Tensor, list[int]]:
+    """Token ids, (T_i,) each, side by side: (B, longest), and how many fillers stand before each."""
+    longest = max(map(len, prompts))
+    padding = [longest - len(ids) for ids in prompts]
+    padded = [F.pad(ids, (count, 0), value=filler) for ids, count in zip(prompts, padding, strict=True)]
+    return torch.stack(padded), padding
+
+
+def told_apart(padding: Tensor, first: int, end: int) -> dict[str, Tensor]:
+    """What a model must be told of a pass over places `first ... end - 1` of padded prompts, and behind them.
+
+    Args:
+        padding: (B,) int64, places before each prompt that belong to none.
+
+    Returns:
+        `attention_mask`, (B, end), and `position_ids`, (B, end - first).
+    """
+    places = torch.arange(end, device=padding.device) - padding[:, None]
+    return {"attention_mask": (places >= 0).long(), "position_ids": places[:, first:].clamp_min(0)}
+
+
 @torch.inference_mode()
 def prefill_padded(
     lm: LanguageModel,
@@ -83,24 +105,20 @@ def prefill_padded(
     check_attention(lm)
     soft = asked_with(everyone, soft_tokens)
     lengths = [ids.shape[1] for ids in prompts]
-    longest = max(lengths)
     told = Progress(on_layer, lm.geometry.layers)
     evictions = [
         Eviction(lm, own, (length, 0), soft, told if last else Progress(None, 0))
         for own, length, last in zip(plans, lengths, _is_last(prompts), strict=True)
     ]
-    padding = torch.tensor([longest - length for length in lengths], device=lm.device)
-    ids = torch.cat([torch.nn.functional.pad(ids, (longest - ids.shape[1], 0)) for ids in prompts])
-    embeds, adapted = with_soft_tokens(lm, ids, soft)
-    places = torch.arange(embeds.shape[1], device=lm.device) - padding[:, None]  # (B, N + S)
+    ids, padding = pad_left([ids[0] for ids in prompts])
+    embeds, adapted = with_soft_tokens(lm, ids, soft)  # (B, N + S, hidden)
     with adapted:
         output = lm.model(
             inputs_embeds=embeds,
-            attention_mask=(places >= 0).long(),
-            position_ids=places.clamp_min(0),
             use_cache=False,
-            logits_to_keep=torch.tensor([longest - 1], device=lm.device),
-            observer=_Apart(evictions, padding.tolist()),
+            logits_to_keep=torch.tensor([ids.shape[1] - 1], device=lm.device),
+            observer=_Apart(evictions, padding),
+            **told_apart(torch.tensor(padding, device=lm.device), 0, embeds.shape[1]),
         )
     return [
         eviction.outcome(logits) for logits, eviction in zip(output.logits.split(1), evictions, strict=True)

@@ -14,7 +14,6 @@ import judgeq
 from judgeq.cli import main
 from judgeq.config import Decoding, Selection
 from judgeq.data import wiki
-from judgeq.data.articles import Article
 from judgeq.evaluation.random_weights import random_model, random_soft_tokens
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
@@ -22,7 +21,6 @@ from judgeq.methods.parsing import method_from_text
 from judgeq.plan import Plan
 from judgeq.reference import retain
 from judgeq.soft_tokens import SoftTokens
-from judgeq.training.config import TrainConfig
 from judgeq.training.lesson import Lesson
 from judgeq.training.loop import lesson_losses, passes, train
 from judgeq.training.progress import Progress
@@ -31,6 +29,7 @@ from judgeq.training.student import trainable
 from judgeq.training.workers import Workers
 from tests.conftest import TEXT
 from tests.test_many import QUESTIONS, soft_tokens
+from tests.test_training import ARTICLES, changed
 
 pytestmark = [
     pytest.mark.cuda,
@@ -38,20 +37,7 @@ pytestmark = [
 ]
 SHORT = Decoding(max_new_tokens=12)
 WAYS = [*METHODS, "judgeq:allocation=adakv", "judgeq:allocation=profile", "judgeq:value_aware=true"]
-CONFIG = TrainConfig(
-    data="wiki",
-    examples=8,
-    min_tokens=60,
-    max_tokens=160,
-    response_tokens=10,
-    prefix_tokens=8,
-    batch=4,
-    n=4,
-    rank=2,
-    epochs=12,
-    accumulate=4,
-    held_out=2,
-)
+CONFIG = changed(examples=8, batch=4, epochs=12, accumulate=4, held_out=2)
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma2", "qwen3"])
@@ -64,11 +50,7 @@ def pair(request: pytest.FixtureRequest, make_lm: Callable[..., LanguageModel]) 
 
 @pytest.fixture(autouse=True)
 def small_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    articles = tuple(
-        Article(f"Town {at}", f"Town {at} lies by a river. It has {at} towers. Its mayor sings.", "a town")
-        for at in range(40)
-    )
-    monkeypatch.setattr(wiki, "wiki_articles", lambda held_out: articles[held_out::2])
+    monkeypatch.setattr(wiki, "wiki_articles", lambda held_out: ARTICLES[held_out::2])
 
 
 @pytest.mark.parametrize("way", WAYS)

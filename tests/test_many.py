@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from judgeq.config import Allocation, Budget, Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS, Full, JudgeQ, Method, SnapKV, method_named
-from judgeq.padded import MOST_TOKENS, groups_alike, prefill_padded
+from judgeq.padded import MOST_TOKENS, groups_alike, pad_left, prefill_padded
 from judgeq.plan import Plan
 from judgeq.prefill import prefill
 from judgeq.probe import Probe
@@ -157,12 +158,9 @@ def test_what_stands_in_the_padding_changes_nothing(
 ) -> None:
     prompts = [torch.randint(3, 300, (1, length)) for length in (40, 23)]
     plans = [[Plan(SnapKV(window=4), 9), Plan(Full(), length)] for length in (40, 23)]
-    pad = torch.nn.functional.pad
     found = []
     for token in (0, 7):
-        monkeypatch.setattr(
-            torch.nn.functional, "pad", lambda ids, room, token=token: pad(ids, room, value=token)
-        )
+        monkeypatch.setattr(padded, "pad_left", partial(pad_left, filler=token))
         found.append(prefill_padded(lm, prompts, plans))
     for ids, own, one, other in zip(prompts, plans, *found, strict=True):
         expected = prefill(lm, ids, own)

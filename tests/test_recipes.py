@@ -29,6 +29,11 @@ def gib(count: int) -> str:
     return f"{count / 2**30:.2f}"
 
 
+def beside(found: dict[str, Any]) -> list[str]:
+    """Calculated and measured."""
+    return [f"{gib(found['calculated'][field])} / {gib(found['measured'][field])}" for field in FIELDS]
+
+
 def table_after(marker: str) -> list[list[str]]:
     lines = TEXT.split(f"<!-- {marker} -->", 1)[1].strip().split("\n\n", 1)[0].splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
@@ -52,7 +57,7 @@ def test_the_measured_memory_stands_beside_the_calculated() -> None:
     expected = [
         [
             found["quantization"] or found["dtype"],
-            *(f"{gib(found['calculated'][field])} / {gib(found['measured'][field])}" for field in FIELDS),
+            *beside(found),
         ]
         for found in results()
         if found["measured"]
@@ -65,7 +70,7 @@ def test_what_a_gpu_held_is_that_of_the_results_files() -> None:
         [
             bits,
             tokens,
-            *(f"{gib(found['calculated'][field])} / {gib(found['measured'][field])}" for field in FIELDS),
+            *beside(found),
         ]
         for bits, tokens, found in on_a_gpu("llama-3.1-8b")
     ]

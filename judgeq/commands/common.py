@@ -47,6 +47,15 @@ def load_model(arguments: argparse.Namespace, device: Any = "auto") -> LanguageM
     return load(arguments.model, quantization=arguments.quantization, dtype=arguments.dtype, device=device)
 
 
+def load_random(arguments: argparse.Namespace, shape: str) -> LanguageModel:
+    """Random weights of a shape, in the precision that was asked for."""
+    from judgeq.evaluation.random_weights import random_model
+
+    return random_model(
+        shape, seed=arguments.seed, dtype=arguments.dtype, quantization=arguments.quantization
+    )
+
+
 def model_folder(model: str) -> Path:
     """Where a model's files are, for another environment to read; an `InputError` where they are no folder."""
     from judgeq.embedded import EMBEDDED, embedded_model_path

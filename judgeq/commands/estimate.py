@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from judgeq.commands.common import add_common, load_model, versions, write_json
+from judgeq.commands.common import add_common, load_model, load_random, versions, write_json
 from judgeq.config import budget_rows, check_at_least, parse_budget
 
 if TYPE_CHECKING:
     from judgeq.estimate import Memory
-    from judgeq.language_model import LanguageModel
 
 NAMES = {
     "weights": "weights",
@@ -38,6 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from judgeq.embedded import EMBEDDED
     from judgeq.estimate import estimate, measure
     from judgeq.models import load_config
     from judgeq.shapes import SHAPES, config_of_shape
@@ -51,13 +51,13 @@ def _run(arguments: argparse.Namespace) -> None:
         "row_bits": arguments.row_bits,
         "chunk": arguments.chunk,
     }
-    measured, dtype = None, arguments.dtype
+    measured, dtype, known = None, arguments.dtype, arguments.model in SHAPES
     if arguments.measure:
-        lm = _loaded(arguments)
+        random = known and arguments.model not in EMBEDDED  # nothing but the shape is there
+        lm = load_random(arguments, arguments.model) if random else load_model(arguments)
         config, dtype = lm.model.config, str(lm.dtype).removeprefix("torch.")
         measured = measure(lm, **sizes, seed=arguments.seed)
     else:
-        known = arguments.model in SHAPES
         config = config_of_shape(arguments.model) if known else load_config(arguments.model)
         dtype = "bfloat16" if dtype == "auto" else dtype
     calculated = estimate(config, **sizes, dtype=dtype, quantization=arguments.quantization)
@@ -74,22 +74,6 @@ def _run(arguments: argparse.Namespace) -> None:
             "measured": None if measured is None else measured.to_dict(),
             "versions": versions(("torch", "transformers", "bitsandbytes")),
         },
-    )
-
-
-def _loaded(arguments: argparse.Namespace) -> LanguageModel:
-    """The model; random weights where only its shape is known."""
-    from judgeq.embedded import EMBEDDED
-    from judgeq.evaluation.random_weights import random_model
-    from judgeq.shapes import SHAPES
-
-    if arguments.model not in SHAPES or arguments.model in EMBEDDED:
-        return load_model(arguments)
-    return random_model(
-        arguments.model,
-        seed=arguments.seed,
-        dtype=arguments.dtype,
-        quantization=arguments.quantization,
     )
 
 

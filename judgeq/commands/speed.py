@@ -6,7 +6,15 @@ import argparse
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from judgeq.commands.common import add_common, command_of, load_model, model_folder, versions, write_json
+from judgeq.commands.common import (
+    add_common,
+    command_of,
+    load_model,
+    load_random,
+    model_folder,
+    versions,
+    write_json,
+)
 from judgeq.commands.measuring import add_number, read_budgets
 from judgeq.config import Budget, check_at_least
 from judgeq.errors import InputError
@@ -127,7 +135,7 @@ def _model(
     arguments: argparse.Namespace, methods: dict[str, Method]
 ) -> tuple[LanguageModel, SoftTokens | None]:
     from judgeq.commands.measuring import soft_tokens
-    from judgeq.evaluation.random_weights import random_model, random_soft_tokens
+    from judgeq.evaluation.random_weights import random_soft_tokens
 
     if arguments.random_weights is None:
         lm = load_model(arguments)
@@ -136,12 +144,7 @@ def _model(
         raise InputError(
             f"The method {writing[0]!r} looks at an answer and random weights write none: name a --model"
         )
-    lm = random_model(
-        arguments.random_weights,
-        seed=arguments.seed,
-        dtype=arguments.dtype,
-        quantization=arguments.quantization,
-    )
+    lm = load_random(arguments, arguments.random_weights)
     asked = any(method.uses_soft_tokens for method in methods.values())
     return lm, random_soft_tokens(lm, RANDOM_SOFT_TOKENS, arguments.seed) if asked else None
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from judgeq.cache import FrozenCache
 from judgeq.errors import InputError
 from judgeq.language_model import Geometry, LanguageModel
+from judgeq.padded import pad_left, told_apart
 from judgeq.scoring import mean_attention
 from judgeq.training.responses import complete_cache
 
@@ -113,47 +114,38 @@ class PromptRows:
 
     Attributes:
         cache: rows to look at, (B, H_kv, longest, D) in each layer; stored ones, or read again if some are not stored.
-        padding: (B,) int64, rows before each prompt that belong to none.
+        padding: (B,) int64, rows before each prompt that belong to none; None = all prompts are equally long.
     """
 
     def __init__(self, lm: LanguageModel, lessons: Sequence[Lesson]) -> None:
-        lengths = [len(lesson.prompt) for lesson in lessons]
-        self._lm, self._lessons, self._longest = lm, lessons, max(lengths)
-        self.padding = torch.tensor([self._longest - length for length in lengths], device=lm.device)
-        self._padded = min(lengths) < self._longest
+        self._lm, self._lessons = lm, lessons
+        self._ids, self._first = pad_left([lesson.prompt for lesson in lessons])
+        self.padding = torch.tensor(self._first, device=lm.device) if any(self._first) else None
         stored = all(lesson.keys is not None for lesson in lessons)
         rows = self._stored_rows() if stored else self._rows_read_again()
         self.cache = FrozenCache(rows, self._longest, lm.geometry.sliding)
 
     @property
     def values(self) -> list[Tensor]:
-        """Of each prompt, (L, H_kv, T_i, D)."""
+        """Of each prompt, (L, H_kv, T_i, D); copied from the cache."""
         stacked = torch.stack([self.cache.layers[at].values for at in self._lm.geometry.global_layers])
         return self.apart(stacked, dim=-2)
 
-    @property
-    def hidden(self) -> Tensor | None:
-        """`padding`, where there is any."""
-        return self.padding if self._padded else None
-
-    def places(self, first: int, count: int) -> dict[str, Tensor]:
-        """What the model must be told of a pass over so many tokens, the first of them at `first` of the longest."""
-        if not self._padded:
-            return {}
-        places = torch.arange(first + count, device=self._lm.device) - self.padding[:, None]
-        return {
-            "attention_mask": (places >= 0).long(),
-            "position_ids": places[:, first:].clamp_min(0),
-        }
-
-    def places_behind(self, count: int) -> dict[str, Tensor]:
-        """`places` of tokens behind the prompts."""
-        return self.places(self._longest, count)
+    def told(self, behind: int) -> dict[str, Tensor]:
+        """What the model must be told of a pass over so many tokens behind the prompts."""
+        return self._told(self._longest, self._longest + behind)
 
     def apart(self, tensor: Tensor, dim: int) -> list[Tensor]:
         """(L, B, …) of padded prompts as one tensor a prompt, without the padding in dimension `dim`."""
-        each = zip(tensor.unbind(1), self.padding.tolist(), strict=True)
+        each = zip(tensor.unbind(1), self._first, strict=True)
         return [one.narrow(dim, first, self._longest - first) for one, first in each]
+
+    @property
+    def _longest(self) -> int:
+        return self._ids.shape[1]
+
+    def _told(self, first: int, end: int) -> dict[str, Tensor]:
+        return {} if self.padding is None else told_apart(self.padding, first, end)
 
     def _stored_rows(self) -> Iterator[tuple[Tensor, Tensor]]:
         sizes = self._lm.geometry
@@ -172,12 +164,9 @@ class PromptRows:
 
     @torch.no_grad()
     def _rows_read_again(self) -> Iterator[tuple[Tensor, Tensor]]:
-        prompts = [lesson.prompt.to(self._lm.device) for lesson in self._lessons]
-        ids = torch.stack([F.pad(prompt, (self._longest - len(prompt), 0)) for prompt in prompts])
-        cache = complete_cache(self._lm)
-        self._lm.model(
-            input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1, **self.places(0, self._longest)
-        )
+        cache, ids = complete_cache(self._lm), self._ids.to(self._lm.device)
+        told = self._told(0, self._longest)
+        self._lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1, **told)
         window = self._lm.geometry.window or 0
         for layer in cache.layers:
             near = slice(1 - window if layer.is_sliding else None, None)

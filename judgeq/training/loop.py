@@ -27,7 +27,7 @@ from judgeq.soft_tokens import SoftTokens
 from judgeq.training.config import STORE_GB, TrainConfig
 from judgeq.training.curve import write_curve
 from judgeq.training.lesson import Lesson, PromptRows
-from judgeq.training.objectives import OBJECTIVES
+from judgeq.training.objectives import LOOK_AT_VALUES, OBJECTIVES
 from judgeq.training.profile import learn_profile
 from judgeq.training.progress import Progress
 from judgeq.training.store import Store
@@ -279,7 +279,8 @@ def lesson_losses(lm: LanguageModel, probe: Probe, lessons: Sequence[Lesson], co
     objective, rows = OBJECTIVES[config.objective], PromptRows(lm, lessons)
     attention = attention_to_lessons(lm, probe, lessons, rows)
     teachers = (lesson.teacher.to(lm.device, torch.float32) for lesson in lessons)
-    each = zip(attention, teachers, rows.values, strict=True)
+    values = rows.values if config.objective in LOOK_AT_VALUES else [None] * len(lessons)
+    each = zip(attention, teachers, values, strict=True)
     return torch.stack([objective(*tensors, config.temper) for tensors in each])
 
 

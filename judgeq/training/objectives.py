@@ -25,17 +25,17 @@ def divergence(student: Tensor, teacher: Tensor) -> Tensor:
     return F.kl_div(log_student, target, reduction="none").sum(-1).mean()
 
 
-def kl(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
+def kl(student: Tensor, teacher: Tensor, values: Tensor | None, temper: float) -> Tensor:
     """`divergence` between query heads."""
     return divergence(student, teacher)
 
 
-def mse(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
+def mse(student: Tensor, teacher: Tensor, values: Tensor | None, temper: float) -> Tensor:
     """Squared error of attention weights, summed over rows, averaged over query heads (arXiv 2509.10798)."""
     return (student - teacher).square().sum(-1).mean()
 
 
-def tempered(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
+def tempered(student: Tensor, teacher: Tensor, values: Tensor | None, temper: float) -> Tensor:
     """`divergence` between the scores that decide: group means, raised to the power `temper`.
 
     A power below 1 lifts the many rows of middling weight. They fill most of a budget, and plain KL, which follows the
@@ -45,7 +45,7 @@ def tempered(student: Tensor, teacher: Tensor, values: Tensor, temper: float) ->
     return divergence(ours, theirs)
 
 
-def pooled(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
+def pooled(student: Tensor, teacher: Tensor, values: Tensor | None, temper: float) -> Tensor:
     """`tempered` on scores after the max-pooling of width 7 that selection uses."""
     ours, theirs = (
         F.max_pool1d(attention.mean(-2), 7, 1, 3).unsqueeze(-2) for attention in (student, teacher)
@@ -63,7 +63,7 @@ def value_weighted(student: Tensor, teacher: Tensor, values: Tensor, temper: flo
     return divergence((student.mean(-2) + TINY) ** temper, weight * (teacher.mean(-2) + TINY) ** temper)
 
 
-def ranking(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
+def ranking(student: Tensor, teacher: Tensor, values: Tensor | None, temper: float) -> Tensor:
     """Whether a row belongs to the teacher's top rows, as a classification at several budgets.
 
     The student's own last kept row is the border; cross entropy of a sigmoid around it, in log attention.
@@ -79,12 +79,12 @@ def ranking(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> 
     return torch.stack(losses).mean()
 
 
-def tempered_ranking(student: Tensor, teacher: Tensor, values: Tensor, temper: float) -> Tensor:
+def tempered_ranking(student: Tensor, teacher: Tensor, values: Tensor | None, temper: float) -> Tensor:
     """`tempered` with a tenth of `ranking` added."""
     return tempered(student, teacher, values, temper) + 0.1 * ranking(student, teacher, values, temper)
 
 
-OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     "tempered": tempered,
     "kl": kl,
     "mse": mse,
@@ -93,3 +93,5 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
     "ranking": ranking,
     "tempered+ranking": tempered_ranking,
 }
+LOOK_AT_VALUES = frozenset({"values"})
+"""Objectives that read the prompt's values; the others take None in their place, and nobody has to collect them."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from judgeq.language_model import LanguageModel
+from judgeq.padded import pad_left, told_apart
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,10 @@ def generate_responses(
         temperature: 0 = greedy; above 0 = sampled.
         seed: of the sampling; the same batch gives the same responses.
     """
-    longest = max(len(prompt) for prompt in prompts)
     filler = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else min(lm.eos_ids)
-    ids = torch.full((len(prompts), longest), filler)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = prompt
-        mask[row, longest - len(prompt) :] = 1
+    ids, padding = pad_left(prompts, filler)
+    longest = ids.shape[1]
+    mask = told_apart(torch.tensor(padding), 0, longest)["attention_mask"]
     cache = complete_cache(lm)
     sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     with torch.random.fork_rng(), torch.inference_mode():
@@ -63,8 +61,8 @@ def generate_responses(
             pad_token_id=filler,
             **sampling,
         )[:, longest:].cpu()
-    for row, prompt in enumerate(prompts):
-        yield _cut(cache, row, longest - len(prompt), longest, written[row], lm.eos_ids)
+    for row, first in enumerate(padding):
+        yield _cut(cache, row, first, longest, written[row], lm.eos_ids)
 
 
 def complete_cache(lm: LanguageModel) -> DynamicCache:

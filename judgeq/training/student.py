@@ -129,7 +129,7 @@ def attention_to_lessons(
     """
     offsets = [probe.offsets_at(lm, len(lesson.prompt)) for lesson in lessons]
     together = None if probe.query_offsets is None else torch.stack(offsets, dim=1)  # type: ignore[arg-type]
-    recorder = AttentionRecorder(together, rows.hidden)
+    recorder = AttentionRecorder(together, rows.padding)
     embeddings = probe.embeddings.to(lm.dtype)
     with probe.attached(lm):
         lm.model(
@@ -137,7 +137,7 @@ def attention_to_lessons(
             cache=rows.cache,
             logits_to_keep=1,
             observer=recorder,
-            **rows.places_behind(len(embeddings)),
+            **rows.told(behind=len(embeddings)),
         )
     return rows.apart(torch.stack(recorder.layers), dim=-1)
 

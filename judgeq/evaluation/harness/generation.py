@@ -6,7 +6,6 @@ Names of lm-eval's modules stand for other values while a generator runs, and on
 from __future__ import annotations
 
 import contextlib
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -81,25 +80,19 @@ def generate(
         own = [module["RNG"]] if "RNG" in module else []  # the generator that `cwe` keeps
         with quiet(), seeded(seed, *own):
             too_short = length < _least(task, tokenizer, length, seed)
+
+        def made(limit: int) -> list[Doc]:
+            with quiet(), seeded(seed, *own):
+                return _run(task, length, limit)
+
         asked, docs = min(count, most), []
         while not too_short:
-            with quiet(), seeded(seed, *own):
-                docs = _run(task, length, asked)
+            docs = made(asked)
             if len(docs) >= count or asked == most:
                 break
             asked = min(2 * asked, most)  # some did not fit and were left out
-        if task.name in ESSAY_TASKS and not _are_whole(task, docs) and essays.found >= ESSAY_STEP:
-
-            def too_many(words: int) -> bool:
-                essays.most = words
-                with quiet(), seeded(seed, *own):
-                    docs[:] = _run(task, length, count)
-                return len(docs) < count or not _are_whole(task, docs, words)
-
-            sizes = range(FEWEST_WORDS, ESSAY_STEP, FINER_STEP)
-            fitting = bisect_left(sizes, True, key=too_many)
-            if fitting:
-                too_many(sizes[fitting - 1])
+        if task.name in ESSAY_TASKS and essays.found >= ESSAY_STEP and not _are_whole(task, docs, ESSAY_STEP):
+            docs = _with_fewer_words(task, count, essays, made)
     docs = docs[:count]
     if not _are_whole(task, docs, essays.most or ESSAY_STEP):
         few = task.name in ESSAY_TASKS and essays.found < ESSAY_STEP
@@ -108,6 +101,18 @@ def generate(
             f"RULER's {task.name} has no room in {length:,} tokens: ask for longer prompts{more}"
         )
     return docs, (*notes, *_fill_notes(task, length, count, docs))
+
+
+def _with_fewer_words(
+    task: Definition, count: int, essays: _Essays, made: Callable[[int], list[Doc]]
+) -> list[Doc]:
+    """Documents between as many words of the essays as fit; none where not even the fewest do."""
+    for words in range(ESSAY_STEP - FINER_STEP, FEWEST_WORDS - 1, -FINER_STEP):
+        essays.most = words
+        docs = made(count)
+        if len(docs) >= count and _are_whole(task, docs, words):
+            return docs
+    return []
 
 
 def _run(task: Definition, length: int, limit: int) -> list[Doc]:
@@ -233,7 +238,7 @@ def _least(task: Definition, tokenizer: Callable[..., Any], length: int, seed: s
     return shown + tokens(f"{text} {answer}") + task.max_new_tokens
 
 
-def _are_whole(task: Definition, docs: Sequence[Doc], words: int = ESSAY_STEP) -> bool:
+def _are_whole(task: Definition, docs: Sequence[Doc], words: int) -> bool:
     """Whether there are prompts, and each is whole; `words`: of essays that each has at least."""
     return bool(docs) and all(_is_whole(task, doc, words) for doc in docs)
 
