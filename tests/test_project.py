@@ -92,7 +92,7 @@ ORDER = [
     "__init__",
 ]
 
-MAX_LINES = 320
+MAX_LINES = 600
 # On Hugging Face's ZeroGPU, in a notebook, in kvpress' own environment: imported only there.
 GIVEN_BY_PLACE = {"spaces", "ipython", "kvpress"}
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
