@@ -64,11 +64,15 @@ def mhtml_text(data: bytes, limits: dict[str, int], notice: Callable[[str], None
 def _named_encoding(data: bytes) -> str:
     """The encoding that a page names where browsers look for it; empty if there is none."""
     import lxml.html
+    from lxml.etree import LxmlError
 
     if said := re.match(rb"\s*<\?xml[^>]{1,200}?encoding\s*=\s*[\"']([\w.:-]{1,40})", data):
         return said[1].decode("ascii", "replace")
     parser = lxml.html.HTMLParser(encoding="windows-1252", huge_tree=True)
-    tree = lxml.html.document_fromstring(data[:HEAD].replace(b"\0", b" ") or b" ", parser=parser)
+    try:
+        tree = lxml.html.document_fromstring(data[:HEAD].replace(b"\0", b" "), parser=parser)
+    except LxmlError:  # no element in it
+        return ""
     for meta in tree.iter("meta"):
         said_so = meta.get("http-equiv", "").strip().lower() == "content-type" and meta.get("content", "")
         found = re.search(r"charset\s*=\s*[\"']?\s*([^\s;\"']+)", said_so or "", re.IGNORECASE)

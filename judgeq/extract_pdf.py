@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from judgeq.extract_text import Refused, tidy, too_much_text
@@ -144,13 +145,11 @@ def _composed(letters: Any, filled: list[Filled]) -> str:
     """A page's text as one reads it: lines from right to left in their order, what was filled in at its place."""
     lines = list(_lines(letters))
     turned = [_share_turned(line) for line in lines]
-    most = sum(turned) > 0.5 * sum(share > 0 or bool(line) for share, line in zip(turned, lines, strict=True))
+    usual = 0.35 if 2 * sum(share > 0.5 for share in turned) > sum(map(bool, lines)) else 0.7
     pieces: list[Piece | None] = []
     for line, share in zip(lines, turned, strict=True):
         if share and _is_level(line):
-            pieces.append(
-                Piece.around(_turned(line, base="R" if most or share > 0.7 else "L"), line, turned=True)
-            )
+            pieces.append(Piece.around(_turned(line, base="R" if share > usual else "L"), line, turned=True))
         else:
             pieces += _words(line)
         pieces.append(None)
@@ -229,12 +228,10 @@ def _turned(line: list[Piece], base: str) -> str:
         far = [abs(piece.left + piece.right - mark.left - mark.right) for piece in seen]
         nearest = far.index(min(far))
         texts[nearest] = mark.text + texts[nearest]  # turned, it follows what it stands on
-    for index in range(1, len(seen)):
-        before, after = seen[index - 1], seen[index]
-        if (
-            after.left - before.right > 0.12 * (after.top - after.bottom)
-            and not (before.text + after.text).isspace()
-        ):
+    tall = max((piece.top - piece.bottom for piece in seen), default=0)
+    for index, (before, after) in enumerate(pairwise(seen), start=1):
+        spaced = before.text.isspace() or after.text.isspace()
+        if after.left - before.right > 0.15 * tall and not spaced:
             texts[index] = " " + texts[index]
     return str(get_display(_with_brackets("".join(texts)), base_dir=base))
 

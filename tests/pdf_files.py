@@ -7,11 +7,14 @@ import zlib
 
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import (
+    ArrayObject,
     DecodedStreamObject,
     DictionaryObject,
     EncodedStreamObject,
+    FloatObject,
     NameObject,
     NumberObject,
+    TextStringObject,
 )
 
 FONT = DictionaryObject(
@@ -56,6 +59,64 @@ def pdf(
     file = io.BytesIO()
     writer.write(file)
     return file.getvalue()
+
+
+def drawn(content: str, letters: str = "") -> bytes:
+    """A PDF of one page with this content, in which the characters `A`, `B` and so on stand for these letters."""
+    writer = PdfWriter()
+    page = writer.add_blank_page(595, 842)
+    font = DictionaryObject(FONT)
+    if letters:
+        codes = "\n".join(f"<{65 + i:02x}> <{ord(letter):04x}>" for i, letter in enumerate(letters))
+        table = DecodedStreamObject()
+        table.set_data(
+            "/CIDInit /ProcSet findresource begin begincmap 1 begincodespacerange <00> <ff> endcodespacerange\n"
+            f"{len(letters)} beginbfchar\n{codes}\nendbfchar endcmap end".encode()
+        )
+        font[NameObject("/ToUnicode")] = writer._add_object(table)
+    page[NameObject("/Resources")] = DictionaryObject(
+        {NameObject("/Font"): DictionaryObject({NameObject("/F"): font})}
+    )
+    stream = DecodedStreamObject()
+    stream.set_data(content.encode("latin-1"))
+    page[NameObject("/Contents")] = writer._add_object(stream)
+    file = io.BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+def filled(page: bytes, *added: dict[str, object], form: bool = True) -> bytes:
+    """A PDF with fields and notes on its first page, given by their entries; without pictures of how they look.
+
+    Args:
+        form: the document lists its fields.
+    """
+    writer = PdfWriter(PdfReader(io.BytesIO(page)))
+    first = writer.pages[0]
+    annotations = ArrayObject()
+    for entries in added:
+        made = DictionaryObject(
+            {NameObject("/Type"): NameObject("/Annot"), NameObject("/P"): first.indirect_reference}
+        )
+        for key, value in entries.items():
+            made[NameObject(f"/{key}")] = _object(value)
+        annotations.append(writer._add_object(made))
+    first[NameObject("/Annots")] = annotations
+    if form:
+        writer._root_object[NameObject("/AcroForm")] = DictionaryObject({NameObject("/Fields"): annotations})
+    file = io.BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+def _object(value: object) -> object:
+    if isinstance(value, dict):
+        return DictionaryObject({NameObject(f"/{key}"): _object(each) for key, each in value.items()})
+    if isinstance(value, list):
+        return ArrayObject([_object(each) for each in value])
+    if isinstance(value, str):
+        return NameObject(value) if value.startswith("/") else TextStringObject(value)
+    return NumberObject(value) if isinstance(value, int) else FloatObject(value)
 
 
 def bomb(megabytes: int) -> bytes:

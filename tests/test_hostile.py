@@ -243,7 +243,7 @@ def archive() -> bytes:
         ("letter.docx", archive(), "or an office document"),
         ("picture.txt", b"\x89PNG\r\n\x1a\n\x00", "not a text file"),
         ("nothing.txt", b"", "is empty"),
-        ("bomb.pdf", bomb(500), "unpacks to more"),
+        ("bomb.pdf", bomb(500), "within the limits of one file"),
         ("locked.pdf", pdf("a", user="secret"), "protected by a password"),
         ("broken.pdf", pdf("a")[:200], "broken PDF"),
         ("<img src=x onerror=alert(1)>.txt", b"\0", "not a text file"),

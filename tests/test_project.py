@@ -25,6 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module imports only what stands before it, in functions too; a package counts as one. Types alone may point back.
 ORDER = [
     "press",
+    "extract_text",
+    "extract_pdf",
+    "extract_html",
     "extract",
     "errors",
     "_version",

@@ -12,7 +12,7 @@ from gradio.utils import get_upload_folder
 from app import text
 from app.lengths import length_line, reading_line
 from app.session import ModelHost
-from app.toasts import shown
+from app.toasts import noticed, shown
 from app.views.events import LIGHT, QUIET
 from judgeq.documents import SUFFIXES, read_and_delete
 from judgeq.errors import JudgeqError
@@ -95,6 +95,6 @@ def read_upload(path: str) -> str:
         gr.Error: it cannot be read.
     """
     try:
-        return read_and_delete(path, Path(get_upload_folder()))
+        return read_and_delete(path, Path(get_upload_folder()), noticed)
     except JudgeqError as error:
         raise shown(error) from None

@@ -130,6 +130,10 @@ def run(arguments: argparse.Namespace) -> None:
     write_json(arguments.json, answers[0].to_dict() if len(answers) == 1 else listed)
 
 
+def _noticed(sentence: str) -> None:
+    print(f"judgeq: {sentence}", file=sys.stderr)
+
+
 def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, None, Answer]]:
     """What answers a question, by the command's options. A single question to a text needs no rows that stay."""
     from judgeq.api import stream
@@ -146,7 +150,7 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
     saved = Path(arguments.document).is_dir()
     evicted = saved and saved_format(arguments.document) == CompressedConfig.FORMAT
     if not evicted:
-        text = saved_text(arguments.document) if saved else read_document(arguments.document)
+        text = saved_text(arguments.document) if saved else read_document(arguments.document, _noticed)
     budget = parse_budget(arguments.budget)
     check_chunk(arguments.chunk)
     decoding = Decoding(
@@ -205,7 +209,7 @@ def _written(steps: Generator[Step, None, Answer], quiet: bool) -> Answer:
     if not quiet:
         print()
     for notice in answer.notices:
-        print(f"judgeq: {notice}", file=sys.stderr)
+        _noticed(notice)
     if not quiet:
         print(
             f"[{answer.method}: {answer.budget:,} of {answer.prompt_tokens:,} rows per KV head, "
