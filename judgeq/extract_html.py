@@ -17,6 +17,8 @@ BLOCKS = (
     "address article aside blockquote body dd div dl dt fieldset figure footer form h1 h2 h3 h4 h5 h6 header html li "
     "main nav ol p pre section table tbody td th tr ul"
 ).split()
+LINES = "caption center dd details dialog dl dt fieldset form legend menu search section summary".split()
+"""Elements that begin a line, of which inscriptis does not know it."""
 UNWRITTEN = "hidden password submit button reset image file color range".split()
 """Types of input fields whose value nobody wrote, or should not read."""
 HEAD = 200_000
@@ -116,9 +118,12 @@ def _page(source: str, pages: Mapping[str, str], depth: int = 0) -> Any:
 def _seen(tree: Any) -> str:
     from inscriptis import Inscriptis
     from inscriptis.css_profiles import CSS_PROFILES
+    from inscriptis.html_properties import Display
     from inscriptis.model.config import ParserConfig
+    from inscriptis.model.html_element import HtmlElement
 
-    text = tidy(Inscriptis(tree, ParserConfig(css=CSS_PROFILES["strict"])).get_text()).replace("\u00ad", "")
+    looks = {**{name: HtmlElement(display=Display.block) for name in LINES}, **CSS_PROFILES["strict"]}
+    text = tidy(Inscriptis(tree, ParserConfig(css=looks)).get_text()).replace("\u00ad", "")
     if not text:
         raise Refused("has no text that a reader would see: give a page with some text")
     return text
@@ -164,8 +169,10 @@ def _drop_hidden(tree: Any) -> None:
             continue
         if element.tag in UNSEEN or _is_hidden(element):
             element.drop_tree()
-        else:
-            _blank(element)
+            continue
+        _blank(element)
+        if "none" in element.get("style", "").lower():  # an earlier word that does not count
+            del element.attrib["style"]
     _drop_decoration(tree)
 
 

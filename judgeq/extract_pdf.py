@@ -28,10 +28,13 @@ class Piece:
     top: float
     turned: bool = False
 
+    def off(self, other: Piece) -> float:
+        """How far above or below the first line of another it stands."""
+        return abs((self.bottom + self.top) / 2 - other.top + min(other.top - other.bottom, 24) / 2)
+
     def beside(self, other: Piece) -> bool:
-        """Whether both stand on one line, where a tall one begins."""
-        middle, half = (self.bottom + self.top) / 2, max(self.top - self.bottom, 6) / 2
-        return max(other.bottom, other.top - 24) - half <= middle <= other.top + half
+        """Whether both stand on one line."""
+        return self.off(other) <= 0.4 * (self.top - self.bottom + min(other.top - other.bottom, 24))
 
     @classmethod
     def around(cls, text: str, parts: list[Piece], turned: bool = False) -> Piece:
@@ -256,19 +259,21 @@ def _spot(filled: Filled, pieces: list[Piece | None]) -> tuple[int, str]:
     """
     place = filled.place
     words = [(index, piece) for index, piece in enumerate(pieces) if piece and piece.text.strip()]
-    row = [(index, piece) for index, piece in words if piece.beside(place)]
+    row = [(index, piece, piece.off(place) // 4) for index, piece in words if piece.beside(place)]
     if filled.is_box:
         after = [
-            (p.left - place.right, i) for i, p in row if -3 <= p.left - place.right <= 20 and not p.turned
+            (o, p.left - place.right, i)
+            for i, p, o in row
+            if -3 <= p.left - place.right <= 20 and not p.turned
         ]
         if after:
-            return min(after)[1], f"{filled.text} "
+            return min(after)[-1], f"{filled.text} "
     before = [
-        (place.left - p.right, -i) for i, p in row if -3 <= place.left - p.right <= 200 and not p.turned
+        (o, place.left - p.right, -i) for i, p, o in row if -3 <= place.left - p.right <= 200 and not p.turned
     ]
-    turned = [(p.left - place.right, -i) for i, p in row if p.turned and p.right > place.left - 200]
-    if before or turned:
-        return 1 - min(before or turned)[1], f" {filled.text} "
+    before += [(o, p.left - place.right, -i) for i, p, o in row if p.turned and p.right > place.left - 200]
+    if before:
+        return 1 - min(before)[-1], f" {filled.text} "
     above = [(p.bottom - place.top, i) for i, p in words if p.bottom >= place.top - 4]
     if filled.name:
         over = [(g, i) for g, i in above if g <= 12 and _overlap(pieces[i], place)]
@@ -357,7 +362,11 @@ def _whole_words(text: str) -> str:
 
     def joined(found: re.Match[str]) -> str:
         whole, divided = found[1] + found[2], f"{found[1]}-{found[2]}"
-        if whole.lower() not in known and (divided.lower() in known or not found[2][0].islower()):
+        chained = "-" in (
+            text[max(found.start() - 1, 0)],
+            text[found.end() : found.end() + 1],
+        )  # step-by-step
+        if whole.lower() not in known and (chained or divided.lower() in known or not found[2][0].islower()):
             return divided
         return whole
 

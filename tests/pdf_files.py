@@ -62,10 +62,15 @@ def pdf(
 
 
 def drawn(content: str, letters: str = "") -> bytes:
-    """A PDF of one page with this content, in which the characters `A`, `B` and so on stand for these letters."""
+    """A PDF of one page in letters of one width.
+
+    Args:
+        content: its operators.
+        letters: what the characters `A`, `B` and so on in them stand for.
+    """
     writer = PdfWriter()
     page = writer.add_blank_page(595, 842)
-    font = DictionaryObject(FONT)
+    font = DictionaryObject({**FONT, NameObject("/BaseFont"): NameObject("/Courier")})
     if letters:
         codes = "\n".join(f"<{65 + i:02x}> <{ord(letter):04x}>" for i, letter in enumerate(letters))
         table = DecodedStreamObject()

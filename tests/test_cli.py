@@ -20,6 +20,7 @@ from judgeq.methods import METHODS
 from judgeq.models import load
 from judgeq.soft_tokens import SoftTokens
 from tests.conftest import build_model
+from tests.pdf_files import pdf
 
 QUESTION = "What does a ship pay?"
 FIELDS = {
@@ -87,6 +88,14 @@ def test_without_json_the_answer_is_printed_and_its_cost_said(
     out, err = capsys.readouterr()
     assert out.strip() == json.loads((folder / "out.json").read_text())["answer"].strip()
     assert "judgeq: 16 of" in err
+
+
+def test_pages_of_a_pdf_that_are_left_out_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "scan.pdf").write_bytes(pdf("The ferry leaves at noon.", ""))
+    assert ask(folder, "--budget", "16", "--json", "-", document="scan.pdf") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)
+    assert "judgeq: scan.pdf has no text on page 2 of 2" in err
 
 
 @pytest.mark.parametrize("method", list(METHODS))

@@ -279,6 +279,17 @@ def test_a_name_with_markup_is_shown_as_text(tmp_path: Path) -> None:
     assert picture.exists(), "no upload, so it is not ours to delete"
 
 
+def test_pages_of_a_pdf_that_are_left_out_are_named_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda sentence, **_: said.append(sentence))
+    scan = tmp_path / "<b>.pdf"
+    scan.write_bytes(pdf("Lease", ""))
+    assert read_upload(str(scan)) == "Lease"
+    assert [sentence.startswith("&lt;b&gt;.pdf has no text on page 2 of 2") for sentence in said] == [True]
+
+
 # Texts
 
 
