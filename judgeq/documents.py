@@ -39,13 +39,12 @@ _PACKED = {
     b"{\\rtf": "an RTF document",
 }
 _PICTURES = {
-    b"\x89PNG": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"GIF87a": "GIF",
-    b"GIF89a": "GIF",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"RIFF": "WebP",
+    rb"\x89PNG": "PNG",
+    rb"\xff\xd8\xff": "JPEG",
+    rb"GIF8[79]a": "GIF",
+    rb"II\*\0|MM\0\*": "TIFF",
+    rb"RIFF.{4}WEBP": "WebP",
+    rb".{4}ftyp(hei|mif|avi)": "HEIC",
 }
 _CONTROLS = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _PAGE_BEGINS = re.compile(
@@ -168,6 +167,8 @@ def _kind(data: bytes, suffix: str) -> str:
             return "pdf"
     elif b"%PDF-" in data[:1024] and (suffix == ".pdf" or not is_text):
         return "pdf"
+    if suffix == ".pdf":  # what a server sent instead
+        suffix = ""
     if suffix in _SAVED_PAGES or (not suffix and _MAIL_HEAD.match(start)):
         return "mhtml"
     if suffix in _PAGES or (not suffix and _is_page(data)):
@@ -188,7 +189,7 @@ def _refusal(data: bytes) -> str:
         if data.startswith(mark):
             return f"is {kind}, not a text file: save it as PDF or plain text, then try again"
     for mark, kind in _PICTURES.items():
-        if data.startswith(mark) and _CONTROLS.search(data):
+        if re.match(mark, data, re.DOTALL) and _CONTROLS.search(data):
             return f"is a picture ({kind}), not a text file: let a text recognition run over it and save the text"
     return ""
 

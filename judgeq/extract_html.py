@@ -213,7 +213,12 @@ def _blank(element: Any) -> None:
         part.text = None
         for inner in part:
             inner.tail = None
-            if _style(inner, "visibility") not in ("visible", "initial"):
+            if _style(inner, "visibility") not in (
+                "visible",
+                "initial",
+                "hidden",
+                "collapse",
+            ):  # the last have their turn
                 open_parts.append(inner)
 
 

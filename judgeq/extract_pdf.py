@@ -163,7 +163,7 @@ def _composed(letters: Any, filled: list[Filled]) -> str:
     written: list[str] = []
     for index, piece in enumerate(pieces):
         written += [*added.get(index, ()), piece.text if piece else "\n"]
-    return "".join([*written, *added.get(len(pieces), ())])
+    return re.sub(" {2,}", " ", "".join([*written, *added.get(len(pieces), ())]))
 
 
 def _lines(letters: Any) -> Iterator[list[Piece]]:

@@ -31,6 +31,10 @@ NO_TEXT = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
 """Control characters that are not found in texts; escape sequences and line ends are."""
 
 
+SAMPLE = 1_000_000
+"""Bytes by which an encoding is guessed."""
+
+
 def plain_text(data: bytes, limits: dict[str, int], notice: Callable[[str], None]) -> str:
     """The characters of a text file in any encoding.
 
@@ -111,8 +115,7 @@ def _is_odd(data: bytes) -> bool:
 def _is_damaged_utf8(data: bytes) -> bool:
     """Whether most of what is not ASCII is UTF-8, which other encodings do not look like."""
     text = data.decode("utf-8", "replace")
-    broken = text.count("\ufffd")
-    return sum(letter > "\x7f" for letter in text) - broken > broken
+    return len(re.findall("[^\0-\x7f\ufffd]", text)) > text.count("\ufffd")
 
 
 def _guessed(data: bytes) -> str:
@@ -122,7 +125,7 @@ def _guessed(data: bytes) -> str:
     except ImportError:  # not built for this system
         return "windows-1252"
     detector = EncodingDetector()
-    detector.feed(data, last=True)
+    detector.feed(re.sub(rb"[\0-\x7f]{200,}", b" ", data)[:SAMPLE], last=True)
     return str(detector.guess(tld=None, allow_utf8=False))
 
 

@@ -52,6 +52,8 @@ def test_marks_that_turn_the_direction_and_escape_sequences_are_kept_as_data(tmp
     [
         (b"\x89PNG\r\n\x1a\n\x00\x00", "not a text file"),
         (b"\xff\xd8\xff\xe0\x00\x10JFIF", "is a picture (JPEG), not a text file"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "is a picture (WebP), not a text file"),
+        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "is not a text file"),
         (bytes(range(256)), "not a text file: save it as plain text in UTF-8"),
         (b"text with a \x00 in it", "not a text file"),
         (b"PK\x03\x04 and so on", "is a ZIP archive or an office document"),
@@ -140,7 +142,8 @@ def test_a_pdf_behind_other_bytes_is_a_pdf() -> None:
 )
 def test_html_without_a_name_is_known_by_its_content(tmp_path: Path, content: bytes) -> None:
     assert read_document_bytes(content) == "Mara signs."
-    assert read_document(saved(tmp_path, "download", content)) == "Mara signs."
+    for name in ("download", "really-a-page.pdf"):
+        assert read_document(saved(tmp_path, name, content)) == "Mara signs."
 
 
 def test_a_file_without_a_name_is_called_the_document() -> None:
@@ -444,7 +447,8 @@ def test_what_a_browser_does_not_show_is_not_read(hidden: str) -> None:
         "<div style='display:block; display:none; display:flex'>Mara signs.</div>",
         "<div hidden style='display:block'>Mara signs.</div>",
         "<div hidden=until-found>Mara signs.</div>",
-        "<div style='visibility:hidden'>never<p style='visibility:visible'>Mara signs.</p>nor this</div>",
+        "<div style='visibility:hidden'>never<p style='visibility:inherit'>nor"
+        "<p style='visibility:visible'>Mara signs.</p>nor this</div>",
         "<html hidden style='display:none'><body style='visibility:hidden;display:none!important'>Mara signs.",
         "<dialog>never</dialog><dialog open>Mara signs.</dialog>",
         "<details><summary>Mara</summary>signs.</details><template>never</template><noscript>never</noscript>",
