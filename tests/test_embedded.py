@@ -16,7 +16,6 @@ from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 
 from judgeq import downloads, embedded
@@ -414,11 +413,11 @@ def test_without_the_wheel_the_hub_is_asked_once(
         (snapshot / name).write_text("{}", encoding="utf-8")
     asked = []
 
-    def snapshot_download(hub_id: str, **options: object) -> str:
+    def fetch(hub_id: str, **options: object) -> Path:
         asked.append((hub_id, options))
-        return str(snapshot)
+        return snapshot
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(embedded, "snapshot", fetch)
     lines, later = Lines(), Lines()
     folder = embedded_model_path(NAME, lines)
     assert any("Trying the Hugging Face Hub" in line for line in lines)
@@ -427,7 +426,7 @@ def test_without_the_wheel_the_hub_is_asked_once(
     assert embedded_model_path(NAME, later) == folder
     assert later == []
     assert len(asked) == 1
-    assert "*.bin" not in asked[0][1]["allow_patterns"]
+    assert "*.bin" not in asked[0][1]["patterns"]
     assert conversions == []
 
 

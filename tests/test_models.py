@@ -51,6 +51,7 @@ from judgeq.models import load
 from judgeq.plan import Plan
 from judgeq.prefill import prefill
 from judgeq.probe import Probe
+from judgeq.snapshot import HubError
 
 
 @pytest.fixture(scope="module")
@@ -488,9 +489,9 @@ def test_a_family_without_tests_loads_with_a_warning(tokenizer: Any) -> None:
 )
 def test_a_full_disk_is_not_blamed_on_the_network(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def full(*_: Any, **__: Any) -> None:
-        raise error
+        raise HubError.of(error)
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    monkeypatch.setattr("judgeq.models.snapshot", full)
     message = refusal("org/large")
     assert "no space left for org/large" in message
     assert "HF_HOME" in message
