@@ -106,9 +106,8 @@ def fetch_wheel(
     destination.mkdir(parents=True, exist_ok=True)
     requirement = f"{package}=={version} --hash=sha256:{sha256}"
 
-    def notice(_: str) -> None:
-        received = sum(each.stat().st_size for each in destination.rglob("*") if each.is_file())
-        say(f"Waiting for pip to fetch {package} {version} ({received / 1e6:,.0f} MB have arrived) …", None)
+    def notice(alive: bool, _: str) -> None:
+        say(f"{'Fetching' if alive else 'Waiting for'} {package} {version} with pip …", None)
 
     output = _pip_download(requirement, destination, notice)
     if "DO NOT MATCH THE HASHES" in output:
@@ -257,7 +256,9 @@ def _write_manifest(folder: Path, manifest: dict[str, object]) -> None:
     draft.replace(folder / MANIFEST)
 
 
-def _pip_download(requirement: str, destination: Path, notice: Callable[[str], None], *options: str) -> str:
+def _pip_download(
+    requirement: str, destination: Path, notice: Callable[[bool, str], None], *options: str
+) -> str:
     """Runs `pip download` and returns what it said."""
     listing = destination / "requirements.txt"
     listing.write_text(requirement + "\n", encoding="utf-8")

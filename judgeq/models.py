@@ -128,6 +128,8 @@ def load(
 def load_config(name: str | Path, revision: str | None = None) -> Any:
     """The transformers config of a model, whose weights are not fetched; raises `ModelError` with what to do."""
     place = _locate(str(name), revision, None)
+    if place.gguf:
+        check_gguf(place.folder / place.gguf)
     with clear_errors(place.name, None), quiet_transformers():
         return _config(place)
 

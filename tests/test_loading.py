@@ -19,11 +19,12 @@ import transformers
 from conftest import CHAT_TEMPLATE, build_model, build_tokenizer
 
 import judgeq.models
+from judgeq.adapters import LowRank
 from judgeq.downloads import sealed_folder
 from judgeq.embedded import EMBEDDED, embedded_name, same_model
-from judgeq.errors import ModelError
+from judgeq.errors import InputError, ModelError
 from judgeq.language_model import LanguageModel
-from judgeq.models import load
+from judgeq.models import load, load_config
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,14 @@ def test_a_gguf_file_that_ends_anywhere_says_so(tmp_path: Path) -> None:
     for start in (b"", b"GG", b"<html>Not found</html>"):
         cut.write_bytes(start)
         assert "no GGUF file" in refusal(cut)
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_a_config_of_a_broken_gguf_file_is_refused_too(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(write_gguf(tmp_path / "whole.gguf").read_bytes()[:100])
+    with pytest.raises(ModelError, match="download broke off"):
+        load_config(cut)
 
 
 @pytest.mark.usefixtures("no_weights")
@@ -368,6 +377,19 @@ def test_what_is_no_plain_model_says_how_to_come_to_one(make: Callable[[], Any],
         LanguageModel.wrap(make(), build_tokenizer())
     assert advice in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_soft_tokens_with_adapters_are_refused_on_top_of_adapters_of_peft() -> None:
+    plain = LanguageModel.wrap(build_model(num_hidden_layers=1), build_tokenizer())
+    inside = adapted(peft.LoraConfig(target_modules=["q_proj"])).get_base_model()
+    with pytest.raises(InputError, match=r"merge_and_unload\(\)"):
+        LowRank.zero(plain, 2, seed=0).check(LanguageModel.wrap(inside, build_tokenizer()))
+
+
+def test_a_model_is_shown_in_a_line() -> None:
+    shown = repr(LanguageModel.wrap(build_model(num_hidden_layers=1), build_tokenizer(), "org/name"))
+    assert "org/name" in shown
+    assert len(shown) < 300
 
 
 def test_what_the_advice_leads_to_is_wrapped() -> None:

