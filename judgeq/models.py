@@ -194,13 +194,18 @@ def _check_folder(folder: Path, name: str) -> None:
     """Refuses adapters, which transformers would put on top of another model, and files that are not there yet."""
     if (folder / ADAPTER_FILE).is_file():
         try:
-            base = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
-        except (OSError, ValueError, LookupError, TypeError):
-            base = None
+            adapter = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))
+            base, learned_prompt = adapter.get("base_model_name_or_path"), "num_virtual_tokens" in adapter
+        except (OSError, ValueError, AttributeError):
+            base, learned_prompt = None, False
         kind = "a model with" if (folder / CONFIG_FILE).is_file() else "only"
+        what = (
+            "name that model, and read the prompt with `python -m judgeq tokens import-peft` as a start for training"
+            if learned_prompt
+            else "join the two with PEFT's `merge_and_unload()`, and name a folder that its `save_pretrained` wrote"
+        )
         raise ModelError(
-            f"{name} holds {kind} an adapter of PEFT, which is for {base or 'a model that it does not name'}: join the "
-            "two with PEFT's `merge_and_unload()`, and name a folder that the result's `save_pretrained` wrote."
+            f"{name} holds {kind} an adapter of PEFT, which is for {base or 'a model that it does not name'}: {what}."
         )
     for path in (path for pattern in NEEDED_FILES for path in folder.glob(pattern)):
         with path.open("rb") as file:

@@ -254,6 +254,9 @@ def test_an_adapter_is_no_model(copy: Path, tmp_path: Path) -> None:
     message = refusal(alone)
     assert "only an adapter of PEFT, which is for org/base" in message
     assert "merge_and_unload()" in message
+    prompt = tmp_path / "prompt"
+    peft.PromptTuningConfig(num_virtual_tokens=3).save_pretrained(prompt)  # cannot be merged
+    assert "tokens import-peft" in refusal(prompt)
     shutil.copy(alone / "adapter_config.json", copy)
     assert "a model with an adapter of PEFT" in refusal(copy)
     (copy / "adapter_config.json").write_text("{", encoding="utf-8")
