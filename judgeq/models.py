@@ -5,28 +5,34 @@ Runs no code from a model's repository and opens no pickle file. Knows nothing o
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from judgeq.cpu import use_fast_products
-from judgeq.downloads import Progress, means_full_disk, sealed_source
+from judgeq.downloads import Progress, sealed_source
 from judgeq.embedded import (
     EMBEDDED,
     IGNORED_FILES,
     SMALL_FILES,
     WEIGHT_FILES,
+    check_gguf,
     embedded_model_path,
+    embedded_name,
     gguf_tokenizer,
     quiet_transformers,
 )
 from judgeq.errors import ModelError
 from judgeq.language_model import Geometry, LanguageModel
+from judgeq.snapshot import HubError, snapshot
 from judgeq.supported import (
     BALANCED,
+    check_chat_template,
     check_model,
     check_quantization,
     check_tokenizer,
@@ -34,6 +40,12 @@ from judgeq.supported import (
     choose_dtype,
     clear_errors,
 )
+
+CONFIG_FILE = "config.json"
+ADAPTER_FILE = "adapter_config.json"
+NEEDED_FILES = (CONFIG_FILE, "tokenizer*.json", "*.safetensors", "*.safetensors.index.json")
+LFS_POINTER = b"version https://git-lfs."
+"""How a file begins that Git LFS has not fetched yet."""
 
 
 @dataclass(frozen=True)
@@ -71,25 +83,35 @@ def load(
         device: anything `torch.device` takes; `"auto"` is CUDA where there is one, `"balanced"` spreads the layers over
             all GPUs.
         revision: branch, tag or commit on the Hub.
-        progress: called while an embedded model is prepared for the first time; standard error by default.
+        progress: called while an embedded model is prepared for the first time, and while the Hub is waited for;
+            standard error by default.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
+    if not isinstance(name, (str, PathLike)):
+        raise ModelError(
+            f"The name of a model is an object of the class {type(name).__name__}: give a text or a path, or call "
+            "`LanguageModel.wrap` for a model that is in memory."
+        )
     spread = device == BALANCED
     device = choose_device(device)
     if device.type == "cpu":
         use_fast_products()
     check_quantization(quantization)
     place = _locate(str(name), revision, progress)
-    if place.gguf and quantization:
-        raise ModelError(
-            f"{place.name} is a GGUF file, which cannot be loaded in {quantization}: leave it out."
-        )
+    if place.gguf:
+        if quantization:
+            raise ModelError(
+                f"{place.name} is a GGUF file, which cannot be loaded in {quantization}: leave it out."
+            )
+        check_chat_template(check_gguf(place.folder / place.gguf).get("tokenizer.chat_template"), place.name)
     with clear_errors(place.name, device), quiet_transformers():
         config = _config(place)
         mapped = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
         check_model(config, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] if mapped else None, place.name)
+        dtype = choose_dtype(dtype, device, config)
         tokenizer = _tokenizer(place)
+        check_tokenizer(tokenizer, place.name, config.get_text_config(decoder=True).vocab_size)
     if place.fetch is not None:
         place = replace(place, folder=place.fetch())
     if place.gguf is None and not any(place.folder.glob("*.safetensors")):
@@ -98,7 +120,6 @@ def load(
             "transformers, save it with `save_pretrained(FOLDER)`, and name that folder."
         )
     with clear_errors(place.name, device), quiet_transformers():
-        dtype = choose_dtype(dtype, device, config)
         model = _model(place, config, quantization, dtype, BALANCED if spread else {"": device})
     lm = LanguageModel(model, tokenizer, place.name, place.revision, Geometry.of(model.config))
     return lm.tried_out()
@@ -107,6 +128,8 @@ def load(
 def load_config(name: str | Path, revision: str | None = None) -> Any:
     """The transformers config of a model, whose weights are not fetched; raises `ModelError` with what to do."""
     place = _locate(str(name), revision, None)
+    if place.gguf:
+        check_gguf(place.folder / place.gguf)
     with clear_errors(place.name, None), quiet_transformers():
         return _config(place)
 
@@ -125,70 +148,95 @@ def _locate(name: str, revision: str | None, progress: Progress | None) -> _Plac
     if name in EMBEDDED:
         folder = embedded_model_path(name, progress)
         return _Place(name, folder, revision=sealed_source(folder))
+    if embedded := embedded_name(path):
+        return _Place(embedded, path, revision=sealed_source(path))
     if path.is_file() and path.suffix.lower() == ".gguf":
         return _Place(name, path.parent, gguf=path.name)
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(
-                f"The folder {name} has no config.json: name a folder written by `save_pretrained`."
+        _check_folder(path, name)
+        if not (path / CONFIG_FILE).is_file():
+            inside = [*path.glob("*.gguf"), *(each.parent for each in path.glob(f"*/{CONFIG_FILE}"))]
+            instead = (
+                f"what lies in it, such as {min(inside)}" if inside else "one written by `save_pretrained`"
             )
+            raise ModelError(f"The folder {name} has no {CONFIG_FILE}: name {instead}.")
         return _Place(name, path)
     if on_hub:
-        return _locate_on_hub(name, revision)
+        return _locate_on_hub(name, revision, progress)
+    if path.is_file():
+        raise ModelError(
+            f"{name} is a file and no GGUF file: name the folder that it lies in, {path.resolve().parent}."
+        )
     raise ModelError(
         f"There is no model {name!r}: use {', '.join(EMBEDDED)}, a Hub id such as org/name, or an existing "
         "folder or .gguf file."
     )
 
 
-def _locate_on_hub(name: str, revision: str | None) -> _Place:
-    folder = _snapshot(name, revision, SMALL_FILES)
-    if not (folder / "config.json").is_file():
+def _locate_on_hub(name: str, revision: str | None, progress: Progress | None) -> _Place:
+    folder = _snapshot(name, revision, SMALL_FILES, progress)
+    _check_folder(folder, name)
+    if not (folder / CONFIG_FILE).is_file():
         raise ModelError(
-            f"{name} has no config.json on the Hub, so it is no transformers model: choose the repository of "
+            f"{name} has no {CONFIG_FILE} on the Hub, so it is no transformers model: choose the repository of "
             "the full model, or download a .gguf file and name its path."
         )
     commit = folder.name
     return _Place(
-        name, folder, revision=commit, fetch=lambda: _snapshot(name, commit, SMALL_FILES + WEIGHT_FILES)
+        name,
+        folder,
+        revision=commit,
+        fetch=lambda: _snapshot(name, commit, SMALL_FILES + WEIGHT_FILES, progress),
     )
 
 
-def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    ignored = list(IGNORED_FILES)
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                name, revision=revision, allow_patterns=list(patterns), ignore_patterns=ignored
-            )
+def _check_folder(folder: Path, name: str) -> None:
+    """Refuses adapters, which transformers would put on top of another model, and files that are not there yet."""
+    if (folder / ADAPTER_FILE).is_file():
+        try:
+            adapter = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))
+            base, learned_prompt = adapter.get("base_model_name_or_path"), "num_virtual_tokens" in adapter
+        except (OSError, ValueError, AttributeError):
+            base, learned_prompt = None, False
+        kind = "a model with" if (folder / CONFIG_FILE).is_file() else "only"
+        what = (
+            "name that model, and read the prompt with `python -m judgeq tokens import-peft` as a start for training"
+            if learned_prompt
+            else "join the two with PEFT's `merge_and_unload()`, and name a folder that its `save_pretrained` wrote"
         )
-    except errors.GatedRepoError as error:
         raise ModelError(
-            f"{name} is gated: accept its terms on its page on the Hub, then sign in with `hf auth login`."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise ModelError(
-            f"There is no public model {name} on the Hub and no folder of that name: check the spelling, or "
-            "sign in with `hf auth login` if it is private."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise ModelError(
-            f"{name} has no revision {revision!r}: name a branch, tag or commit of it."
-        ) from error
-    except errors.HFValidationError as error:
-        raise ModelError(f"{name!r} is no valid Hub id, which looks like org/name.") from error
-    except Exception as error:  # offline, timed out, out of order: the client's errors have no common base
-        if means_full_disk(str(error)):
+            f"{name} holds {kind} an adapter of PEFT, which is for {base or 'a model that it does not name'}: {what}."
+        )
+    for path in (path for pattern in NEEDED_FILES for path in folder.glob(pattern)):
+        with path.open("rb") as file:
+            start = file.read(len(LFS_POINTER))
+        if start == LFS_POINTER:
             raise ModelError(
-                f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME."
-            ) from error
-        raise ModelError(
-            f"{name} could not be fetched from the Hub and is not in its local cache: check the network "
+                f"{path} is only a pointer of Git LFS to the real file: run `git lfs pull` in its folder."
+            )
+        if not start:
+            raise ModelError(f"{path} is empty: fetch it again.")
+
+
+def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...], progress: Progress | None) -> Path:
+    try:
+        return snapshot(name, revision=revision, patterns=patterns, ignored=IGNORED_FILES, progress=progress)
+    except HubError as error:
+        sentences = {
+            "GatedRepoError": f"{name} is gated: accept its terms on its page on the Hub, then sign in with "
+            "`hf auth login`.",
+            "RepositoryNotFoundError": f"There is no public model {name} on the Hub and no folder of that name: check "
+            "the spelling, or sign in with `hf auth login` if it is private.",
+            "RevisionNotFoundError": f"{name} has no revision {revision!r}: name a branch, tag or commit of it.",
+            "HFValidationError": f"{name!r} is no valid Hub id, which looks like org/name.",
+            "Full": f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME.",
+        }
+        why = f" ({error.text})" if error.kind == "Silence" else ""
+        unreachable = (
+            f"{name} could not be fetched from the Hub{why} and is not in its local cache: check the network "
             f"connection, or use an embedded model ({', '.join(EMBEDDED)}), which needs no Hub."
-        ) from error
+        )
+        raise ModelError(sentences.get(error.kind, unreachable)) from error
 
 
 def _tokenizer(place: _Place) -> Any:
@@ -196,15 +244,17 @@ def _tokenizer(place: _Place) -> Any:
 
     try:
         if place.gguf:
-            tokenizer = gguf_tokenizer(place.folder / place.gguf)
-        else:
-            tokenizer = AutoTokenizer.from_pretrained(place.folder, trust_remote_code=False)
+            return gguf_tokenizer(place.folder / place.gguf)
+        return AutoTokenizer.from_pretrained(place.folder, trust_remote_code=False)
     except Exception as error:  # `tokenizers` raises nothing more special
+        if not place.gguf and not any(place.folder.glob("tokenizer*")):
+            raise ModelError(
+                f"{place.name} comes without a tokenizer: put tokenizer.json and tokenizer_config.json beside its "
+                "weights, as the tokenizer's `save_pretrained` writes them."
+            ) from error
         raise ModelError(
             f"{place.name} cannot be loaded, for its tokenizer cannot be read: fetch it again, or choose another model."
         ) from error
-    check_tokenizer(tokenizer, place.name)
-    return tokenizer
 
 
 def _model(place: _Place, config: Any, quantization: str | None, dtype: Any, device_map: Any) -> Any:

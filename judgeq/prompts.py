@@ -16,11 +16,10 @@ from torch import Tensor
 
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.supported import CONTENT_MARK
 
 CUT_MARK = "\n[…]\n"
 SEPARATOR = "\n\n"
-CONTENT_MARK = "\u241f"
-"""A character that no template contains: stands for a message's text while the template is taken apart."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import warnings
 from collections.abc import Iterator
+from os import PathLike
 from typing import Any
 
 from judgeq.errors import ModelError
@@ -22,6 +23,8 @@ QUANTIZATIONS = ("8bit", "4bit")
 DTYPES = ("float32", "bfloat16", "float16")
 BALANCED = "balanced"
 """The device of a model whose layers are spread over all GPUs."""
+CONTENT_MARK = "\u241f"
+"""A character that no template contains: stands for a message's text while the template is taken apart."""
 
 
 def check_model(config: Any, model_class: Any, name: str) -> None:
@@ -50,6 +53,75 @@ def check_model(config: Any, model_class: Any, name: str) -> None:
         )
 
 
+def check_in_memory(model: Any, tokenizer: Any) -> None:
+    """Refuses what is no plain model of transformers with its tokenizer, and says how to come to one.
+
+    PEFT, accelerate and others are known by what their objects show, since they need not be installed.
+    """
+    from transformers import MODEL_MAPPING, PreTrainedModel, PreTrainedTokenizerBase
+
+    given = "`LanguageModel.wrap` was given"
+    if isinstance(tokenizer, PreTrainedModel) or isinstance(model, PreTrainedTokenizerBase):
+        raise ModelError(
+            f"{given} the tokenizer first: give the model first, then the tokenizer that belongs to it."
+        )
+    if not isinstance(model, PreTrainedModel):
+        raise ModelError(f"{given} {_no_model(model)}.")
+    kind = type(model).__name__
+    if type(model) is MODEL_MAPPING.get(type(model.config), None):
+        raise ModelError(
+            f"{given} a {kind}, which has no head that predicts tokens: load the same files with "
+            "`AutoModelForCausalLM.from_pretrained`."
+        )
+    if any(_is_compiled(module) for module in model.modules()):
+        raise ModelError(
+            f"{given} a compiled {kind}, whose attention cannot be observed: load it again and leave out `compile`."
+        )
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ModelError(
+            f"{given} a {kind} with weights that are not in memory, such as accelerate offloads: load all of them, in "
+            "4 bits or spread over several GPUs if there is too little room."
+        )
+    if not hasattr(tokenizer, "is_fast"):
+        what = "its `.tokenizer`" if hasattr(tokenizer, "tokenizer") else "what `AutoTokenizer` loads"
+        raise ModelError(f"{given} {_kind(tokenizer)} as the tokenizer: give {what}.")
+
+
+def _is_compiled(module: Any) -> bool:
+    forward = vars(module).get("forward")
+    return getattr(module, "_compiled_call_impl", None) is not None or hasattr(
+        forward, "_torchdynamo_orig_callable"
+    )
+
+
+def _no_model(model: Any) -> str:
+    """What a thing is that is no model of transformers, and what to give instead."""
+    if isinstance(model, type):
+        return f"the class {model.__name__}: give a model, such as `{model.__name__}.from_pretrained` returns"
+    if isinstance(model, (str, PathLike)):
+        return f"the name {str(model)!r}: give a model, or call `judgeq.load` with the name"
+    if hasattr(model, "peft_config"):
+        if all(getattr(each, "is_prompt_learning", False) for each in model.peft_config.values()):
+            return (
+                "a model with a prompt that PEFT has tuned, which cannot be merged: give `model.get_base_model()`, and "
+                "train soft tokens from the prompt with `SoftTokens.from_peft`"
+            )
+        return "a model with an adapter of PEFT: give what its `merge_and_unload()` returns"
+    if hasattr(model, "_orig_mod"):
+        return (
+            "a compiled model, whose attention cannot be observed: give what was compiled, its `._orig_mod`"
+        )
+    if hasattr(model, "module"):
+        return f"a model inside {type(model).__name__}: give its `.module`"
+    if hasattr(model, "model") and hasattr(model, "tokenizer"):
+        return f"{_kind(model)}: give its `.model` and its `.tokenizer`"
+    return f"{_kind(model)}: give a model of transformers, such as `AutoModelForCausalLM.from_pretrained` returns"
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"an object of the class {type(value).__name__}"
+
+
 def is_tested(config: Any) -> bool:
     """Whether the tests cover this family."""
     return config.get_text_config(decoder=True).model_type in FAMILIES
@@ -76,16 +148,60 @@ def _why_not(text: Any, model_class: Any) -> str | None:
     return None
 
 
-def check_tokenizer(tokenizer: Any, name: str) -> None:
-    """Refuses tokenizers that cannot tie tokens to characters or cannot write a chat prompt."""
+def check_tokenizer(tokenizer: Any, name: str, rows: int) -> None:
+    """Refuses tokenizers that cannot tie tokens to characters, cannot write a chat prompt, or belong to another model.
+
+    Args:
+        rows: of the model's embeddings.
+    """
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"{name} has only a slow tokenizer, which cannot say where in the text a token lies: choose a "
             "model with a tokenizer.json."
         )
-    if not tokenizer.chat_template:
+    check_chat_template(tokenizer.chat_template, name)
+    _check_rows(tokenizer, _written_by_template(tokenizer, name), name, rows)
+
+
+def check_chat_template(template: Any, name: str) -> None:
+    """Refuses a model that comes without a template to write prompts with."""
+    if not template:
         raise ModelError(
             f"{name} has no chat template: choose the instruction-tuned (chat) version of the model."
+        )
+
+
+def _written_by_template(tokenizer: Any, name: str) -> str:
+    """What the template makes of one message, which must stand in it once."""
+    message = [{"role": "user", "content": CONTENT_MARK}]
+    try:
+        written = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program: what it may raise has no common base
+        raise ModelError(
+            f"The chat template of {name} does not work ({_first_line(error)}): correct it, in chat_template.jinja or "
+            "`tokenizer.chat_template`, or choose another model."
+        ) from error
+    if written.count(CONTENT_MARK) != 1:
+        raise ModelError(
+            f"The chat template of {name} shows a message {written.count(CONTENT_MARK)} times instead of once: correct "
+            "it, in chat_template.jinja or `tokenizer.chat_template`, so that it writes the content, a text, as it is."
+        )
+    return written
+
+
+def _check_rows(tokenizer: Any, written: str, name: str, rows: int) -> None:
+    """Refuses a tokenizer that gives tokens beyond the embeddings' rows.
+
+    Special tokens that the template does not write never come up, and there are models that have such.
+    """
+    added = tokenizer.added_tokens_decoder
+    beyond = [token for at, token in added.items() if at >= rows]
+    if tokenizer.vocab_size > rows or any(not token.special or str(token) in written for token in beyond):
+        count = max(tokenizer.vocab_size, 1 + max(added, default=0))
+        raise ModelError(
+            f"The tokenizer of {name} has {count:,} tokens and the model has embeddings for {rows:,}: use the "
+            "tokenizer that the model came with, or, where tokens were added, enlarge the model with "
+            f"`model.resize_token_embeddings({count})`, train it on them and save both."
         )
 
 
@@ -117,8 +233,22 @@ def choose_device(device: Any) -> Any:
         chosen = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ModelError(f"device is {device!r}: choose auto, cpu, cuda or {BALANCED}.") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError("There is no CUDA device that torch can use here: choose device cpu or auto.")
+    if chosen.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ModelError("There is no CUDA device that torch can use here: choose device cpu or auto.")
+        count = torch.cuda.device_count()
+        if chosen.index is not None and chosen.index >= count:
+            raise ModelError(
+                f"There is no {chosen} here, for the CUDA devices are counted from 0 and there are {count}: choose "
+                f"device cuda:{count - 1} or auto."
+            )
+    elif chosen.type != "cpu":
+        try:
+            torch.zeros(1, device=chosen).tolist()
+        except Exception as error:  # PyTorch says in many ways that it was built without a device
+            raise ModelError(
+                f"There is no device {chosen} here that torch can put numbers on: choose device cpu or auto."
+            ) from error
     return chosen
 
 
@@ -126,7 +256,7 @@ def choose_dtype(dtype: Any, device: Any, config: Any) -> Any:
     """The `torch.dtype` meant; `"auto"` is float32 on the CPU and the model's own 16-bit type elsewhere."""
     import torch
 
-    if isinstance(dtype, torch.dtype):
+    if dtype in (*(getattr(torch, name) for name in DTYPES), torch.float64):
         return dtype
     if dtype == "auto":
         own = config.get_text_config(decoder=True).dtype
@@ -156,10 +286,13 @@ def clear_errors(name: str, device: Any) -> Iterator[None]:
                 f"{name} brings Python code of its own, which is never run: choose a model of a family that "
                 "transformers knows."
             ) from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ModelError(
-            f"{name} cannot be loaded ({reason}): check its files, or choose another model."
+            f"{name} cannot be loaded ({_first_line(error)}): check its files, or choose another model."
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _is_causal(config: Any, model_class: Any) -> bool:

@@ -78,12 +78,14 @@ class Hub:
         repositories: by `owner/name`, Spaces by `spaces/owner/name`.
         requests: `METHOD path` of all requests.
         broken: status that every request gets; None = works.
+        stalled: weights stop in the middle until it is set; None = they come.
     """
 
     endpoint: str
     repositories: dict[str, Repository] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     broken: int | None = None
+    stalled: threading.Event | None = None
 
     def files(self, repo_id: str, revision: str = "main") -> dict[str, bytes]:
         """What lies in a repository."""
@@ -156,6 +158,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
+            if self.hub.stalled and url.path.endswith(".safetensors"):
+                self.wfile.write(data[: len(data) // 2])
+                self.wfile.flush()
+                self.hub.stalled.wait()
+                self.close_connection = True
+                return
             self.wfile.write(data)
 
     def _get(self, parts: list[str]) -> tuple[bytes, dict[str, str]]:

@@ -134,6 +134,7 @@ def test_the_hub_is_streamed_and_never_read_whole(
         asked.append((args, options))
         return load("json", data_files=str(general), split="train", streaming=True)
 
+    monkeypatch.setattr(sharegpt, "check_answers", lambda origin: None)
     monkeypatch.setattr(datasets, "load_dataset", fake)
     ShareGptSource(0).examples(lm, 3, tokens=TOKENS, seed=0)
     assert asked == [
@@ -150,6 +151,7 @@ def test_a_hub_out_of_reach_says_what_to_do(
     def fail(*args: Any, **options: Any) -> Any:
         raise error
 
+    monkeypatch.setattr(sharegpt, "check_answers", lambda origin: None)
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(InputError, match=r"Hugging Face Hub.*--data FILE\.jsonl or --data wiki$") as caught:
         ShareGptSource().examples(lm, 1, tokens=TOKENS, seed=0)

@@ -16,10 +16,9 @@ from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 
-from judgeq import downloads, embedded
+from judgeq import downloads, embedded, watched
 from judgeq.downloads import PackagedFile, fetch_wheel, packaged_file, sealed_source
 from judgeq.embedded import EMBEDDED, embedded_model_path
 from judgeq.errors import DownloadError, ModelError
@@ -65,6 +64,7 @@ class Lines(list[str]):
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("JUDGEQ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(watched, "NOTICE_SECONDS", 600)  # how much is said must not depend on the machine
     monkeypatch.setattr(downloads, "_process_folders", {})
     return tmp_path / "cache"
 
@@ -255,7 +255,7 @@ PROGRAM = """
     import os, shutil, sys, time
     from dataclasses import replace
     from pathlib import Path
-    from judgeq import downloads, embedded
+    from judgeq import downloads, embedded, watched
 
     def convert(gguf, folder):
         with open(os.environ["LOG"], "a") as log:
@@ -414,11 +414,11 @@ def test_without_the_wheel_the_hub_is_asked_once(
         (snapshot / name).write_text("{}", encoding="utf-8")
     asked = []
 
-    def snapshot_download(hub_id: str, **options: object) -> str:
+    def fetch(hub_id: str, **options: object) -> Path:
         asked.append((hub_id, options))
-        return str(snapshot)
+        return snapshot
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(embedded, "snapshot", fetch)
     lines, later = Lines(), Lines()
     folder = embedded_model_path(NAME, lines)
     assert any("Trying the Hugging Face Hub" in line for line in lines)
@@ -427,7 +427,7 @@ def test_without_the_wheel_the_hub_is_asked_once(
     assert embedded_model_path(NAME, later) == folder
     assert later == []
     assert len(asked) == 1
-    assert "*.bin" not in asked[0][1]["allow_patterns"]
+    assert "*.bin" not in asked[0][1]["patterns"]
     assert conversions == []
 
 

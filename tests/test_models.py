@@ -51,6 +51,7 @@ from judgeq.models import load
 from judgeq.plan import Plan
 from judgeq.prefill import prefill
 from judgeq.probe import Probe
+from judgeq.snapshot import HubError
 
 
 @pytest.fixture(scope="module")
@@ -248,12 +249,14 @@ def test_layers_are_spread_over_several_gpus_on_request(
     given = Given(build_model())
     monkeypatch.setattr("transformers.AutoModelForCausalLM", given)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     lm = load(folder, device="balanced")
     assert given.asked["device_map"] == "balanced"
     assert given.asked["dtype"] == torch.bfloat16
     assert lm.model is given.model
     load(folder, device="cuda:1", quantization="4bit")
     assert given.asked["device_map"] == {"": torch.device("cuda:1")}
+    assert "cuda:1 or auto" in refusal(folder, device="cuda:7")
     monkeypatch.undo()
     if not torch.cuda.is_available():
         assert "no CUDA device" in refusal(folder, device="balanced")
@@ -486,9 +489,9 @@ def test_a_family_without_tests_loads_with_a_warning(tokenizer: Any) -> None:
 )
 def test_a_full_disk_is_not_blamed_on_the_network(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def full(*_: Any, **__: Any) -> None:
-        raise error
+        raise HubError.of(error)
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    monkeypatch.setattr("judgeq.models.snapshot", full)
     message = refusal("org/large")
     assert "no space left for org/large" in message
     assert "HF_HOME" in message

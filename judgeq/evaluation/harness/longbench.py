@@ -19,7 +19,8 @@ from judgeq.evaluation.harness.local_files import json_lines
 from judgeq.evaluation.harness.names import check_names
 from judgeq.evaluation.questions import Question, Task
 from judgeq.language_model import LanguageModel
-from judgeq.prompts import CONTENT_MARK, SEPARATOR, Message, build_chat
+from judgeq.prompts import SEPARATOR, Message, build_chat
+from judgeq.supported import CONTENT_MARK
 
 LONGBENCH_TASKS = (
     "narrativeqa",
