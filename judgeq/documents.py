@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -149,3 +150,28 @@ def _extracted(kind: str, data: bytes, name: str) -> str:
     if "problem" in answer:
         raise InputError(f"{name} {answer['problem']}")
     return str(answer["text"])
+
+
+def read_document_bytes(data: bytes, name: str | None = None) -> str:
+    """The text of a document that came without a file, such as from standard input; see `read_document`.
+
+    Args:
+        name: what a sentence calls it.
+
+    Raises:
+        InputError: as `read_document`.
+    """
+    shown = name or "Standard input"
+    if len(data) > MAX_BYTES:
+        raise InputError(
+            f"{shown} has more than {MAX_BYTES / 1e6:.0f} MB, which is the most that is read: give less"
+        )
+    if b"%PDF-" in data[:1024]:
+        text = _extracted("pdf", data, shown)
+    elif re.match(rb"\s*(<!doctype html|<html)\b", data.removeprefix(codecs.BOM_UTF8)[:1024], re.IGNORECASE):
+        text = _extracted("html", data, shown)
+    else:
+        text = _decoded(data, shown)
+    if not text.strip():
+        raise InputError(f"{shown} is empty: give a file with some text")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -27,6 +27,8 @@ ORDER = [
     "press",
     "extract",
     "errors",
+    "output",
+    "console",
     "_version",
     "_assets",
     "config",

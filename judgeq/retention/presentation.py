@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from judgeq.console import say
 from judgeq.errors import InputError
 from judgeq.retention.explanation import HINT, reading_json
 from judgeq.retention.heatmap import ColorBar, head_heatmap, heatmap
@@ -165,11 +166,11 @@ def show(found: RetentionMap, layer: int | None) -> None:
         if find_spec("plotly"):
             display(found.to_figure())
         return
-    ansi = sys.stdout.isatty()
+    ansi = sys.stdout is not None and sys.stdout.isatty()
     spans, shares = found.units("word", layer)
     text = marked_text(found.document_text, spans, level_of(shares), ansi=ansi)
     key = [] if ansi else ["[Brackets]: kept by more than a quarter of the heads."]
-    sys.stdout.write("\n".join([*sentences(found, layer)[-2:], *key, "", text, ""]))
+    say("\n".join([*sentences(found, layer)[-2:], *key, "", text, ""]), sys.stdout)
 
 
 def _legend(levels: np.ndarray, heads: int | None) -> list[LegendEntry]:
