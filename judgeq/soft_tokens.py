@@ -163,12 +163,16 @@ class SoftTokens:
         Raises:
             InputError: the folder cannot be written, or holds files that judgeq has not written.
         """
-        card = model_card(self.config, name, licence)
         with saving(folder, FILES, saved_before(folder)) as part:
-            save_file(self.tensors(), part / TENSOR_FILE, {"format": "pt", CARD_DIGEST: _digest(card)})
-            (part / CARD_FILE).write_text(card, encoding="utf-8")
-            self.config.save(part / CONFIG_FILE)
+            self.write_files(part, name=name, licence=licence)
         return Path(folder)
+
+    def write_files(self, part: Path, *, name: str = "DIR", licence: str = LICENCE) -> None:
+        """Write the files of `save_pretrained` into a folder that `judgeq.output.saving` gives."""
+        card = model_card(self.config, name, licence)
+        save_file(self.tensors(), part / TENSOR_FILE, {CARD_DIGEST: _digest(card)})
+        (part / CARD_FILE).write_text(card, encoding="utf-8")
+        self.config.save(part / CONFIG_FILE)
 
     def push_to_hub(
         self,

@@ -49,6 +49,8 @@ from judgeq.training.workers import Workers
 CHECKPOINT = "checkpoint.safetensors"
 HISTORY = "history.json"
 STORE = "store"
+WRITTEN = (*FILES, HISTORY, *CURVES, CHECKPOINT, STORE)
+"""What a run writes into its folder."""
 CHECKPOINT_STEPS = 20
 WARMUP_SHARE = 0.05
 LOOKS = 6  # times that the held-out hit rate is measured, the last time at the end
@@ -121,8 +123,8 @@ def train(
     profile = learn_profile(lessons)
     tokens = SoftTokens(finished(run.probe), run.origin(time.perf_counter() - started), profile)
     if workers.rank == 0:
-        tokens.save_pretrained(out)
-        with saving(out, (HISTORY, *CURVES), _run_before(out)) as part:
+        with saving(out, WRITTEN, _before(out)) as part:
+            tokens.write_files(part)
             (part / HISTORY).write_text(json.dumps(run.history) + "\n", encoding="utf-8")
             write_curve(run.history, part)
         (out / CHECKPOINT).unlink(missing_ok=True)
@@ -139,15 +141,13 @@ def check_folders(out: str | Path, store: str | Path) -> None:
     Raises:
         InputError: one cannot be written, or holds files that judgeq has not written.
     """
-    check_folder(
-        out, (*FILES, HISTORY, *CURVES, CHECKPOINT, STORE), (*saved_before(out), *_run_before(Path(out)))
-    )
+    check_folder(out, WRITTEN, _before(Path(out)))
     check_store(store)
 
 
-def _run_before(out: Path) -> list[str]:
-    """What a run, finished or interrupted, has left in its folder beside the soft tokens."""
-    ours = [STORE] if is_store(out / STORE) else []
+def _before(out: Path) -> list[str]:
+    """What an earlier run, finished or interrupted, has left in its folder."""
+    ours = [*saved_before(out), *([STORE] if is_store(out / STORE) else [])]
     with contextlib.suppress(OSError, SafetensorError), safe_open(out / CHECKPOINT, framework="pt") as file:
         ours += [CHECKPOINT] if "recipe" in (file.metadata() or {}) else []
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, IndexError):
