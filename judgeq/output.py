@@ -158,7 +158,9 @@ def _refusal(target: str | Path, error: Exception, what: str = "give another pat
 # Folders
 
 
-def check_folder(folder: str | Path, names: Collection[str], ours: Collection[str]) -> None:
+def check_folder(
+    folder: str | Path, names: Collection[str], ours: Collection[str], *, shared: bool = False
+) -> None:
     """Refuse a folder where saving would replace files, or lie among files, that judgeq has not written.
 
     Hidden entries, such as `.git`, count as nothing. Leaves nothing behind.
@@ -166,6 +168,7 @@ def check_folder(folder: str | Path, names: Collection[str], ours: Collection[st
     Args:
         names: of everything that is going to be written.
         ours: those of them that an earlier save has written there.
+        shared: other files may lie there, since they are known to belong to this work, or are not in its way.
 
     Raises:
         InputError: such a folder, no folder, or one that cannot be made or written.
@@ -189,7 +192,7 @@ def check_folder(folder: str | Path, names: Collection[str], ours: Collection[st
             f"{folder} holds a {foreign[0]} that judgeq has not written, or that was changed since: give another "
             "folder, or move that file away"
         )
-    if there and not ours and not any(has_mark(folder / mark) for mark in MARKS):
+    if there and not ours and not shared and not any(has_mark(folder / mark) for mark in MARKS):
         shown = ", ".join(there[:3]) + (", …" if len(there) > 3 else "")
         raise InputError(
             f"{folder} holds files that judgeq has not written ({shown}): give a new or an empty folder"
@@ -197,18 +200,20 @@ def check_folder(folder: str | Path, names: Collection[str], ours: Collection[st
 
 
 @contextlib.contextmanager
-def saving(folder: str | Path, names: Collection[str], ours: Collection[str]) -> Iterator[Path]:
+def saving(
+    folder: str | Path, names: Collection[str], ours: Collection[str], *, shared: bool = False
+) -> Iterator[Path]:
     """A folder to write files into, which take the places of an earlier save's in `folder` when all are there.
 
     Whenever it is interrupted, `saved` finds the files of the earlier save, or of this one, and never some of both.
 
     Args:
-        names, ours: see `check_folder`.
+        names, ours, shared: see `check_folder`.
 
     Raises:
         InputError: see `check_folder`, or there is no room.
     """
-    check_folder(folder, names, ours)
+    check_folder(folder, names, ours, shared=shared)
     folder = Path(folder)
     part = folder / f"{PART}{uuid.uuid4().hex}"
     try:

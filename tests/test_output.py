@@ -386,6 +386,7 @@ def test_results_that_cannot_be_written_are_refused_before_the_work(
     Path("folder").mkdir()
     Path("mine").mkdir()
     Path("mine/notes.txt").write_text(NOTES)
+    Path("mine/000001.safetensors").write_text(NOTES)
     Path("a.items.jsonl").mkdir()
     ask = ["ask", "--document", "doc.txt", "--question", "Who?"]
     for command, said in (
@@ -403,7 +404,10 @@ def test_results_that_cannot_be_written_are_refused_before_the_work(
         (["evaluate", "hit-rate", "--json", "folder/"], "cannot be written"),
         (["train", "--out", "mine"], "notes.txt"),
         (["train", "--out", ""], "--out is empty"),
-        (["train", "--out", "new", "--store", "mine"], "notes.txt"),
+        (
+            ["train", "--out", "new", "--store", "mine"],
+            "holds a 000001.safetensors that judgeq has not written",
+        ),
         (["tokens", "import-peft", "somewhere", "--out", "mine"], "notes.txt"),
         (["ablation", "folder", "--figure", "folder"], "it is a folder"),
         (["report", "doc.txt", "--markdown", ""], "--markdown is empty"),

@@ -123,7 +123,7 @@ def train(
     profile = learn_profile(lessons)
     tokens = SoftTokens(finished(run.probe), run.origin(time.perf_counter() - started), profile)
     if workers.rank == 0:
-        with saving(out, WRITTEN, _before(out)) as part:
+        with saving(out, WRITTEN, _before(out), shared=True) as part:
             tokens.write_files(part)
             (part / HISTORY).write_text(json.dumps(run.history) + "\n", encoding="utf-8")
             write_curve(run.history, part)
@@ -141,7 +141,8 @@ def check_folders(out: str | Path, store: str | Path) -> None:
     Raises:
         InputError: one cannot be written, or holds files that judgeq has not written.
     """
-    check_folder(out, WRITTEN, _before(Path(out)))
+    inside = is_store(Path(store)) and Path(store).resolve().is_relative_to(Path(out).resolve())
+    check_folder(out, WRITTEN, _before(Path(out)), shared=inside)
     check_store(store)
 
 

@@ -33,6 +33,7 @@ BATCHES_SORTED = 12  # so many batches are filled from one stretch of the data
 GIGABYTE = 1e9
 LABEL = "origin.json"
 DIGITS = 6  # in the name of a lesson's file
+LESSONS = f"{'[0-9]' * DIGITS}.safetensors"
 
 
 def is_store(folder: Path) -> bool:
@@ -41,12 +42,13 @@ def is_store(folder: Path) -> bool:
 
 
 def check_store(folder: str | Path) -> None:
-    """Refuse a folder for lessons that cannot be written, or where something else lies.
+    """Refuse a folder for lessons that cannot be written, or where files of others have a lesson's name.
 
     Raises:
         InputError: such a folder.
     """
-    check_folder(folder, (LABEL,), (LABEL,) if is_store(Path(folder)) else ())
+    names = (LABEL, *(path.name for path in Path(folder).glob(LESSONS)))
+    check_folder(folder, names, names if is_store(Path(folder)) else (), shared=True)
 
 
 class Store:
@@ -145,8 +147,7 @@ class Store:
 
     def remove(self) -> None:
         """Delete all rows, and the folder if nothing else lies there."""
-        lessons = self.folder.glob(f"{'[0-9]' * DIGITS}.safetensors")
-        for path in (*lessons, *self.folder.glob(f"{PART}*"), self.folder / LABEL):
+        for path in (*self.folder.glob(LESSONS), *self.folder.glob(f"{PART}*"), self.folder / LABEL):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
