@@ -36,7 +36,8 @@ def heat_figure(found: RetentionMap, label: str) -> str:
         f"{heat_svg(found, label, f'display:block;width:100%;height:{height}px;image-rendering:pixelated')}"
         f'<div style="{line}"><span>0</span><span>position in the prompt, in tokens</span>'
         f"<span>{found.tokens:,}</span></div>"
-        f'<div style="{line}"><span>0 %</span><img src="{ramp_png()}" alt="" style="flex:1;height:12px">'
+        f'<div style="{line}"><span>0 %</span>'
+        f'<img src="{ramp_png()}" alt="" style="flex:1;width:0;min-width:0;height:12px">'
         "<span>100 % of the layer’s heads keep it</span></div></figure>"
     )
 
