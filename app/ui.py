@@ -25,6 +25,7 @@ from app.views.models import Models, build_models, wire_models
 from app.views.pins import Pins, build_pins, wire_pins
 from app.views.sweep import build_sweep, wire_sweep
 from app.views.takeaway import build_takeaway, wire_takeaway
+from judgeq.console import never_fail_for_a_character
 from judgeq.supported import QUANTIZATIONS
 
 KEEP_STATE_S = 30 * 60
@@ -107,6 +108,7 @@ def _wire_run(
 
 def launch(argv: list[str] | None = None) -> None:
     """Read the command line, open the page and load the model behind it."""
+    never_fail_for_a_character()  # Gradio prints an emoji at its start
     parser = argparse.ArgumentParser(prog="app.py", description=text.LEAD)
     parser.add_argument(
         "--model", default=os.environ.get("JUDGEQ_MODEL", "smollm2-135m"), help="as in judgeq.load"

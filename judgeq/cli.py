@@ -23,29 +23,43 @@ from judgeq.commands import (
     tokens,
     train,
 )
+from judgeq.commands.common import check_paths
+from judgeq.console import forget_output, never_fail_for_a_character, say
 from judgeq.errors import JudgeqError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    never_fail_for_a_character()
+    try:
+        return _run(argv)
+    except BrokenPipeError:  # nobody reads on, as with `| head`
+        return 0
+    finally:
+        forget_output()
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.verb != lm_eval.VERB:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest, arguments.words = rest, list(sys.argv[1:] if argv is None else argv)
     try:
+        check_paths(arguments)
         arguments.run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except JudgeqError as error:
-        print(f"judgeq: {error}", file=sys.stderr)
+        say(f"judgeq: {error}\n")
         return 2
     except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+        raise
     except OSError as error:
-        print(f"judgeq: {error.filename or 'the system'} says: {error.strerror or error}", file=sys.stderr)
+        say(f"judgeq: {error.filename or 'the system'} says: {error.strerror or error}\n")
         return 2
     except KeyboardInterrupt:
-        print("judgeq: interrupted; what was finished is kept", file=sys.stderr)
+        say("judgeq: interrupted; what was finished is kept\n")
         return 130
     return 0
 

@@ -102,7 +102,7 @@ def save_retained(
         bits=retained.cache.bits,
         full_kv_bytes=full_kv_bytes,
     )
-    return config.write(Path(folder), stored)
+    return config.write(folder, stored)
 
 
 def load_retained(folder: str | Path, lm: LanguageModel, ids: Tensor) -> tuple[Retained, int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from judgeq.errors import InputError
+from judgeq.output import write_file
 
 Budget = (
     int | float
@@ -51,7 +52,7 @@ class JsonConfig:
 
     def save(self, path: Path) -> None:
         """Write as indented JSON."""
-        path.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_file(path, json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:

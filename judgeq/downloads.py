@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from judgeq.console import say
 from judgeq.errors import DownloadError
 from judgeq.watched import Silence, run_watched
 
@@ -59,8 +60,7 @@ class PackagedFile:
 def print_progress(message: str, fraction: float | None = None) -> None:
     """The default progress: one line on standard error."""
     share = "" if fraction is None else f"[{fraction:4.0%}] "
-    sys.stderr.write(f"judgeq: {share}{message}\n")
-    sys.stderr.flush()
+    say(f"judgeq: {share}{message}\n")
 
 
 def cache_root() -> Path:
@@ -194,11 +194,17 @@ def _build_in_cache(target: Path, build: Callable[[Path], str], progress: Progre
     with _only_one_process(target, progress):
         if is_intact(target):  # another process has just built it
             return target
-        for left_over in target.parent.glob(f".{target.name}.*"):  # by a process that was killed
+        for left_over in target.parent.glob(
+            f".{target.name}.{'[0-9a-f]' * 32}"
+        ):  # by a process that was killed
             shutil.rmtree(left_over, ignore_errors=True)
-        if target.exists():
+        if (target / MANIFEST).exists():
             progress(f"The copy in {target} is damaged or of another format; building it again …", None)
             shutil.rmtree(target)
+        elif target.exists():  # nothing of ours: every copy appears with its manifest
+            aside = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}")
+            progress(f"{target} has no {MANIFEST}, so it is kept as {aside.name}; building it again …", None)
+            target.rename(aside)
         return _build(target, build, room)
 
 

@@ -37,7 +37,7 @@ def save_rows(folder: str | Path, lm: LanguageModel, text: str, rows: HeldCache)
             stored |= {f"keys.{at}": layer.keys, f"values.{at}": layer.values}
         if isinstance(layer, HeldLayer) and layer.attention is not None:
             stored[f"attention.{at}"] = layer.attention
-    return HeldConfig.of(lm, text).write(Path(folder), stored)
+    return HeldConfig.of(lm, text).write(folder, stored)
 
 
 def saved_text(folder: str | Path) -> str:

@@ -13,6 +13,8 @@ from judgeq.soft_tokens_config import LICENCE, SoftTokensConfig
 PAPER = "2509.10798"
 ON_THE_HUB = {"sharegpt": (sharegpt.GENERAL, sharegpt.CODE)}
 """Sources of training prompts that are data sets of the Hub, by their name in `--data`."""
+LIBRARY = "library_name: judgeq"
+"""A line of every card."""
 MEASURED = "held_out_"
 """How the names of figures begin that were measured on texts training never saw."""
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from judgeq.errors import InputError
+from judgeq.output import read_object, saved, saving
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
@@ -22,8 +23,12 @@ TENSOR_NAME = "prompt_embeddings"
 KIND = "PROMPT_TUNING"
 
 
-def write(folder: Path, embeddings: Tensor, base_model: str, revision: str | None) -> None:
-    """Write a prompt of `embeddings`, (n, hidden), as PEFT reads it; what PEFT takes from the model is left to it."""
+def write(folder: str | Path, embeddings: Tensor, base_model: str, revision: str | None) -> None:
+    """Write a prompt of `embeddings`, (n, hidden), as PEFT reads it; what PEFT takes from the model is left to it.
+
+    Raises:
+        InputError: the folder cannot be written, or holds files that judgeq has not written, such as PEFT's own.
+    """
     config = {
         "peft_type": KIND,
         "task_type": "CAUSAL_LM",
@@ -35,9 +40,12 @@ def write(folder: Path, embeddings: Tensor, base_model: str, revision: str | Non
         "num_transformer_submodules": 1,
         "prompt_tuning_init": "RANDOM",
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({TENSOR_NAME: embeddings.contiguous()}, folder / TENSOR_FILE)
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    names = (CONFIG_FILE, TENSOR_FILE)
+    # PEFT itself says more in its config
+    ours = names if read_object(saved(Path(folder), CONFIG_FILE)).keys() == config.keys() else ()
+    with saving(folder, names, ours) as part:
+        save_file({TENSOR_NAME: embeddings.contiguous()}, part / TENSOR_FILE)
+        (part / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> tuple[Tensor, str | None]:
@@ -57,13 +65,13 @@ def read(folder: Path) -> tuple[Tensor, str | None]:
         raise InputError(
             f"{folder} is a prompt for an encoder and a decoder: choose one of a causal language model"
         )
-    if not (folder / TENSOR_FILE).is_file():
+    if not saved(folder, TENSOR_FILE).is_file():
         raise InputError(
             f"{folder} has no {TENSOR_FILE}, and pickle files are never opened: save the adapter again with a current "
             "PEFT"
         )
     try:
-        stored = load_file(folder / TENSOR_FILE)
+        stored = load_file(saved(folder, TENSOR_FILE))
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder / TENSOR_FILE} cannot be read ({error}): copy or save it again") from None
     embeddings = stored.get(TENSOR_NAME)
@@ -77,11 +85,8 @@ def read(folder: Path) -> tuple[Tensor, str | None]:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        config = None
-    if not isinstance(config, dict):
+    config: dict[str, Any] = read_object(saved(folder, CONFIG_FILE))
+    if not config:
         raise InputError(
             f"{folder} has no readable {CONFIG_FILE}: name a folder that PEFT's `save_pretrained` wrote"
         )

@@ -22,6 +22,7 @@ from judgeq.config import JsonConfig
 from judgeq.errors import InputError
 from judgeq.held import HeldCache, Progress
 from judgeq.language_model import LanguageModel
+from judgeq.output import check_folder, has_mark, saved, saving
 
 CONFIG_FILE = "document.json"
 ROWS_FILE = "rows.safetensors"
@@ -75,7 +76,7 @@ class RowsConfig(JsonConfig):
             InputError: nothing readable there, or rows of another kind.
         """
         try:
-            config = cls.load(folder / CONFIG_FILE)
+            config = cls.load(saved(folder, CONFIG_FILE))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, InputError) as error:
             raise cls.unreadable(folder, error) from None
         if config.format != cls.FORMAT or not isinstance(config.text, str):
@@ -104,26 +105,16 @@ class RowsConfig(JsonConfig):
                     f"{theirs} here): load that model, or read the document again"
                 )
 
-    def write(self, folder: Path, stored: Mapping[str, Tensor]) -> Path:
-        """Write tensors and config into `folder`; returns it.
-
-        The config is written last, so that a folder with a config is complete.
+    def write(self, folder: str | Path, stored: Mapping[str, Tensor]) -> Path:
+        """Write tensors and config into `folder`, where they take the place of an earlier document; returns it.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: the folder cannot be written, or holds files that judgeq has not written.
         """
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / CONFIG_FILE).unlink(missing_ok=True)
-            part = folder / f"{ROWS_FILE}.part"
-            save_file({name: tensor.contiguous() for name, tensor in stored.items()}, part)
-            part.replace(folder / ROWS_FILE)
-            self.save(folder / CONFIG_FILE)
-        except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"{folder} cannot be written ({error}): make room, or give another path"
-            ) from None
-        return folder
+        with saving(folder, (CONFIG_FILE, ROWS_FILE), _saved_before(folder)) as part:
+            save_file({name: tensor.contiguous() for name, tensor in stored.items()}, part / ROWS_FILE)
+            self.save(part / CONFIG_FILE)
+        return Path(folder)
 
     def filled(
         self, folder: Path, lm: LanguageModel, fill: Callable[[Mapping[str, Tensor]], Filled]
@@ -138,9 +129,23 @@ class RowsConfig(JsonConfig):
         """
         self.check(lm)
         try:
-            return fill(load_file(folder / ROWS_FILE))
+            return fill(load_file(saved(folder, ROWS_FILE)))
         except (OSError, SafetensorError, KeyError, ValueError, Misfit) as error:
             raise self.unreadable(folder, error) from None
+
+
+def check_document_folder(folder: str | Path) -> None:
+    """Refuse a folder that a document cannot be saved into, before it is read.
+
+    Raises:
+        InputError: it cannot be written, or holds files that judgeq has not written.
+    """
+    check_folder(folder, (CONFIG_FILE, ROWS_FILE), _saved_before(folder))
+
+
+def _saved_before(folder: str | Path) -> tuple[str, ...]:
+    """Files of a document that was saved there."""
+    return (CONFIG_FILE, ROWS_FILE) if has_mark(saved(Path(folder), CONFIG_FILE)) else ()
 
 
 def _reader(lm: LanguageModel) -> dict[str, Any]:
@@ -170,7 +175,7 @@ def taken(stored: Mapping[str, Tensor], name: str, shape: tuple[int, ...], dtype
 def saved_format(folder: str | Path) -> str | None:
     """What a folder says it holds; None if it says nothing."""
     try:
-        return json.loads((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8")).get("format")
+        return json.loads(saved(Path(folder), CONFIG_FILE).read_text(encoding="utf-8")).get("format")
     except (OSError, ValueError, AttributeError):
         return None
 

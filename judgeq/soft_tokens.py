@@ -7,6 +7,7 @@ or used.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,7 +23,8 @@ from judgeq import hub, peft_files
 from judgeq.embedded import EMBEDDED, public_name, same_model
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.model_card import model_card
+from judgeq.model_card import LIBRARY, model_card
+from judgeq.output import check_folder, has_mark, saved, saving
 from judgeq.probe import Probe
 from judgeq.profile import BudgetProfile
 from judgeq.shipped import shipped_for
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 TENSOR_FILE = "soft_tokens.safetensors"
 CARD_FILE = "README.md"
+FILES = (CONFIG_FILE, TENSOR_FILE, CARD_FILE)
+CARD_DIGEST = "card_sha256"
+"""Under which the tensors' file knows the card that was written with it."""
 MODEL_FILE = "config.json"
 """What a folder of transformers has, so that one that is named by mistake is told apart."""
 
@@ -149,19 +154,25 @@ class SoftTokens:
     def save_pretrained(self, folder: str | Path, *, name: str = "DIR", licence: str = LICENCE) -> Path:
         """Write `judgeq_config.json`, `soft_tokens.safetensors` and a model card into `folder`; returns it.
 
-        The config is written last, so that a folder with a config is complete.
+        They take the place of soft tokens that were saved there before; until then these can be read.
 
         Args:
             name: what others will find them under, for the card.
             licence: of the soft tokens, for the card.
+
+        Raises:
+            InputError: the folder cannot be written, or holds files that judgeq has not written.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_FILE).unlink(missing_ok=True)
-        save_file(self.tensors(), folder / TENSOR_FILE)
-        (folder / CARD_FILE).write_text(model_card(self.config, name, licence), encoding="utf-8")
-        self.config.save(folder / CONFIG_FILE)
-        return folder
+        with saving(folder, FILES, saved_before(folder)) as part:
+            self.write_files(part, name=name, licence=licence)
+        return Path(folder)
+
+    def write_files(self, part: Path, *, name: str = "DIR", licence: str = LICENCE) -> None:
+        """Write the files of `save_pretrained` into a folder that `judgeq.output.saving` gives."""
+        card = model_card(self.config, name, licence)
+        save_file(self.tensors(), part / TENSOR_FILE, {CARD_DIGEST: _digest(card)})
+        (part / CARD_FILE).write_text(card, encoding="utf-8")
+        self.config.save(part / CONFIG_FILE)
 
     def push_to_hub(
         self,
@@ -217,11 +228,11 @@ class SoftTokens:
         """
         files = (CONFIG_FILE, TENSOR_FILE, MODEL_FILE, peft_files.CONFIG_FILE)
         folder = hub.local_folder(name, revision, files)
-        if not (folder / CONFIG_FILE).is_file():
+        if not saved(folder, CONFIG_FILE).is_file():
             raise InputError(_something_else(folder, name))
         try:
-            config = SoftTokensConfig.load(folder / CONFIG_FILE)
-            stored = load_file(folder / TENSOR_FILE)
+            config = SoftTokensConfig.load(saved(folder, CONFIG_FILE))
+            stored = load_file(saved(folder, TENSOR_FILE))
             return cls(Probe.from_tensors(stored), config, BudgetProfile.from_tensors(stored))
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
@@ -255,7 +266,8 @@ class SoftTokens:
                 adapters ask worse without them.
 
         Raises:
-            InputError: something would be left out.
+            InputError: something would be left out, the folder cannot be written, or it holds files that judgeq has not
+                written.
         """
         lost = self.parts[1:]
         if lost and not embeddings_only:
@@ -266,7 +278,7 @@ class SoftTokens:
             )
         base = public_name(self.config.base_model)
         revision = None if self.config.base_model in EMBEDDED else self.config.base_revision
-        peft_files.write(Path(folder), self.probe.embeddings, base, revision)
+        peft_files.write(folder, self.probe.embeddings, base, revision)
         return Path(folder)
 
     @classmethod
@@ -293,6 +305,34 @@ class SoftTokens:
         return tokens.adopt(lm)
 
 
+def check_tokens_folder(folder: str | Path) -> None:
+    """Refuse a folder that soft tokens cannot be saved into, before there are any.
+
+    Raises:
+        InputError: it cannot be written, or holds files that judgeq has not written.
+    """
+    check_folder(folder, FILES, saved_before(folder))
+
+
+def saved_before(folder: str | Path) -> tuple[str, ...]:
+    """Files of soft tokens that were saved there, without a card that somebody has written or changed since."""
+    folder = Path(folder)
+    if not has_mark(saved(folder, CONFIG_FILE)):
+        return ()
+    try:
+        card = saved(folder, CARD_FILE).read_text(encoding="utf-8")
+        with safe_open(saved(folder, TENSOR_FILE), framework="pt") as file:
+            digest = (file.metadata() or {}).get(CARD_DIGEST)  # older judgeqs wrote none
+    except (OSError, UnicodeError, SafetensorError):
+        card, digest = "", None
+    own = LIBRARY in card and digest in (None, _digest(card))
+    return FILES if own else (CONFIG_FILE, TENSOR_FILE)
+
+
+def _digest(card: str) -> str:
+    return hashlib.sha256(card.encode("utf-8")).hexdigest()
+
+
 def _something_else(folder: Path, name: str | Path) -> str:
     """What a folder without soft tokens seems to be, and what to do with it."""
     if (folder / peft_files.CONFIG_FILE).is_file():
@@ -302,7 +342,4 @@ def _something_else(folder: Path, name: str | Path) -> str:
         )
     if (folder / MODEL_FILE).is_file():
         return f"{name} is a model and not soft tokens: name soft tokens that were trained for it"
-    return (
-        f"{name} has no {CONFIG_FILE}, which is written last: name a folder where `python -m judgeq train` has "
-        "finished"
-    )
+    return f"{name} has no {CONFIG_FILE}: name a folder where `python -m judgeq train` has finished"

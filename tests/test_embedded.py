@@ -225,6 +225,20 @@ def test_a_damaged_copy_is_built_again(damage, conversions: list[Path]) -> None:
     assert len(conversions) == 2
 
 
+def test_a_folder_of_ones_own_in_the_place_of_a_copy_is_kept(cache: Path, conversions: list[Path]) -> None:
+    own = cache / "models" / NAME
+    (own / "deep").mkdir(parents=True)
+    (own / "deep" / "thesis.txt").write_text("mine")
+    (cache / "models" / f".{NAME}.notes").mkdir()
+    lines = Lines()
+    assert embedded_model_path(NAME, lines) == own
+    assert (own / "model.safetensors").read_bytes() == CONTENT
+    (kept,) = (cache / "models").glob("*/deep/thesis.txt")
+    assert kept.read_text() == "mine"
+    assert kept.parent.parent.name in lines[0]
+    assert (cache / "models" / f".{NAME}.notes").is_dir()
+
+
 def test_a_copied_cache_is_checked_and_kept(conversions: list[Path]) -> None:
     folder = embedded_model_path(NAME, Lines())
     os.utime(folder / "model.safetensors", (1, 1))

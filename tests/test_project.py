@@ -30,6 +30,8 @@ ORDER = [
     "extract_html",
     "extract",
     "errors",
+    "output",
+    "console",
     "_version",
     "_assets",
     "config",

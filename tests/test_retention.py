@@ -507,6 +507,24 @@ def test_show_displays_text_and_figure_in_a_notebook(monkeypatch):
     assert found._repr_html_() == found.to_html()
 
 
+def test_the_heatmap_in_a_notebook_needs_no_script_where_plotly_does_not_run(monkeypatch):
+    """nbconvert and other pages made of notebooks take the HTML; what they cannot show is not chosen for them."""
+    displayed = []
+    display = SimpleNamespace(HTML=lambda text: ("html", text), display=displayed.append)
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell, display=display))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    make("</figure><script>alert(1)</script>").show()
+    data = displayed[1]._repr_mimebundle_()
+    assert set(data) == {"application/vnd.plotly.v1+json", "text/html"}
+    assert data["application/vnd.plotly.v1+json"]["data"][0]["type"] == "heatmap"
+    page = data["text/html"]
+    assert page.count("data:image/png;base64,") == 2
+    assert "<script" not in page
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
+    assert not callable(getattr(displayed[1], "_ipython_display_", None))
+
+
 def test_a_stored_map_is_shown_without_torch_or_plotly(tmp_path):
     path = tmp_path / "map.json"
     path.write_text(json.dumps(make().to_json()), encoding="utf-8")

@@ -587,3 +587,26 @@ def test_4_bit_weights_that_were_repacked_are_refused(
 def trained_history(lm: LanguageModel, out: Path) -> list[dict[str, float]]:
     train(lm, changed(epochs=12, accumulate=6), out)
     return json.loads((out / "history.json").read_text())
+
+
+@pytest.mark.parametrize("store", ["out", "out/rows", "elsewhere"])
+def test_a_store_may_lie_in_the_runs_folder_and_a_second_run_takes_the_place_of_the_first(
+    lm: LanguageModel, tmp_path: Path, store: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".gitattributes").write_text("mine")
+    for _ in range(2):
+        train(lm, CONFIG, tmp_path / "out", store=tmp_path / store)
+        assert SoftTokens.from_pretrained(tmp_path / "out").n == CONFIG.n
+    assert (tmp_path / "out" / ".gitattributes").read_text() == "mine"
+
+
+def test_lessons_of_others_are_neither_replaced_nor_removed(lm: LanguageModel, tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    for name in ("origin.json", "000000.safetensors"):
+        (tmp_path / "rows" / name).write_text("mine")
+        with pytest.raises(InputError, match="judgeq has not written"):
+            train(lm, CONFIG, tmp_path / "out", store=tmp_path / "rows", remove_store=True)
+        assert (tmp_path / "rows" / name).read_text() == "mine"
+        (tmp_path / "rows" / name).unlink()
+    assert not (tmp_path / "out").exists()

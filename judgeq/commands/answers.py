@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgeq.commands.measuring import add_answered, add_number, add_skip_bad, measure, read_numbers
 from judgeq.config import check_at_least
+from judgeq.console import say
 from judgeq.errors import InputError
 
 if TYPE_CHECKING:
@@ -99,5 +99,5 @@ class _File:
         questions = questions_of(lm, self.path, self.lines, reserve, skip_bad=self.skip_bad, **options)
         left_out = self.left_out + len(self.lines) - len(questions)
         if left_out:
-            print(f"judgeq: {self.path}: lines left out: {left_out:,}", file=sys.stderr)
+            say(f"judgeq: {self.path}: lines left out: {left_out:,}\n")
         return Task(self.path.stem, questions[:count])

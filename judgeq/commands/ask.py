@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from judgeq.commands.common import add_common, load_model, write, write_json
 from judgeq.config import Allocation, parse_budget
+from judgeq.console import forget_output, say
 
 if TYPE_CHECKING:
     from judgeq.answers import Answer
@@ -27,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--document",
         required=True,
         metavar="FILE",
-        help="a text, Markdown, HTML or PDF file, or a folder that --save-document wrote",
+        help="a text, Markdown, HTML or PDF file, - for standard input, or a folder that --save-document wrote",
     )
     parser.add_argument(
         "--question",
@@ -112,17 +113,29 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="8|4",
         help="store kept rows in so many bits a number (default: the method's)",
     )
-    parser.add_argument("--html", metavar="FILE", help="write the document with what was kept")
+    parser.add_argument(
+        "--html", metavar="FILE", help="write the document with what was kept; - for standard output"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     ask = _asker(arguments)
-    quiet = arguments.json == "-"
+    quiet, kept = "-" in (arguments.json, arguments.html), arguments.json or arguments.html
+
+    def tell(text: str) -> None:
+        try:
+            if not quiet:
+                say(text, sys.stdout)
+        except BrokenPipeError:  # nobody reads on, but a file still waits for the answers
+            if not kept:
+                raise
+            forget_output()
+
     answers = []
     for question in arguments.question:
-        if len(arguments.question) > 1 and not quiet:
-            print(f"> {question}")
-        answers.append(_written(ask(question), quiet))
+        if len(arguments.question) > 1:
+            tell(f"> {question}\n")
+        answers.append(_written(ask(question), tell, quiet))
     if arguments.html:
         write(arguments.html, _page(arguments.question, answers))
     pairs = zip(arguments.question, answers, strict=True)
@@ -131,7 +144,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _noticed(sentence: str) -> None:
-    print(f"judgeq: {sentence}", file=sys.stderr)
+    say(f"judgeq: {sentence}\n")
 
 
 def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, None, Answer]]:
@@ -141,15 +154,17 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
     from judgeq.compressed_files import CompressedConfig
     from judgeq.config import Decoding, check_chunk
     from judgeq.document import Document
-    from judgeq.documents import read_document
+    from judgeq.documents import MAX_BYTES, read_document, read_document_bytes
     from judgeq.errors import InputError
     from judgeq.held_files import saved_text
     from judgeq.methods.parsing import method_from_text
-    from judgeq.row_files import saved_format
+    from judgeq.row_files import check_document_folder, saved_format
 
-    saved = Path(arguments.document).is_dir()
+    saved = arguments.document != "-" and Path(arguments.document).is_dir()
     evicted = saved and saved_format(arguments.document) == CompressedConfig.FORMAT
-    if not evicted:
+    if arguments.document == "-":
+        text = read_document_bytes(sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin else b"", None, _noticed)
+    elif not evicted:
         text = saved_text(arguments.document) if saved else read_document(arguments.document, _noticed)
     budget = parse_budget(arguments.budget)
     check_chunk(arguments.chunk)
@@ -174,6 +189,8 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
         raise InputError(
             f"{arguments.document} is such a folder already: leave --save-document out, or copy it"
         )
+    if arguments.save_document is not None:
+        check_document_folder(arguments.save_document)
     lm: LanguageModel = load_model(arguments)
     if evicted:
         left = CompressedDocument.load(lm, arguments.document)
@@ -196,26 +213,23 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
     return lambda question: document.stream(question, **chosen, **asked, **placed)
 
 
-def _written(steps: Generator[Step, None, Answer], quiet: bool) -> Answer:
-    """Write an answer and what it cost, unless `quiet`; notices always."""
+def _written(steps: Generator[Step, None, Answer], tell: Callable[[str], None], quiet: bool) -> Answer:
+    """Tell an answer, and what it cost unless `quiet`; notices always."""
     while True:
         try:
             step = next(steps)
         except StopIteration as done:
             answer: Answer = done.value
             break
-        if not quiet:
-            print(step.text, end="", flush=True)
-    if not quiet:
-        print()
+        tell(step.text)
+    tell("\n")
     for notice in answer.notices:
         _noticed(notice)
     if not quiet:
-        print(
+        say(
             f"[{answer.method}: {answer.budget:,} of {answer.prompt_tokens:,} rows per KV head, "
             f"{answer.kv_bytes / 1e6:.1f} of {answer.full_kv_bytes / 1e6:.1f} MB, first token after "
-            f"{answer.timing.ttft_s:.1f} s, {answer.timing.decode_tokens_per_s:.1f} tokens/s]",
-            file=sys.stderr,
+            f"{answer.timing.ttft_s:.1f} s, {answer.timing.decode_tokens_per_s:.1f} tokens/s]\n"
         )
     return answer
 

@@ -71,11 +71,10 @@ def _start(arguments: argparse.Namespace) -> None:
     start(**model)  # the first one finds files that were not read for long, and may have to unpack them
     starts = [start(**model) for _ in range(arguments.rounds)]
     middle = median_start(starts)
-    if arguments.json != "-":
-        print(
-            f"import torch {middle.torch_s:.2f} s, import judgeq behind it {middle.import_s:.2f} s, "
-            f"then load {arguments.model} {middle.load_s:.2f} s (medians of {arguments.rounds} starts)"
-        )
+    said = (
+        f"import torch {middle.torch_s:.2f} s, import judgeq behind it {middle.import_s:.2f} s, "
+        f"then load {arguments.model} {middle.load_s:.2f} s (medians of {arguments.rounds} starts)"
+    )
     rounds = [{part: round(seconds, 4) for part, seconds in asdict(each).items()} for each in starts]
     write_json(
         arguments.json,
@@ -86,3 +85,5 @@ def _start(arguments: argparse.Namespace) -> None:
             "rounds": rounds,
         },
     )
+    if arguments.json != "-":
+        print(said)

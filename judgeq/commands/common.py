@@ -5,21 +5,32 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import platform
 import shlex
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgeq._version import __version__
+from judgeq.console import takes_everything
 from judgeq.errors import InputError
+from judgeq.output import check_file, lies_on_disk, means_stdout, write_file
 from judgeq.supported import DTYPES
 
 if TYPE_CHECKING:
     from judgeq.language_model import LanguageModel
 
 DEFAULT_MODEL = "smollm2-135m"
+WRITTEN = ("json", "html", "markdown", "figure")
+"""Options that name a file for a result."""
+READ = (
+    *("document", "data", "files", "runs", "tokens", "prompt", "model", "start"),
+    *("python", "peer_python", "ruler_files", "longbench_files"),
+)
+"""Options that name files and folders to read."""
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -88,23 +99,51 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def check_paths(arguments: argparse.Namespace) -> None:
+    """Put the home folder in place of `~` in all paths, and refuse files that could not be written in the end.
+
+    Raises:
+        InputError: an empty path, or a result that cannot be written, or would replace another one or what is read.
+    """
+    for name in (*READ, *WRITTEN, "out", "store", "save_document"):
+        match getattr(arguments, name, None):
+            case "":
+                raise InputError(f"--{name.replace('_', '-')} is empty: give a path, or leave it out")
+            case str(text):
+                setattr(arguments, name, ",".join(map(os.path.expanduser, text.split(","))))
+            case [*texts]:
+                setattr(arguments, name, [os.path.expanduser(text) for text in texts])  # noqa: PTH111 - keeps ./
+    used: dict[str, str] = {}
+    for name in WRITTEN:
+        if (target := getattr(arguments, name, None)) is None:
+            continue
+        if target == "-" or means_stdout(target):
+            setattr(arguments, name, target := "-")
+        else:
+            check_file(target)
+        place = target if target == "-" or not lies_on_disk(target) else os.path.realpath(target)
+        if place in used:
+            raise InputError(f"--{used[place]} and --{name} both write {target}: give another path to one")
+        used[place] = name
+    for name in READ:
+        given = getattr(arguments, name, None)
+        for path in given if isinstance(given, list) else [given]:
+            if path not in (None, "-") and os.path.realpath(path) in used:
+                raise InputError(f"{path} is read and would be replaced by the result: give another path")
+
+
 def write_json(target: str | None, value: dict[str, Any]) -> None:
-    if target is None:
-        return
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """Write a result; standard output takes it in ASCII where it is not Unicode, since JSON has no other encoding."""
     if target == "-":
-        print(text)
-    else:
-        write(target, text + "\n")
+        print(json.dumps(value, indent=2, ensure_ascii=not takes_everything(sys.stdout)))
+    elif target is not None:
+        write_file(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write(target: str, text: str) -> None:
-    """Write a file whole or not at all."""
-    path = Path(target)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"{target} cannot be written ({error.strerror}): give another path") from None
+def write(target: str, data: str | bytes) -> None:
+    """Write a page or picture; `-` is standard output."""
+    if target != "-":
+        write_file(target, data)
+    elif sys.stdout is not None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace"))

@@ -61,8 +61,6 @@ def _run(arguments: argparse.Namespace) -> None:
         config = config_of_shape(arguments.model) if known else load_config(arguments.model)
         dtype = "bfloat16" if dtype == "auto" else dtype
     calculated = estimate(config, **sizes, dtype=dtype, quantization=arguments.quantization)
-    if arguments.json != "-":
-        _print(calculated, measured)
     write_json(
         arguments.json,
         {
@@ -75,6 +73,8 @@ def _run(arguments: argparse.Namespace) -> None:
             "versions": versions(("torch", "transformers", "bitsandbytes")),
         },
     )
+    if arguments.json != "-":
+        _print(calculated, measured)
 
 
 def _print(calculated: Memory, measured: Memory | None) -> None:

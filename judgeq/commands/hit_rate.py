@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from functools import partial
 
 from judgeq.commands.common import load_model
@@ -16,6 +15,7 @@ from judgeq.commands.measuring import (
     soft_tokens,
 )
 from judgeq.config import check_at_least
+from judgeq.console import say
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> None:
     size = (arguments.min_tokens, arguments.max_tokens)
     examples = source.examples(lm, arguments.examples, tokens=size, seed=arguments.seed)
     if left_out := left_out_of(source):
-        print(f"judgeq: {left_out}", file=sys.stderr)
+        say(f"judgeq: {left_out}\n")
     with Bars() as bars:
         rates = hit_rates(
             lm,

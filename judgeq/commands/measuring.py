@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from judgeq.commands.common import add_common, command_of, load_model, versions, write_json
 from judgeq.config import Budget, check_at_least, check_budget, parse_budget
+from judgeq.console import say
 from judgeq.errors import InputError
+from judgeq.output import check_file, lies_on_disk
 
 if TYPE_CHECKING:
     from judgeq.evaluation.journal import Journal
@@ -111,10 +112,11 @@ def measure(
     asked = runner.asked_of(methods, read_budgets(arguments.budgets, arguments.per))
     if arguments.minutes is not None:
         check_at_least("evaluate", "minutes", arguments.minutes, 0)
+    kept_in = _journal_path(arguments)
     lm = load_model(arguments)
     tokens = soft_tokens(lm, methods.values(), arguments.tokens)
     asked_tasks = list(tasks(lm, tokens))
-    journal = _journal(arguments, lm, tokens)
+    journal = _journal(kept_in, arguments, lm, tokens)
     with Bars() as bars:
         measured = runner.run(
             lm,
@@ -134,11 +136,9 @@ def measure(
         raise InputError(f"{lm.name} has answered nothing: give prompts that it can read, or more --minutes")
     skipped = {each.task.label: each.skipped for each in measured if each.skipped}
     for label, count in skipped.items():
-        print(f"judgeq: {label}: prompts too long for {lm.name}, left out: {count:,}", file=sys.stderr)
+        say(f"judgeq: {label}: prompts too long for {lm.name}, left out: {count:,}\n")
     if answered < readable:
-        print(
-            f"judgeq: {answered:,} of {readable:,} questions answered; run it again to go on", file=sys.stderr
-        )
+        say(f"judgeq: {answered:,} of {readable:,} questions answered; run it again to go on\n")
     report(
         arguments,
         lm,
@@ -164,8 +164,6 @@ def report(
     **more: Any,
 ) -> None:
     """Print a table, or write a results file, or both."""
-    if arguments.json != "-":
-        _print_table(rows)
     write_json(
         arguments.json,
         {
@@ -177,20 +175,35 @@ def report(
             "rows": rows,
         },
     )
+    if arguments.json != "-":
+        _print_table(rows)
 
 
-def _journal(arguments: argparse.Namespace, lm: LanguageModel, tokens: SoftTokens | None) -> Journal:
-    """Beside the results file; in memory where there is none."""
+def _journal_path(arguments: argparse.Namespace) -> Path | None:
+    """Beside the results file; None, which is memory, where there is none.
+
+    Raises:
+        InputError: no journal can be written there.
+    """
+    if arguments.json in (None, "-") or not lies_on_disk(arguments.json):
+        return None
+    path = Path(arguments.json).with_suffix(".items.jsonl")
+    check_file(path)
+    return path
+
+
+def _journal(
+    path: Path | None, arguments: argparse.Namespace, lm: LanguageModel, tokens: SoftTokens | None
+) -> Journal:
     from judgeq.evaluation.journal import Journal
 
-    path = Path(arguments.json) if arguments.json not in (None, "-") else None
     setup = {
         "model": lm.name,
         "revision": lm.revision,
         "precision": _precision(arguments, lm),
         "soft tokens": None if tokens is None else _digest(tokens),
     }
-    return Journal(path and path.with_suffix(".items.jsonl"), setup)
+    return Journal(path, setup)
 
 
 def _precision(arguments: argparse.Namespace, lm: LanguageModel) -> str:

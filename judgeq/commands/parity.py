@@ -52,8 +52,6 @@ def run(arguments: argparse.Namespace) -> None:
             lm, folder, prompts, budgets, arguments.python, progress=partial(bars.advance, "prompts")
         )
     rows = [agreement.to_row(len(prompts)) for agreement in outcome.agreements]
-    if arguments.json != "-":
-        _print_table(rows)
     result = {
         "model": lm.name,
         "settings": {
@@ -67,6 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
         "rows": rows,
     }
     write_json(arguments.json, result)
+    if arguments.json != "-":
+        _print_table(rows)
 
 
 def _budgets(text: str) -> list[int]:

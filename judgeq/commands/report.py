@@ -13,7 +13,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="what `evaluate … --json FILE` or `bench --json FILE` wrote"
     )
-    parser.add_argument("--html", metavar="FILE.html", help="write one page with figures and tables")
+    parser.add_argument(
+        "--html", metavar="FILE.html", help="write one page with figures and tables; - for standard output"
+    )
     parser.add_argument(
         "--markdown", metavar="FILE.md", help="write the tables; - for standard output, as without --html"
     )

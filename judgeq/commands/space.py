@@ -54,6 +54,6 @@ def _space(arguments: argparse.Namespace) -> None:
         lines = []
         said = f"{len(files)} files, {total:,} bytes, are on the Hub: {done.repo_url}"
         result |= {"commit": done.oid, "url": str(done.repo_url)}
+    write_json(arguments.json, result)
     if arguments.json != "-":
         print("\n".join([*lines, said]))
-    write_json(arguments.json, result)

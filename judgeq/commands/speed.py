@@ -93,8 +93,6 @@ def run(arguments: argparse.Namespace) -> None:
     }
     weights = weight_bytes(lm.model)
     rows = rows_of(times, weights, bounds)
-    if arguments.json != "-":
-        _print_table(rows)
     write_json(
         arguments.json,
         {
@@ -114,6 +112,8 @@ def run(arguments: argparse.Namespace) -> None:
             "rows": rows,
         },
     )
+    if arguments.json != "-":
+        _print_table(rows)
 
 
 def _prompt(arguments: argparse.Namespace, lm: LanguageModel, soft_tokens: int) -> torch.Tensor:

@@ -110,8 +110,9 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    from judgeq.soft_tokens import SoftTokens
+    from judgeq.soft_tokens import SoftTokens, check_tokens_folder
 
+    check_tokens_folder(arguments.out)
     tokens = SoftTokens.from_peft(arguments.prompt, load_model(arguments))
     out = tokens.save_pretrained(arguments.out)
     said = f"Soft tokens to start from are in {out}: train them with --start {out}"
@@ -120,6 +121,6 @@ def _import(arguments: argparse.Namespace) -> None:
 
 def _tell(arguments: argparse.Namespace, text: str, result: dict[str, Any]) -> None:
     """One result, for a person unless JSON goes to standard output."""
+    write_json(arguments.json, result)
     if arguments.json != "-":
         print(text)
-    write_json(arguments.json, result)

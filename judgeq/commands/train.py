@@ -73,7 +73,7 @@ def _doc(cls: type, field: str) -> str:
 def run(arguments: argparse.Namespace) -> None:
     from judgeq.data.mixture import parse_sources
     from judgeq.training.config import TrainConfig
-    from judgeq.training.loop import train
+    from judgeq.training.loop import STORE, check_folders, train
     from judgeq.training.progress import Bars, Progress
     from judgeq.training.workers import Workers
 
@@ -81,7 +81,8 @@ def run(arguments: argparse.Namespace) -> None:
     given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
     config = TrainConfig.from_dict((QUICK if arguments.quick else {}) | given)
     out = Path(arguments.out)
-    store = Path(arguments.store) if arguments.store else out / "store"
+    store = Path(arguments.store) if arguments.store else out / STORE
+    check_folders(out, store)
     workers = Workers()
     lm = load_model(arguments, device=workers.device if workers.count > 1 else "auto")
     with Bars() as bars:
@@ -100,8 +101,8 @@ def run(arguments: argparse.Namespace) -> None:
         )
     if workers.rank > 0:
         return
+    write_json(arguments.json, tokens.config.to_dict())
     if arguments.json != "-":
         print(f"Soft tokens of {lm.name} are in {out}: use them with --tokens {out}")
         for name, value in tokens.config.metrics.items():
             print(f"  {name.replace('_', ' ')}: {value}")
-    write_json(arguments.json, tokens.config.to_dict())

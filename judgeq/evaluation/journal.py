@@ -91,8 +91,6 @@ class Journal:
     def _read(self, path: Path, setup: Mapping[str, Any]) -> None:
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.truncate(path, whole)
         try:
             first, *lines = (json.loads(line) for line in data[:whole].decode("utf-8").splitlines())
             held = first["setup"]
@@ -112,3 +110,5 @@ class Journal:
                     f"{path} holds answers with the {field} {held.get(field)!r} and this run has {value!r}: "
                     "give another --json, or delete that file to start again"
                 )
+        if whole < len(data):
+            os.truncate(path, whole)

@@ -12,10 +12,11 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from judgeq.keepsake.figures import duration, heat_svg, ramp_png, size
+from judgeq.keepsake.figures import duration, size
 from judgeq.keepsake.look import CSS, shown_rule
 from judgeq.retention.presentation import TITLES
 from judgeq.retention.rendering import percent, visible
+from judgeq.retention.still import heat_svg, ramp_png
 
 if TYPE_CHECKING:
     from judgeq.answers import Answer

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from judgeq.keepsake.figures import colours, size
+from judgeq.keepsake.figures import size
 from judgeq.keepsake.page import title
 from judgeq.keepsake.pen import Pen, right_to_left
 from judgeq.retention.rendering import level_of, visible
+from judgeq.retention.still import colours
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -5,6 +5,7 @@ Turns a `RetentionMap` into what `rendering` and `heatmap` draw; holds the words
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from judgeq.console import say
 from judgeq.errors import InputError
 from judgeq.retention.explanation import HINT, reading_json
 from judgeq.retention.heatmap import ColorBar, head_heatmap, heatmap
@@ -28,6 +30,7 @@ from judgeq.retention.rendering import (
     marked_text,
     percent,
 )
+from judgeq.retention.still import heat_figure
 from judgeq.retention.units import Granularity, is_word
 
 if TYPE_CHECKING:
@@ -163,13 +166,28 @@ def show(found: RetentionMap, layer: int | None) -> None:
 
         display(HTML(found.to_html(layer)))
         if find_spec("plotly"):
-            display(found.to_figure())
+            display(_in_notebooks(found))
         return
-    ansi = sys.stdout.isatty()
+    ansi = sys.stdout is not None and sys.stdout.isatty()
     spans, shares = found.units("word", layer)
     text = marked_text(found.document_text, spans, level_of(shares), ansi=ansi)
     key = [] if ansi else ["[Brackets]: kept by more than a quarter of the heads."]
-    sys.stdout.write("\n".join([*sentences(found, layer)[-2:], *key, "", text, ""]))
+    say("\n".join([*sentences(found, layer)[-2:], *key, "", text, ""]), sys.stdout)
+
+
+def _in_notebooks(found: RetentionMap) -> Figure:
+    """The heatmap as Plotly draws it, and as plain HTML for notebooks and pages made of them where it does not run."""
+    from plotly.graph_objects import Figure
+
+    class Shown(Figure):
+        _ipython_display_ = None  # a renderer's choice, which leaves the page of a notebook empty
+
+        def _repr_mimebundle_(self, *_: object, **__: object) -> dict[str, object]:
+            label = f"Share of each layer’s heads that keep a stretch of the prompt: {title(found)}"
+            drawn = json.loads(self.to_json())
+            return {"application/vnd.plotly.v1+json": drawn, "text/html": heat_figure(found, label)}
+
+    return Shown(found.to_figure())
 
 
 def _legend(levels: np.ndarray, heads: int | None) -> list[LegendEntry]:

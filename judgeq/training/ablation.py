@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
     return {"model": model, "measured_on": held_out, "rows": [run.to_row(model) for run in runs]}
 
 
-def draw_runs(table: dict[str, Any], path: Path) -> None:
+def draw_runs(table: dict[str, Any]) -> bytes:
     """Bars of the hit rates, best run on top, as a PNG."""
     from matplotlib.figure import Figure
 
@@ -93,4 +94,6 @@ def draw_runs(table: dict[str, Any], path: Path) -> None:
     axes.set_xlim(left=max(0.0, lowest - 0.05))
     axes.set_yticks(range(len(rows)), [row["run"] for row in rows], fontsize="small")
     figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize="small")
-    figure.savefig(path, dpi=150)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    return picture.getvalue()

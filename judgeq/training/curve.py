@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 
 SMOOTHING = 0.95  # of the running mean that is drawn over the single steps
 LOSS_COLOUR, RATE_COLOURS = "#8a8f98", ("#c2410c", "#0e7490", "#4d7c0f", "#7e22ce")
+CURVES = ("curve.html", "curve.png")
 Rates = dict[str, list[tuple[int, float]]]
 """(step, figure) at the steps where it was measured, by the figure's name."""
 
@@ -20,8 +21,9 @@ def write_curve(history: Sequence[dict[str, float]], folder: Path) -> None:
     Args:
         history: one entry a step with its `loss` and, at some steps, figures named `hit_rate_…`.
     """
-    curve_figure(history).write_html(folder / "curve.html", include_plotlyjs=True)
-    _write_png(*_curves(history), folder / "curve.png")
+    page, picture = (folder / name for name in CURVES)
+    curve_figure(history).write_html(page, include_plotlyjs=True)
+    _write_png(*_curves(history), picture)
 
 
 def curve_figure(history: Sequence[dict[str, float]]) -> go.Figure:

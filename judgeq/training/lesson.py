@@ -18,6 +18,7 @@ from torch import Tensor
 from judgeq.cache import FrozenCache
 from judgeq.errors import InputError
 from judgeq.language_model import Geometry, LanguageModel
+from judgeq.output import replacing
 from judgeq.padded import pad_left, told_apart
 from judgeq.scoring import mean_attention
 from judgeq.training.responses import complete_cache
@@ -61,15 +62,12 @@ class Lesson:
 
     def write(self, path: Path) -> None:
         """Write whole or not at all."""
-        part = path.with_suffix(".part")
+        tensors = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        given = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
         try:
-            tensors = {name: getattr(self, name) for name in self.__dataclass_fields__}
-            save_file(
-                {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}, part
-            )
-            part.replace(path)
+            with replacing(path) as part:
+                save_file(given, part)
         except (OSError, SafetensorError) as error:
-            part.unlink(missing_ok=True)
             raise InputError(
                 f"{path.parent} cannot take more lessons ({error}): make room or choose another --store; what is "
                 "finished is kept, run the same command again to go on"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,16 +22,17 @@ from judgeq.data.example import Source
 from judgeq.data.mixture import parse_sources, report
 from judgeq.errors import InputError, JudgeqError
 from judgeq.language_model import LanguageModel
+from judgeq.output import check_folder, replacing, saved, saving
 from judgeq.padded import groups_alike
 from judgeq.probe import Probe
-from judgeq.soft_tokens import SoftTokens
+from judgeq.soft_tokens import FILES, SoftTokens, saved_before
 from judgeq.training.config import STORE_GB, TrainConfig
-from judgeq.training.curve import write_curve
+from judgeq.training.curve import CURVES, write_curve
 from judgeq.training.lesson import Lesson, PromptRows
 from judgeq.training.objectives import LOOK_AT_VALUES, OBJECTIVES
 from judgeq.training.profile import learn_profile
 from judgeq.training.progress import Progress
-from judgeq.training.store import Store
+from judgeq.training.store import Store, check_store, is_store
 from judgeq.training.student import (
     attention_to_lessons,
     check_one_device,
@@ -46,6 +48,9 @@ from judgeq.training.workers import Workers
 
 CHECKPOINT = "checkpoint.safetensors"
 HISTORY = "history.json"
+STORE = "store"
+WRITTEN = (*FILES, HISTORY, *CURVES, CHECKPOINT, STORE)
+"""What a run writes into its folder."""
 CHECKPOINT_STEPS = 20
 WARMUP_SHARE = 0.05
 LOOKS = 6  # times that the held-out hit rate is measured, the last time at the end
@@ -72,7 +77,8 @@ def train(
     checkpoint, and ends with the same soft tokens. Under `accelerate launch` all processes share the work.
 
     Args:
-        out: folder for the soft tokens, `history.json`, `curve.html`, `curve.png` and, while it runs, the checkpoint.
+        out: folder for the soft tokens, `history.json`, `curve.html`, `curve.png` and, while it runs, the checkpoint;
+            they take the places of an earlier run's when the training is finished.
         store: folder of teacher attention and prompt rows; `out/store` by default.
         store_gb: largest size of that folder, in gigabytes.
         source: prompts to train on; those that `config.data` names by default.
@@ -84,17 +90,19 @@ def train(
         progress: told about every batch and step.
 
     Raises:
-        InputError: `out` holds a checkpoint or rows of another recipe, the data are too few, or the store too large.
+        InputError: `out` or the store holds a checkpoint or rows of another recipe, or files that judgeq has not
+            written; the data are too few, or the store too large.
         ModelError: the model evicts nothing.
         JudgeqError: the loss is not a number any more.
     """
     started = time.perf_counter()
+    folder = store or out / STORE
+    check_folders(out, folder)
     workers, progress = Workers(), progress or Progress()
     lm.check_evicts()
     check_one_device(lm)
     let_gradients_through(lm)
     earlier_tokens(lm, config)  # a mistake there should not come to light after all responses
-    folder = store or out / "store"
     if not resume and (out / CHECKPOINT).exists():
         raise InputError(
             f"{out} holds an interrupted run: add --resume to go on with it, or use another --out"
@@ -115,15 +123,38 @@ def train(
     profile = learn_profile(lessons)
     tokens = SoftTokens(finished(run.probe), run.origin(time.perf_counter() - started), profile)
     if workers.rank == 0:
-        tokens.save_pretrained(out)
-        (out / HISTORY).write_text(json.dumps(run.history) + "\n", encoding="utf-8")
-        write_curve(run.history, out)
+        with saving(out, WRITTEN, _before(out), shared=True) as part:
+            tokens.write_files(part)
+            (part / HISTORY).write_text(json.dumps(run.history) + "\n", encoding="utf-8")
+            write_curve(run.history, part)
         (out / CHECKPOINT).unlink(missing_ok=True)
         if remove_store:
             exam.remove()
             lessons.remove()
     workers.wait()
     return tokens
+
+
+def check_folders(out: str | Path, store: str | Path) -> None:
+    """Refuse folders that a training cannot be written into, before anything else is done.
+
+    Raises:
+        InputError: one cannot be written, or holds files that judgeq has not written.
+    """
+    inside = is_store(Path(store)) and Path(store).resolve().is_relative_to(Path(out).resolve())
+    check_folder(out, WRITTEN, _before(Path(out)), shared=inside)
+    check_store(store)
+
+
+def _before(out: Path) -> list[str]:
+    """What an earlier run, finished or interrupted, has left in its folder."""
+    ours = [*saved_before(out), *([STORE] if is_store(out / STORE) else [])]
+    with contextlib.suppress(OSError, SafetensorError), safe_open(out / CHECKPOINT, framework="pt") as file:
+        ours += [CHECKPOINT] if "recipe" in (file.metadata() or {}) else []
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, IndexError):
+        history = json.loads(saved(out, HISTORY).read_text(encoding="utf-8"))
+        ours += [HISTORY, *CURVES] if "loss" in history[0] else []
+    return ours
 
 
 class _Run:
@@ -239,9 +270,8 @@ class _Run:
             tensors[f"{at}.value"] = parameter.detach()
             tensors |= {f"{at}.{name}": value for name, value in self.adam.state[parameter].items()}
         meta = {"recipe": json.dumps(self.config.to_dict()), "history": json.dumps(self.history)}
-        part = self.checkpoint.with_suffix(".part")
-        save_file(tensors, part, metadata=meta)
-        part.replace(self.checkpoint)
+        with replacing(self.checkpoint) as part:
+            save_file(tensors, part, metadata=meta)
 
     def _restore(self) -> None:
         with safe_open(self.checkpoint, framework="pt") as file:

@@ -8,6 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from judgeq.console import sayable
+
 
 class Progress:
     """Listens to a run and says nothing; the base of everything that shows progress."""
@@ -35,7 +37,7 @@ class Bars(Progress):
         self.bar.close()
 
     def note(self, text: str) -> None:
-        tqdm.write(f"judgeq: {text}", file=sys.stderr)
+        tqdm.write(sayable(f"judgeq: {text}", sys.stderr), file=sys.stderr)
 
     def advance(self, phase: str, done: int, total: int, **figures: float) -> None:
         if phase != self.phase:

@@ -21,6 +21,7 @@ from judgeq.cache import FrozenCache
 from judgeq.data.example import Source
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.output import PART, check_folder, read_object, write_file
 from judgeq.training.config import TrainConfig
 from judgeq.training.lesson import AttentionRecorder, Lesson
 from judgeq.training.progress import Progress
@@ -31,6 +32,23 @@ SHORTEST_RESPONSE = 4  # tokens that must remain to teach from
 BATCHES_SORTED = 12  # so many batches are filled from one stretch of the data
 GIGABYTE = 1e9
 LABEL = "origin.json"
+DIGITS = 6  # in the name of a lesson's file
+LESSONS = f"{'[0-9]' * DIGITS}.safetensors"
+
+
+def is_store(folder: Path) -> bool:
+    """Whether lessons lie there, by the label beside them."""
+    return {"tokenizer_hash", "source"} <= read_object(folder / LABEL).keys()
+
+
+def check_store(folder: str | Path) -> None:
+    """Refuse a folder for lessons that cannot be written, or where files of others have a lesson's name.
+
+    Raises:
+        InputError: such a folder.
+    """
+    names = (LABEL, *(path.name for path in Path(folder).glob(LESSONS)))
+    check_folder(folder, names, names if is_store(Path(folder)) else (), shared=True)
 
 
 class Store:
@@ -99,7 +117,8 @@ class Store:
             limit_gb: largest size of the store in gigabytes.
 
         Raises:
-            InputError: the folder holds lessons of another recipe or model, or the store would be too large.
+            InputError: the folder holds lessons of another recipe or model, or something else, or the store would be
+                too large.
         """
         self._claim(workers)
         missing = [index for index in range(len(self)) if not self._is_finished(index)]
@@ -128,7 +147,7 @@ class Store:
 
     def remove(self) -> None:
         """Delete all rows, and the folder if nothing else lies there."""
-        for path in (*self.folder.glob("[0-9]*.safetensors"), self.folder / LABEL):
+        for path in (*self.folder.glob(LESSONS), *self.folder.glob(f"{PART}*"), self.folder / LABEL):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
@@ -138,7 +157,7 @@ class Store:
         return f"The {'rows' if self.rows else 'answers and their attention'} of"
 
     def _path(self, index: int) -> Path:
-        return self.folder / f"{index:06d}.safetensors"
+        return self.folder / f"{index:0{DIGITS}d}.safetensors"
 
     def _tensor(self, index: int, name: str) -> Tensor:
         with safe_open(self._path(index), framework="pt") as file:
@@ -157,12 +176,14 @@ class Store:
         return True
 
     def _claim(self, workers: Workers) -> None:
+        check_store(self.folder)
         label = self.folder / LABEL
+        workers.wait()  # all have looked before one of them writes
         if workers.rank == 0 and not label.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            label.write_text(json.dumps(self.origin, indent=2), encoding="utf-8")
+            write_file(label, json.dumps(self.origin, indent=2))
         workers.wait()
-        if json.loads(label.read_text(encoding="utf-8")) != self.origin:
+        if read_object(label) != self.origin:
             raise InputError(
                 f"{self.folder} holds training rows of another model or other data settings: use another --store, or "
                 "delete that folder"
