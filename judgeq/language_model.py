@@ -5,6 +5,7 @@ Knows nothing of where models come from.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from dataclasses import dataclass
@@ -128,6 +129,29 @@ class LanguageModel:
         listed = self.model.generation_config.eos_token_id if self.model.generation_config else None
         ids = listed if isinstance(listed, (list, tuple)) else [listed]
         return frozenset(int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None)
+
+    def encode(self, text: str, *, is_data: bool) -> Any:
+        """The `tokenizers.Encoding` of a text, without the special tokens that a tokenizer adds: `ids` and `offsets`.
+
+        Safe in several threads: `tokenizer` keeps settings between calls, so it is not what encodes here.
+
+        Args:
+            is_data: what looks like a special token is ordinary text.
+        """
+        return self._encoders[is_data].encode(text, add_special_tokens=False)
+
+    @cached_property
+    def _encoders(self) -> tuple[Any, Any]:
+        """Copies of the tokenizer that nobody sets anything on: for a template's text, and for data."""
+        copies = (
+            copy.deepcopy(self.tokenizer.backend_tokenizer),
+            copy.deepcopy(self.tokenizer.backend_tokenizer),
+        )
+        for encoder, splits in zip(copies, (False, True), strict=True):
+            encoder.no_padding()
+            encoder.no_truncation()
+            encoder.encode_special_tokens = splits
+        return copies
 
     def check_evicts(self) -> None:
         """Refuse a model without rows to evict, where something is to be learned or measured about them.
