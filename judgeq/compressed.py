@@ -67,14 +67,16 @@ class CompressedDocument:
                 "written: leave Decoding.rejudge_every out, or ask the Document itself"
             )
         started = time.perf_counter()
+        evicted = self.retained.cache.layers[0].keys
+        self.lm.check_cast(evicted, "The document", "evict it anew with Document.compress")
         with dated(self.today):
             prompt = build_prompt(
                 self.lm,
                 self.text,
                 question,
                 answer_prefix=answer_prefix,
-                truncate=None,
                 reserve=decoding.max_new_tokens,
+                is_read=True,
             )
         first = self.prefix.tokens
         if not torch.equal(prompt.input_ids[:, :first], self.prefix.input_ids):

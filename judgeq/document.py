@@ -159,6 +159,7 @@ class Document:
         self._check_positions()
         soft = soft_tokens_of(self.lm, [chosen], tokens)
         with self._lock:
+            self._check_cast()
             outcome = prefill(
                 self.lm,
                 self.prefix.input_ids,
@@ -179,6 +180,7 @@ class Document:
             InputError: the folder cannot be written.
         """
         with self._lock:
+            self._check_cast()
             self.read()
             assert self._rows is not None
             return save_rows(path, self.lm, self.text, self._rows, self.today)
@@ -199,6 +201,7 @@ class Document:
         self, prompt: Prompt, plans: Sequence[Plan], soft_tokens: int, on_layer: LayerCallback | None
     ) -> HeldCache | None:
         """The document's rows, for a prompt that begins with it."""
+        self._check_cast()
         held = self.prefix.input_ids[:, :-READ_AGAIN]
         if not torch.equal(prompt.input_ids[:, : held.shape[1]], held):
             return self._rows
@@ -220,6 +223,12 @@ class Document:
         pieces = ids.split(sizes, dim=1) if ids.shape[1] else ()
         rows.read(self.lm, pieces, Progress(on_layer, len(pieces) * self.lm.geometry.layers), summed=summed)
         self._rows = rows
+
+    def _check_cast(self) -> None:
+        if self._rows is not None and self._rows.seen:
+            self.lm.check_cast(
+                self._rows.layers[0].keys, "The document", "call forget() to have it read again"
+            )
 
     def _check_positions(self) -> None:
         limit = self.lm.geometry.max_positions

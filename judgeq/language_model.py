@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from judgeq.errors import ModelError
+from judgeq.errors import InputError, ModelError
 from judgeq.supported import check_model, check_tokenizer, is_tested
 
 SPLIT_PROBE = "In 1874, it's 3.50 €/kg:\n\n1.\tGrüße  aus 東京 🚢 don't_stop(x)==TRUE;\n   <b>Ça va?</b> …  "
@@ -152,6 +152,24 @@ class LanguageModel:
             encoder.no_truncation()
             encoder.encode_special_tokens = splits
         return copies
+
+    def check_cast(self, rows: Any, what: str, mend: str) -> None:
+        """Refuse rows of a model that has been cast or moved since it computed them.
+
+        Args:
+            rows: some of them, a tensor of the first layer.
+            what, mend: for the message, what they belong to and how it is read again.
+
+        Raises:
+            InputError: their type or device is no longer the model's.
+        """
+        spread = getattr(self.model, "hf_device_map", None)
+        here = rows.device if spread else self.device
+        if (rows.dtype, rows.device) != (self.dtype, here):
+            raise InputError(
+                f"{what} was read in {rows.dtype} on {rows.device} and {self.name} has become {self.dtype} on {here} "
+                f"since: {mend}, or give the model its former type and device back"
+            )
 
     def check_evicts(self) -> None:
         """Refuse a model without rows to evict, where something is to be learned or measured about them.

@@ -105,6 +105,7 @@ def build_prompt(
     truncate: bool | None = False,
     reserve: int = 0,
     lower: str = SHORTER_ANSWER,
+    is_read: bool = False,
 ) -> Prompt:
     """Render, tokenize and check one prompt.
 
@@ -115,6 +116,7 @@ def build_prompt(
             it unless this is None.
         reserve: positions to leave free for the answer and the soft tokens.
         lower: how a message says that `reserve` can be lowered.
+        is_read: the document has been read already, so that no message advises a shorter one.
 
     Raises:
         InputError: a document or question that is empty or no text, or a prompt longer than the model's positions.
@@ -127,9 +129,14 @@ def build_prompt(
         return prompt
     cut = parts.around_ends(document, prompt.tokens, limit) if truncate else None
     if cut is None:
-        ways = parts.ways_out(prompt.tokens, limit, lower, offer_cut=truncate is False)
+        ways = parts.ways_out(prompt.tokens, limit, lower, truncate is False, document if is_read else None)
         raise InputError(f"The prompt {_exceeds(lm, prompt.tokens, reserve)}: {ways}")
     return cut
+
+
+def count_prompt(lm: LanguageModel, document: str, question: str) -> int:
+    """Tokens of the prompt, however many the model reads; raises as `build_prompt` does."""
+    return _Parts(lm, _filled("question", question)).around(_filled("document", document)).tokens
 
 
 def build_prefix(lm: LanguageModel, document: str) -> Prompt:
@@ -230,15 +237,16 @@ class _Parts:
             cut += prompt.tokens - limit  # the mark, or a character that was cut in two, took more
         return None
 
-    def ways_out(self, tokens: int, limit: int, lower: str, offer_cut: bool) -> str:
-        """What helps where the prompt is too long; see `build_prompt`."""
-        positions, least = self.lm.geometry.max_positions, self.around("?").tokens
+    def ways_out(self, tokens: int, limit: int, lower: str, offer_cut: bool, read: str | None) -> str:
+        """What helps where the prompt is too long; see `build_prompt`. `read`: the document, if it has to stay."""
+        positions = self.lm.geometry.max_positions
+        least = tokens if read else self.around("?").tokens
         ways = []
         if least <= limit:
             ways.append("shorten the document")
             if offer_cut:
                 ways.append("allow cutting its middle (truncate)")
-        elif least >= positions or replace(self, question="?").around("?").tokens <= limit:
+        elif least >= positions or replace(self, question="?").around(read or "?").tokens <= limit:
             ways.append("shorten the question")
         if tokens < positions or limit < least < positions:
             ways.append(lower)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from judgeq.commands.common import add_common, load_model, write, write_json
-from judgeq.config import Allocation, parse_budget
+from judgeq.config import Allocation, check_text, parse_budget
 
 if TYPE_CHECKING:
     from judgeq.answers import Answer
@@ -143,6 +143,9 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
     from judgeq.methods.parsing import method_from_text
     from judgeq.row_files import saved_format
 
+    for question in arguments.question:
+        check_text("question", question)
+    check_text("answer prefix", arguments.answer_prefix)
     saved = Path(arguments.document).is_dir()
     evicted = saved and saved_format(arguments.document) == CompressedConfig.FORMAT
     if not evicted:

@@ -92,6 +92,7 @@ def write_json(target: str | None, value: dict[str, Any]) -> None:
     if target is None:
         return
     text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # names of files may be no UTF-8
     if target == "-":
         print(text)
     else:

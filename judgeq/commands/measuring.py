@@ -103,6 +103,14 @@ def measure(
         settings: what else stands in the results file.
         skip_long: leave out prompts that the model cannot read, and say how many.
     """
+    from judgeq.evaluation.journal import Journal
+    from judgeq.prompts import dated, now
+
+    with dated(Journal.begun(_journal_path(arguments))), dated(now()):
+        _measure(arguments, tasks, settings, skip_long)
+
+
+def _measure(arguments: argparse.Namespace, tasks: Tasks, settings: dict[str, Any], skip_long: bool) -> None:
     from judgeq.evaluation import results, runner
     from judgeq.methods.parsing import methods_from_text
     from judgeq.training.progress import Bars
@@ -180,17 +188,20 @@ def report(
 
 
 def _journal(arguments: argparse.Namespace, lm: LanguageModel, tokens: SoftTokens | None) -> Journal:
-    """Beside the results file; in memory where there is none."""
     from judgeq.evaluation.journal import Journal
 
-    path = Path(arguments.json) if arguments.json not in (None, "-") else None
     setup = {
         "model": lm.name,
         "revision": lm.revision,
         "precision": _precision(arguments, lm),
         "soft tokens": None if tokens is None else _digest(tokens),
     }
-    return Journal(path and path.with_suffix(".items.jsonl"), setup)
+    return Journal(_journal_path(arguments), setup)
+
+
+def _journal_path(arguments: argparse.Namespace) -> Path | None:
+    """Beside the results file; in memory where there is none."""
+    return None if arguments.json in (None, "-") else Path(arguments.json).with_suffix(".items.jsonl")
 
 
 def _precision(arguments: argparse.Namespace, lm: LanguageModel) -> str:
