@@ -29,7 +29,7 @@ from app.session import ModelHost
 from app.stored import stored_run
 from app.task import Task
 from app.toasts import shown
-from judgeq.config import check_budget
+from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError, JudgeqError
 
 TICK = 0.3
@@ -186,10 +186,13 @@ def take_over(question: str) -> tuple[str, str]:
     """A further question moves into the question's own field, and out of the one it was typed in.
 
     Raises:
-        gr.Error: it is empty.
+        gr.Error: it is empty, or no text that can be read.
     """
-    if not (question or "").strip():
-        raise shown(InputError(text.EMPTY["question"]))
+    try:
+        if not check_text("question", question or "").strip():
+            raise InputError(text.EMPTY["question"])
+    except InputError as error:
+        raise shown(error) from None
     return question, ""
 
 
@@ -218,7 +221,7 @@ def budget_of(rows: float | None) -> int:
 def check_filled(document: str | None, question: str | None) -> None:
     """Nothing if both fields have text, else an `InputError` that says which has none."""
     for name, value in (("document", document), ("question", question)):
-        if not (value or "").strip():
+        if not check_text(name, value or "").strip():
             raise InputError(text.EMPTY[name])
 
 

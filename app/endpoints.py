@@ -203,6 +203,7 @@ class Endpoints:
                 tuple(methods),
                 _budget(budget),
                 first,
+                truncate=None,  # no argument here, so no advice either
                 max_new_tokens=whole_number(longest, "max_new_tokens"),
             )
             return Run(task, self.host).start()

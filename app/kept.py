@@ -13,6 +13,7 @@ from app import text
 from app.cards import percent
 from app.run import Run
 from app.toasts import shown
+from judgeq.config import check_text
 from judgeq.errors import InputError, JudgeqError
 from judgeq.retention import RetentionMap
 from judgeq.retention.curves import layer_lines
@@ -136,7 +137,7 @@ def find(document: str, words: str | None) -> tuple[int, int]:
     Raises:
         InputError: nowhere, or there is nothing to look for.
     """
-    pieces = (words or "").split()
+    pieces = check_text("text", words or "").split()
     if not pieces or len(words or "") > LONGEST_SPAN:
         raise InputError(text.NO_SPAN)
     pattern = r"\s+".join(re.escape(piece) for piece in pieces)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from judgeq.config import check_budget
+from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS, method_named
 
@@ -53,8 +53,8 @@ class Limits:
             raise InputError(
                 f"The longest answer has to be a whole number of tokens from 1 to {self.answer:,}: give one of them"
             )
-        for name in ("question_first", "truncate"):
-            if not isinstance(getattr(task, name), bool):
+        for name, kinds in (("question_first", bool), ("truncate", bool | None)):
+            if not isinstance(getattr(task, name), kinds):
                 raise InputError(f"{name} is neither true nor false: give one of the two")
 
     def check_texts(self, document: object, question: object) -> None:
@@ -70,6 +70,7 @@ class Limits:
                     f"The {name} has {len(value):,} characters and at most {most:,} are taken: "
                     "keep the part that matters"
                 )
+            check_text(name, value)
 
     def too_late(self) -> JudgeqError:
         """What a run says that is ended for its time."""

@@ -6,6 +6,7 @@ import re
 from itertools import islice
 
 from app import text
+from judgeq.config import check_text
 from judgeq.errors import InputError
 from judgeq.pins import Span
 
@@ -22,7 +23,7 @@ def spans_of(document: str, pieces: str) -> tuple[Span, ...]:
     Raises:
         InputError: a piece that does not occur, or occurs too often, or too many pieces.
     """
-    lines = [words for line in (pieces or "").splitlines() if (words := line.split())]
+    lines = [words for line in check_text("piece", pieces or "").splitlines() if (words := line.split())]
     if len(lines) > MOST_PIECES:
         raise InputError(text.TOO_MANY_PIECES.format(most=MOST_PIECES, count=f"{len(lines):,}"))
     found: list[Span] = []

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ from app.own_tokens import Shelf
 from app.turns import Place, Turns
 from judgeq.errors import JudgeqError
 from judgeq.language_model import LanguageModel
-from judgeq.prompts import build_prompt
+from judgeq.prompts import build_prompt, count_prompt
 from judgeq.soft_tokens import SoftTokens
 
 log = logging.getLogger(__name__)
@@ -69,8 +66,6 @@ class ModelHost:
         self._starting = threading.Lock()
         self._settled = threading.Event()
         self._thread: threading.Thread | None = None
-        self._counter: LanguageModel | None = None
-        self._counting = threading.Lock()
 
     def start(self) -> None:
         """Begin loading, unless it is loaded or on its way."""
@@ -123,25 +118,14 @@ class ModelHost:
         self.limits.check_texts(document, question)
         if self._lm is None or not document.strip():
             return 0
-        with self._counting:
-            counter = self._own_tokenizer(self._lm)
-            return build_prompt(counter, document, question.strip() or "?", truncate=truncate).tokens
+        return build_prompt(self._lm, document, question.strip() or "?", truncate=truncate).tokens
 
     def count_all(self, document: str, question: str) -> int:
         """As `count_tokens`, however many tokens the model can read."""
         self.limits.check_texts(document, question)
         if self._lm is None or not document.strip():
             return 0
-        with self._counting:
-            counter = self._own_tokenizer(self._lm)
-            boundless = replace(counter, geometry=replace(counter.geometry, max_positions=sys.maxsize))
-            return build_prompt(boundless, document, question.strip() or "?").tokens
-
-    def _own_tokenizer(self, lm: LanguageModel) -> LanguageModel:
-        """The model with a tokenizer that nobody else uses, since tokenizers keep settings between calls."""
-        if self._counter is None:
-            self._counter = replace(lm, tokenizer=copy.deepcopy(lm.tokenizer))
-        return self._counter
+        return count_prompt(self._lm, document, question.strip() or "?")
 
     def kept_bytes(self, tokens: int, rows: int) -> int:
         """Bytes of keys and values where so many rows per KV head of a prompt of `tokens` stay."""
@@ -200,10 +184,9 @@ class ModelHost:
                 raise JudgeqError(
                     f"{name} could not be loaded ({type(error).__name__}): see the log"
                 ) from None
-            with self._counting:
-                self.name, self.quantization = name, quantization
-                self.tokens_name = self.first[1] if name == self.first[0] else None
-                self._lm, self._tokens, self._counter, self.error = lm, None, None, None
+            self.name, self.quantization = name, quantization
+            self.tokens_name = self.first[1] if name == self.first[0] else None
+            self._lm, self._tokens, self.error = lm, None, None
             self._settled.set()
 
     def _on_progress(self, line: str, share: float | None = None) -> None:

@@ -19,7 +19,7 @@ from app import text
 from app.run import Run
 from app.samples import Sample, samples
 from app.task import Task
-from judgeq.config import check_budget
+from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError
 from judgeq.keepsake import Keepsake, Settings
 
@@ -83,7 +83,7 @@ def settings_of(run: Run) -> Settings:
         methods=task.methods,
         budget=task.budget,
         question_first=task.question_first,
-        truncate=task.truncate,
+        truncate=bool(task.truncate),
         max_new_tokens=task.max_new_tokens,
         quantization=run.quantization,
         tokens=None if tokens is None else str(tokens),
@@ -153,7 +153,12 @@ def _sample(value: str) -> Sample:
 
 
 def _question(value: str) -> str:
-    if not value.strip() or len(value) > LONGEST_QUESTION or "\0" in value or "\ufffd" in value:
+    if (
+        not check_text("question", value).strip()
+        or len(value) > LONGEST_QUESTION
+        or "\0" in value
+        or "\ufffd" in value
+    ):
         raise ValueError
     return value
 

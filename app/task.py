@@ -24,7 +24,7 @@ class Task:
     methods: tuple[str, ...] = ("full", "judgeq", "snapkv")
     budget: int | float = 128
     question_first: bool = False
-    truncate: bool = False
+    truncate: bool | None = False
     max_new_tokens: int = 32
     expected: str = ""
     own_tokens: OwnTokens | None = None

@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 
+_NUMBERING = threading.Lock()
+"""Held while hooks are added: PyTorch may number two of two threads alike, and one takes the other's place."""
+
 
 @dataclass(frozen=True)
 class LowRank:
@@ -82,9 +85,10 @@ class LowRank:
         """Within this block, passes of this thread add the adapters' terms at their last `positions` positions."""
         owner = threading.get_ident()
         with contextlib.ExitStack() as stack:
-            for name, linear in _linear_maps(lm).items():
-                hook = _term(self.down[name], self.up[name], positions, owner)
-                stack.callback(linear.register_forward_hook(hook).remove)
+            with _NUMBERING:
+                for name, linear in _linear_maps(lm).items():
+                    hook = _term(self.down[name], self.up[name], positions, owner)
+                    stack.callback(linear.register_forward_hook(hook).remove)
             yield
 
 

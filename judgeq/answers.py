@@ -132,7 +132,11 @@ class Writer:
         return self.retained.plan.method.name
 
     def __iter__(self) -> Iterator[Step]:
-        for step in self._decode:
+        while True:
+            self.lm.check_cast(self.retained.cache.layers[0].keys, "The prompt", "ask again")
+            step = next(self._decode, None)
+            if step is None:
+                return
             self.steps.append(step)
             yield step
 

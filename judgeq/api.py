@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from judgeq.pins import Span, forced_rows
 from judgeq.plan import Plan
 from judgeq.prefill import Prefill
 from judgeq.probe import Probe
-from judgeq.prompts import Prompt, build_prompt
+from judgeq.prompts import FEWER_BEHIND, SHORTER_ANSWER, Prompt, build_prompt, dated, now
 from judgeq.reference import ToRead, positions_behind, retain, retain_each
 from judgeq.rejudging import Rejudging, check_rejudging
 from judgeq.rotation import check_appended
@@ -38,14 +38,14 @@ def read(
     document: str,
     question: str,
     *,
-    methods: Sequence[str | Method] = ("full", "judgeq", "snapkv"),
+    methods: Iterable[str | Method] = ("full", "judgeq", "snapkv"),
     budget: Budget = 128,
     tokens: SoftTokens | str | Path | None = None,
     question_first: bool = False,
     answer_prefix: str = "",
-    truncate: bool = False,
-    pinned: Sequence[Span] = (),
-    dropped: Sequence[Span] = (),
+    truncate: bool | None = False,
+    pinned: Iterable[Span] = (),
+    dropped: Iterable[Span] = (),
     row_bits: int | None = None,
     decoding: Decoding = Decoding(),
     chunk: int | None = None,
@@ -62,7 +62,8 @@ def read(
         tokens: soft tokens, or where to find them; None takes those shipped for this model.
         question_first: put the question before the document.
         answer_prefix: text that the answers must continue.
-        truncate: cut the middle of a document that is too long instead of refusing it.
+        truncate: cut the middle of a document that is too long instead of refusing it; None refuses it and does not
+            advise to cut it.
         pinned, dropped: spans `(first, last)` of the document's characters. Tokens that hold one of a pinned span stay
             in every layer and KV head, within the budget; those of dropped spans go, even where the budget covers all.
             `full`, which is the reference, and layers with a sliding window are left as they are.
@@ -127,7 +128,7 @@ def _asked(
     soft: SoftTokens | None,
     decoding: Decoding,
     layout: dict[str, Any],
-    spans: tuple[Sequence[Span], Sequence[Span]] = ((), ()),
+    spans: tuple[Iterable[Span], Iterable[Span]] = ((), ()),
 ) -> _Asked:
     """`layout`: the options of `read` that say how the prompt is made; `spans`: those that stay, and those that go."""
     check_budget(budget)
@@ -136,7 +137,8 @@ def _asked(
     if rejudged:
         longest += n_soft  # they stand behind the answer too
     reserve = positions_behind(methods, n_soft, longest)
-    prompt = build_prompt(lm, document, question, reserve=reserve, **layout)
+    lower = SHORTER_ANSWER if reserve == longest else FEWER_BEHIND
+    prompt = build_prompt(lm, document, question, reserve=reserve, lower=lower, **layout)
     if any(method.needs_soft_tokens for method in rejudged):
         check_appended(lm.model, lm.name, prompt.tokens + decoding.max_new_tokens, n_soft)
     forced = forced_rows(prompt, document, *spans)
@@ -188,10 +190,10 @@ def ask(
 
 def ask_many(
     lm: LanguageModel,
-    questions: Sequence[tuple[str, str]],
+    questions: Iterable[tuple[str, str]],
     *,
     method: str | Method = "judgeq",
-    budget: Budget | Sequence[Budget] = 128,
+    budget: Budget | Iterable[Budget] = 128,
     tokens: SoftTokens | str | Path | None = None,
     row_bits: int | None = None,
     padded: bool | None = None,
@@ -221,18 +223,20 @@ def ask_many(
     """
     started = time.perf_counter()
     check_together(decoding)
-    budgets = list(budget) if isinstance(budget, Sequence) else [budget] * len(questions)
-    if len(budgets) != len(questions):
+    pairs = [_pair(each) for each in questions]
+    budgets = list(budget) if isinstance(budget, Iterable) else [budget] * len(pairs)
+    if len(budgets) != len(pairs):
         raise InputError(
-            f"There are {len(questions)} questions and {len(budgets)} budgets: give one for each, or one for all"
+            f"There are {len(pairs)} questions and {len(budgets)} budgets: give one for each, or one for all"
         )
     check_chunk(chunk)
     chosen = methods_of([method], row_bits)
     soft = soft_tokens_of(lm, chosen, tokens)
-    asked = [
-        _asked(lm, *pair, chosen, own, soft, decoding, layout)
-        for pair, own in zip(questions, budgets, strict=True)
-    ]
+    with dated(now()):  # one for all
+        asked = [
+            _asked(lm, *pair, chosen, own, soft, decoding, layout)
+            for pair, own in zip(pairs, budgets, strict=True)
+        ]
     if padded is None:
         padded = gains(lm, [each.prompt.tokens for each in asked])
     outcomes = retain_each(
@@ -247,6 +251,14 @@ def ask_many(
         _reading(lm, each, outcome, read_s, decoding) for each, outcome in zip(asked, outcomes, strict=True)
     ]
     return written_together(lm, [reading.writers[0] for reading in readings])
+
+
+def _pair(pair: Iterable[str]) -> tuple[str, str]:
+    """A document and a question."""
+    parts = () if isinstance(pair, str) or not isinstance(pair, Iterable) else tuple(pair)
+    if len(parts) != 2:
+        raise InputError(f"A question is {pair!r:.60}: give pairs of a document and a question")
+    return parts
 
 
 def compare(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from judgeq.selection import Forced
 from judgeq.soft_tokens import SoftTokens
 
 
-def methods_of(methods: Sequence[str | Method], row_bits: int | None) -> list[Method]:
+def methods_of(methods: Iterable[str | Method], row_bits: int | None) -> list[Method]:
     """The methods by these names, with rows in so many bits. Arguments as in `read`."""
     chosen = [method_named(method) for method in methods]
     if row_bits is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from judgeq.decode import Step
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.plan import Retained
-from judgeq.prompts import Prompt, build_prefix, build_prompt
+from judgeq.prompts import Prompt, build_prefix, build_prompt, dated, now
 from judgeq.selection import Kept
 
 QUERY_AGNOSTIC = (
@@ -39,12 +40,14 @@ class CompressedDocument:
         prefix: the chat template's head and the document.
         retained: what is left.
         full_kv_bytes: bytes of the document's complete rows, measured as they passed.
+        today: the date that every prompt names whose chat template asks for it.
     """
 
     lm: LanguageModel
     prefix: Prompt
     retained: Retained
     full_kv_bytes: int
+    today: date
 
     @property
     def kv_bytes(self) -> int:
@@ -64,9 +67,17 @@ class CompressedDocument:
                 "written: leave Decoding.rejudge_every out, or ask the Document itself"
             )
         started = time.perf_counter()
-        prompt = build_prompt(
-            self.lm, self.text, question, answer_prefix=answer_prefix, reserve=decoding.max_new_tokens
-        )
+        evicted = self.retained.cache.layers[0].keys
+        self.lm.check_cast(evicted, "The document", "evict it anew with Document.compress")
+        with dated(self.today):
+            prompt = build_prompt(
+                self.lm,
+                self.text,
+                question,
+                answer_prefix=answer_prefix,
+                reserve=decoding.max_new_tokens,
+                is_read=True,
+            )
         first = self.prefix.tokens
         if not torch.equal(prompt.input_ids[:, :first], self.prefix.input_ids):
             raise InputError(
@@ -111,7 +122,7 @@ class CompressedDocument:
             InputError: the folder cannot be written, or the method is not registered.
         """
         return save_retained(
-            path, self.lm, self.text, self.prefix.input_ids, self.retained, self.full_kv_bytes
+            path, self.lm, self.text, self.prefix.input_ids, self.retained, self.full_kv_bytes, self.today
         )
 
     @classmethod
@@ -121,8 +132,11 @@ class CompressedDocument:
         Raises:
             InputError: nothing there, not intact, or read by another model.
         """
-        prefix = build_prefix(lm, CompressedConfig.read(Path(path)).text)
-        return cls(lm, prefix, *load_retained(path, lm, prefix.input_ids))
+        saved = CompressedConfig.read(Path(path))
+        today = saved.read_on or now()
+        with dated(today):
+            prefix = build_prefix(lm, saved.text)
+        return cls(lm, prefix, *load_retained(path, lm, prefix.input_ids), today)
 
     @property
     def text(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,7 +25,7 @@ from judgeq.methods import METHODS
 from judgeq.plan import Plan, Retained
 from judgeq.quantized import GROUP, QuantizedRows
 from judgeq.ragged import FrozenRows, RaggedLayer
-from judgeq.row_files import FirstRows, Misfit, RowsConfig, layer_devices, taken
+from judgeq.row_files import ANOTHER_TEXT, FirstRows, Misfit, RowsConfig, layer_devices, taken
 from judgeq.selection import Kept
 
 PARTS = ("codes", "low", "step")
@@ -69,12 +70,19 @@ class CompressedConfig(RowsConfig):
 
 
 def save_retained(
-    folder: str | Path, lm: LanguageModel, text: str, ids: Tensor, retained: Retained, full_kv_bytes: int
+    folder: str | Path,
+    lm: LanguageModel,
+    text: str,
+    ids: Tensor,
+    retained: Retained,
+    full_kv_bytes: int,
+    today: date,
 ) -> Path:
     """Write what is left of a document into `folder`; returns it.
 
     Args:
         ids: (1, T) int64, the document's tokens, with the template in front of it.
+        today: the date that the chat template was told.
 
     Raises:
         InputError: the folder cannot be written, or the method cannot be found again by its name.
@@ -97,6 +105,7 @@ def save_retained(
     config = CompressedConfig.of(
         lm,
         text,
+        today,
         method=name,
         budget=retained.plan.budget,
         bits=retained.cache.bits,
@@ -146,7 +155,7 @@ def _filled(
 ) -> Retained:
     retained = config.retained(lm)
     if not torch.equal(stored["ids"], ids):
-        raise Misfit("the rows belong to another text")
+        raise Misfit(ANOTHER_TEXT)
     for at, device in enumerate(layer_devices(lm)):
         end = f".{at}"
         # copied: no view of a file that may change

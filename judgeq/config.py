@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, Self, get_args
 
 from judgeq.errors import InputError
@@ -63,6 +63,40 @@ class JsonConfig:
 def command_options(values: Mapping[str, object]) -> str:
     """Settings as one types them: ` --max-tokens 768 --epochs 2`, with a space in front, empty without any."""
     return "".join(f" --{name.replace('_', '-')} {value}" for name, value in values.items())
+
+
+def check_text(what: str, text: object) -> str:
+    """Return `text` unchanged if it is one that a tokenizer reads, empty or not, else raise.
+
+    Args:
+        what: how a message calls it.
+
+    Raises:
+        InputError: not a `str`, or half a character in it, as a text that was cut inside an emoji has, or an argument
+            of a command that is not UTF-8.
+    """
+    if not isinstance(text, str):
+        raise InputError(
+            f"The {what} is a value of type {type(text).__name__} and not a text: {_as_text(text)}"
+        )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        raise InputError(
+            f"The {what} has half a character in it ({half}, a lone surrogate, at position {error.start:,}): give the "
+            "whole one, and text from a terminal or a file as UTF-8"
+        ) from None
+    return text
+
+
+def _as_text(value: object) -> str:
+    """How to make a text of something else."""
+    if isinstance(value, bytes | bytearray):
+        return 'decode it first, as with .decode("utf-8")'
+    if isinstance(value, PurePath):
+        return 'give what the file says, as with .read_text(encoding="utf-8")'
+    return "give a str"
 
 
 def check_at_least(owner: str, field: str, value: float, minimum: float) -> None:
@@ -228,3 +262,5 @@ class Decoding(JsonConfig):
         if not 0 < self.top_p <= 1:
             raise InputError(f"Decoding.top_p is {self.top_p}; give a share above 0 and up to 1")
         object.__setattr__(self, "stop", tuple(self.stop))
+        for stop in self.stop:
+            check_text("stop text", stop)

@@ -7,6 +7,7 @@ those of one token, it does more slowly, up to ten times: they go the usual way.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,6 +17,8 @@ FAST, USUAL = "bf16", "ieee"
 """What PyTorch's setting is called with oneDNN and without."""
 FEW = 32
 """Queries of one sequence whose attention is quicker the usual way."""
+_CHANGING = threading.Lock()
+"""Held while the setting, which is the process's, is looked at and changed."""
 ERROR_ALLOWED = 4.0
 """How many times the default library's own rounding error another one may make."""
 
@@ -31,30 +34,46 @@ def use_fast_products() -> bool:
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(128, 128, generator=generator) for _ in range(2))
     exact = left.double() @ right.double()
-    before = matmul.fp32_precision
-    usual = (left @ right - exact).abs().max()
-    matmul.fp32_precision = FAST
-    if (left @ right - exact).abs().max() <= ERROR_ALLOWED * usual:
-        return True
-    matmul.fp32_precision = before
+    with _CHANGING:
+        before = matmul.fp32_precision
+        if before == FAST:  # by another thread, or by the user: nothing to compare with
+            return True
+        usual = (left @ right - exact).abs().max()
+        matmul.fp32_precision = FAST
+        if (left @ right - exact).abs().max() <= ERROR_ALLOWED * usual:
+            return True
+        matmul.fp32_precision = before
     return False
+
+
+class _Inside:
+    """Blocks of `few_rows` in which threads are now."""
+
+    count = 0
 
 
 @contextmanager
 def few_rows(rows: int = 1) -> Iterator[None]:
-    """Within, products go the usual way if they have few rows; the setting is the process's, so threads share it.
+    """Within, products go the usual way if they have few rows.
 
-    Where threads meet, one may compute the slower way for a moment; all come back to what was chosen.
+    While any thread is within, those of all others go the usual way too, which differs in rounding alone.
     """
     matmul = _setting()
-    if rows > FEW or matmul is None or matmul.fp32_precision != FAST:
+    if rows > FEW or matmul is None:
         yield
         return
-    matmul.fp32_precision = USUAL
+    with _CHANGING:
+        fast = _Inside.count > 0 or matmul.fp32_precision == FAST
+        if fast and not _Inside.count:
+            matmul.fp32_precision = USUAL
+        _Inside.count += fast
     try:
         yield
     finally:
-        matmul.fp32_precision = FAST
+        with _CHANGING:
+            _Inside.count -= fast
+            if fast and not _Inside.count:
+                matmul.fp32_precision = FAST
 
 
 def _setting() -> Any:

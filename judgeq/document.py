@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from judgeq.config import Budget, check_budget, check_chunk
 from judgeq.decode import Step
 from judgeq.errors import InputError
 from judgeq.held import HeldCache, LayerCallback, Progress, pass_sizes
-from judgeq.held_files import load_rows, save_rows, saved_text
+from judgeq.held_files import HeldConfig, load_rows, save_rows
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Method
 from judgeq.plan import Plan
 from judgeq.prefill import prefill
-from judgeq.prompts import Prompt, build_prefix
+from judgeq.prompts import Prompt, build_prefix, dated, now
 from judgeq.rotation import check_chunks
 from judgeq.soft_tokens import SoftTokens
 
@@ -46,17 +47,26 @@ class Document:
         lm: the model.
         prefix: how every prompt begins: the chat template's head and the document.
         chunk: most tokens of a pass; None reads the document in one.
+        today: the date that every prompt names whose chat template asks for it.
     """
 
-    def __init__(self, lm: LanguageModel, text: str, *, chunk: int | None = None) -> None:
+    def __init__(
+        self, lm: LanguageModel, text: str, *, chunk: int | None = None, today: date | None = None
+    ) -> None:
         """Reads nothing yet.
 
+        Args:
+            today: see above; the time of the clock by default.
+
         Raises:
-            InputError: an empty text, or a chunk without a token.
+            InputError: an empty text, something else than a text or a date, or a chunk without a token.
         """
         check_chunk(chunk)
         self.lm, self.chunk = lm, chunk
-        self.prefix = build_prefix(lm, text)
+        with dated(today):
+            self.today = now()
+        with dated(self.today):
+            self.prefix = build_prefix(lm, text)
         self._rows: HeldCache | None = None
         self._lock = threading.RLock()
 
@@ -97,7 +107,7 @@ class Document:
         def rows_of(prompt: Prompt, plans: Sequence[Plan], soft_tokens: int) -> HeldCache | None:
             return self._rows_of(prompt, plans, soft_tokens, options.get("on_layer"))
 
-        with self._lock:
+        with self._lock, dated(self.today):
             return read(self.lm, self.text, question, rows_of=rows_of, **{"chunk": self.chunk, **options})
 
     def stream(
@@ -149,6 +159,7 @@ class Document:
         self._check_positions()
         soft = soft_tokens_of(self.lm, [chosen], tokens)
         with self._lock:
+            self._check_cast()
             outcome = prefill(
                 self.lm,
                 self.prefix.input_ids,
@@ -158,7 +169,9 @@ class Document:
                 chunk=self.chunk,
                 on_layer=on_layer,
             )
-        return CompressedDocument(self.lm, self.prefix, outcome.retained[0], outcome.full_kv_bytes)
+        return CompressedDocument(
+            self.lm, self.prefix, outcome.retained[0], outcome.full_kv_bytes, self.today
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write the document's rows into a folder, to go on from later; reads the document if need be.
@@ -167,9 +180,10 @@ class Document:
             InputError: the folder cannot be written.
         """
         with self._lock:
+            self._check_cast()
             self.read()
             assert self._rows is not None
-            return save_rows(path, self.lm, self.text, self._rows)
+            return save_rows(path, self.lm, self.text, self._rows, self.today)
 
     @classmethod
     def load(cls, lm: LanguageModel, path: str | Path, *, chunk: int | None = None) -> Document:
@@ -178,7 +192,8 @@ class Document:
         Raises:
             InputError: nothing there, not intact, or read by another model.
         """
-        document = cls(lm, saved_text(path), chunk=chunk)
+        saved = HeldConfig.read(Path(path))
+        document = cls(lm, saved.text, chunk=chunk, today=saved.read_on)
         document._rows = load_rows(path, lm, document.prefix.input_ids, document.tokens + ROOM)
         return document
 
@@ -186,6 +201,7 @@ class Document:
         self, prompt: Prompt, plans: Sequence[Plan], soft_tokens: int, on_layer: LayerCallback | None
     ) -> HeldCache | None:
         """The document's rows, for a prompt that begins with it."""
+        self._check_cast()
         held = self.prefix.input_ids[:, :-READ_AGAIN]
         if not torch.equal(prompt.input_ids[:, : held.shape[1]], held):
             return self._rows
@@ -207,6 +223,12 @@ class Document:
         pieces = ids.split(sizes, dim=1) if ids.shape[1] else ()
         rows.read(self.lm, pieces, Progress(on_layer, len(pieces) * self.lm.geometry.layers), summed=summed)
         self._rows = rows
+
+    def _check_cast(self) -> None:
+        if self._rows is not None and self._rows.seen:
+            self.lm.check_cast(
+                self._rows.layers[0].keys, "The document", "call forget() to have it read again"
+            )
 
     def _check_positions(self) -> None:
         limit = self.lm.geometry.max_positions

@@ -5,10 +5,14 @@ Knows nothing of what rows stand for.
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+_TAKING = threading.Lock()
+"""Held while a fork takes room, not while it writes there; of the module, for caches are copied with their rooms."""
 STEP, SHARE = 32, 8
 """A layer that is full when a token comes gets room for `STEP` rows more, or a `SHARE`th of what it holds where that is
 more. Several tokens at once get no more than they need: those are few passes."""
@@ -34,25 +38,29 @@ class Room:
         """How many it is made for, those that are written included."""
         return self._storage[0].shape[2]
 
-    def fits(self, keys: Tensor, values: Tensor, more: int) -> bool:
-        """Whether `more` rows can be written behind these, which must be all that is written here.
+    def append(
+        self, behind: tuple[Tensor, Tensor], keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """Write rows (B, H_kv, more, D); returns all rows, or None where they do not fit.
 
         Tensors that were made in inference mode can only be written there.
-        """
-        storage = self._storage[0]
-        return (
-            keys is self.keys
-            and values is self.values
-            and keys.shape[2] + more <= self.rows
-            and (not storage.is_inference() or torch.is_inference_mode_enabled())
-        )
 
-    def append(self, keys: Tensor, values: Tensor) -> None:
-        """Write rows (B, H_kv, more, D)."""
-        filled = self.keys.shape[2]
-        for storage, states in zip(self._storage, (keys, values), strict=True):
-            storage[:, :, filled : filled + states.shape[2]] = states
-        self._show(filled + keys.shape[2])
+        Args:
+            behind: the rows that they follow, which must be all that is written here.
+        """
+        storage, filled = self._storage[0], behind[0].shape[2]
+        if storage.is_inference() and not torch.is_inference_mode_enabled():
+            return None
+        with _TAKING:  # forks in two threads may go on at once
+            if behind[0] is not self.keys or behind[1] is not self.values:
+                return None
+            if filled + keys.shape[2] > self.rows:
+                return None
+            self._show(filled + keys.shape[2])
+            shown = self.keys, self.values
+        for target, states in zip(self._storage, (keys, values), strict=True):
+            target[:, :, filled : filled + states.shape[2]] = states
+        return shown
 
     def back_to(self, rows: int) -> None:
         """Take back what is written behind the first rows: whoever still holds it will see other rows there."""
@@ -90,12 +98,15 @@ class GrowingLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
         more = key_states.shape[-2]
-        if self.room is None or not self.room.fits(self.keys, self.values, more):
+        behind = self.keys, self.values
+        shown = None if self.room is None else self.room.append(behind, key_states, value_states)
+        if shown is None:
             spare = max(STEP, held // SHARE) if more == 1 else 0
-            self.room = Room(self.keys, self.values, max(more + spare, self.expected - held))
-        self.room.append(key_states, value_states)
-        self.keys, self.values = self.room.keys, self.room.values
-        return self.keys, self.values
+            self.room = Room(*behind, max(more + spare, self.expected - held))
+            shown = self.room.append((self.room.keys, self.room.values), key_states, value_states)
+            assert shown is not None
+        self.keys, self.values = shown
+        return shown
 
     def hold_only(self, keys: Tensor, values: Tensor) -> None:
         """Go on from these rows, (B, H_kv, rows, D), and let go of all that were held, and of the room for more."""

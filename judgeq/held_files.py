@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from judgeq.held import HeldCache, HeldLayer
 from judgeq.language_model import LanguageModel
-from judgeq.row_files import FirstRows, Misfit, RowsConfig, layer_devices, taken
+from judgeq.row_files import ANOTHER_TEXT, FirstRows, Misfit, RowsConfig, layer_devices, taken
 
 IDS_NAME = "ids"
 
@@ -25,8 +26,11 @@ class HeldConfig(RowsConfig):
     WRITER: ClassVar[str] = "judgeq.Document.save"
 
 
-def save_rows(folder: str | Path, lm: LanguageModel, text: str, rows: HeldCache) -> Path:
+def save_rows(folder: str | Path, lm: LanguageModel, text: str, rows: HeldCache, today: date) -> Path:
     """Write a document that was read into `folder`; returns it.
+
+    Args:
+        today: the date that the chat template was told.
 
     Raises:
         InputError: the folder cannot be written.
@@ -37,7 +41,7 @@ def save_rows(folder: str | Path, lm: LanguageModel, text: str, rows: HeldCache)
             stored |= {f"keys.{at}": layer.keys, f"values.{at}": layer.values}
         if isinstance(layer, HeldLayer) and layer.attention is not None:
             stored[f"attention.{at}"] = layer.attention
-    return HeldConfig.of(lm, text).write(folder, stored)
+    return HeldConfig.of(lm, text, today).write(folder, stored)
 
 
 def saved_text(folder: str | Path) -> str:
@@ -59,7 +63,7 @@ def load_rows(folder: str | Path, lm: LanguageModel, ids: Tensor, expected: int)
     config = HeldConfig.read(folder)
     cache = config.filled(folder, lm, lambda stored: _filled(lm, stored, expected))
     if not torch.equal(cache.ids, ids[:, : cache.seen]):
-        raise config.unreadable(folder, "the rows belong to another text")
+        raise config.unreadable(folder, ANOTHER_TEXT)
     first, everything = FirstRows(folder, lm, cache.ids), torch.arange(cache.seen)
     for at, layer in enumerate(cache.layers):
         if isinstance(layer, HeldLayer) and cache.seen:

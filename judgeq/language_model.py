@@ -5,13 +5,14 @@ Knows nothing of where models come from.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from judgeq.errors import ModelError
+from judgeq.errors import InputError, ModelError
 from judgeq.supported import check_in_memory, check_model, check_tokenizer, is_tested
 
 SPLIT_PROBE = "In 1874, it's 3.50 €/kg:\n\n1.\tGrüße  aus 東京 🚢 don't_stop(x)==TRUE;\n   <b>Ça va?</b> …  "
@@ -129,6 +130,47 @@ class LanguageModel:
         listed = self.model.generation_config.eos_token_id if self.model.generation_config else None
         ids = listed if isinstance(listed, (list, tuple)) else [listed]
         return frozenset(int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None)
+
+    def encode(self, text: str, *, is_data: bool) -> Any:
+        """The `tokenizers.Encoding` of a text, without the special tokens that a tokenizer adds: `ids` and `offsets`.
+
+        Safe in several threads: `tokenizer` keeps settings between calls, so it is not what encodes here.
+
+        Args:
+            is_data: what looks like a special token is ordinary text.
+        """
+        return self._encoders[is_data].encode(text, add_special_tokens=False)
+
+    @cached_property
+    def _encoders(self) -> tuple[Any, Any]:
+        """Copies of the tokenizer that nobody sets anything on: for a template's text, and for data."""
+        copies = (
+            copy.deepcopy(self.tokenizer.backend_tokenizer),
+            copy.deepcopy(self.tokenizer.backend_tokenizer),
+        )
+        for encoder, splits in zip(copies, (False, True), strict=True):
+            encoder.no_padding()
+            encoder.no_truncation()
+            encoder.encode_special_tokens = splits
+        return copies
+
+    def check_cast(self, rows: Any, what: str, mend: str) -> None:
+        """Refuse rows of a model that has been cast or moved since it computed them.
+
+        Args:
+            rows: some of them, a tensor of the first layer.
+            what, mend: for the message, what they belong to and how it is read again.
+
+        Raises:
+            InputError: their type or device is no longer the model's.
+        """
+        spread = getattr(self.model, "hf_device_map", None)
+        here = rows.device if spread else self.device
+        if (rows.dtype, rows.device) != (self.dtype, here):
+            raise InputError(
+                f"{what} was read in {rows.dtype} on {rows.device} and {self.name} has become {self.dtype} on {here} "
+                f"since: {mend}, or give the model its former type and device back"
+            )
 
     def check_evicts(self) -> None:
         """Refuse a model without rows to evict, where something is to be learned or measured about them.

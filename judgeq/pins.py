@@ -5,7 +5,7 @@ Knows nothing of scores, methods or caches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -19,7 +19,7 @@ SHOWN = 40
 """Characters of the document that a message repeats."""
 
 
-def rows_of(prompt: Prompt, document: str, spans: Sequence[Span], name: str = "span") -> list[int]:
+def rows_of(prompt: Prompt, document: str, spans: Iterable[Span], name: str = "span") -> list[int]:
     """The tokens that hold at least one character of the spans, ascending.
 
     Args:
@@ -33,7 +33,7 @@ def rows_of(prompt: Prompt, document: str, spans: Sequence[Span], name: str = "s
     return _rows_with(prompt, document, _covered(prompt, document, spans, name))
 
 
-def forced_rows(prompt: Prompt, document: str, pinned: Sequence[Span], dropped: Sequence[Span]) -> Forced:
+def forced_rows(prompt: Prompt, document: str, pinned: Iterable[Span], dropped: Iterable[Span]) -> Forced:
     """Rows that stay and rows that go. A token that two neighbours share stays.
 
     Args:
@@ -54,8 +54,9 @@ def forced_rows(prompt: Prompt, document: str, pinned: Sequence[Span], dropped: 
     return Forced(tuple(stay), tuple(sorted(gone)))
 
 
-def _covered(prompt: Prompt, document: str, spans: Sequence[Span], name: str) -> np.ndarray:
+def _covered(prompt: Prompt, document: str, spans: Iterable[Span], name: str) -> np.ndarray:
     """(characters,) whether each character of the document as it was given is in a span."""
+    spans = list(spans)
     if spans and prompt.cut_tokens:
         raise InputError(
             f"The {name} {tuple(spans[0])!r} counts characters of the whole document, and its middle was cut: shorten "

@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -33,6 +34,9 @@ TOLERANCE = 0.02
 Filled = TypeVar("Filled")
 
 
+ANOTHER_TEXT = "the rows belong to another text, or to another day that the chat template names"
+
+
 class Misfit(Exception):
     """Tensors that do not have the sizes that belong to the model."""
 
@@ -47,6 +51,7 @@ class RowsConfig(JsonConfig):
         dtype: of the rows.
         geometry: the model's sizes.
         tokenizer_hash: fingerprint of its tokenizer and chat template.
+        today: the date, in ISO 8601, that a chat template was told; None in folders of earlier versions.
         format, judgeq_version: of these files, and of the library that wrote them.
     """
 
@@ -60,13 +65,19 @@ class RowsConfig(JsonConfig):
     dtype: str
     geometry: dict[str, Any]
     tokenizer_hash: str
+    today: str | None = None
     format: str
     judgeq_version: str = __version__
 
     @classmethod
-    def of(cls, lm: LanguageModel, text: str, **more: Any) -> Self:
+    def of(cls, lm: LanguageModel, text: str, today: date, **more: Any) -> Self:
         """For a text that this model has read; `more` are a subclass' own fields."""
-        return cls(text=text, format=cls.FORMAT, **_reader(lm), **more)
+        return cls(text=text, today=today.isoformat(), format=cls.FORMAT, **_reader(lm), **more)
+
+    @property
+    def read_on(self) -> datetime | None:
+        """The date that a chat template was told, where it is known."""
+        return None if self.today is None else datetime.fromisoformat(self.today)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -77,7 +88,13 @@ class RowsConfig(JsonConfig):
         """
         try:
             config = cls.load(saved(folder, CONFIG_FILE))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, InputError) as error:
+            _ = config.read_on
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            InputError,
+        ) as error:  # not UTF-8, not JSON, other fields, no date
             raise cls.unreadable(folder, error) from None
         if config.format != cls.FORMAT or not isinstance(config.text, str):
             raise cls.unreadable(folder, f"its format is {config.format!r}, not {cls.FORMAT!r}")

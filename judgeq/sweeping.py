@@ -5,7 +5,7 @@ Every budget is measured along the full cache's own answer, which is written onc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
 from judgeq.pins import Span, rows_of
 from judgeq.plan import Plan
-from judgeq.prompts import Prompt, build_prompt
+from judgeq.prompts import FEWER_BEHIND, SHORTER_ANSWER, Prompt, build_prompt
 from judgeq.reference import positions_behind, retain
 from judgeq.retention import RetentionMap
 from judgeq.soft_tokens import SoftTokens
@@ -62,13 +62,13 @@ def sweep(
     document: str,
     question: str,
     *,
-    methods: Sequence[str | Method] = ("judgeq", "snapkv"),
-    budgets: Sequence[Budget] = BUDGETS,
+    methods: Iterable[str | Method] = ("judgeq", "snapkv"),
+    budgets: Iterable[Budget] = BUDGETS,
     span: Span | None = None,
     tokens: SoftTokens | str | Path | None = None,
     question_first: bool = False,
     answer_prefix: str = "",
-    truncate: bool = False,
+    truncate: bool | None = False,
     max_new_tokens: int = 32,
     on_layer: LayerCallback | None = None,
 ) -> Iterator[SweepPoint]:
@@ -91,13 +91,13 @@ def sweep(
     Raises:
         InputError: bad input, in one sentence, when the first point is asked for.
     """
-    for budget in budgets:
-        check_budget(budget)
+    budgets = [check_budget(budget) for budget in budgets]
     chosen = methods_of(methods, None)
     if not chosen or not budgets:
         raise InputError("A sweep needs at least one method and one budget: name some")
     decoding = Decoding(max_new_tokens=max_new_tokens)
     soft = soft_tokens_of(lm, chosen, tokens)
+    reserve = positions_behind(chosen, soft.n if soft else 0, max_new_tokens)
     prompt = build_prompt(
         lm,
         document,
@@ -105,7 +105,8 @@ def sweep(
         question_first=question_first,
         answer_prefix=answer_prefix,
         truncate=truncate,
-        reserve=positions_behind(chosen, soft.n if soft else 0, max_new_tokens),
+        reserve=reserve,
+        lower=SHORTER_ANSWER if reserve == max_new_tokens else FEWER_BEHIND,
     )
     watched = None if span is None else rows_of(prompt, document, [span])
     later = _Later(on_layer, lm.geometry.layers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -220,6 +221,10 @@ def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
         (["--method", "random", "--group", "max"], "no option 'group'"),
         (["--json", "no/such/folder/out.json"], "cannot be written"),
         (["--chunk", "0"], "chunk is 0"),
+        (["--question", "Wer zahlt f\udcfcr die Miete?"], "question has half a character"),
+        (["--answer-prefix", "\ud83d"], "answer prefix has half a character"),
+        (["--method", "\udcfc"], "There is no method"),
+        (["--max-new-tokens", "4096"], "ask for a shorter answer (max_new_tokens)"),
         (["--query-agnostic", "--question-first"], "leave out --question-first"),
         (["--query-agnostic", "--rejudge-every", "4"], "and --rejudge-every"),
         (["--query-agnostic", "--method", "laq"], "no question yet"),
@@ -485,3 +490,22 @@ def test_every_verb_has_help(verb: list[str], capsys: pytest.CaptureFixture[str]
         main([*verb, "--help"])
     assert done.value.code == 0
     assert "usage" in capsys.readouterr().out
+
+
+def test_an_argument_in_latin_1_is_refused_and_a_file_of_such_a_name_is_read(folder: Path) -> None:
+    path = os.fsencode(folder)
+    (folder / os.fsdecode(b"f\xfcr.jsonl")).write_text(
+        json.dumps({"context": "Mara pays.", "question": "Who?", "answers": ["Mara"]}), encoding="utf-8"
+    )
+    python = [sys.executable.encode(), b"-m", b"judgeq"]
+    where = [b"--model", path + b"/model"]
+    asked = [b"--document", path + b"/doc.txt", b"--method", b"snapkv", b"--question", b"f\xfcr?"]
+    done = subprocess.run([*python, b"ask", *where, *asked], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"question has half a character" in done.stderr
+    data = [b"--data", path + b"/f\xfcr.jsonl", b"--methods", b"full", b"--json", path + b"/result.json"]
+    done = subprocess.run([*python, b"evaluate", b"jsonl", *where, *data], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    assert result["complete"]
+    assert "f\udcfcr.jsonl" in result["settings"]["data"]

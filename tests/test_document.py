@@ -533,3 +533,42 @@ def test_the_embedded_model_answers_again_from_the_same_reading(smol: LanguageMo
         assert_same(
             document.read_for(question, **options), judgeq.read(smol, document.text, question, **options)
         )
+
+
+def test_a_model_that_was_cast_since_is_told_to_read_again(
+    make_lm: Callable[..., LanguageModel], tmp_path: Path
+) -> None:
+    lm, short = make_lm(), Decoding(max_new_tokens=3)
+    document = Document(lm, TEXT).read()
+    compressed = document.compress(method="snapkv", budget=16)
+    in_bits = document.compress(method="snapkv", budget=16, row_bits=8)
+    steps = document.stream("Who keeps it?", method="snapkv", decoding=short)
+    next(steps)
+    for changed, back in ((torch.float16, torch.float32), (torch.bfloat16, torch.float32)):
+        lm.model.to(changed)
+        for asked in (
+            lambda: document.ask("Who keeps it?", method="snapkv"),
+            lambda: document.compress(method="snapkv"),
+            lambda: document.save(tmp_path / "saved"),
+            lambda: compressed.ask("Who keeps it?"),
+            lambda: in_bits.ask("Who keeps it?"),
+        ):
+            with pytest.raises(
+                InputError, match=f"read in torch.float32 on cpu and .* become {changed} .* since"
+            ):
+                asked()
+        lm.model.to(back)
+    assert compressed.ask("Who keeps it?", decoding=short).finish == "length"
+    lm.model.half()
+    with pytest.raises(InputError, match=r"The prompt was read in .* ask again"):
+        next(steps)
+    document.forget()
+    assert document.ask("Who keeps it?", method="snapkv", decoding=short).finish == "length"
+
+
+def test_a_document_that_was_read_is_told_nothing_that_it_cannot_do(lm: LanguageModel) -> None:
+    compressed = Document(lm, TEXT).compress(method="snapkv", budget=16)
+    with pytest.raises(InputError, match=r"shorten the question$"):
+        compressed.ask("Who keeps it? " * 2000)
+    with pytest.raises(InputError, match=r"ask for a shorter answer \(max_new_tokens\)$"):
+        compressed.ask("Who keeps it?", decoding=Decoding(max_new_tokens=4096))

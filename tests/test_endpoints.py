@@ -253,5 +253,12 @@ def test_a_path_is_a_text_like_any_other(call: Call) -> None:
     assert found.document_text == "/etc/passwd"
 
 
+@pytest.mark.parametrize("name", ["ask", "compare", "retained"])
+def test_what_is_too_long_is_told_nothing_that_a_program_cannot_do(client: Client, name: str) -> None:
+    with pytest.raises(AppError, match="shorten the document") as caught:
+        client.predict(DOCUMENT * 100, QUESTION, api_name=f"/{name}")
+    assert "truncate" not in str(caught.value)
+
+
 if __name__ == "__main__":
     SCHEMA.write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

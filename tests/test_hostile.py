@@ -20,13 +20,16 @@ from gradio.utils import get_upload_folder
 
 from app import callbacks as do
 from app import cards, text
-from app.kept import show_document
+from app.kept import find, show_document
 from app.lengths import length_line
 from app.limits import Limits
 from app.run import Run
 from app.session import ModelHost
+from app.sweep_callbacks import SweepCallbacks
+from app.takeaway import Restored, restored
 from app.task import Lane, Task
 from app.views.files import read_upload
+from app.views.pins import add_piece
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from tests.pdf_files import bomb, pdf
@@ -73,6 +76,10 @@ def is_sentence(output: Any, *words: str) -> bool:
         (0, "x" * 10_000_000, "10,000,000 characters"),
         (1, " ", "question is empty"),
         (1, "x" * 20_000, "20,000 characters"),
+        (0, "half \ud83d", "document has half a character"),
+        (1, "half \udcfc", "question has half a character"),
+        (9, "half \ud83d", "piece has half a character"),
+        (10, "half \udcfc", "piece has half a character"),
         (2, None, "budget is empty"),
         (2, "abc", text.STRANGE_REQUEST),
         (2, [1], text.STRANGE_REQUEST),
@@ -403,3 +410,38 @@ def test_no_session_reaches_the_run_or_the_map_of_another(url: str) -> None:
 def test_limits_are_bounds_for_all() -> None:
     with pytest.raises(InputError):
         Limits(document=3).check_texts("four", "q")
+
+
+def test_programs_that_send_half_a_character_hear_so(visitor: Visitor) -> None:
+    half = "half \ud83d"  # as JSON spells it
+    for event, data in (
+        ("ask", [half, QUESTION, "snapkv", "24", False, 3]),
+        ("compare", [DOCUMENT, half, "snapkv", "24", False, 3]),
+        ("retained", [half, QUESTION, "snapkv", "24", False]),
+        ("count_tokens", [DOCUMENT, half]),
+    ):
+        ok, output = visitor.call(event, data)
+        assert not ok
+        assert is_sentence(output, "has half a character")
+    assert is_sentence(
+        visitor.call("ask", [DOCUMENT, QUESTION, half, "24", False, 3])[1], "There is no method"
+    )
+
+
+def test_half_a_character_is_refused_wherever_a_text_enters(host: ModelHost) -> None:
+    half, page = "half \ud83d", SweepCallbacks(host)
+    for enter in (
+        lambda: do.take_over(half),
+        lambda: add_piece(half, ""),
+        lambda: add_piece("tower", half),
+        lambda: page.begin(DOCUMENT, half, False, 6, False, ["snapkv"], ""),
+        lambda: page.begin(DOCUMENT, QUESTION, False, 6, False, ["snapkv"], half),
+    ):
+        with pytest.raises(gr.Error, match="has half a character") as caught:
+            enter()
+        str(caught.value).encode("utf-8")
+    with pytest.raises(InputError, match="has half a character"):
+        find(DOCUMENT, half)
+    assert "half a character" in length_line(host, half, QUESTION, False, 24)
+    assert do.Callbacks(host).count(half, QUESTION, False, 24)[0] == text.NO_SHARE
+    assert restored(f"question={half}&notes=8") == Restored(notes=8, ignored=("question",))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from judgeq.data.lengths import count_tokens
 from judgeq.errors import InputError
 from judgeq.evaluation.harness import LONGBENCH_TASKS, library, longbench_tasks
 from judgeq.evaluation.harness.longbench import TEMPLATE_NOTE, cut_middle
@@ -230,3 +231,9 @@ def test_unknown_names_and_a_missing_lm_eval_are_said(
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=r'^LongBench needs lm-eval: pip install "judgeq\[benchmarks\]"$'):
         one(lm, "qasper")
+
+
+def test_a_text_of_many_bytes_is_cut_until_it_fits(lm: LanguageModel) -> None:
+    for longest in range(60, 90):
+        shorter = cut_middle(lm, "🚢漢字" * 100, longest)
+        assert longest - 40 < count_tokens(lm, shorter) <= longest

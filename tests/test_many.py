@@ -11,7 +11,7 @@ import torch
 
 from judgeq import api, padded
 from judgeq.answers import Answer
-from judgeq.api import ask, ask_many
+from judgeq.api import ask, ask_many, read
 from judgeq.config import Allocation, Budget, Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
@@ -21,6 +21,7 @@ from judgeq.plan import Plan
 from judgeq.prefill import prefill
 from judgeq.probe import Probe
 from judgeq.soft_tokens import SoftTokens
+from judgeq.sweeping import sweep
 from tests.conftest import TEXT
 from tests.test_profile import profile
 
@@ -216,3 +217,34 @@ def test_what_cannot_be_done_is_refused(lm: LanguageModel, monkeypatch: pytest.M
         ask_many(lm, QUESTIONS, method="snapkv", decoding=Decoding(temperature=1.0))
     with pytest.raises(InputError, match=r"leave Decoding\.rejudge_every out"):
         ask_many(lm, QUESTIONS, method="snapkv", decoding=Decoding(rejudge_every=8))
+
+
+def test_everything_that_can_be_gone_through_is_a_sequence(lm: LanguageModel) -> None:
+    budgets, short = (8, 16), Decoding(max_new_tokens=2)
+    listed = ask_many(lm, QUESTIONS[:2], method="snapkv", budget=list(budgets), decoding=short)
+    given = ask_many(
+        lm, (each for each in QUESTIONS[:2]), method="snapkv", budget=iter(budgets), decoding=short
+    )
+    assert [answer.kept_rows for answer in given] == [answer.kept_rows for answer in listed]
+    pairs = (list(each) for each in QUESTIONS[:2])
+    assert len(ask_many(lm, pairs, method="snapkv", budget=dict.fromkeys(budgets), decoding=short)) == 2
+    document, question = QUESTIONS[0]
+    points = sweep(
+        lm, document, question, methods=iter(["snapkv", "full"]), budgets=iter(budgets), max_new_tokens=2
+    )
+    assert len(list(points)) == 4
+    reading = read(
+        lm,
+        document,
+        question,
+        methods=(name for name in ("full", "snapkv")),
+        pinned=iter([(0, 5)]),
+        budget=16,
+    )
+    assert len(reading.writers) == 2
+
+
+@pytest.mark.parametrize("pair", ["a text", None, ("document",), ("a", "b", "c"), 7])
+def test_what_is_no_pair_is_refused(lm: LanguageModel, pair: Any) -> None:
+    with pytest.raises(InputError, match="give pairs of a document and a question"):
+        ask_many(lm, [pair], method="snapkv")

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from judgeq import Document, ask, sweep
+from judgeq.config import Decoding
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.prompts import CUT_MARK, build_prompt
+from judgeq.methods import LAQ
+from judgeq.prompts import CUT_MARK, Message, build_chat, build_prefix, build_prompt
+from tests.conftest import CHAT_TEMPLATE
 
 DOCUMENT = "The harbour lies in the north.\nEvery ship — even a “small” one — pays 3 € at the gate. 🚢 sails at noon."
 QUESTION = "What does a ship pay?"
@@ -85,3 +96,123 @@ def test_cutting_takes_the_middle_and_says_how_much(lm: LanguageModel) -> None:
 def test_a_question_that_leaves_no_room_is_refused_even_when_cutting(lm: LanguageModel) -> None:
     with pytest.raises(InputError, match="shorten the question"):
         build_prompt(lm, "Short.", "Why? " * 3000, truncate=True)
+
+
+SCRIPTS = ("東京の港は北にある。", "🚢🌊⛵️👩‍👩‍👧", "नमस्ते दुनिया ", "Ein Kapitän zahlt. ", "가나다라 ")
+
+
+@pytest.mark.parametrize("text", SCRIPTS)
+@pytest.mark.parametrize("question_first", [False, True])
+def test_a_cut_prompt_fits_in_every_script(lm: LanguageModel, text: str, question_first: bool) -> None:
+    for over in range(16):
+        reserve = 3700 + over
+        long = "x" * over + text * 300
+        prompt = build_prompt(
+            lm, long, QUESTION, truncate=True, reserve=reserve, question_first=question_first
+        )
+        assert 4096 - reserve - 40 < prompt.tokens <= 4096 - reserve
+        assert CUT_MARK in prompt.text
+
+
+def test_a_cut_prompt_fits_where_the_mark_takes_many_tokens(make_lm: Callable[..., LanguageModel]) -> None:
+    bytewise = Tokenizer(models.BPE())  # a token for each byte
+    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytewise.train_from_iterator(
+        [], trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    )
+    lm = make_lm()
+    lm = replace(
+        lm, tokenizer=PreTrainedTokenizerFast(tokenizer_object=bytewise, chat_template=CHAT_TEMPLATE)
+    )
+    for over in range(16):
+        prompt = build_prompt(lm, "漢字🚢" * 500, "?", truncate=True, reserve=3800 + over)
+        assert prompt.tokens <= 4096 - 3800 - over
+
+
+@pytest.mark.parametrize("code", [0xD83D, 0xDCFC, 0xDFFF])
+def test_half_a_character_is_refused_with_its_place(lm: LanguageModel, code: int) -> None:
+    broken = f"Who signs{chr(code)}?"
+    for place, what in (
+        ({"document": broken}, "document"),
+        ({"question": broken}, "question"),
+        ({"answer_prefix": broken}, "answer prefix"),
+    ):
+        given: dict[str, Any] = {"document": DOCUMENT, "question": QUESTION, **place}
+        with pytest.raises(InputError, match=f"The {what} has half a character in it .* position 9"):
+            build_prompt(lm, **given)
+    with pytest.raises(InputError, match="The document has half a character"):
+        build_prefix(lm, broken)
+    for messages in ([Message("system", broken), Message("user", "Who?")], [Message("user", broken)]):
+        with pytest.raises(InputError, match="The message has half a character"):
+            build_chat(lm, messages)
+    with pytest.raises(InputError, match="The answer prefix has half a character"):
+        build_chat(lm, [Message("user", "Who?")], answer_prefix=broken)
+    with pytest.raises(InputError, match="The stop text has half a character"):
+        Decoding(stop=("END", broken))
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        (b"text", "decode"),
+        (bytearray(b"text"), "decode"),
+        (Path("lease.txt"), "read_text"),
+        (None, "give a str"),
+        (["text"], "give a str"),
+        (3, "give a str"),
+    ],
+)
+def test_what_is_no_text_is_refused_with_what_to_do(lm: LanguageModel, value: Any, advice: str) -> None:
+    with pytest.raises(InputError, match=f"The document is a value of type .*{advice}"):
+        build_prompt(lm, value, QUESTION)
+    with pytest.raises(InputError, match=f"The question is a value of type .*{advice}"):
+        build_prompt(lm, DOCUMENT, value)
+    with pytest.raises(InputError, match=f"The document is a value of type .*{advice}"):
+        Document(lm, value)
+    with pytest.raises(InputError, match=f"The message is a value of type .*{advice}"):
+        build_chat(lm, [Message("user", value)])
+
+
+SHORTEN, CUT, ASK = "shorten the document", "truncate", "max_new_tokens"
+
+
+@pytest.mark.parametrize(
+    ("times", "reserve", "said", "unsaid"),
+    [
+        (1, 4096, [ASK], [SHORTEN, CUT, "question"]),  # an answer as long as all positions
+        (1, 9000, [ASK], [SHORTEN, CUT, "question"]),
+        (1, 4090, [ASK], [SHORTEN, CUT, "question"]),  # not even the template has room
+        (30, 3500, [SHORTEN, CUT, ASK], []),
+        (200, 100, [SHORTEN, CUT], [ASK]),
+    ],
+)
+def test_what_is_too_long_is_told_what_would_help(
+    lm: LanguageModel, times: int, reserve: int, said: list[str], unsaid: list[str]
+) -> None:
+    with pytest.raises(InputError, match="reads at most") as caught:
+        build_prompt(lm, DOCUMENT * times, QUESTION, reserve=reserve)
+    message = str(caught.value).partition("): ")[2]
+    assert [word for word in said if word not in message] == []
+    assert [word for word in unsaid if word in message] == []
+    with pytest.raises(InputError) as caught:
+        build_prompt(lm, DOCUMENT * times, QUESTION, reserve=reserve, truncate=None)
+    assert CUT not in str(caught.value)
+
+
+def test_a_conversation_that_leaves_no_room_for_its_answer_is_told_so(lm: LanguageModel) -> None:
+    with pytest.raises(InputError, match="ask for a shorter answer"):
+        build_chat(lm, [Message("user", "Who?")], reserve=4096)
+    with pytest.raises(InputError, match="shorten it"):
+        build_chat(lm, [Message("user", DOCUMENT * 200)], reserve=10)
+
+
+def test_what_a_method_puts_behind_the_prompt_is_not_blamed_on_the_answer(lm: LanguageModel) -> None:
+    for asked in (
+        lambda: ask(lm, DOCUMENT, QUESTION, method=LAQ(draft=5000)),
+        lambda: list(sweep(lm, DOCUMENT, QUESTION, methods=[LAQ(draft=5000)])),
+    ):
+        with pytest.raises(
+            InputError, match="choose a method that puts fewer tokens behind the prompt"
+        ) as caught:
+            asked()
+        assert ASK not in str(caught.value)

@@ -8,8 +8,11 @@ from typing import Any
 import gradio as gr
 
 from app import text
+from app.toasts import shown
 from app.views.events import QUEUED
 from app.views.kept import Kept
+from judgeq.config import check_text
+from judgeq.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,12 @@ def add_piece(words: str, pieces: str) -> tuple[str, Any]:
     """The field with one more line, and its place unfolded.
 
     Raises:
-        gr.Error: there are no words.
+        gr.Error: there are no words, or no text that can be read.
     """
+    try:
+        check_text("piece", (words or "") + (pieces or ""))
+    except InputError as error:
+        raise shown(error) from None
     piece = " ".join((words or "").split())
     if not piece:
         raise gr.Error(text.NO_SPAN, print_exception=False)

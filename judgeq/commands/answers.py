@@ -100,4 +100,5 @@ class _File:
         left_out = self.left_out + len(self.lines) - len(questions)
         if left_out:
             say(f"judgeq: {self.path}: lines left out: {left_out:,}\n")
-        return Task(self.path.stem, questions[:count])
+        name = self.path.stem.encode("utf-8", "replace").decode("utf-8")  # names of files may be no UTF-8
+        return Task(name, questions[:count])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from judgeq.commands.common import add_common, load_model, write, write_json
-from judgeq.config import Allocation, parse_budget
+from judgeq.config import Allocation, check_text, parse_budget
 from judgeq.console import forget_output, say
 
 if TYPE_CHECKING:
@@ -147,6 +147,16 @@ def _noticed(sentence: str) -> None:
     say(f"judgeq: {sentence}\n")
 
 
+def _text(document: str, saved: bool) -> str:
+    """The document's text: from standard input, a folder of saved rows, or a file."""
+    from judgeq.documents import MAX_BYTES, read_document, read_document_bytes
+    from judgeq.held_files import saved_text
+
+    if document == "-":
+        return read_document_bytes(sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin else b"", None, _noticed)
+    return saved_text(document) if saved else read_document(document, _noticed)
+
+
 def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, None, Answer]]:
     """What answers a question, by the command's options. A single question to a text needs no rows that stay."""
     from judgeq.api import stream
@@ -154,18 +164,16 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
     from judgeq.compressed_files import CompressedConfig
     from judgeq.config import Decoding, check_chunk
     from judgeq.document import Document
-    from judgeq.documents import MAX_BYTES, read_document, read_document_bytes
     from judgeq.errors import InputError
-    from judgeq.held_files import saved_text
     from judgeq.methods.parsing import method_from_text
     from judgeq.row_files import check_document_folder, saved_format
 
+    for question in arguments.question:
+        check_text("question", question)
+    check_text("answer prefix", arguments.answer_prefix)
     saved = arguments.document != "-" and Path(arguments.document).is_dir()
     evicted = saved and saved_format(arguments.document) == CompressedConfig.FORMAT
-    if arguments.document == "-":
-        text = read_document_bytes(sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin else b"", None, _noticed)
-    elif not evicted:
-        text = saved_text(arguments.document) if saved else read_document(arguments.document, _noticed)
+    text = "" if evicted else _text(arguments.document, saved)
     budget = parse_budget(arguments.budget)
     check_chunk(arguments.chunk)
     decoding = Decoding(

@@ -104,6 +104,14 @@ def measure(
         settings: what else stands in the results file.
         skip_long: leave out prompts that the model cannot read, and say how many.
     """
+    from judgeq.evaluation.journal import Journal
+    from judgeq.prompts import dated, now
+
+    with dated(Journal.begun(_journal_path(arguments))), dated(now()):
+        _measure(arguments, tasks, settings, skip_long)
+
+
+def _measure(arguments: argparse.Namespace, tasks: Tasks, settings: dict[str, Any], skip_long: bool) -> None:
     from judgeq.evaluation import results, runner
     from judgeq.methods.parsing import methods_from_text
     from judgeq.training.progress import Bars

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from judgeq.config import check_text
 from judgeq.data.example import Example
 from judgeq.data.held_out import is_held_out
 from judgeq.errors import InputError
@@ -209,10 +210,12 @@ def _example(value: Mapping[str, Any]) -> Example:
     answers = value.get("answers", [])
     if not isinstance(answers, list) or not all(isinstance(each, str) and each.strip() for each in answers):
         raise InputError('"answers" is not a list of texts: give ["…", …]')
+    for answer in answers:
+        check_text("answer", answer)
     prefix = _text(value, "answer_prefix") if value.get("answer_prefix") else ""
     for key in ("messages", "conversations"):
         if key in value:
-            return Example(conversation(value[key]), "conversation", tuple(map(_encodable, answers)), prefix)
+            return Example(conversation(value[key]), "conversation", tuple(answers), prefix)
     first = value.get("question_first", False)
     if not isinstance(first, bool):
         raise InputError(f'"question_first" is {first!r}: give true or false')
@@ -221,7 +224,7 @@ def _example(value: Mapping[str, Any]) -> Example:
         _text(value, "question").strip(),
         "question",
         question_first=first,
-        answers=[_encodable(answer) for answer in answers],
+        answers=answers,
         answer_prefix=prefix,
     )
 
@@ -236,13 +239,4 @@ def _text(value: Mapping[str, Any], key: str) -> str:
         raise InputError(f'"{key}" is not a text: give it in quotes')
     if not text.strip():
         raise InputError(f'"{key}" is empty: give some text')
-    return _encodable(text)
-
-
-def _encodable(text: str) -> str:
-    r"""JSON can spell halves of characters, such as `\ud83d`, that no tokenizer reads."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise InputError("a text has half a character in it (a lone surrogate): give the whole one") from None
-    return text
+    return check_text(key, text)

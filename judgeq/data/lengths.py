@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from typing import Any
 
 from judgeq.language_model import LanguageModel
 
@@ -17,7 +16,7 @@ def draw_length(tokens: tuple[int, int], rng: random.Random) -> int:
 
 def count_tokens(lm: LanguageModel, text: str) -> int:
     """Tokens of `text` read as data, without the chat template."""
-    return len(_encode(lm, text)["input_ids"])
+    return len(lm.encode(text, is_data=True).ids)
 
 
 def fit(
@@ -29,7 +28,7 @@ def fit(
         shortest: tokens that a cut at a border must leave.
         borders: where to cut, the best place first; with none in reach the cut is anywhere.
     """
-    offsets = _encode(lm, text, return_offsets_mapping=True)["offset_mapping"]
+    offsets = lm.encode(text, is_data=True).offsets
     if len(offsets) <= longest:
         return text
     low, end = offsets[min(shortest, longest)][0], offsets[longest][0]
@@ -38,7 +37,3 @@ def fit(
         if at > 0 and text[:at].strip():
             return text[:at]
     return text[:end]
-
-
-def _encode(lm: LanguageModel, text: str, **more: Any) -> Any:
-    return lm.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False, **more)

@@ -9,6 +9,7 @@ import ast
 import os
 import sysconfig
 import textwrap
+import threading
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +30,8 @@ LEFT_OUT = {
 }
 LINES = range(4, 161)
 """How long a definition may be."""
+_QUIET = threading.Lock()
+"""Held while warnings are off: filters are the process's, and two threads would leave them off for good."""
 LONGEST_WHOLE_CLASS = 60
 """Lines; a longer class is shown method by method."""
 
@@ -142,8 +145,8 @@ def library_files(held_out: bool) -> tuple[tuple[str, Path, int], ...]:
 def definitions(path: Path) -> tuple[Definition, ...]:
     """The functions and classes in a file of the library, in its order; none where it does not parse."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # escapes in old code
-            text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        with _QUIET, warnings.catch_warnings(action="ignore"):  # escapes in old code
             tree = ast.parse(text)
     except (OSError, ValueError, SyntaxError):
         return ()

@@ -9,10 +9,12 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from judgeq.errors import InputError
+from judgeq.prompts import now
 
 Answers = dict[str, "Rated"]
 """Answers to one question by name, such as `judgeq@64`."""
@@ -59,9 +61,23 @@ class Journal:
             if path.exists():
                 self._read(path, setup)
             else:
-                self._append({"setup": dict(setup)})
+                self._append({"setup": dict(setup), "today": now().isoformat()})
         except OSError as error:
             raise InputError(f"{path} cannot be used ({error.strerror}): give another path") from None
+
+    @staticmethod
+    def begun(path: Path | None) -> datetime | None:
+        """When a file was begun, which all of its prompts name whose chat template asks for the date.
+
+        None where there is no file yet, or none that says so.
+        """
+        if path is None:
+            return None
+        try:
+            with path.open(encoding="utf-8") as file:
+                return datetime.fromisoformat(json.loads(file.readline())["today"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def answers(self, key: str) -> Answers:
         """What is known about a question, by the key of the question; empty for a new one."""

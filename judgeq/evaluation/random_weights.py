@@ -5,6 +5,7 @@ Knows nothing of what is measured.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from judgeq.language_model import Geometry, LanguageModel
@@ -13,6 +14,9 @@ from judgeq.shapes import config_of_shape
 from judgeq.soft_tokens import SoftTokens
 from judgeq.soft_tokens_config import SoftTokensConfig
 from judgeq.supported import choose_device, choose_dtype
+
+_DRAWING = threading.Lock()
+"""Held while weights are drawn: PyTorch's models draw from the generator that all threads share."""
 
 
 def random_model(
@@ -44,7 +48,7 @@ def random_model(
     config, device = config_of_shape(shape), choose_device(device)
     if device.type == "cpu":
         use_fast_products()
-    with torch.random.fork_rng(), device:
+    with _DRAWING, torch.random.fork_rng(), device:
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(
             config, dtype=choose_dtype(dtype, device, config), attn_implementation=ATTENTION

@@ -48,21 +48,32 @@ def generate_responses(
     longest = ids.shape[1]
     mask = told_apart(torch.tensor(padding), 0, longest)["attention_mask"]
     cache = complete_cache(lm)
-    sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-    with torch.random.fork_rng(), torch.inference_mode():
-        torch.manual_seed(seed)
+    with torch.inference_mode():
         written = lm.model.generate(
             input_ids=ids.to(lm.device),
             attention_mask=mask.to(lm.device),
             cache=cache,
             max_new_tokens=max_new_tokens + 1,  # the last token's rows are never computed
-            do_sample=bool(temperature),
+            do_sample=False,
+            logits_processor=[_Drawn(lm.device, temperature, seed)] if temperature else None,
             eos_token_id=sorted(lm.eos_ids),
             pad_token_id=filler,
-            **sampling,
         )[:, longest:].cpu()
     for row, first in enumerate(padding):
         yield _cut(cache, row, first, longest, written[row], lm.eos_ids)
+
+
+class _Drawn:
+    """Leaves one token, drawn by its chance: `do_sample` would draw from the generator that all threads share."""
+
+    def __init__(self, device: torch.device, temperature: float, seed: int) -> None:
+        self.temperature, self.generator = temperature, torch.Generator(device).manual_seed(seed)
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        """(B, V) scores behind (B, T) tokens, -inf but for one token each."""
+        chances = (scores / self.temperature).softmax(-1)
+        drawn = torch.multinomial(chances, num_samples=1, generator=self.generator)
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
 
 
 def complete_cache(lm: LanguageModel) -> DynamicCache:

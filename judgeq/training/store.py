@@ -9,6 +9,7 @@ import contextlib
 import json
 import random
 from collections.abc import Sequence
+from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from judgeq.data.example import Source
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.output import PART, check_folder, read_object, write_file
+from judgeq.prompts import dated, now
 from judgeq.training.config import TrainConfig
 from judgeq.training.lesson import AttentionRecorder, Lesson
 from judgeq.training.progress import Progress
@@ -31,7 +33,7 @@ from judgeq.training.workers import Workers
 SHORTEST_RESPONSE = 4  # tokens that must remain to teach from
 BATCHES_SORTED = 12  # so many batches are filled from one stretch of the data
 GIGABYTE = 1e9
-LABEL = "origin.json"
+LABEL, DATE = "origin.json", "today"
 DIGITS = 6  # in the name of a lesson's file
 LESSONS = f"{'[0-9]' * DIGITS}.safetensors"
 
@@ -88,14 +90,29 @@ class Store:
     def prompts(self) -> list[Tensor]:
         """The tokens of every prompt, (T_i,) int64 each."""
         config = self.config
-        reserve = config.response_tokens + config.n
-        examples = self.source.examples(
-            self.lm, self.examples, tokens=(config.min_tokens, config.max_tokens), seed=config.seed
-        )
-        try:
-            return [example.input_ids(self.lm, reserve=reserve)[0] for example in examples]
-        except InputError as error:
-            raise InputError(f"{self.source.name}: {error}, or lower --max-tokens") from None
+        reserve, positions = config.response_tokens + config.n, self.lm.geometry.max_positions
+        if reserve >= positions:
+            raise InputError(
+                f"{self.lm.name} has {positions:,} positions, and responses and soft tokens take {reserve:,} of them: "
+                "lower --response-tokens"
+            )
+        with dated(self._begun):
+            examples = self.source.examples(
+                self.lm, self.examples, tokens=(config.min_tokens, config.max_tokens), seed=config.seed
+            )
+            try:
+                return [example.input_ids(self.lm, reserve=reserve)[0] for example in examples]
+            except InputError as error:
+                raise InputError(f"{self.source.name}: {error}, or lower --max-tokens") from None
+
+    @cached_property
+    def _begun(self) -> date | None:
+        """What every prompt names whose chat template asks for the date; None where an old folder does not say."""
+        label = self.folder / LABEL
+        if not label.exists():
+            return now()
+        said = json.loads(label.read_text(encoding="utf-8")).get(DATE)
+        return said and datetime.fromisoformat(said)
 
     @property
     def expected_bytes(self) -> int:
@@ -181,9 +198,11 @@ class Store:
         workers.wait()  # all have looked before one of them writes
         if workers.rank == 0 and not label.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_file(label, json.dumps(self.origin, indent=2))
+            begun = {DATE: (self._begun or now()).isoformat()}
+            write_file(label, json.dumps(self.origin | begun, indent=2))
         workers.wait()
-        if read_object(label) != self.origin:
+        found = read_object(label)
+        if {name: value for name, value in found.items() if name != DATE} != self.origin:
             raise InputError(
                 f"{self.folder} holds training rows of another model or other data settings: use another --store, or "
                 "delete that folder"

@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import random
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ CONNECT_SECONDS = 5.0
 LONGEST_REASON = 120
 """Characters; some libraries put their whole call stack into one line."""
 
+_ALONE = threading.RLock()
+"""Held while something of the whole process is changed: lm-eval's modules, generators, output, warnings."""
 _failed: dict[str, str] = {}
 """What could not be fetched -> why; asked only once a process."""
 
@@ -97,6 +100,7 @@ def quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     with (
+        _ALONE,
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
         warnings.catch_warnings(),
@@ -114,30 +118,33 @@ def quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def substituted(namespace: dict[str, Any], **values: Any) -> Iterator[None]:
     """Inside, names of a module stand for other values; a name that it does not have is a `KeyError`."""
-    before = {name: namespace[name] for name in values}
-    namespace.update(values)
-    try:
-        yield
-    finally:
-        namespace.update(before)
+    with _ALONE:
+        before = {name: namespace[name] for name in values}
+        namespace.update(values)
+        try:
+            yield
+        finally:
+            namespace.update(before)
 
 
 @contextlib.contextmanager
 def seeded(seed: str, *generators: random.Random) -> Iterator[None]:
     """Inside, the global generators of `random` and numpy, and `generators`, start from the seed; then they go on."""
-    states = [generator.getstate() for generator in generators]
-    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the one that lm-eval draws from
-    random.seed(seed)
-    np.random.seed(random.Random(seed).getrandbits(32))  # noqa: NPY002
-    for generator in generators:
-        generator.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        for generator, before in zip(generators, states, strict=True):
-            generator.setstate(before)
+    with _ALONE:
+        states = [generator.getstate() for generator in generators]
+        state = random.getstate()
+        numpy_state = np.random.get_state()  # noqa: NPY002 - the one that lm-eval draws from
+        random.seed(seed)
+        np.random.seed(random.Random(seed).getrandbits(32))  # noqa: NPY002
+        for generator in generators:
+            generator.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            for generator, before in zip(generators, states, strict=True):
+                generator.setstate(before)
 
 
 def fetched(what: str, load: Callable[[], Any]) -> Any:

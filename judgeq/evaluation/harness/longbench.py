@@ -104,14 +104,19 @@ def _task(
 
 def cut_middle(lm: LanguageModel, text: str, longest: int) -> str:
     """The first and the last half of the tokens that there is room for; the whole text where it fits."""
-    encoded = lm.tokenizer(
-        text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
-    )
-    offsets = encoded["offset_mapping"]
+    offsets = lm.encode(text, is_data=True).offsets
     if len(offsets) <= longest:
         return text
     half = (longest - SLACK) // 2
-    return text[: offsets[half][0]] + text[offsets[-half][0] :]
+    while half > 0:
+        shorter = text[: offsets[half][0]] + text[offsets[-half][0] :]
+        over = count_tokens(lm, shorter) - longest
+        if over <= 0:
+            return shorter
+        half -= -(-over // 2)  # characters that were cut in two took more
+    raise InputError(
+        f"A prompt cannot be cut to {longest:,} tokens: leave fewer positions free for the answer"
+    )
 
 
 def _room(lm: LanguageModel, reserve: int) -> int:
