@@ -32,6 +32,7 @@ from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
 from tests.conftest import build_model, build_tokenizer
 from tests.server import DOCUMENT, QUESTION, tiny_host
+from tests.waiting import PATIENCE_S
 
 METHOD_SETS = (["full", "judgeq", "snapkv"], list(METHODS), ["h2o", "laq"], ["streamingllm"])
 
@@ -111,7 +112,7 @@ def _one(page: do.Callbacks, programs: Endpoints, index: int) -> None:
     else:
         for _ in views:
             pass
-    assert run.finished.wait(60)
+    assert run.finished.wait(PATIENCE_S)
     for method in run.retention:
         show_document(run, method, "", "word", 1, -1)
 
