@@ -31,7 +31,7 @@ SPACE = {
 }
 """What a Space sets."""
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

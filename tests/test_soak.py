@@ -17,6 +17,8 @@ from judgeq.language_model import LanguageModel
 from tests.server import tiny_host
 from tests.soak import least_growth, soak
 
+pytestmark = pytest.mark.slow
+
 EVERY = 10
 MOST_MB = 0.5
 """Of ten runs: less than what their smallest caches come to."""

@@ -25,6 +25,9 @@ RECIPE = (
 WORDS = "harbour ship gate captain lighthouse crew flag tide rope anchor barrel lantern".split()
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, make_lm: Callable[..., LanguageModel]) -> Path:
     """A tiny model, and a file of questions."""
