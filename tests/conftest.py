@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.surroundings import workers  # isort: skip - before everything that reads the environment
 
 import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("xdist_group") is None:
             shared = "demo" in getattr(item, "fixturenames", ())
             item.add_marker(pytest.mark.xdist_group("demo" if shared else item.path.stem))
+
+
+@pytest.fixture(autouse=True)
+def _drawn_alike() -> None:
+    """What a test draws at random does not depend on the tests before it."""
+    random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
