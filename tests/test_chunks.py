@@ -48,10 +48,10 @@ def every_method(lm: LanguageModel) -> list[Method]:
 
 
 def assert_same(ours: Retained, theirs: Retained) -> None:
-    moved = moved_rows(ours.kept, theirs.kept)
+    moved = moved_rows(ours.kept, theirs.kept, theirs.scores)
     for mine, other in zip(ours.scores, theirs.scores, strict=True):
         assert (mine is None) == (other is None)
-        assert mine is None or torch.allclose(mine, other, atol=1e-4)
+        assert mine is None or torch.allclose(mine, other, rtol=1e-4, atol=1e-4)
     for mine, other in zip(ours.cache._tensors(), theirs.cache._tensors(), strict=True):
         assert moved or torch.allclose(mine, other, atol=1e-4)
     assert ours.cache.get_seq_length() == theirs.cache.get_seq_length() == TOKENS

@@ -54,12 +54,14 @@ def assert_same(found: Reading, expected: Reading) -> None:
     assert found.full_kv_bytes == expected.full_kv_bytes
     for ours, theirs in zip(found.writers, expected.writers, strict=True):
         mine, other = ours.finish(), theirs.finish()
-        moved = moved_rows(mine.retention.kept, other.retention.kept)
+        moved = moved_rows(mine.retention.kept, other.retention.kept, other.retention.scores)
         assert mine.method == other.method
         assert moved or (mine.text, mine.finish) == (other.text, other.finish)
         assert (mine.kv_bytes, mine.budget, mine.notices) == (other.kv_bytes, other.budget, other.notices)
         if other.retention.scores is not None:
-            assert np.allclose(mine.retention.scores, other.retention.scores, atol=1e-4, equal_nan=True)
+            assert np.allclose(
+                mine.retention.scores, other.retention.scores, rtol=1e-4, atol=1e-4, equal_nan=True
+            )
 
 
 def to_the_end(steps: Generator[Any, None, Any]) -> tuple[list[Any], Any]:

@@ -18,6 +18,15 @@ def test_a_row_at_the_cut_may_be_another() -> None:
     assert moved_rows(KEPT, [KEPT[0], None, (torch.tensor([0, 1, 9]), KEPT[2][1])]) == 1
 
 
+def test_rows_that_are_worth_the_same_may_change_places_and_others_may_not() -> None:
+    ours, theirs = ([torch.tensor([[[0, 1, 2, start, start + 1]]])] for start in (4, 7))
+    assert moved_rows(ours, theirs, [torch.ones(1, 1, 10)]) == 2
+    ours, theirs = ([torch.arange(start, start + 5).reshape(1, 1, 5)] for start in (0, 5))
+    assert moved_rows(ours, theirs, [torch.ones(1, 1, 10)]) == 5
+    with pytest.raises(AssertionError, match="5 of 5 rows are others"):
+        moved_rows(ours, theirs, [torch.arange(10.0).reshape(1, 1, 10)])
+
+
 @pytest.mark.parametrize(
     "other",
     [
