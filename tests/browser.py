@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +16,14 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from app.samples import samples
+from tests.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = samples()[0]
-PATIENCE = 120_000
-"""Milliseconds for anything that waits for the model: two busy cores are slow."""
+PATIENCE = 1000 * PATIENCE_S
+"""For Playwright, which counts in milliseconds."""
+
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -50,20 +52,19 @@ def running(command: list[str], port: int, log: Path, **how: Any) -> Iterator[st
         yield url
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(PATIENCE_S)
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 90
-    while time.monotonic() < end:
+    def is_there() -> bool:
         assert server.poll() is None, log.read_text()
         try:
-            with urlopen(url, timeout=5) as answer:
-                if answer.status == 200:
-                    return
+            with urlopen(url, timeout=PATIENCE_S) as answer:
+                return answer.status == 200
         except (URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-    pytest.fail(f"the demo did not start:\n{log.read_text()}")
+            return False
+
+    until(is_there)
 
 
 @pytest.fixture

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from tests.surroundings import workers  # isort: skip - before everything that reads the environment
+
 import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +131,32 @@ def build_model(family: str = "llama", seed: int = 0, **changes: Any) -> Any:
         # ten times the usual spread: attention that differs from row to row
         config.initializer_range = 0.2
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means."""
+    return workers()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests begin first, so that none is left over at the end; a file's tests share a worker and its fixtures.
+
+    Tests that meet the one server of the demo share a worker too. A test may name its own `xdist_group`.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            shared = "demo" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("demo" if shared else item.path.stem))
+
+
+@pytest.fixture(autouse=True)
+def _drawn_alike() -> None:
+    """What a test draws at random does not depend on the tests before it."""
+    random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from judgeq.data.articles import Article
 from judgeq.evaluation.harness import RULER_TASKS, benchmark_names, library
 from judgeq.evaluation.parity import compare as comparing
 from judgeq.evaluation.random_weights import random_model
-from judgeq.evaluation.starting import start
+from judgeq.evaluation.starting import Start
 from judgeq.language_model import LanguageModel
 from judgeq.models import load
 from judgeq.plan import Plan
@@ -261,7 +261,8 @@ def settle(place: Place, patch: pytest.MonkeyPatch) -> None:
     for module in ("parity", "speed"):
         patch.setattr(f"judgeq.commands.{module}.model_folder", lambda name: model)
     patch.setattr("judgeq.evaluation.lm_eval_model.embedded_model_path", lambda name: model)
-    patch.setattr("judgeq.evaluation.starting.start", lambda **how: start(**{**how, "name": str(model)}))
+    # a start is a process of its own: tests/test_starting.py has a real one
+    patch.setattr("judgeq.evaluation.starting.start", lambda **_: Start(torch_s=1, import_s=1, load_s=1))
     patch.setattr("judgeq.soft_tokens.shipped_for", place.shipped)
     patch.setattr("datasets.config.HF_DATASETS_CACHE", place.folder / "datasets")
     patch.setattr(sys, "argv", ["judgeq"])

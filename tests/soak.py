@@ -1,14 +1,19 @@
 """Hundreds of runs on a tiny model, through the page's callbacks, with the process's memory measured on the way.
 
 `python -m tests.soak` writes `assets/results/soak.json`; `--runs 30` does fewer, `--out` writes elsewhere.
+
+Resident memory is that of an allocator, which gives back what it likes. What is alive is counted beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
+import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +32,13 @@ from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
 from tests.conftest import build_model, build_tokenizer
 from tests.server import DOCUMENT, QUESTION, tiny_host
+from tests.waiting import PATIENCE_S
 
 METHOD_SETS = (["full", "judgeq", "snapkv"], list(METHODS), ["h2o", "laq"], ["streamingllm"])
 
 
 def soak(host: ModelHost, runs: int, every: int) -> list[dict[str, Any]]:
-    """Resident memory in MB, runs not yet forgotten and threads, at the start and after every so many runs.
+    """What is alive and the resident memory in MB, at the start and after every so many runs.
 
     As many runs as lie between two measurements warm the process up before the first.
 
@@ -43,18 +49,50 @@ def soak(host: ModelHost, runs: int, every: int) -> list[dict[str, Any]]:
     measured = []
     for index in range(-every, runs + 1):
         if index >= 0 and index % every == 0:
-            gc.collect()
-            measured.append(
-                {
-                    "runs": index,
-                    "rss_mb": round(process.memory_info().rss / 1e6, 1),
-                    "runs_alive": sum(type(each) is Run for each in gc.get_objects()),
-                    "threads": process.num_threads(),
-                }
-            )
+            measured.append({"runs": index, **_look(process)})
         if index < runs:
             _one(page, programs, index)
     return measured
+
+
+def least_growth(measured: list[dict[str, Any]], what: str) -> float:
+    """The least that a figure grew by from one look to the next; a leak grows between any two of them.
+
+    What grows once is no leak: an allocator's high-water mark, a table that fills up, a module that was needed late.
+    """
+    return min(later[what] - earlier[what] for earlier, later in pairwise(measured))
+
+
+def _look(process: psutil.Process) -> dict[str, Any]:
+    gc.collect()
+    kinds = [type(each) for each in gc.get_objects()]
+    return {
+        "rss_mb": round(process.memory_info().rss / 1e6, 1),
+        "allocated_mb": _allocated_mb(),
+        "objects": len(kinds),
+        "tensors": sum(issubclass(kind, torch.Tensor) for kind in kinds),
+        "runs_alive": kinds.count(Run),
+        "threads": process.num_threads(),
+    }
+
+
+class _Mallinfo2(ctypes.Structure):
+    """Of glibc's malloc.h."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    )
+
+
+def _allocated_mb() -> float:
+    """What is handed out by malloc and not freed, in MB; 0 where the C library is not glibc of 2.33 or newer."""
+    mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None) if sys.platform == "linux" else None
+    if mallinfo2 is None:
+        return 0.0
+    mallinfo2.restype = _Mallinfo2
+    info = mallinfo2()
+    return round((info.uordblks + info.hblkhd) / 1e6, 2)
 
 
 def _one(page: do.Callbacks, programs: Endpoints, index: int) -> None:
@@ -74,7 +112,7 @@ def _one(page: do.Callbacks, programs: Endpoints, index: int) -> None:
     else:
         for _ in views:
             pass
-    assert run.finished.wait(60)
+    assert run.finished.wait(PATIENCE_S)
     for method in run.retention:
         show_document(run, method, "", "word", 1, -1)
 

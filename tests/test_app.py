@@ -6,7 +6,6 @@ import gc
 import gzip
 import json
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -33,6 +32,7 @@ from judgeq.document import Document
 from judgeq.errors import JudgeqError
 from judgeq.language_model import LanguageModel
 from judgeq.soft_tokens import SoftTokens
+from tests.waiting import PATIENCE_S, until
 
 DOCUMENT = "The lighthouse was built in 1874 and is 31 metres tall. Its keeper is called Aldous. " * 4
 QUESTION = "How tall is the lighthouse?"
@@ -68,15 +68,8 @@ def begin(page: do.Callbacks, **changes: Any) -> Run:
 
 def finished(run: Run) -> Run:
     run.start()
-    assert run.finished.wait(60)
+    assert run.finished.wait(PATIENCE_S)
     return run
-
-
-def until(condition: Any, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.005)
 
 
 # A run
@@ -238,7 +231,7 @@ def test_leaving_the_page_stops_the_run(page: do.Callbacks) -> None:
         views = page.follow(run)
         next(views)
         views.close()
-    assert run.finished.wait(10)
+    assert run.finished.wait(PATIENCE_S)
     assert run.phase == "stopped"
 
 
@@ -293,7 +286,7 @@ def test_a_run_that_is_stopped_before_it_starts_never_starts(page: do.Callbacks)
 def test_two_runs_take_turns(page: do.Callbacks) -> None:
     runs = [begin(page).start() for _ in range(2)]
     for run in runs:
-        assert run.finished.wait(60)
+        assert run.finished.wait(PATIENCE_S)
         assert run.phase == "done"
     assert runs[0].lanes[0].text == runs[1].lanes[0].text
 
@@ -400,7 +393,7 @@ def test_loading_shows_how_far_it_is_and_can_be_given_up(lm: LanguageModel) -> N
 
     def load(name: str, progress: Any) -> LanguageModel:
         progress("unpacking", 0.5)
-        gate.wait(30)
+        gate.wait(PATIENCE_S)
         return lm
 
     page = do.Callbacks(ModelHost("some-model", load=load))

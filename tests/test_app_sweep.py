@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +21,7 @@ from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
 from judgeq.soft_tokens import SoftTokens
 from judgeq.sweeping import BUDGETS, SweepPoint
+from tests.waiting import PATIENCE_S, until
 
 DOCUMENT = "The lighthouse was built in 1874 and is\n31 metres tall. Its keeper is called Aldous. " * 3
 QUESTION = "How tall is the lighthouse?"
@@ -52,13 +52,6 @@ def begin(section: SweepCallbacks, **changes: Any) -> SweepRun:
         "watched": "keeper is called Aldous",
     }
     return section.begin(**{**values, **changes})[0]
-
-
-def until(condition: Any, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.005)
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +165,7 @@ def test_cancel_ends_a_sweep_that_waits_and_leaving_the_page_does_too(section: S
         until(lambda: run.phase == "waiting")
         assert text.WAITING in curves.status_of(run)
         views.close()
-        assert run.finished.wait(10)
+        assert run.finished.wait(PATIENCE_S)
     assert run.phase == "stopped"
     assert section.stop(None) == ""
 
@@ -236,7 +229,7 @@ def ask(host: ModelHost, **changes: Any) -> Any:
 def test_a_run_keeps_what_must_stay_and_drops_what_must_go(host: ModelHost) -> None:
     run = ask(host, stay="keeper is called Aldous", go="built in 1874")
     run.start()
-    assert run.finished.wait(120)
+    assert run.finished.wait(PATIENCE_S)
     full, *others = run.lanes
     assert full.retention.share_kept().min() == 1.0
     for lane in others:

@@ -20,7 +20,7 @@ def test_axe_finds_nothing_in_the_page_with_answers_and_everything_unfolded(
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(f"{demo}/?__theme={theme}")
-    expect(page.locator("article.card.done")).to_have_count(3, timeout=PATIENCE)
+    expect(page.locator("article.card.done")).to_have_count(3)
     expect(page.locator(".status.ready")).to_be_visible(timeout=PATIENCE)
     expect(page.locator("#takeaway")).to_be_visible(timeout=PATIENCE)
     for name in FOLDED:

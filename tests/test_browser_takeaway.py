@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
 
 def taken(page: Page, kind: str) -> Download:
-    with page.expect_download(timeout=30_000) as found:
+    with page.expect_download(timeout=PATIENCE) as found:
         page.locator(f"#take-{kind}").click()
     return found.value
 

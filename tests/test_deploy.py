@@ -31,7 +31,7 @@ SPACE = {
 }
 """What a Space sets."""
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_the_space_is_reached_by_a_browser_and_answers(space: str, browser: Brow
     page = browser.new_page()
     page.goto(space)
     page.get_by_role("button", name="Ask", exact=True).click(timeout=PATIENCE)
-    expect(page.locator(".status.ready", has_text="Read once in")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".status.ready", has_text="Read once in")).to_be_visible()
     expect(page.locator("article.card.done").first.locator(".answer")).to_contain_text(SAMPLE.answer)
     page.close()
 

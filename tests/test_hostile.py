@@ -34,6 +34,7 @@ from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from tests.pdf_files import bomb, pdf
 from tests.server import DOCUMENT, PAGE, QUESTION, Visitor, served, tiny_host
+from tests.waiting import PATIENCE_S
 
 MARKER = "zebra-crossing-4711"
 RUDE = (
@@ -158,7 +159,7 @@ def test_events_that_do_not_exist_do_no_harm(visitor: Visitor) -> None:
 
 def test_a_layer_that_the_model_does_not_have_changes_nothing(host: ModelHost) -> None:
     run = Run(Task(DOCUMENT, QUESTION, ("full",), max_new_tokens=1), host).start()
-    assert run.finished.wait(30)
+    assert run.finished.wait(PATIENCE_S)
     everywhere = show_document(run, "full", "", "word", -1, -1)[1]
     strange: list[tuple[Any, Any]] = [(10**9, -1), (-1, 10**9), (-7, None), ("x", 1.5), (True, [0])]
     for layer, head in strange:

@@ -24,6 +24,7 @@ from app.views import models as view
 from judgeq.errors import InputError, JudgeqError
 from judgeq.language_model import LanguageModel
 from judgeq.soft_tokens import SoftTokens
+from tests.waiting import PATIENCE_S, until
 
 DOCUMENT = "The lighthouse was built in 1874 and is 31 metres tall. Its keeper is called Aldous. " * 4
 QUESTION = "How tall is the lighthouse?"
@@ -65,7 +66,7 @@ def task(*methods: str, **changes: Any) -> Task:
 
 def finished(run: Run) -> Run:
     run.start()
-    assert run.finished.wait(60)
+    assert run.finished.wait(PATIENCE_S)
     return run
 
 
@@ -145,8 +146,8 @@ def test_a_switch_waits_for_the_run_that_is_under_way_and_waiting_runs_get_the_n
         switch = models.Switch(host, "smollm2-135m", None)
         assert not switch.finished.wait(0.4)
         assert host.model() is lm
-    assert switch.finished.wait(30)
-    assert waiting.finished.wait(60)
+    assert switch.finished.wait(PATIENCE_S)
+    assert waiting.finished.wait(PATIENCE_S)
     assert waiting.phase == "done"
     late = finished(Run(task(), host))
     assert late.lanes[0].answer is not None
@@ -159,20 +160,17 @@ def test_a_run_that_waited_through_a_switch_answers_with_the_new_model(host: Mod
 
     def load(*given: Any, **options: Any) -> LanguageModel:
         inside.set()
-        gate.wait(30)
+        gate.wait(PATIENCE_S)
         return real(*given, **options)
 
     host._load = load
     switch = models.Switch(host, "smollm2-135m", None)
-    assert inside.wait(10)
+    assert inside.wait(PATIENCE_S)
     run = Run(task(), host).start()
-    end = time.monotonic() + 10
-    while run.phase != "waiting":
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: run.phase == "waiting")
     gate.set()
-    assert switch.finished.wait(30)
-    assert run.finished.wait(60)
+    assert switch.finished.wait(PATIENCE_S)
+    assert run.finished.wait(PATIENCE_S)
     assert {lane.answer.model for lane in run.lanes if lane.answer} == {"smollm2-135m"}
 
 

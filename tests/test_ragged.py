@@ -75,7 +75,7 @@ def test_the_output_is_that_of_dense_attention_with_evicted_rows_masked(
         each_lm.model(ids, cache=full, gone=None)
         expected = [each_lm.model(c, cache=full, gone=gone).logits for c in new]
     for tokens, logits in zip(new, expected, strict=True):
-        assert torch.allclose(each_lm.model(tokens, cache=retained.cache).logits, logits, atol=1e-4)
+        assert torch.allclose(each_lm.model(tokens, cache=retained.cache).logits, logits, atol=1e-3)
     assert retained.cache.get_seq_length() == TOKENS + sum(chunks)
 
 
@@ -116,7 +116,7 @@ def test_layers_with_a_sliding_window_stand_beside_ragged_ones(
     lm.model(ids, cache=expected)
     for tokens in NEW.split([1, 3, 2], 1):
         logits = lm.model(tokens, cache=expected).logits
-        assert torch.allclose(lm.model(tokens, cache=cache).logits, logits, atol=1e-4)
+        assert torch.allclose(lm.model(tokens, cache=cache).logits, logits, atol=1e-3)
 
 
 def test_equal_shares_keep_the_uniform_rows(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
@@ -127,7 +127,7 @@ def test_equal_shares_keep_the_uniform_rows(lm: LanguageModel, ids: Tensor, soft
         assert torch.equal(torch.stack(ours), theirs[0])
     for tokens in (NEW[:, :1], NEW[:, 1:4]):
         logits = lm.model(tokens, cache=uniform.cache).logits
-        assert torch.allclose(lm.model(tokens, cache=ragged.cache).logits, logits, atol=1e-4)
+        assert torch.allclose(lm.model(tokens, cache=ragged.cache).logits, logits, atol=1e-3)
 
 
 @pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv"])
@@ -172,7 +172,7 @@ def test_one_call_for_all_heads_gives_the_same(
     expected = [lm.model(tokens, cache=cache).logits for tokens in new]
     monkeypatch.setattr(ragged, "varlen_kernel", lambda queries: packed_attention)
     for tokens, logits in zip(new, expected, strict=True):
-        assert torch.allclose(lm.model(tokens, cache=fork).logits, logits, atol=1e-4)
+        assert torch.allclose(lm.model(tokens, cache=fork).logits, logits, atol=1e-3)
 
 
 @pytest.mark.cuda

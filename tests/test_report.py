@@ -491,7 +491,7 @@ def test_a_browser_draws_the_page_without_complaints(browser: Browser, width: in
         ),
     )
     tab.goto(page.as_uri())
-    expect(tab.locator("html[data-drawn=all]")).to_be_attached(timeout=120_000)
+    expect(tab.locator("html[data-drawn=all]")).to_be_attached()
     expect(tab.locator(".needles .plot .heatmaplayer image")).to_have_count(3)
     assert tab.locator("[data-figure]").count() == tab.locator("[data-figure].js-plotly-plot").count()
     first, second = (

@@ -20,6 +20,8 @@ import pytest
 import judgeq
 from judgeq import cli
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 NOBODY = "http://127.0.0.1:9"

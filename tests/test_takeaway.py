@@ -37,6 +37,7 @@ from judgeq.language_model import LanguageModel
 from judgeq.retention import RetentionMap
 from judgeq.retention.rendering import visible
 from judgeq.soft_tokens import SoftTokens
+from tests.waiting import PATIENCE_S
 
 EVIL = (
     "=1+2 The ferry <script>alert(1)</script> leaves at <img src=x onerror=alert(2)> noon.\n\n"
@@ -71,7 +72,7 @@ def kept(run: Run) -> Keepsake:
 
 def ended(task: Task, host: ModelHost) -> Run:
     started = Run(task, host).start()
-    assert started.finished.wait(60)
+    assert started.finished.wait(PATIENCE_S)
     assert started.phase == "done", started.error
     return started
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ RECIPE = (
     "--held-out 2"
 ).split()
 WORDS = "harbour ship gate captain lighthouse crew flag tide rope anchor barrel lantern".split()
+
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -85,22 +89,29 @@ PHASES: dict[str, Callable[[Path], bool]] = {
 }
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_a_killed_run_goes_on_and_ends_with_the_same_soft_tokens(
-    folder: Path, straight: dict[str, torch.Tensor], phase: str
-) -> None:
-    out = folder / phase.replace(" ", "-")
+def is_killed(folder: Path, out: Path, reached: Callable[[Path], bool]) -> bool:
+    """Start a run and kill it as soon as it is there; False where a busy machine saw it too late."""
+    shutil.rmtree(out, ignore_errors=True)
     process = subprocess.Popen(
         [sys.executable, *command(folder, out.name)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=environment(),
     )
-    reached = PHASES[phase]
     while process.poll() is None and not reached(out):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    return process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_killed_run_goes_on_and_ends_with_the_same_soft_tokens(
+    folder: Path, straight: dict[str, torch.Tensor], phase: str
+) -> None:
+    out = folder / phase.replace(" ", "-")
+    assert any(is_killed(folder, out, PHASES[phase]) for _ in range(20)), (
+        "it always ended before it was killed"
+    )
     assert not (out / "judgeq_config.json").exists()
     run(command(folder, out.name, "--resume"))
     resumed = trained(folder, out.name)

@@ -132,8 +132,9 @@ def test_it_is_small_enough_to_be_shown(name: str) -> None:
 
 
 @pytest.mark.embedded
-@pytest.mark.timeout(900)
-@each_tutorial
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in NAMES])
 def test_a_clean_kernel_gives_the_stored_outputs(name: str, chromium: str) -> None:
     fresh = notebooks.executed(notebooks.from_script(name), chromium)
     assert differences(notebooks.stored(name), fresh) == []
@@ -236,6 +237,56 @@ def test_the_words_of_html_are_compared_and_not_its_marks() -> None:
 )
 def test_numbers_are_close_within_a_hundredth_and_a_last_digit(one: str, other: str, close: bool) -> None:
     assert is_close(one, other) is close
+
+
+def test_a_percentage_is_rounded_even_where_it_is_a_whole_number() -> None:
+    stored = notebook(printed("45% of 64 rows, 20 % of them"))
+    assert differences(stored, notebook(printed("46% of 64 rows, 21 % of them"))) == []
+    assert differences(stored, notebook(printed("47% of 64 rows, 20 % of them")))
+    assert differences(stored, notebook(printed("45% of 65 rows, 20 % of them")))
+
+
+def says(text: str, **metadata: list[str]) -> NotebookNode:
+    """A notebook whose only cell prints what the model says."""
+    made = notebook(printed(text), **metadata)
+    made.cells[1].source = "for name, answer in answers:\n    print(name, answer.text)"
+    return made
+
+
+@pytest.mark.parametrize(
+    "fresh",
+    [
+        "full 51.6 MB The code is 4719. It is\nsnapkv 2.9 MB: 471.111",
+        "full 51.6 MB 4719, I think.\nsnapkv 2.9 MB: The code\n\n- is\n",
+        "full 51.4 MB The code is 4719.\nsnapkv 2.9 MB: 4719",
+    ],
+    ids=["the same", "other words, on more lines", "better"],
+)
+def test_words_of_the_model_are_free_where_a_strong_answer_stays_right(fresh: str) -> None:
+    stored = says("full 51.6 MB The code is 4719. It is\nsnapkv 2.9 MB: 471.111")
+    assert differences(stored, says(fresh)) == []
+
+
+@pytest.mark.parametrize(
+    ("fresh", "told"),
+    [
+        ("full 51.6 MB The code is 4711.\nsnapkv 2.9 MB: 4719", "4719 is no longer said in 'full 51.6 MB"),
+        ("full 51.6 MB The code is 4719.\nsnapkv 4.4 MB: 471.111", "['51.6', '2.9'] have become"),
+        ("full 51.6 MB The code is 4719.", "['51.6', '2.9'] have become ['51.6']"),
+    ],
+    ids=["a strong answer is wrong", "rows", "a method is missing"],
+)
+def test_a_strong_answer_that_fails_and_other_rows_are_noticed(fresh: str, told: str) -> None:
+    (found,) = differences(says("full 51.6 MB The code is 4719. It is\nsnapkv 2.9 MB: 471.111"), says(fresh))
+    assert told in found
+
+
+def test_words_that_follow_from_a_single_answer_are_free_where_few_are_measured() -> None:
+    stored, fresh = "judgeq 64 0.0 as full 100% gap closed 33%", "judgeq 64 0.0 as full 100%"
+    assert (
+        differences(notebook(printed(stored), tags=["timed"]), notebook(printed(fresh), tags=["timed"])) == []
+    )
+    assert differences(notebook(printed(stored)), notebook(printed(fresh)))
 
 
 def test_noise_and_what_differs_from_run_to_run_is_taken_out() -> None:

@@ -26,6 +26,7 @@ from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
 from tests.server import DOCUMENT, QUESTION, tiny_host
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 TASK = Task(DOCUMENT, QUESTION, ("full", "judgeq", "snapkv"), 24, max_new_tokens=6)
@@ -66,7 +67,7 @@ def lent_host(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, crossed: list[
 
 
 def done(run: Run) -> Run:
-    run.start().finished.wait(60)
+    run.start().finished.wait(PATIENCE_S)
     assert run.error is None, run.error
     return run
 
@@ -112,7 +113,7 @@ def test_mistakes_keep_their_words_and_bugs_keep_the_document(
 ) -> None:
     host = lent_host(lm, monkeypatch, [])
     long = Run(Task("word " * 9000, QUESTION, ("full",), 24), host).start()
-    long.finished.wait(60)
+    long.finished.wait(PATIENCE_S)
     assert isinstance(long.error, InputError)
     assert "4,096 positions" in str(long.error)
 
@@ -121,7 +122,7 @@ def test_mistakes_keep_their_words_and_bugs_keep_the_document(
 
     monkeypatch.setattr(Run, "_look_at", breaks)
     broken = Run(TASK, host).start()
-    broken.finished.wait(60)
+    broken.finished.wait(PATIENCE_S)
     assert "Something broke (RuntimeError)" in str(broken.error)
     assert "lighthouse" not in caplog.text
 
@@ -130,7 +131,7 @@ def test_a_run_is_stopped_where_it_works(lm: LanguageModel, monkeypatch: pytest.
     crossed: list[Any] = []
     run = Run(dataclasses.replace(TASK, max_new_tokens=256), lent_host(lm, monkeypatch, crossed))
     run.take = lambda told: run.cancel()  # type: ignore[method-assign]
-    run.start().finished.wait(60)
+    run.start().finished.wait(PATIENCE_S)
     assert run.phase == "stopped"
     assert len(crossed) == 2
 
