@@ -136,7 +136,7 @@ def test_a_mask_that_hides_evicted_tokens_is_refused_before_anything_is_read(
     mask[0, :3] = 0
     with pytest.raises(InputError, match="hides tokens of the prompt"):
         said(lm, cache, turn, mask)
-    with pytest.raises(InputError, match="7 places for 4. tokens"):
+    with pytest.raises(InputError, match="7 places for"):
         said(lm, cache, turn, torch.tensor([[0, 1, 1, 1, 1, 1, 1]]))
     assert torch.equal(said(lm, cache, turn), said(lm, read(lm, IDS[:1], method), turn))
 
