@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.values import seed64
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LowRank:
     @classmethod
     def zero(cls, lm: LanguageModel, rank: int, seed: int) -> LowRank:
         """Adapters of every linear map in the layers; they add nothing until they are trained."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed64(seed))
         down, up = {}, {}
         for name, linear in _linear_maps(lm).items():
             wide, narrow = linear.in_features, linear.out_features

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +17,6 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.cache import RetainedCache
-from judgeq.config import Selection
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
@@ -64,7 +63,8 @@ class CompressedConfig(RowsConfig):
                 f"The saved document was evicted by {self.method!r}, which is not registered here: add its class to "
                 "judgeq.METHODS first"
             )
-        method = METHODS[self.method](selection=Selection(bits=self.bits))
+        method = METHODS[self.method]()
+        method = replace(method, selection=replace(method.selection, bits=self.bits))
         return Retained(Plan(method, self.budget), RetainedCache(lm.model.config, self.bits))
 
 

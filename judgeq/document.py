@@ -54,8 +54,7 @@ class Document:
         Raises:
             InputError: an empty text, or a chunk without a token.
         """
-        check_chunk(chunk)
-        self.lm, self.chunk = lm, chunk
+        self.lm, self.chunk = lm, check_chunk(chunk)
         self.prefix = build_prefix(lm, text)
         self._rows: HeldCache | None = None
         self._lock = threading.RLock()
@@ -139,7 +138,7 @@ class Document:
         Raises:
             InputError: bad input, or a method that needs an answer first.
         """
-        check_budget(budget)
+        budget = check_budget(budget)
         (chosen,) = methods_of([method], row_bits)
         if chosen.needs_response:
             raise InputError(

@@ -5,7 +5,7 @@ Every budget is measured along the full cache's own answer, which is written onc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from judgeq.prompts import Prompt, build_prompt
 from judgeq.reference import positions_behind, retain
 from judgeq.retention import RetentionMap
 from judgeq.soft_tokens import SoftTokens
+from judgeq.values import several
 
 BUDGETS: tuple[Budget, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 
@@ -62,8 +63,8 @@ def sweep(
     document: str,
     question: str,
     *,
-    methods: Sequence[str | Method] = ("judgeq", "snapkv"),
-    budgets: Sequence[Budget] = BUDGETS,
+    methods: str | Method | Iterable[str | Method] = ("judgeq", "snapkv"),
+    budgets: Budget | Iterable[Budget] = BUDGETS,
     span: Span | None = None,
     tokens: SoftTokens | str | Path | None = None,
     question_first: bool = False,
@@ -80,8 +81,8 @@ def sweep(
     answer write theirs at every budget.
 
     Args:
-        methods: names or instances.
-        budgets: rows per KV head (int) or shares of the prompt (float), in any order.
+        methods: one name or instance, or several.
+        budgets: rows per KV head (int) or shares of the prompt (float), one or several, in any order.
         span: characters `(first, last)` of the document whose survival is measured.
         tokens, question_first, answer_prefix, truncate: as in `judgeq.read`.
         max_new_tokens: longest answer in tokens.
@@ -91,10 +92,9 @@ def sweep(
     Raises:
         InputError: bad input, in one sentence, when the first point is asked for.
     """
-    for budget in budgets:
-        check_budget(budget)
+    wanted = [check_budget(budget) for budget in several(budgets)]
     chosen = methods_of(methods, None)
-    if not chosen or not budgets:
+    if not chosen or not wanted:
         raise InputError("A sweep needs at least one method and one budget: name some")
     decoding = Decoding(max_new_tokens=max_new_tokens)
     soft = soft_tokens_of(lm, chosen, tokens)
@@ -105,7 +105,7 @@ def sweep(
         question_first=question_first,
         answer_prefix=answer_prefix,
         truncate=truncate,
-        reserve=positions_behind(chosen, soft.n if soft else 0, max_new_tokens),
+        reserve=positions_behind(chosen, soft.n if soft else 0, decoding.max_new_tokens),
     )
     watched = None if span is None else rows_of(prompt, document, [span])
     later = _Later(on_layer, lm.geometry.layers)
@@ -113,7 +113,7 @@ def sweep(
     full = retain(lm, prompt.input_ids, [Plan(Full(), prompt.tokens)], rows=held, on_layer=later)
     reference = _Reference.write(lm, full.retained[0].cache, full.logits, decoding, later)
     del full
-    for budget in budgets:
+    for budget in wanted:
         retained = retain(
             lm,
             prompt.input_ids,

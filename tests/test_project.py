@@ -27,6 +27,7 @@ ORDER = [
     "press",
     "extract",
     "errors",
+    "values",
     "_version",
     "_assets",
     "config",

@@ -33,6 +33,7 @@ from judgeq.plan import Plan
 from judgeq.prefill import Prefill
 from judgeq.reference import positions_behind, retain
 from judgeq.soft_tokens import SoftTokens
+from judgeq.values import checked_seed, seed64, whole
 
 try:
     from lm_eval.api.model import TemplateLM
@@ -112,9 +113,9 @@ class JudgeQLM(TemplateLM):
         self.tokens = SoftTokens.for_model(self.lm, tokens) if self.method.uses_soft_tokens else None
         most = self.lm.geometry.max_positions
         self._max_length = most if max_length is None else max_length
-        if not isinstance(self._max_length, int) or not 2 <= self._max_length <= most:
+        if whole(self._max_length) is None or not 2 <= self._max_length <= most:
             raise InputError(f"max_length is {max_length!r}: give a whole number from 2 to {most}")
-        self.seed, self.contexts, self.cut = seed, 0, 0
+        self.seed, self.contexts, self.cut = seed64(checked_seed("seed", seed)), 0, 0
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: Any = None) -> JudgeQLM:
@@ -200,7 +201,7 @@ class JudgeQLM(TemplateLM):
         for at, request in enumerate(tqdm(requests, desc="judgeq: answers", disable=disable_tqdm)):
             context, options = request.args
             # another seed for each: lm-eval repeats a request for more than one sample
-            decoding = replace(decoding_of(options), seed=self.seed + at)
+            decoding = replace(decoding_of(options), seed=seed64(self.seed + at))
             outcome = self._read(self.tok_encode(context), decoding)
             answers.append(self._write(outcome, decoding))
             self.cache_hook.add_partial("generate_until", (context, options), answers[-1])

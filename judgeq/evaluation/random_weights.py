@@ -13,6 +13,7 @@ from judgeq.shapes import config_of_shape
 from judgeq.soft_tokens import SoftTokens
 from judgeq.soft_tokens_config import SoftTokensConfig
 from judgeq.supported import choose_device, choose_dtype
+from judgeq.values import seed64
 
 
 def random_model(
@@ -45,7 +46,7 @@ def random_model(
     if device.type == "cpu":
         use_fast_products()
     with torch.random.fork_rng(), device:
-        torch.manual_seed(seed)
+        torch.manual_seed(seed64(seed))
         model = AutoModelForCausalLM.from_config(
             config, dtype=choose_dtype(dtype, device, config), attn_implementation=ATTENTION
         )
@@ -81,5 +82,5 @@ def random_soft_tokens(lm: LanguageModel, n: int, seed: int) -> SoftTokens:
     import torch
 
     hidden = lm.geometry.hidden
-    drawn = torch.randn(n, hidden, generator=torch.Generator().manual_seed(seed))
+    drawn = torch.randn(n, hidden, generator=torch.Generator().manual_seed(seed64(seed)))
     return SoftTokens(Probe(0.02 * drawn), SoftTokensConfig(lm.name, hidden, n, tokenizer_hash=""))

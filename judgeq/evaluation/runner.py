@@ -7,14 +7,14 @@ is in the journal; starting again goes on from there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from judgeq.batch import Unwritten, decode_together, settled_text
 from judgeq.cache import RetainedCache
-from judgeq.config import Budget, Decoding, budget_rows
+from judgeq.config import Budget, Decoding, budget_rows, check_budget
 from judgeq.errors import InputError
 from judgeq.evaluation.journal import Answers, Journal, Rated
 from judgeq.evaluation.questions import Question, Task
@@ -23,6 +23,7 @@ from judgeq.methods import Full, Method
 from judgeq.plan import Plan
 from judgeq.reference import ToRead, positions_behind, retain_each
 from judgeq.soft_tokens import SoftTokens
+from judgeq.values import several
 
 TOGETHER = 4
 """Questions whose answers are written side by side: a step for many costs little more than for a few."""
@@ -50,12 +51,13 @@ class Asked:
         return f"{self.label}@{self.budget}"
 
 
-def asked_of(methods: Mapping[str, Method], budgets: Sequence[Budget]) -> list[Asked]:
-    """Every method at every budget, and the full cache once."""
+def asked_of(methods: Mapping[str, Method], budgets: Budget | Iterable[Budget]) -> list[Asked]:
+    """Every method at every budget, or at the only one, and the full cache once."""
+    wanted = [check_budget(budget) for budget in several(budgets)]
     return [
         Asked(label, method, budget)
         for label, method in methods.items()
-        for budget in ([WHOLE] if isinstance(method, Full) else budgets)
+        for budget in ([WHOLE] if isinstance(method, Full) else wanted)
     ]
 
 

@@ -14,7 +14,9 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from judgeq._version import __version__
+from judgeq.config import check_budget
 from judgeq.errors import InputError
+from judgeq.values import settle
 
 if TYPE_CHECKING:
     from judgeq.answers import Answer
@@ -43,6 +45,10 @@ class Settings:
     quantization: str | None = None
     tokens: str | None = None
     file: str = "document.txt"
+
+    def __post_init__(self) -> None:
+        settle(self)
+        object.__setattr__(self, "budget", check_budget(self.budget))
 
 
 @dataclass(frozen=True)

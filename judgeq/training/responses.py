@@ -11,6 +11,7 @@ from transformers import DynamicCache
 
 from judgeq.language_model import LanguageModel
 from judgeq.padded import pad_left, told_apart
+from judgeq.values import seed64
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def generate_responses(
     cache = complete_cache(lm)
     sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     with torch.random.fork_rng(), torch.inference_mode():
-        torch.manual_seed(seed)
+        torch.manual_seed(seed64(seed))
         written = lm.model.generate(
             input_ids=ids.to(lm.device),
             attention_mask=mask.to(lm.device),
