@@ -7,7 +7,9 @@ Importing this module makes `--model judgeq` known to lm-eval, which has no othe
 from __future__ import annotations
 
 import logging
+import random
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -198,10 +200,14 @@ class JudgeQLM(TemplateLM):
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """The answers to `(context, generation options)`, each from its own evicted cache."""
         answers, before = [], self.cut
-        for at, request in enumerate(tqdm(requests, desc="judgeq: answers", disable=disable_tqdm)):
+        asked: Counter[str] = Counter()
+        for request in tqdm(requests, desc="judgeq: answers", disable=disable_tqdm):
             context, options = request.args
-            # another seed for each: lm-eval repeats a request for more than one sample
-            decoding = replace(decoding_of(options), seed=seed64(self.seed + at))
+            # Another seed for each, since lm-eval repeats a request for more than one sample; not by its place, since
+            # a run that goes on with lm-eval's own cache brings only what is missing.
+            asked[context] += 1
+            drawn = random.Random(f"{self.seed}:{asked[context]}:{context}").getrandbits(63)
+            decoding = replace(decoding_of(options), seed=drawn)
             outcome = self._read(self.tok_encode(context), decoding)
             answers.append(self._write(outcome, decoding))
             self.cache_hook.add_partial("generate_until", (context, options), answers[-1])
