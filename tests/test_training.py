@@ -476,10 +476,16 @@ def test_rows_of_other_prompts_are_refused(
 
 
 def test_a_store_grows_with_the_number_of_examples(lm: LanguageModel, tmp_path: Path) -> None:
-    filled(lm, tmp_path)
+    first = all_of(filled(lm, tmp_path))
     log = Log()
-    store(lm, tmp_path, changed(examples=8)).fill(log, Workers(), limit_gb=1)
-    assert [done for _, done in log.seen] == [6, 8]
+    grown = store(lm, tmp_path, changed(examples=8))
+    grown.fill(log, Workers(), limit_gb=1)
+    assert log.seen[0] == ("responses", 6)
+    assert log.seen[-1] == ("responses", 8)
+    assert all(
+        torch.equal(ours.response, theirs.response)
+        for ours, theirs in zip(first, all_of(grown), strict=False)
+    )
 
 
 def test_a_store_that_would_be_too_large_is_refused_before_anything_is_written(
