@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -182,15 +181,19 @@ def report(
 def _journal(arguments: argparse.Namespace, lm: LanguageModel, tokens: SoftTokens | None) -> Journal:
     """Beside the results file; in memory where there is none."""
     from judgeq.evaluation.journal import Journal
+    from judgeq.evaluation.setup import setup_of, taken_for_granted
 
-    path = Path(arguments.json) if arguments.json not in (None, "-") else None
-    setup = {
-        "model": lm.name,
-        "revision": lm.revision,
-        "precision": _precision(arguments, lm),
-        "soft tokens": None if tokens is None else _digest(tokens),
-    }
-    return Journal(path and path.with_suffix(".items.jsonl"), setup)
+    if arguments.json in (None, "-"):
+        return Journal(None, {})
+    path = Path(arguments.json).with_suffix(".items.jsonl")
+    setup = setup_of(lm, tokens, _precision(arguments, lm))
+    journal = Journal(path, setup, taken_for_granted(lm, setup))
+    if journal.unsaid:
+        print(
+            f"judgeq: {path} does not say its {', '.join(journal.unsaid)}: taken to be those of this run",
+            file=sys.stderr,
+        )
+    return journal
 
 
 def _precision(arguments: argparse.Namespace, lm: LanguageModel) -> str:
@@ -199,14 +202,6 @@ def _precision(arguments: argparse.Namespace, lm: LanguageModel) -> str:
     if arguments.quantization is None:
         return computed
     return arguments.quantization if arguments.dtype == "auto" else f"{arguments.quantization}, {computed}"
-
-
-def _digest(tokens: SoftTokens) -> str:
-    """Sixteen hex digits that change with the trained numbers."""
-    digest = hashlib.sha256(tokens.probe.embeddings.float().cpu().numpy().tobytes())
-    if tokens.probe.query_offsets is not None:
-        digest.update(tokens.probe.query_offsets.float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ is in the journal; starting again goes on from there.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,19 @@ class Asked:
     def name(self) -> str:
         """Unique in a run: `"judgeq@64"`."""
         return f"{self.label}@{self.budget}"
+
+    @property
+    def made(self) -> str:
+        """Eight hex digits that stand for the method with all its options, whatever it is called."""
+        about = f"{type(self.method).version}:{self.method!r}"
+        return hashlib.sha256(about.encode()).hexdigest()[:8]
+
+    def is_answered(self, known: Answers) -> bool:
+        """Whether its answer is among them; one that says nothing of its method is of the first version of it."""
+        rated = known.get(self.name)
+        return rated is not None and (
+            rated.made == self.made or (not rated.made and self.method.version == 1)
+        )
 
 
 def asked_of(methods: Mapping[str, Method], budgets: Budget | Iterable[Budget]) -> list[Asked]:
@@ -105,18 +119,19 @@ def run(
         One entry a task. After an early stop some questions of it are not answered yet.
 
     Raises:
-        InputError: a question that cannot be rated, or a prompt that is too long.
+        InputError: a question that cannot be rated, a prompt that is too long, or a journal with answers of a method
+            with other options.
     """
     started = time.monotonic()
     reserve = positions_behind([each.method for each in asked], tokens.n if tokens else 0, 0)
     found = [_readable(lm, task, reserve, skip_long) for task in tasks]
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
-    names = {each.name for each in asked}
+    journal.check({each.name: each.made for each in asked})
     done, in_time = 0, True
     for turn in _batched(turns, TOGETHER):
         questions = [found[number].questions[at] for at, number in turn]
         missing = [
-            [each for each in asked if each.name not in journal.answers(question.key)]
+            [each for each in asked if not each.is_answered(journal.answers(question.key))]
             for question in questions
         ]
         in_time = in_time and (seconds is None or time.monotonic() - started <= seconds)
@@ -126,7 +141,7 @@ def run(
                 journal.add(question.key, found[number].task.label, new)
         for (at, number), question in zip(turn, questions, strict=True):
             known = journal.answers(question.key)
-            if names <= known.keys():
+            if all(each.is_answered(known) for each in asked):
                 found[number].answers[at] = known
                 done += 1
         progress(done, len(turns))
@@ -167,7 +182,7 @@ def answer_all(
         texts[at][each.name] = done.text
     return [
         {
-            each.name: Rated(found[each.name], question.score(found[each.name]), held[each.name])
+            each.name: Rated(found[each.name], question.score(found[each.name]), held[each.name], each.made)
             for each in methods
         }
         for question, methods, found, held in zip(questions, asked, texts, taken, strict=True)

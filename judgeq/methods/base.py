@@ -156,6 +156,7 @@ class Method(ABC):
         needs_soft_tokens: soft tokens must stand at the end.
         needs_response: an answer, or how it begins, must stand behind the prompt: a second pass.
         attention: its scores are attention, which can be compared between heads and weighed with values.
+        version: counts up when it scores otherwise, so that no answers of both are mixed.
         idle: fields of the selection that would do nothing for it.
         selection: sinks, recent window and pooling that turn its scores into rows.
     """
@@ -164,6 +165,7 @@ class Method(ABC):
     needs_soft_tokens: ClassVar[bool] = False
     needs_response: ClassVar[bool] = False
     attention: ClassVar[bool] = True
+    version: ClassVar[int] = 1
     idle: ClassVar[frozenset[str]] = frozenset()
 
     selection: Selection = Selection()

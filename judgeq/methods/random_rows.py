@@ -23,6 +23,7 @@ class RandomRows(Method):
 
     name = "random"
     attention = False
+    version = 2  # the prompt counts
     selection: Selection = Selection(pool=1)
     seed: int = 0
 
