@@ -17,12 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from judgeq.brief import brief
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.values import seed64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LowRank:
     """One low-rank term for each adapted linear map.
 
@@ -30,6 +31,8 @@ class LowRank:
         down: (in features, rank), by the map's name inside the base model.
         up: (rank, out features), by the same names.
     """
+
+    __repr__ = brief
 
     down: dict[str, Tensor]
     up: dict[str, Tensor]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from judgeq.batch import Unwritten, decode_together
+from judgeq.brief import brief
 from judgeq.config import Decoding
 from judgeq.decode import Step, decode
 from judgeq.language_model import LanguageModel
@@ -36,7 +37,7 @@ class Timing:
     decode_tokens_per_s: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
     """What a method answered, what it kept for that and what it cost.
 
@@ -58,6 +59,8 @@ class Answer:
         held: where rows were judged again, `[layer][head]`, the tokens whose rows were held at the end, ascending; the
             answer's first token has the number `prompt_tokens`. None where only the prompt's rows were judged.
     """
+
+    __repr__ = brief
 
     text: str
     method: str
@@ -110,9 +113,11 @@ class Answer:
         }
 
 
-@dataclass
+@dataclass(eq=False)
 class Writer:
     """One method's answer while it is being written; iterate it for steps, then take `answer()`."""
+
+    __repr__ = brief
 
     lm: LanguageModel
     retained: Retained
@@ -206,7 +211,7 @@ def _arrays(held: list[list[torch.Tensor]]) -> tuple[tuple[np.ndarray, ...], ...
     return tuple(tuple(rows.numpy() for rows in layer) for layer in held)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
     """A prompt that has been read once, for several methods.
 
@@ -219,6 +224,8 @@ class Reading:
         notices: sentences a person should see.
         query_aware: the question was visible when rows were chosen.
     """
+
+    __repr__ = brief
 
     prompt: Prompt
     logits: torch.Tensor

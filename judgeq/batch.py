@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from judgeq.brief import brief
 from judgeq.cache import RetainedCache, RetainedLayer
 from judgeq.config import Decoding
 from judgeq.decode import Finish, Transcript, decode
@@ -61,6 +62,8 @@ class Unwritten:
         until_circles: ends the answer once it goes in circles, see `in_circles`.
     """
 
+    __repr__ = brief
+
     cache: RetainedCache
     logits: Tensor
     decoding: Decoding
@@ -82,6 +85,8 @@ class Written:
         finish: why it ends, None where `Unwritten.ends` cut it.
         seconds: until its last token, from the start of all that are written together.
     """
+
+    __repr__ = brief
 
     text: str
     tokens: list[int]

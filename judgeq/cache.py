@@ -122,6 +122,9 @@ class RetainedCache(DynamicCache):
             layer if layer.is_sliding else RetainedLayer() for layer in self.layers
         ]
 
+    def __repr__(self) -> str:
+        return f"<RetainedCache of {len(self.layers)} layers, {self.rows:,} rows of {self.get_seq_length():,} tokens>"
+
     def fill(
         self, layer: int, keys: Tensor, values: Tensor, kept: Tensor | tuple[Tensor, ...] | None, seen: int
     ) -> None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from judgeq.answers import Answer, Reading, Writer
+from judgeq.brief import brief
 from judgeq.compressed_files import CompressedConfig, load_retained, save_retained
 from judgeq.config import Decoding
 from judgeq.decode import Step
@@ -40,6 +41,8 @@ class CompressedDocument:
         retained: what is left.
         full_kv_bytes: bytes of the document's complete rows, measured as they passed.
     """
+
+    __repr__ = brief
 
     lm: LanguageModel
     prefix: Prompt

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+from judgeq.brief import brief
 from judgeq.cache import RetainedCache
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
@@ -40,6 +41,8 @@ class CompressedConfig(RowsConfig):
         bits: in which rows are stored; None = as they came.
         full_kv_bytes: of the document's complete rows, as they passed.
     """
+
+    __repr__ = brief
 
     FORMAT: ClassVar[str] = "judgeq.compressed/1"
     WRITER: ClassVar[str] = "judgeq.CompressedDocument.save"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from judgeq.brief import brief
 from judgeq.errors import InputError
 from judgeq.values import checked_seed, number, settle, whole
 
@@ -203,6 +204,8 @@ class Decoding(JsonConfig):
         rejudge_every: tokens after which the rows are judged again, those of the answer included, so that no more than
             the budget and this many are ever held (see `judgeq.rejudging`); None = only the prompt's rows are judged.
     """
+
+    __repr__ = brief
 
     max_new_tokens: int = 64
     temperature: float = 0.0

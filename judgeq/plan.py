@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from judgeq.brief import brief
 from judgeq.cache import RetainedCache
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
@@ -30,6 +31,8 @@ class Plan:
     Raises:
         InputError: the method needs a profile and there is none, or more rows are pinned than the budget has.
     """
+
+    __repr__ = brief
 
     method: Method
     budget: int
@@ -79,7 +82,7 @@ class Plan:
         return shares
 
 
-@dataclass
+@dataclass(eq=False)
 class Retained:
     """What one plan kept of a prompt.
 
@@ -94,6 +97,8 @@ class Retained:
         extra_s: seconds behind the first pass, for the response that this plan looks at and for the look.
         prompts: see `LayerView`.
     """
+
+    __repr__ = brief
 
     plan: Plan
     cache: RetainedCache

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from judgeq.attention import ATTENTION
+from judgeq.brief import brief
 from judgeq.cache import FrozenCache, RetainedCache
 from judgeq.config import check_chunk
 from judgeq.errors import InputError
@@ -29,7 +30,7 @@ from judgeq.probe import Probe
 from judgeq.rotation import check_appended, check_chunks, turned_anew
 
 
-@dataclass
+@dataclass(eq=False)
 class Prefill:
     """Outcome of a pass.
 
@@ -43,6 +44,8 @@ class Prefill:
         seconds: wall time of the pass, its chunks included.
         response: (1, R) int64, the full cache's greedy answer without its end, where a plan looked at it.
     """
+
+    __repr__ = brief
 
     logits: Tensor
     retained: list[Retained]

@@ -14,6 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from judgeq.brief import brief
 from judgeq.errors import InputError
 
 BUDGETS_NAME = "profile_budgets"
@@ -29,6 +30,8 @@ class BudgetProfile:
         shares: (P, L, H_kv) float32, what a head gets of the uniform budget; positive, mean 1 at each budget. Layers
             with a sliding window, where nothing is evicted, are not among the `L`.
     """
+
+    __repr__ = brief
 
     budgets: Tensor
     shares: Tensor

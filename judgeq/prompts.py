@@ -14,6 +14,7 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
+from judgeq.brief import brief
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 
@@ -32,11 +33,13 @@ class Message:
         content: what was said.
     """
 
+    __repr__ = brief
+
     role: str
     content: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompt:
     """A prompt ready for prefill.
 
@@ -47,6 +50,8 @@ class Prompt:
         document: character span of the document in `text`.
         cut_tokens: tokens taken out of the middle of the document; 0 = nothing was cut.
     """
+
+    __repr__ = brief
 
     input_ids: Tensor
     text: str

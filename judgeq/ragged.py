@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from judgeq.brief import brief
 from judgeq.causal import CausalRows, later_part
 from judgeq.errors import InputError
 from judgeq.growing import GrowingLayer
@@ -36,6 +37,8 @@ class FrozenRows:
         keys, values: (R, D), the rows of KV head 0, then those of head 1 and so on; `R` is the sum of `counts`.
         counts: rows of each of the H_kv heads.
     """
+
+    __repr__ = brief
 
     keys: Tensor | QuantizedRows
     values: Tensor | QuantizedRows

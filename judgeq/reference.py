@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from judgeq.batch import Unwritten, decode_together
+from judgeq.brief import brief
 from judgeq.cache import RetainedCache
 from judgeq.config import Decoding
 from judgeq.held import HeldCache, LayerCallback
@@ -70,6 +71,8 @@ def retain(
 @dataclass(frozen=True, eq=False)
 class ToRead:
     """A prompt for `retain_each`; see the arguments of `retain`."""
+
+    __repr__ = brief
 
     input_ids: Tensor
     plans: Sequence[Plan]

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from judgeq._version import __version__
+from judgeq.brief import brief
 from judgeq.config import JsonConfig
 from judgeq.errors import InputError
 from judgeq.held import HeldCache, Progress
@@ -48,6 +49,8 @@ class RowsConfig(JsonConfig):
         tokenizer_hash: fingerprint of its tokenizer and chat template.
         format, judgeq_version: of these files, and of the library that wrote them.
     """
+
+    __repr__ = brief
 
     FORMAT: ClassVar[str]
     WRITER: ClassVar[str]

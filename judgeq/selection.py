@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from judgeq.brief import brief
 from judgeq.config import Selection
 from judgeq.errors import InputError
 
@@ -30,6 +31,8 @@ class Forced:
         pinned: they stay, and count against the budget.
         dropped: they go, though the budget might cover them and sinks or the recent window hold them; none is pinned.
     """
+
+    __repr__ = brief
 
     pinned: tuple[int, ...] = ()
     dropped: tuple[int, ...] = ()

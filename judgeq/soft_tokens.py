@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from judgeq import hub, peft_files
+from judgeq.brief import brief
 from judgeq.embedded import EMBEDDED, public_name, same_model
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
@@ -37,7 +38,7 @@ MODEL_FILE = "config.json"
 """What a folder of transformers has, so that one that is named by mistake is told apart."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SoftTokens:
     """Soft tokens of one base model.
 
@@ -46,6 +47,8 @@ class SoftTokens:
         config: origin and fit.
         profile: how many rows each layer and KV head deserves; None = none was learned.
     """
+
+    __repr__ = brief
 
     probe: Probe
     config: SoftTokensConfig
@@ -60,6 +63,20 @@ class SoftTokens:
             )
         if not all(torch.isfinite(tensor).all() for tensor in self.tensors().values()):
             raise InputError("The soft tokens contain NaN or infinite numbers: train them again")
+
+    def __eq__(self, other: object) -> bool:
+        """The same config, and the same numbers where they are stored."""
+        if not isinstance(other, SoftTokens):
+            return NotImplemented
+        ours, theirs = self.tensors(), other.tensors()
+        return (
+            self.config == other.config
+            and ours.keys() == theirs.keys()
+            and all(torch.equal(ours[name], theirs[name]) for name in ours)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.config)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored, by name."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from judgeq.brief import brief
 from judgeq.cache import RetainedCache
 from judgeq.chosen import methods_of, plans_of, soft_tokens_of
 from judgeq.config import Budget, Decoding, check_budget
@@ -47,6 +48,8 @@ class SweepPoint:
         answer: the full cache's greedy answer, along which agreement is measured.
         prompt_tokens: length of the prompt, template included.
     """
+
+    __repr__ = brief
 
     method: str
     budget: Budget

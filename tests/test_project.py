@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "press",
     "extract",
+    "brief",
     "errors",
     "values",
     "_version",

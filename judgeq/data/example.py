@@ -12,6 +12,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from judgeq.brief import brief
 from judgeq.language_model import LanguageModel
 from judgeq.prompts import SEPARATOR, Message, build_chat
 from judgeq.values import settle, texts
@@ -27,6 +28,8 @@ class Example:
         answers: text or texts that a right answer contains; empty where nobody knows.
         answer_prefix: text that the answer must continue.
     """
+
+    __repr__ = brief
 
     messages: tuple[Message, ...]
     kind: str

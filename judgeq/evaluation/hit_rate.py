@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from judgeq.brief import brief
 from judgeq.config import Budget, Decoding, Selection, budget_rows, check_budget
 from judgeq.data.example import Example
 from judgeq.errors import InputError
@@ -35,6 +36,8 @@ class HitRate:
         by_prompt: for each prompt one hit rate a layer, averaged over its KV heads; without layers that have a sliding
             window, where nothing is evicted.
     """
+
+    __repr__ = brief
 
     method: str
     budget: Budget

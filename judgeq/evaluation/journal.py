@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from judgeq.brief import brief
 from judgeq.errors import InputError
 
 Answers = dict[str, "Rated"]
@@ -30,6 +31,8 @@ class Rated:
             nobody knows.
         made: what stands for the method and its options; None in files of judgeq 0.1.0.
     """
+
+    __repr__ = brief
 
     text: str
     score: float

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from judgeq.brief import brief
 from judgeq.data.example import Example
 from judgeq.evaluation.metrics import score
 from judgeq.language_model import LanguageModel
@@ -34,6 +35,8 @@ class Question:
         rate: from the answer's text to a score from 0 to 1, where a benchmark brings its own; None takes `metric`.
         stop: text or texts that end the answer.
     """
+
+    __repr__ = brief
 
     example: Example
     max_new_tokens: int = LONGEST
@@ -86,8 +89,10 @@ class Task:
         notes: what a reader of the results must know, such as a text that replaces another.
     """
 
+    __repr__ = brief
+
     name: str
-    questions: Sequence[Question]
+    questions: Sequence[Question] = field(hash=False)
     length: int | None = None
     depth: int | None = None
     question_first: bool = False

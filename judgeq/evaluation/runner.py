@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from judgeq.batch import Unwritten, decode_together, settled_text
+from judgeq.brief import brief
 from judgeq.cache import RetainedCache
 from judgeq.config import Budget, Decoding, budget_rows, check_budget
 from judgeq.errors import InputError
@@ -84,6 +85,8 @@ class Measured:
         questions: those that the model can read, by their place in the task.
         answers: to those that were asked, by the same places.
     """
+
+    __repr__ = brief
 
     task: Task
     questions: dict[int, Question] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from judgeq._version import __version__
+from judgeq.brief import brief
 from judgeq.config import check_budget
 from judgeq.errors import InputError
 from judgeq.values import settle
@@ -60,9 +61,11 @@ class Keepsake:
         made: when, with a time zone.
     """
 
+    __repr__ = brief
+
     question: str
     settings: Settings
-    answers: Sequence[Answer]
+    answers: Sequence[Answer] = field(hash=False)
     made: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:

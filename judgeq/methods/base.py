@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from judgeq.brief import brief
 from judgeq.config import Selection
 from judgeq.errors import InputError
 from judgeq.scoring import accumulated_attention, mean_attention, output_norms
@@ -23,7 +24,7 @@ from judgeq.values import settle
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerView:
     """One layer of a prefill, between its attention and its eviction.
 
@@ -46,6 +47,8 @@ class LayerView:
         draw: a number of this judgement, different for each head; 0 where the prompt is judged.
         prompts: a number for each prompt of the batch, made of its tokens alone; empty in a second pass.
     """
+
+    __repr__ = brief
 
     layer: int
     queries: Tensor

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from judgeq.brief import brief
 from judgeq.errors import InputError
 from judgeq.retention import difference, exchange, explanation, presentation
 from judgeq.retention.checks import check_span, checked_rows, is_index, stacked_scores
@@ -42,6 +43,8 @@ class RetentionMap:
             that were not scored, None where nothing was scored.
         query_aware: the question was visible when rows were chosen.
     """
+
+    __repr__ = brief
 
     method: str
     model: str

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from judgeq.brief import brief
 from judgeq.language_model import LanguageModel
 from judgeq.padded import pad_left, told_apart
 from judgeq.values import seed64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Response:
     """One response and the cache rows it was generated from.
 
@@ -22,6 +23,8 @@ class Response:
         ids: (R,) int64, without the end token.
         keys, values: (L, H_kv, T + R, D); rows of the prompt, then of the response, in layers with a window too.
     """
+
+    __repr__ = brief
 
     ids: Tensor
     keys: Tensor
