@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from judgeq.brief import brief
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 from judgeq.values import seed64
 
 

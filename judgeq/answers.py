@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from judgeq.batch import Unwritten, decode_together
-from judgeq.brief import brief
 from judgeq.config import Decoding
 from judgeq.decode import Step, decode
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief, hash_of_texts, same
 from judgeq.plan import Retained
 from judgeq.prompts import Prompt
 from judgeq.rejudging import Rejudging
@@ -37,7 +37,7 @@ class Timing:
     decode_tokens_per_s: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Answer:
     """What a method answered, what it kept for that and what it cost.
 
@@ -60,7 +60,7 @@ class Answer:
             answer's first token has the number `prompt_tokens`. None where only the prompt's rows were judged.
     """
 
-    __repr__ = brief
+    __repr__, __eq__, __hash__ = brief, same, hash_of_texts
 
     text: str
     method: str

@@ -14,12 +14,12 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from judgeq.brief import brief
 from judgeq.cache import RetainedCache, RetainedLayer
 from judgeq.config import Decoding
 from judgeq.decode import Finish, Transcript, decode
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 from judgeq.ragged import RaggedLayer
 from judgeq.softcap import masked_attention
 

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from judgeq.answers import Answer, Reading, Writer
-from judgeq.brief import brief
 from judgeq.compressed_files import CompressedConfig, load_retained, save_retained
 from judgeq.config import Decoding
 from judgeq.decode import Step
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 from judgeq.plan import Retained
 from judgeq.prompts import Prompt, build_prefix, build_prompt
 from judgeq.selection import Kept

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-from judgeq.brief import brief
 from judgeq.cache import RetainedCache
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
+from judgeq.objects import brief
 from judgeq.plan import Plan, Retained
 from judgeq.quantized import GROUP, QuantizedRows
 from judgeq.ragged import FrozenRows, RaggedLayer

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from judgeq.brief import brief
 from judgeq.errors import InputError
+from judgeq.objects import brief
 from judgeq.values import checked_seed, number, settle, whole
 
 Budget = (

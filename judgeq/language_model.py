@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from judgeq.brief import brief
 from judgeq.errors import ModelError
+from judgeq.objects import brief
 from judgeq.supported import check_model, check_tokenizer, is_tested
 
 SPLIT_PROBE = "In 1874, it's 3.50 €/kg:\n\n1.\tGrüße  aus 東京 🚢 don't_stop(x)==TRUE;\n   <b>Ça va?</b> …  "

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from judgeq.brief import brief
 from judgeq.cache import RetainedCache
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView, Method
+from judgeq.objects import brief
 from judgeq.profile import BudgetProfile
 from judgeq.selection import Forced, Kept, allocate_rows, pyramid_rows, rank_rows
 from judgeq.values import whole

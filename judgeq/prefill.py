@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from judgeq.attention import ATTENTION
-from judgeq.brief import brief
 from judgeq.cache import FrozenCache, RetainedCache
 from judgeq.config import check_chunk
 from judgeq.errors import InputError
 from judgeq.held import HeldCache, LayerCallback, Progress, pass_sizes
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView
+from judgeq.objects import brief
 from judgeq.plan import Plan, Retained
 from judgeq.probe import Probe
 from judgeq.rotation import check_appended, check_chunks, turned_anew

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from judgeq.adapters import LowRank
-from judgeq.brief import brief
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 
 TENSOR_NAME = "soft_tokens"
 OFFSETS_NAME = "query_offsets"

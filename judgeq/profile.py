@@ -14,8 +14,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from judgeq.brief import brief
 from judgeq.errors import InputError
+from judgeq.objects import brief
 
 BUDGETS_NAME = "profile_budgets"
 SHARES_NAME = "profile_shares"

@@ -14,9 +14,9 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
-from judgeq.brief import brief
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief, hash_of_texts, same
 
 CUT_MARK = "\n[…]\n"
 SEPARATOR = "\n\n"
@@ -39,7 +39,7 @@ class Message:
     content: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Prompt:
     """A prompt ready for prefill.
 
@@ -51,7 +51,7 @@ class Prompt:
         cut_tokens: tokens taken out of the middle of the document; 0 = nothing was cut.
     """
 
-    __repr__ = brief
+    __repr__, __eq__, __hash__ = brief, same, hash_of_texts
 
     input_ids: Tensor
     text: str

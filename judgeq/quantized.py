@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from judgeq.brief import brief
+from judgeq.objects import brief
 
 GROUP = 32
 """Numbers that share a range, at most; KIVI's."""

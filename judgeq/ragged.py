@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from judgeq.brief import brief
 from judgeq.causal import CausalRows, later_part
 from judgeq.errors import InputError
 from judgeq.growing import GrowingLayer
+from judgeq.objects import brief
 from judgeq.quantized import QuantizedRows
 from judgeq.softcap import hide, to_logits
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from judgeq.batch import Unwritten, decode_together
-from judgeq.brief import brief
 from judgeq.cache import RetainedCache
 from judgeq.config import Decoding
 from judgeq.held import HeldCache, LayerCallback
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
+from judgeq.objects import brief
 from judgeq.padded import groups_alike, prefill_padded
 from judgeq.plan import Plan
 from judgeq.prefill import Prefill, prefill, probe

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from judgeq._version import __version__
-from judgeq.brief import brief
 from judgeq.config import JsonConfig
 from judgeq.errors import InputError
 from judgeq.held import HeldCache, Progress
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 
 CONFIG_FILE = "document.json"
 ROWS_FILE = "rows.safetensors"

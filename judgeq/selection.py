@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from judgeq.brief import brief
 from judgeq.config import Selection
 from judgeq.errors import InputError
+from judgeq.objects import brief
 
 Kept = Tensor | tuple[Tensor, ...]
 """Kept rows of a layer, int64 and ascending: (B, H_kv, rows), or one (rows,) a KV head where their numbers differ."""

@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from judgeq import hub, peft_files
-from judgeq.brief import brief
 from judgeq.embedded import EMBEDDED, public_name, same_model
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.model_card import model_card
+from judgeq.objects import brief
 from judgeq.probe import Probe
 from judgeq.profile import BudgetProfile
 from judgeq.shipped import shipped_for

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from judgeq._version import __version__
-from judgeq.brief import brief
 from judgeq.config import JsonConfig, check_at_least
 from judgeq.errors import InputError
+from judgeq.objects import brief
 
 CONFIG_FILE = "judgeq_config.json"
 LICENCE = "apache-2.0"

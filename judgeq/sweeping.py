@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from judgeq.brief import brief
 from judgeq.cache import RetainedCache
 from judgeq.chosen import methods_of, plans_of, soft_tokens_of
 from judgeq.config import Budget, Decoding, check_budget
@@ -21,6 +20,7 @@ from judgeq.errors import InputError
 from judgeq.held import HeldCache, LayerCallback, Progress
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
+from judgeq.objects import brief
 from judgeq.pins import Span, rows_of
 from judgeq.plan import Plan
 from judgeq.prompts import Prompt, build_prompt

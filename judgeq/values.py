@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -103,7 +103,7 @@ def settle(settings: Any) -> None:
     Raises:
         InputError: a value that the field's type does not take; the message names both.
     """
-    cls: Hashable = type(settings)
+    cls: Any = type(settings)
     for field, kind in _kinds(cls).items():
         value = getattr(settings, field)
         try:

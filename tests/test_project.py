@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "press",
     "extract",
-    "brief",
+    "objects",
     "errors",
     "values",
     "_version",

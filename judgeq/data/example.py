@@ -12,8 +12,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from judgeq.brief import brief
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 from judgeq.prompts import SEPARATOR, Message, build_chat
 from judgeq.values import settle, texts
 

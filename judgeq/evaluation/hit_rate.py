@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from judgeq.brief import brief
 from judgeq.config import Budget, Decoding, Selection, budget_rows, check_budget
 from judgeq.data.example import Example
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Method, Oracle, method_named
+from judgeq.objects import brief
 from judgeq.plan import Plan, Retained
 from judgeq.reference import positions_behind, retain
 from judgeq.selection import overlap

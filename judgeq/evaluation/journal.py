@@ -13,8 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from judgeq.brief import brief
 from judgeq.errors import InputError
+from judgeq.objects import brief
 
 Answers = dict[str, "Rated"]
 """Answers to one question by name, such as `judgeq@64`."""

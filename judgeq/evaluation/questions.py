@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from judgeq.brief import brief
 from judgeq.data.example import Example
 from judgeq.evaluation.metrics import score
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 from judgeq.values import settle
 
 LONGEST = 24

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from judgeq.batch import Unwritten, decode_together, settled_text
-from judgeq.brief import brief
 from judgeq.cache import RetainedCache
 from judgeq.config import Budget, Decoding, budget_rows, check_budget
 from judgeq.errors import InputError
@@ -22,6 +21,7 @@ from judgeq.evaluation.journal import Answers, Journal, Rated
 from judgeq.evaluation.questions import Question, Task
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
+from judgeq.objects import brief
 from judgeq.plan import Plan
 from judgeq.reference import ToRead, positions_behind, retain_each
 from judgeq.soft_tokens import SoftTokens

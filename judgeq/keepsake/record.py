@@ -14,9 +14,9 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from judgeq._version import __version__
-from judgeq.brief import brief
 from judgeq.config import check_budget
 from judgeq.errors import InputError
+from judgeq.objects import brief
 from judgeq.values import settle
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, TypeVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from judgeq.brief import brief
 from judgeq.config import Selection
 from judgeq.errors import InputError
+from judgeq.objects import brief
 from judgeq.scoring import accumulated_attention, mean_attention, output_norms
 from judgeq.values import settle
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from judgeq.brief import brief
+from judgeq.objects import brief
 from judgeq.retention.checks import check_span
 from judgeq.retention.rendering import shown_positions
 from judgeq.retention.units import Granularity

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from judgeq.brief import brief
 from judgeq.errors import InputError
+from judgeq.objects import brief
 from judgeq.retention import difference, exchange, explanation, presentation
 from judgeq.retention.checks import check_span, checked_rows, is_index, stacked_scores
 from judgeq.retention.explanation import Explanation

@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from judgeq.brief import brief
 from judgeq.cache import FrozenCache
 from judgeq.errors import InputError
 from judgeq.language_model import Geometry, LanguageModel
+from judgeq.objects import brief
 from judgeq.padded import pad_left, told_apart
 from judgeq.scoring import mean_attention
 from judgeq.training.responses import complete_cache

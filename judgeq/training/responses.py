@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from judgeq.brief import brief
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 from judgeq.padded import pad_left, told_apart
 from judgeq.values import seed64
 

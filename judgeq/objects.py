@@ -1,4 +1,4 @@
-"""How objects show themselves in a notebook or a traceback: a few hundred characters, whatever they hold.
+"""How objects show themselves, in a few hundred characters, and compare, whatever arrays they hold.
 
 Knows nothing of the objects.
 """
@@ -48,3 +48,27 @@ def brief(self: Any) -> str:
     """A `__repr__` for dataclasses that hold much; put it into the class as `__repr__ = brief`."""
     text = _BRIEF.fields(self, _BRIEF.maxlevel)
     return text if len(text) <= LONGEST else text[: LONGEST - 2] + "…)"
+
+
+def same(self: Any, other: object) -> bool:
+    """An `__eq__` for dataclasses with arrays among their fields; goes with `__hash__ = hash_of_texts`."""
+    compared = [field.name for field in dataclasses.fields(self) if field.compare]
+    if type(other) is not type(self):
+        return NotImplemented
+    return all(_alike(getattr(self, name), getattr(other, name)) for name in compared)
+
+
+def hash_of_texts(self: Any) -> int:
+    """A `__hash__` for dataclasses with arrays among their fields: the texts and numbers beside them."""
+    values = (getattr(self, field.name) for field in dataclasses.fields(self))
+    return hash((type(self), *(value for value in values if isinstance(value, str | int))))
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    if ours is theirs:
+        return True
+    if isinstance(ours, tuple | list) and type(ours) is type(theirs):
+        return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+    if hasattr(ours, "dtype") and hasattr(theirs, "dtype"):
+        return ours.shape == theirs.shape and bool((ours == theirs).all())
+    return bool(ours == theirs)

@@ -141,6 +141,8 @@ def test_soft_tokens_are_equal_where_their_numbers_are(
 def test_two_readings_can_be_compared(lm: LanguageModel) -> None:
     first, second = (judgeq.read(lm, TEXT, "Who?", methods="snapkv") for _ in range(2))
     assert first != second
-    assert first.prompt != second.prompt
+    assert first.prompt == second.prompt
+    assert len({first.prompt, second.prompt}) == 1
+    assert first.prompt != replace(first.prompt, input_ids=first.prompt.input_ids + 1)
     assert first.writers[0] != second.writers[0]
     assert len({first, second, first}) == 2
