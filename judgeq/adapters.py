@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
+from judgeq.values import seed64
 
 _NUMBERING = threading.Lock()
 """Held while hooks are added: PyTorch may number two of two threads alike, and one takes the other's place."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LowRank:
     """One low-rank term for each adapted linear map.
 
@@ -33,13 +35,15 @@ class LowRank:
         up: (rank, out features), by the same names.
     """
 
+    __repr__ = brief
+
     down: dict[str, Tensor]
     up: dict[str, Tensor]
 
     @classmethod
     def zero(cls, lm: LanguageModel, rank: int, seed: int) -> LowRank:
         """Adapters of every linear map in the layers; they add nothing until they are trained."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed64(seed))
         down, up = {}, {}
         for name, linear in _linear_maps(lm).items():
             wide, narrow = linear.in_features, linear.out_features

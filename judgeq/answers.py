@@ -14,6 +14,7 @@ from judgeq.batch import Unwritten, decode_together
 from judgeq.config import Decoding
 from judgeq.decode import Step, decode
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief, hash_of_texts, same
 from judgeq.plan import Retained
 from judgeq.prompts import Prompt
 from judgeq.rejudging import Rejudging
@@ -58,6 +59,8 @@ class Answer:
         held: where rows were judged again, `[layer][head]`, the tokens whose rows were held at the end, ascending; the
             answer's first token has the number `prompt_tokens`. None where only the prompt's rows were judged.
     """
+
+    __repr__, __eq__, __hash__ = brief, same, hash_of_texts
 
     text: str
     method: str
@@ -110,9 +113,11 @@ class Answer:
         }
 
 
-@dataclass
+@dataclass(eq=False)
 class Writer:
     """One method's answer while it is being written; iterate it for steps, then take `answer()`."""
+
+    __repr__ = brief
 
     lm: LanguageModel
     retained: Retained
@@ -210,7 +215,7 @@ def _arrays(held: list[list[torch.Tensor]]) -> tuple[tuple[np.ndarray, ...], ...
     return tuple(tuple(rows.numpy() for rows in layer) for layer in held)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
     """A prompt that has been read once, for several methods.
 
@@ -223,6 +228,8 @@ class Reading:
         notices: sentences a person should see.
         query_aware: the question was visible when rows were chosen.
     """
+
+    __repr__ = brief
 
     prompt: Prompt
     logits: torch.Tensor

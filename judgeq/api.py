@@ -28,6 +28,7 @@ from judgeq.rejudging import Rejudging, check_rejudging
 from judgeq.rotation import check_appended
 from judgeq.selection import Forced
 from judgeq.soft_tokens import SoftTokens
+from judgeq.values import number, several
 
 RowsOf = Callable[[Prompt, Sequence[Plan], int], HeldCache | None]
 """Rows that were read before, for a prompt, its plans and the number of soft tokens behind it."""
@@ -38,14 +39,14 @@ def read(
     document: str,
     question: str,
     *,
-    methods: Iterable[str | Method] = ("full", "judgeq", "snapkv"),
+    methods: str | Method | Iterable[str | Method] = ("full", "judgeq", "snapkv"),
     budget: Budget = 128,
     tokens: SoftTokens | str | Path | None = None,
     question_first: bool = False,
     answer_prefix: str = "",
     truncate: bool | None = False,
-    pinned: Iterable[Span] = (),
-    dropped: Iterable[Span] = (),
+    pinned: Span | Iterable[Span] = (),
+    dropped: Span | Iterable[Span] = (),
     row_bits: int | None = None,
     decoding: Decoding = Decoding(),
     chunk: int | None = None,
@@ -57,16 +58,16 @@ def read(
     Several questions about one document are asked in a fraction of the time with `Document`.
 
     Args:
-        methods: names or instances; each serves one writer.
+        methods: one name or instance, or several; each serves one writer.
         budget: rows per KV head (int) or share of the prompt (float), for every method but `full`.
         tokens: soft tokens, or where to find them; None takes those shipped for this model.
         question_first: put the question before the document.
         answer_prefix: text that the answers must continue.
         truncate: cut the middle of a document that is too long instead of refusing it; None refuses it and does not
             advise to cut it.
-        pinned, dropped: spans `(first, last)` of the document's characters. Tokens that hold one of a pinned span stay
-            in every layer and KV head, within the budget; those of dropped spans go, even where the budget covers all.
-            `full`, which is the reference, and layers with a sliding window are left as they are.
+        pinned, dropped: a span `(first, last)` of the document's characters, or several. Tokens that hold one of a
+            pinned span stay in every layer and KV head, within the budget; those of dropped spans go, even where the
+            budget covers all. `full`, which is the reference, and layers with a sliding window are left as they are.
         row_bits: store every method's rows in 8 or 4 bits; None leaves it to the method's `Selection.bits`.
         decoding: how answers are written, and whether rows are judged again meanwhile.
         chunk: most tokens of a pass over the prompt; None reads it in one. What is kept is the same.
@@ -77,7 +78,7 @@ def read(
         InputError: bad input, in one sentence.
     """
     started = time.perf_counter()
-    check_chunk(chunk)
+    chunk = check_chunk(chunk)
     chosen = methods_of(methods, row_bits)
     check_rejudging(_rejudged(chosen, decoding))
     soft = soft_tokens_of(lm, chosen, tokens)
@@ -128,10 +129,10 @@ def _asked(
     soft: SoftTokens | None,
     decoding: Decoding,
     layout: dict[str, Any],
-    spans: tuple[Iterable[Span], Iterable[Span]] = ((), ()),
+    spans: tuple[Span | Iterable[Span], Span | Iterable[Span]] = ((), ()),
 ) -> _Asked:
     """`layout`: the options of `read` that say how the prompt is made; `spans`: those that stay, and those that go."""
-    check_budget(budget)
+    budget = check_budget(budget)
     n_soft, longest = soft.n if soft else 0, decoding.max_new_tokens
     rejudged = _rejudged(methods, decoding)
     if rejudged:
@@ -208,7 +209,7 @@ def ask_many(
     prompts are read.
 
     Args:
-        questions: pairs of a document and a question.
+        questions: pairs of a document and a question; or one pair.
         budget: one for all, or one for each question.
         row_bits: as in `read`; rows are rounded where they are kept, and read side by side as they come to then.
         padded: read prompts of similar length in one pass, the shorter ones padded on the left; None does so where it
@@ -223,13 +224,15 @@ def ask_many(
     """
     started = time.perf_counter()
     check_together(decoding)
-    pairs = [_pair(each) for each in questions]
-    budgets = list(budget) if isinstance(budget, Iterable) else [budget] * len(pairs)
+    pairs = _pairs(questions)
+    budgets = several(budget)
+    if number(budget) is not None or isinstance(budget, str):
+        budgets *= len(pairs)
     if len(budgets) != len(pairs):
         raise InputError(
             f"There are {len(pairs)} questions and {len(budgets)} budgets: give one for each, or one for all"
         )
-    check_chunk(chunk)
+    chunk = check_chunk(chunk)
     chosen = methods_of([method], row_bits)
     soft = soft_tokens_of(lm, chosen, tokens)
     with dated(now()):  # one for all
@@ -253,12 +256,25 @@ def ask_many(
     return written_together(lm, [reading.writers[0] for reading in readings])
 
 
-def _pair(pair: Iterable[str]) -> tuple[str, str]:
-    """A document and a question."""
-    parts = () if isinstance(pair, str) or not isinstance(pair, Iterable) else tuple(pair)
-    if len(parts) != 2:
-        raise InputError(f"A question is {pair!r:.60}: give pairs of a document and a question")
-    return parts
+def _pairs(questions: Iterable[Iterable[str]]) -> list[tuple[str, str]]:
+    """The pairs of `ask_many`, or the only one.
+
+    Raises:
+        InputError: something else among them.
+    """
+    found = several(questions)
+    if len(found) == 2 and all(isinstance(each, str) for each in found):
+        return [(found[0], found[1])]
+    pairs = []
+    for at, pair in enumerate(found):
+        if len(parts := several(pair)) != 2:
+            shown = repr(pair)
+            raise InputError(
+                f"Question {at + 1} of ask_many is {shown[:40]}{'…' * (len(shown) > 40)}: give a pair of a document "
+                "and a question"
+            )
+        pairs.append((parts[0], parts[1]))
+    return pairs
 
 
 def compare(

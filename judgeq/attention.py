@@ -18,6 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from judgeq.causal import CausalRows, check_places, check_seen
 from judgeq.cpu import few_rows
 from judgeq.errors import ModelError
 from judgeq.ragged import FrozenRows
@@ -67,14 +68,16 @@ def judged_attention(
 ) -> tuple[Tensor, None]:
     """Attention, then one call of the observer. Signature of transformers' attention registry.
 
-    The mask fits the first layer; one with frozen rows has another number of them and is causal without it.
+    The mask is one of tokens, and layers with frozen rows take their part of it; see `judged_mask`.
     """
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
     softcap, window = kwargs.get("softcap"), kwargs.get("sliding_window")
-    frozen: FrozenRows | None = getattr(key, "frozen_rows", None)
+    frozen: FrozenRows | CausalRows | None = getattr(key, "frozen_rows", None)
+    if isinstance(frozen, CausalRows) and attention_mask is None and query.shape[2] == 1:
+        frozen = None  # one token sees every row
     with few_rows(query.shape[2]):
         if frozen is not None:
-            output = frozen.attention(query, key, value, factor, softcap), None
+            output = frozen.attention(query, key, value, factor, softcap, attention_mask), None
         elif softcap is not None:
             output = capped_attention(query, key, value, attention_mask, factor, softcap), None
         else:
@@ -113,5 +116,43 @@ def output_weight(module: nn.Module, queries: Tensor) -> Tensor:
     return (columns if bias is None else columns - bias).T
 
 
+def judged_mask(
+    *,
+    q_length: int,
+    kv_length: int,
+    q_offset: Any = 0,
+    kv_offset: Any = 0,
+    attention_mask: Tensor | None = None,
+    allow_is_causal_skip: bool = True,
+    **kwargs: Any,
+) -> Tensor | None:
+    """SDPA's mask. Signature of transformers' mask registry.
+
+    Sizes that end before the queries are those of a cache layer that brings its attention along. No mask is made for it
+    while it sees every token, else one of all tokens: (B, 1, Q, seen). `kv_offset` is then how many tokens its rows
+    were chosen among.
+
+    Raises:
+        InputError: the mask hides tokens whose rows were chosen without it, or says nothing of some.
+    """
+    if isinstance(q_offset, int) and kv_offset + kv_length < q_offset + q_length:
+        hides = attention_mask is not None and not attention_mask.all()
+        if allow_is_causal_skip and not hides:
+            return None
+        if attention_mask is not None:
+            check_places(attention_mask.shape[-1], q_offset + q_length)
+            check_seen(attention_mask[:, :kv_offset])
+        kv_length, kv_offset = q_offset + q_length, 0
+    return sdpa_mask(
+        q_length=q_length,
+        kv_length=kv_length,
+        q_offset=q_offset,
+        kv_offset=kv_offset,
+        attention_mask=attention_mask,
+        allow_is_causal_skip=allow_is_causal_skip,
+        **kwargs,
+    )
+
+
 AttentionInterface.register(ATTENTION, judged_attention)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+AttentionMaskInterface.register(ATTENTION, judged_mask)

@@ -19,6 +19,7 @@ from judgeq.config import Decoding
 from judgeq.decode import Finish, Transcript, decode
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 from judgeq.ragged import RaggedLayer
 from judgeq.softcap import masked_attention
 
@@ -61,6 +62,8 @@ class Unwritten:
         until_circles: ends the answer once it goes in circles, see `in_circles`.
     """
 
+    __repr__ = brief
+
     cache: RetainedCache
     logits: Tensor
     decoding: Decoding
@@ -82,6 +85,8 @@ class Written:
         finish: why it ends, None where `Unwritten.ends` cut it.
         seconds: until its last token, from the start of all that are written together.
     """
+
+    __repr__ = brief
 
     text: str
     tokens: list[int]
@@ -154,6 +159,10 @@ class PaddedLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
+        if key_states.shape[2] != 1:
+            raise InputError(
+                f"Answers that are written side by side get one token at a time, not {key_states.shape[2]}"
+            )
         parts = zip(self.groups, key_states.split(self.sizes), value_states.split(self.sizes), strict=True)
         for rows, keys, values in parts:
             rows.append(keys, values)
@@ -162,9 +171,21 @@ class PaddedLayer(DynamicLayer):
         return key_states, value_states
 
     def attention(
-        self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, softcap: float | None = None
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scaling: float,
+        softcap: float | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """See `PaddedRows.attention`; the groups hold this token's rows already."""
+        """See `PaddedRows.attention`; the groups hold this token's rows already.
+
+        Raises:
+            InputError: a mask that hides tokens; what is padded here is hidden anyway.
+        """
+        if mask is not None:
+            raise InputError("Answers that are written side by side take no attention mask: leave it out")
         parts = zip(self.groups, queries.split(self.sizes), strict=True)
         return torch.cat([rows.attention(asking, scaling, softcap) for rows, asking in parts])
 
@@ -184,8 +205,8 @@ class PaddedLayer(DynamicLayer):
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Those of a complete cache: the attention brings its own mask."""
-        return self.seen + query_length, 0
+        """No mask is needed: the attention brings its own."""
+        return query_length, 0
 
 
 class PaddedCache(DynamicCache):

@@ -25,11 +25,15 @@ class RetainedLayer(GrowingLayer):
     """A growing cache layer that starts from chosen rows and keeps *seen* and *rows* apart.
 
     Passes of several tokens bring their own attention, since transformers' mask fits the rows of one layer only.
+
+    Attributes:
+        seen: tokens that have passed.
+        kept: rows that were chosen among the first of them.
     """
 
     def __init__(self, expected: int = 0) -> None:
         super().__init__(expected)
-        self.seen = 0
+        self.seen = self.kept = 0
 
     def retain(self, keys: Tensor, values: Tensor, seen: int) -> None:
         """Start from rows that were kept out of `seen` tokens.
@@ -39,7 +43,7 @@ class RetainedLayer(GrowingLayer):
             seen: tokens that have passed, at least `rows`.
         """
         self.hold_only(keys, values)
-        self.seen = seen
+        self.seen, self.kept = seen, keys.shape[2]
 
     def heads(self) -> list[Head]:
         """Rows of each KV head, of one prompt."""
@@ -56,27 +60,27 @@ class RetainedLayer(GrowingLayer):
         new = key_states.shape[-2]
         self.seen += new
         keys, values = super().update(key_states, value_states)
-        if new not in (1, keys.shape[-2]):
+        if new != keys.shape[-2]:
             keys = keys[:]  # the attribute stays off the stored tensor
-            keys.frozen_rows = CausalRows  # type: ignore[attr-defined]
+            keys.frozen_rows = CausalRows(self.kept)  # type: ignore[attr-defined]
         return keys, values
 
     def get_seq_length(self) -> int:
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        if query_length > 1:
-            return query_length, 0  # no mask is needed
+        """Such that no mask is made while every token is seen, see `attention.judged_mask`."""
         rows = self.keys.shape[-2] if self.is_initialized else 0
-        return rows + query_length, self.seen - rows
+        return (query_length, 0) if rows == self.seen else (0, self.seen - (rows - self.kept))
 
     def crop(self, tokens_to_remove: int) -> None:
         super().crop(tokens_to_remove)
         self.seen -= abs(tokens_to_remove)
+        self.kept = min(self.kept, self.keys.shape[-2])
 
     def reset(self) -> None:
         super().reset()
-        self.seen = 0
+        self.seen = self.kept = 0
 
 
 class FrozenLayer(RetainedLayer):
@@ -118,6 +122,9 @@ class RetainedCache(DynamicCache):
             layer if layer.is_sliding else RetainedLayer() for layer in self.layers
         ]
 
+    def __repr__(self) -> str:
+        return f"<RetainedCache of {len(self.layers)} layers, {self.rows:,} rows of {self.get_seq_length():,} tokens>"
+
     def fill(
         self, layer: int, keys: Tensor, values: Tensor, kept: Tensor | tuple[Tensor, ...] | None, seen: int
     ) -> None:
@@ -145,6 +152,13 @@ class RetainedCache(DynamicCache):
             target.retain(keys.clone(), values.clone(), seen=seen)
         else:
             target.retain(gather_rows(keys, kept), gather_rows(values, kept), seen=seen)
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """One mask serves all layers without a window: those that have chosen rows say what it must not hide."""
+        if self.layers[layer_idx].is_sliding:
+            return super().get_mask_sizes(query_length, layer_idx)
+        sizes = (layer.get_mask_sizes(query_length) for layer in self.layers if not layer.is_sliding)
+        return max(sizes, key=lambda size: size[1])
 
     @property
     def kv_bytes(self) -> int:

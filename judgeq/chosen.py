@@ -12,11 +12,12 @@ from judgeq.methods import Full, Method, method_named
 from judgeq.plan import Plan
 from judgeq.selection import Forced
 from judgeq.soft_tokens import SoftTokens
+from judgeq.values import several
 
 
-def methods_of(methods: Iterable[str | Method], row_bits: int | None) -> list[Method]:
-    """The methods by these names, with rows in so many bits. Arguments as in `read`."""
-    chosen = [method_named(method) for method in methods]
+def methods_of(methods: str | Method | Iterable[str | Method], row_bits: int | None) -> list[Method]:
+    """The methods by these names, or by one, with rows in so many bits. Arguments as in `read`."""
+    chosen = [method_named(method) for method in several(methods)]
     if row_bits is None:
         return chosen
     return [replace(each, selection=replace(each.selection, bits=row_bits)) for each in chosen]

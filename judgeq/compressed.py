@@ -19,6 +19,7 @@ from judgeq.config import Decoding
 from judgeq.decode import Step
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 from judgeq.plan import Retained
 from judgeq.prompts import Prompt, build_prefix, build_prompt, dated, now
 from judgeq.selection import Kept
@@ -42,6 +43,8 @@ class CompressedDocument:
         full_kv_bytes: bytes of the document's complete rows, measured as they passed.
         today: the date that every prompt names whose chat template asks for it.
     """
+
+    __repr__ = brief
 
     lm: LanguageModel
     prefix: Prompt

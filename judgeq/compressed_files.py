@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import ClassVar
@@ -18,10 +18,10 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.cache import RetainedCache
-from judgeq.config import Selection
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
+from judgeq.objects import brief
 from judgeq.plan import Plan, Retained
 from judgeq.quantized import GROUP, QuantizedRows
 from judgeq.ragged import FrozenRows, RaggedLayer
@@ -42,6 +42,8 @@ class CompressedConfig(RowsConfig):
         bits: in which rows are stored; None = as they came.
         full_kv_bytes: of the document's complete rows, as they passed.
     """
+
+    __repr__ = brief
 
     FORMAT: ClassVar[str] = "judgeq.compressed/1"
     WRITER: ClassVar[str] = "judgeq.CompressedDocument.save"
@@ -65,7 +67,8 @@ class CompressedConfig(RowsConfig):
                 f"The saved document was evicted by {self.method!r}, which is not registered here: add its class to "
                 "judgeq.METHODS first"
             )
-        method = METHODS[self.method](selection=Selection(bits=self.bits))
+        method = METHODS[self.method]()
+        method = replace(method, selection=replace(method.selection, bits=self.bits))
         return Retained(Plan(method, self.budget), RetainedCache(lm.model.config, self.bits))
 
 

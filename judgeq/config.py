@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from judgeq.errors import InputError
+from judgeq.objects import brief
 from judgeq.output import write_file
+from judgeq.values import checked_seed, number, settle, whole
 
 Budget = (
     int | float
@@ -101,16 +102,9 @@ def _as_text(value: object) -> str:
 
 def check_at_least(owner: str, field: str, value: float, minimum: float) -> None:
     """Raise an `InputError` unless `value` is a finite number of at least `minimum`."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value < minimum:
+    found = number(value)
+    if found is None or found < minimum:
         raise InputError(f"{owner}.{field} is {value!r}; give a number of at least {minimum}")
-
-
-def _check_count(owner: str, field: str, value: object) -> None:
-    """Raise an `InputError` unless `value` is a whole number above 0."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InputError(f"{owner}.{field} is {value!r}; give a whole number")
-    check_at_least(owner, field, value, 1)
 
 
 def parse_budget(text: str) -> Budget:
@@ -133,35 +127,44 @@ def parse_budget(text: str) -> Budget:
 
 
 def check_budget(budget: Budget) -> Budget:
-    """Return `budget` unchanged if it means something, else raise.
+    """`budget` as Python's own int or float if it means something, else raise.
 
     Raises:
         InputError: not a number, rows below 1, or a share outside (0, 1].
     """
-    if isinstance(budget, bool) or not isinstance(budget, int | float):
+    found = number(budget)
+    if found is None:
         raise InputError(f"budget is {budget!r}: give rows as an int (128) or a share as a float (0.25)")
-    if isinstance(budget, int) and budget < 1:
-        raise InputError(f"budget is {budget} rows: keep at least 1 row per KV head")
-    if isinstance(budget, float) and not 0.0 < budget <= 1.0:
+    if isinstance(found, int) and found < 1:
+        raise InputError(f"budget is {found} rows: keep at least 1 row per KV head")
+    if isinstance(found, float) and not 0.0 < found <= 1.0:
         raise InputError(
-            f"budget is a share of {budget}: give a share above 0 and up to 1.0, or rows as an int"
+            f"budget is a share of {found}: give a share above 0 and up to 1.0, or rows as an int"
         )
-    return budget
+    return found
 
 
 def budget_rows(budget: Budget, prompt_tokens: int) -> int:
     """Rows to keep per KV head of a prompt of `prompt_tokens` tokens; never more than the prompt, never 0."""
-    check_budget(budget)
+    budget = check_budget(budget)
     rows = budget if isinstance(budget, int) else round(budget * prompt_tokens)
     return max(1, min(rows, prompt_tokens))
 
 
-def check_chunk(chunk: int | None) -> None:
-    """Raise an `InputError` unless `chunk` is None or a whole number of tokens, at least 1."""
-    if chunk is not None and (not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1):
+def check_chunk(chunk: int | None) -> int | None:
+    """`chunk` as Python's own int, or None.
+
+    Raises:
+        InputError: not a whole number of tokens, at least 1.
+    """
+    if chunk is None:
+        return None
+    found = whole(chunk)
+    if found is None or found < 1:
         raise InputError(
             f"chunk is {chunk!r}: give the most tokens of a pass, at least 1, or None for one pass over all"
         )
+    return found
 
 
 @dataclass(frozen=True)
@@ -194,26 +197,17 @@ class Selection(JsonConfig):
     bits: int | None = None
 
     def __post_init__(self) -> None:
-        for field in ("sinks", "recent", "pool", "beta"):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise InputError(f"Selection.{field} is {value!r}; give a whole number")
+        settle(self)
         check_at_least("Selection", "sinks", self.sinks, 0)
         check_at_least("Selection", "recent", self.recent, 0)
         check_at_least("Selection", "pool", self.pool, 1)
         if self.pool % 2 == 0:
             raise InputError(f"Selection.pool is {self.pool}; give an odd width, such as {self.pool + 1}")
-        if self.allocation not in get_args(Allocation):
-            raise InputError(
-                f"Selection.allocation is {self.allocation!r}; choose one of {', '.join(get_args(Allocation))}"
-            )
         check_at_least("Selection", "floor", self.floor, 0)
         if self.floor > 1:
             raise InputError(f"Selection.floor is {self.floor}; give a share from 0 to 1")
         check_at_least("Selection", "beta", self.beta, 1)
-        if not isinstance(self.value_aware, bool):
-            raise InputError(f"Selection.value_aware is {self.value_aware!r}; give True or False")
-        if self.bits not in (None, *ROW_BITS) or isinstance(self.bits, float):
+        if self.bits not in (None, *ROW_BITS):
             raise InputError(f"Selection.bits is {self.bits!r}; give 8 or 4, or None for rows as they come")
 
     @property
@@ -240,11 +234,13 @@ class Decoding(JsonConfig):
         max_new_tokens: longest answer in tokens.
         temperature: 0 = greedy; above 0 = sampled.
         top_p: nucleus of the sampled distribution, in (0, 1].
-        seed: of the sampling; the same seed gives the same answer.
-        stop: texts that end the answer; they are cut off.
+        seed: of the sampling, a whole number of at most 64 bits; the same seed gives the same answer.
+        stop: text or texts that end the answer; they are cut off.
         rejudge_every: tokens after which the rows are judged again, those of the answer included, so that no more than
             the budget and this many are ever held (see `judgeq.rejudging`); None = only the prompt's rows are judged.
     """
+
+    __repr__ = brief
 
     max_new_tokens: int = 64
     temperature: float = 0.0
@@ -254,13 +250,15 @@ class Decoding(JsonConfig):
     rejudge_every: int | None = None
 
     def __post_init__(self) -> None:
-        _check_count("Decoding", "max_new_tokens", self.max_new_tokens)
+        object.__setattr__(self, "stop", self.stop or ())
+        settle(self)
+        checked_seed("Decoding.seed", self.seed)
+        check_at_least("Decoding", "max_new_tokens", self.max_new_tokens, 1)
         if self.rejudge_every is not None:
-            _check_count("Decoding", "rejudge_every", self.rejudge_every)
+            check_at_least("Decoding", "rejudge_every", self.rejudge_every, 1)
         check_at_least("Decoding", "temperature", self.temperature, 0)
         check_at_least("Decoding", "top_p", self.top_p, 0)
         if not 0 < self.top_p <= 1:
             raise InputError(f"Decoding.top_p is {self.top_p}; give a share above 0 and up to 1")
-        object.__setattr__(self, "stop", tuple(self.stop))
         for stop in self.stop:
             check_text("stop text", stop)

@@ -17,6 +17,7 @@ from judgeq.attention import Observer
 from judgeq.config import Decoding
 from judgeq.cpu import few_rows
 from judgeq.language_model import LanguageModel
+from judgeq.values import seed64
 
 Finish = Literal["end", "stop", "length"]
 
@@ -58,7 +59,7 @@ def decode(
         forward: gives (1, V) behind one more token; by default `next_logits`, which keeps all rows.
     """
     forward = forward or partial(next_logits, lm, cache)
-    generator = torch.Generator(device=lm.device).manual_seed(decoding.seed)
+    generator = torch.Generator(device=lm.device).manual_seed(seed64(decoding.seed))
     transcript = Transcript(lm, decoding)
     token, finish = -1, None
     while finish is None:

@@ -61,8 +61,7 @@ class Document:
         Raises:
             InputError: an empty text, something else than a text or a date, or a chunk without a token.
         """
-        check_chunk(chunk)
-        self.lm, self.chunk = lm, chunk
+        self.lm, self.chunk = lm, check_chunk(chunk)
         with dated(today):
             self.today = now()
         with dated(self.today):
@@ -149,7 +148,7 @@ class Document:
         Raises:
             InputError: bad input, or a method that needs an answer first.
         """
-        check_budget(budget)
+        budget = check_budget(budget)
         (chosen,) = methods_of([method], row_bits)
         if chosen.needs_response:
             raise InputError(

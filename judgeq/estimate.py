@@ -23,6 +23,7 @@ from judgeq.prefill import prefill
 from judgeq.probe import Probe
 from judgeq.quantized import stored_bytes
 from judgeq.retention.heatmap import GREY, hover_text
+from judgeq.values import seed64, whole_numbers
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -90,7 +91,8 @@ def estimate(
         soft_tokens: S.
         chunk: most tokens of a pass; None reads the prompt in one.
     """
-    check_chunk(chunk)
+    chunk = check_chunk(chunk)
+    prompt_tokens, budget, soft_tokens = whole_numbers("estimate", (prompt_tokens, budget, soft_tokens))
     sizes, width = Geometry.of(config), BYTES[dtype]
     text = config.get_text_config(decoder=True)
     tokens = prompt_tokens + soft_tokens
@@ -213,7 +215,7 @@ def measure(
 
     Peaks are None where the system does not tell them, see `judgeq.memory.peak_memory`.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed64(seed))
     words = lm.model.get_input_embeddings().weight.shape[0]
     ids = torch.randint(0, words, (1, prompt_tokens), generator=generator)
     probe = Probe(torch.randn(soft_tokens, lm.geometry.hidden, generator=generator) * 0.02)

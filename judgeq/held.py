@@ -99,6 +99,9 @@ class HeldCache(DynamicCache):
         self.ids = torch.empty(batch, 0, dtype=torch.int64)
         self.shared = False
 
+    def __repr__(self) -> str:
+        return f"<HeldCache of {len(self.layers)} layers, {self.rows:,} rows of {self.seen:,} tokens>"
+
     @property
     def seen(self) -> int:
         """Tokens that have been read."""

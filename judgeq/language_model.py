@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from judgeq.errors import InputError, ModelError
+from judgeq.objects import brief
 from judgeq.supported import check_in_memory, check_model, check_tokenizer, is_tested
 
 SPLIT_PROBE = "In 1874, it's 3.50 €/kg:\n\n1.\tGrüße  aus 東京 🚢 don't_stop(x)==TRUE;\n   <b>Ça va?</b> …  "
@@ -73,7 +74,7 @@ class Geometry:
         )
 
 
-@dataclass
+@dataclass(eq=False)
 class LanguageModel:
     """A transformers model whose attention can be observed, with its tokenizer.
 
@@ -83,6 +84,8 @@ class LanguageModel:
         name: what `load` was given; soft tokens are matched against it.
         revision: a Hub commit, or the wheel of an embedded model; `None` for local files.
     """
+
+    __repr__ = brief
 
     model: Any = field(repr=False)
     tokenizer: Any = field(repr=False)

@@ -21,6 +21,7 @@ from judgeq.prefill import (
     asked_with,
     check_attention,
     check_first_pass,
+    prompt_numbers,
     with_soft_tokens,
 )
 from judgeq.probe import Probe
@@ -104,11 +105,12 @@ def prefill_padded(
     check_first_pass(everyone)
     check_attention(lm)
     soft = asked_with(everyone, soft_tokens)
-    lengths = [ids.shape[1] for ids in prompts]
     told = Progress(on_layer, lm.geometry.layers)
     evictions = [
-        Eviction(lm, own, (length, 0), soft, told if last else Progress(None, 0))
-        for own, length, last in zip(plans, lengths, _is_last(prompts), strict=True)
+        Eviction(
+            lm, own, (ids.shape[1], 0), soft, told if last else Progress(None, 0), None, prompt_numbers(ids)
+        )
+        for own, ids, last in zip(plans, prompts, _is_last(prompts), strict=True)
     ]
     ids, padding = pad_left([ids[0] for ids in prompts])
     embeds, adapted = with_soft_tokens(lm, ids, soft)  # (B, N + S, hidden)

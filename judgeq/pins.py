@@ -6,15 +6,17 @@ Knows nothing of scores, methods or caches.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from judgeq.errors import InputError
 from judgeq.prompts import Prompt
 from judgeq.selection import Forced
+from judgeq.values import several, whole
 
 Span = tuple[int, int]
-"""First character and one past the last, counted in the document as it was given."""
+"""First character and one past the last, counted in the document as it was given; any two whole numbers in a row."""
 SHOWN = 40
 """Characters of the document that a message repeats."""
 
@@ -33,18 +35,26 @@ def rows_of(prompt: Prompt, document: str, spans: Iterable[Span], name: str = "s
     return _rows_with(prompt, document, _covered(prompt, document, spans, name))
 
 
-def forced_rows(prompt: Prompt, document: str, pinned: Iterable[Span], dropped: Iterable[Span]) -> Forced:
+def spans_of(spans: Span | Iterable[Span]) -> list[Any]:
+    """Several spans, or the only one."""
+    found = several(spans)
+    return [found] if len(found) == 2 and None not in map(whole, found) else found
+
+
+def forced_rows(
+    prompt: Prompt, document: str, pinned: Span | Iterable[Span], dropped: Span | Iterable[Span]
+) -> Forced:
     """Rows that stay and rows that go. A token that two neighbours share stays.
 
     Args:
         document: see `rows_of`.
-        pinned, dropped: spans; those of one kind may overlap.
+        pinned, dropped: a span, or several; those of one kind may overlap.
 
     Raises:
         InputError: see `rows_of`; or a character that must both stay and go.
     """
-    stays = _covered(prompt, document, pinned, "pinned span")
-    goes = _covered(prompt, document, dropped, "dropped span")
+    stays = _covered(prompt, document, spans_of(pinned), "pinned span")
+    goes = _covered(prompt, document, spans_of(dropped), "dropped span")
     both = np.flatnonzero(stays & goes)
     if len(both):
         words = " ".join(document[both[0] : both[0] + SHOWN].split())
@@ -59,7 +69,7 @@ def _covered(prompt: Prompt, document: str, spans: Iterable[Span], name: str) ->
     spans = list(spans)
     if spans and prompt.cut_tokens:
         raise InputError(
-            f"The {name} {tuple(spans[0])!r} counts characters of the whole document, and its middle was cut: shorten "
+            f"The {name} {_shown(spans[0])} counts characters of the whole document, and its middle was cut: shorten "
             "the document yourself, or leave the span out"
         )
     covered = np.zeros(len(document), dtype=bool)
@@ -67,7 +77,7 @@ def _covered(prompt: Prompt, document: str, spans: Iterable[Span], name: str) ->
         first, last = _checked(document, span, name)
         if not document[first:last].strip() and not (document[:first].strip() and document[last:].strip()):
             raise InputError(
-                f"The {name} {tuple(span)!r} holds nothing but blanks at the document's ends: choose another"
+                f"The {name} {_shown(span)} holds nothing but blanks at the document's ends: choose another"
             )
         covered[first:last] = True
     return covered
@@ -85,10 +95,18 @@ def _rows_with(prompt: Prompt, document: str, covered: np.ndarray) -> list[int]:
 
 
 def _checked(document: str, span: Span, name: str) -> Span:
-    numbers = [value for value in span if isinstance(value, int) and not isinstance(value, bool)]
-    if len(span) != 2 or len(numbers) != 2 or not 0 <= numbers[0] < numbers[1] <= len(document):
+    numbers = [whole(value) for value in several(span)]
+    first, last = numbers if len(numbers) == 2 else (None, None)
+    if first is None or last is None or not 0 <= first < last <= len(document):
         raise InputError(
-            f"The {name} is {tuple(span)!r}: give (first, last), two positions in the document's "
+            f"The {name} is {_shown(span)}: give (first, last), two positions in the document's "
             f"{len(document):,} characters, the last one past the end"
         )
-    return numbers[0], numbers[1]
+    return first, last
+
+
+def _shown(span: object) -> str:
+    """A span as a message repeats it: numbers of numpy and PyTorch look like any others there."""
+    parts = several(span)
+    numbers = [part if whole(part) is None else whole(part) for part in parts]
+    return repr(numbers[0] if numbers == [span] else tuple(numbers))

@@ -11,8 +11,10 @@ from judgeq.cache import RetainedCache
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView, Method
+from judgeq.objects import brief
 from judgeq.profile import BudgetProfile
 from judgeq.selection import Forced, Kept, allocate_rows, pyramid_rows, rank_rows
+from judgeq.values import whole
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,18 @@ class Plan:
         InputError: the method needs a profile and there is none, or more rows are pinned than the budget has.
     """
 
+    __repr__ = brief
+
     method: Method
     budget: int
     profile: BudgetProfile | None = None
     forced: Forced = Forced()
 
     def __post_init__(self) -> None:
+        budget = whole(self.budget)
+        if budget is None or budget < 1:
+            raise InputError(f"Plan.budget is {self.budget!r}: give rows per KV head, at least 1")
+        object.__setattr__(self, "budget", budget)
         pinned = len(self.forced.pinned)
         if pinned > self.budget:
             raise InputError(
@@ -74,7 +82,7 @@ class Plan:
         return shares
 
 
-@dataclass
+@dataclass(eq=False)
 class Retained:
     """What one plan kept of a prompt.
 
@@ -87,7 +95,10 @@ class Retained:
         scores: for each layer (B, H_kv, T) float32 on the CPU, before pooling and before values count; None where
             nothing was scored.
         extra_s: seconds behind the first pass, for the response that this plan looks at and for the look.
+        prompts: see `LayerView`.
     """
+
+    __repr__ = brief
 
     plan: Plan
     cache: RetainedCache
@@ -95,6 +106,7 @@ class Retained:
     kept: list[Kept | None] = field(default_factory=list)
     scores: list[Tensor | None] = field(default_factory=list)
     extra_s: float = 0.0
+    prompts: tuple[int, ...] = ()
 
     def take(self, view: LayerView, evictable: bool) -> None:
         """Score, select and store one layer's rows."""

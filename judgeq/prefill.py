@@ -8,6 +8,7 @@ pass may stand behind rows that were read before, or in earlier chunks. Knows no
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -23,12 +24,13 @@ from judgeq.errors import InputError
 from judgeq.held import HeldCache, LayerCallback, Progress, pass_sizes
 from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView
+from judgeq.objects import brief
 from judgeq.plan import Plan, Retained
 from judgeq.probe import Probe
 from judgeq.rotation import check_appended, check_chunks, turned_anew
 
 
-@dataclass
+@dataclass(eq=False)
 class Prefill:
     """Outcome of a pass.
 
@@ -42,6 +44,8 @@ class Prefill:
         seconds: wall time of the pass, its chunks included.
         response: (1, R) int64, the full cache's greedy answer without its end, where a plan looked at it.
     """
+
+    __repr__ = brief
 
     logits: Tensor
     retained: list[Retained]
@@ -62,6 +66,7 @@ class Eviction:
         soft_tokens: Probe | None,
         progress: Progress,
         held: HeldCache | None = None,
+        prompts: tuple[int, ...] = (),
     ) -> None:
         """Before the pass, and before the chunks in front of it.
 
@@ -69,6 +74,7 @@ class Eviction:
             sizes: tokens of the prompt, and of a response behind it.
             soft_tokens: those at the end of the pass.
             held: rows that the pass stands behind; they go layer by layer, unless they are shared.
+            prompts: see `LayerView`.
         """
         self.started = time.perf_counter()
         prompt_tokens, response_tokens = sizes
@@ -78,10 +84,12 @@ class Eviction:
                 plan,
                 RetainedCache(lm.model.config, plan.method.selection.bits),
                 plan.shares(lm, prompt_tokens),
+                prompts=prompts,
             )
             for plan in plans
         ]
         self.sizes, self.progress, self.held = (*sizes, n_soft), progress, held
+        self.prompts = prompts
         self.offsets: Tensor | None = None
         if soft_tokens is not None:
             if not response_tokens:
@@ -103,7 +111,17 @@ class Eviction:
         added = None if self.offsets is None else self.offsets[layer]
         carried = None if self.held is None else self.held.attention_of(layer)
         view = LayerView(
-            layer, queries, keys, values, *self.sizes, scaling, output_weight, added, softcap, carried
+            layer,
+            queries,
+            keys,
+            values,
+            *self.sizes,
+            scaling,
+            output_weight,
+            added,
+            softcap,
+            carried,
+            prompts=self.prompts,
         )
         for retained in self.retained:
             retained.take(view, evictable=window is None)
@@ -158,7 +176,7 @@ def prefill(
         InputError: a plan needs soft tokens and there are none, or needs a response; a chunk without a token, or
             chunks that the model's positions do not allow.
     """
-    check_chunk(chunk)
+    chunk = check_chunk(chunk)
     check_first_pass(plans)
     check_attention(lm)
     soft = asked_with(plans, soft_tokens)
@@ -173,7 +191,7 @@ def prefill(
     if early and held is None:
         held = HeldCache(lm.model.config, batch, tokens + (0 if soft is None else len(soft.embeddings)))
     progress = Progress(on_layer, (len(early) + 1) * lm.geometry.layers)
-    eviction = Eviction(lm, plans, (tokens, 0), soft, progress, held)
+    eviction = Eviction(lm, plans, (tokens, 0), soft, progress, held, prompt_numbers(input_ids))
     if held is not None:
         held.read(lm, early, progress, summed=summed)
     return _look(lm, final, soft, held, eviction)
@@ -258,6 +276,12 @@ def asked_with(plans: Sequence[Plan], soft_tokens: Probe | None) -> Probe | None
     if asking and soft_tokens is None:
         raise InputError(f"The method {asking[0]!r} needs soft tokens: pass some, or train them")
     return soft_tokens if asking else None
+
+
+def prompt_numbers(input_ids: Tensor) -> tuple[int, ...]:
+    """A number of 64 bits for each prompt (B, T), made of its tokens: the same on every run and machine."""
+    rows = input_ids.cpu().numpy().astype("<i8")
+    return tuple(int.from_bytes(hashlib.sha256(row.tobytes()).digest()[:8], "big") for row in rows)
 
 
 def check_first_pass(plans: Sequence[Plan]) -> None:

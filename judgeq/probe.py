@@ -14,13 +14,14 @@ from torch import Tensor
 from judgeq.adapters import LowRank
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 
 TENSOR_NAME = "soft_tokens"
 OFFSETS_NAME = "query_offsets"
 DOWN_NAME, UP_NAME = "adapter_down.", "adapter_up."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Probe:
     """What stands behind a prompt and asks: the tensors of soft tokens.
 
@@ -32,6 +33,8 @@ class Probe:
 
     With neither offsets nor adapters this is the paper's form.
     """
+
+    __repr__ = brief
 
     embeddings: Tensor
     query_offsets: Tensor | None = None

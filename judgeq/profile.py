@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from judgeq.errors import InputError
+from judgeq.objects import brief
 
 BUDGETS_NAME = "profile_budgets"
 SHARES_NAME = "profile_shares"
@@ -29,6 +30,8 @@ class BudgetProfile:
         shares: (P, L, H_kv) float32, what a head gets of the uniform budget; positive, mean 1 at each budget. Layers
             with a sliding window, where nothing is evicted, are not among the `L`.
     """
+
+    __repr__ = brief
 
     budgets: Tensor
     shares: Tensor

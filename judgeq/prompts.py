@@ -20,6 +20,7 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 from judgeq.config import check_text
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief, hash_of_texts, same
 from judgeq.supported import CONTENT_MARK
 
 CUT_MARK = "\n[…]\n"
@@ -66,6 +67,8 @@ class Message:
         content: what was said.
     """
 
+    __repr__ = brief
+
     role: str
     content: str
 
@@ -81,6 +84,8 @@ class Prompt:
         document: character span of the document in `text`.
         cut_tokens: tokens taken out of the middle of the document; 0 = nothing was cut.
     """
+
+    __repr__, __eq__, __hash__ = brief, same, hash_of_texts
 
     input_ids: Tensor
     text: str

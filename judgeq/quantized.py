@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from judgeq.objects import brief
+
 GROUP = 32
 """Numbers that share a range, at most; KIVI's."""
 
@@ -29,6 +31,8 @@ class QuantizedRows:
         bits: 8 or 4.
         dtype: of the rows as they came and as they are read.
     """
+
+    __repr__ = brief
 
     codes: Tensor
     low: Tensor

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from judgeq.causal import CausalRows, later_part
 from judgeq.errors import InputError
 from judgeq.growing import GrowingLayer
+from judgeq.objects import brief
 from judgeq.quantized import QuantizedRows
-from judgeq.softcap import to_logits
+from judgeq.softcap import hide, to_logits
 
 Head = tuple[Tensor, Tensor]
 """Keys and values (rows, D) of one KV head."""
@@ -35,6 +37,8 @@ class FrozenRows:
         keys, values: (R, D), the rows of KV head 0, then those of head 1 and so on; `R` is the sum of `counts`.
         counts: rows of each of the H_kv heads.
     """
+
+    __repr__ = brief
 
     keys: Tensor | QuantizedRows
     values: Tensor | QuantizedRows
@@ -109,7 +113,13 @@ class FrozenRows:
         )
 
     def attention(
-        self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, softcap: float | None = None
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scaling: float,
+        softcap: float | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Softmax attention over these rows, which every query sees, and over the tail, which is causal.
 
@@ -118,15 +128,22 @@ class FrozenRows:
             keys, values: (1, H_kv, t, D), the tail; its last `S` rows are the queries' own.
             scaling: factor on the dot product.
             softcap: bound of the logits; None = no bound.
+            mask: (1, 1 or H, S, seen), see `later_part`; None hides nothing.
 
         Returns:
             (1, S, H, D), as transformers' attention functions do.
+
+        Raises:
+            InputError: see `later_part`.
         """
         heads, count, dim = queries.shape[1:]
         kv_heads, tail = keys.shape[1:3]
         grouped = (queries * scaling).reshape(kv_heads, -1, dim)  # (H_kv, G * S, D)
         late = to_logits(grouped @ keys[0].transpose(1, 2), 1.0, softcap)
-        if count > 1:
+        if mask is not None:
+            of_tail = later_part(mask, tail, max(self.counts))
+            late = hide(late, of_tail[0].expand(heads, -1, -1).reshape(kv_heads, -1, tail))
+        elif count > 1:
             hidden = torch.ones(count, tail, dtype=torch.bool, device=keys.device).triu(tail - count + 1)
             late = late.masked_fill(hidden.repeat(heads // kv_heads, 1), float("-inf"))
         rows = self.as_read()
@@ -263,19 +280,20 @@ class RaggedLayer(GrowingLayer):
                 f"Heads with budgets of their own hold one prompt and this batch has {key_states.shape[0]}: "
                 "decode one by one, without beams"
             )
-        self.seen += key_states.shape[-2]
+        new = key_states.shape[-2]
+        self.seen += new
         keys, values = super().update(key_states, value_states)
-        if self.frozen is not None:
+        if self.frozen is not None or new not in (1, keys.shape[-2]):
             keys = keys[:]  # the attribute stays off the stored tensor
-            keys.frozen_rows = self.frozen  # type: ignore[attr-defined]
+            keys.frozen_rows = self.frozen or CausalRows()  # type: ignore[attr-defined]
         return keys, values
 
     def get_seq_length(self) -> int:
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Those of a complete cache: this layer's attention needs no mask, and layers that keep all rows do."""
-        return self.seen + query_length, 0
+        """Such that no mask is made while every token is seen, see `attention.judged_mask`."""
+        return (query_length, 0) if self.frozen is None else (0, self.seen - self.keys.shape[-2])
 
     def crop(self, tokens_to_remove: int) -> None:
         tail = self.keys.shape[-2] if self.is_initialized else 0

@@ -18,6 +18,7 @@ from judgeq.config import Decoding
 from judgeq.held import HeldCache, LayerCallback
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
+from judgeq.objects import brief
 from judgeq.padded import groups_alike, prefill_padded
 from judgeq.plan import Plan
 from judgeq.prefill import Prefill, prefill, probe
@@ -70,6 +71,8 @@ def retain(
 @dataclass(frozen=True, eq=False)
 class ToRead:
     """A prompt for `retain_each`; see the arguments of `retain`."""
+
+    __repr__ = brief
 
     input_ids: Tensor
     plans: Sequence[Plan]

@@ -117,14 +117,14 @@ class _Asking:
 
         return [alone(head) for head in range(kv_heads)]
 
-    def view(self, rows: Head, held: _Held, seen: int, draw: int) -> LayerView:
+    def view(self, rows: Head, held: _Held, seen: int, draw: int, prompts: tuple[int, ...]) -> LayerView:
         """What the method sees of this KV head.
 
         Args:
             rows: what is held, and behind it the soft tokens' rows.
             held: what is known of it.
             seen: tokens that have passed, without the soft tokens.
-            draw: see `LayerView`.
+            draw, prompts: see `LayerView`.
         """
         keys, values = rows
         return LayerView(
@@ -142,6 +142,7 @@ class _Asking:
             ages=seen - held.positions,
             earlier=None if held.scores is None else held.scores[None, None],
             draw=draw,
+            prompts=prompts,
         )
 
 
@@ -196,7 +197,7 @@ class Rejudging:
         Raises:
             InputError: the method cannot judge while an answer is written, or lacks soft tokens.
         """
-        self.plan = replace(retained.plan, budget=budget)
+        self.plan, self._prompts = replace(retained.plan, budget=budget), retained.prompts
         check_rejudging([self.plan.method])
         self.lm, self.cache, self.every = lm, retained.cache, every
         self.soft_tokens = asked_with([self.plan], soft_tokens)
@@ -280,7 +281,9 @@ class Rejudging:
         held = [head.followed_by(seen - self._judged, seen) for head in self._held[asking.layer]]
         askers = asking.heads(len(rows), rows[0][1].shape[-1])
         draw = (self.rounds + 1) * len(rows)
-        views = [each.view(rows[at], held[at], seen, draw + at) for at, each in enumerate(askers)]
+        views = [
+            each.view(rows[at], held[at], seen, draw + at, self._prompts) for at, each in enumerate(askers)
+        ]
         scores = [self.plan.method.score(view) for view in views]
         kept = self._select(held, views, scores, seen)
         return [

@@ -23,6 +23,7 @@ from judgeq.config import JsonConfig
 from judgeq.errors import InputError
 from judgeq.held import HeldCache, Progress
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 from judgeq.output import check_folder, has_mark, saved, saving
 
 CONFIG_FILE = "document.json"
@@ -54,6 +55,8 @@ class RowsConfig(JsonConfig):
         today: the date, in ISO 8601, that a chat template was told; None in folders of earlier versions.
         format, judgeq_version: of these files, and of the library that wrote them.
     """
+
+    __repr__ = brief
 
     FORMAT: ClassVar[str]
     WRITER: ClassVar[str]

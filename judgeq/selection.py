@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from judgeq.config import Selection
 from judgeq.errors import InputError
+from judgeq.objects import brief
 
 Kept = Tensor | tuple[Tensor, ...]
 """Kept rows of a layer, int64 and ascending: (B, H_kv, rows), or one (rows,) a KV head where their numbers differ."""
@@ -30,6 +31,8 @@ class Forced:
         pinned: they stay, and count against the budget.
         dropped: they go, though the budget might cover them and sinks or the recent window hold them; none is pinned.
     """
+
+    __repr__ = brief
 
     pinned: tuple[int, ...] = ()
     dropped: tuple[int, ...] = ()

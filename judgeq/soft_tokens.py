@@ -24,6 +24,7 @@ from judgeq.embedded import EMBEDDED, public_name, same_model
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.model_card import LIBRARY, model_card
+from judgeq.objects import brief
 from judgeq.output import check_folder, has_mark, saved, saving
 from judgeq.probe import Probe
 from judgeq.profile import BudgetProfile
@@ -42,7 +43,7 @@ MODEL_FILE = "config.json"
 """What a folder of transformers has, so that one that is named by mistake is told apart."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SoftTokens:
     """Soft tokens of one base model.
 
@@ -51,6 +52,8 @@ class SoftTokens:
         config: origin and fit.
         profile: how many rows each layer and KV head deserves; None = none was learned.
     """
+
+    __repr__ = brief
 
     probe: Probe
     config: SoftTokensConfig
@@ -65,6 +68,20 @@ class SoftTokens:
             )
         if not all(torch.isfinite(tensor).all() for tensor in self.tensors().values()):
             raise InputError("The soft tokens contain NaN or infinite numbers: train them again")
+
+    def __eq__(self, other: object) -> bool:
+        """The same config, and the same numbers where they are stored."""
+        if not isinstance(other, SoftTokens):
+            return NotImplemented
+        ours, theirs = self.tensors(), other.tensors()
+        return (
+            self.config == other.config
+            and ours.keys() == theirs.keys()
+            and all(torch.equal(ours[name], theirs[name]) for name in ours)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.config)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored, by name."""

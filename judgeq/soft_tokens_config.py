@@ -9,6 +9,7 @@ from typing import Any, Self
 from judgeq._version import __version__
 from judgeq.config import JsonConfig, check_at_least
 from judgeq.errors import InputError
+from judgeq.objects import brief
 
 CONFIG_FILE = "judgeq_config.json"
 LICENCE = "apache-2.0"
@@ -31,14 +32,16 @@ class SoftTokensConfig(JsonConfig):
         judgeq_version: library that wrote the file.
     """
 
+    __repr__ = brief
+
     base_model: str
     hidden_size: int
     n: int
     tokenizer_hash: str
     base_revision: str | None = None
-    recipe: dict[str, Any] = field(default_factory=dict)
-    earlier: list[dict[str, Any]] = field(default_factory=list)
-    metrics: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict, hash=False)
+    earlier: list[dict[str, Any]] = field(default_factory=list, hash=False)
+    metrics: dict[str, Any] = field(default_factory=dict, hash=False)
     judgeq_version: str = __version__
 
     def __post_init__(self) -> None:

@@ -70,12 +70,15 @@ def capped_attention(
     blocks = []
     for asked, seen in zip(grouped.split(QUERY_BLOCK, 3), mask.split(QUERY_BLOCK, 2), strict=True):
         logits = to_logits(asked @ keys.transpose(-1, -2), scaling, softcap)  # (B, H_kv, G, q, K)
-        blocks.append(_masked(logits, seen[:, :, None]).softmax(-1).to(values) @ values)
+        blocks.append(hide(logits, seen[:, :, None]).softmax(-1).to(values) @ values)
     return torch.cat(blocks, 3).flatten(1, 2).transpose(1, 2).contiguous()
 
 
-def _masked(logits: Tensor, mask: Tensor) -> Tensor:
-    """Finite everywhere: a query that sees nothing, such as padding, still gets numbers."""
+def hide(logits: Tensor, mask: Tensor) -> Tensor:
+    """Logits under a mask, see `capped_attention`.
+
+    Finite everywhere: a query that sees nothing, such as padding, still gets numbers.
+    """
     if mask.dtype == torch.bool:
         return logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
     return logits + mask

@@ -20,12 +20,14 @@ from judgeq.errors import InputError
 from judgeq.held import HeldCache, LayerCallback, Progress
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
+from judgeq.objects import brief
 from judgeq.pins import Span, rows_of
 from judgeq.plan import Plan
 from judgeq.prompts import FEWER_BEHIND, SHORTER_ANSWER, Prompt, build_prompt
 from judgeq.reference import positions_behind, retain
 from judgeq.retention import RetentionMap
 from judgeq.soft_tokens import SoftTokens
+from judgeq.values import several
 
 BUDGETS: tuple[Budget, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 
@@ -47,6 +49,8 @@ class SweepPoint:
         prompt_tokens: length of the prompt, template included.
     """
 
+    __repr__ = brief
+
     method: str
     budget: Budget
     rows: int
@@ -62,8 +66,8 @@ def sweep(
     document: str,
     question: str,
     *,
-    methods: Iterable[str | Method] = ("judgeq", "snapkv"),
-    budgets: Iterable[Budget] = BUDGETS,
+    methods: str | Method | Iterable[str | Method] = ("judgeq", "snapkv"),
+    budgets: Budget | Iterable[Budget] = BUDGETS,
     span: Span | None = None,
     tokens: SoftTokens | str | Path | None = None,
     question_first: bool = False,
@@ -80,8 +84,8 @@ def sweep(
     answer write theirs at every budget.
 
     Args:
-        methods: names or instances.
-        budgets: rows per KV head (int) or shares of the prompt (float), in any order.
+        methods: one name or instance, or several.
+        budgets: rows per KV head (int) or shares of the prompt (float), one or several, in any order.
         span: characters `(first, last)` of the document whose survival is measured.
         tokens, question_first, answer_prefix, truncate: as in `judgeq.read`.
         max_new_tokens: longest answer in tokens.
@@ -91,13 +95,13 @@ def sweep(
     Raises:
         InputError: bad input, in one sentence, when the first point is asked for.
     """
-    budgets = [check_budget(budget) for budget in budgets]
+    wanted = [check_budget(budget) for budget in several(budgets)]
     chosen = methods_of(methods, None)
-    if not chosen or not budgets:
+    if not chosen or not wanted:
         raise InputError("A sweep needs at least one method and one budget: name some")
     decoding = Decoding(max_new_tokens=max_new_tokens)
     soft = soft_tokens_of(lm, chosen, tokens)
-    reserve = positions_behind(chosen, soft.n if soft else 0, max_new_tokens)
+    reserve = positions_behind(chosen, soft.n if soft else 0, decoding.max_new_tokens)
     prompt = build_prompt(
         lm,
         document,
@@ -106,7 +110,7 @@ def sweep(
         answer_prefix=answer_prefix,
         truncate=truncate,
         reserve=reserve,
-        lower=SHORTER_ANSWER if reserve == max_new_tokens else FEWER_BEHIND,
+        lower=SHORTER_ANSWER if reserve == decoding.max_new_tokens else FEWER_BEHIND,
     )
     watched = None if span is None else rows_of(prompt, document, [span])
     later = _Later(on_layer, lm.geometry.layers)
@@ -114,7 +118,7 @@ def sweep(
     full = retain(lm, prompt.input_ids, [Plan(Full(), prompt.tokens)], rows=held, on_layer=later)
     reference = _Reference.write(lm, full.retained[0].cache, full.logits, decoding, later)
     del full
-    for budget in budgets:
+    for budget in wanted:
         retained = retain(
             lm,
             prompt.input_ids,

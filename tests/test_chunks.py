@@ -211,5 +211,5 @@ def test_tokens_behind_rows_attend_as_with_a_mask(behind: int, count: int, softc
         logits = torch.tanh(logits / softcap) * softcap
     hidden = torch.ones(count, behind + count).triu(behind + 1).bool()
     expected = logits.masked_fill(hidden, -torch.inf).softmax(-1) @ values.repeat_interleave(3, 1)
-    found = CausalRows.attention(queries, keys, values, 0.3, softcap)
+    found = CausalRows().attention(queries, keys, values, 0.3, softcap)
     assert torch.allclose(found, expected.transpose(1, 2), atol=1e-5)

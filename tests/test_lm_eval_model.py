@@ -204,6 +204,13 @@ def test_samples_differ_from_request_to_request_and_come_again_with_their_seed(l
     assert JudgeQLM(lm, method="full", seed=5).generate_until(sampled) == [first, second]
 
 
+def test_a_sample_does_not_depend_on_what_was_answered_before(lm: LanguageModel) -> None:
+    options = {"do_sample": True, "temperature": 2.0}
+    both = JudgeQLM(lm, method="full").generate_until(asking(TEXT, TEXT[:80], **options))
+    left = JudgeQLM(lm, method="full").generate_until(asking(TEXT[:80], **options))
+    assert both[1:] == left
+
+
 def test_generation_options_mean_what_they_mean_in_lm_eval() -> None:
     assert decoding_of({}) == Decoding(max_new_tokens=256)
     assert decoding_of({"max_new_tokens": 9, "until": "\n", "num_beams": 1}) == Decoding(9, stop=("\n",))

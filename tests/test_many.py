@@ -246,5 +246,5 @@ def test_everything_that_can_be_gone_through_is_a_sequence(lm: LanguageModel) ->
 
 @pytest.mark.parametrize("pair", ["a text", None, ("document",), ("a", "b", "c"), 7])
 def test_what_is_no_pair_is_refused(lm: LanguageModel, pair: Any) -> None:
-    with pytest.raises(InputError, match="give pairs of a document and a question"):
+    with pytest.raises(InputError, match="give a pair of a document and a question"):
         ask_many(lm, [pair], method="snapkv")

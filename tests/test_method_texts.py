@@ -85,6 +85,12 @@ def test_several_keep_their_texts_and_their_order() -> None:
         ("snapkv:window=0", "window is 0"),
         ("judgeq:floor=2", "floor is 2"),
         ("judgeq,", "no method ''"),
+        ("snapkv:window=0.5", "'window=0.5' gives no whole number"),
+        ("laq:draft=8.0", "'draft=8.0' gives no whole number"),
+        ("snapkv:window=4:window=8", "gives 'window' twice"),
+        ("judgeq:floor=0.5", "'floor' does nothing"),
+        ("snapkv:beta=7", "'beta' does nothing"),
+        ("judgeq:allocation=pyramid:floor=0.5", "'floor' does nothing"),
     ],
 )
 def test_mistakes_are_named(text: str, said: str) -> None:
@@ -117,3 +123,73 @@ def test_the_options_of_ask_are_those_of_a_text(
     monkeypatch.setattr(ask, "load_model", lambda arguments: None)
     assert main(["ask", "--document", str(tmp_path / "doc.txt"), "--question", "Where?", *options]) == 2
     assert asked == [method_from_text(text)]
+
+
+@pytest.mark.parametrize("name", ["full", "keynorm", "random", "streamingllm"])
+@pytest.mark.parametrize(
+    "option", ["value_aware=true", "allocation=adakv", "allocation=pyramid+adakv", "allocation=profile+adakv"]
+)
+def test_what_needs_attention_is_refused_where_scores_are_none(name: str, option: str) -> None:
+    with pytest.raises(InputError, match=f"Selection.{option.partition('=')[0]} is .* {name}"):
+        method_from_text(f"{name}:{option}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"full:{option}" for option in ("sinks=4", "recent=8", "pool=7", "allocation=pyramid")),
+        "streamingllm:recent=8",
+        "streamingllm:pool=7",
+        "pyramidkv:allocation=uniform",
+        "pyramidkv:allocation=adakv",
+    ],
+)
+def test_an_option_without_effect_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"does nothing for|is SnapKV with a pyramid"):
+        method_from_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{name}:bits=4" for name in METHODS),
+        *(f"{name}:allocation=pyramid" for name in METHODS if name != "full"),
+        *(f"{name}:value_aware=1:allocation=pyramid+adakv" for name in METHODS if METHODS[name].attention),
+        "random:pool=7:sinks=4",
+        "keynorm:pool=7:recent=16",
+        "streamingllm:sinks=8",
+    ],
+)
+def test_options_that_make_sense_are_taken(text: str) -> None:
+    assert isinstance(method_from_text(text), Method)
+
+
+def test_defaults_pass_over_methods_that_have_no_use_for_them() -> None:
+    assert methods_from_text("full,streamingllm,snapkv,random", pool=5) == {
+        "full": METHODS["full"](),
+        "streamingllm": METHODS["streamingllm"](),
+        "snapkv": method_from_text("snapkv:pool=5"),
+        "random": method_from_text("random:pool=5"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [
+        ("snapkv", "window"),
+        ("pyramidkv", "window"),
+        ("laq", "draft"),
+        ("judgeq+draft", "draft"),
+        ("random", "seed"),
+    ],
+)
+@pytest.mark.parametrize("value", [0.5, 8.0, "8", True, None])
+def test_whole_numbers_are_whole(method: str, option: str, value: object) -> None:
+    with pytest.raises(InputError, match=rf"\.{option} is "):
+        METHODS[method](**{option: value})
+
+
+def test_a_method_in_a_list_of_texts() -> None:
+    assert list(methods_from_text(["snapkv", "full,random"])) == ["snapkv", "full", "random"]
+    with pytest.raises(InputError, match=r"JudgeQ\.group is 'min'; choose one of mean, max"):
+        JudgeQ(group="min")  # type: ignore[arg-type]

@@ -34,6 +34,7 @@ from judgeq.methods import (
     SnapKV,
 )
 from judgeq.models import load
+from judgeq.padded import prefill_padded
 from judgeq.plan import Plan
 from judgeq.prefill import prefill, probe
 from judgeq.probe import Probe
@@ -369,3 +370,24 @@ def test_a_method_at_several_budgets_scores_once_a_layer(lm: LanguageModel, ids:
 
     prefill(lm, ids, [Plan(Counted(seed=seed), budget) for budget in (9, 20, 33, 50) for seed in (0, 1)])
     assert scored == [(seed, layer) for layer in range(4) for seed in (0, 1)]
+
+
+def test_random_rows_differ_from_prompt_to_prompt_and_are_those_of_a_prompt(lm: LanguageModel) -> None:
+    prompts = [torch.randint(3, 300, (1, 60), generator=torch.Generator().manual_seed(at)) for at in (1, 2)]
+    plan = Plan(METHODS["random"](), 20)
+
+    def kept(ids: Tensor, **options: Any) -> list[list[list[int]]]:
+        rows = prefill(lm, ids, [plan], **options).retained[0].kept
+        return [each[0].tolist() for each in rows if isinstance(each, Tensor)]
+
+    first, second = map(kept, prompts)
+    assert not any(ours == theirs for ours, theirs in zip(first, second, strict=True))
+    assert kept(prompts[0]) == kept(prompts[0], chunk=16) == first
+    both = prefill(lm, torch.cat(prompts), [plan]).retained[0].kept
+    assert [[each[at].tolist() for each in both if isinstance(each, Tensor)] for at in (0, 1)] == [
+        first,
+        second,
+    ]
+    apart = prefill_padded(lm, [prompts[0][:, 10:], prompts[1]], [[plan], [plan]])
+    assert [each[0].tolist() for each in apart[1].retained[0].kept if isinstance(each, Tensor)] == second
+    assert len({tuple(head) for layer in first for head in layer}) == 8

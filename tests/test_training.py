@@ -26,6 +26,7 @@ from judgeq.prefill import prefill
 from judgeq.probe import Probe
 from judgeq.soft_tokens import SoftTokens
 from judgeq.training import loop
+from judgeq.training import store as stores
 from judgeq.training.config import TrainConfig
 from judgeq.training.curve import curve_figure
 from judgeq.training.lesson import AttentionRecorder, Lesson, PromptRows
@@ -342,6 +343,28 @@ def test_an_interrupted_run_ends_with_the_same_soft_tokens(
         )  # nothing is computed again
 
 
+@pytest.mark.parametrize("left", [[0], [5], [0, 1, 7], [3, 4, 8, 11]], ids=str)
+def test_what_was_left_of_responses_comes_out_as_in_a_run_without_a_break(
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: list[int]
+) -> None:
+    """Sampled, over several stretches of batches, broken off between batches and in the middle of one."""
+    monkeypatch.setattr(stores, "BATCHES_SORTED", 2)
+    config = changed(examples=12, temperature=1.0)
+    straight = all_of(filled(lm, tmp_path / "straight", config))
+    broken = filled(lm, tmp_path / "broken", config)
+    changed_at = {at: broken._path(at).stat().st_mtime_ns for at in range(12) if at not in left}
+    for at in left:
+        broken._path(at).unlink()
+    with pytest.raises(Stop):
+        store(lm, tmp_path / "broken", config).fill(Log(("responses", 12 - len(left))), Workers(), 1)
+    resumed = all_of(filled(lm, tmp_path / "broken", config))
+    for ours, theirs in zip(resumed, straight, strict=True):
+        assert torch.equal(ours.prompt, theirs.prompt)
+        assert torch.equal(ours.response, theirs.response)
+        assert torch.equal(ours.teacher, theirs.teacher)
+    assert all(broken._path(at).stat().st_mtime_ns == when for at, when in changed_at.items())
+
+
 def test_a_begun_run_is_not_gone_on_with_by_accident(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -453,10 +476,16 @@ def test_rows_of_other_prompts_are_refused(
 
 
 def test_a_store_grows_with_the_number_of_examples(lm: LanguageModel, tmp_path: Path) -> None:
-    filled(lm, tmp_path)
+    first = all_of(filled(lm, tmp_path))
     log = Log()
-    store(lm, tmp_path, changed(examples=8)).fill(log, Workers(), limit_gb=1)
-    assert [done for _, done in log.seen] == [6, 8]
+    grown = store(lm, tmp_path, changed(examples=8))
+    grown.fill(log, Workers(), limit_gb=1)
+    assert log.seen[0] == ("responses", 6)
+    assert log.seen[-1] == ("responses", 8)
+    assert all(
+        torch.equal(ours.response, theirs.response)
+        for ours, theirs in zip(first, all_of(grown), strict=False)
+    )
 
 
 def test_a_store_that_would_be_too_large_is_refused_before_anything_is_written(

@@ -19,6 +19,7 @@ from judgeq.console import takes_everything
 from judgeq.errors import InputError
 from judgeq.output import check_file, lies_on_disk, means_stdout, write_file
 from judgeq.supported import DTYPES
+from judgeq.values import checked_seed
 
 if TYPE_CHECKING:
     from judgeq.language_model import LanguageModel
@@ -48,8 +49,24 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         help="of weights and rows, or of what quantized weights are computed in (default: float32 on a CPU, the "
         "model's own 16 bits elsewhere)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything drawn at random (default: 0)")
+    parser.add_argument(
+        "--seed",
+        type=seed,
+        default=0,
+        metavar="N",
+        help="of everything drawn at random, a whole number of at most 64 bits (default: 0)",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for standard output")
+
+
+def seed(text: str) -> int:
+    """A seed as typed."""
+    try:
+        return checked_seed("--seed", int(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no seed: give a whole number of at most 64 bits, such as 0"
+        ) from None
 
 
 def load_model(arguments: argparse.Namespace, device: Any = "auto") -> LanguageModel:

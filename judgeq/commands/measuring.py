@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -204,14 +203,13 @@ def _journal(
     path: Path | None, arguments: argparse.Namespace, lm: LanguageModel, tokens: SoftTokens | None
 ) -> Journal:
     from judgeq.evaluation.journal import Journal
+    from judgeq.evaluation.setup import setup_of, taken_for_granted
 
-    setup = {
-        "model": lm.name,
-        "revision": lm.revision,
-        "precision": _precision(arguments, lm),
-        "soft tokens": None if tokens is None else _digest(tokens),
-    }
-    return Journal(path, setup)
+    setup = setup_of(lm, tokens, _precision(arguments, lm))
+    journal = Journal(path, setup, taken_for_granted(lm, setup))
+    if journal.unsaid:
+        say(f"judgeq: {path} does not say its {', '.join(journal.unsaid)}: taken to be those of this run\n")
+    return journal
 
 
 def _precision(arguments: argparse.Namespace, lm: LanguageModel) -> str:
@@ -220,14 +218,6 @@ def _precision(arguments: argparse.Namespace, lm: LanguageModel) -> str:
     if arguments.quantization is None:
         return computed
     return arguments.quantization if arguments.dtype == "auto" else f"{arguments.quantization}, {computed}"
-
-
-def _digest(tokens: SoftTokens) -> str:
-    """Sixteen hex digits that change with the trained numbers."""
-    digest = hashlib.sha256(tokens.probe.embeddings.float().cpu().numpy().tobytes())
-    if tokens.probe.query_offsets is not None:
-        digest.update(tokens.probe.query_offsets.float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:

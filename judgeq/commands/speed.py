@@ -18,6 +18,7 @@ from judgeq.commands.common import (
 from judgeq.commands.measuring import add_number, read_budgets
 from judgeq.config import Budget, check_at_least
 from judgeq.errors import InputError
+from judgeq.values import seed64
 
 if TYPE_CHECKING:
     import torch
@@ -126,7 +127,7 @@ def _prompt(arguments: argparse.Namespace, lm: LanguageModel, soft_tokens: int) 
         raise InputError(
             f"{lm.name} reads at most {limit:,} tokens before its answer: give fewer --prompt-tokens"
         )
-    generator = torch.Generator().manual_seed(arguments.seed)
+    generator = torch.Generator().manual_seed(seed64(arguments.seed))
     vocabulary = lm.model.config.get_text_config(decoder=True).vocab_size
     return torch.randint(vocabulary, (1, arguments.prompt_tokens), generator=generator).to(lm.device)
 

@@ -6,14 +6,16 @@ An example is text only; the model's own response comes later.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 from judgeq.prompts import SEPARATOR, Message, build_chat
+from judgeq.values import settle, texts
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,19 @@ class Example:
     Attributes:
         messages: what has been said.
         kind: the shape it was built with, for statistics.
-        answers: texts that a right answer contains; empty where nobody knows.
+        answers: text or texts that a right answer contains; empty where nobody knows.
         answer_prefix: text that the answer must continue.
     """
+
+    __repr__ = brief
 
     messages: tuple[Message, ...]
     kind: str
     answers: tuple[str, ...] = ()
     answer_prefix: str = ""
+
+    def __post_init__(self) -> None:
+        settle(self)
 
     @classmethod
     def asking(
@@ -40,12 +47,12 @@ class Example:
         kind: str,
         *,
         question_first: bool = False,
-        answers: Sequence[str] = (),
+        answers: str | Iterable[str] = (),
         answer_prefix: str = "",
     ) -> Example:
         """One message of a document and a question, in either order."""
         parts = (question, document) if question_first else (document, question)
-        return cls((Message("user", SEPARATOR.join(parts)),), kind, tuple(answers), answer_prefix)
+        return cls((Message("user", SEPARATOR.join(parts)),), kind, texts("answers", answers), answer_prefix)
 
     def input_ids(self, lm: LanguageModel, reserve: int = 0) -> Tensor:
         """The prompt, (1, T) int64; see `build_chat`."""

@@ -18,6 +18,7 @@ from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.prompts import Message
 from judgeq.snapshot import HubError, check_answers
+from judgeq.values import seed64
 
 # The conversations' own files are JSON arrays, which `datasets` reads whole before it gives the first one, streaming or
 # not. The Hub keeps a copy of every public data set in Parquet that comes piece by piece.
@@ -127,7 +128,7 @@ def _stream(origin: str, seed: int) -> Iterator[Any]:
         else:
             check_answers(origin)
             rows = datasets.load_dataset(origin, revision=HUB_REVISION, split="train", streaming=True)
-        for row in rows.shuffle(seed=seed, buffer_size=BUFFER):
+        for row in rows.shuffle(seed=seed64(seed), buffer_size=BUFFER):
             yield row.get(TURNS)
     except (HubError, OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         if isinstance(error, InputError):

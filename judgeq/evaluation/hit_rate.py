@@ -7,19 +7,21 @@ one that splits the budget is measured against the even oracle, so that it pays 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from judgeq.config import Budget, Decoding, Selection, budget_rows
+from judgeq.config import Budget, Decoding, Selection, budget_rows, check_budget
 from judgeq.data.example import Example
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
-from judgeq.methods import Method, Oracle
+from judgeq.methods import Method, Oracle, method_named
+from judgeq.objects import brief
 from judgeq.plan import Plan, Retained
 from judgeq.reference import positions_behind, retain
 from judgeq.selection import overlap
 from judgeq.soft_tokens import SoftTokens
+from judgeq.values import several, texts
 
 REFERENCE = Oracle(selection=Selection(pool=1))
 
@@ -34,6 +36,8 @@ class HitRate:
         by_prompt: for each prompt one hit rate a layer, averaged over its KV heads; without layers that have a sliding
             window, where nothing is evicted.
     """
+
+    __repr__ = brief
 
     method: str
     budget: Budget
@@ -70,11 +74,11 @@ class HitRate:
 def hit_rates(
     lm: LanguageModel,
     examples: Sequence[Example],
-    methods: Sequence[Method],
-    budgets: Sequence[Budget],
+    methods: Method | Iterable[Method],
+    budgets: Budget | Iterable[Budget],
     *,
     tokens: SoftTokens | None,
-    names: Sequence[str] | None = None,
+    names: str | Iterable[str] | None = None,
     response_tokens: int = 48,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[HitRate]:
@@ -82,8 +86,8 @@ def hit_rates(
 
     Args:
         examples: prompts; one with fewer tokens than a budget has rows does not count for that budget.
-        methods: all but the oracle, which is the reference.
-        budgets: rows or shares.
+        methods: one or several, all but the oracle, which is the reference.
+        budgets: rows or shares, one or several.
         tokens: soft tokens and their profile, where a method needs them.
         names: what to call the methods in the result; their registered names by default.
 
@@ -92,7 +96,11 @@ def hit_rates(
         ModelError: the model evicts nothing.
     """
     lm.check_evicts()
-    names = names or [method.name for method in methods]
+    methods = [method_named(method) for method in several(methods)]
+    budgets = [check_budget(budget) for budget in several(budgets)]
+    labels = [method.name for method in methods] if names is None else texts("names", names)
+    if len(labels) != len(methods):
+        raise InputError(f"There are {len(methods)} methods and {len(labels)} names: give one for each")
     collected: dict[tuple[int, int], list[tuple[float, ...]]] = {}
     reserve = positions_behind(methods, tokens.n if tokens else 0, response_tokens)
     profile = tokens.profile if tokens else None
@@ -118,7 +126,7 @@ def hit_rates(
     if not collected:
         raise InputError("Every budget exceeds every prompt: give smaller budgets, or longer documents")
     return [
-        HitRate(names[method], budgets[budget], tuple(by_prompt))
+        HitRate(labels[method], budgets[budget], tuple(by_prompt))
         for (method, budget), by_prompt in sorted(collected.items())
     ]
 

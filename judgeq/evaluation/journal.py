@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from judgeq.errors import InputError
+from judgeq.objects import brief
 from judgeq.prompts import now
 
 Answers = dict[str, "Rated"]
@@ -29,11 +31,15 @@ class Rated:
         score: from 0 to 1.
         kv_bytes: of the keys and values that it was written from, measured when the prompt had been read; None where
             nobody knows.
+        made: what stands for the method and its options; None in files of judgeq 0.1.0.
     """
+
+    __repr__ = brief
 
     text: str
     score: float
     kv_bytes: int | None = None
+    made: str | None = field(default=None, compare=False)
 
 
 class Journal:
@@ -41,25 +47,32 @@ class Journal:
 
     Opening it again finds everything that was written whole; half a line at its end, from a process that was killed, is
     cut off. Lines about the same question complete one another.
+
+    Attributes:
+        unsaid: fields of the setup that the file does not say and that were granted.
     """
 
-    def __init__(self, path: Path | None, setup: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path | None, setup: Mapping[str, Any], granted: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         """Open or start a file.
 
         Args:
             path: None keeps the answers in memory alone.
             setup: what must be the same for answers to be comparable: model, soft tokens, precision.
+            granted: what a file is taken to hold that does not say; without it that is None.
 
         Raises:
             InputError: the file holds answers of another setup, is no such file, or cannot be written.
         """
         self.path = path
+        self.unsaid: list[str] = []
         self._answers: dict[str, Answers] = {}
         if path is None:
             return
         try:
             if path.exists():
-                self._read(path, setup)
+                self._read(path, setup, granted)
             else:
                 self._append({"setup": dict(setup), "today": now().isoformat()})
         except OSError as error:
@@ -83,6 +96,23 @@ class Journal:
         """What is known about a question, by the key of the question; empty for a new one."""
         return self._answers.get(key, {})
 
+    def check(self, made: Mapping[str, str]) -> None:
+        """Refuse methods whose answers are here, made with other options.
+
+        Args:
+            made: what stands for the method and its options, by the answers' names.
+
+        Raises:
+            InputError: there is one.
+        """
+        for answers in self._answers.values():
+            for name, rated in answers.items():
+                if name in made and rated.made not in (None, made[name]):
+                    raise InputError(
+                        f"{self.path} holds answers of {name} that were made with other options of the method: give "
+                        "another --json, or call the method otherwise"
+                    )
+
     def add(self, key: str, task: str, answers: Answers) -> None:
         """Keep the answers to a question, on disk before this returns."""
         self._answers.setdefault(key, {}).update(answers)
@@ -94,8 +124,10 @@ class Journal:
             for text, names in by_text.items()
         ]
         taken = {name: rated.kv_bytes for name, rated in answers.items() if rated.kv_bytes is not None}
+        made = {_method_of(name): rated.made for name, rated in answers.items() if rated.made is not None}
         if self.path is not None:
-            self._append({"key": key, "task": task, "answers": written, "kv_bytes": taken})
+            line = {"key": key, "task": task, "answers": written, "kv_bytes": taken}
+            self._append({**line, "made": made} if made else line)
 
     def _append(self, value: dict[str, Any]) -> None:
         assert self.path is not None
@@ -104,27 +136,40 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
 
-    def _read(self, path: Path, setup: Mapping[str, Any]) -> None:
+    def _read(self, path: Path, setup: Mapping[str, Any], granted: Mapping[str, Any]) -> None:
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
         try:
             first, *lines = (json.loads(line) for line in data[:whole].decode("utf-8").splitlines())
             held = first["setup"]
             for line in lines:
+                if "setup" in line:  # from here on the file says what it did not say before
+                    held = {**held, **line["setup"]}
+                    continue
                 answers = self._answers.setdefault(line["key"], {})
-                taken = line.get("kv_bytes", {})
+                taken, made = line.get("kv_bytes", {}), line.get("made", {})
                 for each in line["answers"]:
-                    found = {name: Rated(each["text"], each["score"], taken.get(name)) for name in each["by"]}
-                    answers.update(found)
+                    for name in each["by"]:
+                        own = made.get(_method_of(name))
+                        answers[name] = Rated(each["text"], each["score"], taken.get(name), own)
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 f"{path} is not a file of answers: give another --json, or delete it to start again"
             ) from None
-        for field, value in setup.items():
-            if held.get(field) != value:
+        self.unsaid = [name for name in setup if name not in held and granted.get(name) is not None]
+        held = {**granted, **held}
+        for name, value in setup.items():
+            if held.get(name) != value:
                 raise InputError(
-                    f"{path} holds answers with the {field} {held.get(field)!r} and this run has {value!r}: "
+                    f"{path} holds answers with the {name} {held.get(name)!r} and this run has {value!r}: "
                     "give another --json, or delete that file to start again"
                 )
         if whole < len(data):
             os.truncate(path, whole)
+        if self.unsaid:
+            self._append({"setup": dict(setup)})
+
+
+def _method_of(name: str) -> str:
+    """Of `judgeq@64` what stands before the budget."""
+    return name.rpartition("@")[0]

@@ -7,7 +7,9 @@ Importing this module makes `--model judgeq` known to lm-eval, which has no othe
 from __future__ import annotations
 
 import logging
+import random
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -33,6 +35,7 @@ from judgeq.plan import Plan
 from judgeq.prefill import Prefill
 from judgeq.reference import positions_behind, retain
 from judgeq.soft_tokens import SoftTokens
+from judgeq.values import checked_seed, seed64, whole
 
 try:
     from lm_eval.api.model import TemplateLM
@@ -112,9 +115,9 @@ class JudgeQLM(TemplateLM):
         self.tokens = SoftTokens.for_model(self.lm, tokens) if self.method.uses_soft_tokens else None
         most = self.lm.geometry.max_positions
         self._max_length = most if max_length is None else max_length
-        if not isinstance(self._max_length, int) or not 2 <= self._max_length <= most:
+        if whole(self._max_length) is None or not 2 <= self._max_length <= most:
             raise InputError(f"max_length is {max_length!r}: give a whole number from 2 to {most}")
-        self.seed, self.contexts, self.cut = seed, 0, 0
+        self.seed, self.contexts, self.cut = seed64(checked_seed("seed", seed)), 0, 0
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: Any = None) -> JudgeQLM:
@@ -197,10 +200,14 @@ class JudgeQLM(TemplateLM):
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """The answers to `(context, generation options)`, each from its own evicted cache."""
         answers, before = [], self.cut
-        for at, request in enumerate(tqdm(requests, desc="judgeq: answers", disable=disable_tqdm)):
+        asked: Counter[str] = Counter()
+        for request in tqdm(requests, desc="judgeq: answers", disable=disable_tqdm):
             context, options = request.args
-            # another seed for each: lm-eval repeats a request for more than one sample
-            decoding = replace(decoding_of(options), seed=self.seed + at)
+            # Another seed for each, since lm-eval repeats a request for more than one sample; not by its place, since
+            # a run that goes on with lm-eval's own cache brings only what is missing.
+            asked[context] += 1
+            drawn = random.Random(f"{self.seed}:{asked[context]}:{context}").getrandbits(63)
+            decoding = replace(decoding_of(options), seed=drawn)
             outcome = self._read(self.tok_encode(context), decoding)
             answers.append(self._write(outcome, decoding))
             self.cache_hook.add_partial("generate_until", (context, options), answers[-1])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from judgeq.errors import InputError
+from judgeq.values import texts
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -18,24 +19,26 @@ def normalised(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split())
 
 
-def share_found(text: str, answers: Sequence[str]) -> float:
+def share_found(text: str, answers: str | Iterable[str]) -> float:
     """Share of the answers that the text contains, in any case of letters (RULER, arXiv 2404.06654)."""
-    return sum(answer.lower() in text.lower() for answer in answers) / len(answers)
+    right = texts("answers", answers)
+    return sum(answer.lower() in text.lower() for answer in right) / len(right)
 
 
-def any_found(text: str, answers: Sequence[str]) -> float:
+def any_found(text: str, answers: str | Iterable[str]) -> float:
     """1 if the text contains one of the answers, in any case of letters."""
-    return float(any(answer.lower() in text.lower() for answer in answers))
+    return float(any(answer.lower() in text.lower() for answer in texts("answers", answers)))
 
 
-def exact_match(text: str, answers: Sequence[str]) -> float:
+def exact_match(text: str, answers: str | Iterable[str]) -> float:
     """1 if the text is one of the answers, both normalised."""
-    return float(normalised(text) in map(normalised, answers))
+    return float(normalised(text) in map(normalised, texts("answers", answers)))
 
 
-def token_f1(text: str, answers: Sequence[str]) -> float:
+def token_f1(text: str, answers: str | Iterable[str]) -> float:
     """Harmonic mean of precision and recall over normalised words; the best of the answers counts."""
-    return max(_f1(normalised(text).split(), normalised(answer).split()) for answer in answers)
+    ours = normalised(text).split()
+    return max(_f1(ours, normalised(answer).split()) for answer in texts("answers", answers))
 
 
 def _f1(ours: Sequence[str], theirs: Sequence[str]) -> float:
@@ -44,7 +47,7 @@ def _f1(ours: Sequence[str], theirs: Sequence[str]) -> float:
     return 2 * (Counter(ours) & Counter(theirs)).total() / (len(ours) + len(theirs))
 
 
-METRICS: dict[str, Callable[[str, Sequence[str]], float]] = {
+METRICS: dict[str, Callable[[str, str | Iterable[str]], float]] = {
     "all": share_found,
     "any": any_found,
     "exact": exact_match,
@@ -52,17 +55,18 @@ METRICS: dict[str, Callable[[str, Sequence[str]], float]] = {
 }
 
 
-def score(metric: str, text: str, answers: Sequence[str]) -> float:
+def score(metric: str, text: str, answers: str | Iterable[str]) -> float:
     """Rate a text by a metric's name.
 
     Args:
-        answers: right answers, at least one.
+        answers: the right answer, or several.
 
     Raises:
         InputError: no answers, or an unknown metric.
     """
-    if not answers:
+    right = texts("answers", answers)
+    if not right:
         raise InputError("There is nothing to compare the answer with: give at least one right answer")
     if metric not in METRICS:
         raise InputError(f"There is no metric {metric!r}: choose one of {', '.join(METRICS)}")
-    return METRICS[metric](text, answers)
+    return METRICS[metric](text, right)

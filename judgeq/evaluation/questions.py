@@ -15,6 +15,8 @@ from torch import Tensor
 from judgeq.data.example import Example
 from judgeq.evaluation.metrics import score
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
+from judgeq.values import settle
 
 LONGEST = 24
 """Tokens of an answer, where nobody says."""
@@ -31,14 +33,19 @@ class Question:
         max_new_tokens: longest answer.
         metric: a name of `METRICS`, or of a benchmark's own metric together with `rate`.
         rate: from the answer's text to a score from 0 to 1, where a benchmark brings its own; None takes `metric`.
-        stop: texts that end the answer.
+        stop: text or texts that end the answer.
     """
+
+    __repr__ = brief
 
     example: Example
     max_new_tokens: int = LONGEST
     metric: str = "all"
     rate: Callable[[str], float] | None = field(default=None, compare=False)
     stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        settle(self)
 
     def input_ids(self, lm: LanguageModel, reserve: int = 0) -> Tensor:
         """The prompt, (1, T) int64, with positions left for the answer, and at least `reserve`.
@@ -82,8 +89,10 @@ class Task:
         notes: what a reader of the results must know, such as a text that replaces another.
     """
 
+    __repr__ = brief
+
     name: str
-    questions: Sequence[Question]
+    questions: Sequence[Question] = field(hash=False)
     length: int | None = None
     depth: int | None = None
     question_first: bool = False

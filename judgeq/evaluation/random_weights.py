@@ -14,6 +14,7 @@ from judgeq.shapes import config_of_shape
 from judgeq.soft_tokens import SoftTokens
 from judgeq.soft_tokens_config import SoftTokensConfig
 from judgeq.supported import choose_device, choose_dtype
+from judgeq.values import seed64
 
 _DRAWING = threading.Lock()
 """Held while weights are drawn: PyTorch's models draw from the generator that all threads share."""
@@ -49,7 +50,7 @@ def random_model(
     if device.type == "cpu":
         use_fast_products()
     with _DRAWING, torch.random.fork_rng(), device:
-        torch.manual_seed(seed)
+        torch.manual_seed(seed64(seed))
         model = AutoModelForCausalLM.from_config(
             config, dtype=choose_dtype(dtype, device, config), attn_implementation=ATTENTION
         )
@@ -85,5 +86,5 @@ def random_soft_tokens(lm: LanguageModel, n: int, seed: int) -> SoftTokens:
     import torch
 
     hidden = lm.geometry.hidden
-    drawn = torch.randn(n, hidden, generator=torch.Generator().manual_seed(seed))
+    drawn = torch.randn(n, hidden, generator=torch.Generator().manual_seed(seed64(seed)))
     return SoftTokens(Probe(0.02 * drawn), SoftTokensConfig(lm.name, hidden, n, tokenizer_hash=""))

@@ -6,23 +6,26 @@ is in the journal; starting again goes on from there.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from judgeq.batch import Unwritten, decode_together, settled_text
 from judgeq.cache import RetainedCache
-from judgeq.config import Budget, Decoding, budget_rows
+from judgeq.config import Budget, Decoding, budget_rows, check_budget
 from judgeq.errors import InputError
 from judgeq.evaluation.journal import Answers, Journal, Rated
 from judgeq.evaluation.questions import Question, Task
 from judgeq.language_model import LanguageModel
 from judgeq.methods import Full, Method
+from judgeq.objects import brief
 from judgeq.plan import Plan
 from judgeq.reference import ToRead, positions_behind, retain_each
 from judgeq.soft_tokens import SoftTokens
+from judgeq.values import several
 
 TOGETHER = 4
 """Questions whose answers are written side by side: a step for many costs little more than for a few."""
@@ -49,13 +52,27 @@ class Asked:
         """Unique in a run: `"judgeq@64"`."""
         return f"{self.label}@{self.budget}"
 
+    @property
+    def made(self) -> str:
+        """Eight hex digits that stand for the method with all its options, whatever it is called."""
+        about = f"{type(self.method).version}:{self.method!r}"
+        return hashlib.sha256(about.encode()).hexdigest()[:8]
 
-def asked_of(methods: Mapping[str, Method], budgets: Sequence[Budget]) -> list[Asked]:
-    """Every method at every budget, and the full cache once."""
+    def is_answered(self, known: Answers) -> bool:
+        """Whether its answer is among them; one that says nothing of its method is of the first version of it."""
+        rated = known.get(self.name)
+        return rated is not None and (
+            rated.made == self.made or (not rated.made and self.method.version == 1)
+        )
+
+
+def asked_of(methods: Mapping[str, Method], budgets: Budget | Iterable[Budget]) -> list[Asked]:
+    """Every method at every budget, or at the only one, and the full cache once."""
+    wanted = [check_budget(budget) for budget in several(budgets)]
     return [
         Asked(label, method, budget)
         for label, method in methods.items()
-        for budget in ([WHOLE] if isinstance(method, Full) else budgets)
+        for budget in ([WHOLE] if isinstance(method, Full) else wanted)
     ]
 
 
@@ -68,6 +85,8 @@ class Measured:
         questions: those that the model can read, by their place in the task.
         answers: to those that were asked, by the same places.
     """
+
+    __repr__ = brief
 
     task: Task
     questions: dict[int, Question] = field(default_factory=dict)
@@ -103,18 +122,19 @@ def run(
         One entry a task. After an early stop some questions of it are not answered yet.
 
     Raises:
-        InputError: a question that cannot be rated, or a prompt that is too long.
+        InputError: a question that cannot be rated, a prompt that is too long, or a journal with answers of a method
+            with other options.
     """
     started = time.monotonic()
     reserve = positions_behind([each.method for each in asked], tokens.n if tokens else 0, 0)
     found = [_readable(lm, task, reserve, skip_long) for task in tasks]
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
-    names = {each.name for each in asked}
+    journal.check({each.name: each.made for each in asked})
     done, in_time = 0, True
     for turn in _batched(turns, TOGETHER):
         questions = [found[number].questions[at] for at, number in turn]
         missing = [
-            [each for each in asked if each.name not in journal.answers(question.key)]
+            [each for each in asked if not each.is_answered(journal.answers(question.key))]
             for question in questions
         ]
         in_time = in_time and (seconds is None or time.monotonic() - started <= seconds)
@@ -124,7 +144,7 @@ def run(
                 journal.add(question.key, found[number].task.label, new)
         for (at, number), question in zip(turn, questions, strict=True):
             known = journal.answers(question.key)
-            if names <= known.keys():
+            if all(each.is_answered(known) for each in asked):
                 found[number].answers[at] = known
                 done += 1
         progress(done, len(turns))
@@ -165,7 +185,7 @@ def answer_all(
         texts[at][each.name] = done.text
     return [
         {
-            each.name: Rated(found[each.name], question.score(found[each.name]), held[each.name])
+            each.name: Rated(found[each.name], question.score(found[each.name]), held[each.name], each.made)
             for each in methods
         }
         for question, methods, found, held in zip(questions, asked, texts, taken, strict=True)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from judgeq.values import seed64
+
 DRAWS = 2000
 LEVEL = 0.95
 
@@ -27,7 +29,7 @@ def bootstrap_interval(groups: Sequence[Sequence[float]], seed: int) -> tuple[fl
         groups: scores of each task, none of them empty.
         seed: of the samples.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed64(seed))
     values = [np.asarray(group, dtype=float) for group in groups]
     everything = np.concatenate(values)
     if min(map(len, values)) == 1:

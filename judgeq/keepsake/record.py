@@ -14,7 +14,10 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from judgeq._version import __version__
+from judgeq.config import check_budget
 from judgeq.errors import InputError
+from judgeq.objects import brief
+from judgeq.values import settle
 
 if TYPE_CHECKING:
     from judgeq.answers import Answer
@@ -44,6 +47,10 @@ class Settings:
     tokens: str | None = None
     file: str = "document.txt"
 
+    def __post_init__(self) -> None:
+        settle(self)
+        object.__setattr__(self, "budget", check_budget(self.budget))
+
 
 @dataclass(frozen=True)
 class Keepsake:
@@ -54,9 +61,11 @@ class Keepsake:
         made: when, with a time zone.
     """
 
+    __repr__ = brief
+
     question: str
     settings: Settings
-    answers: Sequence[Answer]
+    answers: Sequence[Answer] = field(hash=False)
     made: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:

@@ -39,11 +39,11 @@ def method_named(method: str | Method) -> Method:
     """An instance from a registered name; an instance is returned unchanged.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, or something that is no method.
     """
-    if not isinstance(method, str):
+    if isinstance(method, Method):
         return method
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise InputError(f"There is no method {method!r}: choose one of {', '.join(METHODS)}")
     return METHODS[method]()
 

@@ -17,12 +17,14 @@ from torch import Tensor
 
 from judgeq.config import Selection
 from judgeq.errors import InputError
+from judgeq.objects import brief
 from judgeq.scoring import accumulated_attention, mean_attention, output_norms
+from judgeq.values import settle
 
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerView:
     """One layer of a prefill, between its attention and its eviction.
 
@@ -43,7 +45,10 @@ class LayerView:
         ages: (T,) int64, tokens that have passed since each row, itself included; None = nothing was evicted before.
         earlier: (B, H_kv, T) scores that the rows had when they were last judged, 0 for newer rows; None = never.
         draw: a number of this judgement, different for each head; 0 where the prompt is judged.
+        prompts: a number for each prompt of the batch, made of its tokens alone; empty in a second pass.
     """
+
+    __repr__ = brief
 
     layer: int
     queries: Tensor
@@ -60,6 +65,7 @@ class LayerView:
     ages: Tensor | None = None
     earlier: Tensor | None = None
     draw: int = 0
+    prompts: tuple[int, ...] = ()
     _found: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Hashable, compute: Callable[[], Found]) -> Found:
@@ -152,14 +158,44 @@ class Method(ABC):
         name: how a person calls it, such as `"snapkv"`.
         needs_soft_tokens: soft tokens must stand at the end.
         needs_response: an answer, or how it begins, must stand behind the prompt: a second pass.
+        attention: its scores are attention, which can be compared between heads and weighed with values.
+        version: counts up when it scores otherwise, so that no answers of both are mixed.
+        idle: fields of the selection that would do nothing for it.
         selection: sinks, recent window and pooling that turn its scores into rows.
     """
 
     name: ClassVar[str]
     needs_soft_tokens: ClassVar[bool] = False
     needs_response: ClassVar[bool] = False
+    attention: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+    idle: ClassVar[frozenset[str]] = frozenset()
 
     selection: Selection = Selection()
+
+    def __post_init__(self) -> None:
+        """Read the options, and refuse those that make no sense for this method.
+
+        Raises:
+            InputError: a value of another type, or an option without effect or meaning.
+        """
+        settle(self)
+        own, usual = self.selection, type(self).selection
+        if not self.attention and own.value_aware:
+            raise InputError(
+                f"Selection.value_aware is True and the scores of {self.name} are no attention that values could "
+                "weigh: leave it out"
+            )
+        if not self.attention and own.adapts:
+            raise InputError(
+                f"Selection.allocation is {own.allocation!r} and the scores of {self.name} are no attention, so its "
+                "heads cannot compete: leave adakv out"
+            )
+        for name in sorted(self.idle):
+            if getattr(own, name) != getattr(usual, name):
+                raise InputError(
+                    f"Selection.{name} is {getattr(own, name)!r} and does nothing for {self.name}: leave it out"
+                )
 
     @property
     def uses_soft_tokens(self) -> bool:

@@ -13,6 +13,8 @@ class Full(Method):
     """No eviction; ignores the budget."""
 
     name = "full"
+    attention = False
+    idle = frozenset({"sinks", "recent", "pool", "allocation"})
     selection: Selection = Selection(pool=1)
 
     @property

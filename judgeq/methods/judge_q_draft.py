@@ -33,6 +33,7 @@ class JudgeQDraft(Method):
     group: GroupMerge = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_at_least("JudgeQDraft", "draft", self.draft, 1)
 
     @property

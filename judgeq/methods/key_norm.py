@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from judgeq.config import Selection
-from judgeq.errors import InputError
 from judgeq.methods.base import LayerView, Method
 
 
@@ -20,13 +19,8 @@ class KeyNorm(Method):
     """
 
     name = "keynorm"
+    attention = False
     selection: Selection = Selection(pool=1)
-
-    def __post_init__(self) -> None:
-        if self.selection.value_aware:
-            raise InputError(
-                "Selection.value_aware is True and key norms are no attention that values could weigh: leave it out"
-            )
 
     @property
     def queries_needed(self) -> int:

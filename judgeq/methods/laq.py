@@ -31,6 +31,7 @@ class LAQ(Method):
     group: GroupMerge = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_at_least("LAQ", "draft", self.draft, 1)
 
     @property

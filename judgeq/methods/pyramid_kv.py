@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from judgeq.config import Selection
+from judgeq.errors import InputError
 from judgeq.methods.snapkv import SnapKV
 
 
@@ -14,3 +15,11 @@ class PyramidKV(SnapKV):
 
     name = "pyramidkv"
     selection: Selection = Selection(recent=32, pool=7, allocation="pyramid")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.selection.is_pyramid:
+            raise InputError(
+                f"Selection.allocation is {self.selection.allocation!r} and pyramidkv is SnapKV with a pyramid: choose "
+                "pyramid or pyramid+adakv, or the method snapkv"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 import torch
@@ -9,25 +10,37 @@ from torch import Tensor
 
 from judgeq.config import Selection
 from judgeq.methods.base import LayerView, Method
+from judgeq.values import checked_seed
 
 
 @dataclass(frozen=True)
 class RandomRows(Method):
-    """Uniform scores from a seed; every layer and head draws its own.
+    """Uniform scores from a seed; every prompt, layer and head draws its own.
 
     Attributes:
-        seed: the same seed keeps the same rows.
+        seed: of at most 64 bits; the same seed keeps the same rows of a prompt.
     """
 
     name = "random"
+    attention = False
+    version = 2  # the prompt counts
     selection: Selection = Selection(pool=1)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checked_seed("RandomRows.seed", self.seed)
 
     @property
     def queries_needed(self) -> int:
         return 0
 
     def score(self, view: LayerView) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + view.layer + view.draw * 1_000_003)
-        shape = (*view.keys.shape[:2], view.prompt_tokens)
-        return torch.rand(shape, generator=generator).to(view.keys.device)
+        batch, heads = view.keys.shape[:2]
+        drawn = [self._draw(view, prompt, heads) for prompt in view.prompts or (0,) * batch]
+        return torch.stack(drawn).to(view.keys.device)
+
+    def _draw(self, view: LayerView, prompt: int, heads: int) -> Tensor:
+        """(H_kv, T) for one prompt."""
+        seed = random.Random(f"{self.seed}:{prompt}:{view.layer}:{view.draw}").getrandbits(63)
+        return torch.rand(heads, view.prompt_tokens, generator=torch.Generator().manual_seed(seed))

@@ -25,6 +25,7 @@ class SnapKV(Method):
     group: GroupMerge = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_at_least(type(self).__name__, "window", self.window, 1)
 
     @property

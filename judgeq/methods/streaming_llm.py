@@ -16,6 +16,8 @@ class StreamingLLM(Method):
     """Scores by position alone: four sinks, then the later the better."""
 
     name = "streamingllm"
+    attention = False
+    idle = frozenset({"recent", "pool"})  # the later a row the better anyway
     selection: Selection = Selection(sinks=4, pool=1)
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from judgeq.errors import InputError
+from judgeq.values import whole
 
 if TYPE_CHECKING:
     from judgeq.retention.map import RetentionMap
@@ -35,7 +36,8 @@ def checked_rows(rows: Sequence[int] | np.ndarray, tokens: int) -> np.ndarray:
 
 def is_index(value: object, length: int) -> bool:
     """Whether it is a whole number from 0 to `length - 1`."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(0 <= value < length)
+    found = whole(value)
+    return found is not None and 0 <= found < length
 
 
 def check_span(found: RetentionMap, start: int, end: int) -> range:

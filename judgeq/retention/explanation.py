@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from judgeq.objects import brief
 from judgeq.retention.checks import check_span
 from judgeq.retention.rendering import shown_positions
 from judgeq.retention.units import Granularity
@@ -71,6 +72,8 @@ class Explanation:
             away, or the cut is not above zero.
     """
 
+    __repr__ = brief
+
     title: str
     text: str
     tokens: int
@@ -99,9 +102,11 @@ class Explanation:
         return said
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Standing:
     """Figures of n stretches, (n,) float64 each, NaN where there is none; see `Explanation`."""
+
+    __repr__ = brief
 
     best_rank: np.ndarray
     median_rank: np.ndarray

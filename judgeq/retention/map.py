@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from judgeq.errors import InputError
+from judgeq.objects import brief
 from judgeq.retention import difference, exchange, explanation, presentation
 from judgeq.retention.checks import check_span, checked_rows, is_index, stacked_scores
 from judgeq.retention.explanation import Explanation
 from judgeq.retention.presentation import Metric
 from judgeq.retention.units import Granularity, unit_values
+from judgeq.values import whole_numbers
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -42,6 +44,8 @@ class RetentionMap:
         query_aware: the question was visible when rows were chosen.
     """
 
+    __repr__ = brief
+
     method: str
     model: str
     budget: int
@@ -53,8 +57,13 @@ class RetentionMap:
     query_aware: bool = True
 
     def __post_init__(self) -> None:
-        if not self.offsets or not self.kept or not self.kept[0]:
-            raise InputError("RetentionMap needs at least one token, one layer and one KV head")
+        (budget,) = whole_numbers("RetentionMap.budget", [self.budget])
+        object.__setattr__(self, "budget", budget)
+        object.__setattr__(self, "document", whole_numbers("RetentionMap.document", self.document))
+        if len(self.offsets) == 0 or not self.kept or not self.kept[0] or len(self.document) != 2:
+            raise InputError(
+                "RetentionMap needs at least one token, one layer, one KV head and a span (first, last)"
+            )
         if not 0 <= self.document[0] <= self.document[1] <= len(self.text):
             raise InputError(
                 f"RetentionMap.document is {self.document!r}: give a span inside the prompt's text"

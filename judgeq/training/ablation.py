@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from judgeq.config import command_options
 from judgeq.errors import InputError
 from judgeq.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
+from judgeq.values import several
 
 PREFIX = "held_out_hit_rate_"
 BAR_COLOURS = {"64": "#fdba74", "128": "#f97316", "256": "#9a3412"}
@@ -53,19 +54,20 @@ class Run:
         }
 
 
-def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
+def compare_runs(folders: str | Path | Iterable[str | Path]) -> dict[str, Any]:
     """A results file's content from finished `train` folders; the first one is the base that others changed.
 
     Raises:
         InputError: a folder without finished soft tokens or without held-out figures, or of another model.
     """
-    if not folders:
+    wanted = several(folders)
+    if not wanted:
         raise InputError("There is nothing to compare: give the folders of some finished runs")
-    tokens = [SoftTokens.from_pretrained(folder) for folder in folders]
+    tokens = [SoftTokens.from_pretrained(folder) for folder in wanted]
     recipes = [TrainConfig.from_dict(each.config.recipe).to_dict() for each in tokens]
     model, base = tokens[0].config.base_model, recipes[0]
     runs = []
-    for folder, each, recipe in zip(folders, tokens, recipes, strict=True):
+    for folder, each, recipe in zip(wanted, tokens, recipes, strict=True):
         config = each.config
         found = {name.removeprefix(PREFIX): rate for name, rate in config.metrics.items() if PREFIX in name}
         rates = dict(sorted(found.items(), key=lambda entry: int(entry[0])))

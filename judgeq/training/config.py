@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from judgeq.config import JsonConfig, check_at_least
 from judgeq.errors import InputError
+from judgeq.values import checked_seed, settle
 
 Objective = Literal["tempered", "kl", "mse", "pooled", "values", "ranking", "tempered+ranking"]
 Capacity = Literal["embeddings", "offsets", "adapters", "adapters+offsets"]
@@ -67,11 +68,8 @@ class TrainConfig(JsonConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field, choices in (("objective", get_args(Objective)), ("capacity", get_args(Capacity))):
-            if getattr(self, field) not in choices:
-                raise InputError(
-                    f"TrainConfig.{field} is {getattr(self, field)!r}; give one of {', '.join(choices)}"
-                )
+        settle(self)
+        checked_seed("TrainConfig.seed", self.seed)
         for field in (
             "examples",
             "min_tokens",

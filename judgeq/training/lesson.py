@@ -18,13 +18,14 @@ from torch import Tensor
 from judgeq.cache import FrozenCache
 from judgeq.errors import InputError
 from judgeq.language_model import Geometry, LanguageModel
+from judgeq.objects import brief
 from judgeq.output import replacing
 from judgeq.padded import pad_left, told_apart
 from judgeq.scoring import mean_attention
 from judgeq.training.responses import complete_cache
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lesson:
     """One example; `L` counts the layers that see the whole prompt, the only ones with anything to learn.
 
@@ -36,6 +37,8 @@ class Lesson:
         window_keys, window_values: (layers with a sliding window, H_kv, rows, D) half precision, the last rows of the
             prompt, which those layers still see; None = there are no such layers, or no rows.
     """
+
+    __repr__ = brief
 
     prompt: Tensor
     teacher: Tensor

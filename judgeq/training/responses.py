@@ -10,10 +10,12 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from judgeq.language_model import LanguageModel
+from judgeq.objects import brief
 from judgeq.padded import pad_left, told_apart
+from judgeq.values import seed64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Response:
     """One response and the cache rows it was generated from.
 
@@ -21,6 +23,8 @@ class Response:
         ids: (R,) int64, without the end token.
         keys, values: (L, H_kv, T + R, D); rows of the prompt, then of the response, in layers with a window too.
     """
+
+    __repr__ = brief
 
     ids: Tensor
     keys: Tensor
@@ -67,7 +71,7 @@ class _Drawn:
     """Leaves one token, drawn by its chance: `do_sample` would draw from the generator that all threads share."""
 
     def __init__(self, device: torch.device, temperature: float, seed: int) -> None:
-        self.temperature, self.generator = temperature, torch.Generator(device).manual_seed(seed)
+        self.temperature, self.generator = temperature, torch.Generator(device).manual_seed(seed64(seed))
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
         """(B, V) scores behind (B, T) tokens, -inf but for one token each."""

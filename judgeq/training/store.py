@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -128,6 +128,9 @@ class Store:
     def fill(self, progress: Progress, workers: Workers, limit_gb: float, phase: str = "responses") -> None:
         """Compute what is missing; finished lessons are kept, so an interrupted run goes on where it stopped.
 
+        Batches are those of a run without a break, so that what is left comes out as it would have: a batch that was
+        interrupted is answered again, and only its missing lessons are stored.
+
         Args:
             progress: told about every batch.
             workers: batches are shared among them.
@@ -138,7 +141,8 @@ class Store:
                 too large.
         """
         self._claim(workers)
-        missing = [index for index in range(len(self)) if not self._is_finished(index)]
+        missing = {index for index in range(len(self)) if not self._is_finished(index)}
+        workers.wait()  # all have looked before one goes on
         needed = self.expected_bytes / GIGABYTE
         if missing:
             progress.note(f"{self._held} {len(self):,} prompts take up to {needed:.1f} GB in {self.folder}.")
@@ -150,11 +154,11 @@ class Store:
             )
         done = len(self) - len(missing)
         progress.advance(phase, done, len(self))
-        batches = self._batches(missing)
+        batches = [batch for batch in self._batches() if not missing.isdisjoint(batch)]
         for turn in range(0, len(batches), workers.count):
             for batch in batches[turn + workers.rank : turn + workers.rank + 1]:
-                self._teach(batch)
-            done += sum(map(len, batches[turn : turn + workers.count]))
+                self._teach(batch, missing)
+            done += sum(len(missing.intersection(batch)) for batch in batches[turn : turn + workers.count])
             progress.advance(phase, done, len(self))
         workers.wait()
 
@@ -208,18 +212,19 @@ class Store:
                 "delete that folder"
             )
 
-    def _batches(self, missing: Sequence[int]) -> list[list[int]]:
+    def _batches(self) -> list[list[int]]:
         """Indices that are answered together: from one stretch of the data, and of similar length."""
         size = self.config.batch
         stretch = size * BATCHES_SORTED
         batches = []
-        for start in range(0, len(missing), stretch):
-            order = sorted(missing[start : start + stretch], key=lambda index: len(self.prompts[index]))
+        for start in range(0, len(self), stretch):
+            places = range(start, min(start + stretch, len(self)))
+            order = sorted(places, key=lambda index: len(self.prompts[index]))
             batches += [order[at : at + size] for at in range(0, len(order), size)]
         return batches
 
-    def _teach(self, batch: Sequence[int]) -> None:
-        """Let the model answer some prompts and store what it looked at."""
+    def _teach(self, batch: Sequence[int], missing: Container[int]) -> None:
+        """Let the model answer the prompts of a batch, and store what it looked at for those that are missing."""
         config = self.config
         responses = generate_responses(
             self.lm,
@@ -229,7 +234,8 @@ class Store:
             seed=config.seed * 1_000_003 + min(batch),
         )
         for index, response in zip(batch, responses, strict=True):
-            self._lesson(index, response).write(self._path(index))
+            if index in missing:
+                self._lesson(index, response).write(self._path(index))
 
     @torch.inference_mode()
     def _lesson(self, index: int, response: Response) -> Lesson:

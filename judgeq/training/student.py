@@ -16,6 +16,7 @@ from judgeq.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.training.lesson import AttentionRecorder, Lesson, PromptRows
 from judgeq.training.store import Store
+from judgeq.values import seed64
 
 FRESH_STARTS = ("responses", "vocabulary", "random")
 FIRST_LESSONS = 256  # whose responses the first embeddings are drawn from
@@ -74,7 +75,7 @@ def initial_tokens(lm: LanguageModel, config: TrainConfig, lessons: Store) -> So
     """Where a run starts, see `TrainConfig.start`; raises as `earlier_tokens` does."""
     if earlier := earlier_tokens(lm, config):
         return earlier
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(seed64(config.seed))
     weights = lm.model.get_input_embeddings().weight
     if config.start == "responses":
         pool = lessons.response_ids(range(min(len(lessons), FIRST_LESSONS)))

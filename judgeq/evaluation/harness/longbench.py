@@ -6,7 +6,7 @@ the few-shot and code tasks, which LongBench and lm-eval ask without one; their 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ Doc = dict[str, Any]
 
 def longbench_tasks(
     lm: LanguageModel,
-    names: Sequence[str],
+    names: str | Iterable[str],
     count: int,
     *,
     question_first: bool = False,
@@ -62,7 +62,7 @@ def longbench_tasks(
     """The first `count` questions of every named task.
 
     Args:
-        names: of `LONGBENCH_TASKS`.
+        names: one or several of `LONGBENCH_TASKS`.
         question_first: what stands behind the context in the prompt stands before the rest.
         folder: may hold `NAME.jsonl` in LongBench's own format, instead of the Hub.
         reserve: positions to leave free for the soft tokens, where an answer takes fewer.
@@ -71,12 +71,12 @@ def longbench_tasks(
         InputError: lm-eval is missing, an unknown name, data that can neither be fetched nor found in `folder`, or
             a line of it that is wrong.
     """
-    check_names(names, LONGBENCH_TASKS)
+    wanted = check_names(names, LONGBENCH_TASKS)
     if count < 1:
         raise InputError(f"{count} questions are asked for: ask for at least one")
     if folder is not None and not folder.is_dir():
         raise InputError(f"There is no folder {folder}: check its name")
-    return [_task(lm, name, count, question_first, folder, reserve) for name in names]
+    return [_task(lm, name, count, question_first, folder, reserve) for name in wanted]
 
 
 def _task(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from judgeq.errors import InputError
+from judgeq.values import texts
 
 
 def benchmark_names(text: str, all_names: Sequence[str]) -> tuple[str, ...]:
@@ -15,14 +16,14 @@ def benchmark_names(text: str, all_names: Sequence[str]) -> tuple[str, ...]:
     """
     if text.strip() == "all":
         return tuple(all_names)
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    check_names(names, all_names)
-    return names
+    return check_names(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()), all_names)
 
 
-def check_names(names: Sequence[str], all_names: Sequence[str]) -> None:
-    """Refuse an empty list and a name that there is not; raises `InputError`."""
+def check_names(named: str | Iterable[str], all_names: Sequence[str]) -> tuple[str, ...]:
+    """One name or several, as a tuple; an `InputError` for none, or one that there is not."""
+    names = texts("names", named)
     unknown = [name for name in names if name not in all_names]
     if unknown or not names:
         what = f"There is no task {unknown[0]!r}" if unknown else "No task is named"
         raise InputError(f"{what}: choose all, or one or more of {', '.join(all_names)}")
+    return names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from judgeq.errors import InputError
 from judgeq.evaluation.harness.generation import generate
@@ -10,14 +10,15 @@ from judgeq.evaluation.harness.local_files import LocalFiles
 from judgeq.evaluation.harness.ruler import ruler_definition, ruler_question
 from judgeq.evaluation.questions import Task
 from judgeq.language_model import LanguageModel
+from judgeq.values import whole_numbers
 
 GENERATOR = "niah_single_2"
 
 
 def needle_tasks(
     lm: LanguageModel,
-    lengths: Sequence[int],
-    depths: Sequence[int],
+    lengths: int | Iterable[int],
+    depths: int | Iterable[int],
     count: int,
     *,
     seed: int,
@@ -27,8 +28,8 @@ def needle_tasks(
     """Every depth at every length; the needles of a length are the same at all depths.
 
     Args:
-        lengths: tokens of a prompt and its answer together, before the chat template.
-        depths: percent of the haystack's sentences that stand before the needle.
+        lengths: one or several, tokens of a prompt and its answer together, before the chat template.
+        depths: one or several, percent of the haystack's sentences that stand before the needle.
         count: questions of each length and depth; asking for more later gives the same ones first.
         seed: of every choice.
         question_first: the question stands before the haystack.
@@ -37,13 +38,14 @@ def needle_tasks(
     Raises:
         InputError: lm-eval is missing, a depth outside 0 … 100, or a length that the haystack cannot fill.
     """
-    for depth in depths:
+    wanted, places = whole_numbers("lengths", lengths), whole_numbers("depths", depths)
+    for depth in places:
         if not 0 <= depth <= 100:
             raise InputError(f"A needle has no depth of {depth} %: give percents from 0 to 100")
     task = ruler_definition(GENERATOR)
     made = []
-    for length in lengths:
-        for depth in depths:
+    for length in wanted:
+        for depth in places:
             docs, notes = generate(
                 lm,
                 task,

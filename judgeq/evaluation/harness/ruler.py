@@ -7,7 +7,7 @@ SQuAD and HotpotQA, is the share of the right answers that are found, as lm-eval
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from judgeq.data.example import Example
@@ -20,6 +20,7 @@ from judgeq.evaluation.harness.names import check_names
 from judgeq.evaluation.questions import Question, Task
 from judgeq.language_model import LanguageModel
 from judgeq.prompts import Message
+from judgeq.values import whole_numbers
 
 RULER_GENERATED = (
     "niah_single_1",
@@ -41,8 +42,8 @@ QUESTION_STARTS = ("What ", "Question: ")
 
 def ruler_tasks(
     lm: LanguageModel,
-    names: Sequence[str],
-    lengths: Sequence[int],
+    names: str | Iterable[str],
+    lengths: int | Iterable[int],
     count: int,
     *,
     seed: int,
@@ -52,8 +53,8 @@ def ruler_tasks(
     """Every named task at every length.
 
     Args:
-        names: of `RULER_TASKS`.
-        lengths: tokens of a prompt and its answer together, before the chat template.
+        names: one or several of `RULER_TASKS`.
+        lengths: one or several, tokens of a prompt and its answer together, before the chat template.
         count: questions of each task and length; asking for more later gives the same ones first.
         seed: of every choice.
         question_first: the prompt's last line, which is the question, stands before the rest.
@@ -63,11 +64,11 @@ def ruler_tasks(
         InputError: lm-eval is missing, an unknown name, a length that a task cannot fill, or data that can neither be
             fetched nor found in `files`.
     """
-    check_names(names, RULER_TASKS)
+    wanted = whole_numbers("lengths", lengths)
     made = []
-    for name in names:
+    for name in check_names(names, RULER_TASKS):
         task = ruler_definition(name)
-        for length in lengths:
+        for length in wanted:
             docs, notes = generate(
                 lm, task, length, count, seed=f"{seed}:{name}:{length}", files=files or LocalFiles()
             )
