@@ -157,6 +157,16 @@ class ModelHost:
             self._tokens = SoftTokens.for_model(self.model(), self.tokens_name)
         return self._tokens
 
+    def check(self) -> None:
+        """Wait for the model that the operator chose, and for the soft tokens if he named some.
+
+        Raises:
+            JudgeqError: one of them cannot be loaded.
+        """
+        self.model()
+        if self.tokens_name is not None:
+            self.soft_tokens(tuple(judgeq.METHODS))
+
     @contextmanager
     def turn(self, check: Callable[[], None] = lambda: None, place: Place | None = None) -> Iterator[None]:
         """Use the model alone, from a place in the queue that was taken before or at its end.

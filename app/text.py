@@ -9,6 +9,8 @@ LEAD = (
 )
 INVITATION = "Ask something about a document and see what the answer loses."
 
+OPEN = "Judge Q is open at {address}. Ctrl+C ends it."
+
 METHODS = {
     "full": ("Full cache", "Keeps everything: the reference."),
     "judgeq": ("Judge Q", "Keeps what its trained tokens ask for."),
