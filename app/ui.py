@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app import callbacks as do
-from app import text
+from app import text, uploads
 from app.endpoints import Endpoints
 from app.page import Page, unknown_event
 from app.session import ModelHost
@@ -109,11 +109,15 @@ def serve(demo: gr.Blocks, **where: Any) -> None:
         css=CSS,
         footer_links=["api"],
         run_history=False,  # it would keep pasted documents in the browser
-        max_file_size="32mb",  # soft tokens; documents have a limit of their own
+        max_file_size=uploads.LARGEST_FILE,
         enable_monitoring=False,
         ssr_mode=False,
         mcp_server=True,
-        app_kwargs={"exception_handlers": {KeyError: unknown_event}, "max_body_size": LARGEST_REQUEST},
+        app_kwargs={
+            "routes": uploads.ROUTES,
+            "exception_handlers": {KeyError: unknown_event},
+            "max_body_size": LARGEST_REQUEST,
+        },
         max_threads=96,  # runs that wait look every now and then, and must not keep the page from answering
         state_session_capacity=200,  # each keeps its last run with its maps
         share=False,

@@ -56,10 +56,17 @@ class Files:
 def build_files(host: ModelHost) -> Files:
     """The components, under the document."""
     length = gr.HTML(length_line(host, "", "", False, 0), elem_id="prompt-length")
-    upload = gr.UploadButton(text.UPLOAD, file_types=list(SUFFIXES), size="sm", elem_id="upload")
-    # Gradio's own way leaves an empty file behind for each upload, and the upload itself if its name ends otherwise
-    upload._process_single_file = lambda sent: sent.path
-    return Files(upload, length)
+    return Files(upload_button(text.UPLOAD, list(SUFFIXES), elem_id="upload"), length)
+
+
+def upload_button(title: str, endings: list[str], **how: Any) -> gr.UploadButton:
+    """A button for files, whose paths are handed on as they are.
+
+    Gradio's own way leaves an empty file behind for each upload, and the upload itself if its name ends otherwise.
+    """
+    button = gr.UploadButton(title, file_types=endings, size="sm", **how)
+    button._process_single_file = lambda sent: sent.path
+    return button
 
 
 def wire_files(
