@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +209,7 @@ def listening_at(host: str, port: int) -> tuple[str, int]:
         found = [
             (family, place)
             for family, *_, place in socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM)
-            if not place[3:] or not place[3]  # a browser cannot open an address with a scope
+            if not any(place[3:])  # a browser cannot open an address with a scope
         ]
     except (OSError, UnicodeError):
         found = []
@@ -232,7 +233,7 @@ def listening_at(host: str, port: int) -> tuple[str, int]:
     return (f"[{number}]" if family == socket.AF_INET6 else str(number)), port
 
 
-def _bound(found: list[tuple[int, Any]], port: int) -> int:
+def _bound(found: Sequence[tuple[int, Any]], port: int) -> int:
     """The port that all places can be bound to, at least for now.
 
     Raises:

@@ -63,9 +63,9 @@ def keepsake_of(run: Run | None) -> Keepsake:
     """What a run has come to so far.
 
     Raises:
-        InputError: no answer has ended yet.
+        InputError: no answer has ended yet, or it had to make room for others.
     """
-    answers = [lane.answer for lane in run.lanes if lane.answer is not None] if run else []
+    answers = [lane.answer for lane in run.look().lanes if lane.answer is not None] if run else []
     if run is None or not answers:
         raise InputError(text.NOTHING_TO_TAKE)
     return Keepsake(run.task.question, settings_of(run), answers, run.began or datetime.now(UTC))

@@ -294,4 +294,5 @@ STRANGE_REQUEST = "This is not something that the page asks for: reload the page
 NOT_STORED = "This file could not be stored: give it a shorter name, or try again later."
 FOREIGN_FILE = "Files are uploaded, not fetched from elsewhere: upload the file."
 NO_RUN = "This run is gone, the page was left alone for too long: ask again."
+RUN_GONE = "What this page showed had to make room for other visitors: ask again to see it."
 BUSY = "Your last question is still being answered: wait for it, or press Stop."

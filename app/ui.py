@@ -9,6 +9,7 @@ import gradio as gr
 from app import callbacks as do
 from app import text, uploads
 from app.endpoints import Endpoints
+from app.own_tokens import LARGEST_FILE
 from app.page import Page, unknown_event
 from app.session import ModelHost
 from app.style import CSS
@@ -109,7 +110,7 @@ def serve(demo: gr.Blocks, **where: Any) -> None:
         css=CSS,
         footer_links=["api"],
         run_history=False,  # it would keep pasted documents in the browser
-        max_file_size=uploads.LARGEST_FILE,
+        max_file_size=LARGEST_FILE,
         enable_monitoring=False,
         ssr_mode=False,
         mcp_server=True,

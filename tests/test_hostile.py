@@ -5,6 +5,7 @@ Whatever comes in is refused with a sentence or shown as text; nothing of it sta
 
 from __future__ import annotations
 
+import gc
 import html
 import io
 import logging
@@ -19,6 +20,7 @@ from typing import Any
 import gradio as gr
 import pytest
 import torch
+from gradio.state_holder import SessionState
 from gradio.utils import get_upload_folder
 
 from app import callbacks as do
@@ -130,9 +132,6 @@ def test_too_few_or_too_many_values_are_refused(visitor: Visitor, data: list[Any
         ("rows_for", ["a", "b", False, float("nan")]),
         ("choose_sample", ["../../etc/passwd"]),
         ("choose_sample", [["hut"]]),
-        ("show_document", [None, "magic", "", "word", -1, -1]),
-        ("show_document", [None, "full", "", "word", "x", -1]),
-        ("show_figures", [None, "full", 10**9]),
         ("measure", ["a", "b", False, float("inf")]),
         ("measure", []),
     ],
@@ -144,6 +143,19 @@ def test_events_outside_the_queue_answer_with_a_sentence_too(
     if answer.status_code != 200:
         assert is_sentence(answer.json())
     assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("event", "data"),
+    [
+        ("show_document", [None, "magic", "", "word", -1, -1]),
+        ("show_document", [None, "full", "", "word", "x", -1]),
+        ("show_figures", [None, "full", 10**9]),
+    ],
+)
+def test_choices_that_mean_nothing_change_nothing(visitor: Visitor, event: str, data: list[Any]) -> None:
+    ok, output = visitor.call(event, data)
+    assert ok or is_sentence(output)
 
 
 def test_events_that_do_not_exist_do_no_harm(visitor: Visitor) -> None:
@@ -357,6 +369,16 @@ def test_what_a_page_shows_is_not_kept_for_links(visitor: Visitor) -> None:
     answer = visitor.http.get(f"{visitor.url}/deep_link", params={"session_hash": visitor.session})
     assert answer.status_code == 404
     assert not list(Path(get_upload_folder()).iterdir())
+
+
+def test_a_session_holds_its_run_and_nothing_else_of_what_came_and_went(visitor: Visitor) -> None:
+    values = [f"{MARKER} {DOCUMENT}", *PAGE[1:]]
+    assert visitor.call("begin", values)[0]
+    assert MARKER in str(visitor.hear("follow", [None]))
+    visitor.call_directly("measure", [values[0], "q", False, 7])
+    held = [each for each in gc.get_objects() if type(each) is SessionState]
+    assert held
+    assert not [each for each in held if MARKER in str(each.config_values)]
 
 
 def test_half_a_character_in_an_answer_is_shown_as_browsers_do(
