@@ -132,7 +132,7 @@ def test_too_few_or_too_many_values_are_refused(visitor: Visitor, data: list[Any
         ("rows_for", ["a", "b", False, float("nan")]),
         ("choose_sample", ["../../etc/passwd"]),
         ("choose_sample", [["hut"]]),
-        ("measure", ["a", "b", False, float("inf")]),
+        ("measure", [None, "a", "b", False, float("inf")]),
         ("measure", []),
     ],
 )
@@ -375,7 +375,7 @@ def test_a_session_holds_its_run_and_nothing_else_of_what_came_and_went(visitor:
     values = [f"{MARKER} {DOCUMENT}", *PAGE[1:]]
     assert visitor.call("begin", values)[0]
     assert MARKER in str(visitor.hear("follow", [None]))
-    visitor.call_directly("measure", [values[0], "q", False, 7])
+    visitor.call_directly("measure", [None, values[0], "q", False, 7])
     held = [each for each in gc.get_objects() if type(each) is SessionState]
     assert held
     assert not [each for each in held if MARKER in str(each.config_values)]
@@ -390,8 +390,8 @@ def test_half_a_character_in_an_answer_is_shown_as_browsers_do(
         raise InputError("half \ud83d of it")
 
     monkeypatch.setattr("app.views.files.read_and_delete", refuse)
-    answer = visitor.call_directly("measure", ["a", "b", False, 7])
-    assert answer.json()["data"] == ["half \ufffd of it"]
+    answer = visitor.call_directly("measure", [None, "a", "b", False, 7])
+    assert answer.json()["data"][0] == "half \ufffd of it"
     sent = visitor.http.post(f"{visitor.url}/upload", files={"files": ("a.txt", b"x")}).json()
     ok, output = visitor.call("read_upload", [file(sent[0])])
     assert not ok
