@@ -9,10 +9,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # Before torch starts its threads: waiting ones sleep instead of spinning, since the page needs the cores, too.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-if os.environ.get("SPACES_ZERO_GPU"):
-    import spaces  # noqa: F401 - before torch, whose CUDA it stands in for
-
-from app.ui import launch
+from app.start import launch
 
 if __name__ == "__main__":
     launch()

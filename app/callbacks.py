@@ -114,7 +114,7 @@ class Callbacks:
                 document, question, rows, methods, question_first, max_new_tokens, truncate, stay, go
             )
             task = replace(task, own_tokens=self.host.shelf.find(own))
-            run = Run(task, self.host, previous, keep=True)
+            run = Run(task, self.host, previous, keep=True).look()
         except JudgeqError as error:
             raise shown(error) from None
         buttons = gr.update(interactive=False), gr.update(interactive=False), gr.update(interactive=True)

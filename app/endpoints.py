@@ -4,6 +4,7 @@ Arguments come from anywhere and of any type. An endpoint that needs the model's
 second how far it is, so that a caller who hangs up is noticed and his run stopped, and its last value is the result.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -57,9 +58,9 @@ class Endpoints:
         document: str,
         question: str,
         method: str = "judgeq",
-        budget: str = "128",
-        question_first: bool = False,
-        max_new_tokens: int = 64,
+        budget: int | float | str = "128",
+        question_first: bool | str = False,
+        max_new_tokens: int | str = 64,
     ) -> Iterator[dict]:
         """Answer one question about a document with a KV cache that is cut to a budget.
 
@@ -69,7 +70,7 @@ class Endpoints:
             document: the text to read.
             question: what to answer about it.
             method: full, judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
-            budget: rows per KV head such as "128", or the share of the prompt that is kept, such as "0.25" or "25%".
+            budget: rows per KV head such as 128, or the share of the prompt that is kept, such as 0.25 or "25%".
             question_first: put the question before the document.
             max_new_tokens: longest answer in tokens.
 
@@ -85,10 +86,10 @@ class Endpoints:
         self,
         document: str,
         question: str,
-        methods: str = "full,judgeq,snapkv",
-        budget: str = "128",
-        question_first: bool = False,
-        max_new_tokens: int = 64,
+        methods: str | list[str] = "full,judgeq,snapkv",
+        budget: int | float | str = "128",
+        question_first: bool | str = False,
+        max_new_tokens: int | str = 64,
     ) -> Iterator[list]:
         """Answer one question with several methods at one budget, from one reading of the document.
 
@@ -97,18 +98,15 @@ class Endpoints:
         Args:
             document: the text to read.
             question: what to answer about it.
-            methods: names separated by commas, each as `method` of ask takes it.
-            budget: rows per KV head such as "128", or the share of the prompt that is kept, such as "0.25" or "25%".
+            methods: names, in a list or separated by commas, each as `method` of ask takes it.
+            budget: rows per KV head such as 128, or the share of the prompt that is kept, such as 0.25 or "25%".
             question_first: put the question before the document.
             max_new_tokens: longest answer in tokens.
 
         Returns:
             One answer a method, in the order asked for, each as `judgeq ask --json` prints it.
         """
-        if not isinstance(methods, str) or len(methods) > 400:
-            raise _said(InputError("The methods are not a short text: give names separated by commas"))
-        names = [name.strip() for name in methods.split(",") if name.strip()]
-        run = self._run(document, question, names, budget, question_first, max_new_tokens)
+        run = self._run(document, question, methods, budget, question_first, max_new_tokens)
         for state in _followed(run):
             yield [state]
         yield _results(run)
@@ -119,8 +117,8 @@ class Endpoints:
         document: str,
         question: str,
         method: str = "judgeq",
-        budget: str = "128",
-        question_first: bool = False,
+        budget: int | float | str = "128",
+        question_first: bool | str = False,
     ) -> Iterator[dict]:
         """Which tokens of a prompt a method keeps at a budget, in each layer and KV head.
 
@@ -130,7 +128,7 @@ class Endpoints:
             document: the text to read.
             question: what is going to be asked about it.
             method: full, judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
-            budget: rows per KV head such as "128", or the share of the prompt that is kept, such as "0.25" or "25%".
+            budget: rows per KV head such as 128, or the share of the prompt that is kept, such as 0.25 or "25%".
             question_first: put the question before the document.
 
         Returns:
@@ -189,37 +187,64 @@ class Endpoints:
         }
 
     def _run(
-        self, document: str, question: str, methods: list[str], budget: str, first: bool, longest: int
+        self, document: str, question: str, methods: object, budget: object, first: object, longest: object
     ) -> Run:
         """A run that has its place in the queue; what cannot be one is a `gr.Error`."""
         try:
-            if not methods:
-                raise InputError(f"No method is named: choose from {', '.join(METHODS)}")
-            for name in methods:
+            names = _names(methods)
+            for name in names:
                 check_method(name)
             task = Task(
                 document,
                 question,
-                tuple(methods),
+                names,
                 _budget(budget),
-                first,
+                _flag(first),
                 truncate=None,  # no argument here, so no advice either
-                max_new_tokens=whole_number(longest, "max_new_tokens"),
+                max_new_tokens=_whole(longest, "max_new_tokens"),
             )
             return Run(task, self.host).start()
         except JudgeqError as error:
             raise _said(error) from None
 
 
+# Language models send numbers as texts and texts as numbers, whatever the schema says.
+
+
+def _names(value: object) -> tuple[Any, ...]:
+    """Methods that a program sent, as a list or with commas."""
+    if isinstance(value, str) and len(value) <= 400:
+        value = [name.strip() for name in value.split(",") if name.strip()]
+    if not isinstance(value, list) or len(value) > 40:
+        raise InputError("The methods are neither a list nor a short text: give names separated by commas")
+    if not value:
+        raise InputError(f"No method is named: choose from {', '.join(METHODS)}")
+    return tuple(value)
+
+
 def _budget(value: object) -> Budget:
-    """A budget that a program sent, as text or as a number."""
+    """A budget that a program sent, as text or as a number; 128.0 is 128, since JSON knows one kind of number."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
-        written = str(value)
+        whole = isinstance(value, float) and value > 1 and value.is_integer()
+        written = str(int(value) if whole else value)
         if len(written) <= 40:
             return parse_budget(written)
     raise InputError(
-        'The budget is neither a number nor a short text: give rows such as "128", or a share such as "0.25"'
+        'The budget is neither a number nor a short text: give rows such as 128, or a share such as 0.25 or "25%"'
     )
+
+
+def _flag(value: Any) -> Any:
+    """True and false that a program sent as text; anything else as it is."""
+    return (
+        {"true": True, "false": False}.get(value.strip().lower(), value) if isinstance(value, str) else value
+    )
+
+
+def _whole(value: object, what: str) -> int:
+    """A whole number that a program sent, as text too."""
+    written = isinstance(value, str) and re.fullmatch(r"\s*\+?[0-9]{1,9}\s*", value)
+    return whole_number(int(value) if written else value, what)  # type: ignore[call-overload]
 
 
 def _followed(run: Run) -> Iterator[dict]:

@@ -37,8 +37,11 @@ def show_document(
 
     Returns:
         The choice of the second method, and the document.
+
+    Raises:
+        gr.Error: the map had to make room for others.
     """
-    found = run.retention.get(method) if run else None
+    found = _map_of(run, method)
     if run is None or found is None:
         return gr.skip(), gr.skip()
     second = run.retention.get(other) if other != method else None
@@ -58,8 +61,12 @@ def show_document(
 
 
 def show_figures(run: Run | None, method: str, metric: str) -> tuple[Any, ...]:
-    """What can be drawn of one method, the heatmap, and the heads' part with its figure; nothing without a map."""
-    found = run.retention.get(method) if run else None
+    """What can be drawn of one method, the heatmap, and the heads' part with its figure; nothing without a map.
+
+    Raises:
+        gr.Error: the map had to make room for others.
+    """
+    found = _map_of(run, method)
     if found is None:
         return (gr.skip(),) * 4
     scored = found.scores is not None
@@ -176,8 +183,15 @@ def _survival(run: Run | None, found: RetentionMap, start: int, end: int, show: 
     return document[start:end], table, gr.update(value=layer_lines(by_layer), visible=True)
 
 
+def _map_of(run: Run | None, method: str) -> RetentionMap | None:
+    try:
+        return run.look().retention.get(method) if run else None
+    except JudgeqError as error:
+        raise shown(error) from None
+
+
 def _any_map(run: Run | None) -> RetentionMap:
-    if run is None or not run.retention:
+    if run is None or not run.look().retention:
         raise InputError(text.NO_MAP)
     return next(iter(run.retention.values()))
 

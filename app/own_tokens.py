@@ -1,6 +1,6 @@
 """Soft tokens that a visitor brings along: read from uploaded files or the Hub, kept for that visitor only.
 
-Few are held at once, whoever came last. Files of an upload are gone as soon as they are read. Knows nothing of Gradio.
+They are held within a bound of bytes. Files of an upload are gone as soon as they are read. Knows nothing of Gradio.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from judgeq.soft_tokens_config import CONFIG_FILE
 
 FILES = (CONFIG_FILE, TENSOR_FILE)
 LARGEST_FILE = 32 * 1024 * 1024
+MOST_BYTES = 256 * 1024 * 1024
+"""Of all soft tokens that are held."""
 MOST_SOFT_TOKENS = 256
 """More of them would make one visitor's prompt much longer than it looks."""
 
@@ -35,21 +37,26 @@ class OwnTokens:
     name: str
     tokens: SoftTokens
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return sum(each.nbytes for each in self.tokens.tensors().values())
+
 
 class Shelf:
     """What visitors have brought, each under a key that only their own session knows."""
 
-    def __init__(self, room: int = 16) -> None:
-        self._room = room
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
         self._held: OrderedDict[str, OwnTokens] = OrderedDict()
         self._lock = threading.Lock()
 
     def put(self, own: OwnTokens) -> str:
-        """Keep them; returns the key. The oldest ones make room."""
+        """Keep them; returns the key. Those that were used least recently make room."""
         key = secrets.token_hex(16)
         with self._lock:
             self._held[key] = own
-            while len(self._held) > self._room:
+            while len(self._held) > 1 and sum(each.nbytes for each in self._held.values()) > self._most_bytes:
                 self._held.popitem(last=False)
         return key
 
@@ -83,6 +90,8 @@ def from_upload(paths: Sequence[str], lm: LanguageModel) -> OwnTokens:
     try:
         if missing := [name for name in FILES if name not in files]:
             raise InputError(text.TOKENS_FILES.format(files=text.join(list(FILES)), missing=missing[0]))
+        if gone := [name for name in FILES if not files[name].is_file()]:
+            raise InputError(text.TOKENS_FILE_GONE.format(name=gone[0]))
         if any(files[name].stat().st_size > LARGEST_FILE for name in FILES):
             raise InputError(text.TOKENS_LARGE.format(size=LARGEST_FILE // 2**20))
         with TemporaryDirectory() as folder:
@@ -95,7 +104,7 @@ def from_upload(paths: Sequence[str], lm: LanguageModel) -> OwnTokens:
     finally:
         for path in map(Path, paths):
             path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # Gradio gives each file a folder of its own
+            with contextlib.suppress(OSError):  # each has a folder of its own
                 path.parent.rmdir()
     return _checked(OwnTokens("soft-tokens", tokens), lm)
 

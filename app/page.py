@@ -1,11 +1,12 @@
 """The page's Gradio app with a guard in front: whatever a request carries, it is answered with a sentence.
 
-Neither the answer nor the log repeats what came in, since that may be a document.
+Neither the answer nor the log repeats what came in, since that may be a document, and no session keeps it.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import gradio as gr
@@ -17,29 +18,44 @@ from app.logs import log_quietly
 
 log = logging.getLogger(__name__)
 
+HALF = re.compile("[\ud800-\udfff]")
+
 
 class Page(gr.Blocks):
     """Blocks whose requests fail politely."""
 
     async def process_api(
-        self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any
+        self, block_fn: Any, inputs: list[Any], state: Any = None, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
         """As in `gr.Blocks`; everything that is no `gr.Error` becomes one."""
         try:
             if any(_is_elsewhere(value) for value in inputs):
                 raise gr.Error(text.FOREIGN_FILE)
-            return await super().process_api(block_fn, inputs, *args, **kwargs)
+            done = await super().process_api(block_fn, inputs, state, *args, **kwargs)
+            return done | {"data": whole(done["data"])}
         except gr.Error as error:
-            error.print_exception = False
+            error.print_exception, error.message = False, whole(error.message)
             raise
         except Exception as error:  # noqa: BLE001 - logged
             log_quietly(log, "a request failed", error)
             raise gr.Error(text.STRANGE_REQUEST, print_exception=False) from None
+        finally:
+            if state is not None:  # Gradio would keep the last value of every component, documents and all
+                state.config_values.clear()
 
 
 async def unknown_event(_: Request, __: Exception) -> JSONResponse:
     """The answer to a request for an event that does not exist, which Gradio looks up without asking."""
     return JSONResponse({"error": text.STRANGE_REQUEST}, status_code=404)
+
+
+def whole(value: Any) -> Any:
+    """A value of JSON without half characters, which could not be sent: U+FFFD in their place, as in browsers."""
+    if isinstance(value, str):
+        return value if value.isascii() else HALF.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {whole(name): whole(each) for name, each in value.items()}
+    return [whole(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _is_elsewhere(value: Any) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -18,6 +19,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from app import text
 from app.logs import log_quietly
 from app.session import ModelHost
 from app.task import Earlier, Lane, Task
@@ -26,7 +28,7 @@ from judgeq.answers import Reading
 from judgeq.api import in_turn, read
 from judgeq.config import Decoding
 from judgeq.document import Document
-from judgeq.errors import JudgeqError
+from judgeq.errors import InputError, JudgeqError
 from judgeq.language_model import LanguageModel
 from judgeq.retention import RetentionMap
 
@@ -34,6 +36,9 @@ log = logging.getLogger(__name__)
 
 MOST_EARLIER = 20
 """Questions about one document that are remembered."""
+
+TOKEN_BYTES = 128
+"""Of a token's place in a text: two numbers in a pair."""
 
 Phase = Literal["loading", "waiting", "reading", "writing", "done", "stopped", "failed", "stored"]
 
@@ -56,6 +61,7 @@ class Run:
         computed: when and where a stored run was computed.
         quantization, began: of the model that answers; when it began to read.
         error: why it failed.
+        gone: what it held had to make room for others.
         finished: set at the end, however it came.
     """
 
@@ -90,6 +96,7 @@ class Run:
         self.quantization: str | None = None
         self.began: datetime | None = None
         self.error: JudgeqError | None = None
+        self.gone = False
         self.finished = threading.Event()
         self._cancel = threading.Event()
         self._started = threading.Lock()
@@ -101,8 +108,10 @@ class Run:
         """Take a place in the queue and begin, once; a run that was stopped before it began stays stopped.
 
         Raises:
-            JudgeqError: the queue is full.
+            JudgeqError: the queue is full, or the run is gone.
         """
+        if self.gone:
+            raise InputError(text.RUN_GONE)
         with self._started:
             if self._thread is None and not self.finished.is_set():
                 self._place = self.host.turns.join()
@@ -121,6 +130,35 @@ class Run:
             return self.earlier
         others = [asked for asked in self.earlier if asked.question != self.task.question]
         return (*others, Earlier(self.task.question, answers, self.prefill_s))[-MOST_EARLIER:]
+
+    def look(self) -> Run:
+        """This run, for somebody who wants to see what it holds.
+
+        Raises:
+            InputError: that had to make room for others.
+        """
+        if self.gone:
+            raise InputError(text.RUN_GONE)
+        self.host.runs.use(self)
+        return self
+
+    @property
+    def nbytes(self) -> int:
+        """What it holds, about; the rows of its document are counted elsewhere, and stored answers are everybody's."""
+        if self.phase == "stored":
+            return 0
+        texts = sys.getsizeof(self.task.document) + (
+            self.document.tokens * TOKEN_BYTES if self.document else 0
+        )
+        return texts + sum(_map_bytes(found) for found in self.retention.values())
+
+    def give_way(self) -> None:
+        """Hold nothing but the answers' words any more; a run that is at work goes on."""
+        if not self.busy:
+            self.gone, self.document = True, None
+            self.task = replace(self.task, document="", own_tokens=None)
+            for lane in self.lanes:
+                lane.retention = lane.answer = None
 
     def let_go(self) -> None:
         """Nobody looks any more: stop the work and free the document."""
@@ -260,7 +298,7 @@ class Run:
 
         def read_for(question: str, **options: Any) -> Reading:
             reading = document.read_for(question, **options)
-            self.host.documents.put(document)
+            self.host.documents.use(document)
             return reading
 
         return read_for
@@ -275,6 +313,12 @@ class Run:
             lane.kv_bytes = writer.kv_bytes
             lane.retention = writer.retention
             self._check()
+
+
+def _map_bytes(found: RetentionMap) -> int:
+    rows = sum(head.nbytes for layer in found.kept for head in layer)
+    scores = 0 if found.scores is None else found.scores.nbytes
+    return rows + scores + sys.getsizeof(found.text) + TOKEN_BYTES * found.tokens
 
 
 def said_of(error: Exception) -> JudgeqError:

@@ -52,9 +52,12 @@ def sample(name: str) -> Sample:
     return {entry.name: entry for entry in samples()}[name]
 
 
+def sample_of(document: str) -> Sample | None:
+    """The sample that a text is, if it is one."""
+    return next((entry for entry in samples() if entry.document == document.strip()), None)
+
+
 def expected_answer(document: str, question: str) -> str:
     """What a right answer contains if this is a sample with its own question, else an empty string."""
-    for entry in samples():
-        if entry.document == document.strip() and entry.question == question.strip():
-            return entry.answer
-    return ""
+    found = sample_of(document)
+    return found.answer if found and found.question == question.strip() else ""

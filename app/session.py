@@ -7,22 +7,31 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 import judgeq
-from app.documents import ReadDocuments
 from app.limits import Limits
 from app.own_tokens import Shelf
+from app.room import Room
 from app.turns import Place, Turns
+from judgeq.document import Document
 from judgeq.errors import JudgeqError
 from judgeq.language_model import LanguageModel
 from judgeq.prompts import build_prompt, count_prompt
 from judgeq.soft_tokens import SoftTokens
 
+if TYPE_CHECKING:
+    from app.run import Run
+
 log = logging.getLogger(__name__)
 
+
+MOST_ROW_BYTES = 1_500_000_000
+"""Of documents that stay read: four as long as the embedded model can read."""
+MOST_RUN_BYTES = 1_000_000_000
+"""Of texts and maps that pages show: ten methods on the longest document that the embedded model reads are 30 MB."""
 
 Elsewhere = Callable[[type, Any], Generator[dict[str, Any], None, None]]
 
@@ -37,6 +46,7 @@ class ModelHost:
         progress: what loading is doing, `(line, share or None)`.
         error: why loading failed; the next `start` tries again.
         documents: those that stay read between two questions.
+        runs: those that pages show.
         limits: how much a request may ask for.
         turns: who waits for the model.
         elsewhere: does the work of a kind of run on a task in another process and tells how far it is, as `Run.news`;
@@ -58,7 +68,10 @@ class ModelHost:
         self.first = name, tokens
         self.progress: tuple[str, float | None] = (f"Loading {name}", None)
         self.error: JudgeqError | None = None
-        self.documents = ReadDocuments()
+        self.documents = Room(MOST_ROW_BYTES, lambda document: document.kv_bytes, Document.forget)
+        self.runs: Room[Run] = Room(
+            MOST_RUN_BYTES, lambda run: run.nbytes, lambda run: run.give_way(), spare_last=True
+        )
         self.limits = limits
         self.turns = Turns(limits.waiting)
         self._lm: LanguageModel | None = None
@@ -140,6 +153,16 @@ class ModelHost:
         if self._tokens is None:
             self._tokens = SoftTokens.for_model(self.model(), self.tokens_name)
         return self._tokens
+
+    def check(self) -> None:
+        """Wait for the model that the operator chose, and for the soft tokens if he named some.
+
+        Raises:
+            JudgeqError: one of them cannot be loaded.
+        """
+        self.model()
+        if self.tokens_name is not None:
+            self.soft_tokens(tuple(judgeq.METHODS))
 
     @contextmanager
     def turn(self, check: Callable[[], None] = lambda: None, place: Place | None = None) -> Iterator[None]:

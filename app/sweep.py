@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from app.run import Run
@@ -42,6 +42,12 @@ class SweepRun(Run):
         super().__init__(task, host)
         self.sweep_task = task
         self.points: list[SweepPoint] = []
+
+    def give_way(self) -> None:
+        """See `Run`; the points stay."""
+        super().give_way()
+        if self.gone:
+            self.sweep_task = replace(self.sweep_task, document="")
 
     @property
     def expected_points(self) -> int:

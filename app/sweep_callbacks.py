@@ -45,6 +45,7 @@ class SweepCallbacks:
         try:
             task = _task(document, question, question_first, max_new_tokens, truncate, methods, watched)
             run = SweepRun(task, self.host)
+            run.look()
         except JudgeqError as error:
             raise shown(error) from None
         return run, curves.status_of(run), gr.update(visible=False), *_buttons(busy=True)
@@ -58,7 +59,10 @@ class SweepCallbacks:
         Raises:
             gr.Error: the sweep failed.
         """
-        run.start()
+        try:
+            run.start()
+        except JudgeqError as error:
+            raise shown(error) from None
         drawn = 0
         try:
             while not run.finished.wait(TICK):

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from app import text
 from app.run import Run
-from app.samples import Sample, samples
+from app.samples import Sample, sample_of, samples
 from app.task import Task
 from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError
@@ -63,9 +63,9 @@ def keepsake_of(run: Run | None) -> Keepsake:
     """What a run has come to so far.
 
     Raises:
-        InputError: no answer has ended yet.
+        InputError: no answer has ended yet, or it had to make room for others.
     """
-    answers = [lane.answer for lane in run.lanes if lane.answer is not None] if run else []
+    answers = [lane.answer for lane in run.look().lanes if lane.answer is not None] if run else []
     if run is None or not answers:
         raise InputError(text.NOTHING_TO_TAKE)
     return Keepsake(run.task.question, settings_of(run), answers, run.began or datetime.now(UTC))
@@ -74,7 +74,7 @@ def keepsake_of(run: Run | None) -> Keepsake:
 def settings_of(run: Run) -> Settings:
     """What `judgeq` has to be told to repeat a run."""
     task, tokens = run.task, run.host.tokens_name
-    found = _sample_of(task.document)
+    found = sample_of(task.document)
     model = next((lane.answer.model for lane in run.lanes if lane.answer), run.host.name)
     if task.own_tokens:
         tokens = task.own_tokens.name
@@ -109,7 +109,7 @@ def file_of(run: Run | None, kind: str) -> dict[str, str]:
 
 def link_of(task: Task) -> str:
     """The part of an address behind `#` that restores a task's settings."""
-    found = _sample_of(task.document)
+    found = sample_of(task.document)
     values: dict[str, Any] = {
         "sample": found.name if found else None,
         "question": task.question.strip()[:LONGEST_QUESTION],
@@ -142,10 +142,6 @@ def restored(fragment: object) -> Restored | None:
                 ignored.append(name)
     ignored.extend(sorted(_printable(name) for name in given.keys() - _FIELDS.keys()))
     return Restored(**found, ignored=tuple(ignored))
-
-
-def _sample_of(document: str) -> Sample | None:
-    return next((entry for entry in samples() if entry.document == document.strip()), None)
 
 
 def _sample(value: str) -> Sample:

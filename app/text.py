@@ -9,6 +9,8 @@ LEAD = (
 )
 INVITATION = "Ask something about a document and see what the answer loses."
 
+OPEN = "Judge Q is open at {address}. Ctrl+C ends it."
+
 METHODS = {
     "full": ("Full cache", "Keeps everything: the reference."),
     "judgeq": ("Judge Q", "Keeps what its trained tokens ask for."),
@@ -179,6 +181,7 @@ TOKENS_TAKE = "Use these"
 TOKENS_NONE = "In use: the usual soft tokens of this model."
 TOKENS_OWN = "In use: your own {n} soft tokens for {model}."
 TOKENS_FILES = "Soft tokens are two files and {missing} is not among yours: choose {files} together"
+TOKENS_FILE_GONE = "{name} did not arrive whole: upload both files again"
 TOKENS_LARGE = (
     "A file of these soft tokens is larger than {size} MB: run the demo yourself with --tokens to use them"
 )
@@ -288,6 +291,8 @@ LENGTH_UNKNOWN = "Tokens are counted as soon as the model is loaded."
 NO_SHARE = "None yet: the prompt is too long."
 READING_FILE = "Reading the file …"
 STRANGE_REQUEST = "This is not something that the page asks for: reload the page and try again."
+NOT_STORED = "This file could not be stored: give it a shorter name, or try again later."
 FOREIGN_FILE = "Files are uploaded, not fetched from elsewhere: upload the file."
 NO_RUN = "This run is gone, the page was left alone for too long: ask again."
+RUN_GONE = "What this page showed had to make room for other visitors: ask again to see it."
 BUSY = "Your last question is still being answered: wait for it, or press Stop."

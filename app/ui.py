@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 from typing import Any
 
 import gradio as gr
 
 from app import callbacks as do
-from app import text, zero
+from app import text, uploads
 from app.endpoints import Endpoints
-from app.limits import Limits
+from app.own_tokens import LARGEST_FILE
 from app.page import Page, unknown_event
 from app.session import ModelHost
 from app.style import CSS
@@ -25,8 +23,6 @@ from app.views.models import Models, build_models, wire_models
 from app.views.pins import Pins, build_pins, wire_pins
 from app.views.sweep import build_sweep, wire_sweep
 from app.views.takeaway import build_takeaway, wire_takeaway
-from judgeq.console import never_fail_for_a_character
-from judgeq.supported import QUANTIZATIONS
 
 KEEP_STATE_S = 30 * 60
 LARGEST_REQUEST = 64_000_000
@@ -106,49 +102,6 @@ def _wire_run(
     return [*working, stopped]
 
 
-def launch(argv: list[str] | None = None) -> None:
-    """Read the command line, open the page and load the model behind it."""
-    never_fail_for_a_character()  # Gradio prints an emoji at its start
-    parser = argparse.ArgumentParser(prog="app.py", description=text.LEAD)
-    parser.add_argument(
-        "--model", default=os.environ.get("JUDGEQ_MODEL", "smollm2-135m"), help="as in judgeq.load"
-    )
-    parser.add_argument(
-        "--tokens", default=os.environ.get("JUDGEQ_TOKENS"), help="soft tokens: a folder or a Hub id"
-    )
-    parser.add_argument(
-        "--quantization",
-        choices=QUANTIZATIONS,
-        default=os.environ.get("JUDGEQ_QUANTIZATION") or None,
-        help="load the model in fewer bits (default: in its own)",
-    )
-    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
-    parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=Limits().seconds / 60,
-        help="time limit of one run at work (%(default)g)",
-    )
-    parser.add_argument(
-        "--models", action="store_true", help="let every visitor change the model, which all visitors share"
-    )
-    options = parser.parse_args(argv)
-    if not options.minutes > 0:
-        parser.error("--minutes has to be above 0")
-    if options.models and zero.is_here():
-        parser.error(
-            "--models cannot be had on ZeroGPU, where the model is put in place before visitors come"
-        )
-    limits = Limits(seconds=60 * options.minutes)
-    host = ModelHost(options.model, options.tokens, limits=limits, quantization=options.quantization)
-    if zero.is_here():
-        zero.lend(host)
-    else:
-        host.start()
-    serve(build(host, options.models), server_name=options.host, server_port=options.port)
-
-
 def serve(demo: gr.Blocks, **where: Any) -> None:
     """Open the page and the endpoints; `where` as in `gr.Blocks.launch`."""
     demo.launch(
@@ -157,13 +110,18 @@ def serve(demo: gr.Blocks, **where: Any) -> None:
         css=CSS,
         footer_links=["api"],
         run_history=False,  # it would keep pasted documents in the browser
-        max_file_size="32mb",  # soft tokens; documents have a limit of their own
+        max_file_size=LARGEST_FILE,
         enable_monitoring=False,
         ssr_mode=False,
         mcp_server=True,
-        app_kwargs={"exception_handlers": {KeyError: unknown_event}, "max_body_size": LARGEST_REQUEST},
+        app_kwargs={
+            "routes": uploads.ROUTES,
+            "exception_handlers": {KeyError: unknown_event},
+            "max_body_size": LARGEST_REQUEST,
+        },
         max_threads=96,  # runs that wait look every now and then, and must not keep the page from answering
         state_session_capacity=200,  # each keeps its last run with its maps
         share=False,
+        num_workers=0,  # they would take uploads in their own way
         show_error=True,
     )

@@ -6,7 +6,6 @@ data: a document's rows are gone with it, and the next question reads again.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Generator
 from contextlib import closing, suppress
@@ -36,11 +35,6 @@ SECOND_LOOKS = {"judgeq+draft", "laq", "oracle"}
 """Methods that write before they judge, and run over the prompt again."""
 STEPS_A_POINT = 4
 """A point of a sweep is one pass over the answer, about as long as so many tokens."""
-
-
-def is_here() -> bool:
-    """Whether this is a Space on ZeroGPU."""
-    return os.environ.get("SPACES_ZERO_GPU", "").lower() in {"1", "t", "true"}
 
 
 def lend(host: ModelHost) -> None:

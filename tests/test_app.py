@@ -17,16 +17,18 @@ import torch
 from app import callbacks as do
 from app import cards, stored, text
 from app.differences import differences
-from app.documents import ReadDocuments
 from app.endpoints import Endpoints
-from app.kept import FIELDS
+from app.kept import FIELDS, looked_for, show_document, show_figures
 from app.limits import Limits
+from app.room import Room
 from app.run import Run, result
 from app.samples import expected_answer, samples
 from app.session import ModelHost
 from app.style import CSS
+from app.sweep_callbacks import SweepCallbacks
 from app.task import Lane, Task
 from app.theme import theme
+from app.views.takeaway import make_file
 from judgeq._assets import assets_path
 from judgeq.document import Document
 from judgeq.errors import JudgeqError
@@ -158,16 +160,99 @@ def test_a_program_leaves_no_document_behind(page: do.Callbacks) -> None:
 def test_the_document_asked_least_recently_gives_way(lm: LanguageModel) -> None:
     documents = [Document(lm, DOCUMENT + str(number)).read() for number in range(3)]
     size = documents[0].kv_bytes
-    shelf = ReadDocuments(most_bytes=2 * size + size // 2)
+    shelf = Room(2 * size + size // 2, lambda document: document.kv_bytes, Document.forget)
     for number in (0, 1, 0, 2):
-        shelf.put(documents[number])
+        shelf.use(documents[number])
     assert [each.kv_bytes > 0 for each in documents] == [True, False, True]
     del documents[0]
     gc.collect()
     assert shelf.held == [documents[0], documents[1]], "what nobody needs is gone"
-    small = ReadDocuments(most_bytes=size // 2)
-    small.put(documents[1])
+    small = Room(size // 2, lambda document: document.kv_bytes, Document.forget)
+    small.use(documents[1])
     assert documents[1].kv_bytes == 0, "too large for any shelf: the next question reads it again"
+
+
+# What pages hold together
+
+
+@pytest.fixture
+def small(lm: LanguageModel) -> do.Callbacks:
+    """A page whose host has room for about two runs."""
+    host = ModelHost(lm.name, load=lambda name, progress: lm)
+    page = do.Callbacks(host)
+    host.runs.most_bytes = int(2.5 * shown_run(page).nbytes)
+    return page
+
+
+def shown_run(page: do.Callbacks, **changes: Any) -> Run:
+    """A run that a page has followed to its end."""
+    run = begin(page, methods=["full", "snapkv"], **changes)
+    for _ in page.follow(run):
+        pass
+    return run
+
+
+def test_what_a_run_holds_is_measured(small: do.Callbacks) -> None:
+    run = shown_run(small)
+    arrays = [head for found in run.retention.values() for layer in found.kept for head in layer]
+    arrays += [found.scores for found in run.retention.values() if found.scores is not None]
+    assert sum(each.nbytes for each in arrays) + len(run.task.document) < run.nbytes
+    assert shown_run(small, document=DOCUMENT * 4).nbytes > 3 * run.nbytes
+
+
+def test_the_run_looked_at_least_recently_gives_way_and_its_visitor_is_told(small: do.Callbacks) -> None:
+    first, second = shown_run(small), shown_run(small)
+    answers = cards.run_cards(second)
+    show_document(first, "snapkv", "", "word", -1, -1)
+    third = shown_run(small)
+    assert [run.gone for run in (first, second, third)] == [False, True, False]
+    assert second.nbytes < 500
+    assert second.document is None
+    for look in (
+        lambda: show_document(second, "snapkv", "", "word", -1, -1),
+        lambda: show_figures(second, "snapkv", "kept"),
+        lambda: looked_for(second, "lighthouse"),
+        lambda: make_file(second, "page"),
+        lambda: next(small.follow(second)),
+    ):
+        with pytest.raises(gr.Error, match="had to make room for other visitors: ask again"):
+            look()
+    assert cards.run_cards(second) == answers, "the words stay"
+    again = shown_run(small, previous=second)
+    assert not again.gone
+    assert again.task.document
+
+
+def test_the_last_run_stays_however_large_and_one_at_work_too(small: do.Callbacks) -> None:
+    small.host.runs.most_bytes = 10
+    with small.host.turn():
+        waits = begin(small)
+        waits.start()
+        last = begin(small)
+        assert not waits.gone
+        last.look()
+        assert not last.gone
+        waits.stop()
+    last.look()
+    assert waits.gone
+
+
+def test_documents_that_nobody_asked_about_are_bounded_too(small: do.Callbacks) -> None:
+    never = [begin(small, document=DOCUMENT * 500) for _ in range(6)]
+    assert sum(run.nbytes for run in never) <= small.host.runs.most_bytes + never[-1].nbytes
+    with pytest.raises(gr.Error, match="make room"):
+        next(small.follow(never[0]))
+    sweep = SweepCallbacks(small.host)
+    measured = [sweep.begin(DOCUMENT * 500, QUESTION, False, 4, False, ["snapkv"], "")[0] for _ in range(6)]
+    assert measured[0].sweep_task.document == ""
+    with pytest.raises(gr.Error, match="make room"):
+        next(sweep.follow(measured[0]))
+
+
+def test_stored_answers_take_no_room(host: ModelHost) -> None:
+    run = Run(Task(DOCUMENT, QUESTION), host)
+    run.phase = "stored"
+    assert run.nbytes == 0
 
 
 def test_a_further_question_takes_the_place_of_the_first() -> None:

@@ -20,7 +20,9 @@ from tests.test_retention import DOCUMENT, everything, make
 
 def run_of(*maps: RetentionMap) -> Any:
     """What the page looks at of a run."""
-    return SimpleNamespace(retention={found.method: found for found in maps})
+    run = SimpleNamespace(retention={found.method: found for found in maps})
+    run.look = lambda: run
+    return run
 
 
 @pytest.fixture

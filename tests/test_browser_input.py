@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, FileChooser, JSHandle, Page, expect
 
+from app.samples import samples
 from app.session import ModelHost
 from judgeq.language_model import LanguageModel
 from tests.pdf_files import pdf
@@ -85,6 +86,27 @@ def test_a_file_dropped_on_the_document_is_read(tiny: Page) -> None:
     carried = dragged(tiny, "again.txt", b"A second file.")
     text.dispatch_event("drop", {"dataTransfer": carried})
     expect(text).to_have_value("A second file.")
+
+
+def test_a_samples_name_stands_only_above_its_own_text(tiny: Page, url: str) -> None:
+    name, text = tiny.locator("#sample input"), tiny.locator("#document textarea")
+    expect(name).to_have_value(samples()[0].title)
+    fill(tiny, "document", "A text of my own.")
+    expect(name).to_have_value("")
+    name.click()
+    tiny.get_by_role("option", name=samples()[1].title).click()
+    expect(text).to_have_value(samples()[1].document)
+    expect(name).to_have_value(samples()[1].title)
+    text.dispatch_event("drop", {"dataTransfer": dragged(tiny, "a.txt", b"\0")})
+    expect(tiny.get_by_test_id("toast-body")).to_be_visible(timeout=PATIENCE)
+    expect(name).to_have_value(samples()[1].title)
+    text.dispatch_event("drop", {"dataTransfer": dragged(tiny, "a.txt", b"A file.")})
+    expect(text).to_have_value("A file.", timeout=PATIENCE)
+    expect(name).to_have_value("")
+    with tiny.context.new_page() as tab:
+        tab.goto(f"{url}#question=Who%3F&notes=12")
+        expect(tab.locator("#rows input")).to_have_value("12", timeout=PATIENCE)
+        expect(tab.locator("#sample input")).to_have_value("")
 
 
 def test_a_file_dropped_beside_the_document_neither_opens_nor_counts(tiny: Page) -> None:

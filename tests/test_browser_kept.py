@@ -52,6 +52,7 @@ MAPS = {
 def address(browser: Browser) -> Iterator[str]:
     """A page with nothing but what was kept."""
     run = SimpleNamespace(retention=MAPS)
+    run.look = lambda: run
     with gr.Blocks(analytics_enabled=False) as demo:
         held = gr.State(None)
         kept = build_kept()

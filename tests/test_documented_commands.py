@@ -21,7 +21,7 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 from packaging.requirements import Requirement
 
-from app import ui
+from app import start, surroundings, ui
 from judgeq.cli import _parser, main
 from judgeq.methods import METHODS
 from judgeq.model_card import model_card
@@ -96,15 +96,18 @@ def run_own_file(command: Command, place: Place, patch: pytest.MonkeyPatch) -> N
 def run_app(command: Command, place: Place, patch: pytest.MonkeyPatch) -> None:
     """The demo's command line, up to the server."""
     opened: list[Any] = []
-    patch.setattr(ui, "ModelHost", lambda *_, **__: SimpleNamespace(start=lambda: None))
-    patch.setattr(ui, "build", lambda *_: None)
+    loaded = SimpleNamespace(start=lambda: None, wait=lambda _: False, check=lambda: None)
+    patch.setattr("app.session.ModelHost", lambda *_, **__: loaded)
+    patch.setattr(ui, "build", lambda *_: SimpleNamespace(block_thread=lambda: None))
+    for name in ("listening_at", "past_proxies", "settle_folder"):
+        patch.setattr(surroundings, name, lambda *where: where)
     patch.setattr(ui, "serve", lambda _, **where: opened.append(where))
     words = [word for word in command.words[2:] if word != "…"]
     if "--help" in words:
         with pytest.raises(SystemExit, match="0"):
-            ui.launch(words)
+            start.launch(words)
     else:
-        ui.launch(words)
+        start.launch(words)
         assert opened
 
 
@@ -320,7 +323,7 @@ def test_a_command_that_is_not_looked_after_would_be_found(text: str, said: str,
 
 def test_every_option_in_a_sentence_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        ui.launch(["--help"])
+        start.launch(["--help"])
     of_the_demo = set(re.findall(r"--[a-z]+", capsys.readouterr().out))
     known = every_option() | of_the_demo | set(OTHERS_OPTIONS)
     named = {(option, document) for document in documents() for option in options(document)}

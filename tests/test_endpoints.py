@@ -127,6 +127,37 @@ def test_one_question_is_answered_under_a_budget(call: Call) -> None:
     assert answer == answer | json.loads(json.dumps(answer))
 
 
+@pytest.mark.parametrize(
+    ("budget", "rows"),
+    [(24, 24), ("24", 24), (24.0, 24), (" 24 ", 24), (0.1, None), ("0.1", None), ("10%", None)],
+)
+def test_a_budget_is_a_number_or_a_text(call: Call, budget: Any, rows: int | None) -> None:
+    answer = call(
+        "ask", document=DOCUMENT, question=QUESTION, method="snapkv", budget=budget, max_new_tokens=1
+    )
+    assert answer["budget"] == (rows or round(answer["prompt_tokens"] / 10))
+
+
+def test_other_values_may_be_written_as_texts_too(call: Call) -> None:
+    given = {"document": DOCUMENT, "question": QUESTION, "budget": 24}
+    plain = call("compare", **given, methods="snapkv,full", question_first=True, max_new_tokens=3)
+    written = call("compare", **given, methods=["snapkv", "full"], question_first="True", max_new_tokens="3")
+    assert [one["answer"] for one in plain] == [one["answer"] for one in written]
+    assert [one["prompt_tokens"] for one in plain] == [one["prompt_tokens"] for one in written]
+
+
+def test_the_schema_says_what_is_taken(url: str) -> None:
+    tools = {each.name: each for each in in_session(url, lambda session: session.list_tools()).tools}
+    taken = {
+        name: {kind["type"] for kind in value.get("anyOf", [value])}
+        for name, value in tools["compare"].inputSchema["properties"].items()
+    }
+    assert taken["budget"] == {"integer", "number", "string"}
+    assert taken["max_new_tokens"] == {"integer", "string"}
+    assert taken["question_first"] == {"boolean", "string"}
+    assert taken["methods"] == {"string", "array"}
+
+
 def test_several_methods_answer_in_the_order_asked_for(call: Call) -> None:
     answers = call(
         "compare",
@@ -217,12 +248,16 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("ask", {"max_new_tokens": 10**9}, "from 1 to 256"),
     ("ask", {"max_new_tokens": 0}, "from 1 to 256"),
     ("ask", {"max_new_tokens": 2.5}, "not a whole number"),
-    ("ask", {"max_new_tokens": "64"}, "not a whole number"),
+    ("ask", {"max_new_tokens": "2.5"}, "not a whole number"),
+    ("ask", {"max_new_tokens": "many"}, "not a whole number"),
     ("ask", {"question_first": "yes"}, "neither true nor false"),
     ("compare", {"methods": ""}, "No method is named"),
     ("compare", {"methods": "full,full"}, "named twice"),
-    ("compare", {"methods": "full," * 1000}, "not a short text"),
-    ("compare", {"methods": ["full"]}, "not a short text"),
+    ("compare", {"methods": "full," * 1000}, "neither a list nor a short text"),
+    ("compare", {"methods": ["full"] * 1000}, "neither a list nor a short text"),
+    ("compare", {"methods": {"full": 1}}, "neither a list nor a short text"),
+    ("compare", {"methods": []}, "No method is named"),
+    ("compare", {"methods": ["full", 7]}, "named by a short text"),
     ("retained", {"method": "../etc"}, "There is no method"),
     ("count_tokens", {"document": ["a"]}, "not a text"),
     ("count_tokens", {"document": "x" * 2_000_000}, "2,000,000 characters"),
@@ -244,7 +279,7 @@ def test_values_that_mean_nothing_are_refused_with_a_sentence(
     ("name", "changes", "said"), [each for each in REFUSED if len(str(each[1])) < 100][::3]
 )
 def test_tools_refuse_the_same(url: str, name: str, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(AppError, match=f"{re.escape(said)}|is not of type"):
+    with pytest.raises(AppError, match=f"{re.escape(said)}|is not of type|is not valid under any"):
         tool(url, name, **{"document": DOCUMENT, "question": QUESTION, **changes})
 
 

@@ -5,10 +5,13 @@ Whatever comes in is refused with a sentence or shown as text; nothing of it sta
 
 from __future__ import annotations
 
+import gc
 import html
 import io
 import logging
+import os
 import re
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +19,12 @@ from typing import Any
 
 import gradio as gr
 import pytest
+import torch
+from gradio.state_holder import SessionState
 from gradio.utils import get_upload_folder
 
 from app import callbacks as do
-from app import cards, text
+from app import cards, own_tokens, text
 from app.kept import find, show_document
 from app.lengths import length_line
 from app.limits import Limits
@@ -28,10 +33,12 @@ from app.session import ModelHost
 from app.sweep_callbacks import SweepCallbacks
 from app.takeaway import Restored, restored
 from app.task import Lane, Task
+from app.uploads import make_room
 from app.views.files import read_upload
 from app.views.pins import add_piece
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
+from judgeq.soft_tokens import SoftTokens
 from tests.pdf_files import bomb, pdf
 from tests.server import DOCUMENT, PAGE, QUESTION, Visitor, served, tiny_host
 from tests.waiting import PATIENCE_S
@@ -133,10 +140,7 @@ def test_too_few_or_too_many_values_are_refused(visitor: Visitor, data: list[Any
         ("rows_for", ["a", "b", False, float("nan")]),
         ("choose_sample", ["../../etc/passwd"]),
         ("choose_sample", [["hut"]]),
-        ("show_document", [None, "magic", "", "word", -1, -1]),
-        ("show_document", [None, "full", "", "word", "x", -1]),
-        ("show_figures", [None, "full", 10**9]),
-        ("measure", ["a", "b", False, float("inf")]),
+        ("measure", [None, "a", "b", False, float("inf")]),
         ("measure", []),
     ],
 )
@@ -147,6 +151,19 @@ def test_events_outside_the_queue_answer_with_a_sentence_too(
     if answer.status_code != 200:
         assert is_sentence(answer.json())
     assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("event", "data"),
+    [
+        ("show_document", [None, "magic", "", "word", -1, -1]),
+        ("show_document", [None, "full", "", "word", "x", -1]),
+        ("show_figures", [None, "full", 10**9]),
+    ],
+)
+def test_choices_that_mean_nothing_change_nothing(visitor: Visitor, event: str, data: list[Any]) -> None:
+    ok, output = visitor.call(event, data)
+    assert ok or is_sentence(output)
 
 
 def test_events_that_do_not_exist_do_no_harm(visitor: Visitor) -> None:
@@ -267,6 +284,128 @@ def test_an_upload_is_read_or_refused_and_its_copy_is_gone(
         assert is_sentence(output, said)
         assert "<" not in output["error"]
     assert not list(Path(get_upload_folder()).iterdir())
+
+
+def test_two_visitors_with_the_same_file_both_read_it(url: str) -> None:
+    with Visitor(url) as anna, Visitor(url) as bert:
+        sent = [
+            each.http.post(f"{each.url}/upload", files={"files": ("handout.txt", b"Mara signs.")}).json()
+            for each in (anna, bert, bert)
+        ]
+        paths = [path for (path,) in sent]
+        assert len(set(paths)) == 3
+        for each, path in zip((anna, bert, bert), paths, strict=True):
+            assert each.call("read_upload", [file(path)])[1]["data"] == ["Mara signs."]
+        assert not anna.call("read_upload", [file(paths[1])])[0], "it was read, so it is gone"
+    assert not list(Path(get_upload_folder()).iterdir())
+
+
+def test_two_visitors_with_the_same_soft_tokens_both_use_them(
+    url: str, host: ModelHost, lm: LanguageModel, tmp_path: Path
+) -> None:
+    SoftTokens.initialise(lm, torch.arange(4)).save_pretrained(tmp_path)
+    with Visitor(url) as anna, Visitor(url) as bert:
+        sent = [
+            each.http.post(
+                f"{each.url}/upload",
+                files=[("files", (name, (tmp_path / name).read_bytes())) for name in own_tokens.FILES],
+            ).json()
+            for each in (anna, bert)
+        ]
+        for each, paths in zip((anna, bert), sent, strict=True):
+            ok, output = each.call("upload", [[file(path) for path in paths], None])
+            assert ok
+            assert "your own 4 soft tokens" in str(output)
+        ok, output = anna.call("upload", [[file(path) for path in sent[0]], None])
+        assert "did not arrive whole" in str(output)
+    assert not list(Path(get_upload_folder()).iterdir())
+
+
+def test_a_file_that_stops_arriving_leaves_nothing(visitor: Visitor) -> None:
+    def body() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\nsecret'
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        visitor.http.post(
+            f"{visitor.url}/upload",
+            content=body(),
+            headers={"content-type": "multipart/form-data; boundary=x"},
+        )
+    end = time.monotonic() + 30
+    while list(Path(get_upload_folder()).iterdir()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "name", ["n" * 250 + ".txt", "a\0b.txt", "half \ud83d.txt".encode("utf-8", "surrogatepass")]
+)
+def test_any_name_of_a_file_is_taken_or_refused_with_a_sentence(visitor: Visitor, name: Any) -> None:
+    shown = name if isinstance(name, bytes) else name.encode()
+    part = (
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="%b"\r\n\r\ntext\r\n--x--\r\n' % shown
+    )
+    sent = visitor.http.post(
+        f"{visitor.url}/upload", content=part, headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    if sent.status_code == 200:
+        ok, output = visitor.call("read_upload", [file(sent.json()[0])])
+        assert ok or is_sentence(output)
+    else:
+        assert sent.status_code == 400
+        assert "Traceback" not in sent.text
+    assert not list(Path(get_upload_folder()).iterdir())
+
+
+def test_uploads_that_nobody_reads_make_room_for_later_ones(tmp_path: Path) -> None:
+    known = set()
+    for age, name in enumerate(("old", "middle", "new")):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "a.txt"
+        path.write_bytes(b"x" * 100)
+        os.utime(path, ns=(age, age))
+        known.add(str(path))
+    known.add(str(tmp_path / "read already"))
+    make_room(known, 250)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["middle", "new"]
+    assert known == {str(tmp_path / name / "a.txt") for name in ("middle", "new")}
+
+
+def test_what_a_page_shows_is_not_kept_for_links(visitor: Visitor) -> None:
+    assert visitor.call("begin", [f"{MARKER} {DOCUMENT}", *PAGE[1:]])[0]
+    answer = visitor.http.get(f"{visitor.url}/deep_link", params={"session_hash": visitor.session})
+    assert answer.status_code == 404
+    assert not list(Path(get_upload_folder()).iterdir())
+
+
+def test_a_session_holds_its_run_and_nothing_else_of_what_came_and_went(visitor: Visitor) -> None:
+    values = [f"{MARKER} {DOCUMENT}", *PAGE[1:]]
+    assert visitor.call("begin", values)[0]
+    assert MARKER in str(visitor.hear("follow", [None]))
+    visitor.call_directly("measure", [None, values[0], "q", False, 7])
+    held = [each for each in gc.get_objects() if type(each) is SessionState]
+    assert held
+    assert not [each for each in held if MARKER in str(each.config_values)]
+
+
+def test_half_a_character_in_an_answer_is_shown_as_browsers_do(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.views.files.length_line", lambda *_: "half \ud83d of it")
+
+    def refuse(*_: Any) -> str:
+        raise InputError("half \ud83d of it")
+
+    monkeypatch.setattr("app.views.files.read_and_delete", refuse)
+    answer = visitor.call_directly("measure", [None, "a", "b", False, 7])
+    assert answer.json()["data"][0] == "half \ufffd of it"
+    sent = visitor.http.post(f"{visitor.url}/upload", files={"files": ("a.txt", b"x")}).json()
+    ok, output = visitor.call("read_upload", [file(sent[0])])
+    assert not ok
+    assert "half" in output["error"]
+    Path(sent[0]).unlink()
+    Path(sent[0]).parent.rmdir()
 
 
 def test_a_request_of_many_megabytes_does_not_get_in(visitor: Visitor) -> None:

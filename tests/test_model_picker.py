@@ -324,7 +324,7 @@ def test_soft_tokens_from_the_hub_are_read_by_their_id(
 
 def test_a_shelf_holds_few_and_says_when_something_had_to_go(lm: LanguageModel) -> None:
     own = own_tokens.OwnTokens("x", SoftTokens.initialise(lm, torch.arange(4)))
-    shelf = own_tokens.Shelf(room=2)
+    shelf = own_tokens.Shelf(most_bytes=2 * own.nbytes)
     first, second = shelf.put(own), shelf.put(own)
     assert shelf.find(first) is own
     third = shelf.put(own)

@@ -19,9 +19,9 @@ from app import zero
 from app.own_tokens import OwnTokens
 from app.run import Run, result
 from app.session import ModelHost
+from app.start import launch
 from app.sweep import SweepRun, SweepTask
 from app.task import Task
-from app.ui import launch
 from judgeq.errors import InputError
 from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS

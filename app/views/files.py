@@ -11,6 +11,7 @@ from gradio.utils import get_upload_folder
 
 from app import text
 from app.lengths import length_line, reading_line
+from app.samples import sample_of
 from app.session import ModelHost
 from app.toasts import noticed, shown
 from app.views.events import LIGHT, QUIET
@@ -56,26 +57,46 @@ class Files:
 def build_files(host: ModelHost) -> Files:
     """The components, under the document."""
     length = gr.HTML(length_line(host, "", "", False, 0), elem_id="prompt-length")
-    upload = gr.UploadButton(text.UPLOAD, file_types=list(SUFFIXES), size="sm", elem_id="upload")
-    # Gradio's own way leaves an empty file behind for each upload, and the upload itself if its name ends otherwise
-    upload._process_single_file = lambda sent: sent.path
-    return Files(upload, length)
+    return Files(upload_button(text.UPLOAD, list(SUFFIXES), elem_id="upload"), length)
+
+
+def upload_button(title: str, endings: list[str], **how: Any) -> gr.UploadButton:
+    """A button for files, whose paths are handed on as they are.
+
+    Gradio's own way leaves an empty file behind for each upload, and the upload itself if its name ends otherwise.
+    """
+    button = gr.UploadButton(title, file_types=endings, size="sm", **how)
+    button._process_single_file = lambda sent: sent.path
+    return button
 
 
 def wire_files(
-    files: Files, host: ModelHost, loaded: gr.events.Dependency, document: gr.Textbox, rest: list[Any]
+    files: Files,
+    host: ModelHost,
+    loaded: gr.events.Dependency,
+    document: gr.Textbox,
+    sample: gr.Dropdown,
+    rest: list[Any],
 ) -> None:
-    """Reading a file, and measuring on every change.
+    """Reading a file; on every change measuring, and saying whether the text is still a sample's.
 
     Args:
         loaded: the model is loaded, or cannot be.
+        sample: names the sample that the document is; empty for a text of the visitor's own.
         rest: question, truncate and the longest answer, which the length depends on too.
     """
 
-    def measure(*values: Any) -> str:
-        return length_line(host, *values)
+    def measure(named: str | None, written: str, *values: Any) -> tuple[str, Any]:
+        found = sample_of(written or "")
+        name = found.name if found else None
+        return length_line(host, written, *values), gr.skip() if name == named else name
 
-    measured = {"fn": measure, "inputs": [document, *rest], "outputs": files.length, **LIGHT}
+    measured = {
+        "fn": measure,
+        "inputs": [sample, document, *rest],
+        "outputs": [files.length, sample],
+        **LIGHT,
+    }
     begun = files.upload.upload(reading_line, None, files.length, **LIGHT)
     read = begun.then(read_upload, files.upload, document, **READERS)
     for ended in (

@@ -133,6 +133,7 @@ def wire_inputs(reactions: do.Callbacks, inputs: Inputs, loaded: gr.events.Depen
         reactions.host,
         loaded,
         inputs.document,
+        inputs.sample,
         [inputs.question, inputs.truncate, inputs.length],
     )
     gr.on(

@@ -10,7 +10,7 @@ import gradio as gr
 
 from app import kept as do
 from app import text
-from app.views.events import LIGHT, QUEUED
+from app.views.events import QUEUED
 
 SCRIPT = Path(__file__).with_name("kept.js").read_text(encoding="utf-8")
 LAST = {"trigger_mode": "always_last"}
@@ -134,10 +134,10 @@ def wire_kept(kept: Kept, run: gr.State) -> None:
     """A choice draws the map again; a span that is selected or looked for tells what survived of it."""
     choices = [kept.method, kept.other, kept.granularity, kept.layer, kept.head]
     gr.on(
-        [choice.input for choice in choices], do.show_document, [run, *choices], kept.marked, **LIGHT, **LAST
+        [choice.input for choice in choices], do.show_document, [run, *choices], kept.marked, **QUEUED, **LAST
     )
     figures = [kept.method.input, kept.metric.input]
-    gr.on(figures, do.show_figures, [run, kept.method, kept.metric], kept.drawn, **LIGHT, **LAST)
+    gr.on(figures, do.show_figures, [run, kept.method, kept.metric], kept.drawn, **QUEUED, **LAST)
     kept.document.select(do.selected, run, kept.told, **QUEUED, **LAST)
     gr.on([kept.span.submit, kept.find.click], do.looked_for, [run, kept.span], kept.told, **QUEUED)
 

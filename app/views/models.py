@@ -16,6 +16,7 @@ from app import models, own_tokens, text
 from app.cards import error_status, idle_status, loading_status
 from app.session import ModelHost
 from app.views.events import QUEUED, QUIET
+from app.views.files import upload_button
 from judgeq.errors import JudgeqError
 
 TICK = 0.3
@@ -48,12 +49,8 @@ def build_models(host: ModelHost, allowed: bool) -> Models:
             changing = _build_choice(host)
         gr.HTML(f'<p class="fine">{text.TOKENS_INFO}</p>')
         with gr.Row(elem_id="token-buttons"):
-            files = gr.UploadButton(
-                text.TOKENS_UPLOAD,
-                file_count="multiple",
-                file_types=[".json", ".safetensors"],
-                size="sm",
-                elem_id="token-files",
+            files = upload_button(
+                text.TOKENS_UPLOAD, [".json", ".safetensors"], file_count="multiple", elem_id="token-files"
             )
             shipped = gr.Button(text.TOKENS_SHIPPED, size="sm", visible=False, elem_id="token-shipped")
         if allowed:

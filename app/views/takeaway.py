@@ -136,7 +136,7 @@ def restore(fragment: str | None) -> tuple[Any, ...]:
     if found.sample is None:
         gr.Info(text.LINK_NO_DOCUMENT, duration=15)
     return (
-        found.sample.name if found.sample else gr.skip(),
+        found.sample.name if found.sample else None,
         found.sample.document if found.sample else "",
         _or_skip(found.question),
         _or_skip(found.notes),

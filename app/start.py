@@ -1,0 +1,117 @@
+"""The start: what the operator asked for, checked, then the page with the model in its background.
+
+Some imports come late: `spaces` before torch, and both behind `surroundings`, since Gradio reads variables when it is
+imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from app import surroundings, text
+from judgeq.console import never_fail_for_a_character
+from judgeq.errors import InputError, JudgeqError
+from judgeq.supported import QUANTIZATIONS
+
+MINUTES = 10.0
+
+
+def launch(argv: list[str] | None = None) -> None:
+    """Read the command line, open the page and load the model; stays until the demo is ended.
+
+    Whatever keeps the demo from answering is told in one sentence, and the exit code is 2.
+    """
+    never_fail_for_a_character()
+    try:
+        _launch(_parser().parse_args(argv))
+    except JudgeqError as error:
+        _say(error)
+        raise SystemExit(2) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="app.py", description=text.LEAD)
+    parser.add_argument(
+        "--model", default=os.environ.get("JUDGEQ_MODEL") or "smollm2-135m", help="as in judgeq.load"
+    )
+    parser.add_argument(
+        "--tokens", default=os.environ.get("JUDGEQ_TOKENS") or None, help="soft tokens: a folder or a Hub id"
+    )
+    parser.add_argument(
+        "--quantization",
+        choices=QUANTIZATIONS,
+        default=os.environ.get("JUDGEQ_QUANTIZATION") or None,
+        help="load the model in fewer bits (default: in its own)",
+    )
+    parser.add_argument(
+        "--host",
+        help=f"address to listen at; 0.0.0.0 for all of this machine's (default: {surroundings.HOST})",
+    )
+    parser.add_argument("--port", help=f"0 for any free one (default: {surroundings.PORT})")
+    parser.add_argument(
+        "--minutes", type=float, default=MINUTES, help="time limit of one run at work (%(default)g)"
+    )
+    parser.add_argument(
+        "--models", action="store_true", help="let every visitor change the model, which all visitors share"
+    )
+    return parser
+
+
+def _launch(options: argparse.Namespace) -> None:
+    on_zero = surroundings.on_zero_gpu()
+    if not options.minutes > 0:
+        raise InputError("--minutes has to be above 0")
+    if options.models and on_zero:
+        raise InputError(
+            "--models cannot be had on ZeroGPU, where the model is put in place before visitors come"
+        )
+    if options.quantization not in (None, *QUANTIZATIONS):
+        raise InputError(
+            f"JUDGEQ_QUANTIZATION is {options.quantization[:60]!r}: choose one of {', '.join(QUANTIZATIONS)}"
+        )
+    found = surroundings.settle_place(options.host, options.port)
+    surroundings.past_proxies(found.host)
+    surroundings.settle_folder()
+    if on_zero:
+        import spaces  # noqa: F401 - before torch, whose CUDA it stands in for
+    from app import ui, zero
+    from app.limits import Limits
+    from app.session import ModelHost
+
+    limits = Limits(seconds=60 * options.minutes)
+    host = ModelHost(options.model, options.tokens, limits=limits, quantization=options.quantization)
+    if on_zero:
+        zero.lend(host)
+    else:
+        host.start()
+    demo = ui.build(host, options.models)
+    if host.wait(0):  # it is settled already where no such model is known
+        host.check()
+    try:
+        ui.serve(
+            demo,
+            server_name=found.host,
+            server_port=found.port,
+            root_path=found.root_path,
+            quiet=True,
+            prevent_thread_lock=True,
+        )
+    except OSError:  # somebody was faster
+        raise InputError(
+            f"Port {found.port} has just been taken: choose another one with --port, or 0 for any free one"
+        ) from None
+    sys.stdout.write(f"{text.OPEN.format(address=found.opened_at)}\n")
+    sys.stdout.flush()
+    try:
+        host.check()
+    except JudgeqError as error:
+        _say(error)
+        surroundings.leave(2)
+    demo.block_thread()
+
+
+def _say(error: JudgeqError) -> None:
+    sys.stderr.write(f"app.py: {error}\n")
+    sys.stderr.flush()

@@ -1,0 +1,223 @@
+"""How `app.py` starts: the page can be opened at the printed address, or a sentence says why not."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app import surroundings
+from app.session import ModelHost
+from app.start import launch
+from judgeq.errors import InputError, JudgeqError
+from judgeq.language_model import LanguageModel
+from tests.browser import ROOT
+
+NOBODYS = "203.0.113.7"
+"""An address that is kept for documents."""
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """Variables as a test leaves them are gone with it."""
+    before = dict(os.environ)
+    for name in list(os.environ):
+        if name.startswith("GRADIO_") or name.lower().endswith("_proxy"):
+            del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "said"),
+    [
+        (["--port", "99999"], {}, "--port is '99999'"),
+        (["--port=-1"], {}, "--port is '-1'"),
+        (["--port", "http"], {}, "--port is 'http'"),
+        (["--host", NOBODYS], {}, f"{NOBODYS} is not an address of this machine"),
+        (["--host", "2001:db8::7"], {}, "is not an address of this machine"),
+        (["--host", "http://127.0.0.1"], {}, "is no address"),
+        (["--host", ""], {}, "is no address"),
+        (["--host", "x" * 70], {}, "is no address"),
+        (["--minutes", "nan"], {}, "--minutes has to be above 0"),
+        ([], {"GRADIO_SERVER_PORT": "abc"}, "GRADIO_SERVER_PORT is 'abc'"),
+        ([], {"GRADIO_SERVER_PORT": "70000"}, "GRADIO_SERVER_PORT is '70000'"),
+        ([], {"GRADIO_SERVER_NAME": NOBODYS}, "is not an address of this machine"),
+        (["--port", "0"], {"GRADIO_NUM_PORTS": "many"}, "GRADIO_NUM_PORTS is 'many'"),
+        (["--port", "0"], {"GRADIO_DEBUG": "true"}, "GRADIO_DEBUG is 'true'"),
+        (["--port", "0"], {"GRADIO_ANALYTICS_MAX_EVENTS": "1e4"}, "GRADIO_ANALYTICS_MAX_EVENTS is '1e4'"),
+        (["--port", "0"], {"GRADIO_ROOT_PATH": "judgeq"}, "GRADIO_ROOT_PATH is 'judgeq'"),
+        (["--port", "0"], {"GRADIO_ROOT_PATH": "https://"}, "GRADIO_ROOT_PATH is 'https:'"),
+        (["--port", "0"], {"JUDGEQ_QUANTIZATION": "3bit"}, "JUDGEQ_QUANTIZATION is '3bit'"),
+        (["--port", "0"], {"HTTP_PROXY": "ftp://me:secret@proxy"}, "HTTP_PROXY is 'ftp://…@proxy'"),
+        (["--port", "0"], {"all_proxy": "socks4://proxy:1080"}, "all_proxy is 'socks4://proxy:1080'"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused_in_one_sentence(
+    words: list[str], variables: dict[str, str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.environ.update(variables)
+    with pytest.raises(SystemExit) as end:
+        launch(words)
+    assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.startswith("app.py: ")
+    assert told.count("\n") == 1
+
+
+def test_a_taken_port_is_said(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--port", str(taken)], ["--port", str(taken), "--host", "0.0.0.0"]):
+        with pytest.raises(SystemExit, match="2"):
+            launch(words)
+        assert f"Port {taken} is taken" in capsys.readouterr().err
+
+
+def test_a_port_that_the_user_may_not_have_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(surroundings, "_bound", refuse)
+    with pytest.raises(InputError, match="may not be used by this user"):
+        surroundings.listening_at("127.0.0.1", 80)
+
+
+def test_port_0_is_any_free_one() -> None:
+    first = surroundings.listening_at("127.0.0.1", 0)
+    with socket.socket() as other:
+        other.bind(first)
+        other.listen()
+        assert surroundings.listening_at("127.0.0.1", 0)[1] not in (0, first[1])
+
+
+@pytest.mark.parametrize(
+    ("host", "listens", "opened"),
+    [
+        ("::1", "[::1]", "[::1]"),
+        ("[::1]", "[::1]", "[::1]"),
+        ("::", "[::]", "[::1]"),
+        ("0.0.0.0", "0.0.0.0", "127.0.0.1"),
+        ("0", "0.0.0.0", "127.0.0.1"),
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_the_address_is_one_that_a_browser_opens(host: str, listens: str, opened: str) -> None:
+    try:
+        place = surroundings.settle_place(host, "0")
+    except InputError:
+        assert ":" in host, "only IPv6 may be missing"
+        pytest.skip("this machine has no IPv6")
+    assert place.host == listens
+    assert place.opened_at == f"http://{opened}:{place.port}"
+
+
+def test_behind_a_proxy_the_printed_address_is_that_of_the_proxy() -> None:
+    os.environ["GRADIO_ROOT_PATH"] = "https://example.org/judgeq/"
+    place = surroundings.settle_place(None, "0")
+    assert place.root_path == place.opened_at == "https://example.org/judgeq"
+
+
+def test_variables_are_taken_and_empty_ones_are_none() -> None:
+    os.environ.update(GRADIO_SERVER_NAME=" ", GRADIO_SERVER_PORT="0", GRADIO_NUM_PORTS="", GRADIO_DEBUG="1")
+    place = surroundings.settle_place()
+    assert place.host == "127.0.0.1"
+    assert not {"GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "GRADIO_NUM_PORTS"} & set(os.environ)
+    assert os.environ["GRADIO_DEBUG"] == "1"
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize("value", ["http://127.0.0.1:9", "127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_a_proxy_is_not_asked_for_the_page_itself(name: str, value: str, taken: int) -> None:
+    os.environ.update({name: value, "NO_PROXY": "[::1], example.org", "no_proxy": ""})
+    surroundings.past_proxies("127.0.0.1")
+    assert "example.org" in os.environ["no_proxy"].split(",")
+    with httpx.Client() as client:
+        for own in (f"http://127.0.0.1:{taken}", f"http://localhost:{taken}", f"http://[::1]:{taken}"):
+            assert not _is_proxied(client, own)
+        assert _is_proxied(client, "http://example.com")
+
+
+def _is_proxied(client: httpx.Client, url: str) -> bool:
+    return client._transport_for_url(httpx.URL(url)) is not client._transport
+
+
+def test_soft_tokens_that_cannot_be_had_are_said_and_those_of_the_model_may_be_missing(
+    lm: LanguageModel, tmp_path: Path
+) -> None:
+    ModelHost("tiny", load=lambda *_, **__: lm).check()
+    with pytest.raises(JudgeqError):
+        ModelHost("tiny", tmp_path / "none", load=lambda *_, **__: lm).check()
+
+
+def start(*words: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "app.py", *words],
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.mark.parametrize("words", [["--model", "no-such-model"], ["--model", "nobody/no-such-model"]])
+def test_a_model_that_cannot_be_had_ends_the_demo(words: list[str], tmp_path: Path) -> None:
+    demo = start(*words, "--port", "0", GRADIO_TEMP_DIR=str(tmp_path))
+    _, told = demo.communicate(timeout=180)
+    assert demo.returncode == 2
+    assert told.splitlines()[-1].startswith("app.py: ")
+    assert "no-such-model" in told.splitlines()[-1]
+    assert "Traceback" not in told
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.embedded
+@pytest.mark.skipif(os.name != "posix", reason="ended by a signal")
+def test_the_demo_works_whatever_surrounds_it_and_leaves_no_folder(tmp_path: Path) -> None:
+    unusable = tmp_path / "file"
+    unusable.write_text("no folder")
+    demo = start(
+        "--port",
+        "0",
+        PYTHONIOENCODING="cp1252",
+        HTTP_PROXY="http://127.0.0.1:9",
+        all_proxy="socks5://127.0.0.1:9",
+        GRADIO_TEMP_DIR=str(unusable),
+        GRADIO_SERVER_PORT="",
+        TMPDIR=str(tmp_path),
+    )
+    assert demo.stdout is not None
+    try:
+        address = next(
+            found[1] for line in demo.stdout if (found := re.search(r"open at (http\S+[0-9])\. ", line))
+        )
+        with httpx.Client(trust_env=False, timeout=60) as browser:
+            assert browser.get(address).status_code == 200
+            sent = browser.post(f"{address}/gradio_api/upload", files={"files": ("a.txt", b"left behind")})
+            assert Path(sent.json()[0]).is_relative_to(tmp_path)
+        demo.send_signal(signal.SIGTERM)
+        _, told = demo.communicate(timeout=60)
+    finally:
+        demo.kill()
+    assert demo.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in told
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("judgeq-")] == []
