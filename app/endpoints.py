@@ -18,6 +18,7 @@ from app.task import Task
 from judgeq.config import Budget, parse_budget
 from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS
+from judgeq.values import several
 
 TICK = 1.0
 """Seconds between two signs of life."""
@@ -195,12 +196,13 @@ class Endpoints:
         try:
             if not methods:
                 raise InputError(f"No method is named: choose from {', '.join(METHODS)}")
-            for name in methods:
+            names = tuple(several(methods))
+            for name in names:
                 check_method(name)
             task = Task(
                 document,
                 question,
-                tuple(methods),
+                names,
                 _budget(budget),
                 first,
                 max_new_tokens=whole_number(longest, "max_new_tokens"),
