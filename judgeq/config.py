@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -103,7 +104,7 @@ def _as_text(value: object) -> str:
 def check_at_least(owner: str, field: str, value: float, minimum: float) -> None:
     """Raise an `InputError` unless `value` is a finite number of at least `minimum`."""
     found = number(value)
-    if found is None or found < minimum:
+    if found is None or not math.isfinite(found) or found < minimum:
         raise InputError(f"{owner}.{field} is {value!r}; give a number of at least {minimum}")
 
 

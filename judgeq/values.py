@@ -31,15 +31,14 @@ def whole(value: object) -> int | None:
 
 
 def number(value: object) -> int | float | None:
-    """A finite number as Python's own, whole ones as int; None for anything else, texts included."""
+    """A number as Python's own, whole ones as int; None for anything else, texts included."""
     found = whole(value)
     if found is not None or _is_switch(value) or not hasattr(type(value), "__float__"):
         return found
     try:
-        real = float(value)  # type: ignore[arg-type]
+        return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError):  # such as a tensor of several numbers
         return None
-    return real if math.isfinite(real) else None
 
 
 def several(value: Any, *single: type) -> list[Any]:
@@ -128,7 +127,7 @@ def _settled(kind: Any, value: Any) -> Any:
             raise _Other("give a whole number")
         return found
     elif kind is float:
-        if (real := number(value)) is None:
+        if (real := number(value)) is None or not math.isfinite(real):
             raise _Other("give a number")
         return real
     elif kind is bool:
