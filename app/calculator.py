@@ -13,8 +13,8 @@ from app import text
 from app.cards import percent
 from judgeq.errors import InputError
 from judgeq.estimate import Memory, estimate
-from judgeq.keepsake.figures import size
-from judgeq.shapes import SHAPES, config_of_shape
+from judgeq.export.figures import size
+from judgeq.models.shapes import SHAPES, config_of_shape
 
 MODELS = {
     "smollm2-135m": "SmolLM2 135M, the one here",

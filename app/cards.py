@@ -8,8 +8,8 @@ from app import text
 from app.differences import differences
 from app.run import Run
 from app.task import Earlier, Lane
-from judgeq.keepsake.figures import duration as duration
-from judgeq.keepsake.figures import size as size
+from judgeq.export.figures import duration as duration
+from judgeq.export.figures import size as size
 from judgeq.retention.rendering import visible
 
 

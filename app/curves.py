@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from app import text
 from app.cards import busy_status, error_status, loading_status, percent, ready_status
 from app.sweep import SweepRun
-from judgeq.sweeping import SweepPoint
+from judgeq.sweep import SweepPoint
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

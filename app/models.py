@@ -15,13 +15,13 @@ import torch
 
 from app import text
 from app.session import ModelHost
-from judgeq import hub
-from judgeq.embedded import EMBEDDED
 from judgeq.errors import InputError, JudgeqError
 from judgeq.estimate import estimate
-from judgeq.keepsake.figures import size
-from judgeq.shapes import config_of_shape
-from judgeq.supported import QUANTIZATIONS
+from judgeq.export.figures import size
+from judgeq.models.embedded import EMBEDDED
+from judgeq.models.shapes import config_of_shape
+from judgeq.models.supported import QUANTIZATIONS
+from judgeq.soft_tokens import hub
 
 KNOWN = {
     "meta-llama/Llama-3.2-1B-Instruct": "llama-3.2-1b",

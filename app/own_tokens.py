@@ -16,11 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from app import text
-from judgeq import hub
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import TENSOR_FILE, SoftTokens
-from judgeq.soft_tokens_config import CONFIG_FILE
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens import hub
+from judgeq.soft_tokens.config import CONFIG_FILE
+from judgeq.soft_tokens.soft_tokens import TENSOR_FILE, SoftTokens
 
 FILES = (CONFIG_FILE, TENSOR_FILE)
 LARGEST_FILE = 32 * 1024 * 1024

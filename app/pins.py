@@ -8,7 +8,7 @@ from itertools import islice
 from app import text
 from judgeq.config import check_text
 from judgeq.errors import InputError
-from judgeq.pins import Span
+from judgeq.inference.spans import Span
 
 MOST_PIECES, MOST_PLACES = 50, 1000
 SHOWN = 60

@@ -24,12 +24,12 @@ from app.logs import log_quietly
 from app.session import ModelHost
 from app.task import Earlier, Lane, Task
 from app.turns import Place
-from judgeq.answers import Reading
-from judgeq.api import in_turn, read
 from judgeq.config import Decoding
-from judgeq.document import Document
+from judgeq.documents.document import Document
 from judgeq.errors import InputError, JudgeqError
-from judgeq.language_model import LanguageModel
+from judgeq.inference.answers import Reading
+from judgeq.inference.api import in_turn, read
+from judgeq.models.language_model import LanguageModel
 from judgeq.retention import RetentionMap
 
 log = logging.getLogger(__name__)

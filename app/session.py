@@ -16,11 +16,11 @@ from app.limits import Limits
 from app.own_tokens import Shelf
 from app.room import Room
 from app.turns import Place, Turns
-from judgeq.document import Document
+from judgeq.documents.document import Document
 from judgeq.errors import JudgeqError
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import build_prompt, count_prompt
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import build_prompt, count_prompt
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 
 if TYPE_CHECKING:
     from app.run import Run

@@ -13,7 +13,7 @@ import sys
 from app import surroundings, text
 from judgeq.console import never_fail_for_a_character
 from judgeq.errors import InputError, JudgeqError
-from judgeq.supported import QUANTIZATIONS
+from judgeq.models.supported import QUANTIZATIONS
 
 MINUTES = 10.0
 

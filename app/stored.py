@@ -21,7 +21,7 @@ from app.samples import expected_answer, samples
 from app.session import ModelHost
 from app.task import Lane, Task
 from judgeq._assets import assets_path
-from judgeq.answers import Answer, Timing
+from judgeq.inference.answers import Answer, Timing
 from judgeq.retention import RetentionMap
 
 FORMAT = "judgeq.stored/1"

@@ -10,9 +10,9 @@ from app.run import Run
 from app.session import ModelHost
 from app.task import Task
 from judgeq.config import Budget
-from judgeq.language_model import LanguageModel
-from judgeq.pins import Span
-from judgeq.sweeping import BUDGETS, SweepPoint, sweep
+from judgeq.inference.spans import Span
+from judgeq.models.language_model import LanguageModel
+from judgeq.sweep import BUDGETS, SweepPoint, sweep
 
 
 @dataclass(frozen=True)

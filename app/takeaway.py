@@ -21,7 +21,7 @@ from app.samples import Sample, sample_of, samples
 from app.task import Task
 from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError
-from judgeq.keepsake import Keepsake, Settings
+from judgeq.export import Keepsake, Settings
 
 LONGEST_LINK, LONGEST_QUESTION, MOST_FIELDS = 6_000, 2_000, 16
 ANSWER_TOKENS = range(4, 257)

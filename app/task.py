@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from app.own_tokens import OwnTokens
-from judgeq.answers import Answer
-from judgeq.pins import Span
+from judgeq.inference.answers import Answer
+from judgeq.inference.spans import Span
 from judgeq.retention import RetentionMap
 
 

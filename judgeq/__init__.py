@@ -8,40 +8,40 @@ from typing import TYPE_CHECKING, Any
 from judgeq._version import __version__
 
 if TYPE_CHECKING:
-    from judgeq.answers import Answer, Reading
-    from judgeq.api import ask, ask_many, compare, read, stream
-    from judgeq.compressed import CompressedDocument
     from judgeq.config import Decoding, Selection
-    from judgeq.document import Document
+    from judgeq.documents.compressed import CompressedDocument
+    from judgeq.documents.document import Document
     from judgeq.errors import JudgeqError
-    from judgeq.language_model import LanguageModel
+    from judgeq.inference.answers import Answer, Reading
+    from judgeq.inference.api import ask, ask_many, compare, read, stream
     from judgeq.methods import METHODS, Method
-    from judgeq.models import load
+    from judgeq.models.language_model import LanguageModel
+    from judgeq.models.loading import load
     from judgeq.retention import RetentionMap
-    from judgeq.soft_tokens import SoftTokens
-    from judgeq.sweeping import SweepPoint, sweep
+    from judgeq.soft_tokens.soft_tokens import SoftTokens
+    from judgeq.sweep import SweepPoint, sweep
 
 _HOMES = {
-    "Answer": "answers",
-    "Reading": "answers",
-    "ask": "api",
-    "ask_many": "api",
-    "compare": "api",
-    "read": "api",
-    "stream": "api",
-    "CompressedDocument": "compressed",
+    "Answer": "inference.answers",
+    "Reading": "inference.answers",
+    "ask": "inference.api",
+    "ask_many": "inference.api",
+    "compare": "inference.api",
+    "read": "inference.api",
+    "stream": "inference.api",
+    "CompressedDocument": "documents.compressed",
     "Decoding": "config",
-    "Document": "document",
+    "Document": "documents.document",
     "Selection": "config",
     "JudgeqError": "errors",
     "METHODS": "methods",
     "Method": "methods",
-    "LanguageModel": "language_model",
-    "load": "models",
+    "LanguageModel": "models.language_model",
+    "load": "models.loading",
     "RetentionMap": "retention",
-    "SoftTokens": "soft_tokens",
-    "SweepPoint": "sweeping",
-    "sweep": "sweeping",
+    "SoftTokens": "soft_tokens.soft_tokens",
+    "SweepPoint": "sweep",
+    "sweep": "sweep",
 }
 
 

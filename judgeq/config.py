@@ -238,7 +238,8 @@ class Decoding(JsonConfig):
         seed: of the sampling, a whole number of at most 64 bits; the same seed gives the same answer.
         stop: text or texts that end the answer; they are cut off.
         rejudge_every: tokens after which the rows are judged again, those of the answer included, so that no more than
-            the budget and this many are ever held (see `judgeq.rejudging`); None = only the prompt's rows are judged.
+            the budget and this many are ever held (see `judgeq.inference.decode_eviction`); None = only the prompt's
+            rows are judged.
     """
 
     __repr__ = brief

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from judgeq.cache.prefix import pass_sizes
+from judgeq.cache.quantized import stored_bytes
 from judgeq.config import check_chunk
-from judgeq.decode import next_logits
-from judgeq.held import pass_sizes
-from judgeq.language_model import Geometry, LanguageModel
-from judgeq.memory import peak_memory, weight_bytes
+from judgeq.inference.decode import next_logits
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
 from judgeq.methods import Full, JudgeQ, Method
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
-from judgeq.probe import Probe
-from judgeq.quantized import stored_bytes
+from judgeq.models.language_model import Geometry, LanguageModel
+from judgeq.models.memory import peak_memory, weight_bytes
 from judgeq.retention.heatmap import GREY, hover_text
+from judgeq.soft_tokens.tensors import Probe
 from judgeq.values import seed64, whole_numbers
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def measure(
 ) -> Memory:
     """Read random tokens with a loaded model, with soft tokens and with every row kept; what it really took.
 
-    Peaks are None where the system does not tell them, see `judgeq.memory.peak_memory`.
+    Peaks are None where the system does not tell them, see `judgeq.models.memory.peak_memory`.
     """
     generator = torch.Generator().manual_seed(seed64(seed))
     words = lm.model.get_input_embeddings().weight.shape[0]

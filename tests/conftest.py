@@ -31,8 +31,8 @@ from transformers import (
     SmolLM3Config,
 )
 
-from judgeq.language_model import LanguageModel
-from judgeq.models import load
+from judgeq.models.language_model import LanguageModel
+from judgeq.models.loading import load
 from tests.hub import Hub, running_hub
 
 pytest_plugins = ["tests.browser"]

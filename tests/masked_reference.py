@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from judgeq.language_model import LanguageModel
-from judgeq.plan import Retained
+from judgeq.inference.plan import Retained
+from judgeq.models.language_model import LanguageModel
 
 REFERENCE = "masked-reference"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from judgeq.press import JudgeQPress
+from judgeq.integrations.kvpress import JudgeQPress
 
 request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
 model = AutoModelForCausalLM.from_pretrained(

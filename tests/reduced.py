@@ -29,11 +29,11 @@ from judgeq.evaluation.harness import RULER_TASKS, benchmark_names, library
 from judgeq.evaluation.parity import compare as comparing
 from judgeq.evaluation.random_weights import random_model
 from judgeq.evaluation.starting import Start
-from judgeq.language_model import LanguageModel
-from judgeq.models import load
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
-from judgeq.soft_tokens import CONFIG_FILE, SoftTokens
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
+from judgeq.models.language_model import LanguageModel
+from judgeq.models.loading import load
+from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.training.loop import train
 from tests.conftest import TEXT, build_model, build_tokenizer
@@ -253,17 +253,17 @@ def settle(place: Place, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sharegpt, "_stream", lambda origin, seed: iter(turns))
     patch.setattr(library, "_failed", Everything())
     patch.setattr(comparing, "ask_kvpress", _kvpress)
-    for module in ("judgeq", "judgeq.models", "judgeq.evaluation.lm_eval_model"):
+    for module in ("judgeq", "judgeq.models.loading", "judgeq.integrations.lm_eval"):
         patch.setattr(f"{module}.load", place.load)
     weights = "judgeq.evaluation.random_weights.random_model"
     patch.setattr(weights, lambda shape, **options: random_model("tiny", **options))
     model = place.shared / "model"
     for module in ("parity", "speed"):
         patch.setattr(f"judgeq.commands.{module}.model_folder", lambda name: model)
-    patch.setattr("judgeq.evaluation.lm_eval_model.embedded_model_path", lambda name: model)
+    patch.setattr("judgeq.integrations.lm_eval.embedded_model_path", lambda name: model)
     # a start is a process of its own: tests/test_starting.py has a real one
     patch.setattr("judgeq.evaluation.starting.start", lambda **_: Start(torch_s=1, import_s=1, load_s=1))
-    patch.setattr("judgeq.soft_tokens.shipped_for", place.shipped)
+    patch.setattr("judgeq.soft_tokens.soft_tokens.shipped_for", place.shipped)
     patch.setattr("datasets.config.HF_DATASETS_CACHE", place.folder / "datasets")
     patch.setattr(sys, "argv", ["judgeq"])
     patch.chdir(place.folder)

@@ -15,8 +15,8 @@ import torch
 from app.limits import Limits
 from app.session import ModelHost
 from app.ui import build, serve
-from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 
 DOCUMENT = "The lighthouse was built in 1874 and is 31 metres tall. Its keeper is called Aldous. " * 4
 QUESTION = "How tall is the lighthouse?"

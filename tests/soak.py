@@ -28,8 +28,8 @@ from app.run import Run
 from app.session import ModelHost
 from judgeq import __version__
 from judgeq._assets import assets_path
-from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
+from judgeq.models.language_model import LanguageModel
 from tests.conftest import build_model, build_tokenizer
 from tests.server import DOCUMENT, QUESTION, tiny_host
 from tests.waiting import PATIENCE_S

@@ -11,7 +11,7 @@ import pytest
 from judgeq.cli import _parser, main
 from judgeq.data import wiki
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from judgeq.training.ablation import compare_runs
 from judgeq.training.bench import step_times
 from judgeq.training.loop import train

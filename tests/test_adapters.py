@@ -8,13 +8,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2MoeConfig
 
-from judgeq.adapters import LowRank
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
 from judgeq.methods import JudgeQ
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
-from judgeq.probe import Probe
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.adapters import LowRank
+from judgeq.soft_tokens.tensors import Probe
 
 
 def random_adapters(lm: LanguageModel, rank: int = 3) -> LowRank:

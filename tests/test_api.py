@@ -10,9 +10,9 @@ import torch
 import judgeq
 from judgeq.config import Allocation, Decoding, Selection
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS, JudgeQ, Oracle, SnapKV
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.test_profile import profile
 
 DOCUMENT = "The harbour lies in the north. Every ship pays 3 crowns at the gate. " * 6

@@ -30,10 +30,10 @@ from app.task import Lane, Task
 from app.theme import theme
 from app.views.takeaway import make_file
 from judgeq._assets import assets_path
-from judgeq.document import Document
+from judgeq.documents.document import Document
 from judgeq.errors import JudgeqError
-from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.waiting import PATIENCE_S, until
 
 DOCUMENT = "The lighthouse was built in 1874 and is 31 metres tall. Its keeper is called Aldous. " * 4
@@ -379,7 +379,7 @@ def test_two_runs_take_turns(page: do.Callbacks) -> None:
 def test_a_bug_becomes_one_sentence_and_a_line_in_the_log(
     page: do.Callbacks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("judgeq.document.read", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("judgeq.documents.document.read", lambda *_, **__: 1 / 0)
     run = begin(page)
     with pytest.raises(gr.Error, match="ZeroDivisionError"):
         list(page.follow(run))
@@ -390,7 +390,7 @@ def test_running_out_of_memory_says_what_to_do(page: do.Callbacks, monkeypatch: 
     def read(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr("judgeq.document.read", read)
+    monkeypatch.setattr("judgeq.documents.document.read", read)
     assert "shorten it" in str(finished(begin(page)).error)
 
 

@@ -19,7 +19,7 @@ from app import surroundings
 from app.session import ModelHost
 from app.start import launch
 from judgeq.errors import InputError, JudgeqError
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from tests.browser import ROOT
 
 NOBODYS = "203.0.113.7"

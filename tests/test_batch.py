@@ -9,15 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from judgeq import batch
-from judgeq.batch import Settled, Unwritten, decode_together, in_circles, never_settled, settled_text
 from judgeq.config import Allocation, Decoding, Selection
-from judgeq.decode import decode
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.inference import decode_batch as batch
+from judgeq.inference.decode import decode
+from judgeq.inference.decode_batch import (
+    Settled,
+    Unwritten,
+    decode_together,
+    in_circles,
+    never_settled,
+    settled_text,
+)
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import Prefill, prefill
 from judgeq.methods import Full, SnapKV, StreamingLLM
-from judgeq.plan import Plan
-from judgeq.prefill import Prefill, prefill
+from judgeq.models.language_model import LanguageModel
 from tests.conftest import TEXT
 
 LONG = Decoding(max_new_tokens=12)

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, FileChooser, JSHandle, Page, expect
 
 from app.samples import samples
 from app.session import ModelHost
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from tests.pdf_files import pdf
 from tests.server import DOCUMENT, QUESTION, served, tiny_host
 

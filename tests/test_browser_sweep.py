@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from app.samples import samples
 from app.text import SWEEP_VERDICT
-from judgeq.sweeping import BUDGETS
+from judgeq.sweep import BUDGETS
 from tests.browser import PATIENCE
 
 SAMPLE = samples()[0]

@@ -14,8 +14,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Download, Page, expect
 
 from judgeq._assets import assets_path
-from judgeq.answers import Answer, Timing
-from judgeq.keepsake import Keepsake, Settings
+from judgeq.export import Keepsake, Settings
+from judgeq.inference.answers import Answer, Timing
 from judgeq.retention import RetentionMap
 from tests.browser import PATIENCE, SAMPLE, overflow
 

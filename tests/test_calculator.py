@@ -12,7 +12,7 @@ from app.cards import size
 from app.views.calculator import FIRST, calculate
 from judgeq.errors import InputError
 from judgeq.estimate import estimate
-from judgeq.shapes import SHAPES, config_of_shape
+from judgeq.models.shapes import SHAPES, config_of_shape
 
 VALUES: dict[str, Any] = {
     "model": "llama-3.1-8b",

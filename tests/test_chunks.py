@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from judgeq.causal import CausalRows
+from judgeq.attention.causal import CausalRows
+from judgeq.cache.prefix import pass_sizes
 from judgeq.config import Allocation, Decoding, Selection
 from judgeq.errors import InputError
-from judgeq.held import pass_sizes
-from judgeq.language_model import LanguageModel
+from judgeq.inference.lookahead import retain
+from judgeq.inference.plan import Plan, Retained
+from judgeq.inference.prefill import Prefill, prefill
 from judgeq.methods import H2O, METHODS, Full, JudgeQ, LayerView, Method, SnapKV
-from judgeq.plan import Plan, Retained
-from judgeq.prefill import Prefill, prefill
-from judgeq.probe import Probe
-from judgeq.reference import retain
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.tensors import Probe
 from tests.rounding import moved_rows
 from tests.test_profile import profile
 

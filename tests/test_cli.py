@@ -12,14 +12,14 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from judgeq.cache.growing import STEP
 from judgeq.cli import main
 from judgeq.data import planted, wiki
 from judgeq.data.articles import Article
-from judgeq.growing import STEP
-from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
-from judgeq.models import load
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.models.loading import load
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import build_model
 from tests.pdf_files import pdf
 

@@ -16,13 +16,13 @@ from torch import Tensor
 
 import judgeq
 from judgeq.cli import main
-from judgeq.compressed import CompressedDocument
 from judgeq.config import Decoding, Selection
-from judgeq.document import Document
+from judgeq.documents.compressed import CompressedDocument
+from judgeq.documents.document import Document
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
 from judgeq.methods import LayerView, Method, SnapKV
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import TEXT, WINDOW
 
 QUESTION = "Who must name the captain?"
@@ -144,7 +144,11 @@ def reversed_rows(folder: Path) -> None:
         ("uniform", lambda folder: (folder / "document.json").unlink(), "readable document"),
         ("uniform", lambda folder: (folder / "rows.safetensors").unlink(), "readable document"),
         ("uniform", lambda folder: (folder / "rows.safetensors").write_bytes(b"x" * 50), "readable document"),
-        ("uniform", lambda folder: changed(folder, format="judgeq.document/1"), "readable document"),
+        (
+            "uniform",
+            lambda folder: changed(folder, format="judgeq.documents.document/1"),
+            "readable document",
+        ),
         ("uniform", lambda folder: changed(folder, text="Another text. " * 40), "another text"),
         ("uniform", lambda folder: changed(folder, bits=8), "readable document"),
         ("uniform", lambda folder: changed(folder, bits=5), "readable document"),

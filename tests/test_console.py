@@ -17,10 +17,10 @@ from transformers import PreTrainedTokenizerFast
 
 from judgeq.cli import main
 from judgeq.console import say, sayable, takes_everything
-from judgeq.downloads import print_progress
-from judgeq.models import load
+from judgeq.models.downloads import print_progress
+from judgeq.models.loading import load
 from judgeq.retention import RetentionMap
-from judgeq.soft_tokens import SoftTokens
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.progress import Bars
 from tests.conftest import build_model
 

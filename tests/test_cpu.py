@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from judgeq.cpu import FAST, FEW, USUAL, few_rows, use_fast_products
-from judgeq.decode import next_logits
-from judgeq.language_model import LanguageModel
+from judgeq.attention.cpu import FAST, FEW, USUAL, few_rows, use_fast_products
+from judgeq.inference.decode import next_logits
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
 from judgeq.methods import Full
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
+from judgeq.models.language_model import LanguageModel
 
 
 @pytest.fixture(autouse=True)

@@ -15,12 +15,12 @@ from judgeq.cli import main
 from judgeq.config import Decoding, Selection
 from judgeq.data import wiki
 from judgeq.evaluation.random_weights import random_model, random_soft_tokens
-from judgeq.language_model import LanguageModel
+from judgeq.inference.lookahead import retain
+from judgeq.inference.plan import Plan
 from judgeq.methods import METHODS
 from judgeq.methods.parsing import method_from_text
-from judgeq.plan import Plan
-from judgeq.reference import retain
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.lesson import Lesson
 from judgeq.training.loop import lesson_losses, passes, train
 from judgeq.training.progress import Progress

@@ -12,7 +12,7 @@ from judgeq.data.code import CodeSource
 from judgeq.data.example import Example
 from judgeq.data.lengths import count_tokens
 from judgeq.data.library import Definition, definitions, library_files
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 
 TOKENS = (300, 2500)
 SLACK = 12  # tokens of a question are counted apart from the document's

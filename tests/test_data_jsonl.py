@@ -10,8 +10,8 @@ import pytest
 
 from judgeq.data.jsonl import RESERVE, JsonLinesSource, read_json_lines
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import Message
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import Message
 
 GOOD = {"context": "The quay is green.", "question": "What is green?"}
 TOKENS = (10, 100)

@@ -15,7 +15,7 @@ from judgeq.data.lengths import count_tokens, draw_length, fit
 from judgeq.data.manuals import FolderSource, ManualSource, Page
 from judgeq.data.passages import folder_texts, manual_texts
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 
 TOKENS = (300, 2500)
 LONGEST_QUESTION = 500

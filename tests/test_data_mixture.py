@@ -17,7 +17,7 @@ from judgeq.data.mixture import Mixture, Part, parse_sources, report
 from judgeq.data.sharegpt import ShareGptSource
 from judgeq.data.wiki import WikiSource
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 
 TOKENS = (10, 20)
 

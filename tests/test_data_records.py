@@ -9,7 +9,7 @@ import pytest
 from judgeq.data import planted, records
 from judgeq.data.example import Example
 from judgeq.data.records import RecordsSource
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from tests.test_training import ARTICLES
 
 

@@ -14,7 +14,7 @@ import pytest
 from judgeq.data import sharegpt
 from judgeq.data.sharegpt import ShareGptSource
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 
 TOKENS = (40, 600)
 

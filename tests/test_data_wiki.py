@@ -12,7 +12,7 @@ from judgeq.data.articles import Article, wiki_articles
 from judgeq.data.example import Example
 from judgeq.data.facts import COLUMNS, FACTS, TABLE_FORMS, Table, distinct
 from judgeq.data.wiki import WikiSource
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from tests.test_training import ARTICLES
 
 

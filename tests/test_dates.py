@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 import judgeq
-from judgeq import prompts
 from judgeq.cli import main
 from judgeq.config import Decoding
 from judgeq.data.example import Example
-from judgeq.document import READ_AGAIN
+from judgeq.documents.document import READ_AGAIN
 from judgeq.errors import InputError
 from judgeq.evaluation import runner
 from judgeq.evaluation.journal import Journal
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import build_prompt, dated
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts import prompt as prompts
+from judgeq.prompts.prompt import build_prompt, dated
 from judgeq.training.config import TrainConfig
 from judgeq.training.progress import Progress
 from judgeq.training.store import LABEL, Store
@@ -125,7 +125,7 @@ def test_questions_that_are_asked_together_name_one_date(
         seen.append(build(*arguments, **options))
         return seen[-1]
 
-    monkeypatch.setattr("judgeq.api.build_prompt", noted)
+    monkeypatch.setattr("judgeq.inference.api.build_prompt", noted)
     judgeq.ask_many(clock, [(TEXT, "Who?")] * 3, method="snapkv", decoding=SHORT)
     assert len({prompt.text for prompt in seen}) == 1
 

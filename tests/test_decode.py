@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from judgeq.config import Decoding
-from judgeq.decode import choose, decode
-from judgeq.language_model import LanguageModel
+from judgeq.inference.decode import choose, decode
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
 from judgeq.methods import Full
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
+from judgeq.models.language_model import LanguageModel
 
 
 def write(lm: LanguageModel, decoding: Decoding) -> list:

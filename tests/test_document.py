@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 
 import judgeq
 from judgeq._assets import assets_path
-from judgeq.answers import Reading
+from judgeq.cache.prefix import Progress
 from judgeq.config import Decoding, Selection
-from judgeq.document import READ_AGAIN, Document
+from judgeq.documents.document import READ_AGAIN, Document
 from judgeq.errors import InputError
-from judgeq.held import Progress
-from judgeq.language_model import LanguageModel
+from judgeq.inference.answers import Reading
 from judgeq.methods import H2O, METHODS, JudgeQ, PyramidKV, SnapKV
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import WINDOW
 from tests.rounding import moved_rows
 from tests.test_chunks import every_method

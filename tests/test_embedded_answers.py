@@ -8,11 +8,11 @@ import pytest
 
 import judgeq
 from judgeq._assets import assets_path
-from judgeq.answers import Answer
 from judgeq.config import Decoding
-from judgeq.language_model import LanguageModel
+from judgeq.inference.answers import Answer
 from judgeq.methods.parsing import method_from_text
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
 
 pytestmark = pytest.mark.embedded

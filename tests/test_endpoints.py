@@ -23,8 +23,8 @@ from mcp.client.streamable_http import streamablehttp_client
 from app.limits import Limits
 from app.session import ModelHost
 from app.ui import build
-from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
+from judgeq.models.language_model import LanguageModel
 from judgeq.retention import RetentionMap
 from tests.server import DOCUMENT, QUESTION, served, tiny_host
 

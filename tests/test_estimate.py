@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from judgeq import memory
 from judgeq.cli import main
 from judgeq.errors import InputError, ModelError
 from judgeq.estimate import Memory, estimate, measure, memory_figure
-from judgeq.language_model import LanguageModel
-from judgeq.memory import peak_memory, weight_bytes
-from judgeq.models import load
-from judgeq.shapes import SHAPES, config_of_shape
+from judgeq.models import memory
+from judgeq.models.language_model import LanguageModel
+from judgeq.models.loading import load
+from judgeq.models.memory import peak_memory, weight_bytes
+from judgeq.models.shapes import SHAPES, config_of_shape
 
 GIB = 2**30
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import judgeq
-from judgeq.decode import decode
-from judgeq.language_model import LanguageModel
+from judgeq.inference.decode import decode
 from judgeq.methods.parsing import method_from_text
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "generate.md"
 
@@ -28,8 +28,8 @@ def program(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> dict
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     (folder / "program.py").write_text("\n".join(blocks), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("judgeq.models.load", lambda name: lm)
-        patch.setattr("judgeq.soft_tokens.shipped_for", lambda lm: folder / "judge")
+        patch.setattr("judgeq.models.loading.load", lambda name: lm)
+        patch.setattr("judgeq.soft_tokens.soft_tokens.shipped_for", lambda lm: folder / "judge")
         return runpy.run_path(str(folder / "program.py"))
 
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from judgeq.cache import RetainedCache
+from judgeq.cache.growing import SHARE, STEP, GrowingLayer
+from judgeq.cache.retained import RetainedCache
 from judgeq.config import Allocation, Selection
-from judgeq.growing import SHARE, STEP, GrowingLayer
-from judgeq.language_model import LanguageModel
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
 from judgeq.methods import SnapKV
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
+from judgeq.models.language_model import LanguageModel
 
 TOKENS, BUDGET = 60, 20
 IDS = torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(3))

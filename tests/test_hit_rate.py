@@ -13,11 +13,11 @@ from judgeq.config import Allocation, Decoding, Selection
 from judgeq.data.example import Example
 from judgeq.errors import InputError, ModelError
 from judgeq.evaluation.hit_rate import REFERENCE, HitRate, hit_rates
-from judgeq.language_model import LanguageModel
+from judgeq.inference.lookahead import retain
+from judgeq.inference.plan import Plan
 from judgeq.methods import LAQ, Full, JudgeQ, Oracle, RandomRows, SnapKV
-from judgeq.plan import Plan
-from judgeq.reference import retain
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import TEXT
 from tests.test_profile import profile
 

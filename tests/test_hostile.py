@@ -37,8 +37,8 @@ from app.uploads import make_room
 from app.views.files import read_upload
 from app.views.pins import add_piece
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.pdf_files import bomb, pdf
 from tests.server import DOCUMENT, PAGE, QUESTION, Visitor, served, tiny_host
 from tests.waiting import PATIENCE_S

@@ -13,8 +13,8 @@ from huggingface_hub import HfApi, ModelCard
 import judgeq
 from judgeq.cli import main
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
 from tests.conftest import TEXT, build_model, build_tokenizer
 from tests.hub import Hub, Repository
 

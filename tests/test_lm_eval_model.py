@@ -22,16 +22,16 @@ from transformers import PreTrainedTokenizerFast
 
 import judgeq
 from judgeq.config import Budget, Decoding
-from judgeq.decode import decode
 from judgeq.errors import InputError
 from judgeq.evaluation import lm_eval_model
-from judgeq.evaluation.lm_eval_model import JudgeQLM, decoding_of
-from judgeq.language_model import LanguageModel
+from judgeq.inference.decode import decode
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
+from judgeq.integrations.lm_eval import JudgeQLM, decoding_of
 from judgeq.methods import Full
 from judgeq.methods.parsing import method_from_text
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import TEXT
 
 DOCUMENT = TEXT.strip()

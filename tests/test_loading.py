@@ -18,13 +18,13 @@ import torch
 import transformers
 from conftest import CHAT_TEMPLATE, build_model, build_tokenizer
 
-import judgeq.models
-from judgeq.adapters import LowRank
-from judgeq.downloads import sealed_folder
-from judgeq.embedded import EMBEDDED, embedded_name, same_model
+import judgeq.models.loading
 from judgeq.errors import InputError, ModelError
-from judgeq.language_model import LanguageModel
-from judgeq.models import load, load_config
+from judgeq.models.downloads import sealed_folder
+from judgeq.models.embedded import EMBEDDED, embedded_name, same_model
+from judgeq.models.language_model import LanguageModel
+from judgeq.models.loading import load, load_config
+from judgeq.soft_tokens.adapters import LowRank
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*_: object) -> None:
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr(judgeq.models, "_model", read)
+    monkeypatch.setattr(judgeq.models.loading, "_model", read)
 
 
 # -- GGUF files -------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def test_a_gguf_file_without_a_chat_template_is_refused_before_it_is_read(
 ) -> None:
     path = write_gguf(tmp_path / "base.gguf", template=None)
     for slow in ("_config", "_tokenizer"):
-        monkeypatch.delattr(judgeq.models, slow)
+        monkeypatch.delattr(judgeq.models.loading, slow)
     assert "no chat template" in refusal(path)
 
 

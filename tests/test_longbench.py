@@ -14,7 +14,7 @@ from judgeq.errors import InputError
 from judgeq.evaluation.harness import LONGBENCH_TASKS, library, longbench_tasks
 from judgeq.evaluation.harness.longbench import TEMPLATE_NOTE, cut_middle
 from judgeq.evaluation.questions import Question, Task
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 
 FILES = Path(__file__).parent / "data" / "longbench"
 LONGEST = {

@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 import torch
 
-from judgeq import api, padded
-from judgeq.answers import Answer
-from judgeq.api import ask, ask_many, read
 from judgeq.config import Allocation, Budget, Decoding, Selection
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.inference import api
+from judgeq.inference import prefill_batch as padded
+from judgeq.inference.answers import Answer
+from judgeq.inference.api import ask, ask_many, read
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
+from judgeq.inference.prefill_batch import MOST_TOKENS, groups_alike, pad_left, prefill_padded
 from judgeq.methods import METHODS, Full, JudgeQ, Method, SnapKV, method_named
-from judgeq.padded import MOST_TOKENS, groups_alike, pad_left, prefill_padded
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
-from judgeq.probe import Probe
-from judgeq.soft_tokens import SoftTokens
-from judgeq.sweeping import sweep
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.soft_tokens.tensors import Probe
+from judgeq.sweep import sweep
 from tests.conftest import TEXT
 from tests.test_profile import profile
 

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from judgeq.batch import PaddedCache
-from judgeq.cache import RetainedCache
+from judgeq.cache.prefix import HeldCache
+from judgeq.cache.retained import RetainedCache
 from judgeq.config import Selection
 from judgeq.errors import InputError
-from judgeq.held import HeldCache
-from judgeq.language_model import LanguageModel
+from judgeq.inference.decode_batch import PaddedCache
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
 from judgeq.methods import Full, Method, SnapKV
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
+from judgeq.models.language_model import LanguageModel
 
 TOKENS, TURN, PADDING, BUDGET = 40, 6, 2, 12
 IDS = torch.randint(3, 300, (2, TOKENS), generator=torch.Generator().manual_seed(1))
@@ -155,6 +155,6 @@ def test_answers_side_by_side_take_no_mask(lm: LanguageModel) -> None:
 
 def test_no_mask_is_made_where_nothing_is_hidden(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = read(lm, IDS, SNAPKV)
-    monkeypatch.setattr("judgeq.attention.sdpa_mask", lambda **sizes: pytest.fail("a mask was made"))
+    monkeypatch.setattr("judgeq.attention.registry.sdpa_mask", lambda **sizes: pytest.fail("a mask was made"))
     said(lm, cache, NEW, torch.ones_like(SEEN))
     said(lm, cache, LAST)

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import judgeq
-from judgeq.cache import storage_bytes
+from judgeq.cache.ragged import FrozenRows
+from judgeq.cache.retained import storage_bytes
 from judgeq.cli import main
-from judgeq.language_model import LanguageModel
-from judgeq.ragged import FrozenRows
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")

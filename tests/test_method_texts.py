@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from judgeq import api
 from judgeq.cli import main
 from judgeq.commands import ask
 from judgeq.config import Selection
 from judgeq.errors import InputError
+from judgeq.inference import api
 from judgeq.methods import H2O, LAQ, METHODS, JudgeQ, Method, PyramidKV, RandomRows, SnapKV
 from judgeq.methods.parsing import method_from_text, methods_from_text
 

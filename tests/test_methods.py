@@ -13,14 +13,17 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
-from judgeq import attention, reference, scoring
-from judgeq import plan as planning
-from judgeq.adapters import LowRank
-from judgeq.attention import output_weight
+from judgeq.attention import registry as attention
+from judgeq.attention.registry import output_weight
 from judgeq.config import Allocation, Decoding, Selection
-from judgeq.decode import decode
 from judgeq.errors import InputError, ModelError
-from judgeq.language_model import LanguageModel
+from judgeq.inference import lookahead as reference
+from judgeq.inference import plan as planning
+from judgeq.inference.decode import decode
+from judgeq.inference.lookahead import retain
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill, probe
+from judgeq.inference.prefill_batch import prefill_padded
 from judgeq.methods import (
     H2O,
     LAQ,
@@ -32,15 +35,14 @@ from judgeq.methods import (
     Method,
     PyramidKV,
     SnapKV,
+    scoring,
 )
-from judgeq.models import load
-from judgeq.padded import prefill_padded
-from judgeq.plan import Plan
-from judgeq.prefill import prefill, probe
-from judgeq.probe import Probe
-from judgeq.reference import retain
-from judgeq.scoring import accumulated_attention, output_norms
-from judgeq.selection import pyramid_rows
+from judgeq.methods.scoring import accumulated_attention, output_norms
+from judgeq.methods.selection import pyramid_rows
+from judgeq.models.language_model import LanguageModel
+from judgeq.models.loading import load
+from judgeq.soft_tokens.adapters import LowRank
+from judgeq.soft_tokens.tensors import Probe
 from tests.conftest import build_model, build_tokenizer
 from tests.test_prefill import attention_of
 from tests.test_profile import profile

@@ -22,8 +22,8 @@ from app.task import Task
 from app.ui import build
 from app.views import models as view
 from judgeq.errors import InputError, JudgeqError
-from judgeq.language_model import LanguageModel
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.waiting import PATIENCE_S, until
 
 DOCUMENT = "The lighthouse was built in 1874 and is 31 metres tall. Its keeper is called Aldous. " * 4

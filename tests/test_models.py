@@ -41,17 +41,17 @@ from transformers import (
 )
 from transformers.models.llama import modeling_llama
 
-import judgeq.supported
-from judgeq.adapters import LowRank
-from judgeq.attention import ATTENTION
+import judgeq.models.supported
+from judgeq.attention.registry import ATTENTION
 from judgeq.errors import ModelError
-from judgeq.language_model import Geometry, LanguageModel
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
 from judgeq.methods import JudgeQ
-from judgeq.models import load
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
-from judgeq.probe import Probe
-from judgeq.snapshot import HubError
+from judgeq.models.language_model import Geometry, LanguageModel
+from judgeq.models.loading import load
+from judgeq.models.snapshot import HubError
+from judgeq.soft_tokens.adapters import LowRank
+from judgeq.soft_tokens.tensors import Probe
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_arguments_that_mean_nothing(folder: Path) -> None:
 
 
 def test_quantization_without_its_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judgeq.supported.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(judgeq.models.supported.importlib.util, "find_spec", lambda name: None)
     assert "pip install bitsandbytes" in refusal(folder, quantization="4bit")
 
 
@@ -491,7 +491,7 @@ def test_a_full_disk_is_not_blamed_on_the_network(monkeypatch: pytest.MonkeyPatc
     def full(*_: Any, **__: Any) -> None:
         raise HubError.of(error)
 
-    monkeypatch.setattr("judgeq.models.snapshot", full)
+    monkeypatch.setattr("judgeq.models.loading.snapshot", full)
     message = refusal("org/large")
     assert "no space left for org/large" in message
     assert "HF_HOME" in message
@@ -578,7 +578,7 @@ PROGRAM = """
     import json, sys
     from huggingface_hub import constants
     from judgeq.errors import ModelError
-    from judgeq.models import load
+    from judgeq.models.loading import load
     results = []
     for name, revision, online in json.loads(sys.argv[1]):
         constants.HF_HUB_OFFLINE = not online

@@ -10,7 +10,7 @@ import pytest
 from judgeq.errors import InputError
 from judgeq.evaluation.harness import LocalFiles, library, needle_tasks
 from judgeq.evaluation.questions import Question
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 
 SENTENCE = "The keeper wrote down the name of ship number {at} before noon."
 NEEDLE = "One of the special magic numbers for "

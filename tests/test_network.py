@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 from conftest import build_model, build_tokenizer
 
-from judgeq import downloads, watched
 from judgeq.data.sharegpt import ShareGptSource
-from judgeq.embedded import embedded_model_path
 from judgeq.errors import DownloadError, InputError, JudgeqError, ModelError
-from judgeq.language_model import LanguageModel
-from judgeq.models import load, load_config
-from judgeq.shipped import shipped_for
-from judgeq.soft_tokens import SoftTokens
-from judgeq.watched import Silence, run_watched
+from judgeq.models import downloads, watched
+from judgeq.models.embedded import embedded_model_path
+from judgeq.models.language_model import LanguageModel
+from judgeq.models.loading import load, load_config
+from judgeq.models.watched import Silence, run_watched
+from judgeq.soft_tokens.shipped import shipped_for
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.hub import Hub, Repository
 
 Behaviour = Callable[[socket.socket], None]
@@ -141,8 +141,8 @@ def test_a_hub_that_never_answers_is_given_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "me-token")
-    monkeypatch.setattr("judgeq.hub.ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr("judgeq.snapshot.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("judgeq.soft_tokens.hub.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("judgeq.models.snapshot.ANSWER_SECONDS", 0.3)
     lm = LanguageModel.wrap(
         build_model(num_hidden_layers=1), build_tokenizer(), "org/name", revision="0" * 40
     )

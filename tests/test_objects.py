@@ -10,18 +10,18 @@ import pytest
 import torch
 
 import judgeq
-from judgeq.adapters import LowRank
 from judgeq.data.example import Example
 from judgeq.evaluation.hit_rate import HitRate
 from judgeq.evaluation.questions import Question, Task
-from judgeq.keepsake import Keepsake, Settings
-from judgeq.language_model import LanguageModel
+from judgeq.export import Keepsake, Settings
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
 from judgeq.methods import METHODS
 from judgeq.methods.parsing import method_from_text
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
-from judgeq.selection import Forced
-from judgeq.soft_tokens import SoftTokens
+from judgeq.methods.selection import Forced
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.adapters import LowRank
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
 from tests.conftest import TEXT
 from tests.test_profile import profile

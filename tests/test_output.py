@@ -18,11 +18,11 @@ import torch
 from judgeq import output
 from judgeq.cli import main
 from judgeq.config import Decoding, Selection
-from judgeq.document import Document
+from judgeq.documents.document import Document
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from judgeq.output import check_file, check_folder, saved, saving, write_file
-from judgeq.soft_tokens import SoftTokens
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.training.loop import check_folders
 
@@ -351,7 +351,7 @@ def test_no_room_leaves_the_earlier_document_readable(
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("judgeq.row_files.save_file", full)
+    monkeypatch.setattr("judgeq.cache.row_files.save_file", full)
     with pytest.raises(InputError, match="No space left"):
         save_document(lm, tmp_path, "Otto pays.")
     assert "Otto" not in Document.load(lm, tmp_path).text
@@ -380,7 +380,7 @@ def test_results_that_cannot_be_written_are_refused_before_the_work(
     def load(*_: object, **__: object) -> None:
         pytest.fail("the model was loaded")
 
-    monkeypatch.setattr("judgeq.models.load", load)
+    monkeypatch.setattr("judgeq.models.loading.load", load)
     monkeypatch.chdir(tmp_path)
     Path("doc.txt").write_text("Mara signs.")
     Path("folder").mkdir()

@@ -15,9 +15,9 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 import judgeq
-from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
 from judgeq.methods.parsing import method_from_text
+from judgeq.models.language_model import LanguageModel
 from tests.conftest import TEXT, build_model
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "own-method.md"

@@ -20,10 +20,10 @@ from judgeq.errors import InputError
 from judgeq.evaluation.parity import compare as comparing
 from judgeq.evaluation.parity import kvpress_rows
 from judgeq.evaluation.parity.compare import PAIRINGS, Comparison, Counts, Pairing, compare, count_rows
-from judgeq.language_model import LanguageModel
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
 from judgeq.methods import Full
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
+from judgeq.models.language_model import LanguageModel
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = (ROOT / "docs" / "kvpress.md").read_text(encoding="utf-8")

@@ -13,12 +13,12 @@ from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import Tensor
 
-from judgeq import peft_files
-from judgeq.adapters import LowRank
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.probe import Probe
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens import peft as peft_files
+from judgeq.soft_tokens.adapters import LowRank
+from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.soft_tokens.tensors import Probe
 from tests.conftest import build_model
 from tests.test_profile import profile
 

@@ -13,14 +13,14 @@ import torch
 import judgeq
 from judgeq.config import Allocation, Decoding, Selection
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.inference.plan import Plan
 from judgeq.methods import METHODS, JudgeQ, Method, SnapKV, StreamingLLM
 from judgeq.methods.parsing import method_from_text
-from judgeq.plan import Plan
-from judgeq.prompts import build_prompt
+from judgeq.methods.selection import Forced, rank_rows
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import build_prompt
 from judgeq.retention import RetentionMap
-from judgeq.selection import Forced, rank_rows
-from judgeq.soft_tokens import SoftTokens
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import TEXT
 from tests.test_profile import profile
 

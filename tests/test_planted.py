@@ -14,8 +14,8 @@ from judgeq.data.example import Example, Source
 from judgeq.data.facts import COLUMNS, FACTS
 from judgeq.data.planted import FAMILIES, PLANTED, MultiKey, PlantedFacts
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import SEPARATOR
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import SEPARATOR
 
 ARTICLES = tuple(
     Article(f"Town {number}", f"The town has {number} towers. Its mayor sings of St. Ives. Many hear it.", "")

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from judgeq.attention.call import AttentionCall
 from judgeq.config import Allocation, Decoding, Selection
-from judgeq.decode import decode
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.inference.decode import decode
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import Prefill, prefill, probe
 from judgeq.methods import METHODS, Full, JudgeQ, Oracle, RandomRows, SnapKV, StreamingLLM
-from judgeq.plan import Plan
-from judgeq.prefill import Prefill, prefill, probe
-from judgeq.probe import Probe
-from judgeq.scoring import merge_group
+from judgeq.methods.scoring import merge_group
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.tensors import Probe
 from tests.conftest import WINDOW
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.rounding import moved_rows
@@ -269,8 +270,8 @@ def queries_of(lm: LanguageModel, embeds: Tensor, first_position: int = 0) -> Te
     seen: list[Tensor] = []
 
     class Queries:
-        def observe(self, layer: int, queries: Tensor, *rest: object) -> None:
-            seen.append(queries)
+        def observe(self, call: AttentionCall) -> None:
+            seen.append(call.queries)
 
     positions = torch.arange(first_position, first_position + embeds.shape[1])[None]
     lm.model(inputs_embeds=embeds, position_ids=positions, observer=Queries())

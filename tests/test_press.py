@@ -15,18 +15,18 @@ import pytest
 import torch
 
 from judgeq._assets import assets_path
-from judgeq.adapters import LowRank
 from judgeq.config import Decoding, Selection
-from judgeq.decode import decode
-from judgeq.embedded import embedded_model_path
 from judgeq.evaluation.parity.kvpress_rows import removed
-from judgeq.language_model import LanguageModel
+from judgeq.inference.decode import decode
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
 from judgeq.methods import JudgeQ
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
-from judgeq.probe import Probe
-from judgeq.prompts import build_prompt
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.embedded import embedded_model_path
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import build_prompt
+from judgeq.soft_tokens.adapters import LowRank
+from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.soft_tokens.tensors import Probe
 
 ROOT = Path(__file__).resolve().parents[1]
 OTHER_PYTHON = os.environ.get("JUDGEQ_KVPRESS_PYTHON", "")
@@ -164,7 +164,7 @@ def test_layers_with_a_sliding_window_are_refused(
 
 
 def test_without_kvpress_it_says_what_to_install() -> None:
-    code = "import sys; sys.modules['kvpress'] = None; import judgeq.press"
+    code = "import sys; sys.modules['kvpress'] = None; import judgeq.integrations.kvpress"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "ImportError: A press needs kvpress: `pip install kvpress==0.5.5`" in done.stderr
 
@@ -174,13 +174,13 @@ def test_it_needs_nothing_of_ours_that_kvpress_environment_lacks() -> None:
         "import sys, types; from unittest.mock import MagicMock\n"
         "sys.modules['kvpress'] = types.SimpleNamespace(ScorerPress=object)\n"
         "sys.modules['kvpress.utils'] = MagicMock()\n"
-        "import judgeq.press; print(*sys.modules)"
+        "import judgeq.integrations.kvpress; print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert {name for name in loaded if name.split(".")[0] == "judgeq"} == {
         "judgeq",
         "judgeq._version",
-        "judgeq.press",
+        "judgeq.integrations.kvpress",
     }
     assert "transformers" not in loaded

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from judgeq.errors import InputError
-from judgeq.profile import BudgetProfile
+from judgeq.soft_tokens.budget_profile import BudgetProfile
 
 
 def shares(seed: int, spread: float = 1.0, layers: int = 4, heads: int = 2) -> Tensor:

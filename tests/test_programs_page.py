@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from app.limits import Limits
-from judgeq.documents import MAX_BYTES, MAX_MEMORY, MAX_SECONDS
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.text_files import MAX_BYTES, MAX_MEMORY, MAX_SECONDS
 from tests.server import served, tiny_host
 
 ROOT = Path(__file__).resolve().parents[1]

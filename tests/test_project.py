@@ -22,85 +22,7 @@ from judgeq._assets import assets_path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# A module imports only what stands before it, in functions too; a package counts as one. Types alone may point back.
-ORDER = [
-    "press",
-    "extract_text",
-    "extract_pdf",
-    "extract_html",
-    "extract",
-    "objects",
-    "errors",
-    "values",
-    "output",
-    "console",
-    "_version",
-    "_assets",
-    "config",
-    "memory",
-    "shapes",
-    "profile",
-    "cpu",
-    "quantized",
-    "softcap",
-    "growing",
-    "causal",
-    "ragged",
-    "attention",
-    "rotation",
-    "trial",
-    "watched",
-    "downloads",
-    "snapshot",
-    "embedded",
-    "supported",
-    "language_model",
-    "adapters",
-    "models",
-    "prompts",
-    "data",
-    "hub",
-    "space",
-    "peft_files",
-    "probe",
-    "soft_tokens_config",
-    "model_card",
-    "shipped",
-    "soft_tokens",
-    "scoring",
-    "selection",
-    "pins",
-    "cache",
-    "held",
-    "row_files",
-    "held_files",
-    "methods",
-    "plan",
-    "compressed_files",
-    "chosen",
-    "prefill",
-    "padded",
-    "decode",
-    "rejudging",
-    "batch",
-    "reference",
-    "retention",
-    "keepsake",
-    "estimate",
-    "documents",
-    "answers",
-    "api",
-    "compressed",
-    "document",
-    "sweeping",
-    "training",
-    "evaluation",
-    "commands",
-    "cli",
-    "__main__",
-    "__init__",
-]
-
+MOST_AT_THE_TOP = 14
 MAX_LINES = 600
 # On Hugging Face's ZeroGPU, in a notebook, in kvpress' own environment: imported only there.
 GIVEN_BY_PLACE = {"spaces", "ipython", "kvpress"}
@@ -148,21 +70,6 @@ def for_types(path: Path) -> set[ast.AST]:
     tests = [node for node in ast.walk(tree(path)) if isinstance(node, ast.If)]
     blocks = [node.body for node in tests if ast.unparse(node.test).endswith("TYPE_CHECKING")]
     return {inner for block in blocks for statement in block for inner in ast.walk(statement)}
-
-
-def unit_of(path: Path) -> str:
-    """The name in ORDER of a file of the library."""
-    return path.relative_to(ROOT / "judgeq").parts[0].removesuffix(".py")
-
-
-def steps(path: Path) -> Iterator[tuple[str, str, int]]:
-    """Imports from one unit of the library to another, as (from, to, line)."""
-    for module, names, node in imports(path):
-        first, *rest = module.split(".")
-        if first == "judgeq" and node not in for_types(path):
-            # `from judgeq import name` takes a module, or something from the package's front, which stands last
-            front = [name if name in ORDER else "__init__" for name in names] or ["__init__"]
-            yield from ((unit_of(path), target, node.lineno) for target in rest[:1] or front)
 
 
 def requirements(lines: list[str]) -> dict[str, Requirement]:
@@ -258,20 +165,20 @@ def test_the_library_knows_nothing_of_the_demo():
     assert not known
 
 
-def test_every_module_of_the_library_has_a_place_in_the_order():
-    assert {unit_of(path) for path in sources("judgeq")} <= set(ORDER), (
-        "give it a place in ORDER of tests/test_project.py"
+def test_imports_keep_the_contracts_of_pyproject():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stdout
 
 
-def test_imports_inside_the_library_point_one_way():
-    upward = [
-        f"{where(path, line)} imports judgeq.{target}"
-        for path in sources("judgeq")
-        for unit, target, line in steps(path)
-        if {unit, target} <= set(ORDER) and ORDER.index(target) > ORDER.index(unit)
-    ]
-    assert not upward
+def test_folders_carry_the_library():
+    assert len(sources("judgeq")) > 200
+    assert len(list((ROOT / "judgeq").glob("*.py"))) <= MOST_AT_THE_TOP
 
 
 def test_no_file_outgrows_its_reader():

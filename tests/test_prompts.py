@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerFast
 from judgeq import Document, ask, sweep
 from judgeq.config import Decoding
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
 from judgeq.methods import LAQ
-from judgeq.prompts import CUT_MARK, Message, build_chat, build_prefix, build_prompt
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import CUT_MARK, Message, build_chat, build_prefix, build_prompt
 from tests.conftest import CHAT_TEMPLATE
 
 DOCUMENT = "The harbour lies in the north.\nEvery ship — even a “small” one — pays 3 € at the gate. 🚢 sails at noon."

@@ -12,25 +12,25 @@ import torch
 from torch import Tensor
 
 import judgeq
-from judgeq import ragged
-from judgeq.batch import Unwritten, decode_together
-from judgeq.cache import storage_bytes
+from judgeq.cache import ragged
+from judgeq.cache.quantized import GROUP, QuantizedRows
+from judgeq.cache.ragged import FrozenRows, VarlenKernel
+from judgeq.cache.retained import storage_bytes
 from judgeq.config import Allocation, Decoding, Selection
 from judgeq.data.example import Example
-from judgeq.decode import decode
 from judgeq.errors import InputError, ModelError
 from judgeq.evaluation.journal import Journal
 from judgeq.evaluation.questions import Question, Task
 from judgeq.evaluation.results import cells_of, rows_of
 from judgeq.evaluation.runner import asked_of, run
-from judgeq.language_model import LanguageModel
+from judgeq.inference.decode import decode
+from judgeq.inference.decode_batch import Unwritten, decode_together
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import Prefill, prefill
 from judgeq.methods import Full, JudgeQ, SnapKV
 from judgeq.methods.parsing import method_from_text, methods_from_text
-from judgeq.plan import Plan
-from judgeq.prefill import Prefill, prefill
-from judgeq.probe import Probe
-from judgeq.quantized import GROUP, QuantizedRows
-from judgeq.ragged import FrozenRows, VarlenKernel
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.tensors import Probe
 from tests.conftest import TEXT
 from tests.test_profile import profile
 from tests.test_ragged import packed_attention

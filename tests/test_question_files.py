@@ -10,7 +10,7 @@ import pytest
 from judgeq.data.jsonl import read_json_lines
 from judgeq.errors import InputError
 from judgeq.evaluation.files import questions_of
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from tests.conftest import TEXT
 
 DOCUMENT, ASKED = (TEXT * 2).strip(), "How tall is the lighthouse?"

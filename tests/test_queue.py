@@ -20,7 +20,7 @@ from app.session import ModelHost
 from app.task import Task
 from app.turns import Turns
 from judgeq.errors import JudgeqError
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from tests.server import DOCUMENT, PAGE, QUESTION, Visitor, served, tiny_host
 from tests.waiting import PATIENCE_S, until
 

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from judgeq import ragged
-from judgeq.cache import RetainedCache, storage_bytes
+from judgeq.cache import ragged
+from judgeq.cache.ragged import FrozenRows, RaggedLayer
+from judgeq.cache.retained import RetainedCache, storage_bytes
 from judgeq.config import Decoding, Selection
-from judgeq.decode import decode
 from judgeq.errors import InputError, ModelError
-from judgeq.language_model import LanguageModel
+from judgeq.inference.decode import decode
+from judgeq.inference.plan import Plan, Retained
+from judgeq.inference.prefill import Prefill, prefill
 from judgeq.methods import Full, JudgeQ, SnapKV
-from judgeq.plan import Plan, Retained
-from judgeq.prefill import Prefill, prefill
-from judgeq.probe import Probe
-from judgeq.profile import BudgetProfile
-from judgeq.prompts import build_prompt
-from judgeq.ragged import FrozenRows, RaggedLayer
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import build_prompt
 from judgeq.retention import RetentionMap
+from judgeq.soft_tokens.budget_profile import BudgetProfile
+from judgeq.soft_tokens.tensors import Probe
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_profile import profile
 
@@ -306,9 +306,9 @@ def test_a_missing_profile_is_said_before_anything_is_read(lm: LanguageModel, id
         prefill(lm, ids, [Plan(SnapKV(selection=Selection(allocation="profile")), 8, other)])
 
 
-def test_the_frozen_rows_stay_off_the_stored_tail(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_frozen_rows_stay_off_the_stored_tail(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
     layer = read(lm, ids, soft).retained[0].cache.layers[0]
     assert isinstance(layer, RaggedLayer)
     keys, _ = layer.update(torch.zeros(1, 2, 1, 16), torch.zeros(1, 2, 1, 16))
-    assert keys.frozen_rows is layer.frozen
-    assert not hasattr(layer.keys, "frozen_rows")
+    assert keys.own_attention is layer.frozen
+    assert not hasattr(layer.keys, "own_attention")

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from judgeq import reference
 from judgeq.config import Decoding
-from judgeq.decode import decode
-from judgeq.language_model import LanguageModel
+from judgeq.inference import lookahead as reference
+from judgeq.inference.decode import decode
+from judgeq.inference.lookahead import ToRead, positions_behind, retain, retain_each
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import Prefill, prefill, probe
 from judgeq.methods import LAQ, Full, JudgeQ, JudgeQDraft, Oracle, SnapKV
-from judgeq.plan import Plan
-from judgeq.prefill import Prefill, prefill, probe
-from judgeq.probe import Probe
-from judgeq.reference import ToRead, positions_behind, retain, retain_each
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.tensors import Probe
 from tests.conftest import WINDOW
 from tests.rounding import moved_rows
 from tests.test_prefill import attention_of
@@ -56,7 +56,7 @@ def test_a_response_can_be_given_up_while_it_is_written(
 
     lm = make_lm(family)
     lm.__dict__["eos_ids"] = frozenset()
-    monkeypatch.setattr("judgeq.batch.in_circles", lambda *_: False, raising=False)
+    monkeypatch.setattr("judgeq.inference.decode_batch.in_circles", lambda *_: False, raising=False)
     heard: list[tuple[int, int]] = []
 
     def on_layer(done: int, layers: int) -> None:

@@ -14,19 +14,19 @@ from torch import Tensor
 from transformers import DynamicCache
 
 import judgeq
+from judgeq.cache.growing import SHARE, STEP
 from judgeq.config import Decoding, Selection
-from judgeq.decode import Step, decode
 from judgeq.errors import InputError
-from judgeq.growing import SHARE, STEP
-from judgeq.language_model import LanguageModel
+from judgeq.inference.decode import Step, decode
+from judgeq.inference.decode_eviction import Rejudging
+from judgeq.inference.plan import Plan, Retained
+from judgeq.inference.prefill import prefill
 from judgeq.methods import H2O, METHODS, JudgeQ, KeyNorm, LayerView, Method, SnapKV, StreamingLLM
 from judgeq.methods.parsing import method_from_text
-from judgeq.plan import Plan, Retained
-from judgeq.prefill import prefill
-from judgeq.probe import Probe
-from judgeq.profile import BudgetProfile
-from judgeq.rejudging import Rejudging
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.budget_profile import BudgetProfile
+from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.soft_tokens.tensors import Probe
 from tests.conftest import TEXT
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_profile import profile

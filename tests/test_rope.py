@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from judgeq.api import ask
-from judgeq.document import Document
+from judgeq.cache.prefix import HeldCache, Progress
+from judgeq.documents.document import Document
 from judgeq.errors import InputError
-from judgeq.held import HeldCache, Progress
-from judgeq.language_model import LanguageModel
+from judgeq.inference.api import ask
+from judgeq.inference.lookahead import ToRead, retain_each
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
 from judgeq.methods import Full, JudgeQ, SnapKV
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
-from judgeq.probe import Probe
-from judgeq.reference import ToRead, retain_each
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.tensors import Probe
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_prefill import answer, full_answer
 

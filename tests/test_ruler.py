@@ -28,7 +28,7 @@ from judgeq.evaluation.harness import (
 from judgeq.evaluation.harness.generation import ESSAY_TASKS
 from judgeq.evaluation.harness.haystack import ESSAYS, MANUAL_NOTE, SENTENCES_NOTE, manual_prose
 from judgeq.evaluation.questions import Question, Task
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 
 LONGEST = {"niah": 128, "vt": 30, "cwe": 120, "fwe": 50, "qa": 32}
 ANSWERS = ("Ada Lovell", "Bea Marsh", "Cy Nolan", "Di Otter")

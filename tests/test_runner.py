@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import judgeq
-from judgeq import reference
 from judgeq.config import Decoding, Selection
 from judgeq.data.example import Example
 from judgeq.errors import InputError
@@ -19,9 +18,10 @@ from judgeq.evaluation import runner
 from judgeq.evaluation.journal import Journal
 from judgeq.evaluation.questions import Question, Task
 from judgeq.evaluation.runner import Measured, asked_of, run
-from judgeq.language_model import LanguageModel
+from judgeq.inference import lookahead as reference
 from judgeq.methods import Full, JudgeQ, Method, Oracle, SnapKV
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import TEXT
 from tests.test_profile import profile
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from judgeq import selection as choosing
 from judgeq.config import Selection
 from judgeq.errors import InputError
-from judgeq.selection import Kept, order_by_value, overlap, pool_scores, pyramid_rows, rank_rows, select_rows
+from judgeq.methods import selection as choosing
+from judgeq.methods.selection import (
+    Kept,
+    order_by_value,
+    overlap,
+    pool_scores,
+    pyramid_rows,
+    rank_rows,
+    select_rows,
+)
 
 
 def scores(tokens: int = 40, seed: int = 0) -> torch.Tensor:

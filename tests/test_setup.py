@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from judgeq.adapters import LowRank
 from judgeq.config import Selection
 from judgeq.data.example import Example
 from judgeq.errors import InputError
@@ -19,9 +18,10 @@ from judgeq.evaluation.journal import Answers, Journal, Rated
 from judgeq.evaluation.questions import Question, Task
 from judgeq.evaluation.runner import Asked, asked_of, run
 from judgeq.evaluation.setup import setup_of, taken_for_granted
-from judgeq.language_model import LanguageModel
 from judgeq.methods import Method, RandomRows, SnapKV
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.adapters import LowRank
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import TEXT
 from tests.test_profile import profile
 
@@ -156,7 +156,7 @@ def test_an_older_file_of_soft_tokens_that_are_not_shipped_is_refused(
     with pytest.raises(InputError, match="the adapters and profile None"):
         opened(path, lm, tokens)
     tokens.save_pretrained(tmp_path / "shipped")
-    monkeypatch.setattr("judgeq.soft_tokens.shipped_for", lambda lm: tmp_path / "shipped")
+    monkeypatch.setattr("judgeq.soft_tokens.soft_tokens.shipped_for", lambda lm: tmp_path / "shipped")
     with pytest.raises(InputError, match="the adapters and profile "):
         opened(path, lm, tokens_of(lm, 1.01))
     assert opened(path, lm, tokens).unsaid[-1] == "adapters and profile"

@@ -13,7 +13,7 @@ import pytest
 
 from app.run import Run
 from judgeq._assets import assets_path
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from tests.server import tiny_host
 from tests.soak import least_growth, soak
 

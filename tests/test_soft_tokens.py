@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.models import load
-from judgeq.probe import TENSOR_NAME, Probe
-from judgeq.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.models.loading import load
+from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
+from judgeq.soft_tokens.tensors import TENSOR_NAME, Probe
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_shipped_soft_tokens_are_found_under_every_name_of_their_model(
 ) -> None:
     config = dataclasses.replace(tokens.config, base_model="smollm2-135m")
     SoftTokens(tokens.probe, config).save_pretrained(tmp_path / "soft_tokens" / "any-name")
-    monkeypatch.setattr("judgeq.shipped.assets_path", tmp_path.joinpath)
+    monkeypatch.setattr("judgeq.soft_tokens.shipped.assets_path", tmp_path.joinpath)
     for name in ("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", "./SmolLM2-135M-Instruct"):
         assert SoftTokens.for_model(renamed(lm, name)).config == config
 

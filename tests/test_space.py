@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from judgeq import space
 from judgeq.cli import main
-from judgeq.embedded import EMBEDDED, IGNORED_FILES, SMALL_FILES, WEIGHT_FILES
+from judgeq.models.embedded import EMBEDDED, IGNORED_FILES, SMALL_FILES, WEIGHT_FILES
 from tests.hub import Hub, Repository
 from tests.test_project import pyproject, required
 
@@ -122,7 +122,7 @@ def test_the_real_checkout_sends_the_demo_and_no_more(monkeypatch: pytest.Monkey
         "README.md",
         "requirements.txt",
         "app/ui.py",
-        "judgeq/api.py",
+        "judgeq/inference/api.py",
         "app/views/kept.js",
     } <= set(files)
     assert {"assets/samples/stored.json.gz", "assets/samples/index.json"} <= set(files)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from judgeq.attention import ATTENTION
+from judgeq.attention.registry import ATTENTION
 from judgeq.cli import main
 from judgeq.config import Budget
 from judgeq.errors import InputError, ModelError
@@ -35,10 +35,10 @@ from judgeq.evaluation.speed import (
     run_rounds,
     weight_bytes,
 )
-from judgeq.language_model import LanguageModel
+from judgeq.inference.plan import Plan
 from judgeq.methods import Full, SnapKV
-from judgeq.plan import Plan
-from judgeq.shapes import SHAPES
+from judgeq.models.language_model import LanguageModel
+from judgeq.models.shapes import SHAPES
 
 OTHER_PYTHON = os.environ.get("JUDGEQ_KVPRESS_PYTHON", "")
 IDS = torch.randint(3, 300, (1, 100), generator=torch.Generator().manual_seed(1))

@@ -8,7 +8,7 @@ import pytest
 from app.run import Run
 from app.session import ModelHost
 from app.stored import MODEL, stored_run, stored_task
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.embedded

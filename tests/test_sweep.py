@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 import judgeq
+from judgeq.cache.prefix import HeldCache
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError
-from judgeq.held import HeldCache
-from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS, JudgeQ
-from judgeq.soft_tokens import SoftTokens
-from judgeq.sweeping import BUDGETS, SweepPoint, sweep
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.sweep import BUDGETS, SweepPoint, sweep
 from tests.conftest import TEXT
 
 DOCUMENT = f"{TEXT}The keeper is called Aldous. {TEXT}"
@@ -124,7 +124,7 @@ def test_all_points_come_from_one_reading(
 def test_points_come_one_by_one_and_the_rows_of_one_budget_are_held_at_a_time(
     lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import judgeq.sweeping as module
+    import judgeq.sweep as module
 
     held: list[int] = []
     real = module.retain

@@ -29,14 +29,14 @@ from app.samples import samples
 from app.session import ModelHost
 from app.task import Task
 from app.views import takeaway as view
-from judgeq.answers import Answer
 from judgeq.errors import InputError
-from judgeq.keepsake import Keepsake, Settings, pen
-from judgeq.keepsake.words import cell
-from judgeq.language_model import LanguageModel
+from judgeq.export import Keepsake, Settings, pen
+from judgeq.export.words import cell
+from judgeq.inference.answers import Answer
+from judgeq.models.language_model import LanguageModel
 from judgeq.retention import RetentionMap
 from judgeq.retention.rendering import visible
-from judgeq.soft_tokens import SoftTokens
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.waiting import PATIENCE_S
 
 EVIL = (
@@ -194,7 +194,7 @@ def test_the_program_of_the_documentation_runs(
 
 def test_the_values_are_what_the_command_line_prints_and_the_maps_read_back(kept: Keepsake) -> None:
     values = json.loads(json.dumps(kept.to_json()))
-    assert values["format"] == "judgeq.answers/1"
+    assert values["format"] == "judgeq.inference.answers/1"
     assert values["question"] == QUESTION
     assert values["settings"]["budget"] == 24
     for found, answer in zip(values["answers"], kept.answers, strict=True):

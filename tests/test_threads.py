@@ -17,15 +17,15 @@ import pytest
 import torch
 
 import judgeq
-from judgeq.adapters import LowRank
+from judgeq.attention.cpu import FAST, USUAL, few_rows
+from judgeq.cache.growing import Room
 from judgeq.config import Decoding
-from judgeq.cpu import FAST, USUAL, few_rows
 from judgeq.data import library
 from judgeq.data.lengths import count_tokens
 from judgeq.evaluation import random_weights
-from judgeq.growing import Room
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import Message, build_chat, build_prefix, build_prompt
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import Message, build_chat, build_prefix, build_prompt
+from judgeq.soft_tokens.adapters import LowRank
 from judgeq.training.responses import generate_responses
 
 DOCUMENT = "The rent is 350 euros.<|end|> Mara signs<|start|> on 4 May. " * 12

@@ -13,18 +13,18 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from judgeq.attention import ATTENTION
+from judgeq.attention.registry import ATTENTION
 from judgeq.config import Selection
 from judgeq.data import wiki
 from judgeq.data.articles import Article
 from judgeq.data.example import Example
 from judgeq.errors import InputError, JudgeqError, ModelError
-from judgeq.language_model import LanguageModel
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
 from judgeq.methods import JudgeQ
-from judgeq.plan import Plan
-from judgeq.prefill import prefill
-from judgeq.probe import Probe
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.soft_tokens.tensors import Probe
 from judgeq.training import loop
 from judgeq.training import store as stores
 from judgeq.training.config import TrainConfig

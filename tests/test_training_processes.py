@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 
 RECIPE = (
     "--examples 8 --response-tokens 8 --prefix-tokens 4 --batch 2 --n 4 --rank 2 --epochs 15 --accumulate 2 "

@@ -21,10 +21,10 @@ from judgeq.evaluation.questions import Question
 from judgeq.evaluation.random_weights import random_model
 from judgeq.evaluation.runner import asked_of
 from judgeq.evaluation.statistics import bootstrap_interval
-from judgeq.keepsake import Settings
-from judgeq.language_model import LanguageModel
+from judgeq.export import Settings
+from judgeq.inference.plan import Plan
 from judgeq.methods import METHODS, Full, RandomRows, SnapKV
-from judgeq.plan import Plan
+from judgeq.models.language_model import LanguageModel
 from judgeq.training.config import TrainConfig
 from tests.conftest import TEXT
 

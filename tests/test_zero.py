@@ -23,8 +23,8 @@ from app.start import launch
 from app.sweep import SweepRun, SweepTask
 from app.task import Task
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
 from judgeq.methods import METHODS
+from judgeq.models.language_model import LanguageModel
 from tests.server import DOCUMENT, QUESTION, tiny_host
 from tests.waiting import PATIENCE_S
 

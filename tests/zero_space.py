@@ -69,7 +69,7 @@ def main() -> None:
     from app.run import Run, result
     from app.sweep import SweepRun, SweepTask
     from app.task import Task
-    from judgeq.language_model import LanguageModel
+    from judgeq.models.language_model import LanguageModel
     from tests.server import DOCUMENT, QUESTION, tiny_host
 
     host = tiny_host(LanguageModel.wrap(model, tokenizer, name="tiny-llama"))

@@ -93,8 +93,8 @@ print(f"The prompt has {tokens} tokens; {layers} layers x {kv_heads} KV heads lo
 # most attended rows get: a few dozen rows have nearly all of it. That is why eviction can work at all.
 
 # %%
+from judgeq.methods.scoring import merge_group
 from judgeq.retention.curves import layer_lines
-from judgeq.scoring import merge_group
 
 attention = merge_group(lesson.teacher.float())  # layers x KV heads x tokens
 sorted_shares = attention.sort(-1, descending=True).values / attention.sum(-1, keepdim=True)

@@ -50,7 +50,7 @@ else:
 
 # %%
 from judgeq.estimate import estimate, memory_figure
-from judgeq.shapes import config_of_shape
+from judgeq.models.shapes import config_of_shape
 
 GIB = 2**30
 sizes = config_of_shape("llama-3.1-8b")
@@ -86,7 +86,7 @@ for label, memory in found.items():
 # One argument. The calculation can be held against what was really loaded:
 
 # %%
-from judgeq.memory import weight_bytes
+from judgeq.models.memory import weight_bytes
 
 lm = judgeq.load(MODEL, quantization="4bit")
 dtype = str(lm.dtype).removeprefix("torch.")

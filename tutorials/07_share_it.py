@@ -121,7 +121,7 @@ print("the same numbers:", torch.equal(back.probe.embeddings, tokens.probe.embed
 
 # %%
 from judgeq._assets import assets_path
-from judgeq.keepsake import Keepsake, Settings
+from judgeq.export import Keepsake, Settings
 
 methods = ("full", "judgeq", "snapkv")
 question = "What is the code of the oil store?"

@@ -15,8 +15,8 @@ from app.samples import sample_of
 from app.session import ModelHost
 from app.toasts import noticed, shown
 from app.views.events import LIGHT, QUIET
-from judgeq.documents import SUFFIXES, read_and_delete
 from judgeq.errors import JudgeqError
+from judgeq.prompts.text_files import SUFFIXES, read_and_delete
 
 READERS = {**QUIET, "concurrency_limit": 2, "concurrency_id": "files"}
 """A hostile file keeps a core busy for half a minute: never more than two at once."""

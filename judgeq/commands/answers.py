@@ -14,8 +14,8 @@ from judgeq.errors import InputError
 
 if TYPE_CHECKING:
     from judgeq.evaluation.questions import Task
-    from judgeq.language_model import LanguageModel
-    from judgeq.soft_tokens import SoftTokens
+    from judgeq.models.language_model import LanguageModel
+    from judgeq.soft_tokens.soft_tokens import SoftTokens
 
 
 def add(parser: argparse.ArgumentParser) -> None:

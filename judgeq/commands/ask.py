@@ -14,9 +14,9 @@ from judgeq.config import Allocation, check_text, parse_budget
 from judgeq.console import forget_output, say
 
 if TYPE_CHECKING:
-    from judgeq.answers import Answer
-    from judgeq.decode import Step
-    from judgeq.language_model import LanguageModel
+    from judgeq.inference.answers import Answer
+    from judgeq.inference.decode import Step
+    from judgeq.models.language_model import LanguageModel
 
 METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group", "bits")
 
@@ -149,8 +149,8 @@ def _noticed(sentence: str) -> None:
 
 def _text(document: str, saved: bool) -> str:
     """The document's text: from standard input, a folder of saved rows, or a file."""
-    from judgeq.documents import MAX_BYTES, read_document, read_document_bytes
-    from judgeq.held_files import saved_text
+    from judgeq.cache.prefix_files import saved_text
+    from judgeq.prompts.text_files import MAX_BYTES, read_document, read_document_bytes
 
     if document == "-":
         return read_document_bytes(sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin else b"", None, _noticed)
@@ -159,14 +159,14 @@ def _text(document: str, saved: bool) -> str:
 
 def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, None, Answer]]:
     """What answers a question, by the command's options. A single question to a text needs no rows that stay."""
-    from judgeq.api import stream
-    from judgeq.compressed import CompressedDocument
-    from judgeq.compressed_files import CompressedConfig
+    from judgeq.cache.row_files import check_document_folder, saved_format
     from judgeq.config import Decoding, check_chunk
-    from judgeq.document import Document
+    from judgeq.documents.compressed import CompressedDocument
+    from judgeq.documents.compressed_files import CompressedConfig
+    from judgeq.documents.document import Document
     from judgeq.errors import InputError
+    from judgeq.inference.api import stream
     from judgeq.methods.parsing import method_from_text
-    from judgeq.row_files import check_document_folder, saved_format
 
     for question in arguments.question:
         check_text("question", question)

@@ -13,8 +13,8 @@ from judgeq.errors import InputError
 
 if TYPE_CHECKING:
     from judgeq.evaluation.questions import Task
-    from judgeq.language_model import LanguageModel
-    from judgeq.soft_tokens import SoftTokens
+    from judgeq.models.language_model import LanguageModel
+    from judgeq.soft_tokens.soft_tokens import SoftTokens
 
 PLACES = {"last": (False,), "first": (True,), "both": (False, True)}
 """Where the question stands, and so whether it is moved."""

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from judgeq._version import __version__
 from judgeq.console import takes_everything
 from judgeq.errors import InputError
+from judgeq.models.supported import DTYPES
 from judgeq.output import check_file, lies_on_disk, means_stdout, write_file
-from judgeq.supported import DTYPES
 from judgeq.values import checked_seed
 
 if TYPE_CHECKING:
-    from judgeq.language_model import LanguageModel
+    from judgeq.models.language_model import LanguageModel
 
 DEFAULT_MODEL = "smollm2-135m"
 WRITTEN = ("json", "html", "markdown", "figure")
@@ -70,7 +70,7 @@ def seed(text: str) -> int:
 
 
 def load_model(arguments: argparse.Namespace, device: Any = "auto") -> LanguageModel:
-    from judgeq.models import load
+    from judgeq.models.loading import load
 
     return load(arguments.model, quantization=arguments.quantization, dtype=arguments.dtype, device=device)
 
@@ -86,7 +86,7 @@ def load_random(arguments: argparse.Namespace, shape: str) -> LanguageModel:
 
 def model_folder(model: str) -> Path:
     """Where a model's files are, for another environment to read; an `InputError` where they are no folder."""
-    from judgeq.embedded import EMBEDDED, embedded_model_path
+    from judgeq.models.embedded import EMBEDDED, embedded_model_path
 
     folder = embedded_model_path(model) if model in EMBEDDED else Path(model).expanduser()
     if not folder.is_dir():

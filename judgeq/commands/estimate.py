@@ -37,10 +37,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from judgeq.embedded import EMBEDDED
     from judgeq.estimate import estimate, measure
-    from judgeq.models import load_config
-    from judgeq.shapes import SHAPES, config_of_shape
+    from judgeq.models.embedded import EMBEDDED
+    from judgeq.models.loading import load_config
+    from judgeq.models.shapes import SHAPES, config_of_shape
 
     check_at_least("estimate", "prompt_tokens", arguments.prompt_tokens, 1)
     tokens = arguments.prompt_tokens

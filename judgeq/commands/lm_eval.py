@@ -12,6 +12,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from judgeq.evaluation.lm_eval_model import main
+    from judgeq.integrations.lm_eval import main
 
     main(arguments.rest)

@@ -17,9 +17,9 @@ from judgeq.output import check_file, lies_on_disk
 if TYPE_CHECKING:
     from judgeq.evaluation.journal import Journal
     from judgeq.evaluation.questions import Task
-    from judgeq.language_model import LanguageModel
     from judgeq.methods import Method
-    from judgeq.soft_tokens import SoftTokens
+    from judgeq.models.language_model import LanguageModel
+    from judgeq.soft_tokens.soft_tokens import SoftTokens
 
     Tasks = Callable[[LanguageModel, SoftTokens | None], Iterable[Task]]
 
@@ -88,7 +88,7 @@ def read_budgets(text: str, per: int | None = None) -> list[Budget]:
 
 def soft_tokens(lm: LanguageModel, methods: Iterable[Method], name: str | None) -> SoftTokens | None:
     """Soft tokens, where a method asks with them or needs their profile."""
-    from judgeq.soft_tokens import SoftTokens
+    from judgeq.soft_tokens.soft_tokens import SoftTokens
 
     return SoftTokens.for_model(lm, name) if any(method.uses_soft_tokens for method in methods) else None
 
@@ -104,7 +104,7 @@ def measure(
         skip_long: leave out prompts that the model cannot read, and say how many.
     """
     from judgeq.evaluation.journal import Journal
-    from judgeq.prompts import dated, now
+    from judgeq.prompts.prompt import dated, now
 
     with dated(Journal.begun(_journal_path(arguments))), dated(now()):
         _measure(arguments, tasks, settings, skip_long)

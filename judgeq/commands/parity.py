@@ -38,7 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from judgeq.evaluation.parity.compare import TOLERANCE, compare
-    from judgeq.models import load
+    from judgeq.models.loading import load
     from judgeq.training.progress import Bars
 
     budgets = _budgets(arguments.budgets)

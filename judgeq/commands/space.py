@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _space(arguments: argparse.Namespace) -> None:
-    from judgeq.hub import check_hardware, check_hub_id, push_space
+    from judgeq.soft_tokens.hub import check_hardware, check_hub_id, push_space
     from judgeq.space import checkout, space_files
 
     check_hub_id(arguments.repo)

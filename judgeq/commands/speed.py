@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import torch
 
     from judgeq.evaluation.speed import Contender
-    from judgeq.language_model import LanguageModel
     from judgeq.methods import Method
-    from judgeq.soft_tokens import SoftTokens
+    from judgeq.models.language_model import LanguageModel
+    from judgeq.soft_tokens.soft_tokens import SoftTokens
 
 RANDOM_SOFT_TOKENS = 32
 """Soft tokens of a model with random weights, as many as the paper's."""
@@ -157,8 +157,8 @@ def _contenders(
     next question."""
     from judgeq.config import budget_rows
     from judgeq.evaluation.speed import AGAIN, FULL, TOGETHER, Again, Ours, Plain
+    from judgeq.inference.plan import Plan
     from judgeq.methods import Full
-    from judgeq.plan import Plan
 
     probe, profile = (tokens.probe, tokens.profile) if tokens else (None, None)
 

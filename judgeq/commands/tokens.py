@@ -23,7 +23,7 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_push(parser: argparse.ArgumentParser) -> None:
-    from judgeq.soft_tokens_config import LICENCE
+    from judgeq.soft_tokens.config import LICENCE
 
     parser.set_defaults(run=_push)
     _add_tokens(parser)
@@ -72,7 +72,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from judgeq.soft_tokens import SoftTokens
+    from judgeq.soft_tokens.soft_tokens import SoftTokens
 
     tokens = SoftTokens.from_pretrained(arguments.tokens)
     tensors = {name: list(tensor.shape) for name, tensor in tokens.tensors().items()}
@@ -86,7 +86,7 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def _push(arguments: argparse.Namespace) -> None:
-    from judgeq.soft_tokens import SoftTokens
+    from judgeq.soft_tokens.soft_tokens import SoftTokens
 
     done = SoftTokens.from_pretrained(arguments.tokens).push_to_hub(
         arguments.repository,
@@ -101,7 +101,7 @@ def _push(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from judgeq.soft_tokens import SoftTokens
+    from judgeq.soft_tokens.soft_tokens import SoftTokens
 
     tokens = SoftTokens.from_pretrained(arguments.tokens)
     out = tokens.export_peft(arguments.out, embeddings_only=arguments.embeddings_only)
@@ -110,7 +110,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    from judgeq.soft_tokens import SoftTokens, check_tokens_folder
+    from judgeq.soft_tokens.soft_tokens import SoftTokens, check_tokens_folder
 
     check_tokens_folder(arguments.out)
     tokens = SoftTokens.from_peft(arguments.prompt, load_model(arguments))

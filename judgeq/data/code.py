@@ -16,8 +16,8 @@ from judgeq.data.example import Example, draw_shape
 from judgeq.data.lengths import count_tokens, draw_length, fit
 from judgeq.data.library import Definition, definitions, library_files
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import SEPARATOR
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import SEPARATOR
 
 QUESTION_FIRST_SHARE = 0.3
 RUNS = (1, 1, 2, 3, 5, 8)

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
-from judgeq.prompts import SEPARATOR, Message, build_chat
+from judgeq.prompts.prompt import SEPARATOR, Message, build_chat
 from judgeq.values import settle, texts
 
 

@@ -17,8 +17,8 @@ from judgeq.config import check_text
 from judgeq.data.example import Example
 from judgeq.data.held_out import is_held_out
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import Message
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import Message
 
 METRICS = ("all", "any", "exact", "f1")
 SKIP_HINT = "--skip-bad leaves such lines out"

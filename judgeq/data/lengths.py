@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 
 
 def draw_length(tokens: tuple[int, int], rng: random.Random) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from judgeq.data.example import Example, draw_shape
 from judgeq.data.passages import GAP, Text, draw_document, folder_texts, manual_texts
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 
 QUESTION_FIRST_SHARE = 0.3
 SENTENCE = re.compile(r"[A-Z][^|<>{}=]{30,300}[.!?]")

@@ -17,7 +17,7 @@ from judgeq.data.records import RecordsSource
 from judgeq.data.sharegpt import ShareGptSource
 from judgeq.data.wiki import WikiSource
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 
 Part = Literal["train", "held_out", "unseen"]
 NAMES = ("wiki", "records", "code", "sharegpt", "manuals")

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from judgeq.data.lengths import count_tokens, draw_length, fit
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import SEPARATOR
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import SEPARATOR
 
 SUFFIXES = (".txt", ".md", ".rst")
 BORDERS = ("\n\n", "\n", " ")

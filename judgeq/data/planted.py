@@ -15,8 +15,8 @@ from judgeq.data.example import Example, Source
 from judgeq.data.facts import Draw, Fact
 from judgeq.data.lengths import count_tokens
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import SEPARATOR
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import SEPARATOR
 
 Paragraphs = list[list[str]]
 """A document as sentences, paragraph by paragraph."""

@@ -27,8 +27,8 @@ from judgeq.data.facts import (
 )
 from judgeq.data.lengths import draw_length
 from judgeq.data.wiki import assemble, plant
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import SEPARATOR
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import SEPARATOR
 
 KEYS: tuple[Draw, ...] = (
     code_name,

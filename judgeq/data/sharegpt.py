@@ -15,9 +15,9 @@ from judgeq.data.example import Example
 from judgeq.data.held_out import is_held_out
 from judgeq.data.jsonl import conversation
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import Message
-from judgeq.snapshot import HubError, check_answers
+from judgeq.models.language_model import LanguageModel
+from judgeq.models.snapshot import HubError, check_answers
+from judgeq.prompts.prompt import Message
 from judgeq.values import seed64
 
 # The conversations' own files are JSON arrays, which `datasets` reads whole before it gives the first one, streaming or

@@ -11,8 +11,8 @@ from judgeq.data.articles import Article, wiki_articles
 from judgeq.data.example import Example, draw_shape
 from judgeq.data.facts import FACTS, TABLE_FORMS, Fact, Table, distinct
 from judgeq.data.lengths import draw_length
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import SEPARATOR, Message
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import SEPARATOR, Message
 
 QUESTION_FIRST_SHARE = 0.3
 

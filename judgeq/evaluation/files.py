@@ -8,7 +8,7 @@ from pathlib import Path
 from judgeq.data.jsonl import SKIP_HINT, JsonLine
 from judgeq.errors import InputError
 from judgeq.evaluation.questions import LONGEST, Question
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 
 
 def questions_of(

@@ -14,13 +14,13 @@ from typing import Any
 from judgeq.config import Budget, Decoding, Selection, budget_rows, check_budget
 from judgeq.data.example import Example
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.inference.lookahead import positions_behind, retain
+from judgeq.inference.plan import Plan, Retained
 from judgeq.methods import Method, Oracle, method_named
+from judgeq.methods.selection import overlap
+from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
-from judgeq.plan import Plan, Retained
-from judgeq.reference import positions_behind, retain
-from judgeq.selection import overlap
-from judgeq.soft_tokens import SoftTokens
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import several, texts
 
 REFERENCE = Oracle(selection=Selection(pool=1))

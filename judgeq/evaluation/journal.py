@@ -16,7 +16,7 @@ from typing import Any
 
 from judgeq.errors import InputError
 from judgeq.objects import brief
-from judgeq.prompts import now
+from judgeq.prompts.prompt import now
 
 Answers = dict[str, "Rated"]
 """Answers to one question by name, such as `judgeq@64`."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from judgeq.data.example import Example
 from judgeq.evaluation.metrics import score
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
 from judgeq.values import settle
 

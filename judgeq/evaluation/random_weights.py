@@ -8,12 +8,12 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from judgeq.language_model import Geometry, LanguageModel
-from judgeq.probe import Probe
-from judgeq.shapes import config_of_shape
-from judgeq.soft_tokens import SoftTokens
-from judgeq.soft_tokens_config import SoftTokensConfig
-from judgeq.supported import choose_device, choose_dtype
+from judgeq.models.language_model import Geometry, LanguageModel
+from judgeq.models.shapes import config_of_shape
+from judgeq.models.supported import choose_device, choose_dtype
+from judgeq.soft_tokens.config import SoftTokensConfig
+from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.soft_tokens.tensors import Probe
 from judgeq.values import seed64
 
 _DRAWING = threading.Lock()
@@ -31,7 +31,7 @@ def random_model(
     """A model that runs and says nothing; it has no tokenizer.
 
     Args:
-        shape: one of `judgeq.shapes.SHAPES`.
+        shape: one of `judgeq.models.shapes.SHAPES`.
         device, dtype, quantization: as in `judgeq.load`. All weights are drawn before any is stored in few bits.
         seed: of the weights.
 
@@ -41,9 +41,9 @@ def random_model(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from judgeq.attention import ATTENTION
-    from judgeq.cpu import use_fast_products
-    from judgeq.supported import check_quantization
+    from judgeq.attention.cpu import use_fast_products
+    from judgeq.attention.registry import ATTENTION
+    from judgeq.models.supported import check_quantization
 
     check_quantization(quantization)
     config, device = config_of_shape(shape), choose_device(device)

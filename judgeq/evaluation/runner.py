@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from judgeq.batch import Unwritten, decode_together, settled_text
-from judgeq.cache import RetainedCache
+from judgeq.cache.retained import RetainedCache
 from judgeq.config import Budget, Decoding, budget_rows, check_budget
 from judgeq.errors import InputError
 from judgeq.evaluation.journal import Answers, Journal, Rated
 from judgeq.evaluation.questions import Question, Task
-from judgeq.language_model import LanguageModel
+from judgeq.inference.decode_batch import Unwritten, decode_together, settled_text
+from judgeq.inference.lookahead import ToRead, positions_behind, retain_each
+from judgeq.inference.plan import Plan
 from judgeq.methods import Full, Method
+from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
-from judgeq.plan import Plan
-from judgeq.reference import ToRead, positions_behind, retain_each
-from judgeq.soft_tokens import SoftTokens
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import several
 
 TOGETHER = 4

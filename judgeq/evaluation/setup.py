@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.probe import OFFSETS_NAME, TENSOR_NAME
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.soft_tokens.tensors import OFFSETS_NAME, TENSOR_NAME
 
 SAMPLED = 4096
 """Numbers of each of the model's tensors that its digest looks at; to read all would take as long as to load it."""

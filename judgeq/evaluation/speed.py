@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-from judgeq.attention import ATTENTION
-from judgeq.cache import storage_bytes
+from judgeq.attention.registry import ATTENTION
+from judgeq.cache.prefix import HeldCache, Progress
+from judgeq.cache.retained import storage_bytes
 from judgeq.config import Budget, Decoding, budget_rows
-from judgeq.decode import next_logits
-from judgeq.document import READ_AGAIN
-from judgeq.held import HeldCache, Progress
-from judgeq.language_model import LanguageModel
-from judgeq.plan import Plan
-from judgeq.probe import Probe
-from judgeq.reference import retain
+from judgeq.documents.document import READ_AGAIN
+from judgeq.inference.decode import next_logits
+from judgeq.inference.lookahead import retain
+from judgeq.inference.plan import Plan
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.tensors import Probe
 
 PLAIN, FULL = "transformers", "full"
 """What is compared against: transformers without this library, and this library's full cache."""
@@ -79,7 +79,7 @@ class Contender(Protocol):
 class Plain:
     """transformers' own SDPA attention and cache, on the same weights.
 
-    Its products go the way that is fastest for their size, as ours do: see `judgeq.cpu`.
+    Its products go the way that is fastest for their size, as ours do: see `judgeq.attention.cpu`.
     """
 
     lm: LanguageModel

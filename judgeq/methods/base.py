@@ -1,8 +1,8 @@
 """The protocol of an eviction method: look at one layer after its attention, score the prompt's rows.
 
 A method keeps no state between layers or calls; everything it may look at is in the `LayerView`. While an answer is
-being written the rows can be judged again, head by head (`judgeq.rejudging`). Then those that are held, of prompt and
-answer, stand where the prompt's usually do: "prompt" below means what is judged.
+being written the rows can be judged again, head by head (`judgeq.inference.decode_eviction`). Then those that are held,
+of prompt and answer, stand where the prompt's usually do: "prompt" below means what is judged.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from judgeq.config import Selection
 from judgeq.errors import InputError
+from judgeq.methods.scoring import accumulated_attention, mean_attention, output_norms
 from judgeq.objects import brief
-from judgeq.scoring import accumulated_attention, mean_attention, output_norms
 from judgeq.values import settle
 
 Found = TypeVar("Found")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from judgeq.config import Selection
 from judgeq.methods.base import LayerView, Method
-from judgeq.scoring import GroupMerge, merge_group
+from judgeq.methods.scoring import GroupMerge, merge_group
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from judgeq.config import Selection, check_at_least
 from judgeq.methods.base import LayerView, Method
 from judgeq.methods.judge_q import JudgeQ
-from judgeq.scoring import GroupMerge, merge_group
+from judgeq.methods.scoring import GroupMerge, merge_group
 
 
 @dataclass(frozen=True)

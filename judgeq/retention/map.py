@@ -23,9 +23,9 @@ from judgeq.values import whole_numbers
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from judgeq.language_model import LanguageModel
-    from judgeq.plan import Retained
-    from judgeq.prompts import Prompt
+    from judgeq.inference.plan import Retained
+    from judgeq.models.language_model import LanguageModel
+    from judgeq.prompts.prompt import Prompt
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 from judgeq.config import command_options
 from judgeq.errors import InputError
-from judgeq.soft_tokens import SoftTokens
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.values import several
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from judgeq.data.wiki import WikiSource
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from judgeq.training.config import STORE_GB, TrainConfig
 from judgeq.training.loop import lesson_losses
 from judgeq.training.progress import Progress

@@ -15,13 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from judgeq.cache import FrozenCache
+from judgeq.attention.call import AttentionCall
+from judgeq.cache.retained import FrozenCache
 from judgeq.errors import InputError
-from judgeq.language_model import Geometry, LanguageModel
+from judgeq.inference.prefill_batch import pad_left, told_apart
+from judgeq.methods.scoring import mean_attention
+from judgeq.models.language_model import Geometry, LanguageModel
 from judgeq.objects import brief
 from judgeq.output import replacing
-from judgeq.padded import pad_left, told_apart
-from judgeq.scoring import mean_attention
 from judgeq.training.responses import complete_cache
 
 
@@ -91,23 +92,15 @@ class AttentionRecorder:
         self.layers: list[Tensor] = []
         self.offsets, self.padding = offsets, padding
 
-    def observe(
-        self,
-        layer: int,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        scaling: float,
-        softcap: float | None,
-        window: int | None,
-        *_: object,
-    ) -> None:
-        if window is not None:
+    def observe(self, call: AttentionCall) -> None:
+        if call.window is not None:
             return
-        prompt = keys.shape[2] - queries.shape[2]
+        queries, prompt = call.queries, call.keys.shape[2] - call.queries.shape[2]
         if self.offsets is not None:
-            queries = queries + self.offsets[layer].to(queries)
-        self.layers.append(mean_attention(queries, keys, scaling, prompt, prompt, softcap, self.padding))
+            queries = queries + self.offsets[call.layer].to(queries)
+        self.layers.append(
+            mean_attention(queries, call.keys, call.scaling, prompt, prompt, call.softcap, self.padding)
+        )
 
 
 class PromptRows:

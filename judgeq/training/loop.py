@@ -21,11 +21,11 @@ from judgeq._version import __version__
 from judgeq.data.example import Source
 from judgeq.data.mixture import parse_sources, report
 from judgeq.errors import InputError, JudgeqError
-from judgeq.language_model import LanguageModel
+from judgeq.inference.prefill_batch import groups_alike
+from judgeq.models.language_model import LanguageModel
 from judgeq.output import check_folder, replacing, saved, saving
-from judgeq.padded import groups_alike
-from judgeq.probe import Probe
-from judgeq.soft_tokens import FILES, SoftTokens, saved_before
+from judgeq.soft_tokens.soft_tokens import FILES, SoftTokens, saved_before
+from judgeq.soft_tokens.tensors import Probe
 from judgeq.training.config import STORE_GB, TrainConfig
 from judgeq.training.curve import CURVES, write_curve
 from judgeq.training.lesson import Lesson, PromptRows

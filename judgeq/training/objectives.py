@@ -1,8 +1,9 @@
 """How far the soft tokens' attention is from the response's: pure functions of one prompt's tensors.
 
-Letters as in `judgeq.scoring`. Attention to the prompt rows is at least 0 and sums to at most 1. Every objective takes
-`(student, teacher, values, temper)`: attention (L, H_kv, G, T) of the soft tokens and of the response, the prompt's
-values (L, H_kv, T, D) and the power that `tempered` uses; it gives a scalar, 0 at best, averaged over the layers.
+Letters as in `judgeq.methods.scoring`. Attention to the prompt rows is at least 0 and sums to at most 1. Every
+objective takes `(student, teacher, values, temper)`: attention (L, H_kv, G, T) of the soft tokens and of the response,
+the prompt's values (L, H_kv, T, D) and the power that `tempered` uses; it gives a scalar, 0 at best, averaged over the
+layers.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from judgeq.profile import BudgetProfile
-from judgeq.scoring import merge_group
+from judgeq.methods.scoring import merge_group
+from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.training.store import Store
 
 BUDGETS = (16, 32, 64, 128, 256, 512)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from judgeq.language_model import LanguageModel
+from judgeq.inference.prefill_batch import pad_left, told_apart
+from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
-from judgeq.padded import pad_left, told_apart
 from judgeq.values import seed64
 
 

@@ -18,12 +18,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from judgeq.cache import FrozenCache
+from judgeq.cache.retained import FrozenCache
 from judgeq.data.example import Source
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from judgeq.output import PART, check_folder, read_object, write_file
-from judgeq.prompts import dated, now
+from judgeq.prompts.prompt import dated, now
 from judgeq.training.config import TrainConfig
 from judgeq.training.lesson import AttentionRecorder, Lesson
 from judgeq.training.progress import Progress

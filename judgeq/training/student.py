@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from judgeq.adapters import LowRank
 from judgeq.errors import InputError
-from judgeq.language_model import LanguageModel
-from judgeq.probe import Probe
-from judgeq.soft_tokens import SoftTokens
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.adapters import LowRank
+from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.soft_tokens.tensors import Probe
 from judgeq.training.config import TrainConfig
 from judgeq.training.lesson import AttentionRecorder, Lesson, PromptRows
 from judgeq.training.store import Store

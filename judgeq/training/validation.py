@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from judgeq.config import Selection
-from judgeq.language_model import LanguageModel
-from judgeq.probe import Probe
-from judgeq.scoring import merge_group
-from judgeq.selection import overlap, select_rows
+from judgeq.methods.scoring import merge_group
+from judgeq.methods.selection import overlap, select_rows
+from judgeq.models.language_model import LanguageModel
+from judgeq.soft_tokens.tensors import Probe
 from judgeq.training.store import Store
 from judgeq.training.student import attention_to_lesson
 from judgeq.training.workers import Workers

@@ -16,7 +16,7 @@ from judgeq.errors import DownloadError, InputError
 from judgeq.evaluation.harness.haystack import essay_words, sentence_splitter
 from judgeq.evaluation.harness.library import CONNECT_SECONDS, Definition, fetched, quiet, seeded, substituted
 from judgeq.evaluation.harness.local_files import LocalFiles
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 
 MOST = 500
 """Questions that lm-eval makes of a task and a length."""

@@ -18,9 +18,9 @@ from judgeq.evaluation.harness.library import Definition, definition, hub_datase
 from judgeq.evaluation.harness.local_files import json_lines
 from judgeq.evaluation.harness.names import check_names
 from judgeq.evaluation.questions import Question, Task
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import SEPARATOR, Message, build_chat
-from judgeq.supported import CONTENT_MARK
+from judgeq.models.language_model import LanguageModel
+from judgeq.models.supported import CONTENT_MARK
+from judgeq.prompts.prompt import SEPARATOR, Message, build_chat
 
 LONGBENCH_TASKS = (
     "narrativeqa",

@@ -9,7 +9,7 @@ from judgeq.evaluation.harness.generation import generate
 from judgeq.evaluation.harness.local_files import LocalFiles
 from judgeq.evaluation.harness.ruler import ruler_definition, ruler_question
 from judgeq.evaluation.questions import Task
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from judgeq.values import whole_numbers
 
 GENERATOR = "niah_single_2"

@@ -18,8 +18,8 @@ from judgeq.evaluation.harness.library import Definition, definition
 from judgeq.evaluation.harness.local_files import LocalFiles
 from judgeq.evaluation.harness.names import check_names
 from judgeq.evaluation.questions import Question, Task
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import Message
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import Message
 from judgeq.values import whole_numbers
 
 RULER_GENERATED = (

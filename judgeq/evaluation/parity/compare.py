@@ -20,11 +20,11 @@ from torch import Tensor
 
 from judgeq.errors import InputError
 from judgeq.evaluation.parity import kvpress_rows
-from judgeq.language_model import LanguageModel
+from judgeq.inference.plan import Plan, Retained
+from judgeq.inference.prefill import prefill
 from judgeq.methods import Full, Method
 from judgeq.methods.parsing import method_from_text
-from judgeq.plan import Plan, Retained
-from judgeq.prefill import prefill
+from judgeq.models.language_model import LanguageModel
 
 KVPRESS = "kvpress==0.5.5"
 """What the pairings were read from."""

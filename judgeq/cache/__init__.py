@@ -1,0 +1,1 @@
+"""Stored rows: growing, kept, ragged, in few bits, and the prefix that further passes extend."""

@@ -1,0 +1,234 @@
+"""Rows of tokens that have been read and that further passes may stand behind: complete, with room for more.
+
+Reads a prompt's beginning chunk by chunk; what is kept of it in the end is decided elsewhere. Knows nothing of methods
+or budgets.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import DynamicCache, PretrainedConfig
+from transformers.cache_utils import DynamicLayer
+
+from judgeq.attention.call import AttentionCall
+from judgeq.cache.growing import Room
+from judgeq.cache.retained import RetainedLayer, storage_bytes
+from judgeq.methods.scoring import accumulated_attention
+from judgeq.models.language_model import LanguageModel
+
+LayerCallback = Callable[[int, int], None]
+"""Called as `(layers done, layers)`, counted in every chunk; raising from it abandons the pass and leaves the model
+untouched."""
+
+
+class Progress:
+    """Tells a callback of layers, over the passes that read one prompt."""
+
+    def __init__(self, on_layer: LayerCallback | None, layers: int) -> None:
+        self.on_layer, self.layers, self.done = on_layer, layers, 0
+
+    def step(self) -> None:
+        """One more layer is done."""
+        self.done += 1
+        if self.on_layer is not None:
+            self.on_layer(self.done, self.layers)
+
+
+class HeldLayer(RetainedLayer):
+    """Complete rows with room behind them, which forks use in turn: nothing is copied.
+
+    Attributes:
+        attention: (B, H_kv, G, seen) float32, what each row got from all queries so far, summed over them; None where
+            nobody asked for it.
+    """
+
+    def __init__(self, expected: int) -> None:
+        super().__init__(expected)
+        self.attention: Tensor | None = None
+
+    def make_room(self, rows: int) -> None:
+        """Let so many rows fit in all; those that are held are copied only if they do not."""
+        if self.room is None or self.room.rows < rows:
+            self.expected = rows
+            self.room = Room(self.keys, self.values, rows - self.seen)
+            self.keys, self.values = self.room.keys, self.room.values
+
+    def count(self, added: Tensor) -> None:
+        """Add (B, H_kv, G, seen), what the rows got from the tokens that were read last."""
+        if self.attention is not None:
+            added = added + F.pad(self.attention, (0, added.shape[-1] - self.attention.shape[-1]))
+        self.attention = added
+
+    def fork(self) -> HeldLayer:
+        """The same rows to go on from; what another fork has written behind them will be written over."""
+        fork = copy.copy(self)
+        if fork.room is not None:
+            fork.room.back_to(self.seen)
+            fork.keys, fork.values = fork.room.keys, fork.room.values
+        return fork
+
+    def first(self, tokens: int) -> HeldLayer:
+        """A copy of the first rows: what is read behind them would overwrite the others."""
+        layer = HeldLayer(self.expected)
+        layer.update(self.keys[:, :, :tokens], self.values[:, :, :tokens])
+        return layer
+
+    def reset(self) -> None:
+        super().reset()
+        self.attention = None
+
+
+class HeldCache(DynamicCache):
+    """Complete rows of the tokens that have been read; layers with a sliding window hold their window.
+
+    Attributes:
+        ids: (B, seen) int64 on the CPU, those tokens.
+        shared: this is a fork and its rows belong to another cache too.
+    """
+
+    def __init__(self, config: PretrainedConfig, batch: int = 1, expected: int = 0) -> None:
+        """`expected`: rows that will come, if that is known."""
+        super().__init__(config=config)
+        self.layers: list[DynamicLayer] = [
+            layer if layer.is_sliding else HeldLayer(expected) for layer in self.layers
+        ]
+        self.ids = torch.empty(batch, 0, dtype=torch.int64)
+        self.shared = False
+
+    def __repr__(self) -> str:
+        return f"<HeldCache of {len(self.layers)} layers, {self.rows:,} rows of {self.seen:,} tokens>"
+
+    @property
+    def seen(self) -> int:
+        """Tokens that have been read."""
+        return self.ids.shape[1]
+
+    @property
+    def rows(self) -> int:
+        """Rows per KV head, summed over layers."""
+        return sum(layer.keys.shape[2] for layer in self.layers if layer.is_initialized)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything that is stored, room included, measured from the tensors."""
+        return storage_bytes(self.tensors())
+
+    @property
+    def summed(self) -> bool:
+        """Every layer that can be evicted knows what its rows got from all queries."""
+        return bool(self.seen) and all(layer.attention is not None for layer in self._complete())
+
+    def attention_of(self, layer: int) -> Tensor | None:
+        """What the rows of a layer got, see `HeldLayer`."""
+        return getattr(self.layers[layer], "attention", None)
+
+    def let_go(self, layer: int) -> int:
+        """Drop the rows of a layer, unless they are shared; returns how many the others hold."""
+        others = self.rows - self.layers[layer].keys.shape[2]
+        if not self.shared:
+            self.layers[layer].reset()
+        return others
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Everything that is stored."""
+        for layer in self.layers:
+            if layer.is_initialized:
+                yield from (layer.keys, layer.values)
+        yield from (layer.attention for layer in self._complete() if layer.attention is not None)
+
+    def make_room(self, rows: int) -> None:
+        """Let so many rows fit in all, in every layer; those that are held are copied only if they do not."""
+        for layer in self._complete() if self.seen else ():
+            layer.make_room(rows)
+
+    def fork(self, tokens: int | None = None) -> HeldCache:
+        """The same rows to read on from, or a copy of those of the first tokens, which layers that slide cannot give.
+
+        Forks share the storage and its room, in turn, not at once: what one has read is lost when another reads.
+        """
+        fork = copy.copy(self)
+        if tokens is None or tokens == self.seen:
+            fork.layers = [
+                layer.fork() if isinstance(layer, HeldLayer) else copy.copy(layer) for layer in self.layers
+            ]
+            fork.shared = True
+        else:
+            fork.layers = [layer.first(tokens) for layer in self._complete()]
+            fork.ids = self.ids[:, :tokens]
+        return fork
+
+    def before(self, ids: Tensor, most: int, summed: bool) -> HeldCache | None:
+        """A fork with the leading tokens of a prompt, as many as it agrees in, if that is half of them or more.
+
+        Args:
+            ids: (B, T) int64, the prompt.
+            most: how many tokens are wanted at most.
+            summed: they must come with the attention that they got.
+
+        Returns:
+            None where the prompt must be read from its beginning.
+        """
+        shorter = min(self.seen, ids.shape[1])
+        same = (self.ids[:, :shorter] == ids[:, :shorter].cpu()).all(0)
+        tokens = min(int(same.cumprod(0).sum()), most)
+        rewinds = tokens < self.seen
+        if not tokens or 2 * tokens < self.seen or (summed and not self.summed):
+            return None
+        if rewinds and (summed or any(self.is_sliding)):
+            return None
+        return self.fork(tokens)
+
+    @torch.inference_mode()
+    def read(
+        self, lm: LanguageModel, pieces: Sequence[Tensor], progress: Progress, *, summed: bool = False
+    ) -> None:
+        """Read on, a pass for each piece.
+
+        Args:
+            pieces: (B, N) int64 each, the tokens that follow.
+            progress: hears of every layer of every piece.
+            summed: add up the attention that rows get; only for caches that did so from their beginning.
+        """
+        observer = _Reader(self, progress, summed)
+        for ids in pieces:
+            lm.model(
+                input_ids=ids.to(lm.device), cache=self, use_cache=True, logits_to_keep=1, observer=observer
+            )
+            self.ids = torch.cat([self.ids, ids.cpu()], dim=1)
+            for layer in self.layers:
+                if layer.is_sliding:  # else its window pins the rows of the whole pass
+                    layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
+
+    def _complete(self) -> list[HeldLayer]:
+        return [layer for layer in self.layers if isinstance(layer, HeldLayer)]
+
+
+class _Reader:
+    """The observer of a pass that only adds rows."""
+
+    def __init__(self, cache: HeldCache, progress: Progress, summed: bool) -> None:
+        self.cache, self.progress, self.summed = cache, progress, summed
+
+    def observe(self, call: AttentionCall) -> None:
+        if self.summed and call.window is None:
+            summed = accumulated_attention(call.queries, call.keys, call.scaling, softcap=call.softcap)
+            self.cache.layers[call.layer].count(summed)
+        self.progress.step()
+
+
+def pass_sizes(tokens: int, chunk: int | None, last: int) -> list[int]:
+    """How many tokens each pass over a prompt reads.
+
+    Args:
+        tokens: to be read, at least 1.
+        chunk: most tokens of a pass; None reads all in one.
+        last: least tokens of the last pass, which may be more than `chunk` for that.
+    """
+    final = tokens if chunk is None else min(tokens, max(chunk, last))
+    early = tokens - final
+    return [min(chunk or early, early - at) for at in range(0, early, chunk or 1)] + [final]

@@ -1,0 +1,273 @@
+"""Cache layers: where retained rows live, apart from how many tokens they stand for.
+
+*Seen* is the number of tokens that have passed (the next RoPE position); *rows* is what is stored. Knows nothing of
+scores or methods.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Container, Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PretrainedConfig
+from transformers.cache_utils import DynamicLayer
+
+from judgeq.attention.causal import CausalRows
+from judgeq.cache.growing import GrowingLayer
+from judgeq.cache.ragged import FrozenRows, Head, RaggedLayer
+from judgeq.errors import InputError, ModelError
+
+
+class RetainedLayer(GrowingLayer):
+    """A growing cache layer that starts from chosen rows and keeps *seen* and *rows* apart.
+
+    Passes of several tokens bring their own attention, since transformers' mask fits the rows of one layer only.
+
+    Attributes:
+        seen: tokens that have passed.
+        kept: rows that were chosen among the first of them.
+    """
+
+    def __init__(self, expected: int = 0) -> None:
+        super().__init__(expected)
+        self.seen = self.kept = 0
+
+    def retain(self, keys: Tensor, values: Tensor, seen: int) -> None:
+        """Start from rows that were kept out of `seen` tokens.
+
+        Args:
+            keys, values: (B, H_kv, rows, D), owned by this layer from now on.
+            seen: tokens that have passed, at least `rows`.
+        """
+        self.hold_only(keys, values)
+        self.seen, self.kept = seen, keys.shape[2]
+
+    def heads(self) -> list[Head]:
+        """Rows of each KV head, of one prompt."""
+        return list(zip(self.keys[0], self.values[0], strict=True))
+
+    def hold(self, heads: Sequence[Head], seen: int) -> None:
+        """Go on with these rows, as many in every head; copies them."""
+        keys, values = (torch.stack(rows)[None] for rows in zip(*heads, strict=True))
+        self.retain(keys, values, seen)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        new = key_states.shape[-2]
+        self.seen += new
+        keys, values = super().update(key_states, value_states)
+        if new != keys.shape[-2]:
+            keys = keys[:]  # the attribute stays off the stored tensor
+            keys.own_attention = CausalRows(self.kept)  # type: ignore[attr-defined]
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        return self.seen
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Such that no mask is made while every token is seen, see `attention.judged_mask`."""
+        rows = self.keys.shape[-2] if self.is_initialized else 0
+        return (query_length, 0) if rows == self.seen else (0, self.seen - (rows - self.kept))
+
+    def crop(self, tokens_to_remove: int) -> None:
+        super().crop(tokens_to_remove)
+        self.seen -= abs(tokens_to_remove)
+        self.kept = min(self.kept, self.keys.shape[-2])
+
+    def reset(self) -> None:
+        super().reset()
+        self.seen = self.kept = 0
+
+
+class FrozenLayer(RetainedLayer):
+    """Rows that later tokens may attend to but never extend: each forward starts from the same state.
+
+    All layers hold the same tokens, or the same window of them, so that transformers' mask fits.
+    """
+
+    def __init__(self, is_sliding: bool = False) -> None:
+        """`is_sliding`: later tokens see only a window, so the rows may be no more than that."""
+        super().__init__()
+        self.is_sliding = is_sliding
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        rows = self.keys.shape[-2]
+        return rows + query_length, self.seen - rows
+
+
+class RetainedCache(DynamicCache):
+    """A transformers cache whose full-attention layers hold chosen rows; plain `generate` continues from it.
+
+    They are `RetainedLayer`s, or `RaggedLayer`s where heads have budgets of their own or rows are stored in few bits.
+    Layers with a sliding window keep transformers' own class: they are bounded already.
+
+    Attributes:
+        bits: 8 or 4, in which rows are stored; None = as they come. Rows of later tokens, and those of layers with a
+            sliding window, are not rounded.
+    """
+
+    def __init__(self, config: PretrainedConfig, bits: int | None = None) -> None:
+        super().__init__(config=config)
+        self.bits = bits
+        self.layers: list[DynamicLayer] = [
+            layer if layer.is_sliding else RetainedLayer() for layer in self.layers
+        ]
+
+    def __repr__(self) -> str:
+        return f"<RetainedCache of {len(self.layers)} layers, {self.rows:,} rows of {self.get_seq_length():,} tokens>"
+
+    def fill(
+        self, layer: int, keys: Tensor, values: Tensor, kept: Tensor | tuple[Tensor, ...] | None, seen: int
+    ) -> None:
+        """Store one layer's rows.
+
+        Args:
+            keys, values: (B, H_kv, K, D), the prompt's rows; of a layer with a sliding window its last ones are enough.
+            kept: (B, H_kv, rows) indices below `seen`, or for each KV head (rows,), in a batch of 1; None keeps all
+                rows, or the window's.
+            seen: tokens of the prompt.
+
+        Raises:
+            InputError: rows in few bits, and more than one prompt.
+        """
+        target = self.layers[layer]
+        if self.bits is not None and not target.is_sliding and not isinstance(kept, tuple):
+            kept = _by_head(keys, kept)
+        if target.is_sliding:
+            last = slice(-target.sliding_window + 1, None)
+            target.update(keys[:, :, last], values[:, :, last])
+            target.cumulative_length = seen
+        elif isinstance(kept, tuple):
+            self.layers[layer] = RaggedLayer(FrozenRows.pick(keys, values, kept, self.bits), seen)
+        elif kept is None:
+            target.retain(keys.clone(), values.clone(), seen=seen)
+        else:
+            target.retain(gather_rows(keys, kept), gather_rows(values, kept), seen=seen)
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """One mask serves all layers without a window: those that have chosen rows say what it must not hide."""
+        if self.layers[layer_idx].is_sliding:
+            return super().get_mask_sizes(query_length, layer_idx)
+        sizes = (layer.get_mask_sizes(query_length) for layer in self.layers if not layer.is_sliding)
+        return max(sizes, key=lambda size: size[1])
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the key and value storage behind this cache, measured from the tensors.
+
+        Until decoding starts it holds rows and nothing else; then it sets aside room for more, which counts.
+        """
+        return storage_bytes(self._tensors())
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the rows alone, without room for more."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._tensors())
+
+    @property
+    def rows(self) -> int:
+        """Stored rows per KV head, summed over layers; where heads differ their mean, rounded up."""
+        sizes = [layer.keys.shape[1:3] for layer in self._filled()]  # (H_kv, rows)
+        if not sizes:
+            return 0
+        stored = sum(heads * rows for heads, rows in sizes) + sum(
+            sum(frozen.counts) for frozen in self._frozen()
+        )
+        return -(-stored // sizes[0][0])
+
+    @contextlib.contextmanager
+    def passing(self, tokens: int) -> Iterator[None]:
+        """Within, one pass over `tokens` tokens, which leave no row: not even if it breaks off in the middle."""
+        before = [layer.get_seq_length() for layer in self.layers]
+        sliding = [layer for layer in self.layers if layer.is_sliding]
+        for layer in sliding:
+            layer.activate_past_recording()
+        try:
+            yield
+        finally:
+            for layer, seen in zip(self.layers, before, strict=True):
+                if layer.get_seq_length() > seen:
+                    layer.crop(-tokens)
+            for layer in sliding:
+                layer.record_past = False
+
+    def fork(self) -> RetainedCache:
+        """A second continuation of the same rows; the storage is shared, since rows that are held never change."""
+        rooms = (layer.room for layer in self.layers if isinstance(layer, GrowingLayer))
+        shared = *self._tensors(), *self._frozen(), *rooms
+        return copy.deepcopy(self, {id(each): each for each in shared})
+
+    def frozen(self) -> FrozenCache:
+        """The same rows as a cache that forward passes read but never extend; shares the storage.
+
+        Raises:
+            ModelError: some heads have kept fewer rows.
+        """
+        if any(self._frozen()):
+            raise ModelError(
+                "This needs all rows of the prompt as they came, and some heads have kept fewer, or in few bits: keep "
+                "the full cache"
+            )
+        rows = ((layer.keys, layer.values) for layer in self.layers)
+        sliding = {at for at, layer in enumerate(self.layers) if layer.is_sliding}
+        return FrozenCache(rows, self.get_seq_length(), sliding)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        for layer in self._filled():
+            yield from (layer.keys, layer.values)
+        for frozen in self._frozen():
+            yield from frozen.tensors()
+
+    def _frozen(self) -> Iterator[FrozenRows]:
+        return (layer.frozen for layer in self.layers if isinstance(layer, RaggedLayer) and layer.frozen)
+
+    def _filled(self) -> Iterator[DynamicLayer]:
+        return (layer for layer in self.layers if layer.is_initialized)
+
+
+class FrozenCache(DynamicCache):
+    """Every layer a `FrozenLayer`: prompt rows that any number of probes may look at.
+
+    Complete ones, but for layers with a sliding window: a probe behind the prompt needs no more than the window there.
+    """
+
+    def __init__(
+        self, rows: Iterable[tuple[Tensor, Tensor]], seen: int, sliding: Container[int] = ()
+    ) -> None:
+        """`rows`: keys and values of each layer; `seen`: tokens of the prompt; `sliding`: layers with a window."""
+        super().__init__()
+        self.layers = []
+        for at, (keys, values) in enumerate(rows):
+            layer = FrozenLayer(at in sliding)
+            layer.retain(keys, values, seen=seen)
+            self.layers.append(layer)
+
+
+def _by_head(keys: Tensor, kept: Tensor | None) -> tuple[Tensor, ...]:
+    """The same choice for each KV head; see `RetainedCache.fill`."""
+    batch, heads, rows = keys.shape[:3]
+    if batch != 1:
+        raise InputError(
+            f"Rows in few bits are stored for one prompt at a time and this batch has {batch}: prefill them one by one"
+        )
+    return (torch.arange(rows, device=keys.device),) * heads if kept is None else tuple(kept[0])
+
+
+def gather_rows(rows: Tensor, kept: Tensor) -> Tensor:
+    """Pick rows per KV head: (B, H_kv, K, D) and (B, H_kv, k) -> (B, H_kv, k, D), freshly stored."""
+    return rows.gather(2, kept.unsqueeze(-1).expand(-1, -1, -1, rows.shape[-1]))
+
+
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the distinct storages behind `tensors`: a view that pins a larger storage counts in full."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())

@@ -1,0 +1,162 @@
+"""A document that was evicted before any question was known, and the questions that are read on top of what is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from judgeq.config import Decoding
+from judgeq.documents.compressed_files import CompressedConfig, load_retained, save_retained
+from judgeq.errors import InputError
+from judgeq.inference.answers import Answer, Reading, Writer
+from judgeq.inference.decode import Step
+from judgeq.inference.plan import Retained
+from judgeq.methods.selection import Kept
+from judgeq.models.language_model import LanguageModel
+from judgeq.objects import brief
+from judgeq.prompts.prompt import Prompt, build_prefix, build_prompt, dated, now
+
+QUERY_AGNOSTIC = (
+    "The document was evicted before this question was known (query-agnostic): what is gone stays gone, whatever is "
+    "asked."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class CompressedDocument:
+    """A document that was evicted once, before any question was known: query-agnostic.
+
+    Each question is read on top of the rows that are left. It cannot bring back what is gone; `Document` keeps all.
+
+    Attributes:
+        lm: the model.
+        prefix: the chat template's head and the document.
+        retained: what is left.
+        full_kv_bytes: bytes of the document's complete rows, measured as they passed.
+        today: the date that every prompt names whose chat template asks for it.
+    """
+
+    __repr__ = brief
+
+    lm: LanguageModel
+    prefix: Prompt
+    retained: Retained
+    full_kv_bytes: int
+    today: date
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the rows that are left, measured from the tensors."""
+        return self.retained.cache.kv_bytes
+
+    def read_for(self, question: str, *, answer_prefix: str = "", decoding: Decoding = Decoding()) -> Reading:
+        """Read a question; the reading has one writer. Arguments as in `judgeq.read`.
+
+        Raises:
+            InputError: bad input, rows that are to be judged again, or a question that changes how the document's end
+                is split into tokens.
+        """
+        if decoding.rejudge_every:
+            raise InputError(
+                "The rows of a document that was evicted before the question are not judged again while an answer is "
+                "written: leave Decoding.rejudge_every out, or ask the Document itself"
+            )
+        started = time.perf_counter()
+        evicted = self.retained.cache.layers[0].keys
+        self.lm.check_cast(evicted, "The document", "evict it anew with Document.compress")
+        with dated(self.today):
+            prompt = build_prompt(
+                self.lm,
+                self.text,
+                question,
+                answer_prefix=answer_prefix,
+                reserve=decoding.max_new_tokens,
+                is_read=True,
+            )
+        first = self.prefix.tokens
+        if not torch.equal(prompt.input_ids[:, :first], self.prefix.input_ids):
+            raise InputError(
+                "The question changes how the end of the document is split into tokens: begin it with another word"
+            )
+        cache = self.retained.cache.fork()
+        with torch.inference_mode():
+            ids = prompt.input_ids[:, first:].to(self.lm.device)
+            logits = self.lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+        sizes = self.lm.geometry
+        row_bytes = self.full_kv_bytes // sizes.complete_rows(first)
+        kept = [_with_later(rows, first, prompt.tokens) for rows in self.retained.kept]
+        scores = [_unscored(score, prompt.tokens - first) for score in self.retained.scores]
+        reading = Reading(
+            prompt=prompt,
+            logits=logits.float(),
+            full_kv_bytes=row_bytes * sizes.complete_rows(prompt.tokens),
+            peak_rows=cache.rows,
+            prefill_s=time.perf_counter() - started,
+            notices=(QUERY_AGNOSTIC,),
+            query_aware=False,
+        )
+        retained = replace(self.retained, cache=cache, kept=kept, scores=scores)
+        reading.writers.append(Writer(self.lm, retained, reading, decoding))
+        return reading
+
+    def stream(self, question: str, **options: Any) -> Generator[Step, None, Answer]:
+        """Answer token by token; the generator returns the `Answer`. Options as in `read_for`."""
+        (writer,) = self.read_for(question, **options).writers
+        yield from writer
+        return writer.answer()
+
+    def ask(self, question: str, **options: Any) -> Answer:
+        """Answer one question. Options as in `read_for`."""
+        (writer,) = self.read_for(question, **options).writers
+        return writer.finish()
+
+    def save(self, path: str | Path) -> Path:
+        """Write what is left into a folder, to be asked later.
+
+        Raises:
+            InputError: the folder cannot be written, or the method is not registered.
+        """
+        return save_retained(
+            path, self.lm, self.text, self.prefix.input_ids, self.retained, self.full_kv_bytes, self.today
+        )
+
+    @classmethod
+    def load(cls, lm: LanguageModel, path: str | Path) -> CompressedDocument:
+        """What `save` wrote, ready to be asked.
+
+        Raises:
+            InputError: nothing there, not intact, or read by another model.
+        """
+        saved = CompressedConfig.read(Path(path))
+        today = saved.read_on or now()
+        with dated(today):
+            prefix = build_prefix(lm, saved.text)
+        return cls(lm, prefix, *load_retained(path, lm, prefix.input_ids), today)
+
+    @property
+    def text(self) -> str:
+        """The document, as the model has read it."""
+        return self.prefix.text[slice(*self.prefix.document)]
+
+
+def _with_later(kept: Kept | None, first: int, tokens: int) -> Kept | None:
+    """Kept rows, and all rows from `first` on."""
+    later = torch.arange(first, tokens)
+    if kept is None:
+        return None
+    if isinstance(kept, tuple):
+        return tuple(torch.cat([rows, later]) for rows in kept)
+    return torch.cat([kept, later.expand(*kept.shape[:2], -1)], dim=-1)
+
+
+def _unscored(scores: Tensor | None, later: int) -> Tensor | None:
+    """Scores, NaN for as many tokens behind them."""
+    return None if scores is None else F.pad(scores, (0, later), value=torch.nan)

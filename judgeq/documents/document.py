@@ -1,0 +1,243 @@
+"""A document that is read once and asked many times, with each question in view when rows are chosen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from judgeq.cache.prefix import HeldCache, LayerCallback, Progress, pass_sizes
+from judgeq.cache.prefix_files import HeldConfig, load_rows, save_rows
+from judgeq.config import Budget, check_budget, check_chunk
+from judgeq.documents.compressed import CompressedDocument
+from judgeq.errors import InputError
+from judgeq.inference.answers import Answer, Reading
+from judgeq.inference.api import in_turn, read
+from judgeq.inference.decode import Step
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
+from judgeq.inference.request import methods_of, plans_of, soft_tokens_of
+from judgeq.methods import Method
+from judgeq.models.language_model import LanguageModel
+from judgeq.models.rope import check_chunks
+from judgeq.prompts.prompt import Prompt, build_prefix, dated, now
+from judgeq.soft_tokens.soft_tokens import SoftTokens
+
+READ_AGAIN = 64
+"""Last tokens of a document that every question reads again: a method's window (32 queries in the papers) reaches back
+behind a short question, tokens may change where the two texts meet, and layers with a sliding window never go back."""
+ROOM = 256
+"""Rows that are kept free behind a document, for questions and soft tokens; longer ones make more room once."""
+
+
+class Document:
+    """A document whose rows stay, so that each question costs its own tokens only.
+
+    Every question is in view when rows are chosen for its answer, and the answers, kept rows and scores are those of
+    `judgeq.ask` with the same arguments, up to rounding. The first question reads the document. A prompt that does not
+    begin with it (`question_first`, or cut by `truncate`) is read from its beginning.
+
+    Threads take turns in reading; answers are written side by side.
+
+    Attributes:
+        lm: the model.
+        prefix: how every prompt begins: the chat template's head and the document.
+        chunk: most tokens of a pass; None reads the document in one.
+        today: the date that every prompt names whose chat template asks for it.
+    """
+
+    def __init__(
+        self, lm: LanguageModel, text: str, *, chunk: int | None = None, today: date | None = None
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            today: see above; the time of the clock by default.
+
+        Raises:
+            InputError: an empty text, something else than a text or a date, or a chunk without a token.
+        """
+        self.lm, self.chunk = lm, check_chunk(chunk)
+        with dated(today):
+            self.today = now()
+        with dated(self.today):
+            self.prefix = build_prefix(lm, text)
+        self._rows: HeldCache | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def text(self) -> str:
+        """The document, as the model reads it."""
+        return self.prefix.text[slice(*self.prefix.document)]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the document and of the template in front of it."""
+        return self.prefix.tokens
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the rows that are held, with their room, measured from the tensors; 0 before the first question."""
+        return 0 if self._rows is None else self._rows.nbytes
+
+    def read(self, *, on_layer: LayerCallback | None = None) -> Document:
+        """Read the document now, if it has not been read; returns itself.
+
+        Raises:
+            InputError: longer than the model's positions.
+        """
+        with self._lock:
+            if self._rows is None:
+                self._hold(summed=False, on_layer=on_layer)
+        return self
+
+    def forget(self) -> None:
+        """Free the rows; the next question reads the document again."""
+        with self._lock:
+            self._rows = None
+
+    def read_for(self, question: str, **options: Any) -> Reading:
+        """Read a question and let each method keep its rows: `judgeq.read` with its options."""
+
+        def rows_of(prompt: Prompt, plans: Sequence[Plan], soft_tokens: int) -> HeldCache | None:
+            return self._rows_of(prompt, plans, soft_tokens, options.get("on_layer"))
+
+        with self._lock, dated(self.today):
+            return read(self.lm, self.text, question, rows_of=rows_of, **{"chunk": self.chunk, **options})
+
+    def stream(
+        self, question: str, *, method: str | Method = "judgeq", **options: Any
+    ) -> Generator[Step, None, Answer]:
+        """Answer token by token, as `judgeq.stream` does."""
+        (writer,) = self.read_for(question, methods=[method], **options).writers
+        yield from writer
+        return writer.answer()
+
+    def ask(self, question: str, *, method: str | Method = "judgeq", **options: Any) -> Answer:
+        """Answer one question, as `judgeq.ask` does."""
+        (writer,) = self.read_for(question, methods=[method], **options).writers
+        return writer.finish()
+
+    def compare(self, question: str, **options: Any) -> Generator[tuple[int, Step], None, list[Answer]]:
+        """Answer with several methods in turn, as `judgeq.compare` does."""
+        reading = self.read_for(question, **options)
+        yield from in_turn(reading.writers)
+        return [writer.answer() for writer in reading.writers]
+
+    def compress(
+        self,
+        *,
+        method: str | Method = "judgeq",
+        budget: Budget = 128,
+        tokens: SoftTokens | str | Path | None = None,
+        row_bits: int | None = None,
+        on_layer: LayerCallback | None = None,
+    ) -> CompressedDocument:
+        """Evict once, before any question is known: query-agnostic.
+
+        Soft tokens, or a method's window, stand right behind the document. Rows that are held already are not read
+        again, and stay until `forget`; without them the document is evicted layer by layer while it is read.
+
+        Args:
+            method, budget, tokens, row_bits: as in `judgeq.read`; the budget is a share of the document.
+
+        Raises:
+            InputError: bad input, or a method that needs an answer first.
+        """
+        budget = check_budget(budget)
+        (chosen,) = methods_of([method], row_bits)
+        if chosen.needs_response:
+            raise InputError(
+                f"The method {chosen.name!r} looks at an answer and there is no question yet: choose another, such as "
+                "judgeq"
+            )
+        self._check_positions()
+        soft = soft_tokens_of(self.lm, [chosen], tokens)
+        with self._lock:
+            self._check_cast()
+            outcome = prefill(
+                self.lm,
+                self.prefix.input_ids,
+                plans_of([chosen], budget, self.tokens, soft),
+                soft_tokens=soft.probe if soft else None,
+                rows=self._rows,
+                chunk=self.chunk,
+                on_layer=on_layer,
+            )
+        return CompressedDocument(
+            self.lm, self.prefix, outcome.retained[0], outcome.full_kv_bytes, self.today
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the document's rows into a folder, to go on from later; reads the document if need be.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        with self._lock:
+            self._check_cast()
+            self.read()
+            assert self._rows is not None
+            return save_rows(path, self.lm, self.text, self._rows, self.today)
+
+    @classmethod
+    def load(cls, lm: LanguageModel, path: str | Path, *, chunk: int | None = None) -> Document:
+        """A document that `save` wrote, ready to be asked.
+
+        Raises:
+            InputError: nothing there, not intact, or read by another model.
+        """
+        saved = HeldConfig.read(Path(path))
+        document = cls(lm, saved.text, chunk=chunk, today=saved.read_on)
+        document._rows = load_rows(path, lm, document.prefix.input_ids, document.tokens + ROOM)
+        return document
+
+    def _rows_of(
+        self, prompt: Prompt, plans: Sequence[Plan], soft_tokens: int, on_layer: LayerCallback | None
+    ) -> HeldCache | None:
+        """The document's rows, for a prompt that begins with it."""
+        self._check_cast()
+        held = self.prefix.input_ids[:, :-READ_AGAIN]
+        if not torch.equal(prompt.input_ids[:, : held.shape[1]], held):
+            return self._rows
+        summed = any(_needs_all_queries(plan.method) for plan in plans)
+        if self._rows is None or (summed and not self._rows.summed):
+            self._hold(summed, on_layer)
+        assert self._rows is not None
+        self._rows.make_room(prompt.tokens + soft_tokens)
+        return self._rows
+
+    def _hold(self, summed: bool, on_layer: LayerCallback | None) -> None:
+        """Read all but the last tokens. Attention sums need the queries, which are gone: they are a second reading."""
+        self._check_positions()
+        self._rows = None
+        rows = HeldCache(self.lm.model.config, expected=self.tokens + ROOM)
+        ids = self.prefix.input_ids[:, :-READ_AGAIN]
+        sizes = pass_sizes(ids.shape[1], self.chunk, 1) if ids.shape[1] else [0]
+        check_chunks(self.lm.model, self.lm.name, sizes[0], ids.shape[1])
+        pieces = ids.split(sizes, dim=1) if ids.shape[1] else ()
+        rows.read(self.lm, pieces, Progress(on_layer, len(pieces) * self.lm.geometry.layers), summed=summed)
+        self._rows = rows
+
+    def _check_cast(self) -> None:
+        if self._rows is not None and self._rows.seen:
+            self.lm.check_cast(
+                self._rows.layers[0].keys, "The document", "call forget() to have it read again"
+            )
+
+    def _check_positions(self) -> None:
+        limit = self.lm.geometry.max_positions
+        if self.tokens > limit:
+            raise InputError(
+                f"The document has {self.tokens:,} tokens and {self.lm.name} reads at most {limit:,}: shorten it"
+            )
+
+
+def _needs_all_queries(method: Method) -> bool:
+    """Where a response is looked at, its writer alone looks at the prompt's queries."""
+    first = method.writer if method.needs_response else method
+    return first is not None and first.queries_needed is None

@@ -1,0 +1,147 @@
+"""Writing the answer, one documented step at a time, from any cache. Knows nothing of methods or documents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from tokenizers.decoders import DecodeStream
+from torch import Tensor
+from transformers import Cache
+
+from judgeq.attention.call import Observer
+from judgeq.attention.cpu import few_rows
+from judgeq.config import Decoding
+from judgeq.models.language_model import LanguageModel
+from judgeq.values import seed64
+
+Finish = Literal["end", "stop", "length"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decoded token.
+
+    Attributes:
+        index: 0 for the first token.
+        token: its id.
+        text: what it adds to the answer; empty while a character is incomplete or a stop text may be starting.
+        seconds: time this step took (choosing the token and, after the first, one forward pass).
+        finish: why the answer ends here (`"end"` of text, `"stop"` text, `"length"`), else None.
+    """
+
+    index: int
+    token: int
+    text: str
+    seconds: float
+    finish: Finish | None = None
+
+
+def decode(
+    lm: LanguageModel,
+    cache: Cache,
+    logits: Tensor,
+    decoding: Decoding,
+    forward: Callable[[int], Tensor] | None = None,
+) -> Iterator[Step]:
+    """Continue from a cache.
+
+    Closing the generator ends the work at once; the cache then holds the tokens written so far.
+
+    Args:
+        cache: rows of the prompt; extended by the answer's.
+        logits: (1, V) for the first token.
+        decoding: length, sampling, stop texts.
+        forward: gives (1, V) behind one more token; by default `next_logits`, which keeps all rows.
+    """
+    forward = forward or partial(next_logits, lm, cache)
+    generator = torch.Generator(device=lm.device).manual_seed(seed64(decoding.seed))
+    transcript = Transcript(lm, decoding)
+    token, finish = -1, None
+    while finish is None:
+        started = time.perf_counter()
+        if transcript.tokens:
+            logits = forward(token)
+        token = choose(logits, decoding, generator)
+        text, finish = transcript.take(token)
+        yield Step(transcript.tokens - 1, token, text, time.perf_counter() - started, finish)
+
+
+class Transcript:
+    """From the tokens of one answer to its text, up to its end.
+
+    Attributes:
+        tokens: taken so far.
+    """
+
+    def __init__(self, lm: LanguageModel, decoding: Decoding) -> None:
+        self._lm, self._longest = lm, decoding.max_new_tokens
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._guard = _StopGuard(decoding.stop)
+        self.tokens = 0
+
+    def take(self, token: int) -> tuple[str, Finish | None]:
+        """What a token adds to the text, and why the answer ends with it, if it does."""
+        self.tokens += 1
+        if token in self._lm.eos_ids:
+            return self._guard.flush(), "end"
+        text, stopped = self._guard.feed(self._stream.step(self._lm.tokenizer._tokenizer, token) or "")
+        if stopped:
+            return text, "stop"
+        if self.tokens == self._longest:
+            return text + self._guard.flush(), "length"
+        return text, None
+
+    def end(self) -> str:
+        """What was held back, where no token comes any more."""
+        return self._guard.flush()
+
+
+def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator) -> int:
+    """Pick the next token from (1, V) logits: the best one, or a draw from the nucleus."""
+    if decoding.temperature == 0:
+        return int(logits.argmax(-1))
+    weights, order = (logits[0].float() / decoding.temperature).softmax(-1).sort(descending=True)
+    outside = weights.cumsum(-1) - weights >= decoding.top_p  # the first token is never outside
+    weights = weights.masked_fill(outside, 0)
+    return int(order[torch.multinomial(weights, 1, generator=generator)])
+
+
+@torch.inference_mode()
+def next_logits(lm: LanguageModel, cache: Cache, token: int, observer: Observer | None = None) -> Tensor:
+    """(1, V) behind one more token, which the cache holds from then on; an observer may look at its attention."""
+    ids = torch.tensor([[token]], device=lm.device)
+    with few_rows():
+        output = lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1, observer=observer)
+    return output.logits[:, -1]
+
+
+class _StopGuard:
+    """Lets text through until a stop text appears; holds back what may be the beginning of one."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self.stops = tuple(stop for stop in stops if stop)
+        self.held = ""
+
+    def feed(self, text: str) -> tuple[str, bool]:
+        """What may be shown, and whether the answer ends here."""
+        self.held += text
+        ends = [at for stop in self.stops if (at := self.held.find(stop)) >= 0]
+        if ends:
+            return self.held[: min(ends)], True
+        keep = max((self._overlap(stop) for stop in self.stops), default=0)
+        shown, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
+        return shown, False
+
+    def flush(self) -> str:
+        """The rest, once no stop text can come any more."""
+        shown, self.held = self.held, ""
+        return shown
+
+    def _overlap(self, stop: str) -> int:
+        sizes = range(min(len(stop) - 1, len(self.held)), 0, -1)
+        return next((size for size in sizes if self.held.endswith(stop[:size])), 0)

@@ -1,0 +1,133 @@
+"""One method at one budget, and what it keeps of a prompt. Knows nothing of passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from judgeq.cache.retained import RetainedCache
+from judgeq.errors import InputError
+from judgeq.methods import LayerView, Method
+from judgeq.methods.selection import Forced, Kept, allocate_rows, pyramid_rows, rank_rows
+from judgeq.models.language_model import LanguageModel
+from judgeq.objects import brief
+from judgeq.soft_tokens.budget_profile import BudgetProfile
+from judgeq.values import whole
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One method at one budget.
+
+    Attributes:
+        method: scores the rows.
+        budget: rows per KV head and layer, at least 1; their mean where heads have budgets of their own.
+        profile: learned budgets, for methods whose allocation needs them; None for all others.
+        forced: rows that stay or go whatever the method says. One that scores nothing, as `full`, keeps all rows, and
+            so do layers with a sliding window.
+
+    Raises:
+        InputError: the method needs a profile and there is none, or more rows are pinned than the budget has.
+    """
+
+    __repr__ = brief
+
+    method: Method
+    budget: int
+    profile: BudgetProfile | None = None
+    forced: Forced = Forced()
+
+    def __post_init__(self) -> None:
+        budget = whole(self.budget)
+        if budget is None or budget < 1:
+            raise InputError(f"Plan.budget is {self.budget!r}: give rows per KV head, at least 1")
+        object.__setattr__(self, "budget", budget)
+        pinned = len(self.forced.pinned)
+        if pinned > self.budget:
+            raise InputError(
+                f"What is pinned takes {pinned:,} rows of every KV head and the budget is {self.budget:,}: give at "
+                f"least {pinned:,} rows, or pin less"
+            )
+        if not self.method.selection.needs_profile:
+            object.__setattr__(self, "profile", None)
+        elif self.profile is None:
+            raise InputError(
+                f"The allocation {self.method.selection.allocation!r} needs a learned profile and the soft tokens "
+                "carry none: train soft tokens with one, or choose the allocation adakv or uniform"
+            )
+
+    def shares(self, lm: LanguageModel, tokens: int) -> Tensor | None:
+        """(L, H_kv) int64 rows of each head of a prompt of `tokens` tokens; None where a layer's mean is the budget.
+
+        Layers with a sliding window take no part in it: their entries are 0 and nobody looks at them.
+        """
+        if not self.method.selection.is_pyramid and self.profile is None:
+            return None
+        sizes = lm.geometry
+        evicted = sizes.global_layers
+        pinned = len(self.forced.pinned)  # every head has them; what is left of the budget is split
+        free = tokens - pinned - len(self.forced.dropped)
+        spare = min(self.budget - pinned, free)
+        if not spare:
+            rows = torch.zeros(len(evicted), 1, dtype=torch.int64)
+        elif self.profile is None:
+            rows = pyramid_rows(spare, free, len(evicted), self.method.selection)[:, None]
+        else:
+            self.profile.check(len(evicted), sizes.kv_heads)
+            rows = self.profile.rows(spare, free)
+        shares = torch.zeros(sizes.layers, sizes.kv_heads, dtype=torch.int64)
+        shares[evicted] = rows.expand(-1, sizes.kv_heads) + pinned
+        return shares
+
+
+@dataclass(eq=False)
+class Retained:
+    """What one plan kept of a prompt.
+
+    Attributes:
+        plan: method and budget.
+        cache: the retained rows, ready for decoding.
+        shares: (L, H_kv) rows of each head, where a profile or pyramid gives them.
+        kept: for each layer (B, H_kv, rows) int64 on the CPU, ascending, or (rows,) for each KV head where the
+            allocation is not uniform; None where every row stays.
+        scores: for each layer (B, H_kv, T) float32 on the CPU, before pooling and before values count; None where
+            nothing was scored.
+        extra_s: seconds behind the first pass, for the response that this plan looks at and for the look.
+        prompts: see `LayerView`.
+    """
+
+    __repr__ = brief
+
+    plan: Plan
+    cache: RetainedCache
+    shares: Tensor | None = None
+    kept: list[Kept | None] = field(default_factory=list)
+    scores: list[Tensor | None] = field(default_factory=list)
+    extra_s: float = 0.0
+    prompts: tuple[int, ...] = ()
+
+    def take(self, view: LayerView, evictable: bool) -> None:
+        """Score, select and store one layer's rows."""
+        method = self.plan.method
+        scores = view.once(method, lambda: method.score(view)) if evictable else None
+        kept = None if scores is None else self._choose(scores, view)
+        self.cache.fill(view.layer, *view.prompt_rows, kept, seen=view.prompt_tokens)
+        self.kept.append(_on_cpu(kept))
+        self.scores.append(None if scores is None else scores.float().cpu())
+
+    def _choose(self, scores: Tensor, view: LayerView) -> Kept:
+        """The ranking serves every budget of the method."""
+        selection, forced = self.plan.method.selection, self.plan.forced
+        key = self.plan.method, forced, "ranked"
+        ranked = view.once(key, lambda: rank_rows(scores, selection, forced))
+        shares = None if self.shares is None else self.shares[view.layer]
+        norms = view.value_norms() if selection.value_aware else None
+        return allocate_rows(ranked, self.plan.budget, selection, shares, norms)
+
+
+def _on_cpu(kept: Kept | None) -> Kept | None:
+    if isinstance(kept, tuple):
+        return tuple(rows.cpu() for rows in kept)
+    return None if kept is None else kept.cpu()

@@ -1,0 +1,1 @@
+"""judgeq inside other people's programs: kvpress, lm-eval."""

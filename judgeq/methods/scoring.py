@@ -1,0 +1,145 @@
+"""Importance of prompt rows from queries and keys: pure functions, knows nothing of models, methods or budgets.
+
+Letters: `B` batch, `H` query heads, `H_kv` KV heads, `G = H / H_kv`, `T` prompt tokens, `K` keys, `S` probing queries,
+`D` head dimension.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from judgeq.attention.softcap import QUERY_BLOCK, to_logits
+
+GroupMerge = Literal["mean", "max"]
+
+
+def attention_logits(
+    queries: Tensor,
+    keys: Tensor,
+    scaling: float,
+    first_position: int,
+    softcap: float | None = None,
+    padding: Tensor | None = None,
+) -> Tensor:
+    """Causally masked attention logits, the query heads of a KV group side by side.
+
+    Args:
+        queries: (B, H, S, D), after RoPE, at positions `first_position ... first_position + S - 1`.
+        keys: (B, H_kv, K, D), after RoPE, at positions `0 ... K - 1`.
+        scaling: factor on the dot product, usually `D ** -0.5`.
+        first_position: position of the first query among the keys.
+        softcap: bound of the logits, see `softcap.to_logits`; None = no bound.
+        padding: (B,) int64, how many keys stand before each sequence and belong to none; None = no such keys.
+
+    Returns:
+        (B, H_kv, G, S, K) float32, `-inf` where a key lies behind its query's back, or is padding.
+    """
+    batch, heads, count, dim = queries.shape
+    kv_heads, n_keys = keys.shape[1], keys.shape[2]
+    grouped = queries.reshape(batch, kv_heads, heads // kv_heads, count, dim)  # (B, H_kv, G, S, D)
+    logits = to_logits(torch.einsum("bkgsd,bktd->bkgst", grouped, keys), scaling, softcap)
+    # of many keys few can be hidden, and fresh memory for all would take longer than the products
+    positions = torch.arange(first_position, first_position + count, device=keys.device)
+    hidden = torch.arange(first_position, n_keys, device=keys.device)[None, :] > positions[:, None]
+    logits[..., first_position:].masked_fill_(hidden, float("-inf"))
+    if padding is not None:
+        before = torch.arange(n_keys, device=keys.device) < padding[:, None]
+        logits.masked_fill_(before[:, None, None, None], float("-inf"))
+    return logits
+
+
+def attention_to_prompt(
+    queries: Tensor,
+    keys: Tensor,
+    scaling: float,
+    first_position: int,
+    prompt_tokens: int,
+    softcap: float | None = None,
+    padding: Tensor | None = None,
+) -> Tensor:
+    """Attention that each probing query pays to each prompt row.
+
+    The softmax runs over the whole sequence, later rows included, and is then cut to the prompt (the protocol of the
+    paper's group). Arguments as in `attention_logits`; `prompt_tokens` is `T`.
+
+    Returns:
+        (B, H_kv, G, S, T) float32; a row sums to at most 1.
+    """
+    weights = attention_logits(queries, keys, scaling, first_position, softcap, padding).softmax(-1)
+    return weights[..., :prompt_tokens]
+
+
+def mean_attention(
+    queries: Tensor,
+    keys: Tensor,
+    scaling: float,
+    first_position: int,
+    prompt_tokens: int,
+    softcap: float | None = None,
+    padding: Tensor | None = None,
+) -> Tensor:
+    """`attention_to_prompt` averaged over the probing queries: (B, H_kv, G, T) float32."""
+    weights = attention_to_prompt(queries, keys, scaling, first_position, prompt_tokens, softcap, padding)
+    return weights.mean(-2)
+
+
+def accumulated_attention(
+    queries: Tensor,
+    keys: Tensor,
+    scaling: float,
+    block: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """Attention that rows get from the last tokens' queries, which may be all, summed over them.
+
+    The softmax runs over the keys up to each query. No more than `block` queries are in work at once, against the keys
+    up to the last of them: memory grows with K, not with Q * K.
+
+    Args:
+        queries: (B, H, Q, D), after RoPE.
+        keys: (B, H_kv, K, D), after RoPE; the last `Q` are the queries' own.
+        scaling: factor on the dot product.
+        block: queries at once; `QUERY_BLOCK` by default.
+        softcap: bound of the logits; None = no bound.
+
+    Returns:
+        (B, H_kv, G, K) float32.
+    """
+    batch, heads, tokens, _ = queries.shape
+    kv_heads, n_keys, step = keys.shape[1], keys.shape[2], block or QUERY_BLOCK
+    before = n_keys - tokens  # keys without a query
+    total = torch.zeros(batch, kv_heads, heads // kv_heads, n_keys, device=keys.device)
+    for first in range(before, n_keys, step):
+        end = min(first + step, n_keys)
+        asking = queries[:, :, first - before : end - before]
+        logits = attention_logits(asking, keys[:, :, :end], scaling, first, softcap)
+        total[..., :end] += logits.softmax(-1).sum(-2)
+    return total
+
+
+def output_norms(values: Tensor, weight: Tensor) -> Tensor:
+    """How much each row's value can add to the hidden states: the L1 norm of `W_o v` (CriticalKV, arXiv 2502.03805).
+
+    Args:
+        values: (B, H_kv, T, D).
+        weight: (hidden, H * D), the output projection of the layer.
+
+    Returns:
+        (B, H_kv, T) float32, the mean over the query heads of a group.
+    """
+    kv_heads, dim = values.shape[1], values.shape[3]
+    by_head = weight.unflatten(1, (kv_heads, -1, dim))  # (hidden, H_kv, G, D)
+    norms = torch.zeros(values.shape[:3], device=values.device)
+    for head in range(kv_heads):  # one after the other: (B, T, hidden) is large enough
+        for projection in by_head[:, head].unbind(1):
+            added = values[:, head].float() @ projection.float().T
+            norms[:, head] += torch.linalg.vector_norm(added, ord=1, dim=-1)
+    return norms / by_head.shape[2]
+
+
+def merge_group(scores: Tensor, how: GroupMerge = "mean") -> Tensor:
+    """One score a KV head from its `G` query heads: (B, H_kv, G, T) -> (B, H_kv, T), higher = keep."""
+    return scores.amax(2) if how == "max" else scores.mean(2)

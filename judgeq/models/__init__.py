@@ -1,0 +1,1 @@
+"""From a name to a loaded model: which families, where weights come from, sizes and positions."""

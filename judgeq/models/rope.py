@@ -1,0 +1,132 @@
+"""How the layers of a model turn queries by their position, where that can be seen from outside.
+
+Knows nothing of scores or caches.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from judgeq.attention.call import AttentionCall
+from judgeq.errors import InputError
+
+PROBED_POSITION = 7
+TOLERANCE = 0.02  # of a query's length; rounding in 16 bits is a fifth of it
+OF_ANOTHER_MAKE = (AttributeError, KeyError, TypeError, ValueError, RuntimeError)
+"""What `rotate` runs into where a model has no such parts, or they take or give something else."""
+
+
+def rotate(model: Any, queries: Tensor, first_position: int) -> Tensor:
+    """Queries of every layer as its position embedding turns them; differentiable.
+
+    Layers may differ: Gemma 3 has an embedding for each kind of layer, some layers of SmolLM3 have none.
+
+    Args:
+        model: one that `shows_rotation`.
+        queries: (L, H, S, D), before RoPE, at positions `first_position ... first_position + S - 1`.
+    """
+    decoder = model.get_decoder()
+    apply = sys.modules[type(decoder).__module__].apply_rotary_pos_emb
+    positions = torch.arange(first_position, first_position + queries.shape[2], device=queries.device)[None]
+    kinds: Any = [()] * len(queries)
+    if isinstance(decoder.rotary_emb.rope_type, dict):
+        kinds = [(kind,) for kind in decoder.config.layer_types]
+    turned = []
+    for layer, kind, asked in zip(decoder.layers, kinds, queries.split(1), strict=True):
+        if getattr(layer.self_attn, "use_rope", True):
+            cos, sin = decoder.rotary_emb(asked, positions, *kind)
+            asked, _ = apply(asked, asked, cos, sin)
+        turned.append(asked)
+    return torch.cat(turned)
+
+
+@torch.no_grad()
+def shows_rotation(model: Any) -> bool:
+    """Whether `rotate` does what the model does.
+
+    Seen from one token that stands alone, at two positions: it attends to itself and is the same at both, in every
+    layer, but for the turn of its queries.
+
+    Args:
+        model: one that runs with `attention.judged_attention`.
+    """
+    try:
+        start, there = _queries(model, 0), _queries(model, PROBED_POSITION)
+        at_start, expected = rotate(model, start, 0), rotate(model, start, PROBED_POSITION)
+    except OF_ANOTHER_MAKE:
+        return False
+    length = start.norm(dim=-1, keepdim=True)
+    # some embeddings (YaRN) also stretch, and `start` has been stretched already
+    off = expected * length - there * at_start.norm(dim=-1, keepdim=True)
+    return bool((off.norm(dim=-1, keepdim=True) < TOLERANCE * length**2).all())
+
+
+def _queries(model: Any, position: int) -> Tensor:
+    """(L, H, 1, D) float32 of one token, the same each time, alone at a position."""
+    known = model.get_input_embeddings().weight
+    drawn = torch.randn(1, 1, known.shape[1], generator=torch.Generator().manual_seed(0))
+    seen: list[Tensor] = []
+
+    class Queries:
+        def observe(self, call: AttentionCall) -> None:
+            seen.append(call.queries.float().to(model.device))  # the layers may be spread over several
+
+    positions = torch.full((1, 1), position, device=model.device)
+    model(inputs_embeds=drawn.to(known), position_ids=positions, use_cache=False, observer=Queries())
+    return torch.cat(seen)
+
+
+def turned_anew(model: Any, tokens: int, more: int) -> str:
+    """Why the rows of so many tokens lie otherwise when `more` follow in the same pass; empty where they do not.
+
+    Two position embeddings look at the length of a text: `dynamic` turns all of it by its exact length beyond the
+    positions that the model knows, `longrope` (Phi-3) in one other way.
+    """
+    config = model.get_decoder().config
+    kind = getattr(getattr(model.get_decoder(), "rotary_emb", None), "rope_type", None)
+    if kind == "dynamic":
+        known = config.max_position_embeddings
+    elif kind == "longrope":
+        known = config.rope_parameters["original_max_position_embeddings"]
+    else:
+        return ""
+    if not more or tokens + more <= known or (kind == "longrope" and tokens > known):
+        return ""
+    return f"has {kind} positions, which turn every row by the length of the text beyond {known:,} positions"
+
+
+def check_appended(model: Any, name: str, tokens: int, appended: int) -> None:
+    """Refuse soft tokens that would turn the rows of the prompt before them.
+
+    Args:
+        name: for the message.
+        tokens: of the prompt, or of prompt and answer where soft tokens are appended again and again.
+        appended: soft tokens behind them.
+
+    Raises:
+        InputError: without soft tokens they would be turned in another way.
+    """
+    if why := turned_anew(model, tokens, appended):
+        raise InputError(
+            f"{name} {why}, and {tokens:,} tokens and {appended} soft tokens behind them are more: choose a prompt of "
+            "another length, or a method without soft tokens"
+        )
+
+
+def check_chunks(model: Any, name: str, first: int, tokens: int) -> None:
+    """Refuse chunks whose rows would be turned in another way than those of one pass.
+
+    Args:
+        name: for the message.
+        first: tokens up to the end of the first chunk.
+        tokens: all that are read.
+
+    Raises:
+        InputError: the text must be read in one pass.
+    """
+    if why := turned_anew(model, first, tokens - first):
+        raise InputError(f"{name} {why}, and the text's {tokens:,} tokens are more: read it without chunks")

@@ -1,0 +1,1 @@
+"""Text becomes token ids that know their characters; files become text."""

@@ -1,0 +1,239 @@
+"""The Hugging Face Hub: a repository's files as a folder here, a folder here as a repository, and what is published.
+
+Every failure becomes one sentence that names the repository. Knows nothing of what the files are for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from judgeq.errors import InputError, JudgeqError
+from judgeq.models.snapshot import HubError, snapshot
+from judgeq.models.watched import ANSWER_SECONDS
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo, HfApi
+    from huggingface_hub.hf_api import ModelInfo, SpaceInfo
+
+ALWAYS_THERE = {".gitattributes", "README.md"}
+"""What a repository may hold before anybody has put anything into it."""
+
+SPACE_MARK = "judgeq/__init__.py"
+"""File by which a Space is known to hold this demo."""
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a repository of the Hub can have this name: `owner/name`."""
+    part = r"[A-Za-z0-9_](?:[.-]?[A-Za-z0-9_])*"
+    return len(name) <= 96 and re.fullmatch(f"{part}/{part}", name) is not None
+
+
+def check_hub_id(name: str) -> None:
+    """Nothing if a repository of the Hub can have this name, else an `InputError`."""
+    if not is_hub_id(name):
+        raise InputError(f"{name!r} is no valid id on the Hub: give one such as owner/name")
+
+
+def check_hardware(name: str | None) -> None:
+    """Nothing if a Space can have this hardware, or None, else an `InputError`."""
+    from huggingface_hub import SpaceHardware
+
+    known = [each.value for each in SpaceHardware]
+    if name is not None and name not in known:
+        raise InputError(f"There is no hardware {name!r} for a Space: choose from {', '.join(known)}")
+
+
+def local_folder(name: str | Path, revision: str | None, files: Sequence[str]) -> Path:
+    """The folder `name`, or the named files of a repository as a folder in the Hub's cache.
+
+    Raises:
+        InputError: there is neither, it cannot be read, or a folder is asked for a revision.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        if revision is not None:
+            raise InputError(
+                f"A revision ({revision!r}) belongs to the Hub, and {name} is a folder: leave it out"
+            )
+        return folder
+    if folder.is_file():
+        raise InputError(f"{name} is a file: name the folder that it lies in")
+    with _clear_errors(str(name)):
+        return snapshot(str(name), revision=revision, patterns=files)
+
+
+def push_folder(
+    folder: Path,
+    repo_id: str,
+    *,
+    mark: str,
+    private: bool = False,
+    branch: str | None = None,
+    token: str | None = None,
+    message: str,
+) -> CommitInfo:
+    """Make the files in `folder` a commit of the repository `repo_id`, which is created where there is none.
+
+    Args:
+        mark: file by which a repository is known to hold things of this kind; any other one that is not empty is left
+            alone.
+        private: only the owner may see a new repository; one that everybody sees already is left alone.
+        branch: created where there is none; None is the main one.
+        token: of an account that may write there; by default that of `hf auth login` or `HF_TOKEN`.
+        message: of the commit.
+
+    Raises:
+        InputError: no such name, no token, no permission, another kind of repository, or no answer.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    api = _signed_in(repo_id, token)
+    with _clear_errors(repo_id):
+        try:
+            _check_kind(api.model_info(repo_id, timeout=ANSWER_SECONDS), mark, private)
+        except RepositoryNotFoundError:
+            api.create_repo(repo_id, private=private or None)  # None: as its owner's settings say
+        if branch is not None:
+            api.create_branch(repo_id, branch=branch, exist_ok=True)
+        return api.upload_folder(repo_id=repo_id, folder_path=folder, revision=branch, commit_message=message)
+
+
+def push_space(
+    files: Mapping[str, Path],
+    repo_id: str,
+    *,
+    private: bool = False,
+    hardware: str | None = None,
+    token: str | None = None,
+    message: str,
+) -> CommitInfo:
+    """Make these files, by their paths there, all that the Gradio Space `repo_id` holds, in one commit.
+
+    Args:
+        private: only the owner may see a new Space; one that everybody sees already is left alone.
+        hardware: name as in `SpaceHardware`; None leaves it as it is.
+        token, message: as in `push_folder`.
+
+    Raises:
+        InputError: no such name or hardware, no token, no permission, a Space that holds something else, or no answer.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, SpaceHardware
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    check_hardware(hardware)
+    api = _signed_in(repo_id, token)
+    wanted = None if hardware is None else SpaceHardware(hardware)
+    there: set[str] = set()
+    existed = True
+    with _clear_errors(repo_id):
+        try:
+            found = api.space_info(repo_id, timeout=ANSWER_SECONDS)
+        except RepositoryNotFoundError:
+            existed = False
+            api.create_repo(
+                repo_id, repo_type="space", space_sdk="gradio", space_hardware=wanted, private=private or None
+            )
+        else:
+            _check_kind(found, SPACE_MARK, private)
+            there = {file.rfilename for file in found.siblings or []} - ALWAYS_THERE
+        done = api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationAdd(name, path) for name, path in files.items()),
+                *(CommitOperationDelete(name, is_folder=False) for name in sorted(there - set(files))),
+            ],
+            repo_type="space",
+            commit_message=message,
+        )
+        if existed and wanted is not None:
+            api.request_space_hardware(repo_id, wanted)
+        return done
+
+
+def _signed_in(repo_id: str, token: str | None) -> HfApi:
+    """A client that may write; an `InputError` without a token, or for a name that nothing can have."""
+    from huggingface_hub import HfApi, get_token
+
+    check_hub_id(repo_id)
+    if not (token or get_token()):
+        raise InputError(
+            f"Nothing was pushed to {repo_id}, for there is no token: sign in with `hf auth login`, or set HF_TOKEN"
+        )
+    return HfApi(token=token)
+
+
+def published(library: str, base_model: str, limit: int = 3) -> list[str]:
+    """Repositories of `library` that say they belong to a base model, most downloaded first; none without a Hub.
+
+    One request: the client's own search goes on for half a minute where there is no connection.
+    """
+    from huggingface_hub import constants, get_session
+
+    tags = [library, f"base_model:adapter:{base_model}"]
+    asked = {"filter": tags, "sort": "downloads", "limit": str(limit)}
+    try:
+        with _clear_errors(base_model):
+            answer = get_session().get(
+                f"{constants.ENDPOINT}/api/models", params=asked, timeout=ANSWER_SECONDS
+            )
+            return [str(found["id"]) for found in answer.raise_for_status().json()]
+    except InputError:
+        return []
+
+
+def _check_kind(repository: ModelInfo | SpaceInfo, mark: str, private: bool) -> None:
+    files = {file.rfilename for file in repository.siblings or []}
+    if mark not in files and files - ALWAYS_THERE:
+        raise InputError(
+            f"{repository.id} exists on the Hub and holds something else ({min(files - ALWAYS_THERE)}): choose another "
+            "name, so that nothing is mixed"
+        )
+    if private and not repository.private:
+        raise InputError(
+            f"{repository.id} exists on the Hub and everybody can see it: make it private in its settings first, or "
+            "choose another name"
+        )
+
+
+@contextlib.contextmanager
+def _clear_errors(name: str) -> Iterator[None]:
+    """Turns what the Hub's client raises about a repository into one sentence."""
+    try:
+        yield
+    except JudgeqError:
+        raise
+    except Exception as error:  # offline, timed out, cut off: the client's errors have no common base
+        why = error if isinstance(error, HubError) else HubError.of(error)
+        sentences = {
+            "HFValidationError": f"{name!r} is neither a folder here nor a valid id on the Hub, such as owner/name",
+            "GatedRepoError": f"{name} is gated: accept its terms on its page on the Hub, then sign in with "
+            "`hf auth login`",
+            "RevisionNotFoundError": f"{name} on the Hub has no such revision: name a branch, tag or commit of it",
+            "RepositoryNotFoundError": f"There is no folder {name} and no public repository of that name on the Hub: "
+            "check the spelling, or sign in with `hf auth login` if it is private",
+            "Full": f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME",
+        }
+        reason = why.text if why.kind == "Silence" else why.kind
+        unreachable = (
+            f"{name} is neither a folder here nor reachable on the Hugging Face Hub ({reason}): check the name and the "
+            "connection"
+        )
+        refused = unreachable if why.status is None else _refusal(name, why.status)
+        raise InputError(sentences.get(why.kind, refused)) from error
+
+
+def _refusal(name: str, status: int) -> str:
+    known = {
+        401: "does not accept the token: sign in again with `hf auth login`",
+        402: "wants to be paid for that: add a way to pay to the account, or ask for hardware that is free",
+        403: "gives this token no right to do that: use one that may write there, or choose a name of your own",
+        409: "has got a repository or branch of that name just now: try again",
+        429: "has had too many requests from here: wait some minutes, then try again",
+    }
+    return (
+        f"The Hub, asked about {name}, {known.get(status, f'answers with error {status}: try again later')}"
+    )

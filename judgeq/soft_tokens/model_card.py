@@ -1,0 +1,121 @@
+"""The README beside saved soft tokens: what they are for, how they were made, how to use them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from judgeq.config import command_options
+from judgeq.data import sharegpt
+from judgeq.models.embedded import public_name
+from judgeq.soft_tokens.config import LICENCE, SoftTokensConfig
+
+PAPER = "2509.10798"
+ON_THE_HUB = {"sharegpt": (sharegpt.GENERAL, sharegpt.CODE)}
+"""Sources of training prompts that are data sets of the Hub, by their name in `--data`."""
+LIBRARY = "library_name: judgeq"
+"""A line of every card."""
+MEASURED = "held_out_"
+"""How the names of figures begin that were measured on texts training never saw."""
+
+
+def model_card(config: SoftTokensConfig, name: str, licence: str = LICENCE) -> str:
+    """Markdown with the front matter that the Hugging Face Hub reads.
+
+    Args:
+        name: what the soft tokens are loaded under: a Hub id, or `DIR`.
+        licence: an identifier of the Hub, such as `apache-2.0`.
+    """
+    return f"""---
+{_front_matter(config, licence)}
+---
+
+# Judge Q soft tokens for {public_name(config.base_model)}
+
+{config.n} soft tokens of width {config.hidden_size}. Appended behind a prompt, their attention says which rows of the
+KV cache the answer will need ([arXiv {PAPER}](https://arxiv.org/abs/{PAPER})). The base model is not changed.
+
+```python
+import judgeq
+
+lm = judgeq.load("{config.base_model}")
+tokens = judgeq.SoftTokens.for_model(lm, "{name}")
+answer = judgeq.ask(lm, document, question, tokens=tokens, budget=128)
+```
+
+```sh
+python -m judgeq ask --model {config.base_model} --tokens {name} --document FILE --question TEXT --budget 128
+```
+
+## Recipe
+
+{_recipe(config)}
+
+## Measured
+
+{_table("figure", config.metrics)}
+
+Made for revision `{config.base_revision}` with tokenizer `{config.tokenizer_hash}`, judgeq {config.judgeq_version}.
+"""
+
+
+def _front_matter(config: SoftTokensConfig, licence: str) -> str:
+    from huggingface_hub import ModelCardData
+
+    data = ModelCardData(
+        library_name="judgeq",
+        base_model=public_name(config.base_model),
+        base_model_relation="adapter",
+        license=licence,
+        pipeline_tag="text-generation",
+        datasets=_datasets([*config.earlier, config.recipe]) or None,
+        tags=["kv-cache", "soft-prompt", f"arxiv:{PAPER}"],
+        model_name="Judge Q soft tokens",
+        eval_results=_results(config) or None,
+    )
+    return data.to_yaml()
+
+
+def _datasets(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Hub ids of the data sets that prompts were taken from, each once."""
+    sources = [
+        part.partition(":")[0] for recipe in recipes for part in str(recipe.get("data", "")).split(",")
+    ]
+    return list(dict.fromkeys(dataset for source in sources for dataset in ON_THE_HUB.get(source, ())))
+
+
+def _results(config: SoftTokensConfig) -> list[Any]:
+    """The figures as the Hub's `model-index` has them."""
+    from huggingface_hub import EvalResult
+
+    data = config.recipe.get("data", "texts")
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type="held-out",
+            dataset_name=f"Held-out part of {data}",
+            metric_type=figure.removeprefix(MEASURED),
+            metric_name=figure.removeprefix(MEASURED).replace("_", " "),
+            metric_value=value,
+        )
+        for figure, value in sorted(config.metrics.items())
+        if figure.startswith(MEASURED)
+    ]
+
+
+def _recipe(config: SoftTokensConfig) -> str:
+    """The commands of all runs, the first one first, and the settings of the last."""
+    recipes = [*config.earlier, config.recipe]
+    if not config.recipe:
+        return "No training is recorded: these soft tokens are a place to start from."
+    names = [str(later.get("start")) for later in recipes[1:]] + ["DIR"]
+    commands = "\n".join(
+        f"python -m judgeq train --model {config.base_model}{command_options(dict(sorted(recipe.items())))} --out {out}"
+        for recipe, out in zip(recipes, names, strict=True)
+    )
+    return f"```sh\n{commands}\n```\n\n{_table('setting', config.recipe)}"
+
+
+def _table(head: str, values: Mapping[str, Any]) -> str:
+    rows = [f"| {name} | {value} |" for name, value in sorted(values.items())] or ["| none recorded | |"]
+    return "\n".join([f"| {head} | value |", "|---|---|", *rows])
