@@ -72,6 +72,20 @@ def test_there_are_as_many_workers_as_cores_and_memory_allow(
     assert workers() == expected
 
 
+def test_what_a_test_sets_for_a_process_stays() -> None:
+    program = "import os, tests.surroundings; print(os.environ['SPACE_ID'])"
+    surroundings = {**os.environ, "SPACE_ID": "someone/space"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.strip() == "someone/space"
+
+
 # Several tests at once
 
 
