@@ -117,7 +117,7 @@ def from_hub(name: str, lm: LanguageModel) -> OwnTokens:
     """
     name = name.strip()
     if not hub.is_hub_id(name) or Path(name).exists():
-        raise InputError(text.NO_HUB_ID.format(name=name[:100]))
+        raise InputError(text.TOKENS_NO_ID.format(name=name[:100]))
     return _checked(OwnTokens(name, SoftTokens.from_pretrained(name)), lm)
 
 

@@ -21,8 +21,28 @@ log = logging.getLogger(__name__)
 HALF = re.compile("[\ud800-\udfff]")
 
 
+MOST_WAITING_BYTES = 256_000_000
+"""Of texts in events that wait for a thread; Gradio bounds their number."""
+
+
 class Page(gr.Blocks):
     """Blocks whose requests fail politely."""
+
+    def queue(self, *args: Any, **kwargs: Any) -> Page:
+        """As in `gr.Blocks`, with a bound of bytes, too."""
+        super().queue(*args, **kwargs)
+        line = self._queue
+        push = line.push
+
+        async def within_bounds(body: Any, *rest: Any, **more: Any) -> Any:
+            waiting = (event for each in line.event_queue_per_concurrency_id.values() for event in each.queue)
+            held = sum(_characters(event.data) for event in waiting)
+            if held and held + _characters(body) > MOST_WAITING_BYTES:
+                return False, text.TOO_MUCH, "queue_full"
+            return await push(body, *rest, **more)
+
+        line.push = within_bounds
+        return self
 
     async def process_api(
         self, block_fn: Any, inputs: list[Any], state: Any = None, *args: Any, **kwargs: Any
@@ -56,6 +76,10 @@ def whole(value: Any) -> Any:
     if isinstance(value, dict):
         return {whole(name): whole(each) for name, each in value.items()}
     return [whole(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _characters(body: Any) -> int:
+    return sum(len(value) for value in body.data if isinstance(value, str))
 
 
 def _is_elsewhere(value: Any) -> bool:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 MOST_ROW_BYTES = 1_500_000_000
 """Of documents that stay read: four as long as the embedded model can read."""
 MOST_RUN_BYTES = 1_000_000_000
-"""Of texts and maps that pages show: ten methods on the longest document that the embedded model reads are 30 MB."""
+"""Of texts and maps that pages show: ten methods on the longest document that the embedded model reads are 40 MB."""
 
 Elsewhere = Callable[[type, Any], Generator[dict[str, Any], None, None]]
 

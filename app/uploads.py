@@ -11,12 +11,12 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.routing import APIRoute
 from gradio.route_utils import MultiPartException, upload_fn
 from gradio.routes import file_upload_statuses
 from gradio.utils import get_upload_folder
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
 
 from app import text
 from app.own_tokens import LARGEST_FILE  # documents have a limit of their own
@@ -57,8 +57,8 @@ async def refuse(_: Request) -> Response:
 
 
 ROUTES = [
-    Route("/gradio_api/upload", take, methods=["POST"]),
-    Route("/gradio_api/deep_link", refuse),
+    APIRoute("/gradio_api/upload", take, methods=["POST"], response_model=None),
+    APIRoute("/gradio_api/deep_link", refuse, response_model=None),
 ]
 """Take the place of Gradio's."""
 

@@ -139,17 +139,17 @@ def pytest_xdist_auto_num_workers() -> int:
     return workers()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests begin first, so that none is left over at the end; a file's tests share a worker and its fixtures.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of `-n`, whatever `--dist` says: a mode of xdist's own would build a file's fixtures in every worker."""
+    from tests.spread import Spread
 
-    Tests that meet the one server of the demo share a worker too. A test may name its own `xdist_group`.
-    """
+    return Spread(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests begin first, so that none is left over at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            shared = "demo" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("demo" if shared else item.path.stem))
 
 
 @pytest.fixture(autouse=True)

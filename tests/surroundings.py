@@ -13,6 +13,8 @@ import sys
 import psutil
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+SETTLED = "JUDGEQ_TESTS_SETTLED"
+"""Tells processes that tests start that it is done: what a test has set for them stays."""
 GIT = {"commit.gpgsign": "false", "core.hooksPath": os.devnull}
 LOOPBACK = "127.0.0.1,localhost,::1"
 STRANGE = re.compile(
@@ -32,6 +34,7 @@ def settle(environment: dict[str, str] | os._Environ[str]) -> None:
     for name in list(environment):
         if STRANGE.fullmatch(name):
             del environment[name]
+    environment[SETTLED] = "1"
     for name in THREADS:
         environment[name] = "1"
     environment["GIT_CONFIG_COUNT"] = str(len(GIT))
@@ -48,4 +51,5 @@ def workers() -> int:
     return max(1, min(cores, memory, 8))
 
 
-settle(os.environ)
+if SETTLED not in os.environ:
+    settle(os.environ)

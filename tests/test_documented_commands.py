@@ -31,6 +31,8 @@ from tests.hub import Hub
 from tests.reduced import Place, every_option, make_shared, provided_names, reduced, settle
 from tests.test_project import extras
 
+pytestmark = pytest.mark.slow
+
 VERBS = frozenset(next(action for action in _parser()._actions if action.dest == "verb").choices or ())
 
 

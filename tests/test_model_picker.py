@@ -307,7 +307,7 @@ def test_very_many_soft_tokens_are_refused(host: ModelHost, lm: LanguageModel, t
 
 @pytest.mark.parametrize("name", ["", "/etc", "assets/samples", "a b/c", "x" * 200])
 def test_soft_tokens_from_the_hub_need_an_id_of_the_hub(host: ModelHost, name: str) -> None:
-    with pytest.raises(InputError, match="nor an id on the Hub"):
+    with pytest.raises(InputError, match="not an id on the Hub"):
         own_tokens.from_hub(name, host.model())
 
 

@@ -259,3 +259,25 @@ def test_who_hangs_up_stops_the_run_and_frees_the_place(
             assert "process_generating" in {message["msg"] for message in islice(messages, 4)}
             assert len(host.turns) == 2
         until(lambda: len(host.turns) == 1)
+
+
+def test_texts_that_wait_are_bounded_together(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.page.MOST_WAITING_BYTES", 1000)
+    loaded = threading.Event()
+
+    def load(*_: Any, **__: Any) -> LanguageModel:
+        loaded.wait(60)
+        return lm
+
+    with served(ModelHost(lm.name, load=load)) as url, Visitor(url) as visitor:
+        text_of = ["x" * 700, "q"]
+        codes = [visitor.join("count_tokens", text_of).status_code for _ in range(3)]
+        end = time.monotonic() + 30
+        while 503 not in codes:
+            assert time.monotonic() < end
+            codes.append(visitor.join("count_tokens", text_of).status_code)
+            time.sleep(0.05)
+        refused = visitor.join("count_tokens", text_of)
+        assert "Too many long texts are waiting" in refused.json()["detail"]
+        assert visitor.join("count_tokens", ["short", "q"]).status_code == 200
+        loaded.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.spread import ALONE, ONE_DEMO, group
 from tests.surroundings import THREADS, settle, workers
 
 ROOT = Path(__file__).parents[1]
@@ -68,3 +70,57 @@ def test_there_are_as_many_workers_as_cores_and_memory_allow(
     memory = type("Memory", (), {"available": gigabytes * 10**9})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     assert workers() == expected
+
+
+def test_what_a_test_sets_for_a_process_stays() -> None:
+    program = "import os, tests.surroundings; print(os.environ['SPACE_ID'])"
+    surroundings = {**os.environ, "SPACE_ID": "someone/space"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.strip() == "someone/space"
+
+
+# Several tests at once
+
+
+def test_files_with_one_server_of_the_demo_share_a_worker_and_so_does_every_other_file() -> None:
+    meets = re.compile(r"^def \w+\(.*\b(page: Page|demo: str)", re.MULTILINE)
+    files = {
+        path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in ROOT.glob("tests/test_*.py")
+    }
+    own = re.compile(r"^def (page|demo)\(", re.MULTILINE)  # a server with a tiny model
+    assert {name for name, text in files.items() if meets.search(text) and not own.search(text)} == ONE_DEMO
+    assert {group(f"{name}::test_x") for name in ONE_DEMO} == {"demo"}
+    assert (
+        group("tests/test_api.py::test_x[a::b]") == group("tests/test_api.py::test_y") == "tests/test_api.py"
+    )
+
+
+def test_every_notebook_is_on_its_own() -> None:
+    assert f"def {ALONE[2:-1]}(" in (ROOT / "tests/test_tutorials.py").read_text("utf-8")
+    first, second = (f"tests/test_tutorials.py{ALONE}{name}]" for name in ("01", "02"))
+    assert group(first) != group(second) != group("tests/test_tutorials.py::test_x")
+
+
+def test_workers_get_whole_files(tmp_path: Path) -> None:
+    chosen = ["tests/test_config.py", "tests/test_rounding.py", "tests/test_citation.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "-n",
+        "2",
+        "-p",
+        "no:cacheprovider",
+        f"--basetemp={tmp_path}/t",
+    ]
+    ran = subprocess.run([*command, *chosen], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = set(re.findall(r"\[(gw\d)\].*PASSED (\S+?)::", ran.stdout))
+    assert sorted(file for _, file in found) == sorted(chosen), "each on one worker"

@@ -134,7 +134,7 @@ def test_it_is_small_enough_to_be_shown(name: str) -> None:
 @pytest.mark.embedded
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in NAMES])
+@each_tutorial
 def test_a_clean_kernel_gives_the_stored_outputs(name: str, chromium: str) -> None:
     fresh = notebooks.executed(notebooks.from_script(name), chromium)
     assert differences(notebooks.stored(name), fresh) == []

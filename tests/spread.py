@@ -1,0 +1,30 @@
+"""Which tests share a worker when several run at once: those of a file, and so its fixtures.
+
+Looks at names alone, since the process that hands out the tests has not collected them.
+"""
+
+from __future__ import annotations
+
+from xdist.scheduler import LoadScopeScheduling
+
+ONE_DEMO = frozenset(
+    f"tests/test_browser{what}.py" for what in ("", "_access", "_input", "_sweep", "_takeaway")
+)  # fmt: skip
+"""Files that meet the same server of the demo, with the embedded model."""
+ALONE = "::test_a_clean_kernel_gives_the_stored_outputs["
+"""A notebook each, which share nothing."""
+
+
+def group(test: str) -> str:
+    """The name of what stays together with a test, which is given as `FILE::NAME`."""
+    file = test.partition("::")[0]
+    if ALONE in test:
+        return test
+    return "demo" if file in ONE_DEMO else file
+
+
+class Spread(LoadScopeScheduling):
+    """Hands out whole groups, in the order in which they were collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
