@@ -31,6 +31,7 @@ from app.task import Task
 from app.toasts import shown
 from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError, JudgeqError
+from judgeq.methods import METHODS
 
 TICK = 0.3
 """Seconds between two looks at a run."""
@@ -243,7 +244,7 @@ def _task(
     return Task(
         document,
         question,
-        methods=tuple(name for name in text.METHODS if name in methods),
+        methods=tuple(name for name in METHODS if name in methods),
         budget=budget_of(rows),
         question_first=question_first,
         truncate=truncate,

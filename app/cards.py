@@ -10,6 +10,7 @@ from app.run import Run
 from app.task import Earlier, Lane
 from judgeq.export.figures import duration as duration
 from judgeq.export.figures import size as size
+from judgeq.methods import METHODS, title_of
 from judgeq.retention.rendering import visible
 
 
@@ -124,7 +125,7 @@ def _grid(cards: list[str], busy: bool = False) -> str:
 
 
 def _card(lane: Lane, run: Run | None, state: str, expected: str) -> str:
-    title, hint = text.METHODS.get(lane.method, (lane.method, ""))
+    title, hint = title_of(lane.method), METHODS[lane.method].summary if lane.method in METHODS else ""
     return (
         f'<article class="card {state} {html.escape(lane.method)}" aria-label="{html.escape(title)}">'
         f"<header><h2>{html.escape(title)}</h2>{_verdict(lane, state, expected)}</header>"
@@ -197,7 +198,7 @@ def _earlier(questions: tuple[Earlier, ...]) -> str:
         f"<details><summary>{_escaped(asked.question)} "
         f"<small>{text.EARLIER_COST.format(prefill=duration(asked.prefill_s))}</small></summary><dl>"
         + "".join(
-            f"<dt>{html.escape(text.title(method))}</dt><dd>{_escaped(answer.strip())}</dd>"
+            f"<dt>{html.escape(title_of(method))}</dt><dd>{_escaped(answer.strip())}</dd>"
             for method, answer in asked.answers
         )
         + "</dl></details>"

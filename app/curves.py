@@ -10,26 +10,14 @@ from typing import TYPE_CHECKING
 from app import text
 from app.cards import busy_status, error_status, loading_status, percent, ready_status
 from app.sweep import SweepRun
+from judgeq.evaluation.report.styles import styles_of
+from judgeq.methods import title_of
 from judgeq.sweep import SweepPoint
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 GREY = "#767676"  # readable on white and on dark pages
-LINES = {
-    "judgeq": ("#b8700a", "solid", "circle"),
-    "snapkv": ("#3a7fc4", "dash", "square"),
-    "full": ("#767676", "solid", "x"),
-    "judgeq+draft": ("#c8553d", "dashdot", "diamond"),
-    "pyramidkv": ("#2f8f5b", "dot", "triangle-up"),
-    "h2o": ("#a35fb0", "longdash", "triangle-down"),
-    "laq": ("#1f8a8a", "longdashdot", "pentagon"),
-    "keynorm": ("#8a7a2a", "dot", "star"),
-    "streamingllm": ("#bb4f86", "dash", "cross"),
-    "random": ("#767676", "dot", "hexagon"),
-    "oracle": ("#5f7f3a", "dashdot", "star-diamond"),
-}
-"""Colour, dash and marker of each method: colours with a contrast of 3 on white and on dark pages."""
 TICKS = (1, 2, 5, 10, 20, 50, 100)
 ANSWER_SHOWN = 280
 
@@ -67,7 +55,7 @@ def verdict(points: Sequence[SweepPoint]) -> str:
             if point.agreement < 1:
                 break
             enough = point
-        title = text.title(method)
+        title = title_of(method)
         if enough is None:
             found.append(text.SWEEP_NEVER.format(method=title))
         else:
@@ -98,8 +86,9 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
     drawn = make_subplots(
         rows=len(titles), cols=1, shared_xaxes=True, vertical_spacing=0.16, subplot_titles=titles
     )
+    looks = styles_of(point.method for point in points)
     for method, own in by_method(points).items():
-        color, dash, symbol = LINES.get(method, (GREY, "solid", "circle"))
+        look = looks[method]
         curves = [[point.agreement for point in own]]
         if watched:
             curves.append([point.survival or 0.0 for point in own])
@@ -108,13 +97,13 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
                 Scatter(
                     x=[100 * point.share for point in own],
                     y=[100 * value for value in values],
-                    name=html.escape(text.title(method)),
+                    name=html.escape(title_of(method)),
                     legendgroup=method,
                     showlegend=row == 1,
                     mode="lines+markers",
                     cliponaxis=False,
-                    line={"color": color, "dash": dash, "width": 2.5},
-                    marker={"symbol": symbol, "size": 9},
+                    line={"color": look.color, "dash": look.dash, "width": 2.5},
+                    marker={"symbol": look.symbol, "size": 9},
                     customdata=[[point.rows] for point in own],
                     hovertemplate=text.SWEEP_HOVER,
                 ),
@@ -158,7 +147,7 @@ def table(points: Sequence[SweepPoint]) -> str:
         return ""
     methods = by_method(points)
     watched = any(point.survival is not None for point in points)
-    heads = [text.title(method) for method in methods]
+    heads = [title_of(method) for method in methods]
     columns = [text.SWEEP_AGREES.format(method=head) for head in heads]
     columns += [text.SWEEP_SPAN_OF.format(method=head) for head in heads if watched]
     cells = {(point.method, point.budget): point for point in points}

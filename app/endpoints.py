@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from app import text
 from app.limits import check_method, whole_number
 from app.run import Run, result
 from app.session import ModelHost
@@ -175,7 +174,7 @@ class Endpoints:
             "positions": geometry.max_positions,
             "layers": geometry.layers,
             "kv_heads": geometry.kv_heads,
-            "methods": {name: text.METHODS.get(name, ("", "A method of its own."))[1] for name in METHODS},
+            "methods": {name: cls.summary or "A method of its own." for name, cls in METHODS.items()},
             "budget": f"rows from 1 to {geometry.max_positions}, or a share above 0 and up to 1",
             "limits": {
                 "max_new_tokens": limits.answer,

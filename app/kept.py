@@ -15,6 +15,7 @@ from app.run import Run
 from app.toasts import shown
 from judgeq.config import check_text
 from judgeq.errors import InputError, JudgeqError
+from judgeq.methods import title_of
 from judgeq.retention import RetentionMap
 from judgeq.retention.curves import layer_lines
 from judgeq.retention.presentation import Metric
@@ -163,7 +164,7 @@ def _survival(run: Run | None, found: RetentionMap, start: int, end: int, show: 
     if start >= end:
         raise InputError(text.NO_SPAN)
     maps = run.retention if run else {}
-    by_layer = {text.title(name): each.survival(start, end) for name, each in maps.items()}
+    by_layer = {title_of(name): each.survival(start, end) for name, each in maps.items()}
     lines = "".join(
         f'<tr><th scope="row">{html.escape(name)}</th><td class="track"><i style="width:{100 * share:.1f}%"></i></td>'
         f"<td>{percent(share)}</td></tr>"
@@ -208,7 +209,7 @@ def _short(words: str) -> str:
 
 
 def _named(methods: Any) -> list[tuple[str, str]]:
-    return [(text.title(name), name) for name in methods]
+    return [(title_of(name), name) for name in methods]
 
 
 def _numbered(every: str, one: str, count: int) -> list[tuple[str, int]]:

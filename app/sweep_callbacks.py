@@ -16,6 +16,7 @@ from app.session import ModelHost
 from app.sweep import SweepRun, SweepTask
 from app.toasts import shown
 from judgeq.errors import InputError, JudgeqError
+from judgeq.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _task(
     return SweepTask(
         document,
         question,
-        methods=tuple(name for name in text.METHODS if name in methods),
+        methods=tuple(name for name in METHODS if name in methods),
         question_first=question_first,
         truncate=truncate,
         max_new_tokens=whole_number(max_new_tokens, text.LENGTH),

@@ -22,6 +22,7 @@ from app.task import Task
 from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError
 from judgeq.export import Keepsake, Settings
+from judgeq.methods import METHODS
 
 LONGEST_LINK, LONGEST_QUESTION, MOST_FIELDS = 6_000, 2_000, 16
 ANSWER_TOKENS = range(4, 257)
@@ -165,9 +166,9 @@ def _notes(value: str) -> int:
 
 def _methods(value: str) -> tuple[str, ...]:
     asked = value.split(",")
-    if not set(asked) <= set(text.METHODS):
+    if not set(asked) <= set(METHODS):
         raise ValueError
-    return tuple(name for name in text.METHODS if name in asked)
+    return tuple(name for name in METHODS if name in asked)
 
 
 def _longest(value: str) -> int:

@@ -11,21 +11,6 @@ INVITATION = "Ask something about a document and see what the answer loses."
 
 OPEN = "Judge Q is open at {address}. Ctrl+C ends it."
 
-METHODS = {
-    "full": ("Full cache", "Keeps everything: the reference."),
-    "judgeq": ("Judge Q", "Keeps what its trained tokens ask for."),
-    "judgeq+draft": ("Judge Q + draft", "Writes eight tokens, then asks a second time."),
-    "snapkv": ("SnapKV", "Keeps what the last tokens look at."),
-    "pyramidkv": ("PyramidKV", "SnapKV with more notes in early layers."),
-    "h2o": ("H2O", "Keeps what all tokens together looked at."),
-    "laq": ("LAQ", "Drafts eight tokens, keeps what they look at."),
-    "keynorm": ("Key norm", "Keeps notes with short keys."),
-    "streamingllm": ("StreamingLLM", "Keeps the beginning and the end."),
-    "random": ("Random", "Keeps notes at random: the floor."),
-    "oracle": ("Oracle", "Keeps what the full answer looked at."),
-}
-"""Title and one line for each registered method."""
-
 DEFAULT_METHODS = ("full", "judgeq", "snapkv")
 
 SAMPLE = "Sample"
@@ -239,11 +224,6 @@ SWEEP_NO_METHOD = "No method is chosen: tick at least one to measure"
 def join(words: list[str]) -> str:
     """`a, b and c`."""
     return words[0] if len(words) < 2 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def title(method: str) -> str:
-    """How a method is called on the page."""
-    return METHODS.get(method, (method, ""))[0]
 
 
 MAP_METHOD = "Method"

@@ -31,8 +31,6 @@ PRODUCTS_READ = 5e13  # a second, in prefill
 BYTES_READ = 1e12  # a second, where one token is written
 STEP_S = 0.02  # what a token costs however small the model is
 MARGIN = 1.5
-SECOND_LOOKS = {"judgeq+draft", "laq", "oracle"}
-"""Methods that write before they judge, and run over the prompt again."""
 STEPS_A_POINT = 4
 """A point of a sweep is one pass over the answer, about as long as so many tokens."""
 
@@ -87,7 +85,7 @@ def lend(host: ModelHost) -> None:
 
 def duration(task: Task, tokens: int, parameters: int) -> int:
     """Seconds of GPU to ask for, for a prompt of so many tokens and a model of so many parameters in 16 bits."""
-    looks = 1 + len(SECOND_LOOKS & set(task.methods))
+    looks = 1 + sum(METHODS[name].needs_response for name in set(task.methods))
     steps = task.max_new_tokens * (1 if isinstance(task, SweepTask) else len(task.methods))
     if isinstance(task, SweepTask):
         steps += STEPS_A_POINT * len(task.budgets) * len(task.methods)

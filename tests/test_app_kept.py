@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from app import kept as do
-from app import text
 from app.views.kept import SCRIPT, build_kept, wire_kept
+from judgeq.methods import title_of
 from judgeq.retention import RetentionMap
 from judgeq.retention.rendering import shown_positions
 from tests.test_retention import DOCUMENT, everything, make
@@ -107,7 +107,7 @@ def test_selected_words_have_a_figure_for_each_method(run: Any) -> None:
     assert words == "Rome,"
     for name, found in run.retention.items():
         share = found.survival(start, start + 5)
-        row = re.search(rf"<tr><th scope=\"row\">{text.title(name)}</th>.*?</tr>", table)
+        row = re.search(rf"<tr><th scope=\"row\">{title_of(name)}</th>.*?</tr>", table)
         assert row
         assert f"<td>{do.percent(share.mean())}</td>" in row[0]
     assert "(3 tokens)" in table

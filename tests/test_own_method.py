@@ -15,6 +15,13 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 import judgeq
+from app.cards import _card
+from app.endpoints import Endpoints
+from app.session import ModelHost
+from app.task import Lane
+from app.ui import build
+from judgeq.evaluation.report.styles import styles_of
+from judgeq.evaluation.report.words import method_title
 from judgeq.methods import METHODS
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
@@ -99,3 +106,20 @@ def test_the_file_is_a_command_line_of_its_own(
         runpy.run_path(str(file), run_name="__main__")
     assert ended.value.code == 0
     assert json.loads(capsys.readouterr().out)["method"] == "valuenorm"
+
+
+def test_its_title_summary_and_look_are_found_everywhere(file: Path, lm: LanguageModel) -> None:
+    text = file.read_text(encoding="utf-8")
+    own = (
+        '    title, summary, look = "Value norm", "Keeps long values.", Look("#123456", "4px,4px", "star")\n'
+    )
+    named = re.sub(r'(    name = "valuenorm"\n)', rf"\1{own}", text)
+    file.write_text(f"from judgeq.methods import Look\n{named}", encoding="utf-8")
+    imported(file)
+    host = ModelHost(lm.name, load=lambda *_, **__: lm)
+    page = json.dumps(build(host).get_config_file())
+    assert '["Value norm", "valuenorm"]' in page
+    assert "Keeps long values." in _card(Lane("valuenorm", 24), None, "", "")
+    assert Endpoints(host).models_and_methods()["methods"]["valuenorm"] == "Keeps long values."
+    assert method_title("valuenorm:pool=3") == "Value norm (pool 3)"
+    assert styles_of(["valuenorm"])["valuenorm"].color == "#123456"

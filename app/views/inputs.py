@@ -14,6 +14,7 @@ from app.samples import samples
 from app.session import ModelHost
 from app.views.events import LIGHT
 from app.views.files import Files, build_files, wire_files
+from judgeq.methods import METHODS, title_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def build_inputs(host: ModelHost) -> Inputs:
     status = gr.HTML(loading_status(*host.progress), elem_id="status")
     with gr.Accordion(text.OPTIONS, open=False, elem_id="options"):
         methods = gr.CheckboxGroup(
-            [(title, name) for name, (title, _) in text.METHODS.items()],
+            [(title_of(name), name) for name in METHODS],
             value=list(text.DEFAULT_METHODS),
             label=text.COMPARE,
             elem_id="methods",

@@ -12,6 +12,7 @@ from app.session import ModelHost
 from app.sweep import SweepTask
 from app.views.events import LIGHT, QUEUED
 from app.views.inputs import Inputs
+from judgeq.methods import METHODS, title_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def build_sweep(keep_s: int) -> Sweep:
     gr.HTML(f'<h2 class="section">{text.SWEEP_TITLE}</h2><p class="fine">{text.SWEEP_LEAD}</p>')
     with gr.Column(elem_id="sweep"):
         methods = gr.CheckboxGroup(
-            [(title, name) for name, (title, _) in text.METHODS.items() if name != "full"],
+            [(title_of(name), name) for name in METHODS if name != "full"],
             value=list(SweepTask.methods),
             label=text.SWEEP_METHODS,
             elem_id="sweep-methods",

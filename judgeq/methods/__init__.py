@@ -10,6 +10,7 @@ from judgeq.methods.judge_q import JudgeQ
 from judgeq.methods.judge_q_draft import JudgeQDraft
 from judgeq.methods.key_norm import KeyNorm
 from judgeq.methods.laq import LAQ
+from judgeq.methods.look import Look
 from judgeq.methods.oracle import Oracle
 from judgeq.methods.pyramid_kv import PyramidKV
 from judgeq.methods.random_rows import RandomRows
@@ -48,6 +49,11 @@ def method_named(method: str | Method) -> Method:
     return METHODS[method]()
 
 
+def title_of(name: str) -> str:
+    """How a registered method is called in pages and figures; another name stays as it is."""
+    return (METHODS[name].title if name in METHODS else "") or name
+
+
 __all__ = [
     "H2O",
     "LAQ",
@@ -57,6 +63,7 @@ __all__ = [
     "JudgeQDraft",
     "KeyNorm",
     "LayerView",
+    "Look",
     "Method",
     "Oracle",
     "PyramidKV",
@@ -64,4 +71,5 @@ __all__ = [
     "SnapKV",
     "StreamingLLM",
     "method_named",
+    "title_of",
 ]

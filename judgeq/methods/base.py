@@ -17,6 +17,7 @@ from torch import Tensor
 
 from judgeq.config import Selection
 from judgeq.errors import InputError
+from judgeq.methods.look import Look
 from judgeq.methods.scoring import accumulated_attention, mean_attention, output_norms
 from judgeq.objects import brief
 from judgeq.values import settle
@@ -156,6 +157,9 @@ class Method(ABC):
 
     Attributes:
         name: how a person calls it, such as `"snapkv"`.
+        title: its name in pages and figures; empty = `name`.
+        summary: what it keeps, in one line.
+        look: how it is drawn; None = a spare one.
         needs_soft_tokens: soft tokens must stand at the end.
         needs_response: an answer, or how it begins, must stand behind the prompt: a second pass.
         attention: its scores are attention, which can be compared between heads and weighed with values.
@@ -165,6 +169,9 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
+    title: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    look: ClassVar[Look | None] = None
     needs_soft_tokens: ClassVar[bool] = False
     needs_response: ClassVar[bool] = False
     attention: ClassVar[bool] = True

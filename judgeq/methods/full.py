@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from judgeq.config import Selection
 from judgeq.methods.base import LayerView, Method
+from judgeq.methods.look import Look
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,9 @@ class Full(Method):
     """No eviction; ignores the budget."""
 
     name = "full"
+    title = "Full cache"
+    summary = "Keeps everything: the reference."
+    look = Look("#3a7cc0", "solid", "x")
     attention = False
     idle = frozenset({"sinks", "recent", "pool", "allocation"})
     selection: Selection = Selection(pool=1)

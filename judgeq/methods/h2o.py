@@ -9,6 +9,7 @@ from torch import Tensor
 
 from judgeq.config import Selection
 from judgeq.methods.base import LayerView, Method
+from judgeq.methods.look import Look
 from judgeq.methods.scoring import GroupMerge, merge_group
 
 
@@ -25,6 +26,9 @@ class H2O(Method):
     """
 
     name = "h2o"
+    title = "H2O"
+    summary = "Keeps what all tokens together attended to."
+    look = Look("#c24a4a", "5px,2px,2px,2px,2px,2px", "diamond")
     selection: Selection = Selection(recent=32, pool=1)
     average: bool = False
     group: GroupMerge = "mean"

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from judgeq.config import Selection
 from judgeq.methods.base import LayerView, Method
+from judgeq.methods.look import Look
 from judgeq.methods.scoring import GroupMerge, merge_group
 
 
@@ -16,6 +17,9 @@ class JudgeQ(Method):
     """Scores by the mean attention of the soft tokens behind the prompt."""
 
     name = "judgeq"
+    title = "Judge Q"
+    summary = "Keeps what its trained tokens ask for."
+    look = Look("#c9660a", "solid", "circle")
     needs_soft_tokens = True
     selection: Selection = Selection(pool=7)
     group: GroupMerge = "mean"

@@ -14,6 +14,7 @@ from torch import Tensor
 from judgeq.config import Selection, check_at_least
 from judgeq.methods.base import LayerView, Method
 from judgeq.methods.judge_q import JudgeQ
+from judgeq.methods.look import Look
 from judgeq.methods.scoring import GroupMerge, merge_group
 
 
@@ -26,6 +27,9 @@ class JudgeQDraft(Method):
     """
 
     name = "judgeq+draft"
+    title = "Judge Q + draft"
+    summary = "Writes eight tokens, then asks a second time."
+    look = Look("#b07d00", "10px,3px,2px,3px", "diamond")
     needs_soft_tokens = True
     needs_response = True
     selection: Selection = Selection(pool=7)

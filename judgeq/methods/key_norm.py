@@ -9,6 +9,7 @@ from torch import Tensor
 
 from judgeq.config import Selection
 from judgeq.methods.base import LayerView, Method
+from judgeq.methods.look import Look
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,9 @@ class KeyNorm(Method):
     """
 
     name = "keynorm"
+    title = "Key norm"
+    summary = "Keeps what has short keys."
+    look = Look("#6f8a2a", "12px,4px", "pentagon")
     attention = False
     selection: Selection = Selection(pool=1)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from judgeq.config import Selection, check_at_least
 from judgeq.methods.base import LayerView, Method
+from judgeq.methods.look import Look
 from judgeq.methods.scoring import GroupMerge, merge_group
 from judgeq.methods.snapkv import SnapKV
 
@@ -25,6 +26,9 @@ class LAQ(Method):
     """
 
     name = "laq"
+    title = "Lookahead Q-Cache"
+    summary = "Drafts eight tokens, keeps what they attend to."
+    look = Look("#5f74d8", "12px,4px", "star")
     needs_response = True
     selection: Selection = Selection(recent=32, pool=7)
     draft: int = 8

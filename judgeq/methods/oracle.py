@@ -12,6 +12,7 @@ from torch import Tensor
 
 from judgeq.config import Selection
 from judgeq.methods.base import LayerView, Method
+from judgeq.methods.look import Look
 from judgeq.methods.scoring import GroupMerge, merge_group
 
 
@@ -20,6 +21,9 @@ class Oracle(Method):
     """Scores by the mean attention of the full cache's own answer."""
 
     name = "oracle"
+    title = "Oracle"
+    summary = "Keeps what the full answer attended to."
+    look = Look("#c85393", "10px,3px,2px,3px", "triangle-down")
     needs_response = True
     selection: Selection = Selection(pool=7)
     group: GroupMerge = "mean"

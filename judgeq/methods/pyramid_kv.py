@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from judgeq.config import Selection
 from judgeq.errors import InputError
+from judgeq.methods.look import Look
 from judgeq.methods.snapkv import SnapKV
 
 
@@ -14,6 +15,9 @@ class PyramidKV(SnapKV):
     """SnapKV with a budget that falls from layer to layer, see `selection.pyramid_rows`."""
 
     name = "pyramidkv"
+    title = "PyramidKV"
+    summary = "SnapKV with larger budgets in early layers."
+    look = Look("#a862c2", "2px,3px", "triangle-up")
     selection: Selection = Selection(recent=32, pool=7, allocation="pyramid")
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from judgeq.config import Selection
 from judgeq.methods.base import LayerView, Method
+from judgeq.methods.look import Look
 from judgeq.values import checked_seed
 
 
@@ -22,6 +23,9 @@ class RandomRows(Method):
     """
 
     name = "random"
+    title = "Random rows"
+    summary = "Keeps a random choice: the floor."
+    look = Look("#96735e", "2px,3px", "cross")
     attention = False
     version = 2  # the prompt counts
     selection: Selection = Selection(pool=1)

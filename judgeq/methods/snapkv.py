@@ -8,6 +8,7 @@ from torch import Tensor
 
 from judgeq.config import Selection, check_at_least
 from judgeq.methods.base import LayerView, Method
+from judgeq.methods.look import Look
 from judgeq.methods.scoring import GroupMerge, merge_group
 
 
@@ -20,6 +21,9 @@ class SnapKV(Method):
     """
 
     name = "snapkv"
+    title = "SnapKV"
+    summary = "Keeps what the last tokens attend to."
+    look = Look("#0c8f6d", "7px,3px", "square")
     selection: Selection = Selection(recent=32, pool=7)
     window: int = 32
     group: GroupMerge = "mean"

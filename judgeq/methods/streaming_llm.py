@@ -9,6 +9,7 @@ from torch import Tensor
 
 from judgeq.config import Selection
 from judgeq.methods.base import LayerView, Method
+from judgeq.methods.look import Look
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,9 @@ class StreamingLLM(Method):
     """Scores by position alone: four sinks, then the later the better."""
 
     name = "streamingllm"
+    title = "StreamingLLM"
+    summary = "Keeps the beginning and the end."
+    look = Look("#7d7d7d", "7px,3px", "x")
     attention = False
     idle = frozenset({"recent", "pool"})  # the later a row the better anyway
     selection: Selection = Selection(sinks=4, pool=1)

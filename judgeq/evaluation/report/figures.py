@@ -13,9 +13,9 @@ import numpy as np
 from judgeq.config import Budget
 from judgeq.evaluation.report.blocks import Block, Move
 from judgeq.evaluation.report.read import Interval
-from judgeq.evaluation.report.styles import Style
 from judgeq.evaluation.report.tables import layer_rates, needle
 from judgeq.evaluation.report.words import FULL, budget_title, kind_of, method_title
+from judgeq.methods import Look
 from judgeq.retention.heatmap import GREY, hover_text
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ PERCENT = {"range": [-3, 103], "tickvals": [0, 25, 50, 75, 100], "ticktext": ["0
 Measured = tuple[float, Interval | None]
 
 
-def budget_curves(block: Block, length: int | None, styles: Mapping[str, Style]) -> Figure:
+def budget_curves(block: Block, length: int | None, styles: Mapping[str, Look]) -> Figure:
     """Average score over budget, one line a method with its intervals; the full cache as a line across."""
     from plotly.graph_objects import Figure, Scatter
 
@@ -121,7 +121,7 @@ def needle_heatmap(block: Block, method: str, budget: Budget) -> Figure:
 
 
 def moved_points(
-    moves: Mapping[tuple[str, Budget], Move], per: int | None, styles: Mapping[str, Style]
+    moves: Mapping[tuple[str, Budget], Move], per: int | None, styles: Mapping[str, Look]
 ) -> Figure:
     """Points that each method gains or loses when the question is first, side by side at each budget."""
     from plotly.graph_objects import Figure, Scatter
@@ -154,7 +154,7 @@ def moved_points(
     return figure
 
 
-def layer_curves(block: Block, budget: Budget, styles: Mapping[str, Style]) -> Figure:
+def layer_curves(block: Block, budget: Budget, styles: Mapping[str, Look]) -> Figure:
     """Hit rate from the first layer to the last, one line a method."""
     from plotly.graph_objects import Figure, Scatter
 
@@ -178,7 +178,7 @@ def layer_curves(block: Block, budget: Budget, styles: Mapping[str, Style]) -> F
     return figure
 
 
-def _across(height: float, budgets: int, style: Style, unit: str) -> Scatter:
+def _across(height: float, budgets: int, style: Look, unit: str) -> Scatter:
     """The full cache, which has no budget: a line from side to side."""
     from plotly.graph_objects import Scatter
 

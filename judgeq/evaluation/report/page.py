@@ -37,7 +37,7 @@ from judgeq.evaluation.report.pieces import (
 )
 from judgeq.evaluation.report.read import ResultFile
 from judgeq.evaluation.report.speed import SpeedFile, setup_table, speed_figure, speed_table
-from judgeq.evaluation.report.styles import Style, styles_of
+from judgeq.evaluation.report.styles import styles_of
 from judgeq.evaluation.report.tables import (
     facts_table,
     layer_rates,
@@ -46,6 +46,7 @@ from judgeq.evaluation.report.tables import (
     needle_table,
 )
 from judgeq.evaluation.report.words import budget_title, length_title, method_title
+from judgeq.methods import Look
 
 NEEDLES = "Across: tokens of the prompt. Down: depth of the needle, in percent of the document before it."
 BESIDE = (
@@ -94,7 +95,7 @@ def _contents(parts: Sequence[Part], speed: Sequence[SpeedFile]) -> str:
     return f'<nav aria-label="Contents"><ul>{items}</ul></nav>'
 
 
-def _part(part: Part, number: int, styles: Mapping[str, Style], figures: Figures) -> str:
+def _part(part: Part, number: int, styles: Mapping[str, Look], figures: Figures) -> str:
     summaries = "".join(
         f'<div class="summary">{paragraph(summary.lead)}{bullets(summary.budgets)}</div>'
         for summary in part.summaries
@@ -119,7 +120,7 @@ def _speed(file: SpeedFile, number: int, figures: Figures) -> str:
     )
 
 
-def _block(block: Block, name: str, styles: Mapping[str, Style], figures: Figures) -> str:
+def _block(block: Block, name: str, styles: Mapping[str, Look], figures: Figures) -> str:
     known = legend([method for method in (block.full, *block.methods) if method is not None], styles)
     scopes = [length_title(length) for length in block.scopes]
     rated = "Hit rate" if block.is_hit_rate else "Average score"
@@ -139,7 +140,7 @@ def _block(block: Block, name: str, styles: Mapping[str, Style], figures: Figure
     )
 
 
-def _layers(block: Block, name: str, styles: Mapping[str, Style], figures: Figures) -> str:
+def _layers(block: Block, name: str, styles: Mapping[str, Look], figures: Figures) -> str:
     budgets = [budget for budget in block.budgets if layer_rates(block, budget)]
     if not budgets:
         return ""
@@ -197,7 +198,7 @@ def _tasks(block: Block, name: str) -> str:
     return f"<h4>Task by task</h4>{chosen(f'tasks-{name}', questions, panels)}"
 
 
-def _moved(part: Part, number: int, styles: Mapping[str, Style], figures: Figures) -> str:
+def _moved(part: Part, number: int, styles: Mapping[str, Look], figures: Figures) -> str:
     if not part.moved:
         return ""
     drawn = "".join(

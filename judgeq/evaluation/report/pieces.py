@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from judgeq.evaluation.report.read import AVERAGE
-from judgeq.evaluation.report.styles import SYMBOLS, Style
+from judgeq.evaluation.report.styles import SYMBOLS
 from judgeq.evaluation.report.tables import MARK, Cell, Table
 from judgeq.evaluation.report.words import FULL, kind_of, method_title
+from judgeq.methods import Look
 from judgeq.retention.rendering import visible
 
 if TYPE_CHECKING:
@@ -80,12 +81,12 @@ class Figures:
         return "".join(self._data)
 
 
-def legend(methods: Iterable[str], styles: Mapping[str, Style]) -> str:
+def legend(methods: Iterable[str], styles: Mapping[str, Look]) -> str:
     """Lines and markers with their methods."""
     return f'<ul class="legend">{"".join(_entry(method, styles[method]) for method in methods)}</ul>'
 
 
-def _entry(method: str, style: Style) -> str:
+def _entry(method: str, style: Look) -> str:
     dash = "" if style.dash == "solid" else f' stroke-dasharray="{style.dash.replace("px", "")}"'
     marker = (
         "" if kind_of(method) == FULL else f'<path d="{SYMBOLS[style.symbol]}" transform="translate(18 7)"/>'

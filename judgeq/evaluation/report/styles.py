@@ -6,26 +6,10 @@ Every colour has a contrast of at least 3 on light and on dark paper; dash and m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from zlib import crc32
 
 from judgeq.evaluation.report.words import kind_of
-
-
-@dataclass(frozen=True)
-class Style:
-    """Of one method.
-
-    Attributes:
-        color: `#rrggbb`.
-        dash: a list of lengths, as Plotly and SVG both read it; `"solid"` for none.
-        symbol: Plotly's name of the marker, one of `SYMBOLS`.
-    """
-
-    color: str
-    dash: str
-    symbol: str
-
+from judgeq.methods import METHODS, Look
 
 DASHES = ("solid", "7px,3px", "2px,3px", "10px,3px,2px,3px", "12px,4px", "5px,2px,2px,2px,2px,2px")
 SYMBOLS = {
@@ -41,23 +25,10 @@ SYMBOLS = {
 }
 """Markers by Plotly's names, each with its outline for a legend, about 10 x 10 around the origin."""
 
-_KNOWN = {
-    "full": Style("#3a7cc0", "solid", "circle"),
-    "judgeq": Style("#c9660a", "solid", "circle"),
-    "judgeq+draft": Style("#b07d00", "10px,3px,2px,3px", "diamond"),
-    "snapkv": Style("#0c8f6d", "7px,3px", "square"),
-    "pyramidkv": Style("#a862c2", "2px,3px", "triangle-up"),
-    "h2o": Style("#c24a4a", "5px,2px,2px,2px,2px,2px", "diamond"),
-    "laq": Style("#5f74d8", "12px,4px", "star"),
-    "keynorm": Style("#6f8a2a", "12px,4px", "pentagon"),
-    "streamingllm": Style("#7d7d7d", "7px,3px", "x"),
-    "random": Style("#96735e", "2px,3px", "cross"),
-    "oracle": Style("#c85393", "10px,3px,2px,3px", "triangle-down"),
-}
 _SPARE = ("#2f8f9d", "#8c7ae6", "#6b8e23", "#a8708e", "#b0693a", "#4f8a5b")
 
 
-def styles_of(methods: Iterable[str]) -> dict[str, Style]:
+def styles_of(methods: Iterable[str]) -> dict[str, Look]:
     """A style for each method; the same methods get the same styles in whatever order they come.
 
     A method with options has its name's colour and a dash and marker of its own. A name that is not known takes a
@@ -65,16 +36,17 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
     """
     names = sorted(set(methods), key=lambda method: (kind_of(method) != method, method))
     colors = _colors(sorted({kind_of(name) for name in names}))
-    styles: dict[str, Style] = {}
+    styles: dict[str, Look] = {}
     for name in names:
-        own = _KNOWN.get(name)
+        own = METHODS[name].look if name in METHODS else None
         styles[name] = own or _free(name, colors[kind_of(name)], set(styles.values()))
     return styles
 
 
 def _colors(kinds: list[str]) -> dict[str, str]:
     taken: set[str] = set()
-    colors = {kind: _KNOWN[kind].color for kind in kinds if kind in _KNOWN}
+    looks = {kind: METHODS[kind].look for kind in kinds if kind in METHODS}
+    colors = {kind: look.color for kind, look in looks.items() if look}
     for kind in kinds:
         if kind not in colors:
             first = crc32(kind.encode("utf-8", "replace")) % len(_SPARE)
@@ -84,14 +56,14 @@ def _colors(kinds: list[str]) -> dict[str, str]:
     return colors
 
 
-def _free(name: str, color: str, taken: set[Style]) -> Style:
+def _free(name: str, color: str, taken: set[Look]) -> Look:
     """A dash and a marker that no method of this colour has yet; after some fifty methods they repeat."""
     symbols = list(SYMBOLS)
     first = crc32(name.encode("utf-8", "replace"))
     looks = {(style.dash, style.symbol) for style in taken if style.color == color}
     used = {part for look in looks for part in look}
     tries = [
-        Style(color, DASHES[(first + step) % len(DASHES)], symbols[(first + step) % len(symbols)])
+        Look(color, DASHES[(first + step) % len(DASHES)], symbols[(first + step) % len(symbols)])
         for step in range(len(DASHES) * len(symbols))
     ]
     for style in tries:

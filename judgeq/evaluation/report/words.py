@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from judgeq.config import Budget
 from judgeq.evaluation.report.read import Entry, Interval
+from judgeq.methods import title_of
 
 FULL = "full"
 BASELINE = "snapkv"
@@ -13,19 +14,6 @@ BASELINE = "snapkv"
 NOT_DEPLOYABLE = frozenset({FULL, "oracle"})
 """Methods that are there to compare with: one saves nothing, the other has to know the answer."""
 
-METHODS = {
-    FULL: "Full cache",
-    "judgeq": "Judge Q",
-    "judgeq+draft": "Judge Q + draft",
-    "snapkv": "SnapKV",
-    "pyramidkv": "PyramidKV",
-    "h2o": "H2O",
-    "laq": "Lookahead Q-Cache",
-    "keynorm": "Key norm",
-    "streamingllm": "StreamingLLM",
-    "random": "Random rows",
-    "oracle": "Oracle",
-}
 BENCHMARKS = {
     "ruler": "RULER",
     "longbench": "LongBench",
@@ -44,7 +32,7 @@ def kind_of(method: str) -> str:
 def method_title(method: str) -> str:
     """`judgeq:allocation=adakv:pool=5` is `Judge Q (adakv, pool 5)`."""
     name, _, options = method.partition(":")
-    title = METHODS.get(name, name)
+    title = title_of(name)
     plain = options.replace("allocation=", "").replace(":", ", ").replace("=", " ")
     return f"{title} ({plain})" if options else title
 
