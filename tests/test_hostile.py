@@ -196,7 +196,7 @@ def test_a_layer_that_the_model_does_not_have_changes_nothing(host: ModelHost) -
         ({"budget": float("nan")}, "share of nan"),
         ({"max_new_tokens": 257}, "from 1 to 256"),
         ({"max_new_tokens": True}, "from 1 to 256"),
-        ({"truncate": None}, "neither true nor false"),
+        ({"truncate": "yes"}, "neither true nor false"),
     ],
 )
 def test_a_run_has_bounds_whoever_makes_it(host: ModelHost, changes: dict[str, Any], said: str) -> None:
