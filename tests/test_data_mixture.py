@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from judgeq.data.chains import ChainsSource
 from judgeq.data.code import CodeSource
 from judgeq.data.example import Example
 from judgeq.data.jsonl import JsonLinesSource
@@ -72,6 +73,7 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_sources("wiki") == WikiSource()
     assert parse_sources("wiki:2", part="unseen") == WikiSource(held_out=True)
     assert parse_sources("code", part="held_out") == CodeSource(held_out=True)
+    assert parse_sources("chains", part="held_out") == ChainsSource(held_out=True)
     assert parse_sources("sharegpt") == ShareGptSource()
     assert parse_sources("manuals", part="unseen") == ManualSource()
     assert parse_sources("chats.jsonl", skip_bad=True) == JsonLinesSource(
@@ -96,7 +98,7 @@ def test_mixtures_are_named_alike() -> None:
     "text", ["", "  ", ",", "wiki,", ":2", "wikipedia", "missing.jsonl", "wiki:2,none/here:1"]
 )
 def test_what_is_no_source_says_what_is_one(text: str) -> None:
-    with pytest.raises(InputError, match=r"give wiki, records, code, sharegpt, manuals, a FILE\.jsonl"):
+    with pytest.raises(InputError, match=r"give wiki, records, chains, code, sharegpt, manuals, a FILE\.jsonl"):
         parse_sources(text)
 
 

@@ -192,6 +192,7 @@ RULES = [
     Rule(r"python -m tests\.soak\b", test=("test_soak.py", '"tests.soak"')),
     Rule(r"python -m tests\.notebooks\b", test=("test_tutorials.py", "notebooks")),
     Rule(r"python -m sphinx\b", test=("test_site.py", '"sphinx"')),
+    Rule(r"python -m scripts\.distill\b", test=("test_distill.py", "distill.main")),
     Rule(r"python docs/architecture\.py\b", test=("test_architecture.py", '"architecture.py"')),
     Rule(r"docker (build|run)\b", needs="container engine"),
     Rule(r"hf auth login\b", needs="hub"),

@@ -193,6 +193,7 @@ def test_a_wheel_holds_every_package_and_the_assets():
     assert settings["package-dir"] == {"judgeq.assets": "assets"}
     data = settings["package-data"]
     assert data["judgeq.assets"] == ["**/*"]
+    assert "experiments/**/*" in settings["exclude-package-data"]["judgeq.assets"]
     scripts = [
         path.relative_to(ROOT) for folder in ("app", "judgeq") for path in ROOT.glob(f"{folder}/**/*.js")
     ]

@@ -49,7 +49,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made.mkdir()
     git(made, "init", "--quiet", "--initial-branch=main")
     files = dict.fromkeys(
-        [*HELD, "requirements.txt", "tests/test_a.py", "docs/a.md", "tutorials/a.md"], "text\n"
+        [
+            *(*HELD, "requirements.txt", "tests/test_a.py", "docs/a.md", "tutorials/a.md"),
+            *("scripts/a.py", "assets/experiments/a/soft_tokens.safetensors"),
+        ],
+        "text\n",
     )
     commit(
         made, {**files, "LICENSE": "Apache", "assets/results/a.items.jsonl": "{}\n", ".gitignore": "*.log\n"}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from judgeq.data.chains import ChainsSource
 from judgeq.data.code import CodeSource
 from judgeq.data.example import Example, Source
 from judgeq.data.jsonl import JsonLinesSource
@@ -20,7 +21,7 @@ from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 
 Part = Literal["train", "held_out", "unseen"]
-NAMES = ("wiki", "records", "code", "sharegpt", "manuals")
+NAMES = ("wiki", "records", "chains", "code", "sharegpt", "manuals")
 ACCEPTED = (
     f"give {', '.join(NAMES)}, a FILE.jsonl, a text file or a folder of texts, or several with weights such as "
     "wiki:3,code:1"
@@ -104,6 +105,8 @@ def _source(name: str, part: Part, skip_bad: bool) -> Source:
             return WikiSource(held_out)
         case "records":
             return RecordsSource(held_out)
+        case "chains":
+            return ChainsSource(held_out)
         case "code":
             return CodeSource(held_out)
         case "sharegpt":
@@ -115,6 +118,6 @@ def _source(name: str, part: Part, skip_bad: bool) -> Source:
         return JsonLinesSource(path, skip_bad, None if part == "unseen" else held_out)
     if part != "unseen":
         raise InputError(
-            f"The data {name!r} is only for measuring: train on wiki, records, code, sharegpt or a FILE.jsonl"
+            f"The data {name!r} is only for measuring: train on wiki, records, chains, code, sharegpt or a FILE.jsonl"
         )
     return ManualSource() if name == "manuals" else FolderSource(path)

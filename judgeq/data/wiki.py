@@ -158,13 +158,36 @@ def plant(
     passages: Sequence[str], fact: Fact, subjects: Sequence[str], values: Sequence[str], rng: random.Random
 ) -> list[str]:
     """The passages with one sentence for each subject and value at random sentence borders."""
-    planted = list(passages)
-    for subject, value in zip(subjects, values, strict=True):
-        at = rng.randrange(len(planted))
-        sentences = _sentences(planted[at])
-        sentences.insert(rng.randint(0, len(sentences)), fact.sentence.format(subject=subject, value=value))
-        planted[at] = " ".join(sentences)
-    return planted
+    sentences = [
+        fact.sentence.format(subject=subject, value=value)
+        for subject, value in zip(subjects, values, strict=True)
+    ]
+    return plant_sentences(passages, sentences, rng)
+
+
+def plant_sentences(
+    passages: Sequence[str], sentences: Sequence[str], rng: random.Random, *, in_order: bool = False
+) -> list[str]:
+    """The passages with each of the sentences at a random sentence border.
+
+    Args:
+        in_order: they follow each other in the text as they are given.
+    """
+    if not in_order:
+        planted = list(passages)
+        for sentence in sentences:
+            at = rng.randrange(len(planted))
+            around = _sentences(planted[at])
+            around.insert(rng.randint(0, len(around)), sentence)
+            planted[at] = " ".join(around)
+        return planted
+    split = [_sentences(passage) for passage in passages]
+    places = [rng.randrange(len(split)) for _ in sentences]
+    borders = sorted((place, rng.randint(0, len(split[place]))) for place in places)
+    # from the end, so that a border stays where it was drawn
+    for (place, border), sentence in reversed(list(zip(borders, sentences, strict=True))):
+        split[place].insert(border, sentence)
+    return [" ".join(each) for each in split]
 
 
 def _table(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:

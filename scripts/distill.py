@@ -1,0 +1,781 @@
+"""Train soft tokens and memory tokens on one GPU: by attention, and by distillation from the model's own answers.
+
+    python -m scripts.distill prompts --model smollm2-135m --part train --count 8192 --seed 7 --out train.safetensors
+    python -m scripts.distill prompts --model smollm2-135m --part held_out --count 256 --seed 7
+        --out held_out.safetensors
+    python -m scripts.distill respond --model smollm2-135m --prompts train.safetensors --out responses.safetensors
+    python -m scripts.distill respond --model smollm2-135m --prompts held_out.safetensors
+        --out held_out_responses.safetensors
+    python -m scripts.distill train --model smollm2-135m --prompts train.safetensors --responses responses.safetensors
+        --held-out held_out.safetensors --held-out-responses held_out_responses.safetensors
+        --start assets/soft_tokens/smollm2-135m --seconds 300 --out DIR
+    python -m scripts.distill all --model smollm2-135m --prompts train.safetensors --held-out held_out.safetensors
+        --start assets/soft_tokens/smollm2-135m --seconds 330 --out DIR
+
+`all` is both `respond` and `train` with one loading of the model; its seconds are those of everything. A model is a
+folder with safetensors or one GGUF file of a Llama without sliding windows, or judgeq's name of an embedded one;
+`--start` is a folder of soft tokens with offsets and adapters. judgeq is imported for `prompts` and for such a name
+alone: elsewhere `python distill.py` does. Without a GPU everything runs on the CPU.
+
+A prompt is read once a step, without gradients. `S` soft tokens and `M` memory tokens, each group with low-rank
+adapters of its own, then read its rows in one pass. The soft tokens' largest attention selects rows; the memory tokens'
+own rows stay, inside the budget. Loss: KL divergence from the model's answer over all rows to its answer over the
+selected and the memory rows, plus the divergence between the soft tokens' attention and that of the answer.
+
+Letters: B prompts, H query heads, H_kv KV heads, G = H / H_kv, T prompt tokens, R response tokens, D head dimension.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AttentionInterface, AutoModelForCausalLM
+
+S, M, RANK, RESPONSE = 32, 16, 8, 64
+BUDGETS, BUDGET_WEIGHTS = (32, 64, 128, 256, 512), (3, 6, 5, 4, 2)
+MEMORIES, MEMORY_WEIGHTS = (0, 4, 8, 16), (4, 3, 8, 5)
+POOL, TEMPER, TINY = 7, 0.35, 1e-9
+ATTENTION_WEIGHT = 3.0
+SOFT_SHARE = 0.6  # of the steps with memory rows: selection is differentiable in these
+RATES = {"embeddings": 0.008, "memory": 0.01, "offsets": 0.02, "adapters": 0.002, "memory_adapters": 0.003}
+WARM_UP = 30  # steps
+LAST_PREFIX = 16  # response tokens that may already belong to the prompt
+END_OF_GGUF = 2  # the end token of SmolLM2, which a GGUF file's configuration does not name
+RESPONSE_SECONDS, REPORT_SECONDS = 80, 40  # of `all`
+PREFIXES = {
+    "soft_down": "adapter_down.",
+    "soft_up": "adapter_up.",
+    "memory_down": "memory_adapter_down.",
+    "memory_up": "memory_adapter_up.",
+}
+"""What the tensors of the adapters are called in a file."""
+
+# Attention
+
+
+def attend(module, query, key, value, attention_mask, scaling=None, step=None, **_):
+    """transformers' signature; what attends to what is decided by the object that travels through the call."""
+    return step.attend(module.layer_idx, query, key, value, scaling).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register("distill", attend)
+
+
+def grouped_attention(queries, keys, values, scaling, bias):
+    """Softmax attention in float32: (B, H, N, D) x (B, H_kv, K, D) with bias broadcast to (B, H_kv, G, N, K)."""
+    batch, heads, count, dim = queries.shape
+    grouped = queries.float().view(batch, keys.shape[1], -1, count, dim)
+    logits = torch.einsum("bkgnd,bktd->bkgnt", grouped, keys.float()) * scaling + bias
+    weights = logits.softmax(-1)
+    output = torch.einsum("bkgnt,bktd->bkgnd", weights, values.float())
+    return output.reshape(batch, heads, count, dim).to(queries.dtype), weights
+
+
+def causal_bias(count, device):
+    """(count, count): 0 for a token and those before it, -inf for those behind."""
+    return torch.full((count, count), -torch.inf, device=device).triu(1)
+
+
+def rotate_half(states):
+    first, second = states.chunk(2, -1)
+    return torch.cat([-second, first], -1)
+
+
+class Read:
+    """Prompts padded on the right: no mask is needed, and every layer's rows are collected."""
+
+    def __init__(self):
+        self.rows = []
+
+    def attend(self, layer, queries, keys, values, scaling):
+        self.rows.append((keys, values))
+        return F.scaled_dot_product_attention(
+            queries, keys, values, is_causal=True, scale=scaling, enable_gqa=True
+        )
+
+
+class Prompts:
+    """Rows of some prompts, (B, H_kv, longest, D) a layer, and what hides the padding: `hidden`, (B, longest)."""
+
+    @torch.no_grad()
+    def __init__(self, model, prompts):
+        device = model.device
+        self.lengths = torch.tensor([len(ids) for ids in prompts], device=device)
+        longest = int(self.lengths.max())
+        ids = torch.stack([F.pad(ids, (0, longest - len(ids))) for ids in prompts]).to(device)
+        read, places = Read(), torch.arange(longest, device=device)
+        passed = model.model(
+            input_ids=ids, position_ids=places[None].expand(len(ids), -1), use_cache=False, step=read
+        )
+        self.states, self.rows = passed.last_hidden_state, read.rows
+        padding = places >= self.lengths[:, None]
+        self.hidden = torch.zeros(padding.shape, device=device).masked_fill(padding, -torch.inf)
+
+    def positions(self, count):
+        """Of so many tokens behind each prompt, (B, count)."""
+        return self.lengths[:, None] + torch.arange(count, device=self.lengths.device)
+
+
+class Ask:
+    """Soft and memory tokens after the prompts.
+
+    Attributes:
+        largest, mean: of each layer (B, H_kv, T), over soft tokens and the query heads of a group.
+        memory: of each layer the memory tokens' keys and values, (B, H_kv, M, D).
+    """
+
+    def __init__(self, prompts, offsets, cos, sin):
+        self.prompts, self.offsets, self.cos, self.sin = prompts, offsets, cos, sin
+        self.largest, self.mean, self.memory = [], [], []
+
+    def attend(self, layer, queries, keys, values, scaling):
+        old_keys, old_values = self.prompts.rows[layer]
+        tokens, count = old_keys.shape[2], queries.shape[2]
+        hidden = self.prompts.hidden[:, None].expand(-1, count, -1)
+        own = causal_bias(count, keys.device).expand(len(keys), -1, -1)
+        bias = torch.cat([hidden, own], -1)[:, None, None]  # (B, 1, 1, S + M, T + S + M)
+        every = torch.cat([old_keys, keys], 2)
+        output, _ = grouped_attention(queries, every, torch.cat([old_values, values], 2), scaling, bias)
+        added = self.offsets[layer][None]  # (1, H, S, D)
+        turned = added * self.cos[:, None, :S] + rotate_half(added) * self.sin[:, None, :S]
+        soft = queries[:, :, :S].float() + turned
+        grouped = soft.view(len(keys), keys.shape[1], -1, S, soft.shape[-1])
+        logits = torch.einsum("bkgsd,bktd->bkgst", grouped, every[:, :, : tokens + S].float()) * scaling
+        weights = (logits + bias[..., :S, : tokens + S]).softmax(-1)[..., :tokens]
+        self.largest.append(weights.amax((2, 3)))
+        self.mean.append(weights.mean((2, 3)))
+        self.memory.append((keys[:, :, S:], values[:, :, S:]))
+        return output
+
+
+class Answer:
+    """A response after the prompts: over all rows, or over selected ones and `used` memory rows.
+
+    Attributes:
+        attention: of each layer (B, H_kv, T), the mean over the response's own tokens and the query heads of a group;
+            only with `response_mask`.
+    """
+
+    def __init__(self, prompts, biases=None, memory=None, used=0, response_mask=None):
+        self.prompts, self.biases, self.memory, self.used = prompts, biases, memory, used
+        self.mask, self.attention = response_mask, []
+
+    def attend(self, layer, queries, keys, values, scaling):
+        old_keys, old_values = self.prompts.rows[layer]
+        batch, kv_heads, count = len(keys), keys.shape[1], queries.shape[2]
+        bias = self.prompts.hidden[:, None, None, None]
+        if self.biases is not None:
+            bias = self.biases[layer][:, :, None, None] + bias
+        biases = [bias.expand(batch, kv_heads, -1, count, -1)]
+        every_key, every_value = [old_keys], [old_values]
+        if self.used:
+            memory_keys, memory_values = self.memory[layer]
+            every_key.append(memory_keys[:, :, : self.used])
+            every_value.append(memory_values[:, :, : self.used])
+            biases.append(biases[0].new_zeros(batch, kv_heads, 1, count, self.used))
+        biases.append(causal_bias(count, keys.device).expand(batch, kv_heads, 1, -1, -1))
+        every = torch.cat([*every_key, keys], 2), torch.cat([*every_value, values], 2)
+        output, weights = grouped_attention(queries, *every, scaling, torch.cat(biases, -1))
+        if self.mask is not None:
+            share = self.mask / self.mask.sum(-1, keepdim=True)
+            seen = torch.einsum("bkgnt,bn->bkt", weights[..., : old_keys.shape[2]], share)
+            self.attention.append(seen / weights.shape[2])
+        return output
+
+
+class Write:
+    """One token of each response after the prompts, over all rows; `cache` takes its rows."""
+
+    def __init__(self, cache, lengths, width):
+        self.cache, self.lengths, self.width = cache, lengths, width
+        self.places = torch.arange(cache[0][0].shape[2], device=lengths.device)
+
+    def step_to(self, at):
+        """Make ready for the token number `at` behind the prompts."""
+        self.at = self.width + at
+        padding = (self.places >= self.lengths[:, None]) & (self.places < self.width)
+        hidden = padding | (self.places > self.at)
+        bias = torch.zeros(hidden.shape, device=hidden.device).masked_fill(hidden, -torch.inf)
+        self.bias = bias[:, None, None]
+
+    def attend(self, layer, queries, keys, values, scaling):
+        ours, theirs = self.cache[layer]
+        ours[:, :, self.at], theirs[:, :, self.at] = keys[:, :, 0], values[:, :, 0]
+        grouped = queries.view(len(keys), keys.shape[1], -1, queries.shape[-1])
+        logits = (grouped @ ours.transpose(-1, -2)).float() * scaling + self.bias
+        output = logits.softmax(-1).to(theirs.dtype) @ theirs
+        return output.view(len(keys), -1, 1, queries.shape[-1])
+
+
+# What is trained
+
+
+class Judge(nn.Module):
+    """Soft tokens with offsets and adapters, and memory tokens with adapters of their own."""
+
+    def __init__(self, start):
+        super().__init__()
+        stored = {
+            name: tensor.float()
+            for name, tensor in load_file(Path(start) / "soft_tokens.safetensors").items()
+        }
+        self.embeddings = nn.Parameter(stored["soft_tokens"])
+        memory = stored.get("memory_tokens", self.embeddings.data[:M].clone())
+        self.memory = nn.Parameter(memory)
+        self.offsets = nn.Parameter(stored["query_offsets"])
+        first = PREFIXES["soft_down"]
+        self.names = [name.removeprefix(first) for name in stored if name.startswith(first)]
+        generator = torch.Generator().manual_seed(0)
+        maps = {}
+        for name in self.names:
+            found = {kind: stored.get(prefix + name) for kind, prefix in PREFIXES.items()}
+            down, up = _of_rank(found["soft_down"], found["soft_up"])
+            found |= {"soft_down": down, "soft_up": up}
+            if found["memory_down"] is None:
+                noise = torch.randn(down.shape, generator=generator)
+                found |= {"memory_down": noise / math.sqrt(len(down)), "memory_up": torch.zeros(up.shape)}
+            maps |= {_key(kind, name): nn.Parameter(tensor) for kind, tensor in found.items()}
+        self.maps = nn.ParameterDict(maps)
+
+    def groups(self):
+        """For an optimizer, each with its peak learning rate."""
+        soft = [tensor for name, tensor in self.maps.items() if name.startswith("soft")]
+        memory = [tensor for name, tensor in self.maps.items() if name.startswith("memory")]
+        tensors = {
+            "embeddings": [self.embeddings],
+            "memory": [self.memory],
+            "offsets": [self.offsets],
+            "adapters": soft,
+            "memory_adapters": memory,
+        }
+        return [{"params": params, "peak": RATES[name]} for name, params in tensors.items()]
+
+    @contextmanager
+    def attached(self, model) -> Iterator[None]:
+        """Within this block, passes of soft and memory tokens run through their adapters."""
+        hooks = []
+        for name in self.names:
+            term = _term(*(self.maps[_key(kind, name)] for kind in PREFIXES))
+            hooks.append(model.model.layers.get_submodule(name).register_forward_hook(term))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def ask(self, model, prompts) -> Ask:
+        """One pass behind the prompts. A memory token stands where the soft token of its number does."""
+        positions = torch.cat([prompts.positions(S), prompts.positions(M)], 1)
+        embeds = torch.cat([self.embeddings, self.memory]).to(model.dtype).expand(len(positions), -1, -1)
+        cos, sin = model.model.rotary_emb(embeds.float(), positions)
+        ask = Ask(prompts, self.offsets, cos.float(), sin.float())
+        with self.attached(model):
+            model.model(inputs_embeds=embeds, position_ids=positions, use_cache=False, step=ask)
+        return ask
+
+    def save(self, out, config):
+        """Write the tensors, and beside them what is known of the run."""
+        out.mkdir(parents=True, exist_ok=True)
+        stored = {
+            "soft_tokens": self.embeddings.detach().float(),
+            "memory_tokens": self.memory.detach().float(),
+            "query_offsets": self.offsets.detach().half(),
+        }
+        for key, tensor in self.maps.items():
+            kind, name = key.split("|")
+            stored[PREFIXES[kind] + name.replace("/", ".")] = tensor.detach().half()
+        save_file(
+            {name: tensor.cpu().contiguous() for name, tensor in stored.items()},
+            out / "soft_tokens.safetensors",
+        )
+        (out / "run.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def _key(kind, name):
+    return f"{kind}|{name.replace('.', '/')}"  # names of parameters have no dots
+
+
+def _of_rank(down, up):
+    """The best approximation of rank `RANK`, where they have a higher one."""
+    if down.shape[1] <= RANK:
+        return down, up
+    left, scale, right = torch.linalg.svd(down @ up, full_matrices=False)
+    root = scale[:RANK].sqrt()
+    return left[:, :RANK] * root, root[:, None] * right[:RANK]
+
+
+def _term(soft_down, soft_up, memory_down, memory_up):
+    """A forward hook of one linear map."""
+
+    def add(linear, inputs, output):
+        soft, memory = inputs[0][:, :S], inputs[0][:, S:]
+        terms = [
+            (soft @ soft_down.to(soft.dtype)) @ soft_up.to(soft.dtype),
+            (memory @ memory_down.to(soft.dtype)) @ memory_up.to(soft.dtype),
+        ]
+        return output + torch.cat(terms, 1)
+
+    return add
+
+
+# Selection and losses
+
+
+def pooled(scores, width=POOL):
+    return F.max_pool1d(scores, width, 1, width // 2)
+
+
+def hard_bias(scores, rows, width=POOL):
+    """0 for the kept rows of every head, -inf for the others."""
+    ranked = pooled(scores, width) + 1e-6 * scores
+    kept = ranked.topk(min(rows, ranked.shape[-1]), -1).indices
+    return torch.full_like(ranked, -torch.inf).scatter(-1, kept, 0.0)
+
+
+def soft_bias(scores, rows, width):
+    """Log of the keep probability: a sigmoid around the last kept row, in log attention; differentiable."""
+    logs = (pooled(scores) + TINY).log()
+    border = logs.topk(min(rows + 1, logs.shape[-1]), -1).values[..., -2:].mean(-1, keepdim=True)
+    return F.logsigmoid((logs - border) / width).clamp_min(-15.0)
+
+
+def tempered(ours, theirs, hidden):
+    """KL divergence from teacher to student, both raised to a power below 1: (B, H_kv, T) each."""
+    inside = hidden.isfinite()[:, None]
+    ours, theirs = (((each + TINY) ** TEMPER) * inside for each in (ours, theirs))
+    student = (ours + TINY).log() - ours.sum(-1, keepdim=True).log()
+    target = theirs / theirs.sum(-1, keepdim=True)
+    return (F.kl_div(student, target, reduction="none") * inside).sum(-1).mean()
+
+
+# Prompts and responses
+
+
+def write_prompts(args):
+    """Token ids of judgeq's examples, one after the other, with lengths and kinds."""
+    import judgeq
+    from judgeq.data.mixture import parse_sources
+
+    lm = judgeq.load(args.model)
+    if len(lm.tokenizer) > 1 << 16:
+        raise SystemExit("Ids are stored in 16 bits: choose a model with at most 65,536 tokens")
+    source = parse_sources(args.data, part=args.part)
+    found = source.examples(lm, args.count, tokens=(args.min_tokens, args.max_tokens), seed=args.seed)
+    kinds = sorted({example.kind for example in found})
+    ids = [example.input_ids(lm, reserve=args.reserve)[0] for example in found]
+    stored = packed(ids) | {
+        "kinds": torch.tensor([kinds.index(each.kind) for each in found], dtype=torch.uint8)
+    }
+    save_file(stored, args.out, metadata={"kinds": ",".join(kinds)})
+    print(f"{len(ids)} prompts, {sum(map(len, ids))} tokens")
+
+
+def packed(ids: Sequence[Tensor]) -> dict[str, Tensor]:
+    lengths = torch.tensor([len(each) for each in ids], dtype=torch.int32)
+    return {"ids": torch.cat(list(ids)).to(torch.uint16), "lengths": lengths}
+
+
+def unpacked(stored: dict[str, Tensor]) -> list[Tensor]:
+    return [ids.long() for ids in stored["ids"].to(torch.int32).split(stored["lengths"].tolist())]
+
+
+class Corpus:
+    """Prompts with their kinds, and where they have been written, responses: an empty one where there is none."""
+
+    def __init__(self, prompts, responses=None):
+        stored = load_file(prompts)
+        with safe_open(prompts, "pt") as file:
+            kinds = file.metadata()["kinds"].split(",")
+        self.kinds = [kinds[at] for at in stored["kinds"].tolist()]
+        self.prompts = unpacked(stored)
+        self.responses = unpacked(load_file(responses)) if responses else []
+
+    def answered(self, shortest):
+        """Indices of prompts whose response has so many tokens."""
+        return [at for at, ids in enumerate(self.responses) if len(ids) >= shortest]
+
+    def batches(self, indices, tokens, most, rng=None):
+        """Indices of prompts of similar length, so many tokens together, the shortest first or in random order."""
+
+        def length(at):
+            return len(self.prompts[at]) + (rng.random() * 64 if rng else 0)
+
+        groups, group = [], []
+        for at in sorted(indices, key=length):
+            longest = max(len(self.prompts[i]) for i in [at, *group])
+            if group and (longest * (len(group) + 1) > tokens or len(group) >= most):
+                groups.append(group)
+                group = []
+            group.append(at)
+        groups.append(group)
+        if rng:
+            rng.shuffle(groups)
+        return groups
+
+
+@torch.inference_mode()
+def respond(model, prompts, end):
+    """Greedy answers, the end token included, at most `RESPONSE` tokens."""
+    read = Prompts(model, prompts)
+    width = read.rows[0][0].shape[2]
+    cache = [tuple(F.pad(rows, (0, 0, 0, RESPONSE)) for rows in pair) for pair in read.rows]
+    last = read.states[torch.arange(len(prompts), device=model.device), read.lengths - 1]
+    read.rows = read.states = None
+    write = Write(cache, read.lengths, width)
+    token = model.lm_head(last).argmax(-1)
+    written, done = [token], token == end
+    for at in range(RESPONSE - 1):
+        write.step_to(at)
+        passed = model.model(
+            input_ids=token[:, None], position_ids=(read.lengths + at)[:, None], use_cache=False, step=write
+        )
+        token = model.lm_head(passed.last_hidden_state[:, -1]).argmax(-1)
+        written.append(token)
+        done |= token == end
+        if at % 8 == 7 and bool(done.all()):
+            break
+    found = []
+    for ids in torch.stack(written, 1).cpu():
+        ends = (ids == end).nonzero()
+        found.append(ids[: int(ends[0]) + 1] if len(ends) else ids)
+    return found
+
+
+def respond_all(model, corpus, out, end, tokens, most, seconds=math.inf):
+    """Write responses to the prompts, the shortest prompts first, until the time is over."""
+    started, found = time.perf_counter(), {}
+    for number, batch in enumerate(corpus.batches(range(len(corpus.prompts)), tokens, most)):
+        found |= zip(batch, respond(model, [corpus.prompts[at] for at in batch], end), strict=True)
+        elapsed = time.perf_counter() - started
+        if number % 8 == 0:
+            print(f"responses {len(found)} of {len(corpus.prompts)}, {elapsed:.0f} s", flush=True)
+        if elapsed > seconds:
+            break
+    nothing = torch.zeros(0, dtype=torch.long)
+    save_file(packed([found.get(at, nothing) for at in range(len(corpus.prompts))]), out)
+    print(f"responses {len(found)}, {time.perf_counter() - started:.1f} s", flush=True)
+
+
+# A step
+
+
+class Lesson:
+    """A batch ready for training: prompt rows, the response's inputs and mask, the full cache's log probabilities.
+
+    With `rng`, in half of the prompts the first tokens of the response already belong to the prompt.
+    """
+
+    def __init__(self, model, corpus, batch, rng=None):
+        prompts, responses = [], []
+        for at in batch:
+            ids, response = corpus.prompts[at], corpus.responses[at]
+            longest = min(LAST_PREFIX, len(response) - 2)
+            prefix = rng.randint(1, longest) if rng and longest >= 1 and rng.random() < 0.5 else 0
+            prompts.append(torch.cat([ids, response[:prefix]]))
+            responses.append(response[prefix:])
+        self.prompts = Prompts(model, prompts)
+        self.prompts.states = None
+        device = model.device
+        lengths = torch.tensor([max(len(ids) - 1, 1) for ids in responses], device=device)
+        longest = int(lengths.max())  # the last token of a response predicts nothing
+        inputs = [ids[:longest] for ids in responses]
+        self.inputs = torch.stack([F.pad(ids, (0, longest - len(ids))) for ids in inputs]).to(device)
+        self.mask = (torch.arange(longest, device=device) < lengths[:, None]).float()
+        with torch.no_grad():
+            full = Answer(self.prompts, response_mask=self.mask)
+            self.teacher = self.log_probs(model, full)
+        self.attention = full.attention
+
+    def log_probs(self, model, answer):
+        """(valid response tokens, vocabulary) float32."""
+        passed = model.model(
+            input_ids=self.inputs,
+            position_ids=self.prompts.positions(self.inputs.shape[1]),
+            use_cache=False,
+            step=answer,
+        )
+        return model.lm_head(passed.last_hidden_state[self.mask.bool()]).float().log_softmax(-1)
+
+    def divergence(self, student):
+        return F.kl_div(student, self.teacher, reduction="none", log_target=True).sum(-1)
+
+
+def draw_budget(lesson, rng):
+    """Rows to keep, how many of them are memory rows, and whether selection is differentiable."""
+    shortest = int(lesson.prompts.lengths.min())
+    weighted = zip(BUDGETS, BUDGET_WEIGHTS, strict=True)
+    fitting = [each for each in weighted if each[0] <= 0.6 * shortest] or [(BUDGETS[0], 1)]
+    budget = rng.choices(*zip(*fitting, strict=True))[0]
+    used = min(rng.choices(MEMORIES, MEMORY_WEIGHTS)[0], budget // 4)
+    return budget, used, used == 0 or rng.random() < SOFT_SHARE
+
+
+def losses(model, judge, lesson, budget, used, width):
+    """The KL divergence of the answer, 0 where nothing of it is learned, and that of the attention.
+
+    Args:
+        width: of the sigmoid that keeps rows; None = rows are kept or not, without gradients to the scores.
+    """
+    asked, hidden = judge.ask(model, lesson.prompts), lesson.prompts.hidden
+    pairs = zip(asked.largest, lesson.attention, strict=True)
+    aligned = (
+        ATTENTION_WEIGHT * torch.stack([tempered(ours, theirs, hidden) for ours, theirs in pairs]).mean()
+    )
+    if width is None and not used:
+        return torch.zeros((), device=hidden.device), aligned
+    rows = budget - used
+    if width is None:
+        biases = [hard_bias(scores.detach(), rows) for scores in asked.largest]
+    else:
+        biases = [soft_bias(scores, rows, width) for scores in asked.largest]
+    student = lesson.log_probs(model, Answer(lesson.prompts, biases, asked.memory, used))
+    return lesson.divergence(student).mean(), aligned
+
+
+def train(model, judge, corpus, held_out, args):
+    """Adam with a warm-up, then a cosine to 0 at the end of the time, or of `args.steps`; gives the run's record."""
+    rng, adam = random.Random(args.seed), torch.optim.Adam(judge.groups())
+    out, usable = Path(args.out), corpus.answered(3)
+    started, steps, seen, history, saved = time.perf_counter(), 0, 0, [], 0.0
+    while True:
+        for batch in corpus.batches(usable, args.tokens, args.most, rng):
+            elapsed = time.perf_counter() - started
+            share = max(elapsed / args.seconds, steps / args.steps)
+            if share >= 1:
+                print(f"run: {steps} steps, {seen} prompts, {elapsed:.0f} s", flush=True)
+                record = {
+                    "steps": steps,
+                    "prompts_seen": seen,
+                    "seconds": round(elapsed, 1),
+                    "history": history,
+                }
+                judge.save(out, record)
+                return record | {"held_out": report(model, judge, held_out, args, WHOLE)}
+            for group in adam.param_groups:
+                warm = min(1.0, (steps + 1) / WARM_UP)
+                group["lr"] = group["peak"] * warm * 0.5 * (1 + math.cos(math.pi * share))
+            lesson = Lesson(model, corpus, batch, rng)
+            budget, used, soft = draw_budget(lesson, rng)
+            divergence, aligned = losses(
+                model, judge, lesson, budget, used, 0.5 * 0.25**share if soft else None
+            )
+            adam.zero_grad(set_to_none=True)
+            (aligned + divergence).backward()
+            nn.utils.clip_grad_norm_([each for each in judge.parameters() if each.grad is not None], 1.0)
+            if math.isfinite(float((aligned + divergence).detach())):
+                adam.step()
+            steps, seen = steps + 1, seen + len(batch)
+            history.append(
+                (
+                    budget,
+                    used,
+                    int(soft),
+                    round(float(divergence.detach()), 4),
+                    round(float(aligned.detach()), 4),
+                )
+            )
+            if steps in (1, 2, 3, 5, 10) or steps % 25 == 0:
+                kl, attention = (
+                    sum(each[at] for each in history[-25:]) / len(history[-25:]) for at in (3, 4)
+                )
+                print(
+                    f"run {steps} {elapsed:.0f} s, kl {kl:.3f}, attention {attention:.4f}, batch {len(batch)}",
+                    flush=True,
+                )
+            if elapsed - saved > 60:
+                saved = elapsed
+                judge.save(out, {"steps": steps, "unfinished": True})
+
+
+# Measuring
+
+
+class Form(NamedTuple):
+    """What is measured: scores, `largest` or `mean`, the width of their pooling, and memory rows."""
+
+    name: str
+    scores: str
+    pool: int = POOL
+    memory: int = 0
+
+
+START = (Form("mean", "mean"), Form("largest", "largest"))
+WHOLE = (
+    Form("largest", "largest"),
+    Form("largest+8", "largest", memory=8),
+    Form("mean", "mean"),
+    Form("largest+4", "largest", memory=4),
+    Form("largest+16", "largest", memory=16),
+    Form("mean+8", "mean", memory=8),
+    Form("largest, pool 1", "largest", pool=1),
+    Form("largest, pool 13", "largest", pool=13),
+    Form("largest+8, pool 3", "largest", pool=3, memory=8),
+)
+
+
+class Means:
+    """Running means by form, budget and figure."""
+
+    def __init__(self):
+        self.sums, self.counts = {}, {}
+
+    def note(self, key, values):
+        self.sums[key] = self.sums.get(key, 0.0) + float(values.sum())
+        self.counts[key] = self.counts.get(key, 0) + values.numel()
+
+    def table(self):
+        found = {}
+        for (name, budget, figure), total in self.sums.items():
+            mean = round(total / self.counts[name, budget, figure], 4)
+            found.setdefault(name, {}).setdefault(str(budget), {})[figure] = mean
+        return found
+
+
+@torch.no_grad()
+def report(model, judge, corpus, args, forms):
+    """Of held-out prompts: KL, equal first choices, whole answers that are equal, and hit rates, by form and budget.
+
+    Only prompts that are longer than the budget count. A budget covers the memory rows.
+    """
+    means = Means()
+    for batch in corpus.batches(corpus.answered(2), args.tokens, args.most):
+        lesson = Lesson(model, corpus, batch)
+        asked = judge.ask(model, lesson.prompts)
+        kinds = [corpus.kinds[at] for at in batch]
+        for budget in BUDGETS:
+            own = [at for at in range(len(batch)) if lesson.prompts.lengths[at] > budget]
+            for form in forms:
+                if own and form.memory < budget:
+                    _measure(means, model, lesson, asked, budget, form, own, kinds)
+    found = means.table()
+    for name, by_budget in found.items():
+        cells = [
+            f"{budget}: "
+            + "/".join(f"{each[key]:.3f}" for key in ("kl", "first", "whole", "hits") if key in each)
+            for budget, each in by_budget.items()
+        ]
+        print(f"  {name:16} {'  '.join(cells)}", flush=True)
+    return found
+
+
+def _measure(means, model, lesson, asked, budget, form, own, kinds):
+    """One form at one budget, for the prompts `own` of a batch."""
+    device, valid = model.device, lesson.mask.bool()
+    padding = lesson.prompts.hidden[:, None]
+    scores = [each + padding for each in getattr(asked, form.scores)]
+    biases = [hard_bias(each, budget - form.memory, form.pool) for each in scores]
+    student = lesson.log_probs(model, Answer(lesson.prompts, biases, asked.memory, form.memory))
+    owner = torch.arange(len(kinds), device=device)[:, None].expand_as(valid)[valid]
+    chosen = torch.isin(owner, torch.tensor(own, device=device))
+    equal = (student.argmax(-1) == lesson.teacher.argmax(-1)).float()
+    whole = torch.ones(len(kinds), device=device).scatter_reduce(0, owner, equal, "amin")
+    means.note((form.name, budget, "kl"), lesson.divergence(student)[chosen])
+    means.note((form.name, budget, "first"), equal[chosen])
+    means.note((form.name, budget, "whole"), whole[own])
+    for at in own:
+        means.note((form.name, budget, f"whole {kinds[at]}"), whole[at : at + 1])
+    if not form.memory:
+        for ours, theirs in zip(scores, lesson.attention, strict=True):
+            best = (theirs + padding).topk(budget, -1).indices
+            kept = torch.zeros_like(ours).scatter(-1, ours.topk(budget, -1).indices, 1.0)
+            means.note((form.name, budget, "hits"), kept.gather(-1, best)[own])
+
+
+# Commands
+
+
+def folder_of(model) -> Path:
+    """A model's folder, given itself or the name of an embedded model."""
+    if Path(model).is_dir():
+        return Path(model)
+    from judgeq.embedded import embedded_model_path
+
+    return embedded_model_path(model)
+
+
+def load_model(folder, device, dtype):
+    """A frozen model whose attention is decided by the `step` of each call."""
+    files = list(Path(folder).glob("*.gguf"))
+    how = {"gguf_file": files[0].name} if files else {}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **how)
+    model.set_attn_implementation("distill")
+    return model.to(device).eval().requires_grad_(False)
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=("prompts", "respond", "train", "all"))
+    for name in ("model", "prompts", "responses", "held-out", "held-out-responses", "start", "out"):
+        parser.add_argument("--" + name)
+    parser.add_argument(
+        "--data", default="wiki:3,code:1,records:3,chains:3", help="what `prompts` draws from"
+    )
+    parser.add_argument("--part", default="train", choices=("train", "held_out"))
+    parser.add_argument("--count", type=int, default=256, help="of prompts")
+    parser.add_argument("--min-tokens", type=int, default=256, help="of documents")
+    parser.add_argument("--max-tokens", type=int, default=4096, help="of documents")
+    parser.add_argument("--reserve", type=int, default=160, help="tokens that must be free behind a prompt")
+    parser.add_argument("--seconds", type=float, default=300, help="of `respond`, of `train`, or of `all`")
+    parser.add_argument(
+        "--steps", type=float, default=math.inf, help="end after so many, before the time is over"
+    )
+    parser.add_argument("--tokens", type=int, default=65536, help="largest batch")
+    parser.add_argument("--most", type=int, default=96, help="prompts in a batch")
+    parser.add_argument("--seed", type=int, default=0, help="of prompts, or of the order of training")
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    args = parse(arguments)
+    if args.what == "prompts":
+        write_prompts(args)
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it makes a plan for every new shape
+    torch.manual_seed(args.seed)
+    started = time.perf_counter()
+    folder = folder_of(args.model)
+    model = load_model(folder, device, getattr(torch, args.dtype))
+    print(f"{device}, model loaded in {time.perf_counter() - started:.1f} s", flush=True)
+    end = model.config.eos_token_id if (folder / "config.json").exists() else END_OF_GGUF
+    if args.what == "respond":
+        respond_all(model, Corpus(args.prompts), args.out, end, args.tokens, args.most, args.seconds)
+        return
+    out = Path(args.out)
+    if args.what == "all":
+        out.mkdir(parents=True, exist_ok=True)
+        args.responses, args.held_out_responses = (
+            str(out / f"{name}.safetensors") for name in ("responses", "held_out_responses")
+        )
+        respond_all(model, Corpus(args.held_out), args.held_out_responses, end, 8 * args.tokens, 512)
+        respond_all(model, Corpus(args.prompts), args.responses, end, 4 * args.tokens, 384, RESPONSE_SECONDS)
+        torch.cuda.empty_cache()
+        args.seconds -= time.perf_counter() - started + REPORT_SECONDS
+    corpus, held_out = Corpus(args.prompts, args.responses), Corpus(args.held_out, args.held_out_responses)
+    judge = Judge(args.start).to(device)
+    print("start:", flush=True)
+    before = report(model, judge, held_out, args, START)
+    record = train(model, judge, corpus, held_out, args)
+    judge.save(out, record | {"before": before})
+    if device == "cuda":
+        most, elapsed = torch.cuda.max_memory_allocated() / 1e9, time.perf_counter() - started
+        print(f"most memory {most:.1f} GB, all {elapsed:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The experiment with memory tokens: its commands run on a tiny model, and its scores are those of the library."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import judgeq
+from judgeq.adapters import LowRank
+from judgeq.data import chains, records, wiki
+from judgeq.probe import Probe
+from judgeq.training.lesson import Lesson, PromptRows
+from judgeq.training.student import attention_to_lessons
+from scripts import distill
+from tests.conftest import build_model, build_tokenizer
+from tests.documented import code
+from tests.test_readme import percent, table_after
+from tests.test_training import ARTICLES
+
+RECORD = "assets/experiments/memory_rows/run.json"
+EXPERIMENT = Path(__file__).resolve().parents[1] / Path(RECORD).parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model, and soft tokens for it whose offsets and adapters do something."""
+    folder = tmp_path_factory.mktemp("distill")
+    build_model().save_pretrained(folder / "model")
+    build_tokenizer().save_pretrained(folder / "model")
+    lm = judgeq.load(str(folder / "model"), device="cpu")
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return 0.2 * torch.randn(shape, generator=generator)
+
+    adapters = LowRank.zero(lm, rank=distill.RANK, seed=0).map(lambda tensor: tensor + drawn(*tensor.shape))
+    sizes = lm.geometry
+    probe = Probe(
+        drawn(distill.S, sizes.hidden),
+        5 * drawn(sizes.layers, sizes.heads, distill.S, sizes.head_dim),
+        adapters,
+    )
+    (folder / "start").mkdir()
+    save_file(probe.tensors(), folder / "start" / "soft_tokens.safetensors")
+    return folder
+
+
+@pytest.fixture
+def small_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (wiki, records, chains):
+        monkeypatch.setattr(module, "wiki_articles", lambda held_out: ARTICLES[held_out::2])
+
+
+def random_prompts(*lengths: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(3, 300, (length,), generator=generator) for length in lengths]
+
+
+def tiny(folder: Path) -> object:
+    return distill.load_model(folder / "model", "cpu", torch.float32)
+
+
+@pytest.mark.usefixtures("small_corpus")
+def test_the_commands_follow_each_other(folder: Path, tmp_path: Path) -> None:
+    model, data = str(folder / "model"), "wiki:1,records:1,chains:1"
+    names = [
+        str(tmp_path / f"{name}.safetensors") for name in ("prompts", "held", "responses", "held_responses")
+    ]
+    prompts, held, responses, held_responses = names
+    for part, count, out in (("train", 12, prompts), ("held_out", 4, held)):
+        sizes = f"--min-tokens 60 --max-tokens 120 --count {count} --data {data} --part {part}"
+        distill.main(["prompts", "--model", model, "--out", out, *sizes.split()])
+    common = ["--model", model, "--dtype", "float32", "--tokens", "3000"]
+    for given, out in ((prompts, responses), (held, held_responses)):
+        distill.main(["respond", *common, "--prompts", given, "--out", out])
+    told = ["--held-out", held, "--held-out-responses", held_responses, "--start", str(folder / "start")]
+    out = tmp_path / "trained"
+    steps = ["--steps", "2", "--seconds", "inf", "--out", str(out)]
+    distill.main(["train", *common, "--prompts", prompts, "--responses", responses, *told, *steps])
+
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    assert record["steps"] == len(record["history"]) == 2
+    assert set(record["held_out"]) == {form.name for form in distill.WHOLE}
+    assert set(record["before"]) == {"mean", "largest"}
+    before, after = (load_file(path / "soft_tokens.safetensors") for path in (folder / "start", out))
+    assert not torch.equal(before["soft_tokens"], after["soft_tokens"])
+    assert after["memory_tokens"].shape == (distill.M, 64)
+    again = distill.Judge(out)
+    assert torch.equal(again.memory, after["memory_tokens"])
+    assert len(again.maps) == len(after) - 3
+
+
+def test_scores_are_those_of_the_library(folder: Path) -> None:
+    """The mean over soft tokens and group, whatever the memory tokens are and however prompts are padded."""
+    ids = random_prompts(40, 73, 55)
+    lm = judgeq.load(str(folder / "model"), device="cpu")
+    probe = Probe.from_tensors(load_file(folder / "start" / "soft_tokens.safetensors"))
+    nothing = torch.zeros(0)
+    lessons = [Lesson(prompt, nothing, nothing) for prompt in ids]
+    with torch.no_grad():
+        expected = attention_to_lessons(lm, probe, lessons, PromptRows(lm, lessons))
+        model = tiny(folder)
+        judge = distill.Judge(folder / "start")
+        judge.memory.data.normal_(generator=torch.Generator().manual_seed(2))
+        asked = judge.ask(model, distill.Prompts(model, ids))
+    for at, (prompt, theirs) in enumerate(zip(ids, expected, strict=True)):
+        ours = torch.stack([layer[at] for layer in asked.mean])
+        assert torch.allclose(ours[..., : len(prompt)], theirs.mean(-2), atol=1e-6)
+        assert not ours[..., len(prompt) :].any()
+
+
+def test_a_response_is_the_models_own_greedy_one(folder: Path) -> None:
+    ids = random_prompts(31, 50)
+    reference = build_model()
+    found = distill.respond(tiny(folder), ids, end=2)
+    for prompt, response in zip(ids, found, strict=True):
+        written = reference.generate(
+            prompt[None],
+            attention_mask=torch.ones_like(prompt[None]),
+            max_new_tokens=distill.RESPONSE,
+            do_sample=False,
+        )
+        assert response.tolist() == written[0, len(prompt) :].tolist()
+
+
+def test_an_answer_over_every_row_is_the_full_caches(folder: Path, tmp_path: Path) -> None:
+    ids, responses = random_prompts(40, 60), random_prompts(9, 14)
+    save_file(
+        distill.packed(ids) | {"kinds": torch.zeros(2, dtype=torch.uint8)},
+        tmp_path / "p",
+        metadata={"kinds": "a"},
+    )
+    save_file(distill.packed(responses), tmp_path / "r")
+    model = tiny(folder)
+    lesson = distill.Lesson(model, distill.Corpus(tmp_path / "p", tmp_path / "r"), [0, 1])
+    with torch.no_grad():
+        asked = distill.Judge(folder / "start").ask(model, lesson.prompts)
+        every = [distill.hard_bias(scores, 60) for scores in asked.largest]
+        few = [distill.hard_bias(scores, 8) for scores in asked.largest]
+        assert lesson.divergence(lesson.log_probs(model, distill.Answer(lesson.prompts, every))).max() < 1e-5
+        assert lesson.divergence(lesson.log_probs(model, distill.Answer(lesson.prompts, few))).max() > 1e-3
+        reference = build_model()(torch.cat([ids[0], responses[0]])[None]).logits[0, 40:-1].log_softmax(-1)
+    assert torch.allclose(lesson.teacher[:8], reference, atol=1e-4)
+
+
+def test_the_stored_experiment_can_be_gone_on_from() -> None:
+    judge = distill.Judge(EXPERIMENT)
+    assert judge.memory.shape == (distill.M, 576)
+    assert len(judge.names) == 210
+    assert len(distill.unpacked(load_file(EXPERIMENT / "responses.safetensors"))) == 8192
+    assert len(distill.unpacked(load_file(EXPERIMENT / "held_out_responses.safetensors"))) == 256
+
+
+@pytest.mark.parametrize("figure", ["kl", "first", "whole", "hits"])
+def test_the_tables_of_the_experiment_are_its_record(figure: str) -> None:
+    record = json.loads((EXPERIMENT / "run.json").read_text(encoding="utf-8"))
+    table = table_after((EXPERIMENT / "README.md").read_text("utf-8"), f"{RECORD} {figure}")
+    assert len(table) == (4 if figure == "hits" else 11)
+    for name, *cells in table:
+        part = record["before"] if name.startswith("before: ") else record["held_out"]
+        found = [each[figure] for each in part[name.removeprefix("before: ")].values()]
+        assert cells == [f"{value:.3f}" if figure == "kl" else percent(value) for value in found]
+
+
+def test_the_commands_of_the_experiment_are_understood() -> None:
+    lines = [
+        line for block in code(f"{Path(RECORD).parent}/README.md", "sh") for line in block.text.splitlines()
+    ]
+    assert {distill.parse(line.split()[3:]).what for line in lines} == {"prompts", "all", "train"}
