@@ -701,7 +701,7 @@ def folder_of(model) -> Path:
     """A model's folder, given itself or the name of an embedded model."""
     if Path(model).is_dir():
         return Path(model)
-    from judgeq.embedded import embedded_model_path
+    from judgeq.models.embedded import embedded_model_path
 
     return embedded_model_path(model)
 

@@ -13,7 +13,7 @@ from judgeq.data import chains, planted
 from judgeq.data.chains import ChainsSource
 from judgeq.data.example import Example
 from judgeq.data.wiki import plant_sentences
-from judgeq.language_model import LanguageModel
+from judgeq.models.language_model import LanguageModel
 from tests.test_training import ARTICLES
 
 KINDS = {"handed", "same", "tally", "values", "codes", "dialogue"}

@@ -98,7 +98,9 @@ def test_mixtures_are_named_alike() -> None:
     "text", ["", "  ", ",", "wiki,", ":2", "wikipedia", "missing.jsonl", "wiki:2,none/here:1"]
 )
 def test_what_is_no_source_says_what_is_one(text: str) -> None:
-    with pytest.raises(InputError, match=r"give wiki, records, chains, code, sharegpt, manuals, a FILE\.jsonl"):
+    with pytest.raises(
+        InputError, match=r"give wiki, records, chains, code, sharegpt, manuals, a FILE\.jsonl"
+    ):
         parse_sources(text)
 
 

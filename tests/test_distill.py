@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import judgeq
-from judgeq.adapters import LowRank
 from judgeq.data import chains, records, wiki
-from judgeq.probe import Probe
+from judgeq.soft_tokens.adapters import LowRank
+from judgeq.soft_tokens.tensors import Probe
 from judgeq.training.lesson import Lesson, PromptRows
 from judgeq.training.student import attention_to_lessons
 from scripts import distill

@@ -117,7 +117,7 @@ def test_its_title_summary_and_look_are_found_everywhere(file: Path, lm: Languag
     file.write_text(f"from judgeq.methods import Look\n{named}", encoding="utf-8")
     imported(file)
     host = ModelHost(lm.name, load=lambda *_, **__: lm)
-    page = json.dumps(build(host).get_config_file())
+    page = json.dumps(build(host).get_config_file(), default=str)
     assert '["Value norm", "valuenorm"]' in page
     assert "Keeps long values." in _card(Lane("valuenorm", 24), None, "", "")
     assert Endpoints(host).models_and_methods()["methods"]["valuenorm"] == "Keeps long values."

@@ -30,8 +30,8 @@ from judgeq.data.facts import (
 )
 from judgeq.data.lengths import draw_length
 from judgeq.data.wiki import assemble, plant_sentences
-from judgeq.language_model import LanguageModel
-from judgeq.prompts import SEPARATOR
+from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import SEPARATOR
 
 QUESTION_FIRST_SHARE, LED_SHARE, ARTICLES_SHARE = 0.3, 0.4, 0.6
 SHORTEST_TEXT = 60  # tokens
