@@ -119,7 +119,7 @@ def test_its_title_summary_and_look_are_found_everywhere(file: Path, lm: Languag
     host = ModelHost(lm.name, load=lambda *_, **__: lm)
     page = json.dumps(build(host).get_config_file(), default=str)
     assert '["Value norm", "valuenorm"]' in page
-    assert "Keeps long values." in _card(Lane("valuenorm", 24), None, "", "")
+    assert "Keeps long values." in _card(Lane("valuenorm"), None, "", "")
     assert Endpoints(host).models_and_methods()["methods"]["valuenorm"] == "Keeps long values."
     assert method_title("valuenorm:pool=3") == "Value norm (pool 3)"
     assert styles_of(["valuenorm"])["valuenorm"].color == "#123456"
