@@ -205,7 +205,7 @@ def idle_buttons() -> tuple[Any, Any, Any]:
 def close_run(run: Run | None) -> None:
     """Let go of a visitor's run when the page is gone or has been idle for long."""
     if run is not None:
-        run.let_go()
+        run.drop_layer()
 
 
 def budget_of(rows: float | None) -> int:

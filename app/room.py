@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Room(Generic[T]):
+class PreallocatedRows(Generic[T]):
     """Remembers what holds memory, and who used it last; what nobody needs any more is gone from it, too."""
 
     def __init__(

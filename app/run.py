@@ -160,7 +160,7 @@ class Run:
             for lane in self.lanes:
                 lane.retention = lane.answer = None
 
-    def let_go(self) -> None:
+    def drop_layer(self) -> None:
         """Nobody looks any more: stop the work and free the document."""
         self.cancel()
         self.document = None

@@ -14,7 +14,7 @@ import torch
 import judgeq
 from app.limits import Limits
 from app.own_tokens import Shelf
-from app.room import Room
+from app.room import PreallocatedRows
 from app.turns import Place, Turns
 from judgeq.documents.document import Document
 from judgeq.errors import JudgeqError
@@ -68,8 +68,8 @@ class ModelHost:
         self.first = name, tokens
         self.progress: tuple[str, float | None] = (f"Loading {name}", None)
         self.error: JudgeqError | None = None
-        self.documents = Room(MOST_ROW_BYTES, lambda document: document.kv_bytes, Document.forget)
-        self.runs: Room[Run] = Room(
+        self.documents = PreallocatedRows(MOST_ROW_BYTES, lambda document: document.kv_bytes, Document.forget)
+        self.runs: PreallocatedRows[Run] = PreallocatedRows(
             MOST_RUN_BYTES, lambda run: run.nbytes, lambda run: run.give_way(), spare_last=True
         )
         self.limits = limits

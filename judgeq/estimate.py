@@ -22,7 +22,7 @@ from judgeq.methods import Full, JudgeQ, Method
 from judgeq.models.language_model import Geometry, LanguageModel
 from judgeq.models.memory import peak_memory, weight_bytes
 from judgeq.retention.heatmap import GREY, hover_text
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.values import seed64, whole_numbers
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def measure(
     generator = torch.Generator().manual_seed(seed64(seed))
     words = lm.model.get_input_embeddings().weight.shape[0]
     ids = torch.randint(0, words, (1, prompt_tokens), generator=generator)
-    probe = Probe(torch.randn(soft_tokens, lm.geometry.hidden, generator=generator) * 0.02)
+    probe = SoftTokenTensors(torch.randn(soft_tokens, lm.geometry.hidden, generator=generator) * 0.02)
     held: list[int] = []
     peaks: list[int | None] = []
     judge = JudgeQ()
@@ -234,7 +234,12 @@ def measure(
 
 
 def _read(
-    lm: LanguageModel, ids: torch.Tensor, method: Method, rows: int, probe: Probe, chunk: int | None
+    lm: LanguageModel,
+    ids: torch.Tensor,
+    method: Method,
+    rows: int,
+    probe: SoftTokenTensors,
+    chunk: int | None,
 ) -> int:
     """Bytes of the rows that were kept, before a token of the answer."""
     outcome = prefill(lm, ids, [Plan(method, min(rows, ids.shape[1]))], soft_tokens=probe, chunk=chunk)

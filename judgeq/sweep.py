@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from judgeq.cache.prefix import HeldCache, LayerCallback, Progress
+from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress
 from judgeq.cache.retained import RetainedCache
 from judgeq.config import Budget, Decoding, check_budget
 from judgeq.errors import InputError
 from judgeq.inference.decode import decode
 from judgeq.inference.lookahead import positions_behind, retain
 from judgeq.inference.plan import Plan
-from judgeq.inference.request import methods_of, plans_of, soft_tokens_of
+from judgeq.inference.request import make_plans, resolve_methods, resolve_soft_tokens
 from judgeq.inference.spans import Span, rows_of
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
@@ -96,11 +96,11 @@ def sweep(
         InputError: bad input, in one sentence, when the first point is asked for.
     """
     wanted = [check_budget(budget) for budget in several(budgets)]
-    chosen = methods_of(methods, None)
+    chosen = resolve_methods(methods, None)
     if not chosen or not wanted:
         raise InputError("A sweep needs at least one method and one budget: name some")
     decoding = Decoding(max_new_tokens=max_new_tokens)
-    soft = soft_tokens_of(lm, chosen, tokens)
+    soft = resolve_soft_tokens(lm, chosen, tokens)
     reserve = positions_behind(chosen, soft.n if soft else 0, decoding.max_new_tokens)
     prompt = build_prompt(
         lm,
@@ -122,7 +122,7 @@ def sweep(
         retained = retain(
             lm,
             prompt.input_ids,
-            plans_of(chosen, budget, prompt.tokens, soft),
+            make_plans(chosen, budget, prompt.tokens, soft),
             soft_tokens=soft.probe if soft else None,
             longest=decoding,
             rows=held,
@@ -165,14 +165,14 @@ def _held(
     methods: Sequence[Method],
     soft: SoftTokens | None,
     on_layer: LayerCallback | None,
-) -> HeldCache | None:
+) -> PrefixCache | None:
     """The prompt's rows but those of the last tokens, which every budget reads; None where those are all."""
     asking = [method.writer if method.needs_response else method for method in methods]
     needed = [method.queries_needed for method in asking if method is not None]
     first = prompt.tokens - max([1, *filter(None, needed)])
     if first < 1:
         return None
-    rows = HeldCache(lm.model.config, expected=prompt.tokens + (soft.n if soft else 0))
+    rows = PrefixCache(lm.model.config, expected=prompt.tokens + (soft.n if soft else 0))
     progress = Progress(on_layer, lm.geometry.layers)
     rows.read(lm, [prompt.input_ids[:, :first]], progress, summed=None in needed)
     return rows

@@ -472,7 +472,7 @@ def respond_all(model, corpus, out, end, tokens, most, seconds=math.inf):
 # A step
 
 
-class Lesson:
+class TrainingExample:
     """A batch ready for training: prompt rows, the response's inputs and mask, the full cache's log probabilities.
 
     With `rng`, in half of the prompts the first tokens of the response already belong to the prompt.
@@ -567,7 +567,7 @@ def train(model, judge, corpus, held_out, args):
             for group in adam.param_groups:
                 warm = min(1.0, (steps + 1) / WARM_UP)
                 group["lr"] = group["peak"] * warm * 0.5 * (1 + math.cos(math.pi * share))
-            lesson = Lesson(model, corpus, batch, rng)
+            lesson = TrainingExample(model, corpus, batch, rng)
             budget, used, soft = draw_budget(lesson, rng)
             divergence, aligned = losses(
                 model, judge, lesson, budget, used, 0.5 * 0.25**share if soft else None
@@ -652,7 +652,7 @@ def report(model, judge, corpus, args, forms):
     """
     means = Means()
     for batch in corpus.batches(corpus.answered(2), args.tokens, args.most):
-        lesson = Lesson(model, corpus, batch)
+        lesson = TrainingExample(model, corpus, batch)
         asked = judge.ask(model, lesson.prompts)
         kinds = [corpus.kinds[at] for at in batch]
         for budget in BUDGETS:

@@ -14,7 +14,7 @@ from judgeq.inference.prefill import prefill
 from judgeq.methods import JudgeQ
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.adapters import LowRank
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 
 def random_adapters(lm: LanguageModel, rank: int = 3) -> LowRank:
@@ -76,8 +76,10 @@ def test_an_error_inside_leaves_the_model_clean(lm: LanguageModel) -> None:
 
 def test_the_prompt_is_read_as_ever_and_the_scores_differ(lm: LanguageModel) -> None:
     ids, soft = torch.randint(3, 300, (1, 40)), torch.randn(4, 64)
-    plain = prefill(lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=Probe(soft))
-    adapted = prefill(lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=Probe(soft, adapters=random_adapters(lm)))
+    plain = prefill(lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=SoftTokenTensors(soft))
+    adapted = prefill(
+        lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=SoftTokenTensors(soft, adapters=random_adapters(lm))
+    )
     assert torch.allclose(plain.logits, adapted.logits, atol=1e-5)
     ours, theirs = plain.retained[0].scores, adapted.retained[0].scores
     assert (ours[2] - theirs[2]).abs().max() > 1e-4

@@ -20,7 +20,7 @@ from app.differences import differences
 from app.endpoints import Endpoints
 from app.kept import FIELDS, looked_for, show_document, show_figures
 from app.limits import Limits
-from app.room import Room
+from app.room import PreallocatedRows
 from app.run import Run, result
 from app.samples import expected_answer, samples
 from app.session import ModelHost
@@ -160,14 +160,14 @@ def test_a_program_leaves_no_document_behind(page: do.Callbacks) -> None:
 def test_the_document_asked_least_recently_gives_way(lm: LanguageModel) -> None:
     documents = [Document(lm, DOCUMENT + str(number)).read() for number in range(3)]
     size = documents[0].kv_bytes
-    shelf = Room(2 * size + size // 2, lambda document: document.kv_bytes, Document.forget)
+    shelf = PreallocatedRows(2 * size + size // 2, lambda document: document.kv_bytes, Document.forget)
     for number in (0, 1, 0, 2):
         shelf.use(documents[number])
     assert [each.kv_bytes > 0 for each in documents] == [True, False, True]
     del documents[0]
     gc.collect()
     assert shelf.held == [documents[0], documents[1]], "what nobody needs is gone"
-    small = Room(size // 2, lambda document: document.kv_bytes, Document.forget)
+    small = PreallocatedRows(size // 2, lambda document: document.kv_bytes, Document.forget)
     small.use(documents[1])
     assert documents[1].kv_bytes == 0, "too large for any shelf: the next question reads it again"
 

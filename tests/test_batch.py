@@ -14,8 +14,8 @@ from judgeq.errors import InputError
 from judgeq.inference import decode_batch as batch
 from judgeq.inference.decode import decode
 from judgeq.inference.decode_batch import (
+    PendingAnswer,
     Settled,
-    Unwritten,
     decode_together,
     in_circles,
     never_settled,
@@ -51,7 +51,7 @@ def alone(lm: LanguageModel, outcome: Prefill, decoding: Decoding = LONG) -> lis
 def together(
     lm: LanguageModel, outcome: Prefill, decoding: Decoding = LONG, settled: Settled = never_settled
 ) -> list[str]:
-    answers = [Unwritten(kept.cache, outcome.logits, decoding, settled) for kept in outcome.retained]
+    answers = [PendingAnswer(kept.cache, outcome.logits, decoding, settled) for kept in outcome.retained]
     return [written.text for written in decode_together(lm, answers)]
 
 
@@ -81,7 +81,7 @@ def test_answers_to_prompts_of_different_length_stand_side_by_side(each_lm: Lang
     long, short = read(each_lm), read(each_lm, text=TEXT[40:150])
     brief = Decoding(max_new_tokens=5)
     answers = [
-        Unwritten(kept.cache, outcome.logits, decoding)
+        PendingAnswer(kept.cache, outcome.logits, decoding)
         for outcome, decoding in ((long, LONG), (short, brief))
         for kept in outcome.retained
     ]
@@ -91,7 +91,7 @@ def test_answers_to_prompts_of_different_length_stand_side_by_side(each_lm: Lang
 
 def test_tokens_are_told_with_the_text(lm: LanguageModel) -> None:
     outcome = read(lm)
-    (written,) = decode_together(lm, [Unwritten(outcome.retained[1].cache, outcome.logits, LONG)])
+    (written,) = decode_together(lm, [PendingAnswer(outcome.retained[1].cache, outcome.logits, LONG)])
     steps = list(decode(lm, outcome.retained[1].cache.fork(), outcome.logits, LONG))
     assert written.tokens == [step.token for step in steps]
 
@@ -144,7 +144,7 @@ def test_known_tokens_give_the_text_that_was_written(lm: LanguageModel) -> None:
     whole = "".join(step.text for step in steps)
 
     def text(decoding: Decoding = LONG, settled: Settled = never_settled) -> str:
-        return settled_text(lm, tokens, Unwritten(cache, outcome.logits, decoding, settled))
+        return settled_text(lm, tokens, PendingAnswer(cache, outcome.logits, decoding, settled))
 
     assert text() == whole
     short = text(settled=lambda text: len(text) >= 3)
@@ -187,7 +187,9 @@ def test_an_answer_that_goes_in_circles_ends_where_that_is_asked_for(
     caches = [kept.cache for kept in outcome.retained]
     long = Decoding(max_new_tokens=40)
     answers = [
-        Unwritten(cache, outcome.logits, long, until_circles=cut) for cache in caches for cut in (False, True)
+        PendingAnswer(cache, outcome.logits, long, until_circles=cut)
+        for cache in caches
+        for cut in (False, True)
     ]
     written = decode_together(lm, answers)
     assert [len(each.tokens) for each in written] == [40, 16] * len(caches)

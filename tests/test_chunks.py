@@ -19,7 +19,7 @@ from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import Prefill, prefill
 from judgeq.methods import H2O, METHODS, Full, JudgeQ, LayerView, Method, SnapKV
 from judgeq.models.language_model import LanguageModel
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.rounding import moved_rows
 from tests.test_profile import profile
 
@@ -35,10 +35,10 @@ def ids() -> Tensor:
 
 
 @pytest.fixture
-def soft() -> Probe:
+def soft() -> SoftTokenTensors:
     generator = torch.Generator().manual_seed(2)
     offsets = torch.randn((4, 4, SOFT, 16), generator=generator)
-    return Probe(torch.randn((SOFT, 64), generator=generator), offsets)
+    return SoftTokenTensors(torch.randn((SOFT, 64), generator=generator), offsets)
 
 
 def every_method(lm: LanguageModel) -> list[Method]:
@@ -67,7 +67,7 @@ def assert_as_in_one_pass(found: Prefill, whole: Prefill) -> None:
 
 @pytest.mark.parametrize("chunk", [7, 40, 64])
 def test_every_method_keeps_what_it_keeps_in_one_pass(
-    each_lm: LanguageModel, ids: Tensor, soft: Probe, chunk: int
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, chunk: int
 ) -> None:
     plans = [Plan(method, 40) for method in every_method(each_lm)] + [Plan(H2O(average=True), 40)]
     whole = retain(each_lm, ids, plans, soft_tokens=soft, longest=SHORT)
@@ -75,7 +75,7 @@ def test_every_method_keeps_what_it_keeps_in_one_pass(
 
 
 def test_allocations_sinks_and_values_do_not_mind_chunks(
-    each_lm: LanguageModel, ids: Tensor, soft: Probe
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     plans = [
         Plan(
@@ -101,7 +101,12 @@ def test_allocations_sinks_and_values_do_not_mind_chunks(
 )
 @pytest.mark.parametrize("chunk", [7, 24, 60])
 def test_layers_with_a_sliding_window_keep_their_window(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe, family: str, changes: dict, chunk: int
+    make_lm: Callable[..., LanguageModel],
+    ids: Tensor,
+    soft: SoftTokenTensors,
+    family: str,
+    changes: dict,
+    chunk: int,
 ) -> None:
     lm = make_lm(family, **changes)
     plans = [Plan(JudgeQ(), 9), Plan(H2O(), 40), Plan(SnapKV(), 40), Plan(Full(), TOKENS)]
@@ -114,14 +119,14 @@ def test_layers_with_a_sliding_window_keep_their_window(
         assert torch.allclose(lm.model(new, cache=ours.cache).logits, logits, atol=1e-3)
 
 
-def test_a_batch_is_read_in_chunks(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_a_batch_is_read_in_chunks(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     batch, plans = torch.cat([ids, ids.flip(1)]), [Plan(JudgeQ(), 8), Plan(H2O(), 40)]
     whole = prefill(lm, batch, plans, soft_tokens=soft)
     assert_as_in_one_pass(prefill(lm, batch, plans, soft_tokens=soft, chunk=20), whole)
 
 
 def test_the_rows_of_all_layers_are_counted_and_go_with_the_last_chunk(
-    lm: LanguageModel, ids: Tensor, soft: Probe
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     found = prefill(lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft, chunk=20)
     early, complete = TOKENS - 20, TOKENS + SOFT

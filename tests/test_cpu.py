@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from judgeq.attention.cpu import FAST, FEW, USUAL, few_rows, use_fast_products
+from judgeq.attention.cpu import FAST, MAX_FUSED_WORK, USUAL, few_rows, use_fast_products
 from judgeq.inference.decode import next_logits
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
@@ -71,7 +71,7 @@ def test_products_of_few_rows_go_the_usual_way_and_others_do_not(fast: Any) -> N
             assert fast.fp32_precision == USUAL
         assert fast.fp32_precision == USUAL
     assert fast.fp32_precision == FAST
-    with few_rows(FEW + 1):
+    with few_rows(MAX_FUSED_WORK + 1):
         assert fast.fp32_precision == FAST
 
 

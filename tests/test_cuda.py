@@ -21,7 +21,7 @@ from judgeq.methods import METHODS
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from judgeq.training.lesson import Lesson
+from judgeq.training.lesson import TrainingExample
 from judgeq.training.loop import lesson_losses, passes, train
 from judgeq.training.progress import Progress
 from judgeq.training.store import Store
@@ -152,7 +152,7 @@ def test_lessons_side_by_side_teach_what_a_cpu_learns_one_by_one(
         lessons.fill(Progress(), Workers(), limit_gb=1)
         probe = soft_tokens(lm, "judgeq").probe  # type: ignore[union-attr]
         probe = trainable(probe, lm, CONFIG)
-        found: list[Lesson] = [lessons[at] for at in range(6)]
+        found: list[TrainingExample] = [lessons[at] for at in range(6)]
         groups = list(passes(lm, found))
         assert len(groups) == 6 or (lm.device.type == "cuda" and not lm.geometry.sliding)
         loss = torch.cat([lesson_losses(lm, probe, group, CONFIG) for group in groups]).sum()
@@ -172,7 +172,7 @@ def test_a_model_trains_without_stored_rows(
     tokens = train(lm, CONFIG, tmp_path)
     history = json.loads((tmp_path / "history.json").read_text())
     assert history[-1]["loss"] < 0.9 * history[0]["loss"]
-    assert Lesson.read(tmp_path / "store" / "000000.safetensors").keys is None
+    assert TrainingExample.read(tmp_path / "store" / "000000.safetensors").keys is None
     assert judgeq.ask(lm, TEXT, "How tall is it?", budget=20, tokens=tokens, decoding=SHORT).budget == 20
 
 

@@ -14,7 +14,7 @@ import judgeq
 from judgeq.cli import main
 from judgeq.config import Decoding
 from judgeq.data.example import Example
-from judgeq.documents.document import READ_AGAIN
+from judgeq.documents.document import REREAD_TOKENS
 from judgeq.errors import InputError
 from judgeq.evaluation import runner
 from judgeq.evaluation.journal import Journal
@@ -67,7 +67,7 @@ def test_a_document_is_read_once_however_long_it_stays_open(clock: LanguageModel
         assert reading.prompt.text.startswith(document.prefix.text)
     hook.remove()
     first, *later = passes
-    assert first == document.tokens - READ_AGAIN
+    assert first == document.tokens - REREAD_TOKENS
     assert max(later) < first
 
 

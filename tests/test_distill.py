@@ -13,8 +13,8 @@ from torch import Tensor
 import judgeq
 from judgeq.data import chains, records, wiki
 from judgeq.soft_tokens.adapters import LowRank
-from judgeq.soft_tokens.tensors import Probe
-from judgeq.training.lesson import Lesson, PromptRows
+from judgeq.soft_tokens.tensors import SoftTokenTensors
+from judgeq.training.lesson import PromptRows, TrainingExample
 from judgeq.training.student import attention_to_lessons
 from scripts import distill
 from tests.conftest import build_model, build_tokenizer
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     adapters = LowRank.zero(lm, rank=distill.RANK, seed=0).map(lambda tensor: tensor + drawn(*tensor.shape))
     sizes = lm.geometry
-    probe = Probe(
+    probe = SoftTokenTensors(
         drawn(distill.S, sizes.hidden),
         5 * drawn(sizes.layers, sizes.heads, distill.S, sizes.head_dim),
         adapters,
@@ -99,9 +99,9 @@ def test_scores_are_those_of_the_library(folder: Path) -> None:
     """The mean over soft tokens and group, whatever the memory tokens are and however prompts are padded."""
     ids = random_prompts(40, 73, 55)
     lm = judgeq.load(str(folder / "model"), device="cpu")
-    probe = Probe.from_tensors(load_file(folder / "start" / "soft_tokens.safetensors"))
+    probe = SoftTokenTensors.from_tensors(load_file(folder / "start" / "soft_tokens.safetensors"))
     nothing = torch.zeros(0)
-    lessons = [Lesson(prompt, nothing, nothing) for prompt in ids]
+    lessons = [TrainingExample(prompt, nothing, nothing) for prompt in ids]
     with torch.no_grad():
         expected = attention_to_lessons(lm, probe, lessons, PromptRows(lm, lessons))
         model = tiny(folder)
@@ -137,7 +137,7 @@ def test_an_answer_over_every_row_is_the_full_caches(folder: Path, tmp_path: Pat
     )
     save_file(distill.packed(responses), tmp_path / "r")
     model = tiny(folder)
-    lesson = distill.Lesson(model, distill.Corpus(tmp_path / "p", tmp_path / "r"), [0, 1])
+    lesson = distill.TrainingExample(model, distill.Corpus(tmp_path / "p", tmp_path / "r"), [0, 1])
     with torch.no_grad():
         asked = distill.Judge(folder / "start").ask(model, lesson.prompts)
         every = [distill.hard_bias(scores, 60) for scores in asked.largest]

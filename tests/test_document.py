@@ -18,7 +18,7 @@ import judgeq
 from judgeq._assets import assets_path
 from judgeq.cache.prefix import Progress
 from judgeq.config import Decoding, Selection
-from judgeq.documents.document import READ_AGAIN, Document
+from judgeq.documents.document import REREAD_TOKENS, Document
 from judgeq.errors import InputError
 from judgeq.inference.answers import Reading
 from judgeq.methods import H2O, METHODS, JudgeQ, PyramidKV, SnapKV
@@ -164,7 +164,7 @@ def test_a_document_that_must_be_cut_is_read_anew_each_time(lm: LanguageModel, t
 
 def test_a_document_shorter_than_what_is_read_again_is_answered_all_the_same(lm: LanguageModel) -> None:
     document = Document(lm, "A ship pays.")
-    assert document.tokens < READ_AGAIN
+    assert document.tokens < REREAD_TOKENS
     options = {"methods": ["full", "snapkv", "h2o"], "budget": 10, "decoding": SHORT}
     for question in QUESTIONS:
         found = document.read_for(question, **options)
@@ -179,12 +179,12 @@ def test_a_question_costs_its_own_tokens(make_lm: Callable[..., LanguageModel]) 
     prompt = document.ask(QUESTIONS[0], method="snapkv", decoding=decoding).prompt_tokens
     assert counted.take() == prompt
     again = document.ask(QUESTIONS[1], method="snapkv", decoding=decoding).prompt_tokens
-    assert counted.take() == again - (document.tokens - READ_AGAIN)
+    assert counted.take() == again - (document.tokens - REREAD_TOKENS)
     document.ask(QUESTIONS[1], method="h2o", decoding=decoding)
     assert counted.take() == again, "what rows got from the document's queries is not known yet"
     document.ask(QUESTIONS[1], method="h2o", decoding=decoding)
     document.ask(QUESTIONS[1], method="judgeq", tokens=tokens, decoding=decoding)
-    assert counted.take() == 2 * (again - (document.tokens - READ_AGAIN))
+    assert counted.take() == 2 * (again - (document.tokens - REREAD_TOKENS))
     document.forget()
     assert document.kv_bytes == 0
     document.ask(QUESTIONS[1], method="snapkv", decoding=decoding)
@@ -216,7 +216,7 @@ def test_questions_leave_the_documents_rows_as_they_are_and_copy_none(
     assert all(torch.equal(now, then) for now, then in zip(rows.tensors(), before, strict=True))
     assert [layer.keys.untyped_storage().data_ptr() for layer in rows.layers] == stored
     assert document.kv_bytes == size
-    seen = document.tokens - READ_AGAIN
+    seen = document.tokens - REREAD_TOKENS
     assert size == 4 * 256 * rows.layers[0].room.rows
     assert rows.rows == 4 * seen
 
@@ -431,7 +431,7 @@ def test_a_saved_document_is_asked_without_reading_it_again(
     assert sorted(path.name for path in folder.iterdir()) == ["document.json", "rows.safetensors"]
     options = {"methods": ["judgeq", "h2o"], "budget": 40, "tokens": tokens, "decoding": SHORT}
     found = document.read_for(QUESTIONS[1], **options)
-    assert counted.take() == found.prompt.tokens - (document.tokens - READ_AGAIN)
+    assert counted.take() == found.prompt.tokens - (document.tokens - REREAD_TOKENS)
     assert_same(found, judgeq.read(lm, TEXT, QUESTIONS[1], **options))
 
 

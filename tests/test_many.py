@@ -21,7 +21,7 @@ from judgeq.inference.prefill_batch import MOST_TOKENS, groups_alike, pad_left, 
 from judgeq.methods import METHODS, Full, JudgeQ, Method, SnapKV, method_named
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.sweep import sweep
 from tests.conftest import TEXT
 from tests.test_profile import profile
@@ -44,7 +44,7 @@ def soft_tokens(lm: LanguageModel, method: str | Method) -> SoftTokens | None:
     noise = torch.randn((5, 64), generator=torch.Generator().manual_seed(1))
     offsets = torch.randn((4, 4, 5, 16), generator=torch.Generator().manual_seed(2))
     return SoftTokens(
-        Probe(made.probe.embeddings + noise, offsets),
+        SoftTokenTensors(made.probe.embeddings + noise, offsets),
         made.config,
         profile(8, 64, layers=len(lm.geometry.global_layers)),
     )
@@ -81,7 +81,7 @@ def same(many: list[Answer], alone: list[Answer]) -> None:
 @pytest.fixture(autouse=True)
 def all_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts of any length share a pass."""
-    monkeypatch.setattr(padded, "ALIKE", 100.0)
+    monkeypatch.setattr(padded, "MAX_LENGTH_RATIO", 100.0)
 
 
 @pytest.mark.parametrize("in_one_pass", [True, False])
@@ -140,15 +140,15 @@ def test_prompts_share_a_pass_only_where_that_is_asked_for(
 ) -> None:
     assert passes(lm, monkeypatch) == [1, 1, 1, 1]  # on a CPU
     assert passes(lm, monkeypatch, padded=True) == [4]
-    monkeypatch.setattr(padded, "BRIEF", 1000)
+    monkeypatch.setattr(padded, "SHORT_PROMPT", 1000)
     assert passes(lm, monkeypatch) == [4]
     assert passes(lm, monkeypatch, padded=True, chunk=100) == [1, 1, 1, 1]
-    monkeypatch.setattr(padded, "ALIKE", 1.0)
+    monkeypatch.setattr(padded, "MAX_LENGTH_RATIO", 1.0)
     assert passes(lm, monkeypatch, padded=True) == [1, 1, 1, 1]
 
 
 def test_prompts_of_similar_length_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(padded, "ALIKE", 1.25)
+    monkeypatch.setattr(padded, "MAX_LENGTH_RATIO", 1.25)
     assert list(groups_alike([100, 900, 110, 125, 130, 1000])) == [[0, 2, 3], [4], [1, 5]]
     half = MOST_TOKENS // 2
     assert list(groups_alike([half, half, half])) == [[0, 1], [2]]
@@ -211,7 +211,7 @@ def test_nobody_says_what_one_answer_took_in_memory_that_all_share(lm: LanguageM
 
 
 def test_what_cannot_be_done_is_refused(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "retain_each", None)  # before any prompt is read
+    monkeypatch.setattr(api, "prefill_many", None)  # before any prompt is read
     with pytest.raises(InputError, match="4 questions and 2 budgets"):
         ask_many(lm, QUESTIONS, method="snapkv", budget=[1, 2])
     with pytest.raises(InputError, match="greedy"):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from judgeq.cache.prefix import HeldCache
+from judgeq.cache.prefix import PrefixCache
 from judgeq.cache.retained import RetainedCache
 from judgeq.config import Selection
 from judgeq.errors import InputError
@@ -103,7 +103,7 @@ def test_generate_goes_on_with_a_padded_batch(lm: LanguageModel) -> None:
 
 
 def test_held_rows_honour_it(lm: LanguageModel) -> None:
-    own, held = DynamicCache(config=lm.model.config), HeldCache(lm.model.config, batch=2)
+    own, held = DynamicCache(config=lm.model.config), PrefixCache(lm.model.config, batch=2)
     for ids, end in ((IDS, TOKENS), (NEW, TOKENS + TURN)):
         expected, found = (said(lm, cache, ids, SEEN[:, :end]) for cache in (own, held))
     assert torch.allclose(found[1, PADDING:], expected[1, PADDING:], atol=2e-4)

@@ -42,7 +42,7 @@ from judgeq.methods.selection import pyramid_rows
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.adapters import LowRank
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.conftest import build_model, build_tokenizer
 from tests.test_prefill import attention_of
 from tests.test_profile import profile
@@ -176,7 +176,7 @@ def test_a_draft_asks_the_complete_rows(each_lm: LanguageModel, ids: Tensor) -> 
 def test_soft_tokens_behind_a_draft_ask_together_with_it(each_lm: LanguageModel, ids: Tensor) -> None:
     draft = torch.randint(3, 300, (1, 5), generator=torch.Generator().manual_seed(4))
     shape = (4, 4, 3, 16)  # layers, heads, soft tokens, head dimension
-    soft = Probe(torch.randn(3, 64), torch.randn(shape), LowRank.zero(each_lm, 2, seed=0))
+    soft = SoftTokenTensors(torch.randn(3, 64), torch.randn(shape), LowRank.zero(each_lm, 2, seed=0))
     rows = prefill(each_lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
     found = probe(each_lm, rows, draft, [Plan(JudgeQDraft(), 40)], soft_tokens=soft).retained[0].scores
     of_draft = probe(each_lm, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
@@ -191,7 +191,7 @@ def test_soft_tokens_behind_a_draft_ask_together_with_it(each_lm: LanguageModel,
 def test_the_draft_of_judge_q_is_written_from_its_own_rows(
     lm: LanguageModel, ids: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    soft = Probe(torch.randn(3, 64))
+    soft = SoftTokenTensors(torch.randn(3, 64))
     first = prefill(lm, ids, [Plan(JudgeQ(), 12)], soft_tokens=soft)
     written = [
         step.token

@@ -51,7 +51,7 @@ from judgeq.models.language_model import Geometry, LanguageModel
 from judgeq.models.loading import load
 from judgeq.models.snapshot import HubError
 from judgeq.soft_tokens.adapters import LowRank
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 
 @pytest.fixture(scope="module")
@@ -412,7 +412,7 @@ def test_a_gemma_3_that_also_sees_reads_text(tokenizer: Any) -> None:
     with torch.no_grad():
         plain = model(ids).logits[:, -1]
     lm = LanguageModel.wrap(model, tokenizer)
-    soft = Probe(torch.randn(5, 64), torch.randn(4, 4, 5, 16), LowRank.zero(lm, 2, seed=0))
+    soft = SoftTokenTensors(torch.randn(5, 64), torch.randn(4, 4, 5, 16), LowRank.zero(lm, 2, seed=0))
     outcome = prefill(lm, ids, [Plan(JudgeQ(), 9)], soft_tokens=soft)
     assert torch.allclose(outcome.logits, plain, atol=1e-4)
     assert [None if kept is None else kept.shape[2] for kept in outcome.retained[0].kept] == [

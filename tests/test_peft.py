@@ -18,7 +18,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens import peft as peft_files
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.conftest import build_model
 from tests.test_profile import profile
 
@@ -90,8 +90,8 @@ def test_what_peft_has_no_place_for_is_left_out_only_on_demand(
 ) -> None:
     plain = tokens.probe.embeddings
     whole = {
-        "query offsets": SoftTokens(Probe(plain, torch.randn(4, 4, 6, 16)), tokens.config),
-        "adapters": SoftTokens(Probe(plain, None, LowRank.zero(lm, 2, 0)), tokens.config),
+        "query offsets": SoftTokens(SoftTokenTensors(plain, torch.randn(4, 4, 6, 16)), tokens.config),
+        "adapters": SoftTokens(SoftTokenTensors(plain, None, LowRank.zero(lm, 2, 0)), tokens.config),
         "profile": SoftTokens(tokens.probe, tokens.config, profile(100)),
     }[lost]
     with pytest.raises(InputError, match=f"no place for the {lost}"):
@@ -115,7 +115,7 @@ def test_prompts_of_other_models_are_refused(lm: LanguageModel, tokens: SoftToke
     with pytest.raises(InputError, match="trained for somebody/else"):
         SoftTokens.from_peft(tmp_path / "named", lm)
     narrow = dataclasses.replace(tokens.config, hidden_size=32)
-    SoftTokens(Probe(tokens.probe.embeddings[:, :32]), narrow).export_peft(tmp_path / "narrow")
+    SoftTokens(SoftTokenTensors(tokens.probe.embeddings[:, :32]), narrow).export_peft(tmp_path / "narrow")
     with pytest.raises(InputError, match="hidden size 32"):
         SoftTokens.from_peft(tmp_path / "narrow", lm)
 

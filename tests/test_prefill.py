@@ -19,7 +19,7 @@ from judgeq.inference.prefill import Prefill, prefill, probe
 from judgeq.methods import METHODS, Full, JudgeQ, Oracle, RandomRows, SnapKV, StreamingLLM
 from judgeq.methods.scoring import merge_group
 from judgeq.models.language_model import LanguageModel
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.conftest import WINDOW
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.rounding import moved_rows
@@ -35,8 +35,8 @@ def ids() -> Tensor:
 
 
 @pytest.fixture
-def soft() -> Probe:
-    return Probe(torch.randn((5, 64), generator=torch.Generator().manual_seed(2)))
+def soft() -> SoftTokenTensors:
+    return SoftTokenTensors(torch.randn((5, 64), generator=torch.Generator().manual_seed(2)))
 
 
 def full_answer(lm: LanguageModel, ids: Tensor, length: int) -> list[int]:
@@ -54,7 +54,7 @@ def answer(lm: LanguageModel, outcome: Prefill, at: int, length: int) -> list[in
 
 
 def test_at_full_budget_the_answer_is_that_of_generate(
-    each_lm: LanguageModel, ids: Tensor, soft: Probe
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     methods = [method() for method in METHODS.values() if not method.needs_response]
     outcome = prefill(each_lm, ids, [Plan(method, TOKENS) for method in methods], soft_tokens=soft)
@@ -64,7 +64,9 @@ def test_at_full_budget_the_answer_is_that_of_generate(
         assert answer(each_lm, outcome, at, 12) == expected
 
 
-def test_soft_tokens_leave_the_prompts_logits_alone(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_soft_tokens_leave_the_prompts_logits_alone(
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+) -> None:
     plain = each_lm.model(ids).logits[:, -1]
     outcome = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft)
     assert torch.allclose(outcome.logits, plain, atol=1e-4)
@@ -77,7 +79,7 @@ def attention_of(lm: LanguageModel, embeds: Tensor) -> tuple[Tensor, ...]:
 
 
 def test_scores_are_the_attention_that_transformers_itself_computes(
-    each_lm: LanguageModel, ids: Tensor, soft: Probe
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     embeds = each_lm.model.get_input_embeddings()(ids)
     plans = [Plan(JudgeQ(), 8), Plan(SnapKV(window=16), 8)]
@@ -92,7 +94,7 @@ def test_scores_are_the_attention_that_transformers_itself_computes(
 
 
 def test_the_oracle_scores_by_the_attention_of_the_response(
-    each_lm: LanguageModel, ids: Tensor, soft: Probe
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     response = torch.tensor([full_answer(each_lm, ids, 6)])
     rows = prefill(each_lm, ids, [Plan(Full(), TOKENS)]).retained[0].cache.frozen()
@@ -106,7 +108,9 @@ def test_the_oracle_scores_by_the_attention_of_the_response(
         moved_rows([outcome.retained[0].kept[layer]], [expected.topk(9, -1).indices])
 
 
-def test_kept_rows_are_the_rows_of_the_full_cache(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_kept_rows_are_the_rows_of_the_full_cache(
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+) -> None:
     cache = DynamicCache(config=each_lm.model.config)
     each_lm.model(ids, cache=cache)
     retained = prefill(each_lm, ids, [Plan(JudgeQ(selection=EXACT), 8)], soft_tokens=soft).retained[0]
@@ -119,7 +123,7 @@ def test_kept_rows_are_the_rows_of_the_full_cache(each_lm: LanguageModel, ids: T
             assert torch.allclose(mine.values[0, head], theirs.values[0, head, kept[0, head]], atol=1e-4)
 
 
-def test_no_soft_row_is_left(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_no_soft_row_is_left(each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     outcome = prefill(each_lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), 8)], soft_tokens=soft)
     for retained, rows in zip(outcome.retained, (TOKENS, 8), strict=True):
         for at, layer in enumerate(retained.cache.layers):
@@ -127,20 +131,22 @@ def test_no_soft_row_is_left(each_lm: LanguageModel, ids: Tensor, soft: Probe) -
             assert (layer.keys.shape[2], layer.get_seq_length()) == (held, TOKENS)
 
 
-def test_rows_go_layer_by_layer(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_rows_go_layer_by_layer(each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     outcome = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft)
     kept = sum(WINDOW - 1 if layer in each_lm.geometry.sliding else 8 for layer in range(4))
     assert outcome.peak_rows <= kept + TOKENS + 5 < 4 * TOKENS
 
 
-def test_freed_rows_are_freed(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_freed_rows_are_freed(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     full, few = prefill(lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), 9)], soft_tokens=soft).retained
     row = 2 * 2 * 16 * 4  # key and value, two heads, 16 numbers, 4 bytes
     assert full.cache.kv_bytes == 4 * TOKENS * row
     assert few.cache.kv_bytes == 4 * 9 * row
 
 
-def test_positions_stay_right_after_eviction(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_positions_stay_right_after_eviction(
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+) -> None:
     """Decoding from kept rows equals attention that is masked to the same rows in a full cache."""
     retained = prefill(each_lm, ids, [Plan(JudgeQ(), 30)], soft_tokens=soft).retained[0]
     new = torch.randint(3, 300, (1, 7), generator=torch.Generator().manual_seed(7))
@@ -152,7 +158,9 @@ def test_positions_stay_right_after_eviction(each_lm: LanguageModel, ids: Tensor
         assert torch.allclose(each_lm.model(token, cache=retained.cache).logits, logits, atol=1e-3)
 
 
-def test_plain_generate_continues_from_evicted_rows(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_plain_generate_continues_from_evicted_rows(
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+) -> None:
     outcome = prefill(each_lm, ids, [Plan(JudgeQ(), 20)], soft_tokens=soft)
     fork = outcome.retained[0].cache.fork()
     expected = answer(each_lm, outcome, 0, 7)
@@ -170,7 +178,7 @@ def test_a_fork_is_not_changed_by_the_other_continuation(lm: LanguageModel, ids:
 
 
 def test_nothing_is_left_on_the_model(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     lm = make_lm()
 
@@ -226,12 +234,12 @@ def test_layers_with_a_sliding_window_keep_their_window_and_the_answer(
 
 
 def test_methods_without_probe_tokens_do_not_pay_for_them(
-    lm: LanguageModel, ids: Tensor, soft: Probe
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     assert prefill(lm, ids, [Plan(SnapKV(), 8)], soft_tokens=soft).peak_rows == 4 * 8 + TOKENS
 
 
-def test_a_batch_is_read_at_once(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_a_batch_is_read_at_once(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     batch = torch.cat([ids, ids.flip(1)])
     both = prefill(lm, batch, [Plan(JudgeQ(), 8)], soft_tokens=soft).retained[0]
     for row in range(2):
@@ -239,7 +247,9 @@ def test_a_batch_is_read_at_once(lm: LanguageModel, ids: Tensor, soft: Probe) ->
         moved_rows([layer[row] for layer in both.kept], one.kept)
 
 
-def test_allocations_stand_side_by_side_in_one_pass(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_allocations_stand_side_by_side_in_one_pass(
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+) -> None:
     plans = [
         Plan(JudgeQ(selection=Selection(allocation=allocation)), 9, profile(8, 64))
         for allocation in get_args(Allocation)
@@ -286,13 +296,15 @@ def test_queries_turn_as_the_model_turns_its_own(each_lm: LanguageModel) -> None
     assert torch.allclose(each_lm.rotate(start, 50), there, atol=1e-4)
 
 
-def test_query_offsets_turn_with_their_position(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_query_offsets_turn_with_their_position(
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+) -> None:
     """Added before RoPE: the scores are those of queries that the model itself would have turned."""
     offsets = torch.randn((4, 4, 5, 16), generator=torch.Generator().manual_seed(4))
     plain = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft).retained[0]
-    moved = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=Probe(soft.embeddings, offsets)).retained[
-        0
-    ]
+    moved = prefill(
+        each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=SoftTokenTensors(soft.embeddings, offsets)
+    ).retained[0]
     cache = DynamicCache(config=each_lm.model.config)
     embeds = torch.cat([each_lm.model.get_input_embeddings()(ids), soft.embeddings[None]], 1)
     each_lm.model(inputs_embeds=embeds, cache=cache)

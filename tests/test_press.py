@@ -26,7 +26,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 ROOT = Path(__file__).resolve().parents[1]
 OTHER_PYTHON = os.environ.get("JUDGEQ_KVPRESS_PYTHON", "")
@@ -54,8 +54,8 @@ def soft_tokens(lm: LanguageModel, parts: str) -> SoftTokens:
     if adapters:
         up = {name: torch.randn(part.shape, generator=draw) * 0.3 for name, part in adapters.up.items()}
         adapters = LowRank(adapters.down, up)
-    stored = Probe(tokens.probe.embeddings, offsets, adapters).tensors()
-    return dataclasses.replace(tokens, probe=Probe.from_tensors(stored))
+    stored = SoftTokenTensors(tokens.probe.embeddings, offsets, adapters).tensors()
+    return dataclasses.replace(tokens, probe=SoftTokenTensors.from_tensors(stored))
 
 
 def saved(lm: LanguageModel, tokens: SoftTokens, folder: Path) -> tuple[Path, Path]:

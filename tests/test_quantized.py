@@ -24,13 +24,13 @@ from judgeq.evaluation.questions import Question, Task
 from judgeq.evaluation.results import cells_of, rows_of
 from judgeq.evaluation.runner import asked_of, run
 from judgeq.inference.decode import decode
-from judgeq.inference.decode_batch import Unwritten, decode_together
+from judgeq.inference.decode_batch import PendingAnswer, decode_together
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import Prefill, prefill
 from judgeq.methods import Full, JudgeQ, SnapKV
 from judgeq.methods.parsing import method_from_text, methods_from_text
 from judgeq.models.language_model import LanguageModel
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.conftest import TEXT
 from tests.test_profile import profile
 from tests.test_ragged import packed_attention
@@ -47,8 +47,8 @@ def ids() -> Tensor:
 
 
 @pytest.fixture
-def soft() -> Probe:
-    return Probe(torch.randn((5, 64), generator=torch.Generator().manual_seed(2)))
+def soft() -> SoftTokenTensors:
+    return SoftTokenTensors(torch.randn((5, 64), generator=torch.Generator().manual_seed(2)))
 
 
 def rows_like_keys(dim: int = 64, seed: int = 0) -> Tensor:
@@ -136,7 +136,7 @@ def test_attention_over_rounded_rows_is_that_over_the_rows_they_come_to(
 def read(
     lm: LanguageModel,
     ids: Tensor,
-    soft: Probe,
+    soft: SoftTokenTensors,
     bits: int | None,
     allocation: str = "uniform",
     budget: int = 20,
@@ -148,7 +148,7 @@ def read(
 
 @pytest.mark.parametrize("allocation", get_args(Allocation))
 def test_eight_bits_write_the_same_with_every_allocation(
-    each_lm: LanguageModel, ids: Tensor, soft: Probe, allocation: str
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str
 ) -> None:
     exact, rounded = (read(each_lm, ids, soft, bits, allocation).retained[0] for bits in (None, 8))
     for layer in each_lm.geometry.global_layers:
@@ -161,7 +161,7 @@ def test_eight_bits_write_the_same_with_every_allocation(
         assert expected[logits.argmax()] > expected.max() - 0.1  # random models know near ties
 
 
-def test_four_bits_are_coarser_than_eight(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_four_bits_are_coarser_than_eight(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     exact, eight, four = (
         lm.model(NEW, cache=read(lm, ids, soft, bits).retained[0].cache).logits for bits in (None, 8, 4)
     )
@@ -171,7 +171,7 @@ def test_four_bits_are_coarser_than_eight(lm: LanguageModel, ids: Tensor, soft: 
 @BITS
 @pytest.mark.parametrize("allocation", ["uniform", "adakv"])
 def test_bytes_are_those_of_codes_and_ranges_and_of_the_tail_as_it_comes(
-    lm: LanguageModel, ids: Tensor, soft: Probe, bits: int, allocation: str
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, bits: int, allocation: str
 ) -> None:
     retained = read(lm, ids, soft, bits, allocation).retained[0]
     counts = [
@@ -196,7 +196,9 @@ def test_the_full_cache_can_be_stored_in_few_bits(lm: LanguageModel, ids: Tensor
         rounded.cache.frozen()
 
 
-def test_plain_generate_continues_as_decode_does(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_plain_generate_continues_as_decode_does(
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+) -> None:
     outcome = read(each_lm, ids, soft, 4)
     fork = outcome.retained[0].cache.fork()
     each_lm.__dict__["eos_ids"] = frozenset()
@@ -208,7 +210,9 @@ def test_plain_generate_continues_as_decode_does(each_lm: LanguageModel, ids: Te
     assert again[0, TOKENS:].tolist() == expected
 
 
-def test_a_fork_shares_the_codes_and_a_copy_does_not(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_a_fork_shares_the_codes_and_a_copy_does_not(
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+) -> None:
     cache = read(lm, ids, soft, 4).retained[0].cache
     fork, copied = cache.fork(), copy.deepcopy(cache)
     assert fork.layers[0].frozen.keys.codes is cache.layers[0].frozen.keys.codes
@@ -221,7 +225,7 @@ def test_a_fork_shares_the_codes_and_a_copy_does_not(lm: LanguageModel, ids: Ten
 
 
 def test_layers_with_a_sliding_window_are_not_rounded(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
     exact, rounded = (read(lm, ids, soft, bits).retained[0].cache for bits in (None, 8))
@@ -231,10 +235,10 @@ def test_layers_with_a_sliding_window_are_not_rounded(
 
 
 def test_answers_written_together_are_those_written_alone(
-    lm: LanguageModel, ids: Tensor, soft: Probe
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     outcomes = [read(lm, ids, soft, bits, allocation) for bits, allocation in ((4, "uniform"), (8, "adakv"))]
-    answers = [Unwritten(each.retained[0].cache, each.logits, Decoding(8)) for each in outcomes]
+    answers = [PendingAnswer(each.retained[0].cache, each.logits, Decoding(8)) for each in outcomes]
     texts = [written.text for written in decode_together(lm, answers)]
     for outcome, text in zip(outcomes, texts, strict=True):
         steps = decode(lm, outcome.retained[0].cache, outcome.logits, Decoding(8))

@@ -24,7 +24,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt
 from judgeq.retention import RetentionMap
 from judgeq.soft_tokens.budget_profile import BudgetProfile
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_profile import profile
 
@@ -39,11 +39,13 @@ def ids() -> Tensor:
 
 
 @pytest.fixture
-def soft() -> Probe:
-    return Probe(torch.randn((5, 64), generator=torch.Generator().manual_seed(2)))
+def soft() -> SoftTokenTensors:
+    return SoftTokenTensors(torch.randn((5, 64), generator=torch.Generator().manual_seed(2)))
 
 
-def read(lm: LanguageModel, ids: Tensor, soft: Probe, allocation: Any = "adakv", budget: int = 9) -> Prefill:
+def read(
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: Any = "adakv", budget: int = 9
+) -> Prefill:
     learned = profile(8, 64, layers=len(lm.geometry.global_layers))
     plan = Plan(JudgeQ(selection=Selection(allocation=allocation)), budget, learned)
     return prefill(lm, ids, [plan], soft_tokens=soft)
@@ -53,19 +55,19 @@ def counts(retained: Retained) -> list[list[int]]:
     return [[len(rows) for rows in layer] for layer in retained.kept if layer is not None]
 
 
-@pytest.mark.parametrize("few", [0, ragged.FEW], ids=["head by head", "all heads together"])
+@pytest.mark.parametrize("few", [0, ragged.MAX_FUSED_WORK], ids=["head by head", "all heads together"])
 @pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv"])
 @pytest.mark.parametrize("chunks", [(1, 1, 1), (6,), (2, 1, 3)])
 def test_the_output_is_that_of_dense_attention_with_evicted_rows_masked(
     each_lm: LanguageModel,
     ids: Tensor,
-    soft: Probe,
+    soft: SoftTokenTensors,
     allocation: str,
     chunks: Sequence[int],
     few: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ragged, "FEW", few)
+    monkeypatch.setattr(ragged, "MAX_FUSED_WORK", few)
     retained = read(each_lm, ids, soft, allocation).retained[0]
     assert len({count for layer in counts(retained) for count in layer}) > 2
     full = DynamicCache(config=each_lm.model.config)
@@ -86,7 +88,9 @@ def written(lm: LanguageModel, cache: RetainedCache, logits: Tensor, length: int
     return tokens
 
 
-def test_plain_generate_continues_as_decode_does(each_lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_plain_generate_continues_as_decode_does(
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+) -> None:
     outcome = read(each_lm, ids, soft, budget=20)
     fork = outcome.retained[0].cache.fork()
     expected = written(each_lm, outcome.retained[0].cache, outcome.logits, 7)
@@ -97,7 +101,7 @@ def test_plain_generate_continues_as_decode_does(each_lm: LanguageModel, ids: Te
 
 @pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv"])
 def test_a_budget_of_the_whole_prompt_changes_nothing(
-    lm: LanguageModel, ids: Tensor, soft: Probe, allocation: str
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str
 ) -> None:
     outcome = read(lm, ids, soft, allocation, budget=TOKENS)
     assert counts(outcome.retained[0]) == [[TOKENS] * 2] * 4
@@ -106,7 +110,7 @@ def test_a_budget_of_the_whole_prompt_changes_nothing(
 
 
 def test_layers_with_a_sliding_window_stand_beside_ragged_ones(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
     outcome = read(lm, ids, soft, budget=TOKENS)
@@ -119,7 +123,7 @@ def test_layers_with_a_sliding_window_stand_beside_ragged_ones(
         assert torch.allclose(lm.model(tokens, cache=cache).logits, logits, atol=1e-3)
 
 
-def test_equal_shares_keep_the_uniform_rows(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_equal_shares_keep_the_uniform_rows(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     even = BudgetProfile(torch.tensor([16]), torch.ones(1, 4, 2))
     plans = [Plan(JudgeQ(), 9), Plan(JudgeQ(selection=Selection(allocation="profile")), 9, even)]
     uniform, ragged = prefill(lm, ids, plans, soft_tokens=soft).retained
@@ -133,7 +137,7 @@ def test_equal_shares_keep_the_uniform_rows(lm: LanguageModel, ids: Tensor, soft
 @pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv"])
 @pytest.mark.parametrize("budget", [1, 2, 9, 40, 89])
 def test_only_kept_rows_are_stored_and_never_more_than_the_budget(
-    lm: LanguageModel, ids: Tensor, soft: Probe, allocation: str, budget: int
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str, budget: int
 ) -> None:
     retained = read(lm, ids, soft, allocation, budget).retained[0]
     kept = torch.tensor(counts(retained))
@@ -164,7 +168,11 @@ def packed_attention(
 
 @pytest.mark.parametrize("chunks", [(1, 1, 1), (6,), (2, 1, 3)])
 def test_one_call_for_all_heads_gives_the_same(
-    lm: LanguageModel, ids: Tensor, soft: Probe, chunks: Sequence[int], monkeypatch: pytest.MonkeyPatch
+    lm: LanguageModel,
+    ids: Tensor,
+    soft: SoftTokenTensors,
+    chunks: Sequence[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cache = read(lm, ids, soft).retained[0].cache
     fork = cache.fork()
@@ -192,7 +200,7 @@ def test_the_kernel_of_a_gpu_gives_what_each_head_gives(count: int) -> None:
         assert torch.allclose(found, rows.attention(queries, *tail, 0.125), atol=2e-2)
 
 
-def test_the_tail_is_counted_too(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_the_tail_is_counted_too(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     cache = read(lm, ids, soft).retained[0].cache
     before = cache.kv_bytes
     assert cache.rows == 4 * 9
@@ -210,13 +218,15 @@ def test_rows_are_the_mean_over_heads_rounded_up(lm: LanguageModel) -> None:
     assert cache.rows == 5
 
 
-def test_rows_go_layer_by_layer(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_rows_go_layer_by_layer(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     for allocation in ("adakv", "profile"):
         peak = read(lm, ids, soft, allocation).peak_rows
         assert peak <= 4 * 9 + TOKENS + 5 < 4 * TOKENS
 
 
-def test_a_fork_is_not_changed_by_the_other_continuation(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_a_fork_is_not_changed_by_the_other_continuation(
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+) -> None:
     outcome = read(lm, ids, soft)
     cache = outcome.retained[0].cache
     fork, copied = cache.fork(), copy.deepcopy(cache)
@@ -230,7 +240,7 @@ def test_a_fork_is_not_changed_by_the_other_continuation(lm: LanguageModel, ids:
 
 
 def test_decoded_tokens_can_be_taken_back_and_the_prompt_cannot(
-    lm: LanguageModel, ids: Tensor, soft: Probe
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     cache = read(lm, ids, soft).retained[0].cache
     expected = lm.model(NEW, cache=cache.fork()).logits
@@ -244,7 +254,9 @@ def test_decoded_tokens_can_be_taken_back_and_the_prompt_cannot(
         cache.crop(-7)
 
 
-def test_after_a_reset_it_is_an_ordinary_empty_cache(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_after_a_reset_it_is_an_ordinary_empty_cache(
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+) -> None:
     cache = read(lm, ids, soft).retained[0].cache
     cache.reset()
     assert (cache.get_seq_length(), cache.kv_bytes, cache.rows) == (0, 0, 0)
@@ -253,7 +265,7 @@ def test_after_a_reset_it_is_an_ordinary_empty_cache(lm: LanguageModel, ids: Ten
     assert torch.allclose(lm.model(NEW, cache=cache).logits, expected, atol=1e-4)
 
 
-def test_one_prompt_at_a_time(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_one_prompt_at_a_time(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     with pytest.raises(InputError, match="batch has 2"):
         read(lm, torch.cat([ids, ids]), soft)
     cache = read(lm, ids, soft).retained[0].cache
@@ -261,7 +273,7 @@ def test_one_prompt_at_a_time(lm: LanguageModel, ids: Tensor, soft: Probe) -> No
         lm.model(torch.cat([NEW, NEW]), cache=cache)
 
 
-def test_incomplete_rows_are_no_reference(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_incomplete_rows_are_no_reference(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     with pytest.raises(ModelError, match="kept fewer"):
         read(lm, ids, soft).retained[0].cache.frozen()
 
@@ -285,7 +297,7 @@ def test_half_precision_costs_only_its_rounding() -> None:
     assert torch.allclose(rounded.float(), exact, atol=0.05)
 
 
-def test_the_map_shows_what_each_head_keeps(lm: LanguageModel, soft: Probe) -> None:
+def test_the_map_shows_what_each_head_keeps(lm: LanguageModel, soft: SoftTokenTensors) -> None:
     prompt = build_prompt(lm, "The harbour lies in the north. Every ship pays 3 crowns. " * 4, "Who pays?")
     plans = [Plan(JudgeQ(selection=ADAKV), 9), Plan(Full(), prompt.tokens)]
     retained = prefill(lm, prompt.input_ids, plans, soft_tokens=soft).retained[0]
@@ -306,7 +318,7 @@ def test_a_missing_profile_is_said_before_anything_is_read(lm: LanguageModel, id
         prefill(lm, ids, [Plan(SnapKV(selection=Selection(allocation="profile")), 8, other)])
 
 
-def test_frozen_rows_stay_off_the_stored_tail(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_frozen_rows_stay_off_the_stored_tail(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     layer = read(lm, ids, soft).retained[0].cache.layers[0]
     assert isinstance(layer, RaggedLayer)
     keys, _ = layer.update(torch.zeros(1, 2, 1, 16), torch.zeros(1, 2, 1, 16))

@@ -11,12 +11,12 @@ from torch import Tensor
 from judgeq.config import Decoding
 from judgeq.inference import lookahead as reference
 from judgeq.inference.decode import decode
-from judgeq.inference.lookahead import ToRead, positions_behind, retain, retain_each
+from judgeq.inference.lookahead import ToRead, positions_behind, prefill_many, retain
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import Prefill, prefill, probe
 from judgeq.methods import LAQ, Full, JudgeQ, JudgeQDraft, Oracle, SnapKV
 from judgeq.models.language_model import LanguageModel
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.conftest import WINDOW
 from tests.rounding import moved_rows
 from tests.test_prefill import attention_of
@@ -70,7 +70,7 @@ def test_a_response_can_be_given_up_while_it_is_written(
 
 
 def test_plans_of_every_kind_come_back_in_their_order(lm: LanguageModel, ids: Tensor) -> None:
-    soft = Probe(torch.randn(4, 64, generator=torch.Generator().manual_seed(1)))
+    soft = SoftTokenTensors(torch.randn(4, 64, generator=torch.Generator().manual_seed(1)))
     plans = [
         *(Plan(Oracle(), 9), Plan(SnapKV(window=8), 9), Plan(LAQ(), 9), Plan(Oracle(), 20)),
         *(Plan(JudgeQ(), 9), Plan(LAQ(), 20), Plan(LAQ(draft=3), 9)),
@@ -90,7 +90,7 @@ def test_a_second_look_needs_no_more_of_a_sliding_layer_than_its_window(
     """The response is scored as if it stood behind the whole prompt, and the answer from all rows is the full one."""
     lm = make_lm(family)
     lm.__dict__["eos_ids"] = frozenset()
-    soft = Probe(torch.randn(4, 64, generator=torch.Generator().manual_seed(1)))
+    soft = SoftTokenTensors(torch.randn(4, 64, generator=torch.Generator().manual_seed(1)))
     plans = [
         Plan(Full(), 60),
         Plan(Oracle(), 60),
@@ -114,10 +114,10 @@ def test_a_second_look_needs_no_more_of_a_sliding_layer_than_its_window(
 
 
 def test_prompts_that_are_read_in_a_row_keep_what_each_keeps_alone(lm: LanguageModel, ids: Tensor) -> None:
-    soft = Probe(torch.randn(3, 64))
+    soft = SoftTokenTensors(torch.randn(3, 64))
     plans = [Plan(SnapKV(), 9), Plan(LAQ(), 9), Plan(JudgeQDraft(draft=4), 12), Plan(Oracle(), 20)]
     prompts = [ToRead(ids, plans, SHORT), ToRead(ids[:, 10:], plans[:1]), ToRead(ids[:, :40], plans, SHORT)]
-    for prompt, found in zip(prompts, retain_each(lm, prompts, soft_tokens=soft), strict=True):
+    for prompt, found in zip(prompts, prefill_many(lm, prompts, soft_tokens=soft), strict=True):
         alone = retain(lm, prompt.input_ids, prompt.plans, soft_tokens=soft, longest=prompt.longest)
         for ours, theirs in zip(found.retained, alone.retained, strict=True):
             assert ours.plan == theirs.plan

@@ -18,7 +18,7 @@ from judgeq.cache.growing import SHARE, STEP
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.inference.decode import Step, decode
-from judgeq.inference.decode_eviction import Rejudging
+from judgeq.inference.decode_eviction import DecodingEviction
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import prefill
 from judgeq.methods import H2O, METHODS, JudgeQ, KeyNorm, LayerView, Method, SnapKV, StreamingLLM
@@ -26,7 +26,7 @@ from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.conftest import TEXT
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_profile import profile
@@ -44,10 +44,10 @@ def ids() -> Tensor:
 
 
 @pytest.fixture
-def soft() -> Probe:
+def soft() -> SoftTokenTensors:
     generator = torch.Generator().manual_seed(2)
     offsets = torch.randn((4, 4, 5, 16), generator=generator)
-    return Probe(torch.randn((5, 64), generator=generator), offsets)
+    return SoftTokenTensors(torch.randn((5, 64), generator=generator), offsets)
 
 
 @pytest.fixture
@@ -63,18 +63,20 @@ def profile_of(lm: LanguageModel) -> BudgetProfile:
 
 
 def start(
-    lm: LanguageModel, ids: Tensor, soft: Probe, method: Method, budget: int, every: int
-) -> tuple[Rejudging, Tensor]:
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, method: Method, budget: int, every: int
+) -> tuple[DecodingEviction, Tensor]:
     plan = Plan(method, min(budget, ids.shape[1]), profile_of(lm))
     outcome = prefill(lm, ids, [plan], soft_tokens=soft)
-    return Rejudging(lm, outcome.retained[0], budget, every, soft), outcome.logits
+    return DecodingEviction(lm, outcome.retained[0], budget, every, soft), outcome.logits
 
 
-def steps(lm: LanguageModel, rejudging: Rejudging, logits: Tensor, decoding: Decoding) -> Iterator[Step]:
+def steps(
+    lm: LanguageModel, rejudging: DecodingEviction, logits: Tensor, decoding: Decoding
+) -> Iterator[Step]:
     return decode(lm, rejudging.cache, logits, decoding, rejudging.next_logits)
 
 
-def counts(rejudging: Rejudging) -> Tensor:
+def counts(rejudging: DecodingEviction) -> Tensor:
     """(L, H_kv) rows that are stored now, of the layers without a sliding window."""
     layers = [rejudging.cache.layers[at] for at in rejudging.lm.geometry.global_layers]
     return torch.tensor([[len(keys) for keys, _ in layer.heads()] for layer in layers])
@@ -87,7 +89,7 @@ def most_bytes(budget: int, every: int) -> int:
 
 
 def test_over_2000_tokens_no_head_ever_holds_more_than_the_budget_and_the_interval(
-    endless: LanguageModel, ids: Tensor, soft: Probe
+    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     rejudging, logits = start(endless, ids, soft, JudgeQ(), budget=24, every=32)
     most = 0
@@ -109,7 +111,7 @@ def test_over_2000_tokens_no_head_ever_holds_more_than_the_budget_and_the_interv
 @pytest.mark.parametrize("name", DECODABLE)
 @pytest.mark.parametrize("allocation", ["uniform", "adakv", "profile", "pyramid+adakv"])
 def test_every_method_stays_within_the_bound_with_every_allocation(
-    endless: LanguageModel, ids: Tensor, soft: Probe, name: str, allocation: str
+    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str, allocation: str
 ) -> None:
     method = method_from_text(f"{name}:allocation={allocation}")
     rejudging, logits = start(endless, ids, soft, method, budget=40, every=16)
@@ -127,7 +129,7 @@ def test_every_method_stays_within_the_bound_with_every_allocation(
 @pytest.mark.parametrize("name", DECODABLE)
 @pytest.mark.parametrize("allocation", ["uniform", "adakv"])
 def test_a_budget_above_the_length_changes_nothing(
-    endless: LanguageModel, ids: Tensor, soft: Probe, name: str, allocation: str
+    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str, allocation: str
 ) -> None:
     method = method_from_text(f"{name}:allocation={allocation}")
     plain = prefill(endless, ids, [Plan(method, TOKENS, None)], soft_tokens=soft)
@@ -139,9 +141,9 @@ def test_a_budget_above_the_length_changes_nothing(
 
 
 class Masked:
-    """Bounded decoding with complete rows and masks, Judge Q without pooling: what `Rejudging` must come to."""
+    """Bounded decoding with complete rows and masks, Judge Q without pooling: what `DecodingEviction` must come to."""
 
-    def __init__(self, lm: LanguageModel, ids: Tensor, retained: Retained, soft: Probe) -> None:
+    def __init__(self, lm: LanguageModel, ids: Tensor, retained: Retained, soft: SoftTokenTensors) -> None:
         self.lm, self.soft, self.cache = lm, soft, DynamicCache(config=lm.model.config)
         self.gone = gone_rows(retained, TOKENS)
         with attention(lm, REFERENCE):
@@ -170,13 +172,13 @@ class Masked:
 
 @pytest.mark.parametrize("allocation", ["uniform", "adakv", "profile"])
 def test_rows_and_logits_are_those_of_complete_rows_with_masks(
-    each_lm: LanguageModel, ids: Tensor, soft: Probe, allocation: str
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str
 ) -> None:
     soft = replace(soft, query_offsets=None)
     method = JudgeQ(selection=Selection(pool=1, allocation=allocation))
     outcome = prefill(each_lm, ids, [Plan(method, 12, profile_of(each_lm))], soft_tokens=soft)
     (retained,), logits, evicted_from = outcome.retained, outcome.logits, each_lm.geometry.global_layers
-    rejudging = Rejudging(each_lm, retained, 12, 5, soft)
+    rejudging = DecodingEviction(each_lm, retained, 12, 5, soft)
     reference = Masked(each_lm, ids, retained, soft)
     for at in range(23):
         token = int(logits.argmax(-1))
@@ -194,7 +196,7 @@ def test_rows_and_logits_are_those_of_complete_rows_with_masks(
 
 @pytest.mark.parametrize("allocation", ["uniform", "adakv"])
 def test_a_judgement_gives_back_what_was_set_aside(
-    lm: LanguageModel, ids: Tensor, soft: Probe, allocation: str
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str
 ) -> None:
     method = JudgeQ(selection=Selection(allocation=allocation))
     rejudging, _ = start(lm, ids, soft, method, budget=12, every=100)
@@ -208,7 +210,7 @@ def test_a_judgement_gives_back_what_was_set_aside(
 
 
 def test_a_row_stays_what_it_was_at_the_place_that_is_told(
-    endless: LanguageModel, ids: Tensor, soft: Probe
+    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     rejudging, logits = start(endless, ids, soft, JudgeQ(), budget=12, every=7)
     written = [step.token for step in steps(endless, rejudging, logits, Decoding(40))]
@@ -223,7 +225,7 @@ def test_a_row_stays_what_it_was_at_the_place_that_is_told(
 
 @pytest.mark.parametrize("length", [10, 40])
 def test_layers_with_a_sliding_window_are_left_alone(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe, length: int
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, length: int
 ) -> None:
     lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
     rejudging, _ = start(lm, ids[:, :length], soft, JudgeQ(), budget=6, every=100)
@@ -262,7 +264,7 @@ class Failing(JudgeQ):
 def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
     make_lm: Callable[..., LanguageModel],
     ids: Tensor,
-    soft: Probe,
+    soft: SoftTokenTensors,
     length: int,
     family: str,
     allocation: str,
@@ -300,7 +302,7 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe, family: str
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, family: str
 ) -> None:
     sliding = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
     lm = make_lm(family, **(sliding if family == "qwen2" else {}))
@@ -314,7 +316,7 @@ def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
 
 @pytest.mark.parametrize("name", [*sorted(set(DECODABLE) - {"random"}), "judgeq:allocation=adakv"])
 def test_with_all_rows_held_the_scores_are_those_of_a_prompt_that_holds_the_answer(
-    each_lm: LanguageModel, ids: Tensor, soft: Probe, name: str
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str
 ) -> None:
     method = method_from_text(name)
     rejudging, _ = start(each_lm, ids, soft, method, budget=500, every=500)
@@ -362,7 +364,7 @@ def test_snapkv_asks_with_the_tokens_that_were_written_last() -> None:
 
 
 def test_streaming_keeps_the_sinks_and_the_last_tokens(
-    endless: LanguageModel, ids: Tensor, soft: Probe
+    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     rejudging, logits = start(endless, ids, soft, StreamingLLM(), budget=12, every=10)
     for _ in steps(endless, rejudging, logits, Decoding(32)):
@@ -371,7 +373,7 @@ def test_streaming_keeps_the_sinks_and_the_last_tokens(
 
 
 def test_random_rows_are_drawn_anew_each_time_and_in_each_head(
-    endless: LanguageModel, ids: Tensor, soft: Probe
+    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     rejudging, _ = start(endless, ids, soft, method_from_text("random"), budget=30, every=100)
     draws = []
@@ -382,7 +384,9 @@ def test_random_rows_are_drawn_anew_each_time_and_in_each_head(
     assert len(set(map(tuple, draws))) == 4
 
 
-def test_values_count_for_the_rows_of_an_answer_too(endless: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_values_count_for_the_rows_of_an_answer_too(
+    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+) -> None:
     held = []
     for aware in (False, True):
         method = JudgeQ(selection=replace(EXACT, value_aware=aware))
@@ -451,7 +455,7 @@ def test_the_full_cache_beside_a_bounded_method_keeps_everything(
     assert snapkv.held is not None
 
 
-def test_an_answer_still_ends_where_it_ends(lm: LanguageModel, ids: Tensor, soft: Probe) -> None:
+def test_an_answer_still_ends_where_it_ends(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     rejudging, logits = start(lm, ids, soft, KeyNorm(), budget=12, every=4)
     lm.__dict__["eos_ids"] = frozenset()
     written = [step.token for step in steps(lm, rejudging, logits, Decoding(40))]

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from judgeq.cache.prefix import HeldCache, Progress
+from judgeq.cache.prefix import PrefixCache, Progress
 from judgeq.documents.document import Document
 from judgeq.errors import InputError
 from judgeq.inference.api import ask
-from judgeq.inference.lookahead import ToRead, retain_each
+from judgeq.inference.lookahead import ToRead, prefill_many
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.methods import Full, JudgeQ, SnapKV
 from judgeq.models.language_model import LanguageModel
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_prefill import answer, full_answer
 
@@ -54,12 +54,14 @@ def ids() -> Tensor:
 
 
 @pytest.fixture
-def soft() -> Probe:
+def soft() -> SoftTokenTensors:
     generator = torch.Generator().manual_seed(2)
-    return Probe(torch.randn((5, 64), generator=generator), torch.randn((4, 4, 5, 16), generator=generator))
+    return SoftTokenTensors(
+        torch.randn((5, 64), generator=generator), torch.randn((4, 4, 5, 16), generator=generator)
+    )
 
 
-def follows_the_reference(lm: LanguageModel, ids: Tensor, plan: Plan, soft: Probe | None) -> bool:
+def follows_the_reference(lm: LanguageModel, ids: Tensor, plan: Plan, soft: SoftTokenTensors | None) -> bool:
     """Whether decoding from kept rows equals masked attention over a full cache of plain transformers.
 
     Token by token in turn, since the position embedding may remember how far either has got.
@@ -78,7 +80,7 @@ def follows_the_reference(lm: LanguageModel, ids: Tensor, plan: Plan, soft: Prob
 
 @pytest.mark.parametrize("kind", sorted(STRETCHED))
 def test_stretched_positions_are_exact(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe, kind: str
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, kind: str
 ) -> None:
     lm = scaled(make_lm, kind)
     outcome = prefill(lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), TOKENS)], soft_tokens=soft)
@@ -89,7 +91,7 @@ def test_stretched_positions_are_exact(
 
 
 def test_dynamic_positions_are_exact_as_long_as_the_model_knows_them(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     lm, short = dynamic(make_lm), ids[:, : SHORT - 12]
     outcome = prefill(lm, short, [Plan(JudgeQ(), SHORT)], soft_tokens=soft)
@@ -108,7 +110,7 @@ def test_beyond_that_methods_without_soft_tokens_do_what_transformers_does(
 
 @pytest.mark.parametrize("tokens", [SHORT - 4, TOKENS])
 def test_beyond_that_soft_tokens_would_turn_the_prompt_and_are_refused(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe, tokens: int
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, tokens: int
 ) -> None:
     with pytest.raises(InputError, match=rf"dynamic.*{SHORT} positions.*{tokens} tokens and 5"):
         prefill(dynamic(make_lm), ids[:, :tokens], [Plan(JudgeQ(), 8)], soft_tokens=soft)
@@ -128,7 +130,7 @@ def longrope(make_lm: Callable[..., LanguageModel], known: int = SHORT) -> Langu
 
 @pytest.mark.parametrize("tokens", [SHORT - 12, TOKENS])
 def test_long_factors_are_exact_on_either_side(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe, tokens: int
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, tokens: int
 ) -> None:
     lm, ids = longrope(make_lm), ids[:, :tokens]
     outcome = prefill(lm, ids, [Plan(JudgeQ(), TOKENS)], soft_tokens=soft)
@@ -137,7 +139,7 @@ def test_long_factors_are_exact_on_either_side(
 
 
 def test_soft_tokens_that_would_change_the_factors_of_the_prompt_are_refused(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: Probe
+    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     lm = longrope(make_lm)
     prefill(lm, ids[:, : SHORT - 5], [Plan(JudgeQ(), 8)], soft_tokens=soft)
@@ -173,7 +175,7 @@ def test_rows_that_were_read_before_are_used_where_one_pass_would_turn_them_the_
     tokens: int,
 ) -> None:
     lm, plans = make(make_lm), [Plan(Full(), TOKENS)]
-    rows = HeldCache(lm.model.config)
+    rows = PrefixCache(lm.model.config)
     rows.read(lm, [ids[:, :held]], Progress(None, 0))
     found, whole = (
         prefill(lm, ids[:, :tokens], plans, rows=rows),
@@ -198,7 +200,7 @@ def test_prompts_that_are_turned_apart_do_not_share_a_pass(
 ) -> None:
     lengths = (SHORT - 2, SHORT + 6)
     prompts = [ToRead(ids[:, :length], [Plan(SnapKV(), 20)]) for length in lengths]
-    found = retain_each(make(make_lm), prompts, padded=True)
+    found = prefill_many(make(make_lm), prompts, padded=True)
     for outcome, prompt in zip(found, prompts, strict=True):
         alone = prefill(make(make_lm), prompt.input_ids, prompt.plans)
         assert torch.allclose(outcome.logits, alone.logits, atol=1e-3)

@@ -16,7 +16,7 @@ from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
-from judgeq.soft_tokens.tensors import TENSOR_NAME, Probe
+from judgeq.soft_tokens.tensors import TENSOR_NAME, SoftTokenTensors
 
 
 @pytest.fixture
@@ -52,12 +52,12 @@ def test_another_model_is_refused(
 def test_another_width_is_refused(lm: LanguageModel, tokens: SoftTokens) -> None:
     config = dataclasses.replace(tokens.config, hidden_size=32)
     with pytest.raises(InputError, match="hidden size 32"):
-        SoftTokens(Probe(tokens.probe.embeddings[:, :32]), config).check(lm)
+        SoftTokens(SoftTokenTensors(tokens.probe.embeddings[:, :32]), config).check(lm)
 
 
 def test_nan_is_refused(tokens: SoftTokens) -> None:
     with pytest.raises(InputError, match="NaN"):
-        SoftTokens(Probe(tokens.probe.embeddings * torch.nan), tokens.config)
+        SoftTokens(SoftTokenTensors(tokens.probe.embeddings * torch.nan), tokens.config)
 
 
 def renamed(lm: LanguageModel, name: str) -> LanguageModel:
@@ -207,10 +207,10 @@ def test_a_name_that_is_nowhere_is_refused(lm: LanguageModel, monkeypatch: pytes
 
 
 def test_query_offsets_are_part_of_the_file(lm: LanguageModel, tokens: SoftTokens, tmp_path: Path) -> None:
-    probe = Probe(tokens.probe.embeddings, torch.randn(4, 4, 8, 16))
+    probe = SoftTokenTensors(tokens.probe.embeddings, torch.randn(4, 4, 8, 16))
     SoftTokens(probe, tokens.config).save_pretrained(tmp_path)
     again = SoftTokens.for_model(lm, tmp_path).probe.query_offsets
     assert again is not None
     assert torch.equal(again, probe.query_offsets.half().float())
     with pytest.raises(InputError, match=r"query offsets have shape \(3, 4, 8, 16\)"):
-        SoftTokens(Probe(probe.embeddings, torch.randn(3, 4, 8, 16)), tokens.config).check(lm)
+        SoftTokens(SoftTokenTensors(probe.embeddings, torch.randn(3, 4, 8, 16)), tokens.config).check(lm)

@@ -28,7 +28,7 @@ from judgeq.evaluation.speed import (
     Again,
     Ours,
     Plain,
-    Taken,
+    StepTiming,
     peak_bound,
     roofline,
     rows_of,
@@ -53,10 +53,10 @@ class Told:
         self.turns: list[tuple[int, int]] = []
         self.rounds, self.rows = rounds, rows
 
-    def take(self, ids: Tensor, tokens: int) -> Taken:
+    def take(self, ids: Tensor, tokens: int) -> StepTiming:
         self.turns.append((ids.shape[1], tokens))
         first, token = self.rounds[max(0, len(self.turns) - 2)]  # the warm-up comes first
-        return Taken(first, token, self.rows, self.rows, self.rows)
+        return StepTiming(first, token, self.rows, self.rows, self.rows)
 
 
 def told() -> list[Told]:
@@ -360,8 +360,8 @@ def test_kvpress_waits_for_its_turn_and_answers(tmp_path: Path) -> None:
     with peer.serving(server(ECHO, tmp_path), tmp_path) as serving:
         assert serving.about == {"kvpress": "0.5.5"}
         contender = peer.Peer(serving, "kvpress snapkv@9", peer.SNAPKV, 9, 9)
-        assert contender.take(IDS, 3) == Taken(100, 9)
-        assert contender.take(IDS[:, :5], 3) == Taken(5, 0)  # too short for its budget
+        assert contender.take(IDS, 3) == StepTiming(100, 9)
+        assert contender.take(IDS[:, :5], 3) == StepTiming(5, 0)  # too short for its budget
 
 
 @posix

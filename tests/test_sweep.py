@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import judgeq
-from judgeq.cache.prefix import HeldCache
+from judgeq.cache.prefix import PrefixCache
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.methods import METHODS, JudgeQ
@@ -214,7 +214,7 @@ def test_it_can_be_stopped_in_every_part(lm: LanguageModel) -> None:
 def test_bad_input_is_refused_before_anything_is_read(
     lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(HeldCache, "read", lambda *_, **__: pytest.fail("something was read"))
+    monkeypatch.setattr(PrefixCache, "read", lambda *_, **__: pytest.fail("something was read"))
     with pytest.raises(InputError, match=message):
         points(lm, **options)
 

@@ -18,7 +18,7 @@ import torch
 
 import judgeq
 from judgeq.attention.cpu import FAST, USUAL, few_rows
-from judgeq.cache.growing import Room
+from judgeq.cache.growing import PreallocatedRows
 from judgeq.config import Decoding
 from judgeq.data import library
 from judgeq.data.lengths import count_tokens
@@ -113,7 +113,7 @@ def test_answers_of_threads_are_those_of_one(make_lm: Callable[..., LanguageMode
 
 def test_of_two_forks_that_go_on_at_once_one_takes_the_room() -> None:
     rows, first, second = (torch.full((1, 1, count, 2), float(count)) for count in (3, 1, 2))
-    room = Room(rows, rows, 8)
+    room = PreallocatedRows(rows, rows, 8)
     behind = room.keys, room.values  # what both forks hold
     keys, _ = room.append(behind, first, first) or (None, None)
     assert room.append(behind, second, second) is None
@@ -123,7 +123,7 @@ def test_of_two_forks_that_go_on_at_once_one_takes_the_room() -> None:
 
 def test_forks_in_threads_never_write_over_one_another() -> None:
     rows = torch.zeros(1, 1, 3, 2)
-    rooms = [Room(rows, rows, 8) for _ in range(50)]
+    rooms = [PreallocatedRows(rows, rows, 8) for _ in range(50)]
     held = [(room.keys, room.values) for room in rooms]
 
     def go_on(number: int) -> list[bool]:

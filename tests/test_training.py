@@ -24,12 +24,12 @@ from judgeq.inference.prefill import prefill
 from judgeq.methods import JudgeQ
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training import loop
 from judgeq.training import store as stores
 from judgeq.training.config import TrainConfig
 from judgeq.training.curve import curve_figure
-from judgeq.training.lesson import AttentionRecorder, Lesson, PromptRows
+from judgeq.training.lesson import AttentionRecorder, PromptRows, TrainingExample
 from judgeq.training.loop import lesson_losses, passes, train
 from judgeq.training.objectives import OBJECTIVES
 from judgeq.training.profile import best_shares, learn_profile
@@ -85,7 +85,7 @@ def filled(lm: LanguageModel, folder: Path, config: TrainConfig = CONFIG) -> Sto
     return lessons
 
 
-def all_of(lessons: Store) -> list[Lesson]:
+def all_of(lessons: Store) -> list[TrainingExample]:
     return [lessons[at] for at in range(len(lessons))]
 
 
@@ -140,9 +140,9 @@ def test_a_lesson_scores_as_the_prefill_does(each_lm: LanguageModel, tmp_path: P
     lm = each_lm
     lessons = filled(lm, tmp_path, changed(prefix_tokens=0))
     prompt = examples(lm)[0].input_ids(lm)
-    fresh = trainable(Probe(torch.randn(4, 64)), lm, CONFIG)
+    fresh = trainable(SoftTokenTensors(torch.randn(4, 64)), lm, CONFIG)
     assert fresh.adapters is not None
-    soft = Probe(
+    soft = SoftTokenTensors(
         fresh.embeddings.detach(),
         torch.randn(4, 4, 4, 16),
         fresh.adapters.map(lambda tensor: torch.randn_like(tensor) * 0.2),
@@ -170,15 +170,15 @@ def test_the_teacher_is_the_mean_attention_of_the_response(each_lm: LanguageMode
         assert (again.sum(-1) <= 1.01).all()
 
 
-def random_probe(lm: LanguageModel) -> Probe:
+def random_probe(lm: LanguageModel) -> SoftTokenTensors:
     sizes, generator = lm.geometry, torch.Generator().manual_seed(3)
 
     def drawn(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator)
 
-    fresh = trainable(Probe(drawn(4, sizes.hidden)), lm, CONFIG)
+    fresh = trainable(SoftTokenTensors(drawn(4, sizes.hidden)), lm, CONFIG)
     assert fresh.adapters is not None
-    return Probe(
+    return SoftTokenTensors(
         fresh.embeddings,
         drawn(sizes.layers, sizes.heads, 4, sizes.head_dim).requires_grad_(),
         fresh.adapters.map(lambda tensor: (drawn(*tensor.shape) * 0.2).requires_grad_()),
@@ -198,7 +198,7 @@ def test_lessons_side_by_side_teach_what_each_teaches(
     probe = random_probe(lm)
     leaves = [probe.embeddings, probe.query_offsets, *probe.adapters.up.values()]  # type: ignore[list-item, union-attr]
 
-    def outcome(groups: list[list[Lesson]]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def outcome(groups: list[list[TrainingExample]]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         losses = torch.cat([lesson_losses(lm, probe, group, CONFIG) for group in groups])
         return losses, list(torch.autograd.grad(losses.sum(), leaves, allow_unused=True))
 
@@ -246,7 +246,9 @@ def test_a_run_without_stored_rows_learns_the_same_and_takes_less_room(
 
 def test_a_gpu_looks_at_several_prompts_in_one_pass(lm: LanguageModel) -> None:
     lengths = [300, 10_000, 100, 900, 350, 9_000]
-    lessons = [Lesson(torch.zeros(size, dtype=torch.long), *[torch.zeros(1)] * 2) for size in lengths]
+    lessons = [
+        TrainingExample(torch.zeros(size, dtype=torch.long), *[torch.zeros(1)] * 2) for size in lengths
+    ]
 
     def found(device: str, sliding: tuple[int, ...] = ()) -> list[list[int]]:
         model = SimpleNamespace(device=torch.device(device), geometry=replace(lm.geometry, sliding=sliding))
@@ -299,7 +301,7 @@ def test_training_lowers_the_loss_and_touches_nothing_else(
     lessons = store(lm, tmp_path / "store", config)
     initial = initial_tokens(lm, config, lessons).probe
 
-    def loss(probe: Probe) -> float:
+    def loss(probe: SoftTokenTensors) -> float:
         with torch.no_grad():
             return sum(lesson_losses(lm, probe, [lessons[at]], config).item() for at in range(len(lessons)))
 
@@ -439,7 +441,7 @@ def test_held_out_hit_rate_is_one_for_a_perfect_student(
         "judgeq.training.validation.attention_to_lesson",
         lambda lm, probe, lesson: lesson.teacher.float(),
     )
-    assert held_out_hit_rates(lm, Probe(torch.zeros(1)), lessons, Workers(), (8, 64)) == {
+    assert held_out_hit_rates(lm, SoftTokenTensors(torch.zeros(1)), lessons, Workers(), (8, 64)) == {
         "hit_rate_8": 1.0,
         "hit_rate_64": 1.0,
     }
@@ -447,7 +449,9 @@ def test_held_out_hit_rate_is_one_for_a_perfect_student(
         "judgeq.training.validation.attention_to_lesson",
         lambda lm, probe, lesson: -lesson.teacher.float(),
     )
-    assert held_out_hit_rates(lm, Probe(torch.zeros(1)), lessons, Workers(), (8,))["hit_rate_8"] < 0.1
+    assert (
+        held_out_hit_rates(lm, SoftTokenTensors(torch.zeros(1)), lessons, Workers(), (8,))["hit_rate_8"] < 0.1
+    )
 
 
 def test_budgets_go_where_attention_is_spread(lm: LanguageModel, tmp_path: Path) -> None:

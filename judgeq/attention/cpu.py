@@ -15,7 +15,7 @@ from typing import Any
 
 FAST, USUAL = "bf16", "ieee"
 """What PyTorch's setting is called with oneDNN and without."""
-FEW = 32
+MAX_FUSED_WORK = 32
 """Queries of one sequence whose attention is quicker the usual way."""
 _CHANGING = threading.Lock()
 """Held while the setting, which is the process's, is looked at and changed."""
@@ -59,7 +59,7 @@ def few_rows(rows: int = 1) -> Iterator[None]:
     While any thread is within, those of all others go the usual way too, which differs in rounding alone.
     """
     matmul = _setting()
-    if rows > FEW or matmul is None:
+    if rows > MAX_FUSED_WORK or matmul is None:
         yield
         return
     with _CHANGING:

@@ -18,7 +18,7 @@ STEP, SHARE = 32, 8
 more. Several tokens at once get no more than they need: those are few passes."""
 
 
-class Room:
+class PreallocatedRows:
     """Storage with room behind its rows, which is written once, from front to back, unless someone takes rows back.
 
     So whoever looks at rows never sees them change. Forks share a room: who goes on first takes it, for then `keys` is
@@ -85,7 +85,7 @@ class GrowingLayer(DynamicLayer):
     def __init__(self, expected: int = 0) -> None:
         super().__init__()
         self.expected = expected
-        self.room: Room | None = None
+        self.room: PreallocatedRows | None = None
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -102,7 +102,7 @@ class GrowingLayer(DynamicLayer):
         shown = None if self.room is None else self.room.append(behind, key_states, value_states)
         if shown is None:
             spare = max(STEP, held // SHARE) if more == 1 else 0
-            self.room = Room(*behind, max(more + spare, self.expected - held))
+            self.room = PreallocatedRows(*behind, max(more + spare, self.expected - held))
             shown = self.room.append((self.room.keys, self.room.values), key_states, value_states)
             assert shown is not None
         self.keys, self.values = shown

@@ -16,7 +16,7 @@ from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.attention.call import AttentionCall
-from judgeq.cache.growing import Room
+from judgeq.cache.growing import PreallocatedRows
 from judgeq.cache.retained import RetainedLayer, storage_bytes
 from judgeq.methods.scoring import accumulated_attention
 from judgeq.models.language_model import LanguageModel
@@ -39,7 +39,7 @@ class Progress:
             self.on_layer(self.done, self.layers)
 
 
-class HeldLayer(RetainedLayer):
+class PrefixLayer(RetainedLayer):
     """Complete rows with room behind them, which forks use in turn: nothing is copied.
 
     Attributes:
@@ -55,7 +55,7 @@ class HeldLayer(RetainedLayer):
         """Let so many rows fit in all; those that are held are copied only if they do not."""
         if self.room is None or self.room.rows < rows:
             self.expected = rows
-            self.room = Room(self.keys, self.values, rows - self.seen)
+            self.room = PreallocatedRows(self.keys, self.values, rows - self.seen)
             self.keys, self.values = self.room.keys, self.room.values
 
     def count(self, added: Tensor) -> None:
@@ -64,7 +64,7 @@ class HeldLayer(RetainedLayer):
             added = added + F.pad(self.attention, (0, added.shape[-1] - self.attention.shape[-1]))
         self.attention = added
 
-    def fork(self) -> HeldLayer:
+    def fork(self) -> PrefixLayer:
         """The same rows to go on from; what another fork has written behind them will be written over."""
         fork = copy.copy(self)
         if fork.room is not None:
@@ -72,9 +72,9 @@ class HeldLayer(RetainedLayer):
             fork.keys, fork.values = fork.room.keys, fork.room.values
         return fork
 
-    def first(self, tokens: int) -> HeldLayer:
+    def first(self, tokens: int) -> PrefixLayer:
         """A copy of the first rows: what is read behind them would overwrite the others."""
-        layer = HeldLayer(self.expected)
+        layer = PrefixLayer(self.expected)
         layer.update(self.keys[:, :, :tokens], self.values[:, :, :tokens])
         return layer
 
@@ -83,7 +83,7 @@ class HeldLayer(RetainedLayer):
         self.attention = None
 
 
-class HeldCache(DynamicCache):
+class PrefixCache(DynamicCache):
     """Complete rows of the tokens that have been read; layers with a sliding window hold their window.
 
     Attributes:
@@ -95,13 +95,13 @@ class HeldCache(DynamicCache):
         """`expected`: rows that will come, if that is known."""
         super().__init__(config=config)
         self.layers: list[DynamicLayer] = [
-            layer if layer.is_sliding else HeldLayer(expected) for layer in self.layers
+            layer if layer.is_sliding else PrefixLayer(expected) for layer in self.layers
         ]
         self.ids = torch.empty(batch, 0, dtype=torch.int64)
         self.shared = False
 
     def __repr__(self) -> str:
-        return f"<HeldCache of {len(self.layers)} layers, {self.rows:,} rows of {self.seen:,} tokens>"
+        return f"<PrefixCache of {len(self.layers)} layers, {self.rows:,} rows of {self.seen:,} tokens>"
 
     @property
     def seen(self) -> int:
@@ -124,10 +124,10 @@ class HeldCache(DynamicCache):
         return bool(self.seen) and all(layer.attention is not None for layer in self._complete())
 
     def attention_of(self, layer: int) -> Tensor | None:
-        """What the rows of a layer got, see `HeldLayer`."""
+        """What the rows of a layer got, see `PrefixLayer`."""
         return getattr(self.layers[layer], "attention", None)
 
-    def let_go(self, layer: int) -> int:
+    def drop_layer(self, layer: int) -> int:
         """Drop the rows of a layer, unless they are shared; returns how many the others hold."""
         others = self.rows - self.layers[layer].keys.shape[2]
         if not self.shared:
@@ -146,7 +146,7 @@ class HeldCache(DynamicCache):
         for layer in self._complete() if self.seen else ():
             layer.make_room(rows)
 
-    def fork(self, tokens: int | None = None) -> HeldCache:
+    def fork(self, tokens: int | None = None) -> PrefixCache:
         """The same rows to read on from, or a copy of those of the first tokens, which layers that slide cannot give.
 
         Forks share the storage and its room, in turn, not at once: what one has read is lost when another reads.
@@ -154,7 +154,7 @@ class HeldCache(DynamicCache):
         fork = copy.copy(self)
         if tokens is None or tokens == self.seen:
             fork.layers = [
-                layer.fork() if isinstance(layer, HeldLayer) else copy.copy(layer) for layer in self.layers
+                layer.fork() if isinstance(layer, PrefixLayer) else copy.copy(layer) for layer in self.layers
             ]
             fork.shared = True
         else:
@@ -162,7 +162,7 @@ class HeldCache(DynamicCache):
             fork.ids = self.ids[:, :tokens]
         return fork
 
-    def before(self, ids: Tensor, most: int, summed: bool) -> HeldCache | None:
+    def before(self, ids: Tensor, most: int, summed: bool) -> PrefixCache | None:
         """A fork with the leading tokens of a prompt, as many as it agrees in, if that is half of them or more.
 
         Args:
@@ -204,14 +204,14 @@ class HeldCache(DynamicCache):
                 if layer.is_sliding:  # else its window pins the rows of the whole pass
                     layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
 
-    def _complete(self) -> list[HeldLayer]:
-        return [layer for layer in self.layers if isinstance(layer, HeldLayer)]
+    def _complete(self) -> list[PrefixLayer]:
+        return [layer for layer in self.layers if isinstance(layer, PrefixLayer)]
 
 
 class _Reader:
     """The observer of a pass that only adds rows."""
 
-    def __init__(self, cache: HeldCache, progress: Progress, summed: bool) -> None:
+    def __init__(self, cache: PrefixCache, progress: Progress, summed: bool) -> None:
         self.cache, self.progress, self.summed = cache, progress, summed
 
     def observe(self, call: AttentionCall) -> None:

@@ -11,8 +11,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from judgeq.cache.prefix import HeldCache, HeldLayer
-from judgeq.cache.row_files import ANOTHER_TEXT, FirstRows, Misfit, RowsConfig, layer_devices, taken
+from judgeq.cache.prefix import PrefixCache, PrefixLayer
+from judgeq.cache.row_files import (
+    ANOTHER_TEXT,
+    RowsConfig,
+    RowSpotCheck,
+    TensorMismatch,
+    layer_devices,
+    taken,
+)
 from judgeq.models.language_model import LanguageModel
 
 IDS_NAME = "ids"
@@ -26,7 +33,7 @@ class HeldConfig(RowsConfig):
     WRITER: ClassVar[str] = "judgeq.Document.save"
 
 
-def save_rows(folder: str | Path, lm: LanguageModel, text: str, rows: HeldCache, today: date) -> Path:
+def save_rows(folder: str | Path, lm: LanguageModel, text: str, rows: PrefixCache, today: date) -> Path:
     """Write a document that was read into `folder`; returns it.
 
     Args:
@@ -39,7 +46,7 @@ def save_rows(folder: str | Path, lm: LanguageModel, text: str, rows: HeldCache,
     for at, layer in enumerate(rows.layers):
         if layer.is_initialized:
             stored |= {f"keys.{at}": layer.keys, f"values.{at}": layer.values}
-        if isinstance(layer, HeldLayer) and layer.attention is not None:
+        if isinstance(layer, PrefixLayer) and layer.attention is not None:
             stored[f"attention.{at}"] = layer.attention
     return HeldConfig.of(lm, text, today).write(folder, stored)
 
@@ -49,12 +56,12 @@ def saved_text(folder: str | Path) -> str:
     return HeldConfig.read(Path(folder)).text
 
 
-def load_rows(folder: str | Path, lm: LanguageModel, ids: Tensor, expected: int) -> HeldCache:
+def load_rows(folder: str | Path, lm: LanguageModel, ids: Tensor, expected: int) -> PrefixCache:
     """Rows that `save_rows` wrote, where the model's layers are.
 
     Args:
         ids: (1, N) int64, the document's tokens; the saved ones must be their beginning.
-        expected: see `HeldCache`.
+        expected: see `PrefixCache`.
 
     Raises:
         InputError: nothing there, not intact, or of another model or text.
@@ -64,20 +71,20 @@ def load_rows(folder: str | Path, lm: LanguageModel, ids: Tensor, expected: int)
     cache = config.filled(folder, lm, lambda stored: _filled(lm, stored, expected))
     if not torch.equal(cache.ids, ids[:, : cache.seen]):
         raise config.unreadable(folder, ANOTHER_TEXT)
-    first, everything = FirstRows(folder, lm, cache.ids), torch.arange(cache.seen)
+    first, everything = RowSpotCheck(folder, lm, cache.ids), torch.arange(cache.seen)
     for at, layer in enumerate(cache.layers):
-        if isinstance(layer, HeldLayer) and cache.seen:
+        if isinstance(layer, PrefixLayer) and cache.seen:
             for head, (keys, values) in enumerate(layer.heads()):
                 first.check(at, head, keys, values, everything)
     return cache
 
 
 @torch.inference_mode()
-def _filled(lm: LanguageModel, stored: Mapping[str, Tensor], expected: int) -> HeldCache:
+def _filled(lm: LanguageModel, stored: Mapping[str, Tensor], expected: int) -> PrefixCache:
     ids = stored[IDS_NAME]
     if ids.dtype != torch.int64 or ids.dim() != 2 or ids.shape[0] != 1:
-        raise Misfit("the token ids have another form")
-    cache = HeldCache(lm.model.config, expected=expected)
+        raise TensorMismatch("the token ids have another form")
+    cache = PrefixCache(lm.model.config, expected=expected)
     cache.ids = ids
     if not cache.seen:
         return cache
@@ -92,5 +99,5 @@ def _filled(lm: LanguageModel, stored: Mapping[str, Tensor], expected: int) -> H
             # no view of a file that may change
             layer.attention = stored[f"attention.{at}"].to(device, copy=True)
             if layer.attention.shape[-1] != cache.seen:
-                raise Misfit("attention sums of another length")
+                raise TensorMismatch("attention sums of another length")
     return cache

@@ -24,7 +24,7 @@ from judgeq.objects import brief
 
 Head = tuple[Tensor, Tensor]
 """Keys and values (rows, D) of one KV head."""
-FEW = 6144
+MAX_FUSED_WORK = 6144
 """Queries of a KV head, times rows of all heads: up to here starting more operations takes longer than computing more
 (measured on two CPU cores with 3 and 8 heads)."""
 
@@ -150,7 +150,7 @@ class FrozenRows:
         kernel = varlen_kernel(grouped) if softcap is None else None
         if kernel is not None:
             output = rows._all_heads(kernel, grouped, late, values[0])
-        elif grouped.shape[1] * sum(self.counts) <= FEW:
+        elif grouped.shape[1] * sum(self.counts) <= MAX_FUSED_WORK:
             output = rows._together(grouped, late, values[0], softcap)
         else:
             output = rows._each_head(grouped, late, values[0], softcap)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from judgeq._version import __version__
-from judgeq.cache.prefix import HeldCache, Progress
+from judgeq.cache.prefix import PrefixCache, Progress
 from judgeq.config import JsonConfig
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
@@ -28,7 +28,7 @@ from judgeq.output import check_folder, has_mark, saved, saving
 
 CONFIG_FILE = "document.json"
 ROWS_FILE = "rows.safetensors"
-TRIED = 8
+CHECKED_TOKENS = 8
 """Tokens that are read again when rows are loaded, to see whether the model gives the rows that lie there."""
 TOLERANCE = 0.02
 """How much those may differ, as a share of the largest: other devices and kernels round otherwise."""
@@ -38,7 +38,7 @@ Filled = TypeVar("Filled")
 ANOTHER_TEXT = "the rows belong to another text, or to another day that the chat template names"
 
 
-class Misfit(Exception):
+class TensorMismatch(Exception):
     """Tensors that do not have the sizes that belong to the model."""
 
 
@@ -142,7 +142,7 @@ class RowsConfig(JsonConfig):
         """What `fill` makes of the tensors that lie in `folder`.
 
         Args:
-            fill: raises `Misfit`, `KeyError` or `ValueError` for tensors that do not fit.
+            fill: raises `TensorMismatch`, `KeyError` or `ValueError` for tensors that do not fit.
 
         Raises:
             InputError: nothing there, not intact, or of another model.
@@ -150,7 +150,7 @@ class RowsConfig(JsonConfig):
         self.check(lm)
         try:
             return fill(load_file(saved(folder, ROWS_FILE)))
-        except (OSError, SafetensorError, KeyError, ValueError, Misfit) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TensorMismatch) as error:
             raise self.unreadable(folder, error) from None
 
 
@@ -184,11 +184,11 @@ def taken(stored: Mapping[str, Tensor], name: str, shape: tuple[int, ...], dtype
 
     Raises:
         KeyError: there is none of this name.
-        Misfit: it is another.
+        TensorMismatch: it is another.
     """
     tensor = stored[name]
     if tuple(tensor.shape) != shape or tensor.dtype != dtype:
-        raise Misfit(f"{name} is {tensor.dtype} of {tuple(tensor.shape)}, not {dtype} of {shape}")
+        raise TensorMismatch(f"{name} is {tensor.dtype} of {tuple(tensor.shape)}, not {dtype} of {shape}")
     return tensor
 
 
@@ -200,15 +200,15 @@ def saved_format(folder: str | Path) -> str | None:
         return None
 
 
-class FirstRows:
+class RowSpotCheck:
     """The first tokens, read again: other weights, or another quantization, give other rows."""
 
     def __init__(self, folder: Path, lm: LanguageModel, ids: Tensor) -> None:
         """`ids`: (1, N) int64, the tokens that the stored rows stand for."""
         self.folder, self.lm = folder, lm
-        self.tokens = min(TRIED, ids.shape[1])
-        self.cache = HeldCache(lm.model.config)
-        self.cache.read(lm, [ids[:, :TRIED]] if self.tokens else [], Progress(None, 0))
+        self.tokens = min(CHECKED_TOKENS, ids.shape[1])
+        self.cache = PrefixCache(lm.model.config)
+        self.cache.read(lm, [ids[:, :CHECKED_TOKENS]] if self.tokens else [], Progress(None, 0))
 
     @torch.inference_mode()
     def check(

@@ -20,7 +20,14 @@ from transformers.cache_utils import DynamicLayer
 from judgeq.cache.quantized import GROUP, QuantizedRows
 from judgeq.cache.ragged import FrozenRows, RaggedLayer
 from judgeq.cache.retained import RetainedCache
-from judgeq.cache.row_files import ANOTHER_TEXT, FirstRows, Misfit, RowsConfig, layer_devices, taken
+from judgeq.cache.row_files import (
+    ANOTHER_TEXT,
+    RowsConfig,
+    RowSpotCheck,
+    TensorMismatch,
+    layer_devices,
+    taken,
+)
 from judgeq.errors import InputError
 from judgeq.inference.plan import Plan, Retained
 from judgeq.methods import METHODS
@@ -58,10 +65,10 @@ class CompressedConfig(RowsConfig):
 
         Raises:
             InputError: the method is not registered here.
-            Misfit: a field holds something else than it should.
+            TensorMismatch: a field holds something else than it should.
         """
         if not isinstance(self.method, str) or not isinstance(self.budget, int):
-            raise Misfit(f"the method is {self.method!r} and the budget {self.budget!r}")
+            raise TensorMismatch(f"the method is {self.method!r} and the budget {self.budget!r}")
         if self.method not in METHODS:
             raise InputError(
                 f"The saved document was evicted by {self.method!r}, which is not registered here: add its class to "
@@ -129,7 +136,7 @@ def load_retained(folder: str | Path, lm: LanguageModel, ids: Tensor) -> tuple[R
     folder = Path(folder)
     config = CompressedConfig.read(folder)
     retained = config.filled(folder, lm, lambda stored: _filled(lm, stored, config, ids))
-    first, everything = FirstRows(folder, lm, ids), torch.arange(ids.shape[1])
+    first, everything = RowSpotCheck(folder, lm, ids), torch.arange(ids.shape[1])
     off = 0.0 if config.bits is None else 1 / (2**config.bits - 1)
     for at in lm.geometry.global_layers:
         heads, kept = retained.cache.layers[at].heads(), retained.kept[at]
@@ -158,7 +165,7 @@ def _filled(
 ) -> Retained:
     retained = config.retained(lm)
     if not torch.equal(stored["ids"], ids):
-        raise Misfit(ANOTHER_TEXT)
+        raise TensorMismatch(ANOTHER_TEXT)
     for at, device in enumerate(layer_devices(lm)):
         end = f".{at}"
         # copied: no view of a file that may change
@@ -198,7 +205,7 @@ class _Layer:
         if layer.is_sliding:
             length = min(self.tokens, layer.sliding_window - 1)
         elif self.bits is not None:
-            raise Misfit(f"rows that are not in {self.bits} bits")
+            raise TensorMismatch(f"rows that are not in {self.bits} bits")
         elif "kept" not in self.own:
             length = self.tokens
         heads, dim = self.lm.geometry.kv_heads, self.lm.geometry.head_dim
@@ -221,7 +228,7 @@ class _Layer:
             heads = self._taken("kept", (1, len(counts), counts[0]), torch.int64).cpu()
         for each in heads if isinstance(heads, tuple) else heads[0]:
             if each.numel() and (each[0] < 0 or each[-1] >= self.tokens or (each.diff() <= 0).any()):
-                raise Misfit("kept rows that the document does not have")
+                raise TensorMismatch("kept rows that the document does not have")
         return heads
 
     def scores(self) -> Tensor | None:
@@ -233,13 +240,13 @@ class _Layer:
     def _length(self) -> int:
         """Rows in each head, where all have as many."""
         if self.own["keys"].dim() != 4:
-            raise Misfit(f"keys is of {tuple(self.own['keys'].shape)}, not of four sizes")
+            raise TensorMismatch(f"keys is of {tuple(self.own['keys'].shape)}, not of four sizes")
         return self.own["keys"].shape[2]
 
     def _counts(self) -> tuple[int, ...]:
         counts = self._taken("counts", (self.lm.geometry.kv_heads,), torch.int64)
         if counts.min() < 0 or counts.max() > self.tokens:
-            raise Misfit("heads with more rows than the document has tokens")
+            raise TensorMismatch("heads with more rows than the document has tokens")
         return tuple(counts.tolist())
 
     def _frozen(self, name: str) -> Tensor | QuantizedRows:

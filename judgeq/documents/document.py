@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from judgeq.cache.prefix import HeldCache, LayerCallback, Progress, pass_sizes
+from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
 from judgeq.cache.prefix_files import HeldConfig, load_rows, save_rows
 from judgeq.config import Budget, check_budget, check_chunk
 from judgeq.documents.compressed import CompressedDocument
@@ -20,14 +20,14 @@ from judgeq.inference.api import in_turn, read
 from judgeq.inference.decode import Step
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
-from judgeq.inference.request import methods_of, plans_of, soft_tokens_of
+from judgeq.inference.request import make_plans, resolve_methods, resolve_soft_tokens
 from judgeq.methods import Method
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_chunks
 from judgeq.prompts.prompt import Prompt, build_prefix, dated, now
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 
-READ_AGAIN = 64
+REREAD_TOKENS = 64
 """Last tokens of a document that every question reads again: a method's window (32 queries in the papers) reaches back
 behind a short question, tokens may change where the two texts meet, and layers with a sliding window never go back."""
 ROOM = 256
@@ -66,7 +66,7 @@ class Document:
             self.today = now()
         with dated(self.today):
             self.prefix = build_prefix(lm, text)
-        self._rows: HeldCache | None = None
+        self._rows: PrefixCache | None = None
         self._lock = threading.RLock()
 
     @property
@@ -103,7 +103,7 @@ class Document:
     def read_for(self, question: str, **options: Any) -> Reading:
         """Read a question and let each method keep its rows: `judgeq.read` with its options."""
 
-        def rows_of(prompt: Prompt, plans: Sequence[Plan], soft_tokens: int) -> HeldCache | None:
+        def rows_of(prompt: Prompt, plans: Sequence[Plan], soft_tokens: int) -> PrefixCache | None:
             return self._rows_of(prompt, plans, soft_tokens, options.get("on_layer"))
 
         with self._lock, dated(self.today):
@@ -149,20 +149,20 @@ class Document:
             InputError: bad input, or a method that needs an answer first.
         """
         budget = check_budget(budget)
-        (chosen,) = methods_of([method], row_bits)
+        (chosen,) = resolve_methods([method], row_bits)
         if chosen.needs_response:
             raise InputError(
                 f"The method {chosen.name!r} looks at an answer and there is no question yet: choose another, such as "
                 "judgeq"
             )
         self._check_positions()
-        soft = soft_tokens_of(self.lm, [chosen], tokens)
+        soft = resolve_soft_tokens(self.lm, [chosen], tokens)
         with self._lock:
             self._check_cast()
             outcome = prefill(
                 self.lm,
                 self.prefix.input_ids,
-                plans_of([chosen], budget, self.tokens, soft),
+                make_plans([chosen], budget, self.tokens, soft),
                 soft_tokens=soft.probe if soft else None,
                 rows=self._rows,
                 chunk=self.chunk,
@@ -198,10 +198,10 @@ class Document:
 
     def _rows_of(
         self, prompt: Prompt, plans: Sequence[Plan], soft_tokens: int, on_layer: LayerCallback | None
-    ) -> HeldCache | None:
+    ) -> PrefixCache | None:
         """The document's rows, for a prompt that begins with it."""
         self._check_cast()
-        held = self.prefix.input_ids[:, :-READ_AGAIN]
+        held = self.prefix.input_ids[:, :-REREAD_TOKENS]
         if not torch.equal(prompt.input_ids[:, : held.shape[1]], held):
             return self._rows
         summed = any(_needs_all_queries(plan.method) for plan in plans)
@@ -215,8 +215,8 @@ class Document:
         """Read all but the last tokens. Attention sums need the queries, which are gone: they are a second reading."""
         self._check_positions()
         self._rows = None
-        rows = HeldCache(self.lm.model.config, expected=self.tokens + ROOM)
-        ids = self.prefix.input_ids[:, :-READ_AGAIN]
+        rows = PrefixCache(self.lm.model.config, expected=self.tokens + ROOM)
+        ids = self.prefix.input_ids[:, :-REREAD_TOKENS]
         sizes = pass_sizes(ids.shape[1], self.chunk, 1) if ids.shape[1] else [0]
         check_chunks(self.lm.model, self.lm.name, sizes[0], ids.shape[1])
         pieces = ids.split(sizes, dim=1) if ids.shape[1] else ()

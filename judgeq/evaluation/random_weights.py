@@ -13,7 +13,7 @@ from judgeq.models.shapes import config_of_shape
 from judgeq.models.supported import choose_device, choose_dtype
 from judgeq.soft_tokens.config import SoftTokensConfig
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.values import seed64
 
 _DRAWING = threading.Lock()
@@ -87,4 +87,4 @@ def random_soft_tokens(lm: LanguageModel, n: int, seed: int) -> SoftTokens:
 
     hidden = lm.geometry.hidden
     drawn = torch.randn(n, hidden, generator=torch.Generator().manual_seed(seed64(seed)))
-    return SoftTokens(Probe(0.02 * drawn), SoftTokensConfig(lm.name, hidden, n, tokenizer_hash=""))
+    return SoftTokens(SoftTokenTensors(0.02 * drawn), SoftTokensConfig(lm.name, hidden, n, tokenizer_hash=""))

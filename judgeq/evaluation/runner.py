@@ -18,8 +18,8 @@ from judgeq.config import Budget, Decoding, budget_rows, check_budget
 from judgeq.errors import InputError
 from judgeq.evaluation.journal import Answers, Journal, Rated
 from judgeq.evaluation.questions import Question, Task
-from judgeq.inference.decode_batch import Unwritten, decode_together, settled_text
-from judgeq.inference.lookahead import ToRead, positions_behind, retain_each
+from judgeq.inference.decode_batch import PendingAnswer, decode_together, settled_text
+from judgeq.inference.lookahead import ToRead, positions_behind, prefill_many
 from judgeq.inference.plan import Plan
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
@@ -165,10 +165,10 @@ def answer_all(
     """
     probe = tokens.probe if tokens else None
     reading = [_to_read(lm, *pair, tokens) for pair in zip(questions, asked, strict=True) if pair[1]]
-    outcomes = iter(retain_each(lm, reading, soft_tokens=probe))
+    outcomes = iter(prefill_many(lm, reading, soft_tokens=probe))
     texts: list[dict[str, str]] = [{} for _ in questions]
     taken: list[dict[str, int]] = [{} for _ in questions]
-    waiting: list[tuple[int, Asked, Unwritten]] = []
+    waiting: list[tuple[int, Asked, PendingAnswer]] = []
     for at, (question, methods) in enumerate(zip(questions, asked, strict=True)):
         if methods:
             outcome = next(outcomes)
@@ -201,8 +201,8 @@ def _to_read(
     return ToRead(ids, plans, _greedy(question))
 
 
-def _unwritten(question: Question, cache: RetainedCache, logits: Tensor) -> Unwritten:
-    return Unwritten(cache, logits, _greedy(question), question.settled, until_circles=True)
+def _unwritten(question: Question, cache: RetainedCache, logits: Tensor) -> PendingAnswer:
+    return PendingAnswer(cache, logits, _greedy(question), question.settled, until_circles=True)
 
 
 def _greedy(question: Question) -> Decoding:

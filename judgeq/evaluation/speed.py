@@ -16,15 +16,15 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 
 from judgeq.attention.registry import ATTENTION
-from judgeq.cache.prefix import HeldCache, Progress
+from judgeq.cache.prefix import PrefixCache, Progress
 from judgeq.cache.retained import storage_bytes
 from judgeq.config import Budget, Decoding, budget_rows
-from judgeq.documents.document import READ_AGAIN
+from judgeq.documents.document import REREAD_TOKENS
 from judgeq.inference.decode import next_logits
 from judgeq.inference.lookahead import retain
 from judgeq.inference.plan import Plan
 from judgeq.models.language_model import LanguageModel
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 PLAIN, FULL = "transformers", "full"
 """What is compared against: transformers without this library, and this library's full cache."""
@@ -39,7 +39,7 @@ WARM_UP = 64
 
 
 @dataclass(frozen=True)
-class Taken:
+class StepTiming:
     """What one contender took in one round.
 
     Attributes:
@@ -71,7 +71,7 @@ class Contender(Protocol):
     method: str
     budget: Budget
 
-    def take(self, ids: Tensor, tokens: int) -> Taken:
+    def take(self, ids: Tensor, tokens: int) -> StepTiming:
         """Read a prompt (1, T) and write `tokens` tokens behind the first."""
 
 
@@ -87,7 +87,7 @@ class Plain:
     method: str = PLAIN
     budget: Budget = 1.0
 
-    def take(self, ids: Tensor, tokens: int) -> Taken:
+    def take(self, ids: Tensor, tokens: int) -> StepTiming:
         model, cache = self.lm.model, DynamicCache(config=self.lm.model.config)
         model.set_attn_implementation("sdpa")
         try:
@@ -117,9 +117,9 @@ class Ours:
     method: str
     budget: Budget
     plans: Callable[[int], Sequence[Plan]]
-    soft_tokens: Probe | None = None
+    soft_tokens: SoftTokenTensors | None = None
 
-    def take(self, ids: Tensor, tokens: int) -> Taken:
+    def take(self, ids: Tensor, tokens: int) -> StepTiming:
         length = ids.shape[1]
         longest = Decoding(max_new_tokens=tokens + 1)
         rows = self.held(ids)
@@ -136,7 +136,7 @@ class Ours:
         read = (early + cache.row_bytes) // 2
         return watch.taken(seconds, round(found.peak_rows * a_row), cache.kv_bytes, read)
 
-    def held(self, ids: Tensor) -> HeldCache | None:
+    def held(self, ids: Tensor) -> PrefixCache | None:
         """Rows of the prompt's beginning that were read before, outside the time."""
         return None
 
@@ -145,13 +145,13 @@ class Ours:
 class Again(Ours):
     """The next question about a document: what `judgeq.Document` reads for it is measured, and nothing else."""
 
-    def held(self, ids: Tensor) -> HeldCache | None:
+    def held(self, ids: Tensor) -> PrefixCache | None:
         length = ids.shape[1]
-        read = length - QUESTION - READ_AGAIN
+        read = length - QUESTION - REREAD_TOKENS
         if read < 1:  # the warm-up
             return None
         soft = 0 if self.soft_tokens is None else self.soft_tokens.embeddings.shape[0]
-        rows = HeldCache(self.lm.model.config, expected=length + soft)
+        rows = PrefixCache(self.lm.model.config, expected=length + soft)
         rows.read(self.lm, [ids[:, :read]], Progress(None, 0))
         return rows
 
@@ -161,10 +161,10 @@ class Times:
     """One contender over all rounds."""
 
     contender: Contender
-    rounds: list[Taken] = field(default_factory=list)
+    rounds: list[StepTiming] = field(default_factory=list)
 
     def median(self, name: str) -> float | None:
-        """Of one attribute of `Taken`; None where nobody counted."""
+        """Of one attribute of `StepTiming`; None where nobody counted."""
         values = [getattr(taken, name) for taken in self.rounds]
         return None if None in values else statistics.median(values)
 
@@ -295,8 +295,10 @@ class _Watch:
         """The first token is chosen."""
         self.first_s = self.now() - self.started
 
-    def taken(self, seconds: Sequence[float], peak_bytes: int, kv_bytes: int, row_bytes: int) -> Taken:
+    def taken(self, seconds: Sequence[float], peak_bytes: int, kv_bytes: int, row_bytes: int) -> StepTiming:
         device_bytes = None
         if self.device is not None:
             device_bytes = torch.cuda.max_memory_allocated(self.device) - self.before
-        return Taken(self.first_s, statistics.median(seconds), peak_bytes, kv_bytes, row_bytes, device_bytes)
+        return StepTiming(
+            self.first_s, statistics.median(seconds), peak_bytes, kv_bytes, row_bytes, device_bytes
+        )

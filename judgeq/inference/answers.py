@@ -12,8 +12,8 @@ import torch
 
 from judgeq.config import Decoding
 from judgeq.inference.decode import Step, decode
-from judgeq.inference.decode_batch import Unwritten, decode_together
-from judgeq.inference.decode_eviction import Rejudging
+from judgeq.inference.decode_batch import PendingAnswer, decode_together
+from judgeq.inference.decode_eviction import DecodingEviction
 from judgeq.inference.plan import Retained
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief, hash_of_texts, same
@@ -123,7 +123,7 @@ class Writer:
     retained: Retained
     reading: Reading
     decoding: Decoding
-    rejudging: Rejudging | None = None
+    rejudging: DecodingEviction | None = None
     steps: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -199,9 +199,9 @@ class Writer:
         )
 
 
-def written_together(lm: LanguageModel, writers: Sequence[Writer]) -> list[Answer]:
+def generate_batch(lm: LanguageModel, writers: Sequence[Writer]) -> list[Answer]:
     """The answers of several writers, greedy, side by side."""
-    unwritten = [Unwritten(each.retained.cache, each.reading.logits, each.decoding) for each in writers]
+    unwritten = [PendingAnswer(each.retained.cache, each.reading.logits, each.decoding) for each in writers]
     answers = []
     for writer, written in zip(writers, decode_together(lm, unwritten), strict=True):
         prefill_s = writer.reading.prefill_s

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from judgeq.cache.prefix import HeldCache, LayerCallback
+from judgeq.cache.prefix import LayerCallback, PrefixCache
 from judgeq.config import Budget, Decoding, budget_rows, check_budget, check_chunk
 from judgeq.errors import InputError
-from judgeq.inference.answers import Answer, Reading, Writer, written_together
+from judgeq.inference.answers import Answer, Reading, Writer, generate_batch
 from judgeq.inference.decode import Step
 from judgeq.inference.decode_batch import check_together
-from judgeq.inference.decode_eviction import Rejudging, check_rejudging
-from judgeq.inference.lookahead import ToRead, positions_behind, retain, retain_each
+from judgeq.inference.decode_eviction import DecodingEviction, check_rejudging
+from judgeq.inference.lookahead import ToRead, positions_behind, prefill_many, retain
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import Prefill
 from judgeq.inference.prefill_batch import gains
-from judgeq.inference.request import methods_of, plans_of, soft_tokens_of
+from judgeq.inference.request import make_plans, resolve_methods, resolve_soft_tokens
 from judgeq.inference.spans import Span, forced_rows
 from judgeq.methods import Full, Method
 from judgeq.methods.selection import Forced
@@ -27,10 +27,10 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_appended
 from judgeq.prompts.prompt import FEWER_BEHIND, SHORTER_ANSWER, Prompt, build_prompt, dated, now
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.values import number, several
 
-RowsOf = Callable[[Prompt, Sequence[Plan], int], HeldCache | None]
+RowsOf = Callable[[Prompt, Sequence[Plan], int], PrefixCache | None]
 """Rows that were read before, for a prompt, its plans and the number of soft tokens behind it."""
 
 
@@ -79,9 +79,9 @@ def read(
     """
     started = time.perf_counter()
     chunk = check_chunk(chunk)
-    chosen = methods_of(methods, row_bits)
+    chosen = resolve_methods(methods, row_bits)
     check_rejudging(_rejudged(chosen, decoding))
-    soft = soft_tokens_of(lm, chosen, tokens)
+    soft = resolve_soft_tokens(lm, chosen, tokens)
     layout = {"question_first": question_first, "answer_prefix": answer_prefix, "truncate": truncate}
     asked = _asked(lm, document, question, chosen, budget, soft, decoding, layout, (pinned, dropped))
     rows = None if rows_of is None else rows_of(asked.prompt, asked.plans, soft.n if soft else 0)
@@ -143,7 +143,7 @@ def _asked(
     if any(method.needs_soft_tokens for method in rejudged):
         check_appended(lm.model, lm.name, prompt.tokens + decoding.max_new_tokens, n_soft)
     forced = forced_rows(prompt, document, *spans)
-    plans = plans_of(methods, budget, prompt.tokens, soft, forced)
+    plans = make_plans(methods, budget, prompt.tokens, soft, forced)
     bound = budget if isinstance(budget, int) else budget_rows(budget, prompt.tokens)
     return _Asked(prompt, plans, bound, _notices(prompt, budget, forced))
 
@@ -154,7 +154,7 @@ def _reading(
     outcome: Prefill,
     prefill_s: float,
     decoding: Decoding,
-    soft_tokens: Probe | None = None,
+    soft_tokens: SoftTokenTensors | None = None,
 ) -> Reading:
     reading = Reading(
         prompt=asked.prompt,
@@ -167,7 +167,7 @@ def _reading(
     for kept in outcome.retained:
         again = None
         if decoding.rejudge_every and _rejudged([kept.plan.method], decoding):
-            again = Rejudging(lm, kept, asked.bound, decoding.rejudge_every, soft_tokens)
+            again = DecodingEviction(lm, kept, asked.bound, decoding.rejudge_every, soft_tokens)
         reading.writers.append(Writer(lm, kept, reading, decoding, again))
     return reading
 
@@ -233,8 +233,8 @@ def ask_many(
             f"There are {len(pairs)} questions and {len(budgets)} budgets: give one for each, or one for all"
         )
     chunk = check_chunk(chunk)
-    chosen = methods_of([method], row_bits)
-    soft = soft_tokens_of(lm, chosen, tokens)
+    chosen = resolve_methods([method], row_bits)
+    soft = resolve_soft_tokens(lm, chosen, tokens)
     with dated(now()):  # one for all
         asked = [
             _asked(lm, *pair, chosen, own, soft, decoding, layout)
@@ -242,7 +242,7 @@ def ask_many(
         ]
     if padded is None:
         padded = gains(lm, [each.prompt.tokens for each in asked])
-    outcomes = retain_each(
+    outcomes = prefill_many(
         lm,
         [ToRead(each.prompt.input_ids, each.plans, decoding, chunk=chunk) for each in asked],
         soft_tokens=soft.probe if soft else None,
@@ -253,7 +253,7 @@ def ask_many(
     readings = [
         _reading(lm, each, outcome, read_s, decoding) for each, outcome in zip(asked, outcomes, strict=True)
     ]
-    return written_together(lm, [reading.writers[0] for reading in readings])
+    return generate_batch(lm, [reading.writers[0] for reading in readings])
 
 
 def _pairs(questions: Iterable[Iterable[str]]) -> list[tuple[str, str]]:

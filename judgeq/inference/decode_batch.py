@@ -51,7 +51,7 @@ def in_circles(tokens: Sequence[int]) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Unwritten:
+class PendingAnswer:
     """An answer that is to be written.
 
     Attributes:
@@ -70,19 +70,19 @@ class Unwritten:
     settled: Settled = never_settled
     until_circles: bool = False
 
-    def ends(self, written: Written) -> bool:
+    def ends(self, written: FinishedAnswer) -> bool:
         """Whether nothing more of this answer is needed."""
         return self.settled(written.text) or (self.until_circles and in_circles(written.tokens))
 
 
 @dataclass
-class Written:
+class FinishedAnswer:
     """An answer, as far as it is written.
 
     Attributes:
         text: what a person reads.
         tokens: what the model wrote, with the end token if it came to that.
-        finish: why it ends, None where `Unwritten.ends` cut it.
+        finish: why it ends, None where `PendingAnswer.ends` cut it.
         seconds: until its last token, from the start of all that are written together.
     """
 
@@ -252,8 +252,8 @@ def check_together(decoding: Decoding) -> None:
 
 
 def decode_together(
-    lm: LanguageModel, answers: Sequence[Unwritten], on_token: Callable[[], None] = lambda: None
-) -> list[Written]:
+    lm: LanguageModel, answers: Sequence[PendingAnswer], on_token: Callable[[], None] = lambda: None
+) -> list[FinishedAnswer]:
     """Write greedy answers; each is what `decode` writes from its cache alone, up to rounding.
 
     The caches stay as they are. Models with sliding windows write one answer after the other.
@@ -269,7 +269,7 @@ def decode_together(
     started = time.perf_counter()
     if any(any(answer.cache.is_sliding) for answer in answers):
         return [_alone(lm, answer, started, on_token) for answer in answers]
-    written = [Written("", []) for _ in answers]
+    written = [FinishedAnswer("", []) for _ in answers]
     transcripts = [Transcript(lm, answer.decoding) for answer in answers]
     members = sorted(range(len(answers)), key=lambda at: answers[at].cache.rows)  # of the batch
     chosen = [int(answers[at].logits.argmax(-1)) for at in members]
@@ -308,10 +308,10 @@ def _next_tokens(lm: LanguageModel, cache: PaddedCache, tokens: Sequence[int]) -
     return output.logits[:, -1].argmax(-1).tolist()
 
 
-def settled_text(lm: LanguageModel, tokens: Sequence[int], answer: Unwritten) -> str:
+def settled_text(lm: LanguageModel, tokens: Sequence[int], answer: PendingAnswer) -> str:
     """The text that `decode_together` would have made of these tokens, whose end token is left out."""
     transcript = Transcript(lm, answer.decoding)
-    written = Written("", [])
+    written = FinishedAnswer("", [])
     for token in tokens:
         added, finish = transcript.take(token)
         written.text += added
@@ -321,8 +321,10 @@ def settled_text(lm: LanguageModel, tokens: Sequence[int], answer: Unwritten) ->
     return written.text + transcript.end()
 
 
-def _alone(lm: LanguageModel, answer: Unwritten, started: float, on_token: Callable[[], None]) -> Written:
-    written = Written("", [])
+def _alone(
+    lm: LanguageModel, answer: PendingAnswer, started: float, on_token: Callable[[], None]
+) -> FinishedAnswer:
+    written = FinishedAnswer("", [])
     for step in decode(lm, answer.cache.fork(), answer.logits, answer.decoding):
         written.text += step.text
         written.tokens.append(step.token)

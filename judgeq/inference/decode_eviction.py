@@ -25,7 +25,7 @@ from judgeq.inference.prefill import asked_with, with_soft_tokens
 from judgeq.methods import LayerView, Method
 from judgeq.methods.selection import Forced, allocate_heads, rank_rows
 from judgeq.models.language_model import LanguageModel
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 
 def check_rejudging(methods: Iterable[Method]) -> None:
@@ -162,7 +162,7 @@ class _Observer:
             self.take(_Asking(call.layer, call.queries, call.scaling, call.softcap, call.output_weight))
 
 
-class Rejudging:
+class DecodingEviction:
     """Continues behind the retained rows of one prompt, and judges them and all later ones again and again.
 
     Attributes:
@@ -176,7 +176,7 @@ class Rejudging:
         retained: Retained,
         budget: int,
         every: int,
-        soft_tokens: Probe | None = None,
+        soft_tokens: SoftTokenTensors | None = None,
     ) -> None:
         """The cache of `retained` is extended and cut from here on.
 
@@ -246,7 +246,7 @@ class Rejudging:
     def _remember(self, asking: _Asking) -> None:
         self._asked[asking.layer].append(asking)
 
-    def _ask(self, soft_tokens: Probe, seen: int) -> dict[int, list[_Choice]]:
+    def _ask(self, soft_tokens: SoftTokenTensors, seen: int) -> dict[int, list[_Choice]]:
         """A pass over the soft tokens, whose rows go at once; each layer is judged right behind its attention."""
         nothing = torch.empty(1, 0, dtype=torch.int64, device=self.lm.device)
         embeds, adapted = with_soft_tokens(self.lm, nothing, soft_tokens)

@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from judgeq.cache.prefix import HeldCache, LayerCallback
+from judgeq.cache.prefix import LayerCallback, PrefixCache
 from judgeq.cache.retained import RetainedCache
 from judgeq.config import Decoding
-from judgeq.inference.decode_batch import Unwritten, decode_together
+from judgeq.inference.decode_batch import PendingAnswer, decode_together
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import Prefill, prefill, probe
 from judgeq.inference.prefill_batch import groups_alike, prefill_padded
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
-from judgeq.models.rope import turned_anew
+from judgeq.models.rope import rope_depends_on_length
 from judgeq.objects import brief
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 
 def positions_behind(methods: Iterable[Method], soft_tokens: int, longest: int) -> int:
@@ -42,9 +42,9 @@ def retain(
     input_ids: Tensor,
     plans: Sequence[Plan],
     *,
-    soft_tokens: Probe | None = None,
+    soft_tokens: SoftTokenTensors | None = None,
     longest: Decoding = Decoding(),
-    rows: HeldCache | None = None,
+    rows: PrefixCache | None = None,
     chunk: int | None = None,
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
@@ -64,28 +64,28 @@ def retain(
         The first pass, its `retained` in the order of `plans`.
     """
     asked = [ToRead(input_ids, plans, longest, rows, chunk)]
-    (found,) = retain_each(lm, asked, soft_tokens=soft_tokens, on_layer=on_layer)
+    (found,) = prefill_many(lm, asked, soft_tokens=soft_tokens, on_layer=on_layer)
     return found
 
 
 @dataclass(frozen=True, eq=False)
 class ToRead:
-    """A prompt for `retain_each`; see the arguments of `retain`."""
+    """A prompt for `prefill_many`; see the arguments of `retain`."""
 
     __repr__ = brief
 
     input_ids: Tensor
     plans: Sequence[Plan]
     longest: Decoding = Decoding()
-    rows: HeldCache | None = None
+    rows: PrefixCache | None = None
     chunk: int | None = None
 
 
-def retain_each(
+def prefill_many(
     lm: LanguageModel,
     prompts: Sequence[ToRead],
     *,
-    soft_tokens: Probe | None = None,
+    soft_tokens: SoftTokenTensors | None = None,
     padded: bool = False,
     on_layer: LayerCallback | None = None,
 ) -> list[Prefill]:
@@ -124,7 +124,7 @@ def _groups(lm: LanguageModel, prompts: Sequence[ToRead], padded: bool) -> Itera
     for places in groups_alike([lengths[at] for at in free]):
         group = [free[place] for place in places]
         shortest, longest = lengths[group[0]], lengths[group[-1]]
-        if turned_anew(lm.model, shortest, longest - shortest):
+        if rope_depends_on_length(lm.model, shortest, longest - shortest):
             yield from ([at] for at in group)
         else:
             yield group
@@ -133,7 +133,7 @@ def _groups(lm: LanguageModel, prompts: Sequence[ToRead], padded: bool) -> Itera
 def _read_first(
     lm: LanguageModel,
     readings: Sequence[_Reading],
-    soft_tokens: Probe | None,
+    soft_tokens: SoftTokenTensors | None,
     on_layer: LayerCallback | None,
 ) -> None:
     """The first pass of one prompt, or of several."""
@@ -172,7 +172,11 @@ class _Reading:
     """
 
     def __init__(
-        self, lm: LanguageModel, prompt: ToRead, soft_tokens: Probe | None, on_layer: LayerCallback | None
+        self,
+        lm: LanguageModel,
+        prompt: ToRead,
+        soft_tokens: SoftTokenTensors | None,
+        on_layer: LayerCallback | None,
     ) -> None:
         self.lm, self.prompt, self.soft_tokens, self.on_layer = lm, prompt, soft_tokens, on_layer
         self.full = Plan(Full(), prompt.input_ids.shape[1])
@@ -195,13 +199,13 @@ class _Reading:
         """What each plan of the first pass has kept."""
         return {kept.plan: kept.cache for kept in self.outcome.retained}
 
-    def unwritten(self, wanted: Wanted) -> Unwritten:
+    def unwritten(self, wanted: Wanted) -> PendingAnswer:
         """A response as `decode_together` takes it."""
         writer, length = wanted
         decoding = replace(self.prompt.longest, temperature=0)
         if length is not None:
             decoding = replace(decoding, max_new_tokens=length)
-        return Unwritten(self.caches[writer], self.outcome.logits, decoding)
+        return PendingAnswer(self.caches[writer], self.outcome.logits, decoding)
 
     def look_again(self) -> Prefill:
         """The first pass, with what the second looks at the responses have kept."""

@@ -19,16 +19,16 @@ from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
 from judgeq.attention.registry import ATTENTION
-from judgeq.cache.prefix import HeldCache, LayerCallback, Progress, pass_sizes
+from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
 from judgeq.cache.retained import FrozenCache, RetainedCache
 from judgeq.config import check_chunk
 from judgeq.errors import InputError
 from judgeq.inference.plan import Plan, Retained
 from judgeq.methods import LayerView
 from judgeq.models.language_model import LanguageModel
-from judgeq.models.rope import check_appended, check_chunks, turned_anew
+from judgeq.models.rope import check_appended, check_chunks, rope_depends_on_length
 from judgeq.objects import brief
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 
 @dataclass(eq=False)
@@ -64,9 +64,9 @@ class Eviction:
         lm: LanguageModel,
         plans: Sequence[Plan],
         sizes: tuple[int, int],
-        soft_tokens: Probe | None,
+        soft_tokens: SoftTokenTensors | None,
         progress: Progress,
-        held: HeldCache | None = None,
+        held: PrefixCache | None = None,
         prompts: tuple[int, ...] = (),
     ) -> None:
         """Before the pass, and before the chunks in front of it.
@@ -116,7 +116,7 @@ class Eviction:
             retained.take(view, evictable=call.window is None)
         rows = call.keys.shape[2] + sum(retained.cache.rows for retained in self.retained)
         if self.held is not None:
-            rows += self.held.let_go(call.layer)
+            rows += self.held.drop_layer(call.layer)
         self.peak_rows = max(self.peak_rows, rows)
         ever_read = slice(None if call.window is None else 1 - call.window, None)  # by later tokens
         for states in view.prompt_rows:
@@ -144,8 +144,8 @@ def prefill(
     input_ids: Tensor,
     plans: Sequence[Plan],
     *,
-    soft_tokens: Probe | None = None,
-    rows: HeldCache | None = None,
+    soft_tokens: SoftTokenTensors | None = None,
+    rows: PrefixCache | None = None,
     chunk: int | None = None,
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
@@ -178,7 +178,7 @@ def prefill(
     check_chunks(lm.model, lm.name, first + sizes[0], tokens)
     *early, final = input_ids[:, first:].split(sizes, dim=1)
     if early and held is None:
-        held = HeldCache(lm.model.config, batch, tokens + (0 if soft is None else len(soft.embeddings)))
+        held = PrefixCache(lm.model.config, batch, tokens + (0 if soft is None else len(soft.embeddings)))
     progress = Progress(on_layer, (len(early) + 1) * lm.geometry.layers)
     eviction = Eviction(lm, plans, (tokens, 0), soft, progress, held, prompt_numbers(input_ids))
     if held is not None:
@@ -193,7 +193,7 @@ def probe(
     response_ids: Tensor,
     plans: Sequence[Plan],
     *,
-    soft_tokens: Probe | None = None,
+    soft_tokens: SoftTokenTensors | None = None,
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
     """Evict from complete rows by the attention of a response: a second pass, over the response alone.
@@ -215,11 +215,11 @@ def probe(
 
 
 def _leading(
-    lm: LanguageModel, rows: HeldCache, input_ids: Tensor, most: int, summed: bool
-) -> HeldCache | None:
-    """Rows of a prompt's leading tokens, see `HeldCache.before`, where one pass would turn them in the same way."""
+    lm: LanguageModel, rows: PrefixCache, input_ids: Tensor, most: int, summed: bool
+) -> PrefixCache | None:
+    """Rows of a prompt's leading tokens, see `PrefixCache.before`, where one pass would turn them in the same way."""
     shorter, longer = sorted((rows.seen, input_ids.shape[1]))
-    if turned_anew(lm.model, shorter, longer - shorter):
+    if rope_depends_on_length(lm.model, shorter, longer - shorter):
         return None
     return rows.before(input_ids, most, summed)
 
@@ -227,8 +227,8 @@ def _leading(
 def _look(
     lm: LanguageModel,
     ids: Tensor,
-    soft_tokens: Probe | None,
-    rows: HeldCache | FrozenCache | None,
+    soft_tokens: SoftTokenTensors | None,
+    rows: PrefixCache | FrozenCache | None,
     eviction: Eviction,
 ) -> Prefill:
     """A pass over the end of a prompt, or over a response, behind `rows`, with soft tokens at its own end."""
@@ -245,7 +245,7 @@ def _look(
 
 
 def with_soft_tokens(
-    lm: LanguageModel, ids: Tensor, soft_tokens: Probe | None
+    lm: LanguageModel, ids: Tensor, soft_tokens: SoftTokenTensors | None
 ) -> tuple[Tensor, AbstractContextManager[None]]:
     """What a pass reads, (B, N + S, hidden), and the adapters of the soft tokens at its end."""
     embeds = lm.model.get_input_embeddings()(ids.to(lm.device))  # (B, N, hidden)
@@ -255,7 +255,7 @@ def with_soft_tokens(
     return torch.cat([embeds, behind], dim=1), soft_tokens.attached(lm)
 
 
-def asked_with(plans: Sequence[Plan], soft_tokens: Probe | None) -> Probe | None:
+def asked_with(plans: Sequence[Plan], soft_tokens: SoftTokenTensors | None) -> SoftTokenTensors | None:
     """The soft tokens that a pass ends with: None where no plan asks with them.
 
     Raises:

@@ -25,11 +25,11 @@ from judgeq.inference.prefill import (
     with_soft_tokens,
 )
 from judgeq.models.language_model import LanguageModel
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 
-ALIKE = 1.25
+MAX_LENGTH_RATIO = 1.25
 """How many times the shortest prompt of a pass the longest may be: what is padded is computed in vain."""
-BRIEF = 64
+SHORT_PROMPT = 64
 """Prompts of at most so many tokens share a pass on a CPU too; longer ones lose more to the mask than they gain."""
 MOST_TOKENS = 16_384
 """Tokens of a pass, padding included, where it holds more than one prompt."""
@@ -37,19 +37,19 @@ MOST_TOKENS = 16_384
 
 def gains(lm: LanguageModel, lengths: Sequence[int]) -> bool:
     """Whether prompts of these lengths are read faster in passes of several; a GPU has cores to spare."""
-    return lm.device.type == "cuda" or max(lengths, default=0) <= BRIEF
+    return lm.device.type == "cuda" or max(lengths, default=0) <= SHORT_PROMPT
 
 
 def groups_alike(lengths: Sequence[int], alike: float | None = None) -> Iterator[list[int]]:
     """Places of prompts that are read in one pass, by their lengths; see `MOST_TOKENS`.
 
-    `alike`: how many times the shortest the longest of a pass may be; `ALIKE` by default.
+    `alike`: how many times the shortest the longest of a pass may be; `MAX_LENGTH_RATIO` by default.
     """
     group: list[int] = []
     for at in sorted(range(len(lengths)), key=lambda at: lengths[at]):
         longest = lengths[at]
         fits = longest * (len(group) + 1) <= MOST_TOKENS
-        if group and not (fits and longest <= (alike or ALIKE) * lengths[group[0]]):
+        if group and not (fits and longest <= (alike or MAX_LENGTH_RATIO) * lengths[group[0]]):
             yield group
             group = []
         group.append(at)
@@ -65,7 +65,7 @@ def pad_left(prompts: Sequence[Tensor], filler: int = 0) -> tuple[Tensor, list[i
     return torch.stack(padded), padding
 
 
-def told_apart(padding: Tensor, first: int, end: int) -> dict[str, Tensor]:
+def padding_inputs(padding: Tensor, first: int, end: int) -> dict[str, Tensor]:
     """What a model must be told of a pass over places `first ... end - 1` of padded prompts, and behind them.
 
     Args:
@@ -84,7 +84,7 @@ def prefill_padded(
     prompts: Sequence[Tensor],
     plans: Sequence[Sequence[Plan]],
     *,
-    soft_tokens: Probe | None = None,
+    soft_tokens: SoftTokenTensors | None = None,
     on_layer: LayerCallback | None = None,
 ) -> list[Prefill]:
     """`prefill` of several prompts in one pass, each with plans of its own.
@@ -121,7 +121,7 @@ def prefill_padded(
             use_cache=False,
             logits_to_keep=torch.tensor([ids.shape[1] - 1], device=lm.device),
             observer=_Apart(evictions, padding),
-            **told_apart(torch.tensor(padding, device=lm.device), 0, embeds.shape[1]),
+            **padding_inputs(torch.tensor(padding, device=lm.device), 0, embeds.shape[1]),
         )
     return [
         eviction.outcome(logits) for logits, eviction in zip(output.logits.split(1), evictions, strict=True)

@@ -15,7 +15,7 @@ from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import several
 
 
-def methods_of(methods: str | Method | Iterable[str | Method], row_bits: int | None) -> list[Method]:
+def resolve_methods(methods: str | Method | Iterable[str | Method], row_bits: int | None) -> list[Method]:
     """The methods by these names, or by one, with rows in so many bits. Arguments as in `read`."""
     chosen = [method_named(method) for method in several(methods)]
     if row_bits is None:
@@ -23,7 +23,7 @@ def methods_of(methods: str | Method | Iterable[str | Method], row_bits: int | N
     return [replace(each, selection=replace(each.selection, bits=row_bits)) for each in chosen]
 
 
-def soft_tokens_of(
+def resolve_soft_tokens(
     lm: LanguageModel, methods: Sequence[Method], tokens: SoftTokens | str | Path | None
 ) -> SoftTokens | None:
     """The soft tokens that methods ask with; None where none of them does. Arguments as in `read`."""
@@ -35,7 +35,7 @@ def soft_tokens_of(
     return SoftTokens.for_model(lm, tokens)
 
 
-def plans_of(
+def make_plans(
     methods: Sequence[Method],
     budget: Budget,
     tokens: int,

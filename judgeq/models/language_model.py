@@ -110,11 +110,11 @@ class LanguageModel:
 
     def tried_out(self) -> LanguageModel:
         """The same, after a first pass if the tests do not cover its family; raises `ModelError` if that goes wrong."""
-        from judgeq.models.trial import try_out
+        from judgeq.models.trial import check_forward
 
         if not is_tested(self.model.config):
             sizes = self.geometry
-            try_out(self.model, sizes.layers, (sizes.kv_heads, sizes.head_dim), self.name)
+            check_forward(self.model, sizes.layers, (sizes.kv_heads, sizes.head_dim), self.name)
         return self
 
     @property

@@ -80,7 +80,7 @@ def _queries(model: Any, position: int) -> Tensor:
     return torch.cat(seen)
 
 
-def turned_anew(model: Any, tokens: int, more: int) -> str:
+def rope_depends_on_length(model: Any, tokens: int, more: int) -> str:
     """Why the rows of so many tokens lie otherwise when `more` follow in the same pass; empty where they do not.
 
     Two position embeddings look at the length of a text: `dynamic` turns all of it by its exact length beyond the
@@ -110,7 +110,7 @@ def check_appended(model: Any, name: str, tokens: int, appended: int) -> None:
     Raises:
         InputError: without soft tokens they would be turned in another way.
     """
-    if why := turned_anew(model, tokens, appended):
+    if why := rope_depends_on_length(model, tokens, appended):
         raise InputError(
             f"{name} {why}, and {tokens:,} tokens and {appended} soft tokens behind them are more: choose a prompt of "
             "another length, or a method without soft tokens"
@@ -128,5 +128,5 @@ def check_chunks(model: Any, name: str, first: int, tokens: int) -> None:
     Raises:
         InputError: the text must be read in one pass.
     """
-    if why := turned_anew(model, first, tokens - first):
+    if why := rope_depends_on_length(model, first, tokens - first):
         raise InputError(f"{name} {why}, and the text's {tokens:,} tokens are more: read it without chunks")

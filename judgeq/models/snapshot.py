@@ -45,14 +45,14 @@ class HubError(Exception):
         """Made of what the client raises; kinds that derive from one that is told apart count as that one."""
         from huggingface_hub import errors
 
-        told_apart = (
+        padding_inputs = (
             errors.HFValidationError,
             errors.GatedRepoError,
             errors.RevisionNotFoundError,
             errors.RepositoryNotFoundError,
             errors.HfHubHTTPError,
         )
-        kind = next((each for each in told_apart if isinstance(error, each)), type(error)).__name__
+        kind = next((each for each in padding_inputs if isinstance(error, each)), type(error)).__name__
         text = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         if means_full_disk(str(error)):
             kind = "Full"

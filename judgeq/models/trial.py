@@ -20,7 +20,7 @@ ERROR_ALLOWED = (
 
 
 @torch.no_grad()
-def try_out(model: Any, layers: int, rows: tuple[int, int], name: str) -> None:
+def check_forward(model: Any, layers: int, rows: tuple[int, int], name: str) -> None:
     """Refuse a model that would be observed, or would compute, wrongly.
 
     Args:

@@ -30,7 +30,7 @@ from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.config import CONFIG_FILE, LICENCE, SoftTokensConfig
 from judgeq.soft_tokens.model_card import LIBRARY, model_card
 from judgeq.soft_tokens.shipped import shipped_for
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -56,7 +56,7 @@ class SoftTokens:
 
     __repr__ = brief
 
-    probe: Probe
+    probe: SoftTokenTensors
     config: SoftTokensConfig
     profile: BudgetProfile | None = None
 
@@ -117,7 +117,7 @@ class SoftTokens:
             n=embeddings.shape[0],
             tokenizer_hash=lm.tokenizer_hash,
         )
-        return cls(Probe(embeddings), config)
+        return cls(SoftTokenTensors(embeddings), config)
 
     def check(self, lm: LanguageModel) -> None:
         """Refuse a base model that these soft tokens were not trained for.
@@ -251,7 +251,7 @@ class SoftTokens:
         try:
             config = SoftTokensConfig.load(saved(folder, CONFIG_FILE))
             stored = load_file(saved(folder, TENSOR_FILE))
-            return cls(Probe.from_tensors(stored), config, BudgetProfile.from_tensors(stored))
+            return cls(SoftTokenTensors.from_tensors(stored), config, BudgetProfile.from_tensors(stored))
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
         except (OSError, UnicodeError, json.JSONDecodeError, SafetensorError) as error:
@@ -318,7 +318,7 @@ class SoftTokens:
             n=embeddings.shape[0],
             tokenizer_hash=lm.tokenizer_hash,
         )
-        tokens = cls(Probe(embeddings), config)
+        tokens = cls(SoftTokenTensors(embeddings), config)
         tokens.check(lm)
         return tokens.adopt(lm)
 

@@ -22,7 +22,7 @@ DOWN_NAME, UP_NAME = "adapter_down.", "adapter_up."
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
+class SoftTokenTensors:
     """What stands behind a prompt and asks: the tensors of soft tokens.
 
     Attributes:
@@ -64,7 +64,7 @@ class Probe:
         return stored
 
     @classmethod
-    def from_tensors(cls, stored: dict[str, Tensor]) -> Probe:
+    def from_tensors(cls, stored: dict[str, Tensor]) -> SoftTokenTensors:
         """Read what `tensors` gives; float32 throughout.
 
         Raises:

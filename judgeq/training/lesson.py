@@ -18,7 +18,7 @@ from torch import Tensor
 from judgeq.attention.call import AttentionCall
 from judgeq.cache.retained import FrozenCache
 from judgeq.errors import InputError
-from judgeq.inference.prefill_batch import pad_left, told_apart
+from judgeq.inference.prefill_batch import pad_left, padding_inputs
 from judgeq.methods.scoring import mean_attention
 from judgeq.models.language_model import Geometry, LanguageModel
 from judgeq.objects import brief
@@ -27,7 +27,7 @@ from judgeq.training.responses import complete_cache
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class TrainingExample:
     """One example; `L` counts the layers that see the whole prompt, the only ones with anything to learn.
 
     Attributes:
@@ -49,7 +49,7 @@ class Lesson:
     window_keys: Tensor | None = None
     window_values: Tensor | None = None
 
-    def with_rows(self, keys: Tensor, values: Tensor, sizes: Geometry) -> Lesson:
+    def with_rows(self, keys: Tensor, values: Tensor, sizes: Geometry) -> TrainingExample:
         """The same with the prompt's rows taken from (all layers, H_kv, T, D)."""
         keys, values = keys.half().cpu(), values.half().cpu()
         rows = {"keys": keys[sizes.global_layers], "values": values[sizes.global_layers]}
@@ -60,7 +60,7 @@ class Lesson:
         return replace(self, **rows)
 
     @classmethod
-    def read(cls, path: Path) -> Lesson:
+    def read(cls, path: Path) -> TrainingExample:
         """Read one file, memory-mapped."""
         return cls(**load_file(path))
 
@@ -111,7 +111,7 @@ class PromptRows:
         padding: (B,) int64, rows before each prompt that belong to none; None = all prompts are equally long.
     """
 
-    def __init__(self, lm: LanguageModel, lessons: Sequence[Lesson]) -> None:
+    def __init__(self, lm: LanguageModel, lessons: Sequence[TrainingExample]) -> None:
         self._lm, self._lessons = lm, lessons
         self._ids, self._first = pad_left([lesson.prompt for lesson in lessons])
         self.padding = torch.tensor(self._first, device=lm.device) if any(self._first) else None
@@ -139,7 +139,7 @@ class PromptRows:
         return self._ids.shape[1]
 
     def _told(self, first: int, end: int) -> dict[str, Tensor]:
-        return {} if self.padding is None else told_apart(self.padding, first, end)
+        return {} if self.padding is None else padding_inputs(self.padding, first, end)
 
     def _stored_rows(self) -> Iterator[tuple[Tensor, Tensor]]:
         sizes = self._lm.geometry

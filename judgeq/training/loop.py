@@ -25,10 +25,10 @@ from judgeq.inference.prefill_batch import groups_alike
 from judgeq.models.language_model import LanguageModel
 from judgeq.output import check_folder, replacing, saved, saving
 from judgeq.soft_tokens.soft_tokens import FILES, SoftTokens, saved_before
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training.config import STORE_GB, TrainConfig
 from judgeq.training.curve import CURVES, write_curve
-from judgeq.training.lesson import Lesson, PromptRows
+from judgeq.training.lesson import PromptRows, TrainingExample
 from judgeq.training.objectives import LOOK_AT_VALUES, OBJECTIVES
 from judgeq.training.profile import learn_profile
 from judgeq.training.progress import Progress
@@ -54,7 +54,7 @@ WRITTEN = (*FILES, HISTORY, *CURVES, CHECKPOINT, STORE)
 CHECKPOINT_STEPS = 20
 WARMUP_SHARE = 0.05
 LOOKS = 6  # times that the held-out hit rate is measured, the last time at the end
-ALIKE = 2.0  # how many times the shortest prompt of a pass the longest may be
+MAX_LENGTH_RATIO = 2.0  # how many times the shortest prompt of a pass the longest may be
 
 
 def train(
@@ -292,16 +292,18 @@ class _Run:
         self.history = json.loads(meta["history"])
 
 
-def passes(lm: LanguageModel, lessons: Iterable[Lesson]) -> Iterable[Sequence[Lesson]]:
+def passes(lm: LanguageModel, lessons: Iterable[TrainingExample]) -> Iterable[Sequence[TrainingExample]]:
     """Lessons that the model looks at in one pass: one by one on a CPU, and where layers have a sliding window."""
     if lm.device.type == "cpu" or lm.geometry.sliding:
         return ((lesson,) for lesson in lessons)
     found = list(lessons)
-    groups = groups_alike([len(lesson.prompt) for lesson in found], ALIKE)
+    groups = groups_alike([len(lesson.prompt) for lesson in found], MAX_LENGTH_RATIO)
     return ([found[at] for at in group] for group in groups)
 
 
-def lesson_losses(lm: LanguageModel, probe: Probe, lessons: Sequence[Lesson], config: TrainConfig) -> Tensor:
+def lesson_losses(
+    lm: LanguageModel, probe: SoftTokenTensors, lessons: Sequence[TrainingExample], config: TrainConfig
+) -> Tensor:
     """Objective of soft tokens on lessons in one pass, averaged over layers: (lessons,).
 
     Differentiable in the probe's tensors.

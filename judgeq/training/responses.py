@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from judgeq.inference.prefill_batch import pad_left, told_apart
+from judgeq.inference.prefill_batch import pad_left, padding_inputs
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
 from judgeq.values import seed64
@@ -50,7 +50,7 @@ def generate_responses(
     filler = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else min(lm.eos_ids)
     ids, padding = pad_left(prompts, filler)
     longest = ids.shape[1]
-    mask = told_apart(torch.tensor(padding), 0, longest)["attention_mask"]
+    mask = padding_inputs(torch.tensor(padding), 0, longest)["attention_mask"]
     cache = complete_cache(lm)
     with torch.inference_mode():
         written = lm.model.generate(

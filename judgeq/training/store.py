@@ -25,7 +25,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.output import PART, check_folder, read_object, write_file
 from judgeq.prompts.prompt import dated, now
 from judgeq.training.config import TrainConfig
-from judgeq.training.lesson import AttentionRecorder, Lesson
+from judgeq.training.lesson import AttentionRecorder, TrainingExample
 from judgeq.training.progress import Progress
 from judgeq.training.responses import Response, generate_responses
 from judgeq.training.workers import Workers
@@ -83,8 +83,8 @@ class Store:
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def __getitem__(self, index: int) -> Lesson:
-        return Lesson.read(self._path(index))
+    def __getitem__(self, index: int) -> TrainingExample:
+        return TrainingExample.read(self._path(index))
 
     @cached_property
     def prompts(self) -> list[Tensor]:
@@ -238,7 +238,7 @@ class Store:
                 self._lesson(index, response).write(self._path(index))
 
     @torch.inference_mode()
-    def _lesson(self, index: int, response: Response) -> Lesson:
+    def _lesson(self, index: int, response: Response) -> TrainingExample:
         rng = random.Random(self.config.seed * 1_000_003 + index)
         longest = min(self.config.prefix_tokens, len(response.ids) - SHORTEST_RESPONSE)
         prefix = rng.randint(1, longest) if longest >= 1 and rng.random() < 0.5 else 0
@@ -251,5 +251,5 @@ class Store:
         self.lm.model(
             input_ids=ids[None].to(self.lm.device), cache=cache, logits_to_keep=1, observer=recorder
         )
-        lesson = Lesson(prompt, torch.cat(recorder.layers).half().cpu(), ids.clone())
+        lesson = TrainingExample(prompt, torch.cat(recorder.layers).half().cpu(), ids.clone())
         return lesson.with_rows(keys, values, self.lm.geometry) if self.rows else lesson

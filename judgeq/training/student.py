@@ -12,9 +12,9 @@ from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training.config import TrainConfig
-from judgeq.training.lesson import AttentionRecorder, Lesson, PromptRows
+from judgeq.training.lesson import AttentionRecorder, PromptRows, TrainingExample
 from judgeq.training.store import Store
 from judgeq.values import seed64
 
@@ -85,10 +85,10 @@ def initial_tokens(lm: LanguageModel, config: TrainConfig, lessons: Store) -> So
     if config.start != "random":
         return tokens
     noise = torch.randn(tokens.probe.embeddings.shape, generator=generator) * weights.float().std().item()
-    return replace(tokens, probe=Probe(noise))
+    return replace(tokens, probe=SoftTokenTensors(noise))
 
 
-def trainable(probe: Probe, lm: LanguageModel, config: TrainConfig) -> Probe:
+def trainable(probe: SoftTokenTensors, lm: LanguageModel, config: TrainConfig) -> SoftTokenTensors:
     """A copy whose tensors ask for gradients; offsets and adapters that are new start by adding nothing."""
     sizes = lm.geometry
 
@@ -101,10 +101,10 @@ def trainable(probe: Probe, lm: LanguageModel, config: TrainConfig) -> Probe:
         offsets = wanted(torch.zeros(shape) if probe.query_offsets is None else probe.query_offsets)
     if "adapters" in config.capacity:
         adapters = (probe.adapters or LowRank.zero(lm, config.rank, config.seed)).map(wanted)
-    return Probe(wanted(probe.embeddings), offsets, adapters)
+    return SoftTokenTensors(wanted(probe.embeddings), offsets, adapters)
 
 
-def parameter_groups(probe: Probe, config: TrainConfig) -> list[dict[str, object]]:
+def parameter_groups(probe: SoftTokenTensors, config: TrainConfig) -> list[dict[str, object]]:
     """The tensors of `trainable` for an optimizer, each group with its peak learning rate."""
     groups: list[dict[str, object]] = [{"params": [probe.embeddings], "peak": config.learning_rate}]
     if probe.query_offsets is not None:
@@ -115,14 +115,14 @@ def parameter_groups(probe: Probe, config: TrainConfig) -> list[dict[str, object
     return groups
 
 
-def finished(probe: Probe) -> Probe:
+def finished(probe: SoftTokenTensors) -> SoftTokenTensors:
     """The tensors as they are now and as a file would give them back, on the CPU, apart from the optimization."""
     stored = {name: tensor.detach().cpu().clone() for name, tensor in probe.tensors().items()}
-    return Probe.from_tensors(stored)
+    return SoftTokenTensors.from_tensors(stored)
 
 
 def attention_to_lessons(
-    lm: LanguageModel, probe: Probe, lessons: Sequence[Lesson], rows: PromptRows
+    lm: LanguageModel, probe: SoftTokenTensors, lessons: Sequence[TrainingExample], rows: PromptRows
 ) -> list[Tensor]:
     """What the soft tokens look at in each prompt, (L, H_kv, G, T_i), differentiable in the probe's tensors.
 
@@ -143,6 +143,6 @@ def attention_to_lessons(
     return rows.apart(torch.stack(recorder.layers), dim=-1)
 
 
-def attention_to_lesson(lm: LanguageModel, probe: Probe, lesson: Lesson) -> Tensor:
+def attention_to_lesson(lm: LanguageModel, probe: SoftTokenTensors, lesson: TrainingExample) -> Tensor:
     """`attention_to_lessons` of one."""
     return attention_to_lessons(lm, probe, [lesson], PromptRows(lm, [lesson]))[0]

@@ -10,7 +10,7 @@ from judgeq.config import Selection
 from judgeq.methods.scoring import merge_group
 from judgeq.methods.selection import overlap, select_rows
 from judgeq.models.language_model import LanguageModel
-from judgeq.soft_tokens.tensors import Probe
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training.store import Store
 from judgeq.training.student import attention_to_lesson
 from judgeq.training.workers import Workers
@@ -21,7 +21,11 @@ TOP = Selection(pool=1)
 
 @torch.no_grad()
 def held_out_hit_rates(
-    lm: LanguageModel, probe: Probe, lessons: Store, workers: Workers, budgets: Sequence[int] = BUDGETS
+    lm: LanguageModel,
+    probe: SoftTokenTensors,
+    lessons: Store,
+    workers: Workers,
+    budgets: Sequence[int] = BUDGETS,
 ) -> dict[str, float]:
     """Share of the teacher's top rows that the soft tokens find, by budget, averaged over lessons, layers and heads.
 

@@ -18,7 +18,7 @@ from judgeq.config import Budget
 from judgeq.errors import InputError
 from judgeq.evaluation.parity import kvpress_speed
 from judgeq.evaluation.parity.compare import KVPRESS
-from judgeq.evaluation.speed import Taken
+from judgeq.evaluation.speed import StepTiming
 
 SNAPKV, ALONE = "kvpress snapkv", "kvpress' transformers"
 """Methods: SnapKV as kvpress has it, and plain transformers in that environment."""
@@ -102,7 +102,7 @@ class Peer:
     budget: Budget
     rows: int
 
-    def take(self, ids: Tensor, tokens: int) -> Taken:
+    def take(self, ids: Tensor, tokens: int) -> StepTiming:
         rows = self.rows if self.rows < ids.shape[1] else 0  # the warm-up's prompt is short
         answer = self.server.ask(ids=ids[0].tolist(), budget=rows, tokens=tokens)
-        return Taken(answer["first_s"], answer["token_s"])
+        return StepTiming(answer["first_s"], answer["token_s"])
