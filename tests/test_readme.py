@@ -122,7 +122,7 @@ def test_what_is_said_about_ruler_is_so() -> None:
     said = [closed(method) for method in ("judgeq", "judgeq+draft", "judgeq+draft:draft=16")]
     text = " ".join(MEASURED.split())
     front = (
-        f"Judge Q closes {said[0]} of the gap between SnapKV and the full cache, and {said[2]} when it looks"
+        f"Judge Q closes {said[0]} of the gap between SnapKV and the full cache, and {said[2]} when it reads"
     )
     assert front in " ".join(README.split())
     assert f"Judge Q closes {said[0]} of the gap" in text
