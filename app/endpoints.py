@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from app.limits import check_method, whole_number
-from app.run import Run, result
-from app.session import ModelHost
-from app.task import Task
+from app.server.host import ModelHost
+from app.server.limits import check_method, whole_number
+from app.server.run import Run, result
+from app.server.task import Task
 from judgeq.config import Budget, parse_budget
 from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS

@@ -14,7 +14,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from app import text
-from app.logs import log_quietly
+from app.server.logs import log_quietly
 
 log = logging.getLogger(__name__)
 

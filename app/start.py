@@ -10,7 +10,8 @@ import argparse
 import os
 import sys
 
-from app import surroundings, text
+from app import text
+from app.server import surroundings
 from judgeq.console import never_fail_for_a_character
 from judgeq.errors import InputError, JudgeqError
 from judgeq.models.supported import QUANTIZATIONS
@@ -76,9 +77,10 @@ def _launch(options: argparse.Namespace) -> None:
     surroundings.settle_folder()
     if on_zero:
         import spaces  # noqa: F401 - before torch, whose CUDA it stands in for
-    from app import ui, zero
-    from app.limits import Limits
-    from app.session import ModelHost
+    from app import ui
+    from app.server import zero
+    from app.server.host import ModelHost
+    from app.server.limits import Limits
 
     limits = Limits(seconds=60 * options.minutes)
     host = ModelHost(options.model, options.tokens, limits=limits, quantization=options.quantization)

@@ -6,23 +6,24 @@ from typing import Any
 
 import gradio as gr
 
-from app import callbacks as do
-from app import text, uploads
+from app import text
 from app.endpoints import Endpoints
-from app.own_tokens import LARGEST_FILE
 from app.page import Page, unknown_event
-from app.session import ModelHost
-from app.style import CSS
-from app.theme import theme
-from app.views.answers import Answers, build_answers
-from app.views.calculator import build_calculator, wire_calculator
-from app.views.events import LIGHT, QUEUED
-from app.views.inputs import Inputs, build_inputs, wire_inputs
-from app.views.kept import Kept, build_kept, wire_kept
-from app.views.models import Models, build_models, wire_models
-from app.views.pins import Pins, build_pins, wire_pins
-from app.views.sweep import build_sweep, wire_sweep
-from app.views.takeaway import build_takeaway, wire_takeaway
+from app.sections.ask import callbacks as do
+from app.sections.ask.answers import Answers, build_answers
+from app.sections.ask.inputs import Inputs, build_inputs, wire_inputs
+from app.sections.calculator.view import build_calculator, wire_calculator
+from app.sections.events import LIGHT, QUEUED
+from app.sections.kept.view import Kept, build_kept, wire_kept
+from app.sections.models.view import Models, build_models, wire_models
+from app.sections.pins.view import Pins, build_pins, wire_pins
+from app.sections.sweep.view import build_sweep, wire_sweep
+from app.sections.take_away.view import build_takeaway, wire_takeaway
+from app.server import uploads
+from app.server.host import ModelHost
+from app.server.own_tokens import LARGEST_FILE
+from app.style.page import CSS
+from app.style.theme import theme
 
 KEEP_STATE_S = 30 * 60
 LARGEST_REQUEST = 64_000_000

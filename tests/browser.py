@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from app.samples import samples
+from app.server.samples import samples
 from tests.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[1]

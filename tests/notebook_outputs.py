@@ -20,7 +20,7 @@ from inscriptis import get_text
 from nbformat import NotebookNode
 from PIL import Image
 
-from app.samples import samples
+from app.server.samples import samples
 
 TIMED = "timed"
 """Tag of cells that show times, or the memory of the process."""

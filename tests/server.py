@@ -12,8 +12,8 @@ from typing import Any, Self
 import httpx
 import torch
 
-from app.limits import Limits
-from app.session import ModelHost
+from app.server.host import ModelHost
+from app.server.limits import Limits
 from app.ui import build, serve
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens

@@ -21,11 +21,11 @@ import psutil
 import torch
 import transformers
 
-from app import callbacks as do
 from app.endpoints import Endpoints
-from app.kept import show_document
-from app.run import Run
-from app.session import ModelHost
+from app.sections.ask import callbacks as do
+from app.sections.kept.kept import show_document
+from app.server.host import ModelHost
+from app.server.run import Run
 from judgeq import __version__
 from judgeq._assets import assets_path
 from judgeq.methods import METHODS

@@ -14,21 +14,23 @@ import gradio as gr
 import pytest
 import torch
 
-from app import callbacks as do
-from app import cards, stored, text
-from app.differences import differences
+from app import text
 from app.endpoints import Endpoints
-from app.kept import FIELDS, looked_for, show_document, show_figures
-from app.limits import Limits
-from app.room import PreallocatedRows
-from app.run import Run, result
-from app.samples import expected_answer, samples
-from app.session import ModelHost
-from app.style import CSS
-from app.sweep_callbacks import SweepCallbacks
-from app.task import Lane, Task
-from app.theme import theme
-from app.views.takeaway import make_file
+from app.sections.ask import callbacks as do
+from app.sections.ask import cards
+from app.sections.ask.differences import differences
+from app.sections.kept.kept import FIELDS, looked_for, show_document, show_figures
+from app.sections.sweep.callbacks import SweepCallbacks
+from app.sections.take_away.view import make_file
+from app.server import stored
+from app.server.host import ModelHost
+from app.server.limits import Limits
+from app.server.room import PreallocatedRows
+from app.server.run import Run, result
+from app.server.samples import expected_answer, samples
+from app.server.task import Lane, Task
+from app.style.page import CSS
+from app.style.theme import theme
 from judgeq._assets import assets_path
 from judgeq.documents.document import Document
 from judgeq.errors import JudgeqError

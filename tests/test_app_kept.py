@@ -10,8 +10,8 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from app import kept as do
-from app.views.kept import SCRIPT, build_kept, wire_kept
+from app.sections.kept import kept as do
+from app.sections.kept.view import SCRIPT, build_kept, wire_kept
 from judgeq.methods import title_of
 from judgeq.retention import RetentionMap
 from judgeq.retention.rendering import shown_positions

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app import surroundings
-from app.session import ModelHost
+from app.server import surroundings
+from app.server.host import ModelHost
 from app.start import launch
 from judgeq.errors import InputError, JudgeqError
 from judgeq.models.language_model import LanguageModel

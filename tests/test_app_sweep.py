@@ -10,12 +10,14 @@ import gradio as gr
 import pytest
 import torch
 
-from app import callbacks, cards, curves, text
-from app.pins import MOST_PIECES, spans_of
-from app.session import ModelHost
-from app.sweep import SweepRun
-from app.sweep_callbacks import SweepCallbacks
-from app.views.pins import add_piece
+from app import text
+from app.sections.ask import callbacks, cards
+from app.sections.pins.view import add_piece
+from app.sections.sweep import curves
+from app.sections.sweep.callbacks import SweepCallbacks
+from app.server.host import ModelHost
+from app.server.spans import MOST_PIECES, spans_of
+from app.server.sweep_run import SweepRun
 from judgeq.errors import InputError
 from judgeq.methods import METHODS
 from judgeq.models.language_model import LanguageModel

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, FileChooser, JSHandle, Page, expect
 
-from app.samples import samples
-from app.session import ModelHost
+from app.server.host import ModelHost
+from app.server.samples import samples
 from judgeq.models.language_model import LanguageModel
 from tests.pdf_files import pdf
 from tests.server import DOCUMENT, QUESTION, served, tiny_host

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from app.kept import map_updates
-from app.style import CSS
-from app.theme import theme
-from app.views.kept import build_kept, wire_kept
+from app.sections.kept.kept import map_updates
+from app.sections.kept.view import build_kept, wire_kept
+from app.style.page import CSS
+from app.style.theme import theme
 from judgeq.retention import RetentionMap
 
 BEFORE, AFTER = "<|user|>\n", "\n\nWho?<|end|>"

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from app.samples import samples
+from app.server.samples import samples
 from app.text import SWEEP_VERDICT
 from judgeq.sweep import BUDGETS
 from tests.browser import PATIENCE

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from app import calculator, text
-from app.cards import size
-from app.views.calculator import FIRST, calculate
+from app import text
+from app.sections.ask.cards import size
+from app.sections.calculator import calculator
+from app.sections.calculator.view import FIRST, calculate
 from judgeq.errors import InputError
 from judgeq.estimate import estimate
 from judgeq.models.shapes import SHAPES, config_of_shape

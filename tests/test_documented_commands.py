@@ -21,7 +21,8 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 from packaging.requirements import Requirement
 
-from app import start, surroundings, ui
+from app import start, ui
+from app.server import surroundings
 from judgeq.cli import _parser, main
 from judgeq.methods import METHODS
 from judgeq.soft_tokens.model_card import model_card
@@ -99,7 +100,7 @@ def run_app(command: Command, place: Place, patch: pytest.MonkeyPatch) -> None:
     """The demo's command line, up to the server."""
     opened: list[Any] = []
     loaded = SimpleNamespace(start=lambda: None, wait=lambda _: False, check=lambda: None)
-    patch.setattr("app.session.ModelHost", lambda *_, **__: loaded)
+    patch.setattr("app.server.host.ModelHost", lambda *_, **__: loaded)
     patch.setattr(ui, "build", lambda *_: SimpleNamespace(block_thread=lambda: None))
     for name in ("listening_at", "past_proxies", "settle_folder"):
         patch.setattr(surroundings, name, lambda *where: where)

@@ -20,8 +20,8 @@ from gradio_client.exceptions import AppError
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 
-from app.limits import Limits
-from app.session import ModelHost
+from app.server.host import ModelHost
+from app.server.limits import Limits
 from app.ui import build
 from judgeq.methods import METHODS
 from judgeq.models.language_model import LanguageModel

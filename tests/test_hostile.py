@@ -23,19 +23,21 @@ import torch
 from gradio.state_holder import SessionState
 from gradio.utils import get_upload_folder
 
-from app import callbacks as do
-from app import cards, own_tokens, text
-from app.kept import find, show_document
-from app.lengths import length_line
-from app.limits import Limits
-from app.run import Run
-from app.session import ModelHost
-from app.sweep_callbacks import SweepCallbacks
-from app.takeaway import Restored, restored
-from app.task import Lane, Task
-from app.uploads import make_room
-from app.views.files import read_upload
-from app.views.pins import add_piece
+from app import text
+from app.sections.ask import callbacks as do
+from app.sections.ask import cards
+from app.sections.ask.files import read_upload
+from app.sections.kept.kept import find, show_document
+from app.sections.pins.view import add_piece
+from app.sections.sweep.callbacks import SweepCallbacks
+from app.sections.take_away.take_away import Restored, restored
+from app.server import own_tokens
+from app.server.host import ModelHost
+from app.server.lengths import length_line
+from app.server.limits import Limits
+from app.server.run import Run
+from app.server.task import Lane, Task
+from app.server.uploads import make_room
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
@@ -392,12 +394,12 @@ def test_a_session_holds_its_run_and_nothing_else_of_what_came_and_went(visitor:
 def test_half_a_character_in_an_answer_is_shown_as_browsers_do(
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.views.files.length_line", lambda *_: "half \ud83d of it")
+    monkeypatch.setattr("app.sections.ask.files.length_line", lambda *_: "half \ud83d of it")
 
     def refuse(*_: Any) -> str:
         raise InputError("half \ud83d of it")
 
-    monkeypatch.setattr("app.views.files.read_and_delete", refuse)
+    monkeypatch.setattr("app.sections.ask.files.read_and_delete", refuse)
     answer = visitor.call_directly("measure", [None, "a", "b", False, 7])
     assert answer.json()["data"][0] == "half \ufffd of it"
     sent = visitor.http.post(f"{visitor.url}/upload", files={"files": ("a.txt", b"x")}).json()
@@ -515,7 +517,7 @@ def test_nothing_of_a_document_is_left_in_logs_or_on_the_disk(
         assert not visitor.call("ask", [secret, MARKER, MARKER[:5], "24", False, 3])[0]
         assert "error" in visitor.call_directly("count", [f"break {secret}", MARKER, False, 7]).json()
         with monkeypatch.context() as broken:
-            broken.setattr("app.run.read", lambda _, document, *__, **___: {}[document])
+            broken.setattr("app.server.run.read", lambda _, document, *__, **___: {}[document])
             assert not visitor.call("ask", [secret, MARKER, "full", "24", False, 3])[0]
     printed = capfd.readouterr()
     logged = "\n".join(f"{record.name} {record.getMessage()}" for record in caplog.records)

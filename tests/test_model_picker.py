@@ -14,13 +14,15 @@ import pytest
 import torch
 
 import judgeq
-from app import callbacks as do
-from app import models, own_tokens, takeaway, text
-from app.run import Run
-from app.session import ModelHost
-from app.task import Task
+from app import text
+from app.sections.ask import callbacks as do
+from app.sections.models import view
+from app.sections.take_away import take_away as takeaway
+from app.server import models, own_tokens
+from app.server.host import ModelHost
+from app.server.run import Run
+from app.server.task import Task
 from app.ui import build
-from app.views import models as view
 from judgeq.errors import InputError, JudgeqError
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens

@@ -15,10 +15,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 import judgeq
-from app.cards import _card
 from app.endpoints import Endpoints
-from app.session import ModelHost
-from app.task import Lane
+from app.sections.ask.cards import _card
+from app.server.host import ModelHost
+from app.server.task import Lane
 from app.ui import build
 from judgeq.evaluation.report.styles import styles_of
 from judgeq.evaluation.report.words import method_title

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.limits import Limits
+from app.server.limits import Limits
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.text_files import MAX_BYTES, MAX_MEMORY, MAX_SECONDS
 from tests.server import served, tiny_host

@@ -12,13 +12,13 @@ import torch
 from gradio_client import Client
 from gradio_client.client import Job
 
-from app import callbacks as do
-from app import cards
-from app.limits import Limits
-from app.run import Run
-from app.session import ModelHost
-from app.task import Task
-from app.turns import Turns
+from app.sections.ask import callbacks as do
+from app.sections.ask import cards
+from app.server.host import ModelHost
+from app.server.limits import Limits
+from app.server.queue import Turns
+from app.server.run import Run
+from app.server.task import Task
 from judgeq.errors import JudgeqError
 from judgeq.models.language_model import LanguageModel
 from tests.server import DOCUMENT, PAGE, QUESTION, Visitor, served, tiny_host
@@ -197,7 +197,7 @@ def test_the_next_run_works_after_one_that_broke(
             on_layer(1, 4)
             raise failure
 
-        broken.setattr("app.run.read", read)
+        broken.setattr("app.server.run.read", read)
         run = Run(task(), host).start()
         assert run.finished.wait(PATIENCE_S)
         assert run.phase == "failed"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.run import Run
+from app.server.run import Run
 from judgeq._assets import assets_path
 from judgeq.models.language_model import LanguageModel
 from tests.server import tiny_host

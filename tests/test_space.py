@@ -127,7 +127,7 @@ def test_the_real_checkout_sends_the_demo_and_no_more(monkeypatch: pytest.Monkey
         "requirements.txt",
         "app/ui.py",
         "judgeq/inference/api.py",
-        "app/views/kept.js",
+        "app/sections/kept/kept.js",
     } <= set(files)
     assert {"assets/samples/stored.json.gz", "assets/samples/index.json"} <= set(files)
     assert not [

@@ -23,12 +23,13 @@ import torch
 from PIL import Image
 
 import judgeq
-from app import takeaway, text
-from app.run import Run
-from app.samples import samples
-from app.session import ModelHost
-from app.task import Task
-from app.views import takeaway as view
+from app import text
+from app.sections.take_away import take_away as takeaway
+from app.sections.take_away import view
+from app.server.host import ModelHost
+from app.server.run import Run
+from app.server.samples import samples
+from app.server.task import Task
 from judgeq.errors import InputError
 from judgeq.export import Keepsake, Settings, pen
 from judgeq.export.words import cell

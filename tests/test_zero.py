@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import spaces
 
-from app import zero
-from app.own_tokens import OwnTokens
-from app.run import Run, result
-from app.session import ModelHost
+from app.server import zero
+from app.server.host import ModelHost
+from app.server.own_tokens import OwnTokens
+from app.server.run import Run, result
+from app.server.sweep_run import SweepRun, SweepTask
+from app.server.task import Task
 from app.start import launch
-from app.sweep import SweepRun, SweepTask
-from app.task import Task
 from judgeq.errors import InputError
 from judgeq.methods import METHODS
 from judgeq.models.language_model import LanguageModel

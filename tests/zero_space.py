@@ -65,10 +65,10 @@ def main() -> None:
     lent.init = lambda uuid: None
     lent.move = lambda callback=None: None
 
-    from app import zero
-    from app.run import Run, result
-    from app.sweep import SweepRun, SweepTask
-    from app.task import Task
+    from app.server import zero
+    from app.server.run import Run, result
+    from app.server.sweep_run import SweepRun, SweepTask
+    from app.server.task import Task
     from judgeq.models.language_model import LanguageModel
     from tests.server import DOCUMENT, QUESTION, tiny_host
 

@@ -1,0 +1,1 @@
+"""Document, question, options, and the answers side by side."""

@@ -1,0 +1,36 @@
+"""The answers side by side, and a field for the next question about the same document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from app import text
+from app.sections.ask.cards import empty_cards
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a person reads first, and where the next question goes."""
+
+    cards: gr.HTML
+    question: gr.Textbox
+    ask: gr.Button
+
+
+def build_answers() -> Answers:
+    """The components, with cards that wait."""
+    cards = gr.HTML(empty_cards(text.DEFAULT_METHODS), elem_id="cards")
+    with gr.Row(elem_id="again"):
+        question = gr.Textbox(
+            label=text.AGAIN,
+            placeholder=text.AGAIN_PLACEHOLDER,
+            lines=1,
+            max_lines=4,
+            scale=1,
+            elem_id="again-question",
+        )
+        ask = gr.Button(text.AGAIN_BUTTON, scale=0, min_width=120, elem_id="ask-again")
+    gr.HTML(f'<p class="fine">{text.COST_NOTE}</p>')
+    return Answers(cards, question, ask)

@@ -1,0 +1,255 @@
+"""What happens on the page: values in, values out. Builds no component and holds no state of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from app import text
+from app.sections.ask.cards import (
+    empty_cards,
+    error_status,
+    idle_status,
+    loading_status,
+    percent,
+    run_cards,
+    run_status,
+    size,
+)
+from app.sections.kept.kept import FIELDS, map_updates
+from app.server.host import ModelHost
+from app.server.limits import whole_number
+from app.server.run import Run
+from app.server.samples import expected_answer, sample
+from app.server.spans import spans_of
+from app.server.stored import stored_run
+from app.server.task import Task
+from app.style.toasts import shown
+from judgeq.config import check_budget, check_text
+from judgeq.errors import InputError, JudgeqError
+from judgeq.methods import METHODS
+
+TICK = 0.3
+"""Seconds between two looks at a run."""
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """The page's reactions, all over one model."""
+
+    host: ModelHost
+
+    def watch_loading(self) -> Iterator[str]:
+        """The status line until the model is ready, or cannot be."""
+        self.host.start()
+        while not self.host.wait(0.3):
+            yield loading_status(*self.host.progress)
+        yield error_status(str(self.host.error)) if self.host.error else idle_status(self.host.name)
+
+    def count(self, document: str, question: str, truncate: bool, rows: float | None) -> tuple[str, Any]:
+        """What the budget comes to for this prompt: a sentence, and the share in percent."""
+        tokens, problem = self._length(document, question, truncate)
+        if problem:
+            return problem, gr.skip()
+        if not tokens:
+            return text.COUNTING if self.host.ready is None else "", gr.skip()
+        try:
+            kept = min(budget_of(rows), tokens)
+        except InputError as error:
+            return str(error), gr.skip()
+        return self._share_line(kept, tokens), max(1, round(100 * kept / tokens))
+
+    def rows_for(self, document: str, question: str, truncate: bool, share: float) -> tuple[Any, str]:
+        """Rows for a share in percent, and the sentence; the other direction of `count`."""
+        tokens, problem = self._length(document, question, truncate)
+        if not tokens or not math.isfinite(share):
+            return gr.skip(), problem or text.COUNTING
+        kept = max(1, min(round(share / 100 * tokens), tokens))
+        return kept, self._share_line(kept, tokens)
+
+    def open(self) -> tuple[Any, ...]:
+        """What a page shows before anything was asked: the sample's stored answers, if they are this model's.
+
+        Returns:
+            Run, cards, and what `map_updates` lists.
+        """
+        run = stored_run(self.host)
+        if run is None:
+            return None, empty_cards(text.DEFAULT_METHODS), *((gr.skip(),) * FIELDS)
+        return run, run_cards(run), *map_updates(run, True)
+
+    def begin(
+        self,
+        document: str,
+        question: str,
+        rows: float | None,
+        methods: list[str],
+        question_first: bool,
+        max_new_tokens: float,
+        truncate: bool,
+        previous: Run | None = None,
+        own: str | None = None,
+        stay: str = "",
+        go: str = "",
+    ) -> tuple[Any, ...]:
+        """A run for what the page shows, checked as far as it can be without the model, and the page before it starts.
+
+        Args:
+            own: key of the visitor's own soft tokens.
+            stay, go: pieces of the document that must stay and go, one a line.
+
+        Returns:
+            Run, status, cards, Ask, Ask again, Stop, the map's placeholder, the map's panel.
+
+        Raises:
+            gr.Error: something is missing or means nothing, or this visitor's `previous` run has not ended.
+        """
+        if previous is not None and previous.busy:  # one visitor, one place in the queue
+            raise gr.Error(text.BUSY, print_exception=False)
+        try:
+            task = _task(
+                document, question, rows, methods, question_first, max_new_tokens, truncate, stay, go
+            )
+            task = replace(task, own_tokens=self.host.shelf.find(own))
+            run = Run(task, self.host, previous, keep=True).look()
+        except JudgeqError as error:
+            raise shown(error) from None
+        buttons = gr.update(interactive=False), gr.update(interactive=False), gr.update(interactive=True)
+        return (
+            run,
+            run_status(run),
+            run_cards(run),
+            *buttons,
+            gr.update(visible=True),
+            gr.update(visible=False),
+        )
+
+    def follow(self, run: Run | None) -> Iterator[tuple[Any, ...]]:
+        """Start a run and look at it until it ends; leaving this generator stops the run.
+
+        Yields:
+            Status, cards, and what `map_updates` lists, which is sent once.
+
+        Raises:
+            gr.Error: the run failed.
+        """
+        if run is None:
+            raise gr.Error(text.NO_RUN, print_exception=False)
+        try:
+            run.start()
+        except JudgeqError as error:
+            raise shown(error) from None
+        drawn = False
+        try:
+            while not run.finished.wait(TICK):
+                news = not drawn and run.phase == "writing"
+                drawn = drawn or news
+                yield run_status(run), run_cards(run), *map_updates(run, news)
+            yield run_status(run), run_cards(run), *map_updates(run, not drawn and bool(run.retention))
+        finally:
+            if not run.finished.is_set():
+                run.cancel()
+        if run.error is not None:
+            raise shown(run.error)
+
+    def stop(self, run: Run | None) -> tuple[str, str]:
+        """End a run and say how far it came."""
+        if run is None:
+            return idle_status(self.host.name), empty_cards(text.DEFAULT_METHODS)
+        run.stop()
+        return run_status(run), run_cards(run)
+
+    def _share_line(self, kept: int, tokens: int) -> str:
+        memory = size(self.host.kept_bytes(tokens, kept))
+        if kept >= tokens:
+            return text.WHOLE.format(tokens=tokens, memory=memory)
+        return text.SHARE_OF.format(share=percent(kept / tokens), tokens=tokens, memory=memory)
+
+    def _length(self, document: str, question: str, truncate: bool) -> tuple[int, str]:
+        """Tokens of the prompt, 0 = unknown, and a word if it cannot be read; `length_line` says why."""
+        try:
+            return self.host.count_tokens(document or "", question or "", truncate), ""
+        except InputError:
+            return 0, text.NO_SHARE
+
+
+def choose_sample(name: str) -> tuple[str, str, int, bool]:
+    """Document, question, rows and question-first of a sample."""
+    chosen = sample(name)
+    return chosen.document, chosen.question, chosen.budget, chosen.question_first
+
+
+def take_over(question: str) -> tuple[str, str]:
+    """A further question moves into the question's own field, and out of the one it was typed in.
+
+    Raises:
+        gr.Error: it is empty, or no text that can be read.
+    """
+    try:
+        if not check_text("question", question or "").strip():
+            raise InputError(text.EMPTY["question"])
+    except InputError as error:
+        raise shown(error) from None
+    return question, ""
+
+
+def idle_buttons() -> tuple[Any, Any, Any]:
+    """Ask, Ask again and Stop when nothing runs."""
+    return gr.update(interactive=True), gr.update(interactive=True), gr.update(interactive=False)
+
+
+def close_run(run: Run | None) -> None:
+    """Let go of a visitor's run when the page is gone or has been idle for long."""
+    if run is not None:
+        run.drop_layer()
+
+
+def budget_of(rows: float | None) -> int:
+    """Rows as typed on the page.
+
+    Raises:
+        InputError: empty, not a number, or below 1.
+    """
+    if not isinstance(rows, int | float) or not math.isfinite(rows):
+        raise InputError(text.NO_BUDGET)
+    return int(check_budget(int(rows)))
+
+
+def check_filled(document: str | None, question: str | None) -> None:
+    """Nothing if both fields have text, else an `InputError` that says which has none."""
+    for name, value in (("document", document), ("question", question)):
+        if not check_text(name, value or "").strip():
+            raise InputError(text.EMPTY[name])
+
+
+def _task(
+    document: str,
+    question: str,
+    rows: float | None,
+    methods: list[str],
+    question_first: bool,
+    max_new_tokens: float,
+    truncate: bool,
+    stay: str,
+    go: str,
+) -> Task:
+    check_filled(document, question)
+    if not methods:
+        raise InputError(text.NO_METHOD)
+    document = document.strip()  # spans then count alike here, in `Document` and in a map
+    return Task(
+        document,
+        question,
+        methods=tuple(name for name in METHODS if name in methods),
+        budget=budget_of(rows),
+        question_first=question_first,
+        truncate=truncate,
+        max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
+        expected=expected_answer(document, question),
+        pinned=spans_of(document, stay),
+        dropped=spans_of(document, go),
+    )

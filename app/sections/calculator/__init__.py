@@ -1,0 +1,1 @@
+"""What rows would take on another model and GPU."""

@@ -1,0 +1,1 @@
+"""What was kept: the marked document and its figures."""

@@ -1,0 +1,146 @@
+"""What stayed in memory: the marked document, what survived of a span, and the figures of one method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app import text
+from app.sections.events import QUEUED
+from app.sections.kept import kept as do
+
+SCRIPT = Path(__file__).with_name("kept.js").read_text(encoding="utf-8")
+LAST = {"trigger_mode": "always_last"}
+"""Of choices in quick succession the last one is what is shown."""
+SHOW_SPAN = """
+watch("value", () => {
+  const found = element.querySelector("[data-start]");
+  if (found) document.querySelector("#map")?.showSpan?.(+found.dataset.start, +found.dataset.end);
+});
+"""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a person reads about the rows that were kept."""
+
+    empty: gr.HTML
+    panel: gr.Column
+    method: gr.Radio
+    granularity: gr.Dropdown
+    layer: gr.Dropdown
+    head: gr.Dropdown
+    other: gr.Dropdown
+    metric: gr.Radio
+    document: gr.HTML
+    heatmap: gr.Plot
+    heads_part: gr.Column
+    heads: gr.Plot
+    span: gr.Textbox
+    find: gr.Button
+    stay: gr.Button
+    go: gr.Button
+    survival: gr.HTML
+    by_layer: gr.Plot
+
+    @property
+    def places(self) -> list[Any]:
+        """The placeholder, and what takes its place."""
+        return [self.empty, self.panel]
+
+    @property
+    def marked(self) -> list[Any]:
+        """What depends on the choices above the document."""
+        return [self.other, self.document]
+
+    @property
+    def drawn(self) -> list[Any]:
+        """What depends on the method and on what is to be drawn."""
+        return [self.metric, self.heatmap, self.heads_part, self.heads]
+
+    @property
+    def told(self) -> list[Any]:
+        """What depends on a span."""
+        return [self.span, self.survival, self.by_layer]
+
+    @property
+    def shown(self) -> list[Any]:
+        """Everything that a run fills."""
+        first = [self.method, self.layer, self.document, self.heatmap]
+        rest = [self.granularity, self.head, self.other, self.metric, self.heads_part, self.heads]
+        return [*self.places, *first, *rest, *self.told]
+
+
+def build_kept() -> Kept:
+    """The components, empty."""
+    gr.HTML(f'<h2 class="section">{text.MAP_TITLE}</h2>')
+    empty = gr.HTML(f'<p class="blank">{text.MAP_EMPTY}</p>')
+    with gr.Column(visible=False, elem_id="map") as panel:
+        method = gr.Radio([], label=text.MAP_METHOD, elem_id="map-method")
+        with gr.Row(elem_id="map-choice"):
+            other = _choice([(text.NO_OTHER, "")], "", text.MAP_OTHER, "map-other")
+            units = [(label, name) for name, label in text.GRANULARITIES.items()]
+            granularity = _choice(units, "word", text.MAP_GRANULARITY, "map-granularity")
+            layer = _choice([(text.ALL_LAYERS, -1)], -1, text.MAP_LAYER, "map-layer")
+            head = _choice([(text.ALL_HEADS, -1)], -1, text.MAP_HEAD, "map-head")
+        document = gr.HTML(elem_id="map-document", js_on_load=SCRIPT)
+        gr.HTML(f'<h2 class="section">{text.SURVIVAL_TITLE}</h2><p class="fine">{text.SURVIVAL}</p>')
+        with gr.Row(elem_id="span-row"):
+            span = gr.Textbox(
+                label=text.SPAN, placeholder=text.SPAN_PLACEHOLDER, max_lines=3, elem_id="span", scale=1
+            )
+            find = gr.Button(text.FIND, elem_id="span-find", scale=0, min_width=90)
+            stay = gr.Button(text.SPAN_STAY, elem_id="span-stay", scale=0, min_width=110)
+            go = gr.Button(text.SPAN_GO, elem_id="span-go", scale=0, min_width=110)
+        survival = gr.HTML(elem_id="survival", js_on_load=SHOW_SPAN)
+        by_layer = gr.Plot(show_label=False, container=False, visible=False, elem_id="survival-layers")
+        gr.HTML(f'<h2 class="section">{text.HEATMAP_TITLE}</h2><p class="fine">{text.HEATMAP}</p>')
+        metric = gr.Radio(
+            [(label, name) for name, label in text.METRICS.items()],
+            value="kept",
+            label=text.MAP_METRIC,
+            elem_id="map-metric",
+        )
+        heatmap = gr.Plot(show_label=False, container=False, elem_id="map-heatmap")
+        with gr.Column(visible=False, elem_id="map-heads-part") as heads_part:
+            gr.HTML(f'<h2 class="section">{text.HEADS_TITLE}</h2><p class="fine">{text.HEADS}</p>')
+            heads = gr.Plot(show_label=False, container=False, elem_id="map-heads")
+    return Kept(
+        empty=empty,
+        panel=panel,
+        method=method,
+        granularity=granularity,
+        layer=layer,
+        head=head,
+        other=other,
+        metric=metric,
+        document=document,
+        heatmap=heatmap,
+        heads_part=heads_part,
+        heads=heads,
+        span=span,
+        find=find,
+        stay=stay,
+        go=go,
+        survival=survival,
+        by_layer=by_layer,
+    )
+
+
+def wire_kept(kept: Kept, run: gr.State) -> None:
+    """A choice draws the map again; a span that is selected or looked for tells what survived of it."""
+    choices = [kept.method, kept.other, kept.granularity, kept.layer, kept.head]
+    gr.on(
+        [choice.input for choice in choices], do.show_document, [run, *choices], kept.marked, **QUEUED, **LAST
+    )
+    figures = [kept.method.input, kept.metric.input]
+    gr.on(figures, do.show_figures, [run, kept.method, kept.metric], kept.drawn, **QUEUED, **LAST)
+    kept.document.select(do.selected, run, kept.told, **QUEUED, **LAST)
+    gr.on([kept.span.submit, kept.find.click], do.looked_for, [run, kept.span], kept.told, **QUEUED)
+
+
+def _choice(choices: list[tuple[str, Any]], value: Any, label: str, name: str) -> gr.Dropdown:
+    return gr.Dropdown(choices, value=value, label=label, elem_id=name, scale=1, min_width=130)

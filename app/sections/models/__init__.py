@@ -1,0 +1,1 @@
+"""Which model answers, and whose soft tokens it asks with."""

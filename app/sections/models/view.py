@@ -1,0 +1,146 @@
+"""Which model answers, and whose soft tokens it asks with.
+
+The model is everybody's, so it changes only where the operator allows that; soft tokens are the visitor's own.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app import text
+from app.sections.ask.cards import error_status, idle_status, loading_status
+from app.sections.ask.files import upload_button
+from app.sections.events import QUEUED, QUIET
+from app.server import models, own_tokens
+from app.server.host import ModelHost
+from judgeq.errors import JudgeqError
+
+TICK = 0.3
+"""Seconds between two looks at a model that is being loaded."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """Components; those that change the model are None where nobody may."""
+
+    own: gr.State
+    files: gr.UploadButton
+    shipped: gr.Button
+    told: gr.HTML
+    name: gr.Dropdown | None = None
+    precision: gr.Radio | None = None
+    load: gr.Button | None = None
+    hub_id: gr.Textbox | None = None
+    take: gr.Button | None = None
+
+
+def build_models(host: ModelHost, allowed: bool) -> Models:
+    """The components; `allowed`: visitors may change the model and name repositories of the Hub."""
+    own = gr.State(
+        None, delete_callback=host.shelf.drop
+    )  # no limit of time: the page says that they are in use
+    changing: dict[str, Any] = {}
+    with gr.Accordion(text.MODELS_TITLE, open=False, elem_id="models"):
+        if allowed:
+            changing = _build_choice(host)
+        gr.HTML(f'<p class="fine">{text.TOKENS_INFO}</p>')
+        with gr.Row(elem_id="token-buttons"):
+            files = upload_button(
+                text.TOKENS_UPLOAD, [".json", ".safetensors"], file_count="multiple", elem_id="token-files"
+            )
+            shipped = gr.Button(text.TOKENS_SHIPPED, size="sm", visible=False, elem_id="token-shipped")
+        if allowed:
+            changing["hub_id"] = gr.Textbox(
+                label=text.TOKENS_HUB, placeholder="owner/name", lines=1, max_lines=1, elem_id="token-hub"
+            )
+            changing["take"] = gr.Button(text.TOKENS_TAKE, size="sm", elem_id="token-take")
+        told = gr.HTML(_told(text.TOKENS_NONE), elem_id="token-told")
+    return Models(own, files, shipped, told, **changing)
+
+
+def _build_choice(host: ModelHost) -> dict[str, Any]:
+    machine = models.Machine.here()
+    bits = [(text.PRECISIONS[each].capitalize(), each or "") for each in models.precisions()]
+    cost = text.PRECISION_GPU if machine.gpu else text.PRECISION_CPU
+    gr.HTML(f'<p class="fine">{html.escape(str(machine))} {text.MODELS_INFO}</p>')
+    return {
+        "name": gr.Dropdown(
+            models.choices(machine, [host.first[0]]),
+            value=host.name,
+            allow_custom_value=True,
+            label=text.MODELS_NAME,
+            info=text.MODELS_NAME_INFO,
+            elem_id="model-name",
+        ),
+        "precision": gr.Radio(bits, value="", label=text.PRECISION, info=cost, elem_id="model-precision"),
+        "load": gr.Button(text.MODELS_LOAD, size="sm", elem_id="model-load"),
+    }
+
+
+def wire_models(host: ModelHost, part: Models, status: gr.HTML) -> None:
+    """Changing the model, and bringing soft tokens.
+
+    Args:
+        status: where the page says what it does.
+    """
+    taken = [part.own, part.told, part.shipped]
+
+    def upload(paths: list[str] | None, before: str | None) -> tuple[Any, ...]:
+        return _taken(host, before, lambda: own_tokens.from_upload(paths or [], host.model()))
+
+    def take(name: str, before: str | None) -> tuple[Any, ...]:
+        return _taken(host, before, lambda: own_tokens.from_hub(name or "", host.model()))
+
+    def shipped(before: str | None) -> tuple[Any, ...]:
+        host.shelf.drop(before)
+        return None, _told(text.TOKENS_NONE), gr.update(visible=False)
+
+    def load(name: str, precision: str) -> Iterator[str]:
+        yield from change_model(host, name, precision)
+
+    part.files.upload(upload, [part.files, part.own], taken, **QUEUED)
+    part.shipped.click(shipped, part.own, taken, **QUEUED)
+    if part.load is not None and part.take is not None and part.hub_id is not None:
+        part.load.click(load, [part.name, part.precision], status, concurrency_limit=1, **QUIET)
+        gr.on([part.take.click, part.hub_id.submit], take, [part.hub_id, part.own], taken, **QUEUED)
+
+
+def change_model(host: ModelHost, name: str, precision: str) -> Iterator[str]:
+    """Load another model for everybody; yields status lines, the last of which says how it ended."""
+    try:
+        chosen = models.check_name(name, [host.first[0]])
+    except JudgeqError as error:
+        yield error_status(str(error))
+        return
+    switch = models.Switch(host, chosen, precision or None)
+    try:
+        line = loading_status(text.MODELS_LOADING.format(name=chosen), None)
+        yield line
+        while not switch.finished.wait(TICK):
+            yield line  # a page that is closed meanwhile is noticed here
+    finally:
+        switch.cancel()
+    if switch.error is None:
+        yield idle_status(host.name)
+    else:
+        yield error_status(text.MODELS_KEPT.format(reason=str(switch.error).rstrip("."), name=host.name))
+
+
+def _taken(host: ModelHost, before: str | None, read: Any) -> tuple[Any, ...]:
+    """Key, sentence, and the button back to the shipped ones; nothing changes where they cannot be read."""
+    try:
+        own = read()
+    except JudgeqError as error:
+        return gr.skip(), error_status(str(error)), gr.skip()
+    host.shelf.drop(before)
+    line = text.TOKENS_OWN.format(n=own.tokens.n, model=own.tokens.config.base_model)
+    return host.shelf.put(own), _told(line), gr.update(visible=True)
+
+
+def _told(line: str) -> str:
+    return f'<p class="fine" role="status">{html.escape(line)}</p>'

@@ -1,0 +1,1 @@
+"""What must be kept and what must be evicted."""

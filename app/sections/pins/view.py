@@ -1,0 +1,71 @@
+"""What must stay and what must go: two fields that take pieces of the document's text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app import text
+from app.sections.events import QUEUED
+from app.sections.kept.view import Kept
+from app.style.toasts import shown
+from judgeq.config import check_text
+from judgeq.errors import InputError
+
+
+@dataclass(frozen=True)
+class Pins:
+    """The two fields, a piece of the document a line."""
+
+    part: gr.Accordion
+    stay: gr.Textbox
+    go: gr.Textbox
+
+    @property
+    def fields(self) -> list[Any]:
+        """Inputs of a run, behind those of `Inputs.task`."""
+        return [self.stay, self.go]
+
+
+def build_pins() -> Pins:
+    """Two empty fields, folded away."""
+    with gr.Accordion(text.PINS, open=False, elem_id="pins") as part:
+        gr.HTML(f'<p class="fine">{text.PINS_LEAD}</p>')
+        stay = gr.Textbox(
+            "",
+            label=text.PIN_STAY,
+            placeholder=text.PIN_PLACEHOLDER,
+            lines=2,
+            max_lines=6,
+            elem_id="pin-stay",
+        )
+        go = gr.Textbox(
+            "", label=text.PIN_GO, placeholder=text.PIN_PLACEHOLDER, lines=2, max_lines=6, elem_id="pin-go"
+        )
+    return Pins(part, stay, go)
+
+
+def wire_pins(pins: Pins, kept: Kept) -> None:
+    """Words that are looked at in the document become a line of a field."""
+    for button, field in ((kept.stay, pins.stay), (kept.go, pins.go)):
+        button.click(add_piece, [kept.span, field], [field, pins.part], **QUEUED)
+
+
+def add_piece(words: str, pieces: str) -> tuple[str, Any]:
+    """The field with one more line, and its place unfolded.
+
+    Raises:
+        gr.Error: there are no words, or no text that can be read.
+    """
+    try:
+        check_text("piece", (words or "") + (pieces or ""))
+    except InputError as error:
+        raise shown(error) from None
+    piece = " ".join((words or "").split())
+    if not piece:
+        raise gr.Error(text.NO_SPAN, print_exception=False)
+    gr.Info(text.SPAN_PINNED)
+    lines = [line for line in (pieces or "").splitlines() if line.strip()]
+    return "\n".join([*lines, *([] if piece in lines else [piece])]), gr.update(open=True)

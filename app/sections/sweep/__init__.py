@@ -1,0 +1,1 @@
+"""How small the cache can get."""

@@ -1,0 +1,170 @@
+"""What a sweep has found: as curves, as a table, and in a sentence. Every text that comes in is escaped here."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from app import text
+from app.sections.ask.cards import busy_status, error_status, loading_status, percent, ready_status
+from app.server.sweep_run import SweepRun
+from judgeq.evaluation.report.styles import styles_of
+from judgeq.methods import title_of
+from judgeq.sweep import SweepPoint
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+GREY = "#767676"  # readable on white and on dark pages
+TICKS = (1, 2, 5, 10, 20, 50, 100)
+ANSWER_SHOWN = 280
+
+
+def status_of(run: SweepRun) -> str:
+    """The line that says how far a sweep is, and in the end what it has found."""
+    if run.phase == "loading":
+        return loading_status(*run.host.progress)
+    if run.phase == "waiting":
+        return busy_status(text.WAITING)
+    if run.phase == "reading":
+        done, layers = run.layers
+        line = (
+            text.SWEEP_REFERENCE
+            if done == layers > 0
+            else text.READING.format(what=run.what, done=done, layers=layers or "…")
+        )
+        return busy_status(line, done / layers if layers else 0.0)
+    if run.phase == "writing":
+        done, count = len(run.points), run.expected_points
+        return busy_status(text.SWEEP_MEASURING.format(done=done, count=count), done / count)
+    if run.phase == "failed":
+        return error_status(text.SWEEP_FAILED)
+    if run.phase == "stopped":
+        return ready_status(text.SWEEP_STOPPED.format(done=len(run.points), count=run.expected_points))
+    return ready_status(verdict(run.points))
+
+
+def verdict(points: Sequence[SweepPoint]) -> str:
+    """With how little each method still writes the whole answer of the full cache."""
+    found = []
+    for method, own in by_method(points).items():
+        enough = None
+        for point in sorted(own, key=lambda each: each.rows, reverse=True):
+            if point.agreement < 1:
+                break
+            enough = point
+        title = title_of(method)
+        if enough is None:
+            found.append(text.SWEEP_NEVER.format(method=title))
+        else:
+            found.append(text.SWEEP_ENOUGH.format(method=title, share=size_of(enough)))
+    return f"{text.SWEEP_VERDICT} {'; '.join(found)}."
+
+
+def size_of(point: SweepPoint) -> str:
+    """A size as it was asked for: `2 %`, or what a number of rows comes to."""
+    return f"{100 * (point.budget if isinstance(point.budget, float) else point.share):.3g} %"
+
+
+def by_method(points: Sequence[SweepPoint]) -> dict[str, list[SweepPoint]]:
+    """The points of each method, in the order in which methods come first."""
+    found: dict[str, list[SweepPoint]] = {}
+    for point in points:
+        found.setdefault(point.method, []).append(point)
+    return found
+
+
+def figure(points: Sequence[SweepPoint]) -> Figure:
+    """Agreement over the share that is kept; below it the span's survival, where one was watched."""
+    from plotly.graph_objects import Scatter
+    from plotly.subplots import make_subplots
+
+    watched = any(point.survival is not None for point in points)
+    titles = (text.SWEEP_AGREEMENT, *((text.SWEEP_SURVIVAL,) if watched else ()))
+    drawn = make_subplots(
+        rows=len(titles), cols=1, shared_xaxes=True, vertical_spacing=0.16, subplot_titles=titles
+    )
+    looks = styles_of(point.method for point in points)
+    for method, own in by_method(points).items():
+        look = looks[method]
+        curves = [[point.agreement for point in own]]
+        if watched:
+            curves.append([point.survival or 0.0 for point in own])
+        for row, values in enumerate(curves, start=1):
+            drawn.add_trace(
+                Scatter(
+                    x=[100 * point.share for point in own],
+                    y=[100 * value for value in values],
+                    name=html.escape(title_of(method)),
+                    legendgroup=method,
+                    showlegend=row == 1,
+                    mode="lines+markers",
+                    cliponaxis=False,
+                    line={"color": look.color, "dash": look.dash, "width": 2.5},
+                    marker={"symbol": look.symbol, "size": 9},
+                    customdata=[[point.rows] for point in own],
+                    hovertemplate=text.SWEEP_HOVER,
+                ),
+                row=row,
+                col=1,
+            )
+    drawn.update_layout(
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": GREY, "size": 13},
+        margin={"l": 60, "r": 20, "t": 64, "b": 52},
+        height=560 if watched else 350,
+        autosize=True,
+        dragmode=False,  # a finger on the figure scrolls the page
+        legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
+        modebar={"remove": ["autoScale2d", "zoomIn2d", "zoomOut2d", "select2d", "lasso2d"]},
+        hoverlabel={"align": "left", "bgcolor": "#1b1d22", "font": {"color": "#f4f1ea", "size": 13}},
+    )
+    drawn.update_annotations(font={"size": 14, "color": GREY}, x=0, xanchor="left")
+    grid = {"gridcolor": "rgba(118,118,118,.28)", "zeroline": False}
+    drawn.update_xaxes(
+        type="log",
+        range=[min(-0.1, math.log10(100 * min(point.share for point in points)) - 0.1), 2.04],
+        tickvals=list(TICKS),
+        ticktext=[str(tick) for tick in TICKS],
+        tickangle=0,
+        showticklabels=True,
+        **grid,
+    )
+    drawn.update_xaxes(
+        title={"text": text.SWEEP_AXIS, "standoff": 8, "font": {"size": 13}}, row=len(titles), col=1
+    )
+    steps = [0, 25, 50, 75, 100]
+    drawn.update_yaxes(range=[-4, 104], tickvals=steps, ticktext=[f"{step} %" for step in steps], **grid)
+    return drawn
+
+
+def table(points: Sequence[SweepPoint]) -> str:
+    """The same as a table, with the answer that everything is measured along."""
+    if not points:
+        return ""
+    methods = by_method(points)
+    watched = any(point.survival is not None for point in points)
+    heads = [title_of(method) for method in methods]
+    columns = [text.SWEEP_AGREES.format(method=head) for head in heads]
+    columns += [text.SWEEP_SPAN_OF.format(method=head) for head in heads if watched]
+    cells = {(point.method, point.budget): point for point in points}
+    body = ""
+    for budget, any_point in {point.budget: point for point in points}.items():
+        own = [cells.get((method, budget)) for method in methods]
+        values = [None if point is None else point.agreement for point in own]
+        values += [None if point is None else point.survival for point in own] if watched else []
+        shown = "".join(f"<td>{text.PENDING if value is None else percent(value)}</td>" for value in values)
+        size = f"{size_of(any_point)} <small>({any_point.rows:,})</small>"
+        body += f'<tr><th scope="row">{size}</th>{shown}</tr>'
+    names = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
+    answer = points[0].answer
+    answer = answer[:ANSWER_SHOWN] + " …" * (len(answer) > ANSWER_SHOWN)
+    return (
+        f'<p class="sweep-answer">{text.SWEEP_ANSWER} <q>{html.escape(answer)}</q></p>'
+        f'<div class="sweep-table" tabindex="0" role="region" aria-label="{text.SWEEP_TABLE}"><table>'
+        f"<caption>{text.SWEEP_TABLE}</caption>"
+        f'<thead><tr><th scope="col">{text.SWEEP_X}</th>{names}</tr></thead><tbody>{body}</tbody></table></div>'
+    )

@@ -1,0 +1,84 @@
+"""How small it can get: one button, curves that grow point by point, and a table of the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from app import text
+from app.sections.ask.inputs import Inputs
+from app.sections.events import LIGHT, QUEUED
+from app.sections.sweep import callbacks as do
+from app.server.host import ModelHost
+from app.server.sweep_run import SweepTask
+from judgeq.methods import METHODS, title_of
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The section's components."""
+
+    run: gr.State
+    methods: gr.CheckboxGroup
+    watched: gr.Textbox
+    start: gr.Button
+    cancel: gr.Button
+    status: gr.HTML
+    panel: gr.Column
+    figure: gr.Plot
+    table: gr.HTML
+
+
+def build_sweep(keep_s: int) -> Sweep:
+    """The components, without a curve; `keep_s`: seconds that a sweep is kept for a visitor who is away."""
+    run = gr.State(None, time_to_live=keep_s, delete_callback=do.close_sweep)
+    gr.HTML(f'<h2 class="section">{text.SWEEP_TITLE}</h2><p class="fine">{text.SWEEP_LEAD}</p>')
+    with gr.Column(elem_id="sweep"):
+        methods = gr.CheckboxGroup(
+            [(title_of(name), name) for name in METHODS if name != "full"],
+            value=list(SweepTask.methods),
+            label=text.SWEEP_METHODS,
+            elem_id="sweep-methods",
+        )
+        watched = gr.Textbox(
+            "",
+            label=text.SWEEP_WATCHED,
+            info=text.SWEEP_WATCHED_INFO,
+            lines=1,
+            max_lines=1,
+            elem_id="sweep-watched",
+        )
+        with gr.Row(elem_id="sweep-act"):
+            start = gr.Button(text.SWEEP, scale=0, min_width=200, elem_id="sweep-start")
+            cancel = gr.Button(
+                text.SWEEP_CANCEL, interactive=False, scale=0, min_width=100, elem_id="sweep-cancel"
+            )
+        status = gr.HTML("", elem_id="sweep-status")
+        with gr.Column(visible=False, elem_id="sweep-panel") as panel:
+            figure = gr.Plot(show_label=False, container=False, elem_id="sweep-figure")
+            table = gr.HTML(elem_id="sweep-numbers")
+    return Sweep(run, methods, watched, start, cancel, status, panel, figure, table)
+
+
+def wire_sweep(host: ModelHost, sweep: Sweep, inputs: Inputs) -> None:
+    """The button sweeps what the page shows; the other stops the work itself."""
+    reactions, buttons = do.SweepCallbacks(host), [sweep.start, sweep.cancel]
+    asked = [inputs.document, inputs.question, inputs.question_first, inputs.length, inputs.truncate]
+    started = gr.on(
+        [sweep.start.click, sweep.watched.submit],
+        reactions.begin,
+        [*asked, sweep.methods, sweep.watched],
+        [sweep.run, sweep.status, sweep.panel, *buttons],
+        **QUEUED,
+    )
+    working = started.success(
+        reactions.follow,
+        sweep.run,
+        [sweep.status, sweep.panel, sweep.figure, sweep.table],
+        **QUEUED,
+    )
+    for ended in (working.then, working.failure):  # Gradio 6.31: see `app.ui`
+        ended(do.idle_buttons, None, buttons, **LIGHT)
+    stopped = sweep.cancel.click(reactions.stop, sweep.run, sweep.status, cancels=[working], **LIGHT)
+    stopped.then(do.idle_buttons, None, buttons, **LIGHT)

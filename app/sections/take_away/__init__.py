@@ -1,0 +1,1 @@
+"""Files, a link and lines of Python to take along."""

@@ -1,0 +1,1 @@
+"""What serves visitors and has no need of Gradio's components: host, runs, queue, limits, stores."""

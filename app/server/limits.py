@@ -1,0 +1,101 @@
+"""How much one request may ask for. Whatever is beyond gets a sentence; knows nothing of Gradio or of models."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from judgeq.config import check_budget, check_text
+from judgeq.errors import InputError, JudgeqError
+from judgeq.methods import METHODS, method_named
+
+if TYPE_CHECKING:
+    from app.server.task import Task
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a server.
+
+    Attributes:
+        answer: longest answer in tokens.
+        document, question: longest texts in characters.
+        seconds: longest time at work, from the moment that a run's turn comes.
+        waiting: runs that may wait for their turn.
+    """
+
+    answer: int = 256
+    document: int = 1_000_000
+    question: int = 10_000
+    seconds: float = 600.0
+    waiting: int = 32
+
+    def check(self, task: Task) -> None:
+        """Nothing if a task is of the right kinds and within the bounds.
+
+        Raises:
+            InputError: it is not, in one sentence.
+        """
+        self.check_texts(task.document, task.question)
+        if not isinstance(task.methods, tuple):
+            raise InputError(
+                "The methods are not a list of names: give names such as full, judgeq and snapkv"
+            )
+        for name in task.methods:
+            check_method(name)
+        if len(set(task.methods)) != len(task.methods):
+            raise InputError("A method is named twice: name each one once")
+        if check_budget(task.budget) > self.document:
+            raise InputError(f"The budget is more than {self.document:,} rows: give a smaller one")
+        longest = task.max_new_tokens
+        if not isinstance(longest, int) or isinstance(longest, bool) or not 1 <= longest <= self.answer:
+            raise InputError(
+                f"The longest answer has to be a whole number of tokens from 1 to {self.answer:,}: give one of them"
+            )
+        for name, kinds in (("question_first", bool), ("truncate", bool | None)):
+            if not isinstance(getattr(task, name), kinds):
+                raise InputError(f"{name} is neither true nor false: give one of the two")
+
+    def check_texts(self, document: object, question: object) -> None:
+        """Nothing if both are texts of bearable length, else an `InputError`."""
+        for name, value, most in (
+            ("document", document, self.document),
+            ("question", question, self.question),
+        ):
+            if not isinstance(value, str):
+                raise InputError(f"The {name} is not a text: give it as one string")
+            if len(value) > most:
+                raise InputError(
+                    f"The {name} has {len(value):,} characters and at most {most:,} are taken: "
+                    "keep the part that matters"
+                )
+            check_text(name, value)
+
+    def too_late(self) -> JudgeqError:
+        """What a run says that is ended for its time."""
+        minutes = self.seconds / 60
+        spoken = f"{minutes:g} minutes" if minutes != 1 else "1 minute"
+        return JudgeqError(
+            f"This took longer than {spoken} and was ended: shorten the document, or compare fewer methods"
+        )
+
+
+def check_method(name: object) -> str:
+    """The name if a method has it; an `InputError` that does not repeat a long one otherwise."""
+    if not isinstance(name, str) or len(name) > 40:
+        raise InputError(f"A method is named by a short text: choose one of {', '.join(METHODS)}")
+    method_named(name)
+    return name
+
+
+def whole_number(value: object, what: str) -> int:
+    """A number that a program or a forged page may have sent, as an int.
+
+    Raises:
+        InputError: not a finite whole number.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if number and value == int(value):  # type: ignore[call-overload]
+        return int(value)  # type: ignore[call-overload]
+    raise InputError(f"{what} is not a whole number: give one such as 64")

@@ -1,0 +1,346 @@
+"""One run from the click to its answers, in a thread of its own.
+
+A run is only looked at from outside, so that stopping it stops the work itself. Knows nothing of Gradio.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from app import text
+from app.server.host import ModelHost
+from app.server.logs import log_quietly
+from app.server.queue import Place
+from app.server.task import Earlier, Lane, Task
+from judgeq.config import Decoding
+from judgeq.documents.document import Document
+from judgeq.errors import InputError, JudgeqError
+from judgeq.inference.answers import Reading
+from judgeq.inference.api import in_turn, read
+from judgeq.models.language_model import LanguageModel
+from judgeq.retention import RetentionMap
+
+log = logging.getLogger(__name__)
+
+MOST_EARLIER = 20
+"""Questions about one document that are remembered."""
+
+TOKEN_BYTES = 128
+"""Of a token's place in a text: two numbers in a pair."""
+
+Phase = Literal["loading", "waiting", "reading", "writing", "done", "stopped", "failed", "stored"]
+
+
+class Cancelled(Exception):
+    """Raised inside a run to leave it; never reaches a person."""
+
+
+class Run:
+    """One task at work in its own thread.
+
+    Attributes:
+        phase, layers, lanes: what can be seen while it works; `layers` is `(done, all)`.
+        what: what is being read.
+        again: the document was read before and its rows were still there.
+        document: holds the document's rows for the next question; None where nothing is kept.
+        earlier: the questions before this one, oldest first.
+        prompt_tokens, full_kv_bytes, prefill_s, notices: known once the prompt has been read. The reading itself, which
+            holds all rows, is not kept.
+        computed: when and where a stored run was computed.
+        quantization, began: of the model that answers; when it began to read.
+        error: why it failed.
+        gone: what it held had to make room for others.
+        finished: set at the end, however it came.
+    """
+
+    TOLD: ClassVar[tuple[str, ...]] = ("phase", "prompt_tokens", "full_kv_bytes", "prefill_s", "notices")
+    """What work in another process tells, beside the lanes."""
+
+    def __init__(
+        self, task: Task, host: ModelHost, previous: Run | None = None, *, keep: bool = False
+    ) -> None:
+        """`previous` asked about the same document or another one; `keep`: there may be a next question.
+
+        Raises:
+            InputError: a task beyond the host's limits.
+        """
+        host.limits.check(task)
+        self.task, self.host = task, host
+        self.keep = keep and host.elsewhere is None  # a process that ends takes its rows along
+        self.document: Document | None = None
+        self.earlier: tuple[Earlier, ...] = ()
+        if previous is not None and previous.task.document == task.document:
+            self.document, self.earlier = previous.document, previous.so_far()
+        self.again = False
+        self.what: Literal["prompt", "document", "question"] = "prompt"
+        self.phase: Phase = "loading"
+        self.layers = (0, 0)
+        self.lanes = [Lane(method) for method in task.methods]
+        self.prompt_tokens: int | None = None
+        self.full_kv_bytes: int | None = None
+        self.prefill_s = 0.0
+        self.notices: tuple[str, ...] = ()
+        self.computed = ""
+        self.quantization: str | None = None
+        self.began: datetime | None = None
+        self.error: JudgeqError | None = None
+        self.gone = False
+        self.finished = threading.Event()
+        self._cancel = threading.Event()
+        self._started = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._place: Place | None = None
+        self._end = float("inf")
+
+    def start(self) -> Run:
+        """Take a place in the queue and begin, once; a run that was stopped before it began stays stopped.
+
+        Raises:
+            JudgeqError: the queue is full, or the run is gone.
+        """
+        if self.gone:
+            raise InputError(text.RUN_GONE)
+        with self._started:
+            if self._thread is None and not self.finished.is_set():
+                self._place = self.host.turns.join()
+                # within the visitor's request: who asks is what a lender of GPUs wants to know
+                work = contextvars.copy_context().run
+                self._thread = threading.Thread(
+                    target=work, args=(self._work,), name="judgeq-run", daemon=True
+                )
+                self._thread.start()
+        return self
+
+    def so_far(self) -> tuple[Earlier, ...]:
+        """The questions that have been answered, each once, this one included if it was."""
+        answers = tuple((lane.method, lane.text) for lane in self.lanes if lane.text)
+        if not answers or self.phase == "stored":
+            return self.earlier
+        others = [asked for asked in self.earlier if asked.question != self.task.question]
+        return (*others, Earlier(self.task.question, answers, self.prefill_s))[-MOST_EARLIER:]
+
+    def look(self) -> Run:
+        """This run, for somebody who wants to see what it holds.
+
+        Raises:
+            InputError: that had to make room for others.
+        """
+        if self.gone:
+            raise InputError(text.RUN_GONE)
+        self.host.runs.use(self)
+        return self
+
+    @property
+    def nbytes(self) -> int:
+        """What it holds, about; the rows of its document are counted elsewhere, and stored answers are everybody's."""
+        if self.phase == "stored":
+            return 0
+        texts = sys.getsizeof(self.task.document) + (
+            self.document.tokens * TOKEN_BYTES if self.document else 0
+        )
+        return texts + sum(_map_bytes(found) for found in self.retention.values())
+
+    def give_way(self) -> None:
+        """Hold nothing but the answers' words any more; a run that is at work goes on."""
+        if not self.busy:
+            self.gone, self.document = True, None
+            self.task = replace(self.task, document="", own_tokens=None)
+            for lane in self.lanes:
+                lane.retention = lane.answer = None
+
+    def drop_layer(self) -> None:
+        """Nobody looks any more: stop the work and free the document."""
+        self.cancel()
+        self.document = None
+
+    def cancel(self) -> None:
+        """Ask the work to stop, without waiting."""
+        self._cancel.set()
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """Ask the work to stop and wait until it has."""
+        self.cancel()
+        with self._started:
+            if self._thread is None:
+                self.phase = "stopped"
+                self.finished.set()
+        self.finished.wait(seconds)
+
+    @property
+    def busy(self) -> bool:
+        """It was started and has not ended."""
+        return self._thread is not None and not self.finished.is_set()
+
+    @property
+    def place(self) -> int:
+        """How many are before this run, the one at work included."""
+        return self._place.number if self._place else 0
+
+    @property
+    def retention(self) -> dict[str, RetentionMap]:
+        """The maps that exist so far, by method."""
+        return {lane.method: lane.retention for lane in self.lanes if lane.retention is not None}
+
+    def _check(self) -> None:
+        if self._cancel.is_set():
+            raise Cancelled
+        if time.monotonic() > self._end:
+            raise self.host.limits.too_late()
+
+    def _on_layer(self, done: int, layers: int) -> None:
+        if done < self.layers[0] and self.what == "document":
+            self.what = "question"
+        self.layers = done, layers
+        self._check()
+
+    def _work(self) -> None:
+        try:
+            self.host.model(self._check)
+            self.phase = "waiting"
+            with self.host.turn(self._check, self._place):
+                self._end = time.monotonic() + self.host.limits.seconds
+                self.phase = "reading"
+                self.quantization, self.began = self.host.quantization, datetime.now(UTC)
+                self._at_work(self.host.model())  # another one may have come while this run waited
+            self.phase = "done"
+        except Cancelled:
+            self.phase = "stopped"
+        except Exception as error:  # noqa: BLE001 - logged there
+            self.error, self.phase = said_of(error), "failed"
+        finally:
+            if self._place is not None:
+                self._place.leave()
+            self.finished.set()
+
+    def _at_work(self, lm: LanguageModel) -> None:
+        if self.host.elsewhere is None:
+            with closing(self.answering(lm)) as work:
+                for _ in work:
+                    self._check()
+        else:
+            with closing(self.host.elsewhere(type(self), self.task)) as news:
+                for told in news:
+                    self.take(told)
+                    self._check()
+
+    def news(self, maps: bool) -> dict[str, Any]:
+        """What can be seen of the work, as values that another process understands.
+
+        Args:
+            maps: with what is large: the maps and the answers.
+        """
+        lanes = [lane if maps else replace(lane, retention=None, answer=None) for lane in self.lanes]
+        return {"lanes": lanes, **{name: getattr(self, name) for name in self.TOLD}}
+
+    def take(self, told: dict[str, Any]) -> None:
+        """Show what another process said with `news`; a map that is known already stays the one that it is."""
+        values = dict(told)
+        for index, lane in enumerate(values.pop("lanes")):
+            known = self.lanes[index].retention
+            if known is not None:
+                lane.retention = known
+                lane.answer = lane.answer and replace(lane.answer, retention=known)
+            self.lanes[index] = lane
+        vars(self).update(values)
+
+    def answering(self, lm: LanguageModel) -> Generator[None, None, None]:
+        """The work itself, in the process that calls; comes up for air after reading and after every token."""
+        task = self.task
+        reading = self._reader(lm)(
+            task.question,
+            methods=task.methods,
+            budget=task.budget,
+            tokens=task.own_tokens.tokens if task.own_tokens else self.host.soft_tokens(task.methods),
+            question_first=task.question_first,
+            truncate=task.truncate,
+            pinned=task.pinned,
+            dropped=task.dropped,
+            decoding=Decoding(max_new_tokens=task.max_new_tokens),
+            on_layer=self._on_layer,
+        )
+        self._look_at(reading, lm.geometry.layers)
+        self.phase = "writing"
+        yield
+        try:
+            for index, step in in_turn(reading.writers):
+                lane, timing = self.lanes[index], reading.writers[index].timing
+                lane.text += step.text
+                lane.seconds.append(step.seconds)
+                lane.finish = step.finish
+                lane.ttft_s, lane.tokens_per_s = timing.ttft_s, timing.decode_tokens_per_s or None
+                yield
+        finally:
+            for lane, writer in zip(self.lanes, reading.writers, strict=True):
+                lane.answer = writer.answer()
+                lane.finish = lane.answer.finish
+
+    def _reader(self, lm: LanguageModel) -> Callable[..., Reading]:
+        """Reads a question about the task's document; where the document is kept, its rows stay."""
+        if not self.keep or self.task.question_first:
+            return partial(read, lm, self.task.document)
+        if self.document is None or self.document.lm is not lm:
+            self.document = Document(lm, self.task.document)
+        document = self.document
+        self.again = document.kv_bytes > 0
+        self.what = "question" if self.again else "document"
+
+        def read_for(question: str, **options: Any) -> Reading:
+            reading = document.read_for(question, **options)
+            self.host.documents.use(document)
+            return reading
+
+        return read_for
+
+    def _look_at(self, reading: Reading, layers: int) -> None:
+        self.prompt_tokens = reading.prompt.tokens
+        self.full_kv_bytes = reading.full_kv_bytes
+        self.prefill_s = reading.prefill_s
+        self.notices = reading.notices
+        for lane, writer in zip(self.lanes, reading.writers, strict=True):
+            lane.rows = writer.retained.cache.rows / layers
+            lane.kv_bytes = writer.kv_bytes
+            lane.retention = writer.retention
+            self._check()
+
+
+def _map_bytes(found: RetentionMap) -> int:
+    rows = sum(head.nbytes for layer in found.kept for head in layer)
+    scores = 0 if found.scores is None else found.scores.nbytes
+    return rows + scores + sys.getsizeof(found.text) + TOKEN_BYTES * found.tokens
+
+
+def said_of(error: Exception) -> JudgeqError:
+    """What a person is told of what went wrong at work; a mistake of ours is logged."""
+    if isinstance(error, JudgeqError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return JudgeqError("The memory is not enough for this document: shorten it, or compare fewer methods")
+    log_quietly(log, "a run failed", error)
+    return JudgeqError(f"Something broke ({type(error).__name__}): the log says where; try again")
+
+
+def result(run: Run) -> list[dict[str, Any]]:
+    """The answers of a finished run as plain values, one a method.
+
+    Raises:
+        JudgeqError: the run failed or was stopped.
+    """
+    if run.error is not None:
+        raise run.error
+    if run.phase != "done":
+        raise JudgeqError("The run was stopped: ask again")
+    return [lane.answer.to_dict() for lane in run.lanes if lane.answer is not None]

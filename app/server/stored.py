@@ -1,0 +1,152 @@
+"""The first sample's answers, computed before with the embedded model: what the page shows until somebody asks.
+
+`python -m app.server.stored` computes them anew. Knows nothing of Gradio.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import sys
+from dataclasses import replace
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import judgeq
+from app.server.host import ModelHost
+from app.server.run import Run
+from app.server.samples import expected_answer, samples
+from app.server.task import Lane, Task
+from judgeq._assets import assets_path
+from judgeq.inference.answers import Answer, Timing
+from judgeq.retention import RetentionMap
+
+FORMAT = "judgeq.stored/1"
+MODEL = "smollm2-135m"
+PATH = assets_path("samples", "stored.json.gz")
+METHODS = ("full", "judgeq", "snapkv")
+
+
+def stored_task() -> Task:
+    """What was asked: the first sample as the page offers it."""
+    first = samples()[0]
+    return Task(
+        first.document,
+        first.question,
+        methods=METHODS,
+        budget=first.budget,
+        question_first=first.question_first,
+        max_new_tokens=24,
+        expected=expected_answer(first.document, first.question),
+    )
+
+
+def stored_run(host: ModelHost) -> Run | None:
+    """The stored answers as a run that has ended; None where this page has another model, soft tokens or sample."""
+    if host.name != MODEL or host.tokens_name is not None:
+        return None
+    values = _stored_values()
+    if values["of"] != _fingerprint():
+        return None
+    run = Run(stored_task(), host)
+    run.lanes = [replace(lane) for lane in _stored_lanes()]
+    run.prompt_tokens = values["lanes"][0]["answer"]["prompt_tokens"]
+    run.full_kv_bytes = values["lanes"][0]["answer"]["full_kv_bytes"]
+    run.prefill_s, run.phase, run.began = (
+        values["prefill_s"],
+        "stored",
+        datetime.fromisoformat(values["began"]),
+    )
+    run.computed = f"{run.began.date()}, on {values['cores']} CPU cores"
+    run.finished.set()
+    return run
+
+
+@cache
+def _stored_values() -> dict[str, Any]:
+    return json.loads(gzip.decompress(PATH.read_bytes()))
+
+
+@cache
+def _stored_lanes() -> tuple[Lane, ...]:
+    return tuple(_lane(lane) for lane in _stored_values()["lanes"])
+
+
+def store(run: Run) -> bytes:
+    """What `stored_run` reads, from a finished run of `stored_task`; the same run gives the same bytes."""
+    values = {
+        "format": FORMAT,
+        "of": _fingerprint(),
+        "judgeq": judgeq.__version__,
+        "began": run.began.isoformat() if run.began else "",
+        "cores": os.cpu_count(),
+        "prefill_s": run.prefill_s,
+        "lanes": [_values(lane) for lane in run.lanes],
+    }
+    return gzip.compress(json.dumps(values, separators=(",", ":")).encode(), mtime=0)
+
+
+@cache
+def _fingerprint() -> str:
+    """Of everything that the answers depend on, apart from the code."""
+    task = stored_task()
+    asked = (MODEL, task.document, task.question, task.methods, task.budget, task.max_new_tokens)
+    found = hashlib.sha256(repr(asked).encode())
+    for path in sorted(assets_path("soft_tokens", MODEL).glob("*.safetensors")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def _values(lane: Lane) -> dict[str, Any]:
+    assert lane.answer is not None
+    full = lane.method == "full"
+    return {
+        "rows": lane.rows,
+        "seconds": lane.seconds,
+        "answer": lane.answer.to_dict(),
+        "map": lane.answer.retention.to_json(scores=not full),
+    }
+
+
+def _lane(values: dict[str, Any]) -> Lane:
+    kept, answer = RetentionMap.from_json(values["map"]), values["answer"]
+    timing = Timing(answer["prefill_s"], answer["ttft_s"], answer["decode_tokens_per_s"])
+    return Lane(
+        method=answer["method"],
+        text=answer["answer"],
+        rows=values["rows"],
+        kv_bytes=answer["kv_bytes"],
+        ttft_s=timing.ttft_s,
+        tokens_per_s=timing.decode_tokens_per_s or None,
+        seconds=values["seconds"],
+        finish=answer["finish"],
+        retention=kept,
+        answer=Answer(
+            text=answer["answer"],
+            method=answer["method"],
+            model=answer["model"],
+            budget=answer["budget"],
+            prompt_tokens=answer["prompt_tokens"],
+            retention=kept,
+            kv_bytes=answer["kv_bytes"],
+            kv_bytes_at_end=answer["kv_bytes_at_end"],
+            full_kv_bytes=answer["full_kv_bytes"],
+            peak_rows=answer["peak_rows"],
+            timing=timing,
+            finish=answer["finish"],
+            notices=tuple(answer["notices"]),
+            query_aware=answer["query_aware"],
+        ),
+    )
+
+
+if __name__ == "__main__":
+    computed = Run(stored_task(), ModelHost(MODEL)).start()
+    computed.finished.wait()
+    if computed.error is not None:
+        raise SystemExit(str(computed.error))
+    PATH.write_bytes(store(computed))
+    sys.stdout.write(f"{PATH.name}: {PATH.stat().st_size:,} bytes\n")

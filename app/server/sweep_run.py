@@ -1,0 +1,76 @@
+"""One sweep over budgets, from the click to its last point, at work like any other run. Knows nothing of Gradio."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from app.server.host import ModelHost
+from app.server.run import Run
+from app.server.task import Task
+from judgeq.config import Budget
+from judgeq.inference.spans import Span
+from judgeq.models.language_model import LanguageModel
+from judgeq.sweep import BUDGETS, SweepPoint, sweep
+
+
+@dataclass(frozen=True)
+class SweepTask(Task):
+    """What a person wants to know; `budget`, pins and `expected` are not looked at.
+
+    Attributes:
+        budgets: see `judgeq.sweep`.
+        span: characters of the document whose survival is drawn too.
+    """
+
+    methods: tuple[str, ...] = ("judgeq", "snapkv")
+    budgets: tuple[Budget, ...] = BUDGETS
+    span: Span | None = None
+
+
+class SweepRun(Run):
+    """A sweep in its own thread; it waits, stops and fails as a `Run` does, and has points instead of answers.
+
+    Attributes:
+        points: measured so far.
+    """
+
+    TOLD: ClassVar[tuple[str, ...]] = ("phase", "points")
+
+    def __init__(self, task: SweepTask, host: ModelHost) -> None:
+        super().__init__(task, host)
+        self.sweep_task = task
+        self.points: list[SweepPoint] = []
+
+    def give_way(self) -> None:
+        """See `Run`; the points stay."""
+        super().give_way()
+        if self.gone:
+            self.sweep_task = replace(self.sweep_task, document="")
+
+    @property
+    def expected_points(self) -> int:
+        """How many there will be."""
+        return len(self.sweep_task.budgets) * len(self.sweep_task.methods)
+
+    def answering(self, lm: LanguageModel) -> Generator[None, None, None]:
+        """See `Run`; comes up for air after every point."""
+        task = self.sweep_task
+        points = sweep(
+            lm,
+            task.document,
+            task.question,
+            methods=task.methods,
+            budgets=task.budgets,
+            span=task.span,
+            tokens=self.host.soft_tokens(task.methods),
+            question_first=task.question_first,
+            truncate=task.truncate,
+            max_new_tokens=task.max_new_tokens,
+            on_layer=self._on_layer,
+        )
+        for point in points:
+            self.phase = "writing"
+            self.points.append(point)
+            yield

@@ -1,0 +1,67 @@
+"""What a person asks for, and what becomes of it: plain values that a run fills. Knows nothing of models at work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from app.server.own_tokens import OwnTokens
+from judgeq.inference.answers import Answer
+from judgeq.inference.spans import Span
+from judgeq.retention import RetentionMap
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a person asks for; fields as in `judgeq.read`.
+
+    Attributes:
+        expected: what a right answer contains, where that is known.
+        own_tokens: soft tokens that the visitor has brought; None = those of the model.
+    """
+
+    document: str
+    question: str
+    methods: tuple[str, ...] = ("full", "judgeq", "snapkv")
+    budget: int | float = 128
+    question_first: bool = False
+    truncate: bool | None = False
+    max_new_tokens: int = 32
+    expected: str = ""
+    own_tokens: OwnTokens | None = None
+    pinned: tuple[Span, ...] = ()
+    dropped: tuple[Span, ...] = ()
+
+
+@dataclass
+class Lane:
+    """One method's answer as far as it is written; costs are measured, None = not yet.
+
+    Attributes:
+        rows: rows per KV head when decoding starts, the mean over layers.
+        kv_bytes: bytes of those rows, keys and values, all layers and heads.
+    """
+
+    method: str
+    text: str = ""
+    rows: float | None = None
+    kv_bytes: int | None = None
+    ttft_s: float | None = None
+    tokens_per_s: float | None = None
+    seconds: list[float] = field(default_factory=list)
+    finish: str | None = None
+    retention: RetentionMap | None = None
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A question that was asked about the same document before.
+
+    Attributes:
+        answers: pairs of a method and its answer.
+        prefill_s: what reading took until the first token could be chosen.
+    """
+
+    question: str
+    answers: tuple[tuple[str, str], ...]
+    prefill_s: float

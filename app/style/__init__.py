@@ -1,0 +1,1 @@
+"""Looks: theme, style sheets, toasts."""
