@@ -58,7 +58,7 @@ BANDS = (
         "What is built on it",
         (
             ("judgeq/documents/", "a text read once and asked many times"),
-            ("judgeq/sweep.py", "how small the cache can get"),
+            ("judgeq/sweeping.py", "how small the cache can get"),
             ("judgeq/training/", "the model’s own responses train the soft tokens"),
             ("judgeq/integrations/", "kvpress and lm-eval"),
         ),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from judgeq.models.loading import load
     from judgeq.retention import RetentionMap
     from judgeq.soft_tokens.soft_tokens import SoftTokens
-    from judgeq.sweep import SweepPoint, sweep
+    from judgeq.sweeping import SweepPoint, sweep
 
 _HOMES = {
     "Answer": "inference.answers",
@@ -40,8 +40,8 @@ _HOMES = {
     "load": "models.loading",
     "RetentionMap": "retention",
     "SoftTokens": "soft_tokens.soft_tokens",
-    "SweepPoint": "sweep",
-    "sweep": "sweep",
+    "SweepPoint": "sweeping",
+    "sweep": "sweeping",
 }
 
 

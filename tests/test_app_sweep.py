@@ -22,7 +22,7 @@ from judgeq.errors import InputError
 from judgeq.methods import METHODS
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from judgeq.sweep import BUDGETS, SweepPoint
+from judgeq.sweeping import BUDGETS, SweepPoint
 from tests.waiting import PATIENCE_S, until
 
 DOCUMENT = "The lighthouse was built in 1874 and is\n31 metres tall. Its keeper is called Aldous. " * 3

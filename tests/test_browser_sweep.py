@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from app.server.samples import samples
 from app.text import SWEEP_VERDICT
-from judgeq.sweep import BUDGETS
+from judgeq.sweeping import BUDGETS
 from tests.browser import PATIENCE
 
 SAMPLE = samples()[0]

@@ -23,10 +23,10 @@ from transformers import PreTrainedTokenizerFast
 import judgeq
 from judgeq.config import Budget, Decoding
 from judgeq.errors import InputError
-from judgeq.evaluation import lm_eval_model
 from judgeq.inference.decode import decode
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
+from judgeq.integrations import lm_eval as lm_eval_model
 from judgeq.integrations.lm_eval import JudgeQLM, decoding_of
 from judgeq.methods import Full
 from judgeq.methods.parsing import method_from_text

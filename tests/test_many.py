@@ -22,7 +22,7 @@ from judgeq.methods import METHODS, Full, JudgeQ, Method, SnapKV, method_named
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from judgeq.sweep import sweep
+from judgeq.sweeping import sweep
 from tests.conftest import TEXT
 from tests.test_profile import profile
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -198,11 +199,13 @@ def save_peft(lm: LanguageModel, folder: Path, more: str = "") -> None:
 
 
 def save_document(lm: LanguageModel, folder: Path, more: str = "") -> None:
-    Document(lm, f"Mara signs. {more}" * 3).save(folder)
+    Document(lm, f"Mara signs. {more}" * 3, today=date(2026, 5, 4)).save(folder)
 
 
 def save_compressed(lm: LanguageModel, folder: Path, more: str = "") -> None:
-    Document(lm, f"Mara signs. {more}" * 3).compress(method="snapkv", budget=4).save(folder)
+    Document(lm, f"Mara signs. {more}" * 3, today=date(2026, 5, 4)).compress(method="snapkv", budget=4).save(
+        folder
+    )
 
 
 def begin_training(lm: LanguageModel, folder: Path, more: str = "") -> None:

@@ -181,6 +181,7 @@ def test_it_needs_nothing_of_ours_that_kvpress_environment_lacks() -> None:
     assert {name for name in loaded if name.split(".")[0] == "judgeq"} == {
         "judgeq",
         "judgeq._version",
+        "judgeq.integrations",
         "judgeq.integrations.kvpress",
     }
     assert "transformers" not in loaded

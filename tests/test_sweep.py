@@ -18,7 +18,7 @@ from judgeq.errors import InputError
 from judgeq.methods import METHODS, JudgeQ
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from judgeq.sweep import BUDGETS, SweepPoint, sweep
+from judgeq.sweeping import BUDGETS, SweepPoint, sweep
 from tests.conftest import TEXT
 
 DOCUMENT = f"{TEXT}The keeper is called Aldous. {TEXT}"
@@ -124,7 +124,7 @@ def test_all_points_come_from_one_reading(
 def test_points_come_one_by_one_and_the_rows_of_one_budget_are_held_at_a_time(
     lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import judgeq.sweep as module
+    import judgeq.sweeping as module
 
     held: list[int] = []
     real = module.retain

@@ -12,7 +12,7 @@ from app.server.task import Task
 from judgeq.config import Budget
 from judgeq.inference.spans import Span
 from judgeq.models.language_model import LanguageModel
-from judgeq.sweep import BUDGETS, SweepPoint, sweep
+from judgeq.sweeping import BUDGETS, SweepPoint, sweep
 
 
 @dataclass(frozen=True)

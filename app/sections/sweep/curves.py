@@ -12,7 +12,7 @@ from app.sections.ask.cards import busy_status, error_status, loading_status, pe
 from app.server.sweep_run import SweepRun
 from judgeq.evaluation.report.styles import styles_of
 from judgeq.methods import title_of
-from judgeq.sweep import SweepPoint
+from judgeq.sweeping import SweepPoint
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
