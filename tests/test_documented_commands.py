@@ -202,7 +202,7 @@ RULES = [
     Rule(r"python -m venv kvpress-env\b", needs="package index"),
     Rule(r"python -m pytest tests/test_press\.py\b", needs="package index", check=check_files),
 ]
-CODE_NEEDS = {"package index": r"^from judgeq\.press import"}
+CODE_NEEDS = {"package index": r"^from judgeq\.integrations\.kvpress import"}
 """Python that needs something, by what stands in it."""
 PAGES = {
     "docs/documents.md": "test_documents_page.py",
