@@ -1,1 +1,7 @@
-"""Documents that are read once and asked often, whole or evicted before any question."""
+"""Documents that are read once and asked often, whole or evicted before any question, and the text of files for them."""
+
+from judgeq.documents.compressed import CompressedDocument
+from judgeq.documents.document import Document
+from judgeq.prompts.text_files import read_document, read_document_bytes
+
+__all__ = ["CompressedDocument", "Document", "read_document", "read_document_bytes"]
