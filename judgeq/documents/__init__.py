@@ -1,4 +1,4 @@
-"""Documents that are read once and asked often, whole or evicted before any question, and the text of files for them."""
+"""Documents that are read once and asked often, whole or evicted before any question; and what makes text of files."""
 
 from judgeq.documents.compressed import CompressedDocument
 from judgeq.documents.document import Document
