@@ -100,7 +100,7 @@ def _launch(options: argparse.Namespace) -> None:
             quiet=True,
             prevent_thread_lock=True,
         )
-    except OSError:  # somebody was faster
+    except OSError:  # another process was faster
         raise InputError(
             f"Port {found.port} has just been taken: choose another one with --port, or 0 for any free one"
         ) from None

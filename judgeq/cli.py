@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     never_fail_for_a_character()
     try:
         return _run(argv)
-    except BrokenPipeError:  # nobody reads on, as with `| head`
+    except BrokenPipeError:  # the reader has stopped, as with `| head`
         return 0
     finally:
         forget_output()

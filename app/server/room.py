@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class PreallocatedRows(Generic[T]):
-    """Remembers what holds memory, and who used it last; what nobody needs any more is gone from it, too."""
+    """Remembers what holds memory and when it was last used; what is no longer needed leaves it by itself."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class PreallocatedRows(Generic[T]):
 
     @property
     def held(self) -> list[T]:
-        """What somebody still needs, the most recently used one last."""
+        """What is still in use, the most recently used one last."""
         return [thing for found in self._known if (thing := found()) is not None]
 
     def use(self, thing: T) -> None:

@@ -132,7 +132,7 @@ class Run:
         return (*others, Earlier(self.task.question, answers, self.prefill_s))[-MOST_EARLIER:]
 
     def look(self) -> Run:
-        """This run, for somebody who wants to see what it holds.
+        """This run, for a caller that shows what it holds.
 
         Raises:
             InputError: that had to make room for others.

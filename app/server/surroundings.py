@@ -151,7 +151,7 @@ def settle_folder() -> None:
     """Give Gradio a temporary folder that only this process uses and that is gone when it ends.
 
     It lies in `GRADIO_TEMP_DIR` or in the system's temporary folder. Gradio's own choice is one folder for all users of
-    a machine, which belongs to whoever came first.
+    a machine, which belongs to the first user.
 
     Raises:
         InputError: no folder can be written.

@@ -1,6 +1,6 @@
 """How files arrive: each in a folder of its own, so that two visitors never share one, and within a bound of bytes.
 
-Gradio would give the same content the same path, whoever sends it; the first one to read it deletes it. Whatever is not
+Gradio would give the same content the same path, for every visitor; the first one to read it deletes it. Whatever is not
 read is gone after an hour, when the demo ends, or when later uploads need the room.
 """
 
@@ -22,7 +22,7 @@ from app import text
 from app.server.own_tokens import LARGEST_FILE  # documents have a limit of their own
 
 MOST_BYTES = 1_000_000_000
-"""Of all uploads that nobody has read yet."""
+"""Of all uploads that have not been read yet."""
 
 
 async def take(request: Request) -> Response:

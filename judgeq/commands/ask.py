@@ -126,7 +126,7 @@ def run(arguments: argparse.Namespace) -> None:
         try:
             if not quiet:
                 say(text, sys.stdout)
-        except BrokenPipeError:  # nobody reads on, but a file still waits for the answers
+        except BrokenPipeError:  # the reader has stopped, but a file still waits for the answers
             if not kept:
                 raise
             forget_output()

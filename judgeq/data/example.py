@@ -25,7 +25,7 @@ class Example:
     Attributes:
         messages: what has been said.
         kind: the shape it was built with, for statistics.
-        answers: text or texts that a right answer contains; empty where nobody knows.
+        answers: text or texts that a right answer contains; empty where none is known.
         answer_prefix: text that the answer must continue.
     """
 

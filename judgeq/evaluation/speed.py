@@ -45,7 +45,7 @@ class StepTiming:
     Attributes:
         first_s: until the first token is chosen.
         token_s: for each later token, the median.
-        peak_bytes: most bytes of rows held at once while the prompt was read; None where nobody counted.
+        peak_bytes: most bytes of rows held at once while the prompt was read; None where it was not counted.
         kv_bytes: storage of keys and values behind the last token, room for more included.
         row_bytes: bytes of the rows a step reads, halfway through the answer.
         device_bytes: most memory of the GPU beyond what was used before; None without a GPU.
@@ -164,7 +164,7 @@ class Times:
     rounds: list[StepTiming] = field(default_factory=list)
 
     def median(self, name: str) -> float | None:
-        """Of one attribute of `StepTiming`; None where nobody counted."""
+        """Of one attribute of `StepTiming`; None where it was not counted."""
         values = [getattr(taken, name) for taken in self.rounds]
         return None if None in values else statistics.median(values)
 

@@ -146,7 +146,7 @@ class LanguageModel:
 
     @cached_property
     def _encoders(self) -> tuple[Any, Any]:
-        """Copies of the tokenizer that nobody sets anything on: for a template's text, and for data."""
+        """Copies of the tokenizer whose settings never change: for a template's text, and for data."""
         copies = (
             copy.deepcopy(self.tokenizer.backend_tokenizer),
             copy.deepcopy(self.tokenizer.backend_tokenizer),

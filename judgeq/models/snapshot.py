@@ -42,7 +42,7 @@ class HubError(Exception):
 
     @classmethod
     def of(cls, error: Exception) -> HubError:
-        """Made of what the client raises; kinds that derive from one that is told apart count as that one."""
+        """Made of what the client raises; kinds that derive from a distinguished one count as that one."""
         from huggingface_hub import errors
 
         padding_inputs = (
@@ -156,7 +156,7 @@ def main() -> None:
     last = 0.0
 
     class Signs(tqdm):
-        """Instead of a bar, a line "bytes total" for whoever watches."""
+        """Instead of a bar, a line "bytes total" for the process that watches."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
             options.pop("name", None)

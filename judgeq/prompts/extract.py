@@ -43,7 +43,7 @@ def confine(memory: int, seconds: int) -> None:
     """Limit this process to so many bytes of address space and seconds of work, where the system can."""
     try:
         import resource
-    except ImportError:  # Windows: whoever started this process ends it after a while
+    except ImportError:  # Windows: the parent process ends it after a while
         return
     for limit, most in (
         (resource.RLIMIT_AS, memory),

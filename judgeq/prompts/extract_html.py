@@ -12,7 +12,7 @@ UNSEEN = (
     "head script style template noscript iframe frame object svg audio video canvas progress meter datalist noembed "
     "annotation annotation-xml"
 ).split()
-"""HTML elements whose text nobody reads on the page."""
+"""HTML elements whose text is not shown on the page."""
 BLOCKS = (
     "address article aside blockquote body dd div dl dt fieldset figure footer form h1 h2 h3 h4 h5 h6 header html li "
     "main nav ol p pre section table tbody td th tr ul"
@@ -20,7 +20,7 @@ BLOCKS = (
 LINES = "caption center dd details dialog dl dt fieldset form legend menu search section summary".split()
 """Elements that begin a line, of which inscriptis does not know it."""
 UNWRITTEN = "hidden password submit button reset image file color range".split()
-"""Types of input fields whose value nobody wrote, or should not read."""
+"""Types of input fields whose value was not typed, or must not be read."""
 HEAD = 200_000
 """Bytes in which a page has to name its encoding."""
 FRAMES = 3

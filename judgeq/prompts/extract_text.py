@@ -76,7 +76,7 @@ def _codecs_of(label: str) -> tuple[str, ...]:
     if encoding is None or encoding.name == "x-user-defined":
         return ()
     if encoding.name.startswith("utf-16"):
-        return ("utf-8",)  # whoever could read the label did not read UTF-16
+        return ("utf-8",)  # a label that could be read was not UTF-16
     return WIDER.get(encoding.name, (encoding.codec_info.name,))
 
 

@@ -129,7 +129,7 @@ def read_and_delete(path: str | Path, among: Path, notice: Callable[[str], None]
     finally:
         whole, folder = path.resolve(), among.resolve()
         if whole.is_relative_to(folder):
-            with suppress(OSError):  # somebody else's copy of the same text may be read at the same moment
+            with suppress(OSError):  # another visitor's copy of the same text may be read at the same moment
                 whole.unlink()
                 if whole.parent != folder:
                     whole.parent.rmdir()

@@ -333,7 +333,7 @@ def check_tokens_folder(folder: str | Path) -> None:
 
 
 def saved_before(folder: str | Path) -> tuple[str, ...]:
-    """Files of soft tokens that were saved there, without a card that somebody has written or changed since."""
+    """Files of soft tokens that were saved there, without a card that was written or changed by hand since."""
     folder = Path(folder)
     if not has_mark(saved(folder, CONFIG_FILE)):
         return ()
