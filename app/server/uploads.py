@@ -1,7 +1,7 @@
 """How files arrive: each in a folder of its own, so that two visitors never share one, and within a bound of bytes.
 
-Gradio would give the same content the same path, for every visitor; the first one to read it deletes it. Whatever is not
-read is gone after an hour, when the demo ends, or when later uploads need the room.
+Gradio would give the same content the same path, for every visitor; the first one to read it deletes it. Unread files
+are gone after an hour, when the demo ends, or when later uploads need the room.
 """
 
 from __future__ import annotations
