@@ -129,11 +129,6 @@ def bomb(megabytes: int) -> bytes:
     return pdf("", content=zlib.compress(b" " * (megabytes * 1_000_000), 9))
 
 
-def endless(operators: int) -> bytes:
-    """A small PDF whose page draws one letter very many times."""
-    return pdf("x", content=zlib.compress(b"BT /F 12 Tf " + b"(a) Tj 0 -1 Td " * operators + b"ET", 9))
-
-
 def in_circles() -> bytes:
     """A PDF whose tree of pages contains itself."""
     writer = PdfWriter(PdfReader(io.BytesIO(pdf("a"))))
