@@ -12,7 +12,7 @@ import sys
 
 from app import text
 from app.server import surroundings
-from judgeq.console import never_fail_for_a_character
+from judgeq.console import never_fail_for_a_character, say
 from judgeq.errors import InputError, JudgeqError
 from judgeq.models.supported import QUANTIZATIONS
 
@@ -28,7 +28,7 @@ def launch(argv: list[str] | None = None) -> None:
     try:
         _launch(_parser().parse_args(argv))
     except JudgeqError as error:
-        _say(error)
+        say(f"app.py: {error}\n")
         raise SystemExit(2) from None
 
 
@@ -104,16 +104,10 @@ def _launch(options: argparse.Namespace) -> None:
         raise InputError(
             f"Port {found.port} has just been taken: choose another one with --port, or 0 for any free one"
         ) from None
-    sys.stdout.write(f"{text.OPEN.format(address=found.opened_at)}\n")
-    sys.stdout.flush()
+    say(f"{text.OPEN.format(address=found.opened_at)}\n", sys.stdout)
     try:
         host.check()
     except JudgeqError as error:
-        _say(error)
+        say(f"app.py: {error}\n")
         surroundings.leave(2)
     demo.block_thread()
-
-
-def _say(error: JudgeqError) -> None:
-    sys.stderr.write(f"app.py: {error}\n")
-    sys.stderr.flush()

@@ -239,7 +239,7 @@ def test_the_last_run_stays_however_large_and_one_at_work_too(small: do.Callback
     assert waits.gone
 
 
-def test_documents_that_nobody_asked_about_are_bounded_too(small: do.Callbacks) -> None:
+def test_documents_without_a_question_are_bounded_too(small: do.Callbacks) -> None:
     never = [begin(small, document=DOCUMENT * 500) for _ in range(6)]
     assert sum(run.nbytes for run in never) <= small.host.runs.most_bytes + never[-1].nbytes
     with pytest.raises(gr.Error, match="make room"):

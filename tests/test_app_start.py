@@ -22,7 +22,7 @@ from judgeq.errors import InputError, JudgeqError
 from judgeq.models.language_model import LanguageModel
 from tests.browser import ROOT
 
-NOBODYS = "203.0.113.7"
+FOREIGN = "203.0.113.7"
 """An address that is kept for documents."""
 
 
@@ -52,7 +52,7 @@ def taken() -> Iterator[int]:
         (["--port", "99999"], {}, "--port is '99999'"),
         (["--port=-1"], {}, "--port is '-1'"),
         (["--port", "http"], {}, "--port is 'http'"),
-        (["--host", NOBODYS], {}, f"{NOBODYS} is not an address of this machine"),
+        (["--host", FOREIGN], {}, f"{FOREIGN} is not an address of this machine"),
         (["--host", "2001:db8::7"], {}, "is not an address of this machine"),
         (["--host", "http://127.0.0.1"], {}, "is no address"),
         (["--host", ""], {}, "is no address"),
@@ -60,7 +60,7 @@ def taken() -> Iterator[int]:
         (["--minutes", "nan"], {}, "--minutes has to be above 0"),
         ([], {"GRADIO_SERVER_PORT": "abc"}, "GRADIO_SERVER_PORT is 'abc'"),
         ([], {"GRADIO_SERVER_PORT": "70000"}, "GRADIO_SERVER_PORT is '70000'"),
-        ([], {"GRADIO_SERVER_NAME": NOBODYS}, "is not an address of this machine"),
+        ([], {"GRADIO_SERVER_NAME": FOREIGN}, "is not an address of this machine"),
         (["--port", "0"], {"GRADIO_NUM_PORTS": "many"}, "GRADIO_NUM_PORTS is 'many'"),
         (["--port", "0"], {"GRADIO_DEBUG": "true"}, "GRADIO_DEBUG is 'true'"),
         (["--port", "0"], {"GRADIO_ANALYTICS_MAX_EVENTS": "1e4"}, "GRADIO_ANALYTICS_MAX_EVENTS is '1e4'"),

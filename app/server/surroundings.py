@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from judgeq.console import say
 from judgeq.errors import InputError
 
 HOST, PORT = "127.0.0.1", "7860"
@@ -163,7 +164,7 @@ def settle_folder() -> None:
             Path(given).mkdir(parents=True, exist_ok=True)
             folder = tempfile.mkdtemp(prefix="judgeq-", dir=given)
         except (OSError, ValueError):
-            sys.stderr.write(
+            say(
                 f"GRADIO_TEMP_DIR is {given[:200]!r}, which cannot be written: the system's temporary folder is used\n"
             )
     try:
