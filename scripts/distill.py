@@ -339,16 +339,29 @@ def pooled(scores, width=POOL):
 
 
 def hard_bias(scores, rows, width=POOL):
-    """0 for the kept rows of every head, -inf for the others."""
+    """0 for the kept rows of every head, -inf for the others; padding has a score of -inf."""
     ranked = pooled(scores, width) + 1e-6 * scores
     kept = ranked.topk(min(rows, ranked.shape[-1]), -1).indices
     return torch.full_like(ranked, -torch.inf).scatter(-1, kept, 0.0)
 
 
 def soft_bias(scores, rows, width):
-    """Log of the keep probability: a sigmoid around the last kept row, in log attention; differentiable."""
-    logs = (pooled(scores) + TINY).log()
-    border = logs.topk(min(rows + 1, logs.shape[-1]), -1).values[..., -2:].mean(-1, keepdim=True)
+    """Log of the keep probability: a sigmoid of log attention around a border, differentiable.
+
+    The border is where the probabilities of a head sum to `rows`, and moves with the scores so that they go on doing
+    so: what lifts one row lowers the others.
+    """
+    logs = (pooled(scores).clamp_min(0) + TINY).log().masked_fill(scores.isinf(), -torch.inf)
+    fixed = logs.detach()
+    low, high = (fixed.clamp_min(math.log(TINY)).amin(-1, keepdim=True) - 9, fixed.amax(-1, keepdim=True) + 9)
+    for _ in range(24):
+        border = (low + high) / 2
+        too_many = ((fixed - border) / width).sigmoid().sum(-1, keepdim=True) > rows
+        low, high = torch.where(too_many, border, low), torch.where(too_many, high, border)
+    keep = ((fixed - border) / width).sigmoid()
+    slopes = keep * (1 - keep) + TINY * fixed.isfinite()
+    moves = (logs - fixed).masked_fill(fixed.isinf(), 0.0)  # 0, with the gradient of the scores
+    border = border + (slopes * moves).sum(-1, keepdim=True) / slopes.sum(-1, keepdim=True)
     return F.logsigmoid((logs - border) / width).clamp_min(-15.0)
 
 
@@ -455,9 +468,9 @@ def respond(model, prompts, end):
 
 
 def respond_all(model, corpus, out, end, tokens, most, seconds=math.inf):
-    """Write responses to the prompts, the shortest prompts first, until the time is over."""
-    started, found = time.perf_counter(), {}
-    for number, batch in enumerate(corpus.batches(range(len(corpus.prompts)), tokens, most)):
+    """Write responses to the prompts, in batches of all lengths, until the time is over."""
+    started, found, order = time.perf_counter(), {}, random.Random(0)
+    for number, batch in enumerate(corpus.batches(range(len(corpus.prompts)), tokens, most, order)):
         found |= zip(batch, respond(model, [corpus.prompts[at] for at in batch], end), strict=True)
         elapsed = time.perf_counter() - started
         if number % 8 == 0:
@@ -537,10 +550,11 @@ def losses(model, judge, lesson, budget, used, width):
     if width is None and not used:
         return torch.zeros((), device=hidden.device), aligned
     rows = budget - used
+    every_layer = [scores + hidden[:, None] for scores in asked.largest]
     if width is None:
-        biases = [hard_bias(scores.detach(), rows) for scores in asked.largest]
+        biases = [hard_bias(scores.detach(), rows) for scores in every_layer]
     else:
-        biases = [soft_bias(scores, rows, width) for scores in asked.largest]
+        biases = [soft_bias(scores, rows, width) for scores in every_layer]
     student = lesson.log_probs(model, Answer(lesson.prompts, biases, asked.memory, used))
     return lesson.divergence(student).mean(), aligned
 

@@ -148,6 +148,25 @@ def test_an_answer_over_every_row_is_the_full_caches(folder: Path, tmp_path: Pat
     assert torch.allclose(lesson.teacher[:8], reference, atol=1e-4)
 
 
+def test_a_batch_keeps_no_padding_and_no_more_rows_than_the_budget(folder: Path) -> None:
+    """Sharply or softly: pooling does not lift what stands after a prompt, and probabilities sum to the budget."""
+    model, lengths, rows = tiny(folder), (40, 73, 55), 12
+    prompts = distill.Prompts(model, random_prompts(*lengths))
+    judge = distill.Judge(folder / "start")
+    for scores in judge.ask(model, prompts).largest:
+        seen = scores + prompts.hidden[:, None]
+        hard, soft = distill.hard_bias(seen.detach(), rows), distill.soft_bias(seen, rows, 0.3)
+        for at, length in enumerate(lengths):
+            assert hard[at, :, :length].isfinite().sum(-1).eq(rows).all()
+            assert soft[at, :, :length].exp().sum(-1).sub(rows).abs().max() < 0.02
+            assert hard[at, :, length:].isinf().all()
+            assert soft[at, :, length:].exp().lt(1e-6).all()
+        weights = torch.randn(soft.shape, generator=torch.Generator().manual_seed(3))
+        (soft.exp() * weights * prompts.hidden[:, None].isfinite()).sum().backward(retain_graph=True)
+    assert all(tensor.grad is None or tensor.grad.isfinite().all() for tensor in judge.parameters())
+    assert judge.embeddings.grad.abs().sum() > 0
+
+
 def test_the_stored_experiment_can_be_gone_on_from() -> None:
     judge = distill.Judge(EXPERIMENT)
     assert judge.memory.shape == (distill.M, 576)
