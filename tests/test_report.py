@@ -24,8 +24,7 @@ from judgeq.evaluation.report import (
     to_html,
     to_markdown,
 )
-from judgeq.evaluation.report.blocks import Block, blocks_of, moves_of
-from judgeq.evaluation.report.contents import parts_of, task_tables
+from judgeq.evaluation.report.blocks import Block, blocks_of, moves_of, parts_of
 from judgeq.evaluation.report.figures import (
     budget_curves,
     layer_curves,
@@ -33,12 +32,19 @@ from judgeq.evaluation.report.figures import (
     needle_heatmap,
     needle_values,
 )
-from judgeq.evaluation.report.markdown import escaped, table_text
+from judgeq.evaluation.report.pages import escaped, table_text
 from judgeq.evaluation.report.paper import PUBLISHED
 from judgeq.evaluation.report.read import results_from
 from judgeq.evaluation.report.styles import styles_of
-from judgeq.evaluation.report.summary import summary_of
-from judgeq.evaluation.report.tables import gap_table, lead_table, moved_table, score_table, task_table
+from judgeq.evaluation.report.summary import summary_of, warnings_of
+from judgeq.evaluation.report.tables import (
+    gap_table,
+    lead_table,
+    moved_table,
+    score_table,
+    task_table,
+    task_tables,
+)
 from judgeq.evaluation.report.words import budget_title, method_title, points
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,24 +103,31 @@ def test_a_method_that_lacks_a_task_has_no_average() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda value: value.pop("rows"), "has no rows of results"),
-        (lambda value: value.update(rows=[]), "empty list of rows"),
-        (lambda value: value.pop("model"), "names no model"),
-        (lambda value: value["rows"].__setitem__(1, 5), "row 2 is not an object"),
-        (lambda value: value["rows"][0].pop("method"), "row 1 names no method"),
-        (lambda value: value["rows"][0].update(score=None), "row 1 has no number as score"),
-        (lambda value: value["rows"][0].update(score=True), "row 1 has no number as score"),
-        (lambda value: value["rows"][0].update(score=float("nan")), "row 1 has no number as score"),
+        (lambda value: value.pop("rows"), "rows: field required"),
+        (lambda value: value.update(rows=[]), "rows: tuple should have at least 1 item"),
+        (lambda value: value.pop("model"), "model: field required"),
+        (lambda value: value.update(model=" "), "model: this should be text that is not empty"),
+        (lambda value: value["rows"].__setitem__(1, 5), "row 2: input should be a valid dictionary"),
+        (lambda value: value["rows"][0].pop("method"), "row 1, method: field required"),
+        (lambda value: value["rows"][0].update(score=None), "row 1, score: field required"),
+        (lambda value: value["rows"][0].update(score=True), "row 1, score: input should be a valid number"),
+        (
+            lambda value: value["rows"][0].update(score=float("nan")),
+            "row 1, score: input should be a finite number",
+        ),
         (
             lambda value: value["rows"][0].update(score=92.0),
-            "row 1 has the score 92.0, which is not from 0 to 1",
+            "row 1, score: input should be less than or equal to 1",
         ),
-        (lambda value: value["rows"][0].update(budget="64"), "row 1: budget is '64'"),
-        (lambda value: value["rows"][0].update(interval=[0.1]), "row 1 has an interval without two ends"),
-        (lambda value: value["rows"][0].update(length="long"), "row 1 has no whole number as length"),
-        (lambda value: value["differences"][0].pop("against"), "entry 1 of differences names no against"),
-        (lambda value: value.update(skipped=[1]), "has no counts as skipped"),
-        (lambda value: value.update(notes="one"), "has no list as notes"),
+        (lambda value: value["rows"][0].update(budget="64"), "row 1, budget: budget is '64'"),
+        (lambda value: value["rows"][0].update(interval=[0.1]), "row 1, interval 2: field required"),
+        (
+            lambda value: value["rows"][0].update(length="long"),
+            "row 1, length: input should be a valid integer",
+        ),
+        (lambda value: value["differences"][0].pop("against"), "difference 1, against: field required"),
+        (lambda value: value.update(skipped=[1]), "skipped: input should be a valid dictionary"),
+        (lambda value: value.update(notes="one"), "notes: input should be a valid tuple"),
     ],
 )
 def test_what_is_no_result_file_is_refused(
@@ -136,7 +149,7 @@ def test_files_that_cannot_be_read_at_all_are_refused(tmp_path: Path) -> None:
             read_results(tmp_path / "x.json")
     with pytest.raises(InputError, match="cannot be read"):
         read_results(tmp_path / "none.json")
-    with pytest.raises(InputError, match="row 1 names no task"):
+    with pytest.raises(InputError, match="row 1, method: field required"):
         read_results(ROOT / "assets" / "results" / "ablation.json")
 
 
@@ -181,7 +194,7 @@ def test_hit_rates_are_spoken_of_as_rows_that_stay() -> None:
 
 def test_what_weakens_the_figures_is_said() -> None:
     (part,) = parts_of([result("ruler")])
-    assert part.warnings == [
+    assert warnings_of(part) == [
         "The run is not finished: 40 of 50 questions are answered, from all tasks alike.",
         "Left out because they are too long for the model: 3 prompts (3 of ruler/cwe@1024).",
         "Made-up figures, for tests",
@@ -405,7 +418,7 @@ def test_hostile_names_are_shown_and_do_nothing() -> None:
     plain = [attributes for tag, attributes in elements if tag == "script" and "type" not in attributes]
     assert len(plain) == 2, "Plotly and the page's own"
     assert not any(name.startswith("on") for _, attributes in elements for name in attributes)
-    assert "&lt;img src=&quot;http://example.invalid/x.png&quot; onerror=" in before
+    assert "&lt;img src=&#34;http://example.invalid/x.png&#34; onerror=" in before
     assert "&lt;b&gt;bold&lt;/b&gt;" in before
     assert "<script>alert" not in page
     page.encode("utf-8")

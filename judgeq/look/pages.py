@@ -44,6 +44,12 @@ def css(*names: str) -> Markup:
     return Markup(re.sub(r"\s+", " ", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)).strip())
 
 
+@cache
+def script(name: str) -> Markup:
+    """A script of this folder, to stand inside a script element."""
+    return Markup(files("judgeq.look").joinpath(f"{name}.js").read_text(encoding="utf-8"))
+
+
 def _finalize(value: Any) -> Any:
     """What is printed in the place of a value: plain text with visible control characters."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

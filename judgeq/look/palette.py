@@ -42,6 +42,7 @@ GRID = "rgba(128,128,128,.28)"
 SERIES = ("#5b8ecb", "#d4801a", "#3f9c72", "#b673c0", "#c9635a", "#7f8c2b")  # 3 : 1 on white and on #16181d
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "triangle-down")
+BLUE, ORANGE = "#3a7cc0", "#c9660a"  # of two kinds of bars; the looks of the full cache and of Judge Q
 SEQUENTIAL = "Cividis"
 """Colour scale of every heatmap: readable with each colour blindness and in grey."""
 
