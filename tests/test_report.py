@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -30,7 +29,6 @@ from judgeq.evaluation.report.figures import (
     layer_curves,
     moved_points,
     needle_heatmap,
-    needle_values,
 )
 from judgeq.evaluation.report.pages import escaped, table_text
 from judgeq.evaluation.report.paper import PUBLISHED
@@ -295,8 +293,6 @@ def test_a_file_of_the_full_cache_alone_still_shows_it() -> None:
 
 def test_heatmaps_hold_depth_by_length_on_one_scale() -> None:
     block = blocks_of(result("niah"))[0]
-    expected = np.array([[0.25, 0.0], [0.0, np.nan], [1.0, 0.5]])
-    np.testing.assert_array_equal(needle_values(block, "snapkv", 64), expected)
     (trace,) = needle_heatmap(block, "snapkv", 64).data
     assert [list(line) for line in trace.z] == [[0.25, 0.0], [0.0, None], [1.0, 0.5]]
     assert (trace.zmin, trace.zmax) == (0, 1)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from judgeq.config import Budget
 from judgeq.evaluation.report.blocks import Block, Move, Moves
 from judgeq.evaluation.report.read import Row, SpeedFile
@@ -115,27 +113,21 @@ def moved_points(moves: Moves, per: int | None, styles: Styles) -> Figure:
     return figure.update_yaxes(zeroline=True, zerolinewidth=1.5, title="points", tickformat="+d", nticks=6)
 
 
-def needle_values(block: Block, method: str, budget: Budget) -> np.ndarray:
-    """(depths, lengths) scores from 0 to 1; NaN where nothing was measured."""
-    rows = [
-        [block.needle(method, budget, depth, length) for length in block.lengths] for depth in block.depths
-    ]
-    return np.array([[np.nan if row is None else row.score for row in line] for line in rows])
-
-
 def needle_heatmap(block: Block, method: str, budget: Budget) -> Figure:
     """Scores by depth and length, from 0 to 1 on the scale that all heatmaps share."""
     from plotly.graph_objects import Heatmap
 
-    values = needle_values(block, method, budget)
-    lengths = [_thousands(length) for length in block.lengths]
+    rows = [
+        [block.needle(method, budget, depth, length) for length in block.lengths] for depth in block.depths
+    ]
+    lengths, depths = list(map(_thousands, block.lengths)), list(map(str, block.depths))
     trace = Heatmap(
-        z=[[None if np.isnan(value) else round(float(value), 4) for value in line] for line in values],
+        z=[[None if row is None else round(row.score, 4) for row in line] for line in rows],
         x=list(range(len(lengths))),
-        y=list(range(len(block.depths))),
+        y=list(range(len(depths))),
         customdata=[[[f"{length:,}", depth] for length in block.lengths] for depth in block.depths],
         hovertemplate="%{customdata[0]} tokens, depth %{customdata[1]} %: %{z:.1%}<extra></extra>",
-        text=[["" if np.isnan(value) else f"{100 * value:.0f}" for value in line] for line in values],
+        text=[["" if row is None else f"{100 * row.score:.0f}" for row in line] for line in rows],
         texttemplate="%{text}" if len(lengths) <= MOST_TEXTS else None,
         textfont={"size": 11},
         hoverongaps=False,
@@ -149,7 +141,6 @@ def needle_heatmap(block: Block, method: str, budget: Budget) -> Figure:
     figure = _framed([trace], height=72 + PANEL * max(len(block.depths), 3))
     figure.update_layout(margin={"l": 34, "r": 2, "t": 4, "b": 34})
     figure.update_xaxes(tickvals=list(range(len(lengths))), ticktext=lengths, ticks="", nticks=6)
-    depths = list(map(str, block.depths))
     return figure.update_yaxes(
         tickvals=list(range(len(depths))),
         ticktext=depths,

@@ -31,7 +31,7 @@ WORDS = (
     ("Budget", "Rows kept per KV head and layer, or the share of the prompt that is kept."),
     (
         "Score",
-        "The benchmark’s own metric, 100 % is best; behind it its 95 % bootstrap interval over questions.",
+        "The benchmark’s own metric, 100 % is best; after it its 95 % bootstrap interval over questions.",
     ),
     (
         "Bold",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from judgeq.config import Budget
@@ -17,6 +18,7 @@ from judgeq.evaluation.report.words import (
     budget_title,
     kind_of,
     length_title,
+    length_titles,
     method_title,
     percent,
     points,
@@ -28,10 +30,10 @@ FULL_FAILS = 0.25
 MARK = "†"
 MARKED = f"{MARK} The full cache itself scores below {100 * FULL_FAILS:.0f} %: what eviction costs does not show here."
 INTERVALS = "With 95 % intervals of the difference, question by question; with zero inside, it may be chance."
-GAINED = "Points gained (+) or lost (−) when the question stands before the document instead of behind it."
+GAINED = "Points gained (+) or lost (−) when the question comes before the document instead of after it."
 SPEED_NOTE = (
-    "Medians of rounds in which everyone takes a turn. Ratios are taken within a round. The roofline is what reading "
-    "weights and rows from memory allows: (weights + full rows) / (weights + kept rows)."
+    "Medians of rounds in which every contender takes a turn. Ratios are taken within a round. The roofline is what "
+    "reading weights and rows from memory allows: (weights + full rows) / (weights + kept rows)."
 )
 
 
@@ -76,9 +78,9 @@ def score_tables(block: Block) -> list[Table]:
 
 
 def score_table(block: Block, length: int | None) -> Table:
-    """Averages, methods x budgets; the best deployable method of each budget stands out."""
+    """Averages, methods x budgets; the best deployable method of each budget is marked."""
     best = {budget: block.best(budget, length) for budget in block.budgets}
-    rated = "share of the oracle’s top rows that stay" if block.is_hit_rate else "average score"
+    rated = "share of the oracle’s top rows that are kept" if block.is_hit_rate else "average score"
     lines = {
         method: [
             _score(block.average(method, budget, length), method in best[budget]) for budget in block.budgets
@@ -164,39 +166,34 @@ def task_table(block: Block, length: int | None, budget: Budget) -> Table:
 
 
 def needle_tables(block: Block) -> list[Table]:
-    """Scores by depth and length, one table for each budget: one line for each method and depth."""
-    return [needle_table(block, budget) for budget in block.budgets] if block.has_needles else []
-
-
-def needle_table(block: Block, budget: Budget) -> Table:
-    """Scores by depth and length at one budget: one line for each method and depth."""
-    lines = [
-        (
-            f"{method_title(method)}, depth {depth} %",
-            [_score(block.needle(method, budget, depth, length)) for length in block.lengths],
-        )
-        for method in block.all_methods
-        for depth in block.depths
-    ]
-    caption = f"{block.title}: depth by length, {budget_title(budget, block.per)}"
-    return _table(caption, "method", map(length_title, block.lengths), lines)
+    """Scores by depth and length, a table for each budget with one line for each method and depth."""
+    tables = []
+    for budget in block.budgets if block.has_needles else ():
+        lines = [
+            (
+                f"{method_title(method)}, depth {depth} %",
+                [_score(block.needle(method, budget, depth, length)) for length in block.lengths],
+            )
+            for method in block.all_methods
+            for depth in block.depths
+        ]
+        caption = f"{block.title}: depth by length, {budget_title(budget, block.per)}"
+        tables.append(_table(caption, "method", length_titles(block.lengths), lines))
+    return tables
 
 
 def layer_tables(block: Block) -> list[Table]:
-    """Hit rates, layers x methods, one table for each budget that has them."""
-    return [layer_table(block, budget) for budget in block.budgets if block.layer_rates(budget)]
-
-
-def layer_table(block: Block, budget: Budget) -> Table:
-    """Hit rates at one budget, layers x methods."""
-    rates = block.layer_rates(budget)
-    layers = max(map(len, rates.values()), default=0)
-    lines = [
-        (str(at), [Cell(percent(rate[at])) if at < len(rate) else NOTHING for rate in rates.values()])
-        for at in range(layers)
-    ]
-    caption = f"{block.title} by layer: {budget_title(budget, block.per)}"
-    return _table(caption, "layer", map(method_title, rates), lines)
+    """Hit rates, layers x methods, a table for each budget that has them."""
+    tables = []
+    for budget in block.budgets:
+        if rates := block.layer_rates(budget):
+            lines = [
+                (str(at), [NOTHING if rate is None else Cell(percent(rate)) for rate in layer])
+                for at, layer in enumerate(zip_longest(*rates.values()))
+            ]
+            caption = f"{block.title} by layer: {budget_title(budget, block.per)}"
+            tables.append(_table(caption, "layer", map(method_title, rates), lines))
+    return tables
 
 
 def moved_table(title: str, moves: Moves, per: int | None) -> Table:
