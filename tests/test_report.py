@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,7 +24,7 @@ from judgeq.evaluation.report import (
     to_html,
     to_markdown,
 )
-from judgeq.evaluation.report.blocks import Block, blocks_of, moves_of, parts_of
+from judgeq.evaluation.report.blocks import blocks_of, moves_of, parts_of
 from judgeq.evaluation.report.figures import (
     budget_curves,
     layer_curves,
@@ -53,8 +54,7 @@ def result(name: str) -> ResultFile:
     return read_results(RESULTS / f"{name}.json")
 
 
-def ruler() -> Block:
-    return blocks_of(result("ruler"))[0]
+RULER, NIAH, RATES = (blocks_of(result(name))[0] for name in ("ruler", "niah", "hit_rate"))
 
 
 def raw(name: str) -> dict[str, Any]:
@@ -75,13 +75,6 @@ def test_older_files_lack_fields_that_the_names_of_tasks_give() -> None:
     assert (average.tasks, average.n, average.interval) == (2, 32, None)
 
 
-def test_published_results_of_evaluate_become_a_page() -> None:
-    folder = ROOT / "assets" / "results"
-    files = [read_results(path) for path in sorted([*folder.glob("hit_rate*.json"), folder / "answers.json"])]
-    assert len(files) > 3
-    assert "Hit rate, manuals" in to_html(files)
-
-
 def test_question_first_is_a_block_of_its_own_and_an_average_is_the_files() -> None:
     last, first = blocks_of(result("ruler"))
     assert (last.question_first, first.question_first) == (False, True)
@@ -92,10 +85,9 @@ def test_question_first_is_a_block_of_its_own_and_an_average_is_the_files() -> N
 
 
 def test_a_method_that_lacks_a_task_has_no_average() -> None:
-    block = blocks_of(result("niah"))[0]
-    assert block.average("snapkv", 64, 1024) is None
-    assert block.average("snapkv", 64) is None
-    assert block.average("judgeq", 64) is not None
+    assert NIAH.average("snapkv", 64, 1024) is None
+    assert NIAH.average("snapkv", 64) is None
+    assert NIAH.average("judgeq", 64) is not None
 
 
 @pytest.mark.parametrize(
@@ -155,7 +147,7 @@ def test_files_that_cannot_be_read_at_all_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_summary_names_the_best_deployable_method_its_lead_and_the_gap_it_closes() -> None:
-    summary = summary_of(ruler())
+    summary = summary_of(RULER)
     assert summary is not None
     assert summary.lead == (
         "RULER: Judge Q is the best deployable method at every budget, on average over 2 tasks, at 1,024 tokens."
@@ -183,7 +175,7 @@ def test_the_summary_says_where_another_method_wins_and_where_two_tie() -> None:
 
 
 def test_hit_rates_are_spoken_of_as_rows_that_stay() -> None:
-    summary = summary_of(blocks_of(result("hit_rate"))[0])
+    summary = summary_of(RATES)
     assert summary is not None
     assert summary.budgets == (
         "64 rows: Judge Q keeps 80.0 % of the oracle’s top rows, 20.0 points above SnapKV.",
@@ -211,7 +203,7 @@ def test_methods_and_budgets_have_names_for_people() -> None:
 
 
 def test_averages_as_markdown_are_exact() -> None:
-    assert table_text(score_table(ruler(), 1024)).splitlines() == [
+    assert table_text(score_table(RULER, 1024)).splitlines() == [
         "**RULER, 1,024 tokens: average score**",
         "",
         "| method | 64 rows | 128 rows |",
@@ -224,7 +216,7 @@ def test_averages_as_markdown_are_exact() -> None:
 
 
 def test_a_task_that_the_full_cache_fails_is_marked_and_nobody_is_best_at_it() -> None:
-    assert table_text(task_table(ruler(), 1024, 64)).splitlines() == [
+    assert table_text(task_table(RULER, 1024, 64)).splitlines() == [
         "**RULER, 1,024 tokens: 64 rows**",
         "",
         "| task | Full cache | Judge Q | SnapKV | Oracle |",
@@ -238,7 +230,7 @@ def test_a_task_that_the_full_cache_fails_is_marked_and_nobody_is_best_at_it() -
 
 
 def test_leads_have_their_intervals_and_gaps_their_share() -> None:
-    lead, gap = lead_table(ruler(), 1024), gap_table(ruler(), 1024)
+    lead, gap = lead_table(RULER, 1024), gap_table(RULER, 1024)
     assert lead is not None
     assert gap is not None
     assert "| Judge Q | +30.0 [+20.0 to +40.0] | +20.0 [−5.0 to +40.0] |" in table_text(lead)
@@ -292,18 +284,16 @@ def test_a_file_of_the_full_cache_alone_still_shows_it() -> None:
 
 
 def test_heatmaps_hold_depth_by_length_on_one_scale() -> None:
-    block = blocks_of(result("niah"))[0]
-    (trace,) = needle_heatmap(block, "snapkv", 64).data
+    (trace,) = needle_heatmap(NIAH, "snapkv", 64).data
     assert [list(line) for line in trace.z] == [[0.25, 0.0], [0.0, None], [1.0, 0.5]]
     assert (trace.zmin, trace.zmax) == (0, 1)
-    (full,) = needle_heatmap(block, "full", 1.0).data
+    (full,) = needle_heatmap(NIAH, "full", 1.0).data
     assert [list(line) for line in full.z] == [[1.0, 1.0], [1.0, 0.75], [1.0, 0.5]]
     assert full.colorscale == trace.colorscale
 
 
 def test_curves_hold_scores_with_intervals_and_the_full_cache_goes_across() -> None:
-    block = ruler()
-    full, judge, *_ = budget_curves(block, 1024, styles_of(["full", *block.methods])).data
+    full, judge, *_ = budget_curves(RULER, 1024, styles_of(["full", *RULER.methods])).data
     assert list(full.y) == [60.0, 60.0]
     assert list(judge.y) == [50.0, 55.0]
     assert list(judge.error_y.array) == list(judge.error_y.arrayminus) == [5.0, 5.0]
@@ -316,14 +306,13 @@ def test_moved_questions_and_layers_are_drawn_from_the_same_numbers() -> None:
     ).data
     assert list(full.y) == [-5.0, -5.0]
     assert list(judge.y) == [-5.0, -5.0]
-    block = blocks_of(result("hit_rate"))[0]
-    curves = layer_curves(block, 64, styles_of(block.methods)).data
+    curves = layer_curves(RATES, 64, styles_of(RATES.methods)).data
     assert [list(curve.y) for curve in curves] == [[90.0, 80.0, 70.0], [70.0, 60.0, 50.0]]
 
 
 def test_a_figure_alone_names_its_lines_and_itself() -> None:
-    scores, layers = draw_scores(ruler(), 1024), draw_layers(blocks_of(result("hit_rate"))[0], 64)
-    assert [trace.name for trace in scores.data] == ["Full cache", *map(method_title, ruler().methods)]
+    scores, layers = draw_scores(RULER, 1024), draw_layers(RATES, 64)
+    assert [trace.name for trace in scores.data] == ["Full cache", *map(method_title, RULER.methods)]
     assert scores.layout.title.text == "RULER, 1,024 tokens"
     assert layers.data[0].name == "Judge Q"
     assert "64 rows" in layers.layout.title.text
@@ -332,14 +321,13 @@ def test_a_figure_alone_names_its_lines_and_itself() -> None:
 
 
 def test_needles_alone_are_one_heatmap_a_method_under_its_name() -> None:
-    block = blocks_of(result("niah"))[0]
-    figure = draw_needles(block, 64)
+    figure = draw_needles(NIAH, 64)
     assert [each.text for each in figure.layout.annotations] == [
         "Full cache",
-        *map(method_title, block.methods),
+        *map(method_title, NIAH.methods),
     ]
     assert [list(line) for line in figure.data[0].z] == [[1.0, 1.0], [1.0, 0.75], [1.0, 0.5]]
-    assert [trace.showscale for trace in figure.data] == [True, *[False] * len(block.methods)]
+    assert [trace.showscale for trace in figure.data] == [True, *[False] * len(NIAH.methods)]
     assert all(axis.range[0] > axis.range[1] for axis in figure.select_yaxes()), "depth 0 stands on top"
 
 
@@ -374,7 +362,17 @@ def test_a_method_looks_the_same_wherever_it_stands_and_like_no_other() -> None:
     assert len(styles_of([f"judgeq:pool={size}" for size in range(80)])) == 80, "many still get something"
 
 
-# The page
+# The page and the published results
+
+
+def test_the_published_results_are_what_the_documented_command_writes() -> None:
+    measured = (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
+    (command,) = re.findall(
+        r"^python -m judgeq report (.*) --markdown docs/results\.md$", measured, re.MULTILINE
+    )
+    files = [read_results(ROOT / word) for word in shlex.split(command)]
+    assert to_markdown(files) == (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert "Hit rate, manuals" in to_html(files)
 
 
 class Elements(HTMLParser):

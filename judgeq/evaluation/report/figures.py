@@ -14,7 +14,7 @@ from judgeq.evaluation.report.blocks import Block, Move, Moves
 from judgeq.evaluation.report.read import Row, SpeedFile
 from judgeq.evaluation.report.styles import styles_of
 from judgeq.evaluation.report.words import FULL, budget_title, kind_of, length_title, method_title
-from judgeq.look.figures import hover_text, styled
+from judgeq.look.figures import LEGEND_BELOW, hover_text, styled
 from judgeq.look.palette import BLUE, ORANGE, SEQUENTIAL
 from judgeq.methods import Look
 
@@ -57,11 +57,8 @@ def budget_curves(block: Block, length: int | None, styles: Styles) -> Figure:
                 )
             )
     figure = _framed(traces, height=270)
-    rows_only = [
-        isinstance(budget, int) or block.per is not None for budget in budgets
-    ]  # the axis says of what
-    titles = block.budget_titles
-    ticks = [title.split()[0] if short else title for title, short in zip(titles, rows_only, strict=True)]
+    short = [isinstance(budget, int) or block.per is not None for budget in budgets]  # the axis has the unit
+    ticks = [text.split()[0] if cut else text for text, cut in zip(block.budget_titles, short, strict=True)]
     figure.update_xaxes(
         tickvals=list(range(len(budgets))),
         ticktext=ticks,
@@ -229,8 +226,9 @@ def draw_needles(block: Block, budget: Budget) -> Figure:
 def _named(figure: Figure, title: str, height: int) -> Figure:
     """The same with a title above and a legend below."""
     margin = {"l": 60, "r": 20, "t": 50, "b": 110}
-    figure.update_layout(title=hover_text(title), height=height, showlegend=True, margin=margin)
-    return figure.update_layout(legend={"y": -0.3, "yanchor": "top"})
+    return figure.update_layout(
+        title=hover_text(title), height=height, showlegend=True, legend=LEGEND_BELOW, margin=margin
+    )
 
 
 def _framed(traces: Sequence[Any], **layout: Any) -> Figure:
