@@ -18,10 +18,11 @@ from judgeq.config import check_chunk
 from judgeq.inference.decode import next_logits
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
+from judgeq.look.figures import hover_text, styled
+from judgeq.look.palette import BLUE, GREY, GRID, ORANGE
 from judgeq.methods import Full, JudgeQ, Method
 from judgeq.models.language_model import Geometry, LanguageModel
 from judgeq.models.memory import peak_memory, weight_bytes
-from judgeq.retention.heatmap import GREY, hover_text
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.values import seed64, whole_numbers
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 BLOCK, SCALES = 64, 256
 """NF4 with double quantization: weights that share a scale, and scales that share one of theirs."""
-PARTS = {"weights": "#3a7cc0", "rows of the prompt": "#c9660a", "on top while reading": "#9a9a9a"}
+PARTS = {"weights": BLUE, "rows of the prompt": ORANGE, "on top while reading": "#9a9a9a"}
 """What memory goes to, with the colours of `memory_figure`."""
 
 
@@ -185,19 +186,9 @@ def memory_figure(found: Mapping[str, Memory], capacity: int | None = None) -> F
     if capacity is not None:
         size = capacity / 2**30
         figure.add_vline(x=size, line={"dash": "dash", "color": GREY}, annotation={"text": f"{size:g} GiB"})
-    figure.update_layout(
-        barmode="stack",
-        template="none",
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": GREY, "size": 12},
-        height=120 + 34 * len(lines),
-        margin={"l": 10, "r": 20, "t": 50, "b": 50},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
-    )
-    figure.update_xaxes(title="GiB", gridcolor="rgba(136,136,136,0.35)", rangemode="tozero")
-    figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure
+    styled(figure, barmode="stack", height=120 + 34 * len(lines), margin={"l": 10, "r": 20, "t": 50, "b": 50})
+    figure.update_xaxes(title="GiB", showgrid=True, gridcolor=GRID, rangemode="tozero")
+    return figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
 
 
 @torch.inference_mode()

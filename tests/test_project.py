@@ -194,10 +194,19 @@ def test_a_wheel_holds_every_package_and_the_assets():
     data = settings["package-data"]
     assert data["judgeq.assets"] == ["**/*"]
     assert "experiments/**/*" in settings["exclude-package-data"]["judgeq.assets"]
-    scripts = [
-        path.relative_to(ROOT) for folder in ("app", "judgeq") for path in ROOT.glob(f"{folder}/**/*.js")
-    ]
-    assert [str(path) for path in scripts if "*.js" not in data.get(".".join(path.parent.parts), [])] == []
+    carried = {
+        path
+        for name, patterns in data.items()
+        for pattern in patterns
+        for path in (ROOT / name.replace(".", "/")).glob(pattern)
+    }
+    needed = {
+        path
+        for folder in ("app", "judgeq")
+        for kind in ("js", "css", "j2")
+        for path in (ROOT / folder).rglob(f"*.{kind}")
+    }
+    assert needed - carried == set()
 
 
 # What is never used

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -24,21 +24,26 @@ from judgeq.evaluation.report import (
     to_html,
     to_markdown,
 )
-from judgeq.evaluation.report.blocks import Block, blocks_of, moves_of
-from judgeq.evaluation.report.contents import parts_of, task_tables
+from judgeq.evaluation.report.blocks import blocks_of, moves_of, parts_of
 from judgeq.evaluation.report.figures import (
     budget_curves,
     layer_curves,
     moved_points,
     needle_heatmap,
-    needle_values,
 )
-from judgeq.evaluation.report.markdown import escaped, table_text
+from judgeq.evaluation.report.pages import escaped, table_text
 from judgeq.evaluation.report.paper import PUBLISHED
 from judgeq.evaluation.report.read import results_from
 from judgeq.evaluation.report.styles import styles_of
-from judgeq.evaluation.report.summary import summary_of
-from judgeq.evaluation.report.tables import gap_table, lead_table, moved_table, score_table, task_table
+from judgeq.evaluation.report.summary import summary_of, warnings_of
+from judgeq.evaluation.report.tables import (
+    gap_table,
+    lead_table,
+    moved_table,
+    score_table,
+    task_table,
+    task_tables,
+)
 from judgeq.evaluation.report.words import budget_title, method_title, points
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,8 +54,7 @@ def result(name: str) -> ResultFile:
     return read_results(RESULTS / f"{name}.json")
 
 
-def ruler() -> Block:
-    return blocks_of(result("ruler"))[0]
+RULER, NIAH, RATES = (blocks_of(result(name))[0] for name in ("ruler", "niah", "hit_rate"))
 
 
 def raw(name: str) -> dict[str, Any]:
@@ -71,13 +75,6 @@ def test_older_files_lack_fields_that_the_names_of_tasks_give() -> None:
     assert (average.tasks, average.n, average.interval) == (2, 32, None)
 
 
-def test_published_results_of_evaluate_become_a_page() -> None:
-    folder = ROOT / "assets" / "results"
-    files = [read_results(path) for path in sorted([*folder.glob("hit_rate*.json"), folder / "answers.json"])]
-    assert len(files) > 3
-    assert "Hit rate, manuals" in to_html(files)
-
-
 def test_question_first_is_a_block_of_its_own_and_an_average_is_the_files() -> None:
     last, first = blocks_of(result("ruler"))
     assert (last.question_first, first.question_first) == (False, True)
@@ -88,33 +85,39 @@ def test_question_first_is_a_block_of_its_own_and_an_average_is_the_files() -> N
 
 
 def test_a_method_that_lacks_a_task_has_no_average() -> None:
-    block = blocks_of(result("niah"))[0]
-    assert block.average("snapkv", 64, 1024) is None
-    assert block.average("snapkv", 64) is None
-    assert block.average("judgeq", 64) is not None
+    assert NIAH.average("snapkv", 64, 1024) is None
+    assert NIAH.average("snapkv", 64) is None
+    assert NIAH.average("judgeq", 64) is not None
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda value: value.pop("rows"), "has no rows of results"),
-        (lambda value: value.update(rows=[]), "empty list of rows"),
-        (lambda value: value.pop("model"), "names no model"),
-        (lambda value: value["rows"].__setitem__(1, 5), "row 2 is not an object"),
-        (lambda value: value["rows"][0].pop("method"), "row 1 names no method"),
-        (lambda value: value["rows"][0].update(score=None), "row 1 has no number as score"),
-        (lambda value: value["rows"][0].update(score=True), "row 1 has no number as score"),
-        (lambda value: value["rows"][0].update(score=float("nan")), "row 1 has no number as score"),
+        (lambda value: value.pop("rows"), "rows: field required"),
+        (lambda value: value.update(rows=[]), "rows: tuple should have at least 1 item"),
+        (lambda value: value.pop("model"), "model: field required"),
+        (lambda value: value.update(model=" "), "model: this should be text that is not empty"),
+        (lambda value: value["rows"].__setitem__(1, 5), "row 2: input should be a valid dictionary"),
+        (lambda value: value["rows"][0].pop("method"), "row 1, method: field required"),
+        (lambda value: value["rows"][0].update(score=None), "row 1, score: field required"),
+        (lambda value: value["rows"][0].update(score=True), "row 1, score: input should be a valid number"),
+        (
+            lambda value: value["rows"][0].update(score=float("nan")),
+            "row 1, score: input should be a finite number",
+        ),
         (
             lambda value: value["rows"][0].update(score=92.0),
-            "row 1 has the score 92.0, which is not from 0 to 1",
+            "row 1, score: input should be less than or equal to 1",
         ),
-        (lambda value: value["rows"][0].update(budget="64"), "row 1: budget is '64'"),
-        (lambda value: value["rows"][0].update(interval=[0.1]), "row 1 has an interval without two ends"),
-        (lambda value: value["rows"][0].update(length="long"), "row 1 has no whole number as length"),
-        (lambda value: value["differences"][0].pop("against"), "entry 1 of differences names no against"),
-        (lambda value: value.update(skipped=[1]), "has no counts as skipped"),
-        (lambda value: value.update(notes="one"), "has no list as notes"),
+        (lambda value: value["rows"][0].update(budget="64"), "row 1, budget: budget is '64'"),
+        (lambda value: value["rows"][0].update(interval=[0.1]), "row 1, interval 2: field required"),
+        (
+            lambda value: value["rows"][0].update(length="long"),
+            "row 1, length: input should be a valid integer",
+        ),
+        (lambda value: value["differences"][0].pop("against"), "difference 1, against: field required"),
+        (lambda value: value.update(skipped=[1]), "skipped: input should be a valid dictionary"),
+        (lambda value: value.update(notes="one"), "notes: input should be a valid tuple"),
     ],
 )
 def test_what_is_no_result_file_is_refused(
@@ -136,7 +139,7 @@ def test_files_that_cannot_be_read_at_all_are_refused(tmp_path: Path) -> None:
             read_results(tmp_path / "x.json")
     with pytest.raises(InputError, match="cannot be read"):
         read_results(tmp_path / "none.json")
-    with pytest.raises(InputError, match="row 1 names no task"):
+    with pytest.raises(InputError, match="row 1, method: field required"):
         read_results(ROOT / "assets" / "results" / "ablation.json")
 
 
@@ -144,7 +147,7 @@ def test_files_that_cannot_be_read_at_all_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_summary_names_the_best_deployable_method_its_lead_and_the_gap_it_closes() -> None:
-    summary = summary_of(ruler())
+    summary = summary_of(RULER)
     assert summary is not None
     assert summary.lead == (
         "RULER: Judge Q is the best deployable method at every budget, on average over 2 tasks, at 1,024 tokens."
@@ -172,7 +175,7 @@ def test_the_summary_says_where_another_method_wins_and_where_two_tie() -> None:
 
 
 def test_hit_rates_are_spoken_of_as_rows_that_stay() -> None:
-    summary = summary_of(blocks_of(result("hit_rate"))[0])
+    summary = summary_of(RATES)
     assert summary is not None
     assert summary.budgets == (
         "64 rows: Judge Q keeps 80.0 % of the oracle’s top rows, 20.0 points above SnapKV.",
@@ -181,7 +184,7 @@ def test_hit_rates_are_spoken_of_as_rows_that_stay() -> None:
 
 def test_what_weakens_the_figures_is_said() -> None:
     (part,) = parts_of([result("ruler")])
-    assert part.warnings == [
+    assert warnings_of(part) == [
         "The run is not finished: 40 of 50 questions are answered, from all tasks alike.",
         "Left out because they are too long for the model: 3 prompts (3 of ruler/cwe@1024).",
         "Made-up figures, for tests",
@@ -200,7 +203,7 @@ def test_methods_and_budgets_have_names_for_people() -> None:
 
 
 def test_averages_as_markdown_are_exact() -> None:
-    assert table_text(score_table(ruler(), 1024)).splitlines() == [
+    assert table_text(score_table(RULER, 1024)).splitlines() == [
         "**RULER, 1,024 tokens: average score**",
         "",
         "| method | 64 rows | 128 rows |",
@@ -213,7 +216,7 @@ def test_averages_as_markdown_are_exact() -> None:
 
 
 def test_a_task_that_the_full_cache_fails_is_marked_and_nobody_is_best_at_it() -> None:
-    assert table_text(task_table(ruler(), 1024, 64)).splitlines() == [
+    assert table_text(task_table(RULER, 1024, 64)).splitlines() == [
         "**RULER, 1,024 tokens: 64 rows**",
         "",
         "| task | Full cache | Judge Q | SnapKV | Oracle |",
@@ -227,7 +230,7 @@ def test_a_task_that_the_full_cache_fails_is_marked_and_nobody_is_best_at_it() -
 
 
 def test_leads_have_their_intervals_and_gaps_their_share() -> None:
-    lead, gap = lead_table(ruler(), 1024), gap_table(ruler(), 1024)
+    lead, gap = lead_table(RULER, 1024), gap_table(RULER, 1024)
     assert lead is not None
     assert gap is not None
     assert "| Judge Q | +30.0 [+20.0 to +40.0] | +20.0 [−5.0 to +40.0] |" in table_text(lead)
@@ -281,20 +284,16 @@ def test_a_file_of_the_full_cache_alone_still_shows_it() -> None:
 
 
 def test_heatmaps_hold_depth_by_length_on_one_scale() -> None:
-    block = blocks_of(result("niah"))[0]
-    expected = np.array([[0.25, 0.0], [0.0, np.nan], [1.0, 0.5]])
-    np.testing.assert_array_equal(needle_values(block, "snapkv", 64), expected)
-    (trace,) = needle_heatmap(block, "snapkv", 64).data
+    (trace,) = needle_heatmap(NIAH, "snapkv", 64).data
     assert [list(line) for line in trace.z] == [[0.25, 0.0], [0.0, None], [1.0, 0.5]]
     assert (trace.zmin, trace.zmax) == (0, 1)
-    (full,) = needle_heatmap(block, "full", 1.0).data
+    (full,) = needle_heatmap(NIAH, "full", 1.0).data
     assert [list(line) for line in full.z] == [[1.0, 1.0], [1.0, 0.75], [1.0, 0.5]]
     assert full.colorscale == trace.colorscale
 
 
 def test_curves_hold_scores_with_intervals_and_the_full_cache_goes_across() -> None:
-    block = ruler()
-    full, judge, *_ = budget_curves(block, 1024, styles_of(["full", *block.methods])).data
+    full, judge, *_ = budget_curves(RULER, 1024, styles_of(["full", *RULER.methods])).data
     assert list(full.y) == [60.0, 60.0]
     assert list(judge.y) == [50.0, 55.0]
     assert list(judge.error_y.array) == list(judge.error_y.arrayminus) == [5.0, 5.0]
@@ -307,14 +306,13 @@ def test_moved_questions_and_layers_are_drawn_from_the_same_numbers() -> None:
     ).data
     assert list(full.y) == [-5.0, -5.0]
     assert list(judge.y) == [-5.0, -5.0]
-    block = blocks_of(result("hit_rate"))[0]
-    curves = layer_curves(block, 64, styles_of(block.methods)).data
+    curves = layer_curves(RATES, 64, styles_of(RATES.methods)).data
     assert [list(curve.y) for curve in curves] == [[90.0, 80.0, 70.0], [70.0, 60.0, 50.0]]
 
 
 def test_a_figure_alone_names_its_lines_and_itself() -> None:
-    scores, layers = draw_scores(ruler(), 1024), draw_layers(blocks_of(result("hit_rate"))[0], 64)
-    assert [trace.name for trace in scores.data] == ["Full cache", *map(method_title, ruler().methods)]
+    scores, layers = draw_scores(RULER, 1024), draw_layers(RATES, 64)
+    assert [trace.name for trace in scores.data] == ["Full cache", *map(method_title, RULER.methods)]
     assert scores.layout.title.text == "RULER, 1,024 tokens"
     assert layers.data[0].name == "Judge Q"
     assert "64 rows" in layers.layout.title.text
@@ -323,14 +321,13 @@ def test_a_figure_alone_names_its_lines_and_itself() -> None:
 
 
 def test_needles_alone_are_one_heatmap_a_method_under_its_name() -> None:
-    block = blocks_of(result("niah"))[0]
-    figure = draw_needles(block, 64)
+    figure = draw_needles(NIAH, 64)
     assert [each.text for each in figure.layout.annotations] == [
         "Full cache",
-        *map(method_title, block.methods),
+        *map(method_title, NIAH.methods),
     ]
     assert [list(line) for line in figure.data[0].z] == [[1.0, 1.0], [1.0, 0.75], [1.0, 0.5]]
-    assert [trace.showscale for trace in figure.data] == [True, *[False] * len(block.methods)]
+    assert [trace.showscale for trace in figure.data] == [True, *[False] * len(NIAH.methods)]
     assert all(axis.range[0] > axis.range[1] for axis in figure.select_yaxes()), "depth 0 stands on top"
 
 
@@ -365,7 +362,17 @@ def test_a_method_looks_the_same_wherever_it_stands_and_like_no_other() -> None:
     assert len(styles_of([f"judgeq:pool={size}" for size in range(80)])) == 80, "many still get something"
 
 
-# The page
+# The page and the published results
+
+
+def test_the_published_results_are_what_the_documented_command_writes() -> None:
+    measured = (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
+    (command,) = re.findall(
+        r"^python -m judgeq report (.*) --markdown docs/results\.md$", measured, re.MULTILINE
+    )
+    files = [read_results(ROOT / word) for word in shlex.split(command)]
+    assert to_markdown(files) == (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert "Hit rate, manuals" in to_html(files)
 
 
 class Elements(HTMLParser):
@@ -405,7 +412,7 @@ def test_hostile_names_are_shown_and_do_nothing() -> None:
     plain = [attributes for tag, attributes in elements if tag == "script" and "type" not in attributes]
     assert len(plain) == 2, "Plotly and the page's own"
     assert not any(name.startswith("on") for _, attributes in elements for name in attributes)
-    assert "&lt;img src=&quot;http://example.invalid/x.png&quot; onerror=" in before
+    assert "&lt;img src=&#34;http://example.invalid/x.png&#34; onerror=" in before
     assert "&lt;b&gt;bold&lt;/b&gt;" in before
     assert "<script>alert" not in page
     page.encode("utf-8")

@@ -19,7 +19,9 @@ from judgeq.errors import InputError, ModelError
 from judgeq.evaluation import speed
 from judgeq.evaluation.parity import peer
 from judgeq.evaluation.random_weights import random_model, random_soft_tokens
-from judgeq.evaluation.report.speed import setup_table, speed_figure, speed_from, speed_table
+from judgeq.evaluation.report import speed_from
+from judgeq.evaluation.report.figures import speed_figure
+from judgeq.evaluation.report.tables import facts_table, speed_table
 from judgeq.evaluation.speed import (
     AGAIN,
     FULL,
@@ -315,16 +317,16 @@ def test_the_figure_and_the_tables_hold_the_file_s_numbers() -> None:
     figure = speed_figure(file)
     assert [list(trace.x) for trace in figure.data] == [[1.25], [1.3]]
     assert "<b>" not in figure.data[0].y[0]
-    assert ("machine · device", "cpu") in [(name, cells[0].text) for name, cells in setup_table(file).lines]
+    assert ("machine · device", "cpu") in [(name, cells[0].text) for name, cells in facts_table(file).lines]
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"rows": []}, "no rows"),
-        ({"model": 3}, "names no model"),
-        ({"rows": [{}]}, "row 1 has no label"),
-        ({"rows": [{"label": "a", "first_s": -1}]}, "no positive number as first_s"),
+        ({"rows": []}, "rows: tuple should have at least 1 item"),
+        ({"model": 3}, "model: this should be text"),
+        ({"rows": [{}]}, "row 1, label: field required"),
+        ({"rows": [{"label": "a", "first_s": -1}]}, "row 1, first_s: input should be greater than 0"),
     ],
 )
 def test_a_file_that_is_no_bench_is_refused(change: dict[str, Any], said: str) -> None:

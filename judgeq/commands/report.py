@@ -23,25 +23,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from judgeq.evaluation.report import (
-        ResultFile,
-        SpeedFile,
-        is_speed,
-        read_json,
-        results_from,
-        speed_from,
-        to_html,
-        to_markdown,
-    )
+    from judgeq.evaluation.report import ResultFile, SpeedFile, read_file, to_html, to_markdown
 
-    files: list[ResultFile] = []
-    speed: list[SpeedFile] = []
-    for path in map(Path, arguments.files):
-        value = read_json(path)
-        if is_speed(value):
-            speed.append(speed_from(value, path.name, str(path)))
-        else:
-            files.append(results_from(value, path.name, str(path)))
+    read = [read_file(Path(path)) for path in arguments.files]
+    files = [file for file in read if isinstance(file, ResultFile)]
+    speed = [file for file in read if isinstance(file, SpeedFile)]
     title = {} if arguments.title is None else {"title": arguments.title}
     if arguments.html:
         write(arguments.html, to_html(files, speed=speed, **title))

@@ -1,4 +1,4 @@
-"""Answers on disk while they are being measured: one line a question, so that a run can be killed and go on.
+"""Answers on disk while they are being measured: one line a question, so that a killed run can be resumed.
 
 Knows nothing of models or methods; answers are found by names.
 """
@@ -27,11 +27,10 @@ class Rated:
     """One answer.
 
     Attributes:
-        text: what was written, up to where nothing behind it could change the score.
+        text: what was generated, up to where nothing after it could change the score.
         score: from 0 to 1.
-        kv_bytes: of the keys and values that it was written from, measured when the prompt had been read; None where
-            nobody knows.
-        made: what stands for the method and its options; None in files of judgeq 0.1.0.
+        kv_bytes: of the keys and values it was generated from, measured after prefill; None where unknown.
+        made: identifies the method and its options; None in files of judgeq 0.1.0.
     """
 
     __repr__ = brief
@@ -43,13 +42,13 @@ class Rated:
 
 
 class Journal:
-    """A growing file of JSON lines: what was measured with, then the answers to one question a line.
+    """A growing file of JSON lines: first the setup, then the answers to one question a line.
 
-    Opening it again finds everything that was written whole; half a line at its end, from a process that was killed, is
-    cut off. Lines about the same question complete one another.
+    Opening it again reads every complete line; half a line at its end, from a process that was killed, is cut off.
+    Lines about the same question complete one another.
 
     Attributes:
-        unsaid: fields of the setup that the file does not say and that were granted.
+        unsaid: fields of the setup that the file lacks and whose values were taken from `granted`.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Journal:
         Args:
             path: None keeps the answers in memory alone.
             setup: what must be the same for answers to be comparable: model, soft tokens, precision.
-            granted: what a file is taken to hold that does not say; without it that is None.
+            granted: values of fields that an older file lacks; None for those that are not here either.
 
         Raises:
             InputError: the file holds answers of another setup, is no such file, or cannot be written.
@@ -80,9 +79,9 @@ class Journal:
 
     @staticmethod
     def begun(path: Path | None) -> datetime | None:
-        """When a file was begun, which all of its prompts name whose chat template asks for the date.
+        """When a file was begun: the date in all its prompts whose chat template asks for one.
 
-        None where there is no file yet, or none that says so.
+        None where there is no file yet, or the file does not say.
         """
         if path is None:
             return None
@@ -93,17 +92,17 @@ class Journal:
             return None
 
     def answers(self, key: str) -> Answers:
-        """What is known about a question, by the key of the question; empty for a new one."""
+        """The answers to a question by its key; empty for a new one."""
         return self._answers.get(key, {})
 
     def check(self, made: Mapping[str, str]) -> None:
-        """Refuse methods whose answers are here, made with other options.
+        """Refuse to mix answers of one method with different options.
 
         Args:
-            made: what stands for the method and its options, by the answers' names.
+            made: identifies the method and its options, by the answers' names.
 
         Raises:
-            InputError: there is one.
+            InputError: the file holds answers of one of them with other options.
         """
         for answers in self._answers.values():
             for name, rated in answers.items():
@@ -143,7 +142,7 @@ class Journal:
             first, *lines = (json.loads(line) for line in data[:whole].decode("utf-8").splitlines())
             held = first["setup"]
             for line in lines:
-                if "setup" in line:  # from here on the file says what it did not say before
+                if "setup" in line:  # completes the setup of an older file
                     held = {**held, **line["setup"]}
                     continue
                 answers = self._answers.setdefault(line["key"], {})
@@ -171,5 +170,5 @@ class Journal:
 
 
 def _method_of(name: str) -> str:
-    """Of `judgeq@64` what stands before the budget."""
+    """`judgeq` of `judgeq@64`."""
     return name.rpartition("@")[0]

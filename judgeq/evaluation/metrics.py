@@ -1,4 +1,4 @@
-"""How right an answer is, from 0 to 1: pure functions over text. Knows nothing of models or examples."""
+"""Scores of answers, from 0 to 1: pure functions over text. Knows nothing of models or examples."""
 
 from __future__ import annotations
 

@@ -7,20 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from judgeq.evaluation.journal import Answers
+from judgeq.evaluation.report.read import AVERAGE, BASELINE
 from judgeq.evaluation.runner import WHOLE, Asked, Measured
 from judgeq.evaluation.statistics import bootstrap_interval, mean
 from judgeq.methods import Full
 
-BASELINE = "snapkv"
-"""What differences and closed gaps are measured from."""
-AVERAGE = "average"
-"""The metric of a cell that spans several tasks."""
 DIGITS = 4
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one row of a table speaks about: the answers to some questions, task by task.
+    """What one row of a table is computed from: the answers to some questions, task by task.
 
     Attributes:
         fields: what identifies it: task, benchmark, length, depth, question_first, metric.
@@ -99,7 +96,7 @@ def _difference(cell: Cell, ours: Asked, theirs: Asked, seed: int) -> dict[str, 
 
 
 def moved_of(cells: Sequence[Cell], asked: Sequence[Asked], seed: int) -> list[dict[str, Any]]:
-    """What each method gains when the question stands first, on the questions that were asked in both places."""
+    """What each method gains when the question comes first, on the questions that were measured in both places."""
     last = {_place(cell): cell for cell in cells if not cell.fields["question_first"]}
     rows = []
     for cell in cells:
@@ -209,11 +206,8 @@ def _public(cell: Cell) -> dict[str, Any]:
 
 def _place(cell: Cell) -> tuple[Any, ...]:
     """The same for a task and its twin with the question elsewhere."""
-    return tuple(_without_first(value) for name, value in cell.fields.items() if name != "question_first")
-
-
-def _without_first(value: Any) -> Any:
-    return value.removesuffix("/first") if isinstance(value, str) else value
+    fields = (value for name, value in cell.fields.items() if name != "question_first")
+    return tuple(value.removesuffix("/first") if isinstance(value, str) else value for value in fields)
 
 
 def notes_of(measured: Iterable[Measured]) -> list[str]:

@@ -19,11 +19,11 @@ def mean(groups: Sequence[Sequence[float]]) -> float:
 
 
 def bootstrap_interval(groups: Sequence[Sequence[float]], seed: int) -> tuple[float, float]:
-    """Where `mean` would lie with other questions: percentiles over samples with replacement inside each group.
+    """95 % bootstrap interval of `mean`: percentiles over samples with replacement inside each group.
 
-    For a paired comparison the numbers are differences, one a question. Samples of few questions spread too little, by
-    the root of `(n - 1) / n`: that is made good. Where a group has a single question, which does not spread at all, the
-    questions of all groups are drawn from together.
+    For a paired comparison the numbers are differences, one a question. Bootstrap samples of `n` questions spread too
+    little, by a factor of `sqrt((n - 1) / n)`, which is corrected. Where a group has a single question, which does not
+    spread at all, samples are drawn from the questions of all groups together.
 
     Args:
         groups: scores of each task, none of them empty.

@@ -10,12 +10,13 @@ from typing import Any
 
 from judgeq.config import command_options
 from judgeq.errors import InputError
+from judgeq.look.palette import LIGHT
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.values import several
 
 PREFIX = "held_out_hit_rate_"
-BAR_COLOURS = {"64": "#fdba74", "128": "#f97316", "256": "#9a3412"}
+BAR_COLORS = {"64": LIGHT["level-3"], "128": LIGHT["level-5"], "256": LIGHT["line"]}
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def draw_runs(table: dict[str, Any]) -> bytes:
     axes = figure.add_subplot(xlabel="hit rate on held-out prompts")
     for budget in sorted(rows[0]["hit_rate"], key=int, reverse=True):
         rates = [row["hit_rate"][budget] for row in rows]
-        axes.barh(range(len(rows)), rates, color=BAR_COLOURS.get(budget), label=f"{budget} rows", height=0.8)
+        axes.barh(range(len(rows)), rates, color=BAR_COLORS.get(budget), label=f"{budget} rows", height=0.8)
     lowest = min(min(row["hit_rate"].values()) for row in rows)
     axes.set_xlim(left=max(0.0, lowest - 0.05))
     axes.set_yticks(range(len(rows)), [row["run"] for row in rows], fontsize="small")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from judgeq.look.figures import series_style, styled
+from judgeq.look.palette import GREY, SERIES
+
 SMOOTHING = 0.95  # of the running mean that is drawn over the single steps
-LOSS_COLOUR, RATE_COLOURS = "#8a8f98", ("#c2410c", "#0e7490", "#4d7c0f", "#7e22ce")
 CURVES = ("curve.html", "curve.png")
+TITLE = "Training: loss and held-out hit rate"
 Rates = dict[str, list[tuple[int, float]]]
 """(step, figure) at the steps where it was measured, by the figure's name."""
 
@@ -29,20 +33,16 @@ def write_curve(history: Sequence[dict[str, float]], folder: Path) -> None:
 def curve_figure(history: Sequence[dict[str, float]]) -> go.Figure:
     """The curve in Plotly, as `curve.html` and a notebook show it; `history` as in `write_curve`."""
     steps, losses, rates = _curves(history)
-    figure = make_subplots(specs=[[{"secondary_y": True}]])
-    figure.add_scatter(x=steps, y=losses, name="loss", line=dict(color=LOSS_COLOUR, width=1), opacity=0.35)
-    figure.add_scatter(
-        x=steps, y=smoothed(losses), name="loss, smoothed", line=dict(color=LOSS_COLOUR, width=3)
-    )
-    for colour, (name, points) in zip(RATE_COLOURS, rates.items(), strict=False):
+    figure = styled(make_subplots(specs=[[{"secondary_y": True}]]), title=TITLE, margin={"t": 80, "r": 60})
+    figure.add_scatter(x=steps, y=losses, name="loss", line=dict(color=GREY, width=1), opacity=0.35)
+    figure.add_scatter(x=steps, y=smoothed(losses), name="loss, smoothed", line=dict(color=GREY, width=3))
+    for at, (name, points) in enumerate(rates.items()):
         x, y = zip(*points, strict=True)
-        marks = go.Scatter(x=x, y=y, name=_label(name), mode="lines+markers", line=dict(color=colour))
+        marks = go.Scatter(x=x, y=y, name=_label(name), mode="lines+markers", **series_style(at))
         figure.add_trace(marks, secondary_y=True)
-    figure.update_layout(template="plotly_white", title="Training: loss and held-out hit rate")
     figure.update_xaxes(title_text="step")
     figure.update_yaxes(title_text="loss", type="log", secondary_y=False)
-    figure.update_yaxes(title_text="hit rate", secondary_y=True, showgrid=False)
-    return figure
+    return figure.update_yaxes(title_text="hit rate", secondary_y=True, showgrid=False)
 
 
 def smoothed(losses: Sequence[float]) -> list[float]:
@@ -74,14 +74,14 @@ def _write_png(steps: list[int], losses: list[float], rates: Rates, path: Path) 
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     left = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
-    left.plot(steps, losses, color=LOSS_COLOUR, alpha=0.35, linewidth=0.8)
-    left.plot(steps, smoothed(losses), color=LOSS_COLOUR, linewidth=2, label="loss, smoothed")
+    left.plot(steps, losses, color=GREY, alpha=0.35, linewidth=0.8)
+    left.plot(steps, smoothed(losses), color=GREY, linewidth=2, label="loss, smoothed")
     right = left.twinx()
     right.set_ylabel("hit rate")
-    for colour, (name, points) in zip(RATE_COLOURS, rates.items(), strict=False):
+    for color, (name, points) in zip(cycle(SERIES), rates.items(), strict=False):
         x, y = zip(*points, strict=True)
-        right.plot(x, y, color=colour, marker="o", label=_label(name))
+        right.plot(x, y, color=color, marker="o", label=_label(name))
     handles = [handle for axes in (left, right) for handle in axes.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
-    left.set_title("Training: loss and held-out hit rate")
+    left.set_title(TITLE)
     figure.savefig(path, dpi=150)

@@ -1,16 +1,20 @@
-"""Rows of a file that belong side by side, and what follows from them: averages, leads, closed gaps, moved questions.
+"""Rows that belong together, and what follows from them: averages, leads, closed gaps, moved questions.
 
 Figures of different files are never mixed: they may have been measured with other settings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 
 from judgeq.config import Budget
-from judgeq.evaluation.report.read import AVERAGE, HIT_RATE, Difference, ResultFile, Row
-from judgeq.evaluation.report.words import BASELINE, FULL, NOT_DEPLOYABLE, benchmark_title, kind_of
+from judgeq.evaluation.report.read import AVERAGE, BASELINE, HIT_RATE, Difference, Interval, ResultFile, Row
+from judgeq.evaluation.report.words import FULL, NOT_DEPLOYABLE, benchmark_title, budget_title, kind_of
+
+Moves = Mapping[tuple[str, Budget], "Move"]
+"""By method and budget."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +24,9 @@ class Block:
     Attributes:
         file: where they are from.
         benchmark: its name; a hit rate's name has the texts in it.
-        question_first: the question stands before the document.
+        question_first: the question comes before the document.
         rows: tasks and averages, no parts of tasks.
-        named: the file's name belongs to the title: other files measured the same benchmark.
+        named: the title has the file's name, because other files measured the same benchmark.
     """
 
     file: ResultFile
@@ -33,7 +37,6 @@ class Block:
 
     @property
     def title(self) -> str:
-        """What it is called."""
         where = ", question first" if self.question_first else ""
         return benchmark_title(self.benchmark) + where + (f" ({self.file.name})" if self.named else "")
 
@@ -54,10 +57,20 @@ class Block:
         return sorted(found, key=lambda method: not deployable(method))
 
     @property
+    def all_methods(self) -> list[str]:
+        """The full cache first, if it was measured, then the others."""
+        return self.methods if self.full is None else [self.full, *self.methods]
+
+    @property
     def budgets(self) -> list[Budget]:
         """Budgets of the methods that evict, rows before shares, small before large; the whole prompt if none does."""
         found = {row.budget for row in self.rows if kind_of(row.method) != FULL} or {1.0}
         return sorted(found, key=lambda budget: (isinstance(budget, float), budget))
+
+    @property
+    def budget_titles(self) -> list[str]:
+        """The budgets as people write them."""
+        return [budget_title(budget, self.per) for budget in self.budgets]
 
     @property
     def lengths(self) -> list[int]:
@@ -66,12 +79,12 @@ class Block:
 
     @property
     def scopes(self) -> list[int | None]:
-        """What averages are given for: all lengths, where there are several, then each."""
+        """Lengths that averages are given for: all together (None), where there are several, then each."""
         return [None, *self.lengths] if len(self.lengths) != 1 else list(self.lengths)
 
     @property
     def table_lengths(self) -> list[int | None]:
-        """What tables of tasks are given for: each length, or once for tasks that have none."""
+        """Lengths that tables of tasks are given for: each, or None for tasks that have none."""
         return list(self.lengths) if all(row.length for row in self.tasks()) else [None]
 
     @property
@@ -80,15 +93,20 @@ class Block:
         return sorted({row.depth for row in self.rows if row.depth is not None})
 
     @property
+    def has_needles(self) -> bool:
+        """Whether depth x length can be drawn."""
+        return bool(self.depths and self.lengths)
+
+    @property
     def per(self) -> int | None:
-        """Tokens that a share of the budget was asked for as rows of, if it was."""
+        """Tokens that a share of the budget was requested per, as in `64 rows per 1,000 tokens`; None if it was not."""
         per = self.file.settings.get("per")
         return per if isinstance(per, int) and per > 0 else None
 
     def tasks(self, length: int | None = None) -> list[Row]:
         """One row, of any method, for each task; of one length, or of all."""
-        found = {(row.task, row.metric): row for row in self._singles(length)}
-        return list(found.values())
+        singles = [row for row in self.rows if row.metric != AVERAGE and length in (None, row.length)]
+        return list({(row.task, row.metric): row for row in singles}.values())
 
     def score(self, method: str, budget: Budget, task: Row) -> Row | None:
         """A method's row for a task."""
@@ -99,29 +117,28 @@ class Block:
 
         None for a method that has not done all tasks: an average over fewer would compare unlike things.
         """
-        of_length = [row for row in self._of(method, budget) if length is None or row.length == length]
+        of_length = [row for row in self._of(method, budget) if length in (None, row.length)]
         spans = length if length is not None or len(self.lengths) != 1 else self.lengths[0]
-        said = [row for row in of_length if row.metric == AVERAGE and row.length == spans]
+        given = [row for row in of_length if row.metric == AVERAGE and row.length == spans]
         singles = [row for row in of_length if row.metric != AVERAGE]
-        if said:
-            return said[0]
+        if given:
+            return given[0]
         if not singles or len(singles) < len(self.tasks(length)):
             return None
         if len(singles) == 1:
             return singles[0]
-        score = sum(row.score for row in singles) / len(singles)
-        return replace(
-            singles[0],
-            task=self.benchmark,
-            metric=AVERAGE,
-            score=score,
-            length=length,
-            depth=None,
-            n=sum(row.n for row in singles),
-            tasks=len(singles),
-            interval=None,
-            per_layer=(),
-        )
+        computed = {
+            "task": self.benchmark,
+            "metric": AVERAGE,
+            "score": sum(row.score for row in singles) / len(singles),
+            "length": length,
+            "depth": None,
+            "n": sum(row.n for row in singles),
+            "tasks": len(singles),
+            "interval": None,
+            "per_layer": (),
+        }
+        return singles[0].model_copy(update=computed)
 
     def full_average(self, length: int | None = None) -> Row | None:
         """The full cache's average."""
@@ -141,20 +158,13 @@ class Block:
         ours, theirs = (self.average(name, budget, length) for name in (method, BASELINE))
         if ours is None or theirs is None or method == BASELINE:
             return None
-        said = (
-            entry
-            for entry in self.file.differences
-            if (entry.method, entry.against, entry.budget) == (method, BASELINE, budget)
-            and entry.question_first == self.question_first
-            and _same_task(entry, ours)
-        )
-        computed = Difference(
-            **{name: getattr(ours, name) for name in _SHARED},
-            interval=None,
-            difference=ours.score - theirs.score,
-            against=BASELINE,
-        )
-        return next(said, computed)
+        for entry in self.file.differences:
+            same = (entry.method, entry.against, entry.budget) == (method, BASELINE, budget)
+            if same and entry.question_first == self.question_first and _same_task(entry, ours):
+                return entry
+        fields = {name: getattr(ours, name) for name in Difference.model_fields if hasattr(ours, name)}
+        difference = ours.score - theirs.score
+        return Difference(**{**fields, "interval": None}, difference=difference, against=BASELINE)
 
     def gap_closed(self, method: str, budget: Budget, length: int | None = None) -> float | None:
         """Share of the way from SnapKV to the full cache; None where there is no such way."""
@@ -164,18 +174,20 @@ class Block:
             return None
         return (ours.score - low.score) / (high.score - low.score)
 
+    def layer_rates(self, budget: Budget) -> dict[str, tuple[float, ...]]:
+        """Hit rates of each layer by method, where the file has them."""
+        found = {method: self.average(method, budget) for method in self.methods}
+        return {method: row.per_layer for method, row in found.items() if row is not None and row.per_layer}
+
+    def needle(self, method: str, budget: Budget, depth: int, length: int) -> Row | None:
+        """The score at one depth and length."""
+        task = next((task for task in self.tasks(length) if task.depth == depth), None)
+        return None if task is None else self.score(method, budget, task)
+
     def _of(self, method: str, budget: Budget) -> list[Row]:
         """Rows of a method; the full cache has no budget."""
         whole = kind_of(method) == FULL
         return [row for row in self.rows if row.method == method and (whole or row.budget == budget)]
-
-    def _singles(self, length: int | None) -> list[Row]:
-        return [
-            row for row in self.rows if row.metric != AVERAGE and (length is None or row.length == length)
-        ]
-
-
-_SHARED = ("method", "budget", "task", "metric", "benchmark", "length", "depth", "question_first", "n")
 
 
 def deployable(method: str) -> bool:
@@ -183,7 +195,7 @@ def deployable(method: str) -> bool:
     return kind_of(method) not in NOT_DEPLOYABLE
 
 
-def best_of(scores: dict[str, float]) -> list[str]:
+def best_of(scores: Mapping[str, float]) -> list[str]:
     """The names with the highest score, as exact as files are."""
     most = max(scores.values(), default=0.0)
     return [name for name, score in scores.items() if round(score, 4) == round(most, 4)]
@@ -217,7 +229,7 @@ class Move:
 
     last: float
     first: float
-    interval: tuple[float, float] | None
+    interval: Interval | None
     tasks: int
 
     @property
@@ -227,7 +239,7 @@ class Move:
 
 
 def moves_of(file: ResultFile, benchmark: str) -> dict[tuple[str, Budget], Move]:
-    """For each method and budget, over the tasks that were asked with the question in both places."""
+    """For each method and budget, over the tasks that were measured with the question in both places."""
     rows = [row for row in file.rows if row.benchmark == benchmark and row.metric != AVERAGE]
     parts = [row for row in rows if row.part]
     sides: dict[tuple[str, Budget], dict[tuple[str, str], dict[str, Row]]] = {}
@@ -244,7 +256,7 @@ def moves_of(file: ResultFile, benchmark: str) -> dict[tuple[str, Budget], Move]
     return moves
 
 
-def _moved_interval(file: ResultFile, pairs: Sequence[tuple[Row, Row]]) -> tuple[float, float] | None:
+def _moved_interval(file: ResultFile, pairs: Sequence[tuple[Row, Row]]) -> Interval | None:
     """The file's own interval of the same comparison."""
     one = pairs[0][0]
     lengths = {last.length for last, _ in pairs}
@@ -252,10 +264,43 @@ def _moved_interval(file: ResultFile, pairs: Sequence[tuple[Row, Row]]) -> tuple
         if (entry.method, entry.budget, entry.benchmark) != (one.method, one.budget, one.benchmark):
             continue
         spans = entry.metric == AVERAGE and (entry.length is None or {entry.length} == lengths)
-        if (len(pairs) == 1 and _same_task(entry, one)) or (len(pairs) > 1 and spans):
+        if _same_task(entry, one) if len(pairs) == 1 else spans:
             return entry.interval
     return None
 
 
 def _same_task(one: Row | Difference, other: Row | Difference) -> bool:
     return (one.task, one.metric) == (other.task, other.metric)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Everything about one model: its name, its files as they were given, blocks of all files with hit rates last."""
+
+    model: str
+    files: tuple[ResultFile, ...]
+    blocks: tuple[Block, ...]
+
+    @property
+    def moved(self) -> list[tuple[Block, Moves]]:
+        """Blocks that were measured with the question in both places, and what moving it does."""
+        pairs = [
+            (block, moves_of(block.file, block.benchmark))
+            for block in self.blocks
+            if not block.question_first
+        ]
+        return [
+            (block, moves) for block, moves in pairs if any(kind_of(method) != FULL for method, _ in moves)
+        ]
+
+
+def parts_of(files: Sequence[ResultFile]) -> list[Part]:
+    """One part for each model, in the order of the files."""
+    parts = []
+    for model in dict.fromkeys(file.model for file in files):
+        own = tuple(file for file in files if file.model == model)
+        counts = Counter(benchmark for file in own for benchmark in {row.benchmark for row in file.rows})
+        named = {benchmark for benchmark, count in counts.items() if count > 1}
+        blocks = [block for file in own for block in blocks_of(file, named)]
+        parts.append(Part(model, own, tuple(sorted(blocks, key=lambda block: block.is_hit_rate))))
+    return parts

@@ -1,19 +1,19 @@
-"""What the paper published, typed from its tables, as tables to lay beside one's own.
-
-Judge Q, arXiv 2509.10798, on Llama-3.1-8B-Instruct. Scores are shares here as everywhere in this package.
-"""
+"""Figures that others published, to compare with: Judge Q, arXiv 2509.10798, on Llama-3.1-8B-Instruct, in percent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from judgeq.evaluation.report.blocks import Block, best_of
-from judgeq.evaluation.report.tables import Cell, Table, gap_table, score_table, share_of_gap
-from judgeq.evaluation.report.words import BASELINE, FULL, method_title, percent
+from judgeq.evaluation.report.blocks import Block, Part
+from judgeq.evaluation.report.read import BASELINE
 
 CITATION = "arXiv 2509.10798"
 MODEL = "Llama-3.1-8B-Instruct"
+MOVED = (
+    "Published by others for another model: with the question moved to the front, the baselines lose about 10 % and "
+    f"Judge Q under 7 % ({MODEL}, {CITATION})."
+)
 
 
 @dataclass(frozen=True)
@@ -68,58 +68,13 @@ PUBLISHED = {
     ),
 }
 """By the benchmark's name."""
-MOVED = (
-    "Published by others for another model: with the question moved to the front, the baselines lose about 10 % and "
-    f"Judge Q under 7 % ({MODEL}, {CITATION})."
-)
 
 
-def published_for(block: Block) -> Published | None:
-    """The paper's table of the same benchmark; it has the question at the end everywhere."""
-    return None if block.question_first else PUBLISHED.get(block.benchmark.partition("/")[0])
-
-
-def published_tables(published: Published) -> list[Table]:
-    """The paper's scores, and the share of the gap that each method closes."""
-    columns = tuple(f"{budget:,} rows" for budget in published.budgets)
-    best = [
-        best_of({method: scores[at] for method, scores in published.scores.items()})
-        for at in range(len(columns))
-    ]
-    full = (
-        []
-        if published.full is None
-        else [(method_title(FULL), (Cell(percent(published.full / 100)),) * len(columns))]
-    )
-    lines = [
-        (
-            method_title(method),
-            tuple(Cell(percent(score / 100), best=method in best[at]) for at, score in enumerate(scores)),
-        )
-        for method, scores in published.scores.items()
-    ]
-    label = f"Published by others: {published.title}, {MODEL} ({CITATION})"
-    tables = [Table(label, "method", columns, (*full, *lines))]
-    if published.full is not None:
-        gaps = [
-            (
-                method_title(method),
-                tuple(
-                    Cell("–" if gap is None else share_of_gap(gap)) for gap in published.gap_closed(method)
-                ),
-            )
-            for method in published.scores
-            if method != BASELINE
-        ]
-        caption = (
-            f"Published by others: share of the gap that is closed, {MODEL}, computed from the figures above"
-        )
-        tables.append(Table(caption, "method", columns, tuple(gaps)))
-    return tables
-
-
-def own_tables(block: Block) -> list[Table]:
-    """The same two tables as they were measured here."""
-    scope = 8192 if block.benchmark == "ruler" and 8192 in block.lengths else block.scopes[0]
-    gaps = gap_table(block, scope)
-    return [score_table(block, scope), *([] if gaps is None else [gaps])]
+def published_for(part: Part) -> list[tuple[Published, list[Block]]]:
+    """The paper's tables that something here compares with; the paper has the question at the end everywhere."""
+    found: dict[str, list[Block]] = {}
+    for block in part.blocks:
+        name = block.benchmark.partition("/")[0]
+        if name in PUBLISHED and not block.question_first:
+            found.setdefault(name, []).append(block)
+    return [(PUBLISHED[name], blocks) for name, blocks in found.items()]

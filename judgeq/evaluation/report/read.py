@@ -1,17 +1,28 @@
-"""Result files as data: what `evaluate … --json` writes; what older files lack is taken from the tasks' names.
+"""Result files as data: what `evaluate … --json` and `bench --json` write, checked; every text is kept as it is.
 
-Knows nothing of models or of how results are shown. Every text in a file is untrusted and kept as it is.
+Fields that older files lack are taken from the tasks' names. Knows nothing of models or of how results are shown.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import reprlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from judgeq.config import Budget, check_budget
 from judgeq.errors import InputError
@@ -20,40 +31,83 @@ AVERAGE = "average"
 """The metric of a row that spans several tasks."""
 HIT_RATE = "hit_rate"
 """The metric of rows that compare kept rows, not answers."""
+BASELINE = "snapkv"
+"""What differences and closed gaps are measured from."""
+SPEED = "speed"
+"""The `benchmark` of a file that `judgeq bench` wrote."""
 
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("this should be text that is not empty")
+    return value
+
+
+_Text = Annotated[str, PlainValidator(_text)]  # pydantic's own check of text refuses lone surrogates
+_Flag = Annotated[bool, BeforeValidator(lambda value: value is True)]
+_Count = Annotated[int, Strict(), Field(ge=0)]
+_Number = Annotated[_Count, AfterValidator(lambda count: count or 1)]
+_Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+_Signed = Annotated[float, Strict(), Field(ge=-1, le=1)]
+_Positive = Annotated[float, Strict(), Field(gt=0)]
+_Figure = Annotated[float | None, Strict()]
+
+
+class _Read(BaseModel):
+    """What comes from a file: unknown fields are ignored, null is the same as missing."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        return (
+            {name: each for name, each in value.items() if each is not None}
+            if isinstance(value, dict)
+            else value
+        )
+
+
+class Entry(_Read):
     """One figure of a result file.
 
     Attributes:
-        method: as a person called it, options included.
+        method: as it was requested, options included.
         budget: rows, or a share; 1.0 for the full cache.
         task: label, unique in a file together with the metric: `"ruler/vt@1024/first"`.
         metric: what rated the answers; `AVERAGE` for several tasks at once.
-        benchmark: what the task belongs to.
+        benchmark: what the task belongs to; for hit rates the task, since texts of different kinds are never averaged.
         length: tokens that the prompts were made for.
-        depth: percent of the document that stand before what is asked for.
-        question_first: the question stands before the document.
+        depth: percent of the document before what the question asks for.
+        question_first: the question comes before the document.
         n: questions.
         interval: 95 %, where it was computed.
     """
 
-    method: str
-    budget: Budget
-    task: str
-    metric: str
-    benchmark: str
-    length: int | None = None
-    depth: int | None = None
-    question_first: bool = False
-    n: int = 1
-    interval: Interval | None = None
+    method: _Text
+    budget: Annotated[Budget, BeforeValidator(check_budget)]
+    task: _Text
+    metric: _Text
+    benchmark: _Text
+    length: _Count | None = None
+    depth: _Count | None = None
+    question_first: _Flag = False
+    n: _Number = 1
+    interval: Annotated[tuple[_Signed, _Signed] | None, BeforeValidator(lambda ends: ends or None)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_the_name(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(task := value.get("task"), str):
+            return value
+        named: dict[str, Any] = {"benchmark": re.split("[/@]", task)[0]}
+        if length := re.search(r"@(\d{1,9})(?:/|$)", task):
+            named["length"] = int(length[1])
+        return {**named, **value, **({"benchmark": task} if value.get("metric") == HIT_RATE else {})}
 
 
-@dataclass(frozen=True, kw_only=True)
 class Row(Entry):
     """A score.
 
@@ -61,16 +115,15 @@ class Row(Entry):
         score: from 0 to 1.
         tasks: how many it spans.
         per_layer: hit rates from the first layer to the last; empty for answers.
-        part: `"first"` or `"last"` where the row speaks only of the questions of its task that stand there.
+        part: `"first"` or `"last"` where the row covers only those questions of its task that have this position.
     """
 
-    score: float
-    tasks: int = 1
-    per_layer: tuple[float, ...] = ()
+    score: _Share
+    tasks: _Number = 1
+    per_layer: tuple[_Share, ...] = ()
     part: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Difference(Entry):
     """What one method gains over another, or over itself with the question elsewhere.
 
@@ -79,38 +132,32 @@ class Difference(Entry):
         against: the other method; empty where only the question moved.
     """
 
-    difference: float
+    difference: _Signed
     against: str = ""
 
 
-@dataclass(frozen=True)
-class ResultFile:
-    """One file.
+class _Rival(Difference):
+    against: _Text
 
-    Attributes:
-        name: of the file.
-        model: that was measured.
-        rows: at least one.
-        differences: between methods, question by question.
-        moved: what a method gains when the question stands first.
-        notes: what a reader must know.
-        skipped: prompts that were too long, by task.
-        answered: questions with answers, and how many were asked; None where the file does not say.
-        facts: everything else that it says about its making: settings, versions, soft tokens.
-    """
 
-    name: str
-    model: str
-    rows: tuple[Row, ...]
-    differences: tuple[Difference, ...] = ()
-    moved: tuple[Difference, ...] = ()
-    notes: tuple[str, ...] = ()
-    skipped: Mapping[str, int] = field(default_factory=dict)
-    answered: tuple[int, int] | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+class _File(_Read):
+    """One file: its name, the model, and what it says about its making."""
+
+    FACTS: ClassVar[tuple[str, ...]]
+
+    name: _Text
+    model: _Text
+    facts: dict[_Text, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_facts(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {**value, "facts": {key: value[key] for key in cls.FACTS if value.get(key) is not None}}
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What the run was asked to do."""
         settings = self.facts.get("settings")
         return settings if isinstance(settings, dict) else {}
@@ -122,17 +169,109 @@ class ResultFile:
         return " ".join(command.split()) if isinstance(command, str) else ""
 
 
-def read_results(path: Path) -> ResultFile:
-    """Read one file of `evaluate`.
+class ResultFile(_File):
+    """One file of `evaluate`.
+
+    Attributes:
+        rows: at least one.
+        differences: between methods, question by question.
+        moved: what a method gains when the question comes first.
+        notes: what a reader must know.
+        skipped: prompts that were too long, by task.
+        answered, asked: questions with answers, and all; None where the file does not say.
+        facts: everything else that it says about its making: settings, versions, soft tokens.
+    """
+
+    FACTS = ("settings", "tokens", "seed", "versions", "judgeq_version")
+
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+    differences: tuple[_Rival, ...] = ()
+    moved: tuple[Difference, ...] = ()
+    notes: tuple[Annotated[str, PlainValidator(str)], ...] = ()
+    skipped: dict[_Text, _Count | None] = Field(default_factory=dict)
+    answered: _Count | None = None
+    asked: _Count | None = None
+
+    @field_validator("rows")
+    @classmethod
+    def _mark_parts(cls, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        """Marks rows that repeat a part of another row's questions: `keys@1000/first` of `keys@1000`."""
+        wholes = {(row.task, row.metric) for row in rows}
+
+        def marked(row: Row) -> Row:
+            parent, _, last = row.task.rpartition("/")
+            is_part = last in ("first", "last") and not row.question_first and (parent, row.metric) in wholes
+            return row.model_copy(update={"part": last}) if is_part else row
+
+        return tuple(map(marked, rows))
+
+
+class SpeedRow(_Read):
+    """One contender of `bench`: its label and what `evaluation.speed.rows_of` gives; None was not measured."""
+
+    label: _Text
+    first_s: _Positive
+    token_s: _Positive
+    first_over_plain: _Positive
+    speedup: _Positive
+    roofline: _Figure = None
+    of_roofline: _Figure = None
+    peak_bytes: _Figure = None
+    peak_over_bound: _Figure = None
+    row_bytes: _Figure = None
+    kv_bytes: _Figure = None
+    device_bytes: _Figure = None
+
+
+class SpeedFile(_File):
+    """One file of `bench`, with a row for each contender."""
+
+    FACTS = ("settings", "machine", "versions", "kvpress")
+
+    rows: Annotated[tuple[SpeedRow, ...], Field(min_length=1)]
+
+    @property
+    def title(self) -> str:
+        """A heading."""
+        return f"Speed and memory: {self.model}"
+
+
+def read_file(path: Path) -> ResultFile | SpeedFile:
+    """Read one file of `evaluate` or `bench`.
 
     Raises:
         InputError: it cannot be read, or is no result file; the message names the file and what is wrong.
     """
-    return results_from(read_json(path), path.name, str(path))
+    value = _read_json(path)
+    is_speed = isinstance(value, dict) and value.get("benchmark") == SPEED
+    return (speed_from if is_speed else results_from)(value, path.name, str(path))
 
 
-def read_json(path: Path) -> Any:
-    """The content of a file, unchecked; an `InputError` where there is none."""
+def read_results(path: Path) -> ResultFile:
+    """Read one file of `evaluate`; raises what `read_file` does."""
+    return results_from(_read_json(path), path.name, str(path))
+
+
+def results_from(value: Any, name: str, where: str) -> ResultFile:
+    """The content of a file of `evaluate`, checked.
+
+    Args:
+        value: as JSON gives it.
+        name: what to call the file.
+        where: what to call it in an error.
+
+    Raises:
+        InputError: it is no result file.
+    """
+    return _checked(ResultFile, value, name, where, "judgeq evaluate … --json FILE")
+
+
+def speed_from(value: Any, name: str, where: str) -> SpeedFile:
+    """The content of a file of `bench`, checked; as `results_from`."""
+    return _checked(SpeedFile, value, name, where, "judgeq bench --json FILE")
+
+
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -140,155 +279,26 @@ def read_json(path: Path) -> Any:
             f"{path} cannot be read ({error.strerror}): give files that `evaluate` wrote"
         ) from None
     except (ValueError, RecursionError):
-        raise _refusal(str(path), "is not JSON") from None
+        raise InputError(
+            f"{path} is not JSON: give files that `judgeq evaluate … --json FILE` wrote"
+        ) from None
 
 
-def results_from(value: Any, name: str, where: str) -> ResultFile:
-    """The content of a file, checked.
-
-    Args:
-        value: as JSON gives it.
-        name: what to call the file.
-        where: what to call it in a refusal.
-
-    Raises:
-        InputError: it is no result file.
-    """
-    if not isinstance(value, dict) or not isinstance(value.get("rows"), list):
-        raise _refusal(where, "has no rows of results")
-    if not value["rows"]:
-        raise _refusal(where, "has an empty list of rows")
-    rows = tuple(_row(entry, f"{where}: row {at}") for at, entry in enumerate(value["rows"], 1))
-    facts = {key: value.get(key) for key in ("settings", "tokens", "seed", "versions", "judgeq_version")}
-    return ResultFile(
-        name=name,
-        model=_text(value, "model", where),
-        rows=_with_parts(rows),
-        differences=_differences(value, "differences", where),
-        moved=_differences(value, "moved", where),
-        notes=tuple(str(note) for note in _list(value, "notes", where)),
-        skipped=_counts(value.get("skipped") or {}, where),
-        answered=_answered(value, where),
-        facts={key: fact for key, fact in facts.items() if fact is not None},
-    )
+_Kind = TypeVar("_Kind", bound=_File)
 
 
-def _row(entry: Any, where: str) -> Row:
-    fields = _entry(entry, where)
-    layers = _list(entry, "per_layer", where)
-    return Row(
-        **fields,
-        score=_number(entry, "score", where, 0, 1),
-        tasks=_count(entry, "tasks", where) or 1,
-        per_layer=tuple(_number({"per_layer": rate}, "per_layer", where, 0, 1) for rate in layers),
-    )
-
-
-def _differences(value: Mapping[str, Any], name: str, where: str) -> tuple[Difference, ...]:
-    found = []
-    for at, entry in enumerate(_list(value, name, where), 1):
-        place = f"{where}: entry {at} of {name}"
-        fields = _entry(entry, place)
-        against = _text(entry, "against", place) if name == "differences" else ""
-        found.append(
-            Difference(**fields, difference=_number(entry, "difference", place, -1, 1), against=against)
-        )
-    return tuple(found)
-
-
-def _entry(entry: Any, where: str) -> dict[str, Any]:
-    """The fields of an `Entry`."""
-    if not isinstance(entry, dict):
-        raise _refusal(where, "is not an object")
-    task, metric = _text(entry, "task", where), _text(entry, "metric", where)
+def _checked(kind: type[_Kind], value: Any, name: str, where: str, command: str) -> _Kind:
     try:
-        budget = check_budget(entry.get("budget"))  # type: ignore[arg-type]
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-    named = re.search(r"@(\d{1,9})(?:/|$)", task)
-    length = _count(entry, "length", where)
-    if length is None and named and "length" not in entry:
-        length = int(named[1])
-    if metric == HIT_RATE:
-        benchmark = task  # texts of different kinds are never averaged
-    else:
-        benchmark = _text({"benchmark": re.split("[/@]", task)[0], **entry}, "benchmark", where)
-    return {
-        "method": _text(entry, "method", where),
-        "budget": budget,
-        "task": task,
-        "metric": metric,
-        "benchmark": benchmark,
-        "length": length,
-        "depth": _count(entry, "depth", where),
-        "question_first": entry.get("question_first") is True,
-        "n": _count(entry, "n", where) or 1,
-        "interval": _interval(entry, where),
-    }
-
-
-def _with_parts(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """The rows, those marked that repeat a part of another row's questions: `keys@1000/first` of `keys@1000`."""
-    wholes = {(row.task, row.metric) for row in rows}
-
-    def marked(row: Row) -> Row:
-        parent, _, last = row.task.rpartition("/")
-        is_part = last in ("first", "last") and not row.question_first and (parent, row.metric) in wholes
-        return Row(**{**vars(row), "part": last}) if is_part else row
-
-    return tuple(marked(row) for row in rows)
-
-
-def _refusal(where: str, what: str) -> InputError:
-    return InputError(f"{where} {what}: give files that `judgeq evaluate … --json FILE` wrote")
-
-
-def _text(entry: Mapping[str, Any], name: str, where: str) -> str:
-    value = entry.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise _refusal(where, f"names no {name}")
-    return value
-
-
-def _number(entry: Mapping[str, Any], name: str, where: str, low: float, high: float) -> float:
-    value = entry.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _refusal(where, f"has no number as {name}")
-    if not low <= value <= high:
-        raise _refusal(where, f"has the {name} {value}, which is not from {low} to {high}")
-    return float(value)
-
-
-def _count(entry: Mapping[str, Any], name: str, where: str) -> int | None:
-    value = entry.get(name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise _refusal(where, f"has no whole number as {name}")
-    return value
-
-
-def _list(entry: Mapping[str, Any], name: str, where: str) -> list[Any]:
-    value = entry.get(name)
-    if value is not None and not isinstance(value, list):
-        raise _refusal(where, f"has no list as {name}")
-    return value or []
-
-
-def _interval(entry: Mapping[str, Any], where: str) -> Interval | None:
-    ends = _list(entry, "interval", where)
-    if not ends:
-        return None
-    if len(ends) != 2:
-        raise _refusal(where, "has an interval without two ends")
-    low, high = (_number({"interval": end}, "interval", where, -1, 1) for end in ends)
-    return low, high
-
-
-def _counts(value: Any, where: str) -> dict[str, int]:
-    if not isinstance(value, dict):
-        raise _refusal(where, "has no counts as skipped")
-    return {task: count for task in value if (count := _count(value, task, where))}
-
-
-def _answered(value: Mapping[str, Any], where: str) -> tuple[int, int] | None:
-    answered, asked = (_count(value, name, where) for name in ("answered", "asked"))
-    return None if answered is None or asked is None else (answered, asked)
+        return kind.model_validate({**value, "name": name} if isinstance(value, dict) else value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    place = where
+    for part in first["loc"]:
+        place = (
+            f"{place.removesuffix('s')} {part + 1}"
+            if isinstance(part, int)
+            else f"{place}{':' if place == where else ','} {part}"
+        )
+    what = first["msg"].removeprefix("Value error, ")
+    given = "" if first["type"] in ("missing", "value_error") else f" ({reprlib.repr(first['input'])})"
+    raise InputError(f"{place}: {what[0].lower()}{what[1:]}{given}; give files that `{command}` wrote")

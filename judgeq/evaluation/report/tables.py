@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from judgeq.config import Budget
-from judgeq.evaluation.report.blocks import Block, Move, best_of, deployable
-from judgeq.evaluation.report.read import AVERAGE, ResultFile, Row
+from judgeq.evaluation.report.blocks import Block, Move, Moves, best_of, deployable
+from judgeq.evaluation.report.paper import CITATION, MODEL, Published
+from judgeq.evaluation.report.read import AVERAGE, BASELINE, ResultFile, Row, SpeedFile
 from judgeq.evaluation.report.words import (
-    BASELINE,
     FULL,
     between,
     budget_title,
     kind_of,
     length_title,
+    length_titles,
     method_title,
     percent,
     points,
@@ -27,22 +29,24 @@ FULL_FAILS = 0.25
 """A score of the full cache below which a task says little about eviction: the model itself cannot do it."""
 MARK = "†"
 MARKED = f"{MARK} The full cache itself scores below {100 * FULL_FAILS:.0f} %: what eviction costs does not show here."
-NOTHING = "–"
+INTERVALS = "With 95 % intervals of the difference, question by question; with zero inside, it may be chance."
+GAINED = "Points gained (+) or lost (−) when the question comes before the document instead of after it."
+SPEED_NOTE = (
+    "Medians of rounds in which every contender takes a turn. Ratios are taken within a round. The roofline is what "
+    "reading weights and rows from memory allows: (weights + full rows) / (weights + kept rows)."
+)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure.
-
-    Attributes:
-        text: as it is shown.
-        detail: more, where there is room.
-        best: of the deployable methods in its line or column.
-    """
+    """One figure as it is shown, more where there is room, and whether it is the best of the deployable methods."""
 
     text: str
     detail: str = ""
     best: bool = False
+
+
+NOTHING = Cell("–")
 
 
 @dataclass(frozen=True)
@@ -68,141 +72,131 @@ class Table:
     exact: bool = False
 
 
+def score_tables(block: Block) -> list[Table]:
+    """Averages, of all lengths and of each."""
+    return [score_table(block, length) for length in block.scopes]
+
+
 def score_table(block: Block, length: int | None) -> Table:
-    """Averages, methods x budgets; the best deployable method of each budget stands out."""
+    """Averages, methods x budgets; the best deployable method of each budget is marked."""
     best = {budget: block.best(budget, length) for budget in block.budgets}
-    rated = "Share of the oracle’s top rows that stay" if block.is_hit_rate else "Average score"
-    spans = "" if not block.lengths else f", {length_title(length)}"
-    lines = [
-        _line(
-            method_title(method),
-            [
-                _score(block.average(method, budget, length), method in best[budget])
-                for budget in block.budgets
-            ],
-        )
-        for method in _methods(block)
-    ]
-    return Table(f"{block.title}{spans}: {rated.lower()}", "method", _budgets(block), tuple(lines))
+    rated = "share of the oracle’s top rows that are kept" if block.is_hit_rate else "average score"
+    lines = {
+        method: [
+            _score(block.average(method, budget, length), method in best[budget]) for budget in block.budgets
+        ]
+        for method in block.all_methods
+    }
+    return _of_methods(f"{block.title}{_spans(block, length)}: {rated}", block, lines)
+
+
+def compared_tables(block: Block) -> list[Table]:
+    """Leads over SnapKV and closed gaps, on average over everything."""
+    tables = (lead_table(block, block.scopes[0]), gap_table(block, block.scopes[0]))
+    return [table for table in tables if table is not None]
 
 
 def lead_table(block: Block, length: int | None) -> Table | None:
     """Points above SnapKV with intervals, methods x budgets; None without SnapKV."""
-    found = [
-        (method, [block.lead(method, budget, length) for budget in block.budgets])
+    leads = {
+        method: [block.lead(method, budget, length) for budget in block.budgets]
         for method in block.methods
         if deployable(method) and method != BASELINE
-    ]
-    lines = [
-        _line(
-            method_title(method),
-            [
-                Cell(points(lead.difference), between(lead.interval, signed=True)) if lead else _EMPTY
-                for lead in leads
-            ],
-        )
-        for method, leads in found
-        if any(leads)
-    ]
+    }
+    lines = {
+        method: [
+            Cell(points(lead.difference), between(lead.interval, signed=True)) if lead else NOTHING
+            for lead in found
+        ]
+        for method, found in leads.items()
+        if any(found)
+    }
     if not lines:
         return None
+    exact = any(lead and lead.interval for found in leads.values() for lead in found)
     caption = f"{block.title}: points above {method_title(BASELINE)}"
-    exact = any(lead and lead.interval for _, leads in found for lead in leads)
-    note = "With 95 % intervals of the difference, question by question; with zero inside, it may be chance."
-    return Table(caption, "method", _budgets(block), tuple(lines), note if exact else "", exact=True)
+    return _of_methods(caption, block, lines, note=INTERVALS if exact else "", exact=True)
 
 
 def gap_table(block: Block, length: int | None) -> Table | None:
     """Share of the gap between SnapKV and the full cache that is closed, methods x budgets."""
-    found = {
+    gaps = {
         method: [block.gap_closed(method, budget, length) for budget in block.budgets]
         for method in block.methods
         if method != BASELINE
     }
-    lines = [
-        _line(method_title(method), [_EMPTY if gap is None else Cell(share_of_gap(gap)) for gap in gaps])
-        for method, gaps in found.items()
-        if any(gap is not None for gap in gaps)
-    ]
+    lines = {method: list(map(_gap, found)) for method, found in gaps.items() if set(found) != {None}}
     if not lines:
         return None
-    caption = (
-        f"{block.title}: share of the gap between {method_title(BASELINE)} and the full cache that is closed"
-    )
-    return Table(caption, "method", _budgets(block), tuple(lines))
+    gap = f"the gap between {method_title(BASELINE)} and the full cache"
+    return _of_methods(f"{block.title}: share of {gap} that is closed", block, lines)
+
+
+def task_tables(block: Block) -> dict[tuple[int | None, Budget], Table]:
+    """Tasks x methods by length and budget; empty where averages already say it all, each over one task."""
+    if all(len(block.tasks(length)) < 2 for length in block.table_lengths):
+        return {}
+    return {
+        (length, budget): task_table(block, length, budget)
+        for length in block.table_lengths
+        for budget in block.budgets
+    }
 
 
 def task_table(block: Block, length: int | None, budget: Budget) -> Table:
     """Scores at one budget, tasks x methods; marked where the full cache itself fails."""
-    methods = _methods(block)
-    tasks = block.tasks(length)
+    methods, tasks = block.all_methods, block.tasks(length)
     names = [task_title(task) for task in tasks]
     lines = []
     for task, name in zip(tasks, names, strict=True):
         rows = {method: row for method in methods if (row := block.score(method, budget, task))}
-        failed = fails(block, task)  # nobody is best at what the model itself cannot do
+        failed = _fails(block, task)  # no method is best at what the model itself cannot do
         own = {} if failed else {method: row.score for method, row in rows.items() if deployable(method)}
         if names.count(name) > 1:
             name += f", {length_title(task.length) if length is None and task.length else task.metric}"
         cells = [_score(rows.get(method), method in best_of(own)) for method in methods]
-        lines.append(_line(f"{MARK} {name}" if failed else name, cells))
+        lines.append((f"{MARK} {name}" if failed else name, cells))
     if len(tasks) > 1:
         best = block.best(budget, length)
         averages = [_score(block.average(method, budget, length), method in best) for method in methods]
-        lines.append(_line(AVERAGE, averages))
-    spans = "" if not block.lengths else f", {length_title(length)}"
-    caption = f"{block.title}{spans}: {budget_title(budget, block.per)}"
-    note = MARKED if any(fails(block, task) for task in tasks) else ""
-    return Table(caption, "task", tuple(map(method_title, methods)), tuple(lines), note)
+        lines.append((AVERAGE, averages))
+    caption = f"{block.title}{_spans(block, length)}: {budget_title(budget, block.per)}"
+    note = MARKED if any(_fails(block, task) for task in tasks) else ""
+    return _table(caption, "task", map(method_title, methods), lines, note=note)
 
 
-def fails(block: Block, task: Row) -> bool:
-    """Whether the full cache fails on a task."""
-    row = None if block.full is None else block.score(block.full, 1.0, task)
-    return row is not None and row.score < FULL_FAILS
+def needle_tables(block: Block) -> list[Table]:
+    """Scores by depth and length, a table for each budget with one line for each method and depth."""
+    tables = []
+    for budget in block.budgets if block.has_needles else ():
+        lines = [
+            (
+                f"{method_title(method)}, depth {depth} %",
+                [_score(block.needle(method, budget, depth, length)) for length in block.lengths],
+            )
+            for method in block.all_methods
+            for depth in block.depths
+        ]
+        caption = f"{block.title}: depth by length, {budget_title(budget, block.per)}"
+        tables.append(_table(caption, "method", length_titles(block.lengths), lines))
+    return tables
 
 
-def needle_table(block: Block, budget: Budget) -> Table:
-    """Scores by depth and length at one budget: one line for each method and depth."""
-    lines = []
-    for method in _methods(block):
-        for depth in block.depths:
-            cells = [needle(block, method, budget, depth, length) for length in block.lengths]
-            name = f"{method_title(method)}, depth {depth} %"
-            lines.append(_line(name, [_score(cell, False) for cell in cells]))
-    columns = tuple(map(length_title, block.lengths))
-    caption = f"{block.title}: depth by length, {budget_title(budget, block.per)}"
-    return Table(caption, "method", columns, tuple(lines))
+def layer_tables(block: Block) -> list[Table]:
+    """Hit rates, layers x methods, a table for each budget that has them."""
+    tables = []
+    for budget in block.budgets:
+        if rates := block.layer_rates(budget):
+            lines = [
+                (str(at), [NOTHING if rate is None else Cell(percent(rate)) for rate in layer])
+                for at, layer in enumerate(zip_longest(*rates.values()))
+            ]
+            caption = f"{block.title} by layer: {budget_title(budget, block.per)}"
+            tables.append(_table(caption, "layer", map(method_title, rates), lines))
+    return tables
 
 
-def needle(block: Block, method: str, budget: Budget, depth: int, length: int) -> Row | None:
-    """The score at one depth and length."""
-    task = next((task for task in block.tasks(length) if task.depth == depth), None)
-    return None if task is None else block.score(method, budget, task)
-
-
-def layer_table(block: Block, budget: Budget) -> Table:
-    """Hit rates at one budget, layers x methods."""
-    rates = layer_rates(block, budget)
-    layers = max(map(len, rates.values()), default=0)
-    lines = [
-        _line(
-            str(layer),
-            [Cell(percent(rate[layer])) if layer < len(rate) else _EMPTY for rate in rates.values()],
-        )
-        for layer in range(layers)
-    ]
-    caption = f"{block.title} by layer: {budget_title(budget, block.per)}"
-    return Table(caption, "layer", tuple(map(method_title, rates)), tuple(lines))
-
-
-def layer_rates(block: Block, budget: Budget) -> dict[str, tuple[float, ...]]:
-    """Hit rates of each layer by method, where the file has them."""
-    found = {method: block.average(method, budget) for method in block.methods}
-    return {method: row.per_layer for method, row in found.items() if row is not None and row.per_layer}
-
-
-def moved_table(title: str, moves: Mapping[tuple[str, Budget], Move], per: int | None) -> Table:
+def moved_table(title: str, moves: Moves, per: int | None) -> Table:
     """What moving the question to the front does, methods x budgets, in points; the full cache at every budget."""
     budgets = list(dict.fromkeys(budget for method, budget in moves if kind_of(method) != FULL))
     lines = []
@@ -210,34 +204,142 @@ def moved_table(title: str, moves: Mapping[tuple[str, Budget], Move], per: int |
         own = {budget: move for (name, budget), move in moves.items() if name == method}
         if kind_of(method) == FULL:
             own = dict.fromkeys(budgets, *own.values())
-        lines.append(_line(method_title(method), [_moved(own.get(budget)) for budget in budgets]))
-    note = "Points gained (+) or lost (−) when the question stands before the document instead of behind it."
-    columns = tuple(budget_title(budget, per) for budget in budgets)
-    return Table(
-        f"{title}: the question moved to the front", "method", columns, tuple(lines), note, exact=True
+        lines.append((method_title(method), [_moved(own.get(budget)) for budget in budgets]))
+    columns = [budget_title(budget, per) for budget in budgets]
+    return _table(
+        f"{title}: the question moved to the front", "method", columns, lines, note=GAINED, exact=True
     )
+
+
+def paper_tables(published: Published, blocks: Iterable[Block]) -> tuple[list[Table], list[Table]]:
+    """The paper's scores and closed gaps, and the same as they were measured here."""
+    columns = [f"{budget:,} rows" for budget in published.budgets]
+    best = [
+        best_of({method: scores[at] for method, scores in published.scores.items()})
+        for at in range(len(columns))
+    ]
+    lines = [] if published.full is None else [(FULL, [Cell(percent(published.full / 100))] * len(columns))]
+    lines += [
+        (method, [Cell(percent(score / 100), best=method in best[at]) for at, score in enumerate(scores)])
+        for method, scores in published.scores.items()
+    ]
+    gaps = [
+        (method, list(map(_gap, published.gap_closed(method))))
+        for method in published.scores
+        if method != BASELINE
+    ]
+    label = f"Published by others: {published.title}, {MODEL} ({CITATION})"
+    gap_label = (
+        f"Published by others: share of the gap that is closed, {MODEL}, computed from the figures above"
+    )
+    theirs = [
+        _table(caption, "method", columns, [(method_title(method), cells) for method, cells in each])
+        for caption, each in ((label, lines), (gap_label, gaps if published.full is not None else []))
+        if each
+    ]
+    ours = []
+    for block in blocks:
+        scope = 8192 if block.benchmark == "ruler" and 8192 in block.lengths else block.scopes[0]
+        ours += [table for table in (score_table(block, scope), gap_table(block, scope)) if table is not None]
+    return theirs, ours
+
+
+def facts_table(file: ResultFile | SpeedFile) -> Table:
+    """How a file was made: settings, versions, seed, soft tokens, questions."""
+    facts = list(_flat(file.facts))
+    if isinstance(file, ResultFile):
+        facts.append(
+            ("questions a cell", ", ".join(f"{count:,}" for count in sorted({row.n for row in file.rows})))
+        )
+        if file.answered is not None and file.asked is not None:
+            facts.append(("questions answered", f"{file.answered:,} of {file.asked:,}"))
+    lines = [(name, [Cell(value)]) for name, value in facts]
+    return _table(f"How {file.name} was measured", "setting", ["value"], lines, prose=True)
+
+
+def _megabytes(count: float) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+_SPEED_COLUMNS = {
+    "First token": ("first_s", lambda seconds: f"{seconds:.2f} s"),
+    "over transformers": ("first_over_plain", lambda ratio: f"{100 * (ratio - 1):+.1f} %"),
+    "A later token": ("token_s", lambda seconds: f"{1000 * seconds:.1f} ms"),
+    "Speed-up": ("speedup", "{:.2f}".format),
+    "Roofline": ("roofline", "{:.2f}".format),
+    "Reached": ("of_roofline", lambda share: f"{100 * share:.0f} %"),
+    "Peak of rows": ("peak_bytes", _megabytes),
+    "over the bound": ("peak_over_bound", "{:.3f}".format),
+    "Rows while decoding": ("row_bytes", _megabytes),
+    "Storage at the end": ("kv_bytes", _megabytes),
+    "GPU memory": ("device_bytes", _megabytes),
+}
+"""The field that each column shows, and how."""
+
+
+def speed_table(file: SpeedFile) -> Table:
+    """Times and bytes, a line for each contender; columns that something was measured for."""
+    columns = {
+        title: [getattr(row, field) for row in file.rows] for title, (field, _) in _SPEED_COLUMNS.items()
+    }
+    shown = {title: values for title, values in columns.items() if set(values) != {None}}
+    lines = [
+        (
+            row.label,
+            [
+                NOTHING if values[at] is None else Cell(_SPEED_COLUMNS[title][1](values[at]))
+                for title, values in shown.items()
+            ],
+        )
+        for at, row in enumerate(file.rows)
+    ]
+    return _table("The first token, later tokens, and bytes", "Method", shown, lines, note=SPEED_NOTE)
+
+
+def _table(
+    caption: str,
+    corner: str,
+    columns: Iterable[str],
+    lines: Iterable[tuple[str, Sequence[Cell]]],
+    **options: Any,
+) -> Table:
+    rows = tuple((name, tuple(cells)) for name, cells in lines)
+    return Table(caption, corner, tuple(columns), rows, **options)
+
+
+def _of_methods(caption: str, block: Block, lines: Mapping[str, Sequence[Cell]], **options: Any) -> Table:
+    """Methods x the block's budgets."""
+    columns = block.budget_titles
+    named = [(method_title(method), cells) for method, cells in lines.items()]
+    return _table(caption, "method", columns, named, **options)
+
+
+def _spans(block: Block, length: int | None) -> str:
+    return f", {length_title(length)}" if block.lengths else ""
+
+
+def _fails(block: Block, task: Row) -> bool:
+    """Whether the full cache fails on a task."""
+    row = None if block.full is None else block.score(block.full, 1.0, task)
+    return row is not None and row.score < FULL_FAILS
+
+
+def _score(row: Row | None, best: bool = False) -> Cell:
+    return NOTHING if row is None else Cell(percent(row.score), between(row.interval), best)
+
+
+def _gap(share: float | None) -> Cell:
+    return NOTHING if share is None else Cell(f"{100 * share:.0f} %".replace("-", "−"))
 
 
 def _moved(move: Move | None) -> Cell:
     if move is None:
-        return _EMPTY
+        return NOTHING
     detail = between(move.interval, signed=True)
     return Cell(f"{points(move.change)} ({100 * move.last:.1f} → {100 * move.first:.1f})", detail)
 
 
-def facts_table(file: ResultFile) -> Table:
-    """How a file was made: settings, versions, seed, soft tokens, questions."""
-    lines = [
-        *flat(file.facts),
-        ("questions a cell", ", ".join(f"{count:,}" for count in sorted({row.n for row in file.rows}))),
-    ]
-    if file.answered is not None:
-        lines.append(("questions answered", "{:,} of {:,}".format(*file.answered)))
-    cells = tuple((name, (Cell(value),)) for name, value in lines)
-    return Table(f"How {file.name} was measured", "setting", ("value",), cells, prose=True)
-
-
-def flat(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _flat(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Names and values, one level of groups unfolded, what is not set left out."""
     for group, inner in facts.items():
         for name, value in inner.items() if isinstance(inner, Mapping) else [("", inner)]:
@@ -249,28 +351,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(each, str | int | float) for each in value):
         return ", ".join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def share_of_gap(share: float) -> str:
-    """`72 %`."""
-    return f"{100 * share:.0f} %".replace("-", "−")
-
-
-def _methods(block: Block) -> list[str]:
-    """All of them, the full cache first."""
-    return block.methods if block.full is None else [block.full, *block.methods]
-
-
-def _budgets(block: Block) -> tuple[str, ...]:
-    return tuple(budget_title(budget, block.per) for budget in block.budgets)
-
-
-def _line(name: str, cells: Sequence[Cell]) -> tuple[str, tuple[Cell, ...]]:
-    return name, tuple(cells)
-
-
-def _score(row: Row | None, best: bool) -> Cell:
-    return _EMPTY if row is None else Cell(percent(row.score), between(row.interval), best)
-
-
-_EMPTY = Cell(NOTHING)

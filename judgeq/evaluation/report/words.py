@@ -1,20 +1,19 @@
-"""How methods, budgets, tasks and figures are called, as plain text that is escaped where it is shown."""
+"""Names of methods, budgets, tasks and figures as plain text; escaping is left to what shows it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from judgeq.config import Budget
 from judgeq.evaluation.report.read import Entry, Interval
 from judgeq.methods import title_of
 
 FULL = "full"
-BASELINE = "snapkv"
-"""What leads and closed gaps are measured from."""
 NOT_DEPLOYABLE = frozenset({FULL, "oracle"})
-"""Methods that are there to compare with: one saves nothing, the other has to know the answer."""
+"""Methods to compare with: one saves nothing, the other has to know the answer."""
 
 BENCHMARKS = {
+    "hit-rate": "Hit rate",
     "ruler": "RULER",
     "longbench": "LongBench",
     "niah": "Needle in a Haystack",
@@ -32,15 +31,14 @@ def kind_of(method: str) -> str:
 def method_title(method: str) -> str:
     """`judgeq:allocation=adakv:pool=5` is `Judge Q (adakv, pool 5)`."""
     name, _, options = method.partition(":")
-    title = title_of(name)
     plain = options.replace("allocation=", "").replace(":", ", ").replace("=", " ")
-    return f"{title} ({plain})" if options else title
+    return f"{title_of(name)} ({plain})" if options else title_of(name)
 
 
 def benchmark_title(benchmark: str) -> str:
     """`hit-rate/wiki` is `Hit rate, wiki`."""
     name, _, rest = benchmark.partition("/")
-    title = "Hit rate" if name == "hit-rate" else BENCHMARKS.get(name, name)
+    title = BENCHMARKS.get(name, name)
     return f"{title}, {rest}" if rest else title
 
 
@@ -49,8 +47,7 @@ def task_title(entry: Entry) -> str:
     if entry.depth is not None:
         return f"depth {entry.depth} %"
     name = entry.task.removesuffix("/first") if entry.question_first else entry.task
-    name = name.removeprefix(f"{entry.benchmark}/")
-    return name.removesuffix(f"@{entry.length}")
+    return name.removeprefix(f"{entry.benchmark}/").removesuffix(f"@{entry.length}")
 
 
 def length_title(length: int | None) -> str:
@@ -58,15 +55,20 @@ def length_title(length: int | None) -> str:
     return "all lengths" if length is None else f"{length:,} tokens"
 
 
+def length_titles(lengths: Iterable[int | None]) -> list[str]:
+    """A title for each."""
+    return list(map(length_title, lengths))
+
+
 def budget_title(budget: Budget, per: int | None = None) -> str:
-    """`64 rows`, `12.5 %`, or with `per` what a share was asked for as: `64 per 1,000`."""
+    """`64 rows`, `12.5 %`, or `64 per 1,000` for a share that was requested `per` so many tokens."""
     if isinstance(budget, int):
-        return f"{budget:,} row{'' if budget == 1 else 's'}"
+        return counted(budget, "row")
     return f"{budget * per:,.0f} per {per:,}" if per else f"{100 * budget:.4g} %"
 
 
 def percent(share: float) -> str:
-    """`61.5 %`."""
+    """`61.5 %`: one digit always, so that a column of a table lines up."""
     return f"{100 * share:.1f} %"
 
 
