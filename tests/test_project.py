@@ -42,7 +42,7 @@ def sources(*folders: str) -> list[Path]:
 
 
 def everything() -> list[Path]:
-    return [*ROOT.glob("*.py"), *sources("judgeq", "app", "tests", "tutorials", "scripts")]
+    return [*ROOT.glob("*.py"), *sources("judgeq", "app", "tests", "tutorials", "benchmarks", "scripts")]
 
 
 def where(path: Path, line: int | None = None) -> str:
