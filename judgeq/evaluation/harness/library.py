@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from judgeq.errors import DownloadError, InputError
+from judgeq.models.snapshot import HubError, check_answers
 
 CONNECT_SECONDS = 5.0
 """How long a server may take before it counts as out of reach."""
@@ -82,7 +84,10 @@ def definition(benchmark: str, name: str, folder: str) -> Definition:
         InputError: lm-eval or a package that the task needs is not installed.
     """
     try:
-        with quiet():
+        import nltk
+
+        # lm-eval would download data, without a time limit, when its module is imported
+        with quiet(), mock.patch.object(nltk, "download", return_value=False):
             import lm_eval.tasks
 
             # Not `TaskManager`: loading a task with it builds 500 questions, or downloads all of them, at once
@@ -96,35 +101,19 @@ def definition(benchmark: str, name: str, folder: str) -> Definition:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, nothing is printed, logged or warned of by lm-eval and what it uses."""
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
+    """Inside, nothing is printed, logged or warned of."""
     with (
         _ALONE,
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
-        warnings.catch_warnings(),
+        warnings.catch_warnings(action="ignore"),
     ):
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
         try:
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def substituted(namespace: dict[str, Any], **values: Any) -> Iterator[None]:
-    """Inside, names of a module stand for other values; a name that it does not have is a `KeyError`."""
-    with _ALONE:
-        before = {name: namespace[name] for name in values}
-        namespace.update(values)
-        try:
-            yield
-        finally:
-            namespace.update(before)
+            logging.disable(before)
 
 
 @contextlib.contextmanager
@@ -176,15 +165,16 @@ def hub_dataset(what: str, repository: str, load: Callable[[], Any]) -> Any:
 
     def load_in_time() -> Any:
         import datasets
-        import huggingface_hub
+        from huggingface_hub import constants
 
-        offline = True
-        with contextlib.suppress(Exception):  # whatever it is: the Hub does not answer
-            huggingface_hub.HfApi().dataset_info(repository, timeout=CONNECT_SECONDS)
+        try:
+            check_answers(repository)
             offline = False
+        except HubError:
+            offline = True
         with (
-            substituted(vars(datasets.config), HF_HUB_OFFLINE=offline),
-            substituted(vars(huggingface_hub.constants), HF_HUB_OFFLINE=offline),
+            mock.patch.object(datasets.config, "HF_HUB_OFFLINE", offline),
+            mock.patch.object(constants, "HF_HUB_OFFLINE", offline),
         ):
             return load()
 

@@ -13,7 +13,6 @@ from typing import Any
 from judgeq.data.example import Example
 from judgeq.errors import InputError
 from judgeq.evaluation.harness.generation import generate
-from judgeq.evaluation.harness.haystack import nltk_stays_offline
 from judgeq.evaluation.harness.library import Definition, definition
 from judgeq.evaluation.harness.local_files import LocalFiles
 from judgeq.evaluation.harness.names import check_names
@@ -86,8 +85,7 @@ def ruler_tasks(
 
 def ruler_definition(name: str) -> Definition:
     """The definition of one of `RULER_TASKS`; raises `InputError` without lm-eval."""
-    with nltk_stays_offline():
-        return definition("RULER", name, "ruler")
+    return definition("RULER", name, "ruler")
 
 
 def ruler_question(task: Definition, doc: Mapping[str, Any], question_first: bool) -> Question:
