@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from judgeq.errors import InputError, ModelError
-from judgeq.models.supported import check_in_memory, check_model, check_tokenizer, is_tested
+from judgeq.models.supported import check_forward, check_in_memory, check_model, check_tokenizer, is_tested
 from judgeq.objects import brief
 
 SPLIT_PROBE = "In 1874, it's 3.50 €/kg:\n\n1.\tGrüße  aus 東京 🚢 don't_stop(x)==TRUE;\n   <b>Ça va?</b> …  "
@@ -110,8 +110,6 @@ class LanguageModel:
 
     def tried_out(self) -> LanguageModel:
         """The same, after a first pass if the tests do not cover its family; raises `ModelError` if that goes wrong."""
-        from judgeq.models.trial import check_forward
-
         if not is_tested(self.model.config):
             sizes = self.geometry
             check_forward(self.model, sizes.layers, (sizes.kv_heads, sizes.head_dim), self.name)

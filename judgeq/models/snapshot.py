@@ -45,18 +45,36 @@ class HubError(Exception):
         """Made of what the client raises; kinds that derive from a distinguished one count as that one."""
         from huggingface_hub import errors
 
-        padding_inputs = (
+        known = (
             errors.HFValidationError,
             errors.GatedRepoError,
             errors.RevisionNotFoundError,
             errors.RepositoryNotFoundError,
             errors.HfHubHTTPError,
         )
-        kind = next((each for each in padding_inputs if isinstance(error, each)), type(error)).__name__
+        kind = next((each for each in known if isinstance(error, each)), type(error)).__name__
         text = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         if means_full_disk(str(error)):
             kind = "Full"
         return cls(kind, text, getattr(getattr(error, "response", None), "status_code", None))
+
+    def sentence(self, name: str, otherwise: str) -> str:
+        """What to do about it, without a full stop.
+
+        Args:
+            name: of the repository.
+            otherwise: the sentence for every other kind.
+        """
+        sentences = {
+            "HFValidationError": f"{name!r} is neither a folder here nor a valid id on the Hub, such as owner/name",
+            "GatedRepoError": f"{name} is gated: accept its terms on its page on the Hub, then sign in with "
+            "`hf auth login`",
+            "RevisionNotFoundError": f"{name} on the Hub has no such revision: name a branch, tag or commit of it",
+            "RepositoryNotFoundError": f"There is no folder {name} and no public repository of that name on the Hub: "
+            "check the spelling, or sign in with `hf auth login` if it is private",
+            "Full": f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME",
+        }
+        return sentences.get(self.kind, otherwise)
 
 
 def snapshot(

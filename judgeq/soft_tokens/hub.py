@@ -149,22 +149,13 @@ def clear_errors(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # offline, timed out, cut off: the client's errors have no common base
         why = error if isinstance(error, HubError) else HubError.of(error)
-        sentences = {
-            "HFValidationError": f"{name!r} is neither a folder here nor a valid id on the Hub, such as owner/name",
-            "GatedRepoError": f"{name} is gated: accept its terms on its page on the Hub, then sign in with "
-            "`hf auth login`",
-            "RevisionNotFoundError": f"{name} on the Hub has no such revision: name a branch, tag or commit of it",
-            "RepositoryNotFoundError": f"There is no folder {name} and no public repository of that name on the Hub: "
-            "check the spelling, or sign in with `hf auth login` if it is private",
-            "Full": f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME",
-        }
         reason = why.text if why.kind == "Silence" else why.kind
         unreachable = (
             f"{name} is neither a folder here nor reachable on the Hugging Face Hub ({reason}): check the name and the "
             "connection"
         )
         refused = unreachable if why.status is None else _refusal(name, why.status)
-        raise InputError(sentences.get(why.kind, refused)) from error
+        raise InputError(why.sentence(name, refused)) from error
 
 
 def _refusal(name: str, status: int) -> str:
