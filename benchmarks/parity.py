@@ -287,11 +287,11 @@ def ask_kvpress(python: str, request: dict[str, Any], folder: Path) -> dict[str,
     Raises:
         InputError: there is no such Python, it has no kvpress, or kvpress fails.
     """
-    asked = folder / "request.json"
-    asked.write_text(json.dumps(request), encoding="utf-8")
+    question = folder / "request.json"
+    question.write_text(json.dumps(request), encoding="utf-8")
     try:
         done = subprocess.run(
-            [python, "-I", str(Path(kvpress_rows.__file__)), str(asked), str(folder)],
+            [python, "-I", str(Path(kvpress_rows.__file__)), str(question), str(folder)],
             capture_output=True,
             text=True,
             check=False,

@@ -159,7 +159,7 @@ def push_space(
     """Make these files, by their paths there, all that the Gradio Space `repo_id` holds, in one commit.
 
     Args:
-        private: only the owner may see a new Space; one that everybody sees already is left alone.
+        private: only the owner may see a new Space; a public one is left alone.
         hardware: name as in `SpaceHardware`; None leaves it as it is.
         token, message: as in `push_folder`.
 

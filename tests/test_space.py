@@ -213,7 +213,7 @@ def test_without_git_the_command_says_so(
         (["--repo", "you/demo"], "no right to do that"),
         (["--repo", "me/demo", "--hardware", "abacus"], "no hardware 'abacus'"),
         (["--repo", "me/other"], "holds something else (index.html)"),
-        (["--repo", "me/seen", "--private"], "everybody can see it"),
+        (["--repo", "me/seen", "--private"], "is public"),
     ],
 )
 def test_what_cannot_be_done_gets_one_sentence(

@@ -182,5 +182,5 @@ def _with_later(kept: Kept | None, first: int, tokens: int) -> Kept | None:
 
 
 def _unscored(scores: Tensor | None, later: int) -> Tensor | None:
-    """Scores, NaN for as many tokens behind them."""
+    """Scores, with NaN for as many tokens after them."""
     return None if scores is None else F.pad(scores, (0, later), value=torch.nan)

@@ -25,7 +25,7 @@ def questions_of(
     Args:
         path: for messages.
         lines: as `read_json_lines` gives them.
-        reserve: positions that must be free behind a prompt beside its answer.
+        reserve: positions that must be free after a prompt beside its answer.
         skip_bad: leave out lines without right answers and prompts that are too long.
         longest: tokens of an answer, where a line does not say.
 

@@ -19,7 +19,7 @@ from judgeq.objects import brief
 from judgeq.values import settle
 
 LONGEST = 24
-"""Tokens of an answer, where nobody says."""
+"""Longest answer in tokens, by default."""
 FOUND_ONCE = frozenset({"all", "any", "ruler", "ruler_part"})
 """Metrics that only look for texts: a longer answer never scores less."""
 
@@ -61,7 +61,7 @@ class Question:
         return score(self.metric, text, self.example.answers) if self.rate is None else self.rate(text)
 
     def settled(self, text: str) -> bool:
-        """Whether nothing behind `text` can change its score: all that a metric looks for has been found."""
+        """Whether nothing after `text` can change its score: all that a metric looks for has been found."""
         return self.metric in FOUND_ONCE and self.score(text) == 1.0
 
     @property

@@ -1,4 +1,4 @@
-"""What a loaded model is to the rest of the library: weights, tokenizer, sizes, and how it turns queries.
+"""What a loaded model is to the rest of the library: weights, tokenizer, sizes, and the rotation of its queries.
 
 Knows nothing of where models come from.
 """
@@ -109,7 +109,7 @@ class LanguageModel:
         return cls(model, tokenizer, name, revision, Geometry.of(model.config)).tried_out()
 
     def tried_out(self) -> LanguageModel:
-        """The same, after a first pass if the tests do not cover its family; raises `ModelError` if that goes wrong."""
+        """The same, after a trial pass if the tests do not cover its family; raises `ModelError` if that fails."""
         if not is_tested(self.model.config):
             sizes = self.geometry
             check_forward(self.model, sizes.layers, (sizes.kv_heads, sizes.head_dim), self.name)
@@ -186,13 +186,13 @@ class LanguageModel:
             )
 
     def rotate(self, queries: Any, first_position: int) -> Any:
-        """Queries of every layer as that layer's position embedding turns them; differentiable.
+        """Queries of every layer, rotated by that layer's position embedding; differentiable.
 
         Args:
             queries: (L, H, S, D), before RoPE, at positions `first_position ... first_position + S - 1`.
 
         Raises:
-            ModelError: the family turns queries in a way that cannot be seen from outside.
+            ModelError: the family's rotation cannot be reproduced from outside.
         """
         from judgeq.models.rope import rotate
 

@@ -60,7 +60,7 @@ class _Place:
 
     @property
     def files(self) -> dict[str, Any]:
-        """How transformers is told where to look."""
+        """What `from_pretrained` finds the files by."""
         where = {"pretrained_model_name_or_path": self.folder}
         return {**where, "gguf_file": self.gguf} if self.gguf else where
 

@@ -1,6 +1,6 @@
 """What is supported: model classes, tokenizers, quantizations, devices and types; the rest is refused.
 
-Looks at configs and classes, so that a model is refused before its weights are fetched.
+Judges by configs and classes, so that a model is refused before its weights are fetched.
 """
 
 from __future__ import annotations
@@ -320,7 +320,7 @@ def choose_dtype(dtype: Any, device: Any, config: Any) -> Any:
 
 @contextlib.contextmanager
 def clear_errors(name: str, device: Any) -> Iterator[None]:
-    """Turns what transformers raises about a model's files into one sentence."""
+    """Within, what transformers raises about a model's files becomes one sentence."""
     import torch
     from safetensors import SafetensorError
 

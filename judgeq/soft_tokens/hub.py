@@ -69,7 +69,7 @@ def push_folder(
     Args:
         mark: file by which a repository is known to hold things of this kind; any other one that is not empty is left
             alone.
-        private: only the owner may see a new repository; one that everybody sees already is left alone.
+        private: only the owner may see a new repository; a public one is left alone.
         branch: created where there is none; None is the main one.
         token: of an account that may write there; by default that of `hf auth login` or `HF_TOKEN`.
         message: of the commit.
@@ -105,7 +105,7 @@ def signed_in(repo_id: str, token: str | None) -> HfApi:
 def published(library: str, base_model: str, limit: int = 3) -> list[str]:
     """Repositories of `library` that say they belong to a base model, most downloaded first; none without a Hub.
 
-    One request: the client's own search goes on for half a minute where there is no connection.
+    One request: the client's own search tries for half a minute where there is no connection.
     """
     from huggingface_hub import constants, get_session
 
@@ -135,14 +135,14 @@ def check_kind(repository: ModelInfo | SpaceInfo, mark: str, private: bool) -> N
         )
     if private and not repository.private:
         raise InputError(
-            f"{repository.id} exists on the Hub and everybody can see it: make it private in its settings first, or "
+            f"{repository.id} exists on the Hub and is public: make it private in its settings first, or "
             "choose another name"
         )
 
 
 @contextlib.contextmanager
 def clear_errors(name: str) -> Iterator[None]:
-    """Turns what the Hub's client raises about a repository into one sentence."""
+    """Within, what the Hub's client raises about a repository becomes one sentence."""
     try:
         yield
     except JudgeqError:

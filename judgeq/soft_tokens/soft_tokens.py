@@ -41,7 +41,7 @@ FILES = (CONFIG_FILE, TENSOR_FILE, CARD_FILE)
 CARD_DIGEST = "card_sha256"
 """Under which the tensors' file knows the card that was written with it."""
 MODEL_FILE = "config.json"
-"""What a folder of transformers has, so that one that is named by mistake is told apart."""
+"""File of a transformers model, by which a folder that is named by mistake is recognised."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ LONGEST_REASON = 120
 _ALONE = threading.RLock()
 """Held while something of the whole process is changed: lm-eval's modules, generators, output, warnings."""
 _failed: dict[str, str] = {}
-"""What could not be fetched -> why; asked only once a process."""
+"""What could not be fetched -> why; tried only once a process."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def longbench_tasks(
 
     Args:
         names: one or several of `LONGBENCH_TASKS`.
-        question_first: what stands behind the context in the prompt stands before the rest.
+        question_first: what follows the context in the prompt comes before the rest.
         folder: may hold `NAME.jsonl` in LongBench's own format, instead of the Hub.
         reserve: positions to leave free for the soft tokens, where an answer takes fewer.
 

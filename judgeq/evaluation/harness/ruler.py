@@ -1,6 +1,6 @@
 """RULER (arXiv 2404.06654) as lm-eval has it: its generators run with a model's own tokenizer, at any length.
 
-Where the answer's beginning is given (`gen_prefix`), it stands behind the chat template. lm-eval does the same; its
+Where the answer's beginning is given (`gen_prefix`), it follows the chat template. lm-eval does the same; its
 target delimiter parts the two only where there is no template. `ruler_part`, the metric of the questions about
 SQuAD and HotpotQA, is the share of the right answers that are found, as lm-eval computes it.
 """
