@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 
 from judgeq.errors import DownloadError, InputError
 from judgeq.models.snapshot import HubError, check_answers
+from judgeq.values import texts
 
 CONNECT_SECONDS = 5.0
 """How long a server may take before it counts as out of reach."""
@@ -179,3 +180,24 @@ def hub_dataset(what: str, repository: str, load: Callable[[], Any]) -> Any:
             return load()
 
     return fetched(what, load_in_time)
+
+
+def benchmark_names(text: str, all_names: Sequence[str]) -> tuple[str, ...]:
+    """The names in a comma separated text, each once, in its order; `"all"` is every name.
+
+    Raises:
+        InputError: no name, or one that is not in `all_names`.
+    """
+    if text.strip() == "all":
+        return tuple(all_names)
+    return check_names(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()), all_names)
+
+
+def check_names(named: str | Iterable[str], all_names: Sequence[str]) -> tuple[str, ...]:
+    """One name or several, as a tuple; an `InputError` for none, or one that there is not."""
+    names = texts("names", named)
+    unknown = [name for name in names if name not in all_names]
+    if unknown or not names:
+        what = f"There is no task {unknown[0]!r}" if unknown else "No task is named"
+        raise InputError(f"{what}: choose all, or one or more of {', '.join(all_names)}")
+    return names

@@ -14,9 +14,8 @@ from typing import Any
 from judgeq.data.example import Example
 from judgeq.data.lengths import count_tokens
 from judgeq.errors import DownloadError, InputError
-from judgeq.evaluation.harness.library import Definition, definition, hub_dataset
+from judgeq.evaluation.harness.library import Definition, check_names, definition, hub_dataset
 from judgeq.evaluation.harness.local_files import json_lines
-from judgeq.evaluation.harness.names import check_names
 from judgeq.evaluation.questions import Question, Task
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.supported import CONTENT_MARK
