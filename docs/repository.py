@@ -2,13 +2,14 @@
 
 README, changelog, model card and notebooks stay where a person who looks through the repository finds them. While the
 site is built, copies lie beside the other pages, and a relative link in any page is turned to where its file stands in
-the site. `<!-- options: VERB -->` becomes the table of that command's options, from argparse itself. Long commands are
-folded; what they do stays the same.
+the site. `<!-- options: VERB -->` becomes the table of that command's options, from argparse itself; VERB may be a
+module of the checkout with a function `parser`. Long commands are folded; what they do stays the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import re
@@ -123,8 +124,10 @@ def options_of(command: str) -> str:
 def _actions(command: str) -> Iterator[argparse.Action]:
     from judgeq import cli
 
-    parser = cli._parser()
-    for word in shlex.split(command):
+    first, *words = shlex.split(command)
+    outside = "." in first  # a module of the checkout
+    parser = importlib.import_module(first).parser() if outside else cli._parser()
+    for word in words if outside else [first, *words]:
         verbs = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
         parser = verbs.choices[word]
     for action in parser._actions:

@@ -17,9 +17,7 @@ from judgeq.commands import (
     estimate,
     evaluate,
     lm_eval,
-    parity,
     report,
-    space,
     tokens,
     train,
 )
@@ -30,19 +28,23 @@ from judgeq.errors import JudgeqError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    return run(_parser(), argv)
+
+
+def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
+    """Run what a parser's `run` default names, with judgeq's exit codes; for commands outside the package too."""
     never_fail_for_a_character()
     try:
-        return _run(argv)
+        return _run(parser, argv)
     except BrokenPipeError:  # the reader has stopped, as with `| head`
         return 0
     finally:
         forget_output()
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    parser = _parser()
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     arguments, rest = parser.parse_known_args(argv)
-    if rest and arguments.verb != lm_eval.VERB:
+    if rest and getattr(arguments, "verb", None) != lm_eval.VERB:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest, arguments.words = rest, list(sys.argv[1:] if argv is None else argv)
     try:
@@ -76,8 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add(verbs.add_parser("estimate", help="how much memory a model and its rows take"))
     report.add(verbs.add_parser("report", help="result files as one page and as tables"))
     tokens.add(verbs.add_parser("tokens", help="look at soft tokens, publish them, exchange them with PEFT"))
-    space.add(verbs.add_parser("space", help="publish the demo as a Hugging Face Space"))
-    parity.add(verbs.add_parser("parity", help="compare the kept rows with kvpress"))
     lm_eval.add(
         verbs.add_parser(
             lm_eval.VERB, add_help=False, help="lm-eval's own command line, with the model judgeq"

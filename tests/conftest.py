@@ -6,6 +6,7 @@ from tests.surroundings import workers  # isort: skip - before everything that r
 
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,21 @@ def each_lm(request: pytest.FixtureRequest, make_lm: Callable[..., LanguageModel
 def smol() -> LanguageModel:
     """The embedded model, from the user's own cache; mark tests that use it with `embedded`."""
     return load("smollm2-135m")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama, saved with its tokenizer."""
+    place = tmp_path_factory.mktemp("tiny-llama")
+    build_model().save_pretrained(place)
+    build_tokenizer().save_pretrained(place)
+    return place
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """A copy of it to spoil."""
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
 @pytest.fixture

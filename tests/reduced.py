@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,23 +18,20 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import save_file
 
 import judgeq
+from benchmarks import parity, start
 from judgeq.cli import _parser
 from judgeq.data import planted, records, sharegpt, wiki
 from judgeq.data.articles import Article
 from judgeq.evaluation.harness import RULER_TASKS, benchmark_names, library
-from judgeq.evaluation.parity import compare as comparing
 from judgeq.evaluation.random_weights import random_model
-from judgeq.evaluation.starting import Start
-from judgeq.inference.plan import Plan
-from judgeq.inference.prefill import prefill
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.training.loop import train
+from scripts import space
 from tests.conftest import TEXT, build_model, build_tokenizer
 from tests.documented import ROOT, blocks, text_of
 
@@ -64,7 +60,6 @@ SIZES: dict[str, dict[str, str]] = {
     "evaluate jsonl": {},
     "bench": {"--prompt-tokens": "400", "--decode-tokens": "2", "--rounds": "1"},
     "bench step": {"--lengths": "100", "--rounds": "1"},
-    "bench start": {"--rounds": "1"},
     "lm-eval": {"--limit": "1", "--metadata": '{"max_seq_lengths": [600]}'},
 }
 """Options by verb, with what they are here, whether the document names them or not; `FIRST` of what it lists."""
@@ -95,11 +90,6 @@ LEFT_OUT = {
 """What stands for `…`, and for what a sentence leaves out."""
 QUESTION = {"context": TEXT.strip(), "question": "How tall is the lighthouse?", "answers": ["31 metres"]}
 VOCABULARY = 1000
-CHECKOUT = (
-    *("app.py", "requirements.txt", "README.md", "LICENSE", "app/ui.py", "judgeq/space.py"),
-    *("assets/samples/a.txt", "assets/soft_tokens/a.md"),
-    *("assets/screenshot.png", "assets/results/ablation.png"),
-)
 PYTHONS = ("--python", "--peer-python")
 
 
@@ -141,18 +131,6 @@ class Place:
         """What `judgeq` takes for the soft tokens that come with it."""
         folder = self.folder / "shipped" / lm.name
         return folder if folder.exists() else self.judge(folder, lm.name)
-
-    def checkout(self) -> Path:
-        """A clean checkout with what a Space needs, made once."""
-        root = self.folder / "checkout"
-        if not root.exists():
-            for name in CHECKOUT:
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                (root / name).write_text(f"# {name}\n", encoding="utf-8")
-            own = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"]
-            for words in (["init", "-q"], ["add", "."], [*own, "commit", "-q", "-m", "made"]):
-                subprocess.run(["git", "-C", str(root), *words], check=True)
-        return root
 
     def provide(self, role: str, word: str, model: str) -> None:
         """Put there what a command reads, unless an earlier command has written it."""
@@ -252,45 +230,17 @@ def settle(place: Place, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "wiki_articles", lambda held_out: towns)
     patch.setattr(sharegpt, "_stream", lambda origin, seed: iter(turns))
     patch.setattr(library, "_failed", Everything())
-    patch.setattr(comparing, "ask_kvpress", _kvpress)
     for module in ("judgeq", "judgeq.models.loading", "judgeq.integrations.lm_eval"):
         patch.setattr(f"{module}.load", place.load)
     weights = "judgeq.evaluation.random_weights.random_model"
     patch.setattr(weights, lambda shape, **options: random_model("tiny", **options))
     model = place.shared / "model"
-    for module in ("parity", "speed"):
-        patch.setattr(f"judgeq.commands.{module}.model_folder", lambda name: model)
+    patch.setattr("judgeq.commands.speed.model_folder", lambda name: model)
     patch.setattr("judgeq.integrations.lm_eval.embedded_model_path", lambda name: model)
-    # a start is a process of its own: tests/test_starting.py has a real one
-    patch.setattr("judgeq.evaluation.starting.start", lambda **_: Start(torch_s=1, import_s=1, load_s=1))
     patch.setattr("judgeq.soft_tokens.soft_tokens.shipped_for", place.shipped)
     patch.setattr("datasets.config.HF_DATASETS_CACHE", place.folder / "datasets")
     patch.setattr(sys, "argv", ["judgeq"])
     patch.chdir(place.folder)
-
-
-def _kvpress(python: str, request: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Stands for kvpress in an environment of its own: it keeps what our methods keep."""
-    assert Path(python).is_file()
-    lm = load(request["model"])
-    for at, ids in enumerate(request["prompts"]):
-        written: dict[str, torch.Tensor] = {}
-        for press in request["presses"]:
-            method = next(each.method for each in comparing.PAIRINGS if each.name == press["name"])
-            for budget in request["budgets"]:
-                (kept,) = prefill(lm, torch.tensor([ids]), [Plan(method, budget)]).retained
-                for layer, (rows, scores) in enumerate(zip(kept.kept, kept.scores or (), strict=True)):
-                    stacked = torch.stack(rows) if isinstance(rows, tuple) else rows[0]
-                    written[f"{press['name']}.{budget}.rows.{layer}"] = stacked.contiguous()
-                    written[f"{press['name']}.{budget}.scores.{layer}"] = scores[0].contiguous()
-        (full,) = prefill(lm, torch.tensor([ids]), [Plan(judgeq.METHODS["full"](), 1)]).retained
-        written |= {
-            f"keys.{layer}": each.keys[0].contiguous() for layer, each in enumerate(full.cache.layers)
-        }
-        save_file(
-            {name: tensor.clone() for name, tensor in written.items()}, folder / f"prompt{at}.safetensors"
-        )
-    return {"kvpress": "0.5.5"}
 
 
 # Commands
@@ -390,8 +340,8 @@ def _named(words: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def every_option() -> set[str]:
-    """All options of all verbs."""
-    found, parsers = set(), [_parser()]
+    """All options of all verbs, and of what runs in a checkout alone."""
+    found, parsers = set(), [_parser(), parity.parser(), start.parser(), space.parser()]
     while parsers:
         for action in parsers.pop()._actions:
             found |= set(action.option_strings)

@@ -479,7 +479,7 @@ def test_what_cannot_be_shared_gets_one_sentence(
 @pytest.mark.parametrize(
     "verb",
     [
-        *([], ["ask"], ["train"], ["report"], ["parity"], ["bench"], ["ablation"], ["space"]),
+        *([], ["ask"], ["train"], ["report"], ["bench"], ["ablation"]),
         *(["evaluate", kind] for kind in ("hit-rate", "answers", "jsonl", "ruler", "niah", "longbench")),
         *(["tokens", kind] for kind in ("show", "push", "export-peft", "import-peft")),
     ],

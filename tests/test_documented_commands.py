@@ -74,10 +74,6 @@ def run_judgeq(command: Command, place: Place, patch: pytest.MonkeyPatch) -> Non
     words = reduced(words, not command.inline, place)
     if words[:2] == ["tokens", "push"]:
         sign_in_as(words[3], patch)
-    if words[0] == "space":
-        sign_in_as(words[words.index("--repo") + 1], patch)
-        root = place.checkout()
-        patch.setattr("judgeq.space.checkout", lambda: root)
     assert main(words) == 0
 
 
@@ -194,6 +190,9 @@ RULES = [
     Rule(r"python -m tests\.notebooks\b", test=("test_tutorials.py", "notebooks")),
     Rule(r"python -m sphinx\b", test=("test_site.py", '"sphinx"')),
     Rule(r"python -m scripts\.distill\b", test=("test_distill.py", "distill.main")),
+    Rule(r"python -m benchmarks\.parity\b", test=("test_parity.py", "parity.main")),
+    Rule(r"python -m benchmarks\.start\b", test=("test_starting.py", "main([")),
+    Rule(r"python -m scripts\.space\b", test=("test_space.py", "space.main")),
     Rule(r"python docs/architecture\.py\b", test=("test_architecture.py", '"architecture.py"')),
     Rule(r"docker (build|run)\b", needs="container engine"),
     Rule(r"hf auth login\b", needs="hub"),

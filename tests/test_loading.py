@@ -25,31 +25,7 @@ from judgeq.models.embedded import EMBEDDED, embedded_name, same_model
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load, load_config
 from judgeq.soft_tokens.adapters import LowRank
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama, saved."""
-    place = tmp_path_factory.mktemp("tiny-llama")
-    build_model(num_hidden_layers=1).save_pretrained(place)
-    build_tokenizer().save_pretrained(place)
-    return place
-
-
-@pytest.fixture
-def copy(folder: Path, tmp_path: Path) -> Path:
-    """A copy of it to spoil."""
-    return Path(shutil.copytree(folder, tmp_path / "copy"))
-
-
-def refusal(name: Any, **options: Any) -> str:
-    """The sentence that `load` refuses with."""
-    with pytest.raises(ModelError) as caught:
-        load(name, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.endswith(".")
-    return message
+from tests.models import refusal
 
 
 @pytest.fixture

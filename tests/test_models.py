@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import textwrap
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -52,37 +48,12 @@ from judgeq.models.loading import load
 from judgeq.models.snapshot import HubError
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama, saved."""
-    place = tmp_path_factory.mktemp("tiny-llama")
-    build_model("llama").save_pretrained(place)
-    build_tokenizer().save_pretrained(place)
-    return place
-
-
-@pytest.fixture
-def copy(folder: Path, tmp_path: Path) -> Path:
-    """A copy of it to spoil."""
-    for path in folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    return tmp_path
+from tests.hub import Hub, Repository
+from tests.models import refusal
 
 
 def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), encoding="utf-8")
-
-
-def refusal(name: str | Path, **options: Any) -> str:
-    """The sentence that `load` refuses with."""
-    with pytest.raises(ModelError) as caught:
-        load(name, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.endswith(".")
-    return message
 
 
 # -- what a loaded model is -------------------------------------------------------------------------------
@@ -499,127 +470,25 @@ def test_a_full_disk_is_not_blamed_on_the_network(monkeypatch: pytest.MonkeyPatc
 
 # -- the Hub ----------------------------------------------------------------------------------------------
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
-
-class Hub(BaseHTTPRequestHandler):
-    """As much of the Hub as a download needs, on this machine."""
-
-    folder: Path
-    asked: list[str]
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0].strip("/")
-        self.asked.append(path)
-        name = "/".join(path.removeprefix("api/models/").split("/")[:2])
-        if name == "org/missing":
-            self.answer(401, b"{}", "RepoNotFound")
-        elif path.endswith("/revision/nowhere"):
-            self.answer(404, b"{}", "RevisionNotFound")
-        elif "/resolve/" in path and name == "org/gated":
-            self.answer(403, b"{}", "GatedRepo")
-        elif "/resolve/" in path:
-            self.answer(200, self.content(name, path.rpartition("/")[2]))
-        elif "/tree/" in path:
-            self.answer(
-                200, json.dumps([self.entry(name, file) for file in sorted(self.files(name))]).encode()
-            )
-        else:
-            self.answer(200, json.dumps({"id": name, "sha": COMMIT, "siblings": []}).encode())
-
-    def files(self, name: str) -> set[str]:
-        return {path.name for path in self.folder.iterdir()} | {
-            "pytorch_model.bin",
-            "consolidated.safetensors",
-        }
-
-    def content(self, name: str, file: str) -> bytes:
-        path = self.folder / file
-        content = path.read_bytes() if path.exists() else b"never fetched"
-        if name == "org/encoder" and file == "config.json":
-            return json.dumps({"model_type": "bert", "architectures": ["BertForMaskedLM"]}).encode()
-        return content
-
-    def entry(self, name: str, file: str) -> dict[str, Any]:
-        return {"type": "file", "path": file, "oid": "0" * 40, "size": len(self.content(name, file))}
-
-    def answer(self, status: int, content: bytes, error: str | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("Content-Type", "application/json")
-        self.send_header("ETag", f'"{hashlib.sha1(self.path.encode()).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        if error:
-            self.send_header("X-Error-Code", error)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Address of a Hub with `org/tiny`, and what it has been asked for."""
-    handler = type("Handler", (Hub,), {"folder": folder, "asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", handler.asked  # type: ignore[attr-defined]
-    server.shutdown()
-    thread.join()
-
-
-PROGRAM = """
-    import json, sys
-    from huggingface_hub import constants
-    from judgeq.errors import ModelError
-    from judgeq.models.loading import load
-    results = []
-    for name, revision, online in json.loads(sys.argv[1]):
-        constants.HF_HUB_OFFLINE = not online
-        try:
-            lm = load(name, revision=revision)
-            results.append([lm.name, lm.revision, lm.geometry.layers])
-        except ModelError as error:
-            results.append(str(error))
-    print(json.dumps(results))
-"""
-
-
-def test_models_come_from_the_hub(hub: tuple[str, list[str]], tmp_path: Path) -> None:
-    address, asked = hub
-    settings = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
-    loads = [
-        ("org/tiny", None, True),
-        ("org/tiny", "nowhere", True),
-        ("org/missing", None, True),
-        ("org/gated", None, True),
-        ("org/encoder", None, True),
-        ("org/tiny", None, False),
-        ("org/other", None, False),
-    ]
-    # a process of its own, because the client reads the Hub's address when it is imported
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM), json.dumps(loads)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **settings},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    loaded, no_revision, missing, gated, encoder, again, other = json.loads(run.stdout)
-    assert loaded == ["org/tiny", COMMIT, 4]
-    assert "org/tiny has no revision 'nowhere'" in no_revision
-    assert "no public model org/missing" in missing
-    assert "org/gated is gated" in gated
-    assert "org/encoder is not a causal language model (BertForMaskedLM)" in encoder
-    assert f"org/tiny/resolve/{COMMIT}/model.safetensors" in asked
-    assert f"org/encoder/resolve/{COMMIT}/model.safetensors" not in asked  # refused first
-    assert not [path for path in asked if path.endswith(("pytorch_model.bin", "consolidated.safetensors"))]
-    assert again == loaded  # offline, from the Hub's own cache
-    assert "check the network connection" in other
+def test_models_come_from_the_hub(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    unwanted = dict.fromkeys(("pytorch_model.bin", "consolidated.safetensors"), b"never fetched")
+    encoder = json.dumps({"model_type": "bert", "architectures": ["BertForMaskedLM"]}).encode()
+    for name, more in (("tiny", {}), ("gated", {}), ("encoder", {"config.json": encoder})):
+        hub.repositories[f"org/{name}"] = Repository(gated=name == "gated")
+        hub.repositories[f"org/{name}"].commit("main", {**files, **unwanted, **more}, "a model")
+    commit = hub.repositories["org/tiny"].branches["main"]
+    lm = load("org/tiny")
+    assert (lm.name, lm.revision, lm.geometry.layers) == ("org/tiny", commit, 4)
+    assert "org/tiny on the Hub has no such revision" in refusal("org/tiny", revision="nowhere")
+    assert "There is no folder org/missing and no public repository" in refusal("org/missing")
+    assert "org/gated is gated" in refusal("org/gated")
+    assert "org/encoder is not a causal language model (BertForMaskedLM)" in refusal("org/encoder")
+    fetched = [path.rpartition("/resolve/")[::2] for path in hub.requests if path.startswith("GET")]
+    weights = {name for name, file in fetched if file.endswith("model.safetensors")}
+    assert weights == {"GET /org/tiny"}  # the others were refused first
+    assert not [file for _, file in fetched if file.endswith(tuple(unwanted))]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert load("org/tiny").revision == commit  # from the Hub's own cache
+    assert "check the network connection" in refusal("org/other")

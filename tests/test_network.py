@@ -24,9 +24,9 @@ from judgeq.models.embedded import embedded_model_path
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load, load_config
 from judgeq.models.watched import Silence, run_watched
-from judgeq.soft_tokens.shipped import shipped_for
-from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.soft_tokens.soft_tokens import SoftTokens, shipped_for
 from tests.hub import Hub, Repository
+from tests.models import Lines
 
 Behaviour = Callable[[socket.socket], None]
 
@@ -82,13 +82,6 @@ def server(behave: Behaviour) -> Iterator[str]:
         listener.close()
         for connection in connections:
             connection.close()
-
-
-class Lines(list[str]):
-    """A progress callback that remembers what was said."""
-
-    def __call__(self, message: str, fraction: float | None) -> None:
-        self.append(message)
 
 
 @pytest.fixture(autouse=True)

@@ -354,7 +354,7 @@ def test_no_room_leaves_the_earlier_document_readable(
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("judgeq.cache.row_files.save_file", full)
+    monkeypatch.setattr("judgeq.cache.files.save_file", full)
     with pytest.raises(InputError, match="No space left"):
         save_document(lm, tmp_path, "Otto pays.")
     assert "Otto" not in Document.load(lm, tmp_path).text

@@ -15,11 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from judgeq.commands import parity
+from benchmarks import kvpress_rows, parity
+from benchmarks.parity import PAIRINGS, Comparison, Counts, Pairing, compare, count_rows
 from judgeq.errors import InputError
-from judgeq.evaluation.parity import compare as comparing
-from judgeq.evaluation.parity import kvpress_rows
-from judgeq.evaluation.parity.compare import PAIRINGS, Comparison, Counts, Pairing, compare, count_rows
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.methods import Full
@@ -68,7 +66,7 @@ def compared(
         save_file(written, folder / "prompt0.safetensors")
         return {"kvpress": "0.5.5"}
 
-    monkeypatch.setattr(comparing, "ask_kvpress", ask)
+    monkeypatch.setattr(parity, "ask_kvpress", ask)
     return compare(lm, Path("model"), [prompt()], [12], "python", pairings=pairings)
 
 
@@ -176,12 +174,12 @@ def test_every_pairing_names_a_method_of_ours() -> None:
 
 def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere is no Python that runs"):
-        comparing.ask_kvpress(str(tmp_path / "nowhere"), {}, tmp_path)
+        parity.ask_kvpress(str(tmp_path / "nowhere"), {}, tmp_path)
 
 
 def test_a_python_without_kvpress_is_told_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no kvpress: install it there with .* kvpress==0\.5\.5"):
-        comparing.ask_kvpress(sys.executable, {}, tmp_path)
+        parity.ask_kvpress(sys.executable, {}, tmp_path)
 
 
 def test_why_kvpress_failed_is_passed_on(tmp_path: Path) -> None:
@@ -189,7 +187,7 @@ def test_why_kvpress_failed_is_passed_on(tmp_path: Path) -> None:
     python.write_text("#!/bin/sh\necho one >&2\necho 'ImportError: no torch' >&2\nexit 1\n")
     python.chmod(0o755)
     with pytest.raises(InputError, match=r"failed \(ImportError: no torch\)"):
-        comparing.ask_kvpress(str(python), {}, tmp_path)
+        parity.ask_kvpress(str(python), {}, tmp_path)
 
 
 def test_the_script_needs_nothing_of_ours(tmp_path: Path) -> None:
@@ -242,16 +240,11 @@ def test_kvpress_keeps_the_same_rows(lm: LanguageModel, tmp_path: Path) -> None:
 # The command
 
 
-def options(**changes: str) -> Any:
-    given = {"python": "python", "model": "smollm2-135m", "data": None, "budgets": "8", "json": None}
-    return SimpleNamespace(**{**given, **changes})
-
-
-def test_shares_and_models_that_are_no_folder_are_refused() -> None:
-    with pytest.raises(InputError, match="whole numbers such as 64"):
-        parity.run(options(budgets="64,0.5"))
-    with pytest.raises(InputError, match="org/name is no folder"):
-        parity.run(options(model="org/name"))
+def test_shares_and_models_that_are_no_folder_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parity.main(["--python", "python", "--budgets", "64,0.5"]) == 2
+    assert "whole numbers such as 64" in capsys.readouterr().err
+    assert parity.main(["--python", "python", "--model", "org/name"]) == 2
+    assert "org/name is no folder" in capsys.readouterr().err
 
 
 def test_the_command_writes_what_was_compared(
@@ -270,9 +263,9 @@ def test_the_command_writes_what_was_compared(
         save_file(rows_as_ours(lm, ids, list(PAIRINGS), 8), folder / "prompt0.safetensors")
         return {"kvpress": "0.5.5"}
 
-    monkeypatch.setattr(comparing, "ask_kvpress", ask)
-    where = {"model": str(tmp_path / "model"), "data": str(tmp_path / "data.jsonl")}
-    parity.run(options(**where, json=str(tmp_path / "out.json")))
+    monkeypatch.setattr(parity, "ask_kvpress", ask)
+    words = ["--model", str(tmp_path / "model"), "--data", str(tmp_path / "data.jsonl"), "--budgets", "8"]
+    assert parity.main(["--python", "python", *words, "--json", str(tmp_path / "out.json")]) == 0
     result = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert [row["task"] for row in result["rows"]] == [f"parity/{pairing.name}" for pairing in PAIRINGS]
     assert {row["score"] for row in result["rows"]} == {1.0}
@@ -361,8 +354,8 @@ def test_the_document_says_how_the_pyramids_differ() -> None:
 
 def test_the_document_names_the_versions_and_the_prompts() -> None:
     found = results()
-    assert f"kvpress=={found['kvpress']['kvpress']}" == comparing.KVPRESS
-    assert f"pip install {comparing.KVPRESS}" in DOCUMENT
+    assert f"kvpress=={found['kvpress']['kvpress']}" == parity.KVPRESS
+    assert f"pip install {parity.KVPRESS}" in DOCUMENT
     versions = found["kvpress"]["transformers"], found["versions"]["transformers"]
     assert "transformers {} and {}".format(*versions) in DOCUMENT
     assert all(round(tokens, -2) in (1000, 1100) for tokens in found["settings"]["prompt_tokens"])

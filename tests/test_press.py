@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.kvpress_rows import removed
 from judgeq._assets import assets_path
 from judgeq.config import Decoding, Selection
-from judgeq.evaluation.parity.kvpress_rows import removed
 from judgeq.inference.decode import decode
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill

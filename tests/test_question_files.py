@@ -9,7 +9,7 @@ import pytest
 
 from judgeq.data.jsonl import read_json_lines
 from judgeq.errors import InputError
-from judgeq.evaluation.files import questions_of
+from judgeq.evaluation.questions import questions_of
 from judgeq.models.language_model import LanguageModel
 from tests.conftest import TEXT
 

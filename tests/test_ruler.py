@@ -25,8 +25,13 @@ from judgeq.evaluation.harness import (
     library,
     ruler_tasks,
 )
-from judgeq.evaluation.harness.generation import ESSAY_TASKS
-from judgeq.evaluation.harness.haystack import ESSAYS, MANUAL_NOTE, SENTENCES_NOTE, manual_prose
+from judgeq.evaluation.harness.generation import (
+    ESSAY_TASKS,
+    ESSAYS,
+    MANUAL_NOTE,
+    SENTENCES_NOTE,
+    manual_prose,
+)
 from judgeq.evaluation.questions import Question, Task
 from judgeq.models.language_model import LanguageModel
 

@@ -119,7 +119,7 @@ def test_shipped_soft_tokens_are_found_under_every_name_of_their_model(
 ) -> None:
     config = dataclasses.replace(tokens.config, base_model="smollm2-135m")
     SoftTokens(tokens.probe, config).save_pretrained(tmp_path / "soft_tokens" / "any-name")
-    monkeypatch.setattr("judgeq.soft_tokens.shipped.assets_path", tmp_path.joinpath)
+    monkeypatch.setattr("judgeq.soft_tokens.soft_tokens.assets_path", tmp_path.joinpath)
     for name in ("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", "./SmolLM2-135M-Instruct"):
         assert SoftTokens.for_model(renamed(lm, name)).config == config
 

@@ -14,15 +14,14 @@ from huggingface_hub import SpaceCard, SpaceHardware
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from judgeq import space
-from judgeq.cli import main
 from judgeq.models.embedded import EMBEDDED, IGNORED_FILES, SMALL_FILES, WEIGHT_FILES
+from scripts import space
 from tests.hub import Hub, Repository
 from tests.test_project import pyproject, required
 
 ROOT = Path(__file__).parents[1]
 CARD = SpaceCard.load(ROOT / "README.md")
-HELD = ["README.md", "app.py", "app/ui.py", "assets/samples/a.txt", "judgeq/__init__.py", "judgeq/space.py"]
+HELD = ["README.md", "app.py", "app/ui.py", "assets/samples/a.txt", "judgeq/__init__.py", "judgeq/cli.py"]
 TOKEN = "hf_" + 34 * "a"
 KEY = "-----BEGIN " + "RSA PRIVATE KEY-----"
 
@@ -44,7 +43,7 @@ def commit(root: Path, files: dict[str, str]) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small clean checkout that the command takes for this project."""
+    """A small clean checkout that the command publishes."""
     made = tmp_path / "checkout"
     made.mkdir()
     git(made, "init", "--quiet", "--initial-branch=main")
@@ -58,12 +57,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     commit(
         made, {**files, "LICENSE": "Apache", "assets/results/a.items.jsonl": "{}\n", ".gitignore": "*.log\n"}
     )
-    monkeypatch.setattr(space, "__file__", str(made / "judgeq" / "space.py"))
+    monkeypatch.setattr(space, "ROOT", made)
     return made
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    code = main(["space", *words])
+    code = space.main(words)
     return code, *capsys.readouterr()
 
 
@@ -191,8 +190,7 @@ def test_an_unclean_tree_is_refused_by_name(root: Path, hub: Hub, capsys: pytest
 def test_without_a_checkout_the_command_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(space, "__file__", str(tmp_path / "site-packages" / "judgeq" / "space.py"))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(space, "ROOT", tmp_path)
     code, _, err = run(capsys, "--repo", "me/demo", "--dry-run")
     assert code == 2
     assert "made from a git checkout" in err
@@ -215,7 +213,7 @@ def test_without_git_the_command_says_so(
         (["--repo", "you/demo"], "no right to do that"),
         (["--repo", "me/demo", "--hardware", "abacus"], "no hardware 'abacus'"),
         (["--repo", "me/other"], "holds something else (index.html)"),
-        (["--repo", "me/seen", "--private"], "everybody can see it"),
+        (["--repo", "me/seen", "--private"], "is public"),
     ],
 )
 def test_what_cannot_be_done_gets_one_sentence(

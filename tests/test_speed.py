@@ -16,8 +16,8 @@ from judgeq.attention.registry import ATTENTION
 from judgeq.cli import main
 from judgeq.config import Budget
 from judgeq.errors import InputError, ModelError
+from judgeq.evaluation import kvpress_peer as peer
 from judgeq.evaluation import speed
-from judgeq.evaluation.parity import peer
 from judgeq.evaluation.random_weights import random_model, random_soft_tokens
 from judgeq.evaluation.report import speed_from
 from judgeq.evaluation.report.figures import speed_figure

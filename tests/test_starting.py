@@ -1,4 +1,4 @@
-"""`judgeq bench start`: every start is a process of its own, and the figures add up."""
+"""`python -m benchmarks.start`: every start is a process of its own, and the figures add up."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from judgeq.cli import main
+from benchmarks.start import Start, main, median_start, start
 from judgeq.errors import InputError
-from judgeq.evaluation.starting import Start, median_start, start
 from tests.conftest import build_model
 
 
@@ -31,9 +30,9 @@ def test_the_command_writes_every_round(
     build_model().save_pretrained(model)
     tokenizer.save_pretrained(model)
     target = tmp_path / "start.json"
-    main(["bench", "start", "--model", str(model), "--rounds", "2", "--json", str(target)])
+    main(["--model", str(model), "--rounds", "2", "--json", str(target)])
     written = json.loads(target.read_text(encoding="utf-8"))
     assert [set(each) for each in written["rounds"]] == [{"torch_s", "import_s", "load_s"}] * 2
     assert all(each["load_s"] > 0 for each in written["rounds"])
-    assert written["command"] == f"python -m judgeq bench start --model {model} --rounds 2"
+    assert written["command"] == f"python -m benchmarks.start --model {model} --rounds 2"
     assert "medians of 2 starts" in capsys.readouterr().out

@@ -163,8 +163,8 @@ print(kept.to_python())
 # <!-- needs: hub -->
 # ```sh
 # hf auth login
-# python -m judgeq space --repo your-name/judge-q --dry-run
-# python -m judgeq space --repo your-name/judge-q
+# python -m scripts.space --repo your-name/judge-q --dry-run
+# python -m scripts.space --repo your-name/judge-q
 # ```
 #
 # A free Space has two cores and runs the embedded model. More: [soft tokens as files](../docs/soft-tokens.md),

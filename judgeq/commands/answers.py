@@ -92,8 +92,7 @@ class _File:
     def task(
         self, lm: LanguageModel, tokens: SoftTokens | None, count: int | None = None, **options: Any
     ) -> Task:
-        from judgeq.evaluation.files import questions_of
-        from judgeq.evaluation.questions import Task
+        from judgeq.evaluation.questions import Task, questions_of
 
         reserve = tokens.n if tokens else 0
         questions = questions_of(lm, self.path, self.lines, reserve, skip_bad=self.skip_bad, **options)

@@ -149,20 +149,19 @@ def _noticed(sentence: str) -> None:
 
 def _text(document: str, saved: bool) -> str:
     """The document's text: from standard input, a folder of saved rows, or a file."""
-    from judgeq.cache.prefix_files import saved_text
+    from judgeq.cache.files import SavedDocument
     from judgeq.prompts.text_files import MAX_BYTES, read_document, read_document_bytes
 
     if document == "-":
         return read_document_bytes(sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin else b"", None, _noticed)
-    return saved_text(document) if saved else read_document(document, _noticed)
+    return SavedDocument.read(document).text if saved else read_document(document, _noticed)
 
 
 def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, None, Answer]]:
     """What answers a question, by the command's options. A single question to a text needs no rows that stay."""
-    from judgeq.cache.row_files import check_document_folder, saved_format
+    from judgeq.cache.files import check_document_folder, is_compressed
     from judgeq.config import Decoding, check_chunk
     from judgeq.documents.compressed import CompressedDocument
-    from judgeq.documents.compressed_files import CompressedConfig
     from judgeq.documents.document import Document
     from judgeq.errors import InputError
     from judgeq.inference.api import stream
@@ -172,7 +171,7 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
         check_text("question", question)
     check_text("answer prefix", arguments.answer_prefix)
     saved = arguments.document != "-" and Path(arguments.document).is_dir()
-    evicted = saved and saved_format(arguments.document) == CompressedConfig.FORMAT
+    evicted = saved and is_compressed(arguments.document)
     text = "" if evicted else _text(arguments.document, saved)
     budget = parse_budget(arguments.budget)
     check_chunk(arguments.chunk)

@@ -6,7 +6,7 @@ import argparse
 
 from judgeq._version import __version__
 from judgeq.commands import speed
-from judgeq.commands.common import add_common, command_of, load_model, versions, write_json
+from judgeq.commands.common import add_common, load_model, write_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +22,6 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="tokens of the documents (default: %(default)s)",
     )
     step.add_argument("--rounds", type=int, default=5, metavar="N", help="(default: %(default)s)")
-    start = kinds.add_parser("start", help="importing the library and loading the model, in fresh processes")
-    start.set_defaults(run=_start)
-    add_common(start)
-    start.add_argument("--rounds", type=int, default=5, metavar="N", help="(default: %(default)s)")
 
 
 def _step(arguments: argparse.Namespace) -> None:
@@ -54,36 +50,3 @@ def _step(arguments: argparse.Namespace) -> None:
                 f"{times.recomputed:.2f} s without, {times.ratio:.1f} times as long"
             )
     write_json(arguments.json, {"model": lm.name, "judgeq_version": __version__, "rows": rows})
-
-
-def _start(arguments: argparse.Namespace) -> None:
-    from dataclasses import asdict
-
-    from judgeq.config import check_at_least
-    from judgeq.evaluation.starting import median_start, start
-
-    check_at_least("bench", "rounds", arguments.rounds, 1)
-    model = {
-        "name": arguments.model,
-        "quantization": arguments.quantization,
-        "dtype": arguments.dtype,
-    }
-    start(**model)  # the first one finds files that were not read for long, and may have to unpack them
-    starts = [start(**model) for _ in range(arguments.rounds)]
-    middle = median_start(starts)
-    said = (
-        f"import torch {middle.torch_s:.2f} s, import judgeq behind it {middle.import_s:.2f} s, "
-        f"then load {arguments.model} {middle.load_s:.2f} s (medians of {arguments.rounds} starts)"
-    )
-    rounds = [{part: round(seconds, 4) for part, seconds in asdict(each).items()} for each in starts]
-    write_json(
-        arguments.json,
-        {
-            "model": arguments.model,
-            "command": command_of(arguments.words),
-            "versions": versions(("torch", "transformers")),
-            "rounds": rounds,
-        },
-    )
-    if arguments.json != "-":
-        print(said)

@@ -97,14 +97,16 @@ def model_folder(model: str) -> Path:
     return folder
 
 
-def command_of(words: Sequence[str], without: Sequence[str] = ("--json", "--minutes")) -> str:
+def command_of(
+    words: Sequence[str], without: Sequence[str] = ("--json", "--minutes"), module: str = "judgeq"
+) -> str:
     """A command as one types it, without the options that say where its result goes or when it stops."""
     kept: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
         option = word.partition("=")[0]
         if option not in without and before not in without:
             kept.append(word)
-    return shlex.join(["python", "-m", "judgeq", *kept])
+    return shlex.join(["python", "-m", module, *kept])
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

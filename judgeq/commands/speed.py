@@ -190,7 +190,7 @@ def _peers(
     if not arguments.peer_python:
         return [], {}
     from judgeq.config import budget_rows
-    from judgeq.evaluation.parity.peer import ALONE, SNAPKV, Peer, serving
+    from judgeq.evaluation.kvpress_peer import ALONE, SNAPKV, Peer, serving
 
     server = stack.enter_context(serving(arguments.peer_python, model_folder(arguments.model)))
     peers: list[Contender] = [Peer(server, ALONE, ALONE, 1.0, 0)]

@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from judgeq.cache.files import SavedCompressedDocument, load_cache, save_cache
+from judgeq.cache.retained import RetainedCache
 from judgeq.config import Decoding
-from judgeq.documents.compressed_files import CompressedConfig, load_retained, save_retained
 from judgeq.errors import InputError
 from judgeq.inference.answers import Answer, Reading, Writer
 from judgeq.inference.decode import Step
-from judgeq.inference.plan import Retained
+from judgeq.inference.plan import Plan, Retained
+from judgeq.methods import METHODS
 from judgeq.methods.selection import Kept
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
@@ -124,9 +126,22 @@ class CompressedDocument:
         Raises:
             InputError: the folder cannot be written, or the method is not registered.
         """
-        return save_retained(
-            path, self.lm, self.text, self.prefix.input_ids, self.retained, self.full_kv_bytes, self.today
+        left, name = self.retained, self.retained.plan.method.name
+        if METHODS.get(name) is not type(left.plan.method):
+            raise InputError(
+                f"The method {name!r} is not registered, so nothing could say later who chose these rows: add its "
+                "class to judgeq.METHODS first"
+            )
+        header = SavedCompressedDocument.of(
+            self.lm,
+            self.text,
+            self.today,
+            method=name,
+            budget=left.plan.budget,
+            bits=left.cache.bits,
+            full_kv_bytes=self.full_kv_bytes,
         )
+        return save_cache(path, header, self.prefix.input_ids, left.cache, left.kept, left.scores)
 
     @classmethod
     def load(cls, lm: LanguageModel, path: str | Path) -> CompressedDocument:
@@ -135,11 +150,20 @@ class CompressedDocument:
         Raises:
             InputError: nothing there, not intact, or read by another model.
         """
-        saved = CompressedConfig.read(Path(path))
-        today = saved.read_on or now()
+        saved = SavedCompressedDocument.read(path)
+        if saved.method not in METHODS:
+            raise InputError(
+                f"The saved document was evicted by {saved.method!r}, which is not registered here: add its class to "
+                "judgeq.METHODS first"
+            )
+        today = saved.today or now()
         with dated(today):
             prefix = build_prefix(lm, saved.text)
-        return cls(lm, prefix, *load_retained(path, lm, prefix.input_ids), today)
+        method = METHODS[saved.method]()
+        method = replace(method, selection=replace(method.selection, bits=saved.bits))
+        retained = Retained(Plan(method, saved.budget), RetainedCache(lm.model.config, saved.bits))
+        retained.kept, retained.scores = load_cache(path, saved, lm, prefix.input_ids, retained.cache)
+        return cls(lm, prefix, retained, saved.full_kv_bytes, today)
 
     @property
     def text(self) -> str:
@@ -158,5 +182,5 @@ def _with_later(kept: Kept | None, first: int, tokens: int) -> Kept | None:
 
 
 def _unscored(scores: Tensor | None, later: int) -> Tensor | None:
-    """Scores, NaN for as many tokens behind them."""
+    """Scores, with NaN for as many tokens after them."""
     return None if scores is None else F.pad(scores, (0, later), value=torch.nan)

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from judgeq.cache.files import SavedDocument, load_cache, save_cache
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
-from judgeq.cache.prefix_files import HeldConfig, load_rows, save_rows
 from judgeq.config import Budget, check_budget, check_chunk
 from judgeq.documents.compressed import CompressedDocument
 from judgeq.errors import InputError
@@ -182,7 +182,8 @@ class Document:
             self._check_cast()
             self.read()
             assert self._rows is not None
-            return save_rows(path, self.lm, self.text, self._rows, self.today)
+            header = SavedDocument.of(self.lm, self.text, self.today)
+            return save_cache(path, header, self._rows.ids, self._rows)
 
     @classmethod
     def load(cls, lm: LanguageModel, path: str | Path, *, chunk: int | None = None) -> Document:
@@ -191,9 +192,11 @@ class Document:
         Raises:
             InputError: nothing there, not intact, or read by another model.
         """
-        saved = HeldConfig.read(Path(path))
-        document = cls(lm, saved.text, chunk=chunk, today=saved.read_on)
-        document._rows = load_rows(path, lm, document.prefix.input_ids, document.tokens + ROOM)
+        saved = SavedDocument.read(path)
+        document = cls(lm, saved.text, chunk=chunk, today=saved.today)
+        rows = PrefixCache(lm.model.config, expected=document.tokens + ROOM)
+        load_cache(path, saved, lm, document.prefix.input_ids, rows)
+        document._rows = rows
         return document
 
     def _rows_of(

@@ -9,17 +9,20 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import Tensor
 
 from judgeq.data.example import Example
+from judgeq.data.jsonl import SKIP_HINT, JsonLine
+from judgeq.errors import InputError
 from judgeq.evaluation.metrics import score
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
 from judgeq.values import settle
 
 LONGEST = 24
-"""Tokens of an answer, where nobody says."""
+"""Longest answer in tokens, by default."""
 FOUND_ONCE = frozenset({"all", "any", "ruler", "ruler_part"})
 """Metrics that only look for texts: a longer answer never scores less."""
 
@@ -61,7 +64,7 @@ class Question:
         return score(self.metric, text, self.example.answers) if self.rate is None else self.rate(text)
 
     def settled(self, text: str) -> bool:
-        """Whether nothing behind `text` can change its score: all that a metric looks for has been found."""
+        """Whether nothing after `text` can change its score: all that a metric looks for has been found."""
         return self.metric in FOUND_ONCE and self.score(text) == 1.0
 
     @property
@@ -104,3 +107,39 @@ class Task:
         length = "" if self.length is None else f"@{self.length}"
         depth = "" if self.depth is None else f"/depth-{self.depth}"
         return f"{self.name}{length}{depth}{'/first' if self.question_first else ''}"
+
+
+def questions_of(
+    lm: LanguageModel,
+    path: Path,
+    lines: Sequence[JsonLine],
+    reserve: int,
+    *,
+    skip_bad: bool = False,
+    longest: int = LONGEST,
+) -> list[Question]:
+    """The lines of a file as questions.
+
+    Args:
+        path: for messages.
+        lines: as `read_json_lines` gives them.
+        reserve: positions that must be free after a prompt beside its answer.
+        skip_bad: leave out lines without right answers and prompts that are too long.
+        longest: tokens of an answer, where a line does not say.
+
+    Raises:
+        InputError: a line that cannot be used, or none that can.
+    """
+    questions = []
+    for line in lines:
+        question = Question(line.example, line.max_new_tokens or longest, line.metric)
+        try:
+            question.input_ids(lm, reserve)
+        except InputError as error:
+            if not skip_bad:
+                raise InputError(f"{path} line {line.line}: {error}; {SKIP_HINT}") from error
+        else:
+            questions.append(question)
+    if not questions:
+        raise InputError(f"{path} has no line with right answers that {lm.name} can read")
+    return questions

@@ -1,7 +1,7 @@
 """Answers of many methods at many budgets: one prefill a question, the answers to a few questions side by side.
 
 Questions are taken from every task in turn, so that a run that ends early has measured all tasks alike. What is done
-is in the journal; starting again goes on from there.
+is in the journal, from which a later run continues.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def run(
         tokens: soft tokens and their profile, where a method needs them.
         journal: what is known already, and where new answers go.
         skip_long: leave out, and count, prompts that are too long, instead of refusing them.
-        seconds: ask nothing new after this time; what the journal knows counts. None goes on to the end.
+        seconds: ask nothing new after this time; what the journal knows counts. None has no limit.
         progress: called with the questions done and their number.
 
     Returns:

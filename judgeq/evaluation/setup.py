@@ -1,4 +1,4 @@
-"""What answers were made with, so that a run that goes on mixes them with no others. Knows nothing of questions.
+"""What answers were made with, so that a run that continues mixes them with no others. Knows nothing of questions.
 
 Tensors are known by digests: sixteen hex digits that change with the numbers.
 """
@@ -18,7 +18,7 @@ from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import OFFSETS_NAME, TENSOR_NAME
 
 SAMPLED = 4096
-"""Numbers of each of the model's tensors that its digest looks at; to read all would take as long as to load it."""
+"""Numbers of each of the model's tensors that its digest reads; to read all would take as long as to load it."""
 
 
 def setup_of(lm: LanguageModel, tokens: SoftTokens | None, precision: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How long the first token and each later one take, and what is held meanwhile: all contenders in turn, in one run.
+"""Seconds of the first token and of each later one, and bytes of rows: all contenders in turn, in one run.
 
 Ratios are taken within a round, so that a machine that slows down slows all of them. Knows nothing of files.
 """
@@ -46,7 +46,7 @@ class StepTiming:
         first_s: until the first token is chosen.
         token_s: for each later token, the median.
         peak_bytes: most bytes of rows held at once while the prompt was read; None where it was not counted.
-        kv_bytes: storage of keys and values behind the last token, room for more included.
+        kv_bytes: storage of keys and values after the last token, spare rows included.
         row_bytes: bytes of the rows a step reads, halfway through the answer.
         device_bytes: most memory of the GPU beyond what was used before; None without a GPU.
     """
@@ -60,7 +60,7 @@ class StepTiming:
 
 
 class Contender(Protocol):
-    """Somebody who answers a prompt.
+    """Anything that can be benchmarked on a prompt.
 
     Attributes:
         label: unique in a run.
@@ -72,7 +72,7 @@ class Contender(Protocol):
     budget: Budget
 
     def take(self, ids: Tensor, tokens: int) -> StepTiming:
-        """Read a prompt (1, T) and write `tokens` tokens behind the first."""
+        """Read a prompt (1, T) and write `tokens` tokens after the first."""
 
 
 @dataclass
@@ -181,11 +181,11 @@ def run_rounds(
     rounds: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Times]:
-    """Let everyone answer in turn, each round begun by another.
+    """Let every contender answer in turn; each round is begun by another one.
 
     Args:
         ids: (1, T) int64.
-        tokens: written behind the first, at least 1.
+        tokens: written after the first, at least 1.
         rounds: at least 1.
         progress: called with the answers done and their number.
     """
@@ -275,7 +275,7 @@ def _bytes(cache: Cache) -> int:
 
 
 class _Watch:
-    """A clock that waits for the GPU, where there is one, and looks at its memory."""
+    """A clock that waits for the GPU, where there is one, and measures its memory."""
 
     def __init__(self, lm: LanguageModel) -> None:
         """Starts it."""

@@ -69,7 +69,7 @@ EMBEDDED = {
 
 
 def public_name(name: str) -> str:
-    """What everybody calls a model: an embedded one by its Hub id, any other one as it is named here."""
+    """A model's public name: the Hub id of an embedded one, any other name unchanged."""
     return EMBEDDED[name].hub_id if name in EMBEDDED else name
 
 

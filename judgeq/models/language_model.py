@@ -1,4 +1,4 @@
-"""What a loaded model is to the rest of the library: weights, tokenizer, sizes, and how it turns queries.
+"""What a loaded model is to the rest of the library: weights, tokenizer, sizes, and the rotation of its queries.
 
 Knows nothing of where models come from.
 """
@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from judgeq.errors import InputError, ModelError
-from judgeq.models.supported import check_in_memory, check_model, check_tokenizer, is_tested
+from judgeq.models.supported import check_forward, check_in_memory, check_model, check_tokenizer, is_tested
 from judgeq.objects import brief
 
 SPLIT_PROBE = "In 1874, it's 3.50 €/kg:\n\n1.\tGrüße  aus 東京 🚢 don't_stop(x)==TRUE;\n   <b>Ça va?</b> …  "
@@ -109,9 +109,7 @@ class LanguageModel:
         return cls(model, tokenizer, name, revision, Geometry.of(model.config)).tried_out()
 
     def tried_out(self) -> LanguageModel:
-        """The same, after a first pass if the tests do not cover its family; raises `ModelError` if that goes wrong."""
-        from judgeq.models.trial import check_forward
-
+        """The same, after a trial pass if the tests do not cover its family; raises `ModelError` if that fails."""
         if not is_tested(self.model.config):
             sizes = self.geometry
             check_forward(self.model, sizes.layers, (sizes.kv_heads, sizes.head_dim), self.name)
@@ -188,13 +186,13 @@ class LanguageModel:
             )
 
     def rotate(self, queries: Any, first_position: int) -> Any:
-        """Queries of every layer as that layer's position embedding turns them; differentiable.
+        """Queries of every layer, rotated by that layer's position embedding; differentiable.
 
         Args:
             queries: (L, H, S, D), before RoPE, at positions `first_position ... first_position + S - 1`.
 
         Raises:
-            ModelError: the family turns queries in a way that cannot be seen from outside.
+            ModelError: the family's rotation cannot be reproduced from outside.
         """
         from judgeq.models.rope import rotate
 

@@ -60,7 +60,7 @@ class _Place:
 
     @property
     def files(self) -> dict[str, Any]:
-        """How transformers is told where to look."""
+        """What `from_pretrained` finds the files by."""
         where = {"pretrained_model_name_or_path": self.folder}
         return {**where, "gguf_file": self.gguf} if self.gguf else where
 
@@ -222,21 +222,12 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...], progre
     try:
         return snapshot(name, revision=revision, patterns=patterns, ignored=IGNORED_FILES, progress=progress)
     except HubError as error:
-        sentences = {
-            "GatedRepoError": f"{name} is gated: accept its terms on its page on the Hub, then sign in with "
-            "`hf auth login`.",
-            "RepositoryNotFoundError": f"There is no public model {name} on the Hub and no folder of that name: check "
-            "the spelling, or sign in with `hf auth login` if it is private.",
-            "RevisionNotFoundError": f"{name} has no revision {revision!r}: name a branch, tag or commit of it.",
-            "HFValidationError": f"{name!r} is no valid Hub id, which looks like org/name.",
-            "Full": f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME.",
-        }
         why = f" ({error.text})" if error.kind == "Silence" else ""
         unreachable = (
             f"{name} could not be fetched from the Hub{why} and is not in its local cache: check the network "
-            f"connection, or use an embedded model ({', '.join(EMBEDDED)}), which needs no Hub."
+            f"connection, or use an embedded model ({', '.join(EMBEDDED)}), which needs no Hub"
         )
-        raise ModelError(sentences.get(error.kind, unreachable)) from error
+        raise ModelError(f"{error.sentence(name, unreachable)}.") from error
 
 
 def _tokenizer(place: _Place) -> Any:

@@ -1,4 +1,4 @@
-"""How the layers of a model turn queries by their position, where that can be seen from outside.
+"""RoPE of a model's layers, reproduced from outside where its modules allow that.
 
 Knows nothing of scores or caches.
 """
@@ -16,12 +16,12 @@ from judgeq.errors import InputError
 
 PROBED_POSITION = 7
 TOLERANCE = 0.02  # of a query's length; rounding in 16 bits is a fifth of it
-OF_ANOTHER_MAKE = (AttributeError, KeyError, TypeError, ValueError, RuntimeError)
+MISSING_PARTS = (AttributeError, KeyError, TypeError, ValueError, RuntimeError)
 """What `rotate` runs into where a model has no such parts, or they take or give something else."""
 
 
 def rotate(model: Any, queries: Tensor, first_position: int) -> Tensor:
-    """Queries of every layer as its position embedding turns them; differentiable.
+    """Queries of every layer, rotated by its position embedding; differentiable.
 
     Layers may differ: Gemma 3 has an embedding for each kind of layer, some layers of SmolLM3 have none.
 
@@ -35,21 +35,21 @@ def rotate(model: Any, queries: Tensor, first_position: int) -> Tensor:
     kinds: Any = [()] * len(queries)
     if isinstance(decoder.rotary_emb.rope_type, dict):
         kinds = [(kind,) for kind in decoder.config.layer_types]
-    turned = []
-    for layer, kind, asked in zip(decoder.layers, kinds, queries.split(1), strict=True):
+    rotated = []
+    for layer, kind, queries_of in zip(decoder.layers, kinds, queries.split(1), strict=True):
         if getattr(layer.self_attn, "use_rope", True):
-            cos, sin = decoder.rotary_emb(asked, positions, *kind)
-            asked, _ = apply(asked, asked, cos, sin)
-        turned.append(asked)
-    return torch.cat(turned)
+            cos, sin = decoder.rotary_emb(queries_of, positions, *kind)
+            queries_of, _ = apply(queries_of, queries_of, cos, sin)
+        rotated.append(queries_of)
+    return torch.cat(rotated)
 
 
 @torch.no_grad()
 def shows_rotation(model: Any) -> bool:
     """Whether `rotate` does what the model does.
 
-    Seen from one token that stands alone, at two positions: it attends to itself and is the same at both, in every
-    layer, but for the turn of its queries.
+    Checked with a prompt of one token at two positions: it attends to itself alone, so all layers compute the same at
+    both but for the rotation of its queries.
 
     Args:
         model: one that runs with `attention.judged_attention`.
@@ -57,7 +57,7 @@ def shows_rotation(model: Any) -> bool:
     try:
         start, there = _queries(model, 0), _queries(model, PROBED_POSITION)
         at_start, expected = rotate(model, start, 0), rotate(model, start, PROBED_POSITION)
-    except OF_ANOTHER_MAKE:
+    except MISSING_PARTS:
         return False
     length = start.norm(dim=-1, keepdim=True)
     # some embeddings (YaRN) also stretch, and `start` has been stretched already
@@ -81,10 +81,10 @@ def _queries(model: Any, position: int) -> Tensor:
 
 
 def rope_depends_on_length(model: Any, tokens: int, more: int) -> str:
-    """Why the rows of so many tokens lie otherwise when `more` follow in the same pass; empty where they do not.
+    """Why the keys of so many tokens differ when `more` follow in the same pass; empty where they do not.
 
-    Two position embeddings look at the length of a text: `dynamic` turns all of it by its exact length beyond the
-    positions that the model knows, `longrope` (Phi-3) in one other way.
+    Two position embeddings depend on the length of a text: beyond the positions that the model knows, `dynamic` scales
+    by the exact length and `longrope` (Phi-3) switches to a second table.
     """
     config = model.get_decoder().config
     kind = getattr(getattr(model.get_decoder(), "rotary_emb", None), "rope_type", None)
@@ -100,15 +100,15 @@ def rope_depends_on_length(model: Any, tokens: int, more: int) -> str:
 
 
 def check_appended(model: Any, name: str, tokens: int, appended: int) -> None:
-    """Refuse soft tokens that would turn the rows of the prompt before them.
+    """Refuse soft tokens that would change the rotation of the prompt before them.
 
     Args:
         name: for the message.
         tokens: of the prompt, or of prompt and answer where soft tokens are appended again and again.
-        appended: soft tokens behind them.
+        appended: soft tokens after them.
 
     Raises:
-        InputError: without soft tokens they would be turned in another way.
+        InputError: the prompt's keys would differ from those without soft tokens.
     """
     if why := rope_depends_on_length(model, tokens, appended):
         raise InputError(
@@ -118,7 +118,7 @@ def check_appended(model: Any, name: str, tokens: int, appended: int) -> None:
 
 
 def check_chunks(model: Any, name: str, first: int, tokens: int) -> None:
-    """Refuse chunks whose rows would be turned in another way than those of one pass.
+    """Refuse chunks whose keys would be rotated differently than in one pass.
 
     Args:
         name: for the message.

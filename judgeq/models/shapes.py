@@ -6,86 +6,43 @@ from typing import Any
 
 from judgeq.errors import ModelError
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "tiny": dict(
-        model_type="llama",
-        vocab_size=300,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-    ),
-    "smollm2-135m": dict(
-        model_type="llama",
-        vocab_size=49152,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        max_position_embeddings=8192,
-        tie_word_embeddings=True,
-    ),
-    "llama-3.2-1b": dict(
-        model_type="llama",
-        vocab_size=128256,
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_hidden_layers=16,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        head_dim=64,
-        max_position_embeddings=131072,
-        tie_word_embeddings=True,
-    ),
-    "llama-3.1-8b": dict(
-        model_type="llama",
-        vocab_size=128256,
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        max_position_embeddings=131072,
-        tie_word_embeddings=False,
-    ),
-    "llama-3.1-70b": dict(
-        model_type="llama",
-        vocab_size=128256,
-        hidden_size=8192,
-        intermediate_size=28672,
-        num_hidden_layers=80,
-        num_attention_heads=64,
-        num_key_value_heads=8,
-        max_position_embeddings=131072,
-        tie_word_embeddings=False,
-    ),
-    "qwen3-8b": dict(
-        model_type="qwen3",
-        vocab_size=151936,
-        hidden_size=4096,
-        intermediate_size=12288,
-        num_hidden_layers=36,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        head_dim=128,
-        max_position_embeddings=40960,
-        tie_word_embeddings=False,
-    ),
-    "mistral-7b-v0.3": dict(
-        model_type="mistral",
-        vocab_size=32768,
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        max_position_embeddings=32768,
-        sliding_window=None,
-        tie_word_embeddings=False,
+
+def _shape(
+    vocabulary: int,
+    hidden: int,
+    intermediate: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    positions: int,
+    *,
+    tied: bool = False,
+    **more: Any,
+) -> dict[str, Any]:
+    """A transformers config's fields, by default of a Llama; `tied`: embeddings are the head too."""
+    return {
+        "model_type": "llama",
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": positions,
+        "tie_word_embeddings": tied,
+        **more,
+    }
+
+
+SHAPES = {
+    "tiny": _shape(300, 64, 96, 4, 4, 2, 4096, tied=True),
+    "smollm2-135m": _shape(49152, 576, 1536, 30, 9, 3, 8192, tied=True),
+    "llama-3.2-1b": _shape(128256, 2048, 8192, 16, 32, 8, 131072, tied=True, head_dim=64),
+    "llama-3.1-8b": _shape(128256, 4096, 14336, 32, 32, 8, 131072),
+    "llama-3.1-70b": _shape(128256, 8192, 28672, 80, 64, 8, 131072),
+    "qwen3-8b": _shape(151936, 4096, 12288, 36, 32, 8, 40960, model_type="qwen3", head_dim=128),
+    "mistral-7b-v0.3": _shape(
+        32768, 4096, 14336, 32, 32, 8, 32768, model_type="mistral", sliding_window=None
     ),
 }
 """By name, `tiny` for trials: what a transformers config needs, but for how positions are scaled."""

@@ -45,18 +45,36 @@ class HubError(Exception):
         """Made of what the client raises; kinds that derive from a distinguished one count as that one."""
         from huggingface_hub import errors
 
-        padding_inputs = (
+        known = (
             errors.HFValidationError,
             errors.GatedRepoError,
             errors.RevisionNotFoundError,
             errors.RepositoryNotFoundError,
             errors.HfHubHTTPError,
         )
-        kind = next((each for each in padding_inputs if isinstance(error, each)), type(error)).__name__
+        kind = next((each for each in known if isinstance(error, each)), type(error)).__name__
         text = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         if means_full_disk(str(error)):
             kind = "Full"
         return cls(kind, text, getattr(getattr(error, "response", None), "status_code", None))
+
+    def sentence(self, name: str, otherwise: str) -> str:
+        """What to do about it, without a full stop.
+
+        Args:
+            name: of the repository.
+            otherwise: the sentence for every other kind.
+        """
+        sentences = {
+            "HFValidationError": f"{name!r} is neither a folder here nor a valid id on the Hub, such as owner/name",
+            "GatedRepoError": f"{name} is gated: accept its terms on its page on the Hub, then sign in with "
+            "`hf auth login`",
+            "RevisionNotFoundError": f"{name} on the Hub has no such revision: name a branch, tag or commit of it",
+            "RepositoryNotFoundError": f"There is no folder {name} and no public repository of that name on the Hub: "
+            "check the spelling, or sign in with `hf auth login` if it is private",
+            "Full": f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME",
+        }
+        return sentences.get(self.kind, otherwise)
 
 
 def snapshot(
@@ -79,7 +97,7 @@ def snapshot(
     import huggingface_hub
     from huggingface_hub import constants
 
-    asked: dict[str, Any] = {
+    request: dict[str, Any] = {
         "repo_id": repository,
         "revision": revision,
         "allow_patterns": list(patterns),
@@ -87,19 +105,19 @@ def snapshot(
     }
     if not constants.HF_HUB_OFFLINE:
         try:
-            return _fetch(asked, print_progress if progress is None else progress)
+            return _fetch(request, print_progress if progress is None else progress)
         except Silence as error:
             silence = HubError("Silence", str(error))
     else:
         silence = None
     try:
-        return Path(huggingface_hub.snapshot_download(**asked, local_files_only=True))
+        return Path(huggingface_hub.snapshot_download(**request, local_files_only=True))
     except Exception as error:  # its errors have no common base
         raise silence or HubError.of(error) from error
 
 
 def check_answers(dataset: str) -> None:
-    """Nothing where the Hub answers about a data set in time, else a `HubError`: its own client goes on for minutes."""
+    """Raises `HubError` unless the Hub answers about a data set in time: its own client tries for minutes."""
     import huggingface_hub
 
     try:
@@ -108,17 +126,17 @@ def check_answers(dataset: str) -> None:
         raise HubError.of(error) from error
 
 
-def _fetch(asked: dict[str, Any], say: Progress) -> Path:
+def _fetch(request: dict[str, Any], say: Progress) -> Path:
     from huggingface_hub import constants, get_token
 
-    name = asked["repo_id"]
+    name = request["repo_id"]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         "PYTHONIOENCODING": "utf-8",
         "HF_ENDPOINT": constants.ENDPOINT,
         "HF_HUB_CACHE": str(constants.HF_HUB_CACHE),
-        "HF_HUB_OFFLINE": "0",  # asked above, where a program may have changed it
+        "HF_HUB_OFFLINE": "0",  # checked above, where a program may have changed it
     }
     if token := get_token():
         environment["HF_TOKEN"] = token
@@ -134,7 +152,7 @@ def _fetch(asked: dict[str, Any], say: Progress) -> Path:
     folder = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
     command = [sys.executable, "-P", "-m", "judgeq.models.snapshot"]
     try:
-        ended = run_watched(command, folder, notice, text=json.dumps(asked), environment=environment)
+        ended = run_watched(command, folder, notice, text=json.dumps(request), environment=environment)
         answer = json.loads(ended.output.splitlines()[-1])
     except OSError as error:
         raise HubError.of(error) from error
@@ -146,12 +164,12 @@ def _fetch(asked: dict[str, Any], say: Progress) -> Path:
 
 
 def main() -> None:
-    """Fetch what standard input asks for; the last line of standard output says where it is, or what went wrong."""
+    """Fetch what standard input requests; the last line of standard output says where it is, or what went wrong."""
     import huggingface_hub
     from huggingface_hub import constants
     from tqdm import tqdm
 
-    asked = json.load(sys.stdin)
+    request = json.load(sys.stdin)
     constants.DOWNLOAD_CHUNK_SIZE = CHUNK
     last = 0.0
 
@@ -172,7 +190,7 @@ def main() -> None:
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         try:
             answer = {
-                "folder": str(huggingface_hub.snapshot_download(**asked, tqdm_class=cast("Any", Signs)))
+                "folder": str(huggingface_hub.snapshot_download(**request, tqdm_class=cast("Any", Signs)))
             }
         except Exception as error:  # noqa: BLE001 - its errors have no common base
             answer = asdict(HubError.of(error))

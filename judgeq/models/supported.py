@@ -1,6 +1,6 @@
 """What is supported: model classes, tokenizers, quantizations, devices and types; the rest is refused.
 
-Looks at configs and classes, so that a model is refused before its weights are fetched.
+Judges by configs and classes, so that a model is refused before its weights are fetched.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import importlib.util
 import warnings
 from collections.abc import Iterator
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from judgeq.errors import ModelError
+
+if TYPE_CHECKING:
+    from judgeq.attention.call import AttentionCall
 
 FAMILIES = (
     *("llama", "mistral", "mixtral", "phi3", "qwen2", "qwen3", "qwen3_moe"),
@@ -23,6 +26,9 @@ QUANTIZATIONS = ("8bit", "4bit")
 DTYPES = ("float32", "bfloat16", "float16")
 BALANCED = "balanced"
 """The device of a model whose layers are spread over all GPUs."""
+TRIAL_TOKENS = 8
+ERROR_ALLOWED = 0.1
+"""Of the length of a token's logits, for the median token: rounding in 16 bits is far below."""
 CONTENT_MARK = "\u241f"
 """A character that no template contains: stands for a message's text while the template is taken apart."""
 
@@ -205,6 +211,51 @@ def _check_rows(tokenizer: Any, written: str, name: str, rows: int) -> None:
         )
 
 
+def check_forward(model: Any, layers: int, rows: tuple[int, int], name: str) -> None:
+    """A short first pass of a model of an untested family: does it show what eviction needs?
+
+    Args:
+        model: one that runs with `attention.judged_attention`.
+        layers: their number.
+        rows: KV heads and head dimension, which every layer's keys and values must have.
+        name: for the message.
+
+    Raises:
+        ModelError: a layer is not seen or has other keys or values, or the family's own attention gives other logits.
+    """
+    import torch
+
+    from judgeq.attention.registry import ATTENTION
+
+    seen: list[tuple[int, list[int], list[int]]] = []
+
+    class Shapes:
+        def observe(self, call: AttentionCall) -> None:
+            seen.append((call.layer, list(call.keys.shape), list(call.values.shape)))
+
+    ids = torch.arange(TRIAL_TOKENS, device=model.device)[None]
+    with torch.no_grad():
+        ours = model(input_ids=ids, use_cache=False, observer=Shapes()).logits[0].float()
+    heads, dim = rows
+    shape = [1, heads, TRIAL_TOKENS, dim]
+    if seen != [(layer, shape, shape) for layer in range(layers)]:
+        raise ModelError(
+            f"{name} does not show {layers} layers with keys and values of {heads} heads of {dim} numbers, as its "
+            "config says: choose a model of a tested family."
+        )
+    model.set_attn_implementation("eager")
+    try:
+        with torch.no_grad():
+            theirs = model(input_ids=ids, use_cache=False).logits[0].float()
+    finally:
+        model.set_attn_implementation(ATTENTION)
+    if ((ours - theirs).norm(dim=-1) / theirs.norm(dim=-1)).median() > ERROR_ALLOWED:
+        raise ModelError(
+            f"{name} computes its attention in a way of its own, which is not supported: choose a model of a tested "
+            "family."
+        )
+
+
 def check_quantization(quantization: str | None) -> None:
     """Refuses unknown quantizations, and known ones without bitsandbytes."""
     if quantization is None:
@@ -269,7 +320,7 @@ def choose_dtype(dtype: Any, device: Any, config: Any) -> Any:
 
 @contextlib.contextmanager
 def clear_errors(name: str, device: Any) -> Iterator[None]:
-    """Turns what transformers raises about a model's files into one sentence."""
+    """Within, what transformers raises about a model's files becomes one sentence."""
     import torch
     from safetensors import SafetensorError
 

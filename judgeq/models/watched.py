@@ -33,7 +33,7 @@ class Silence(Exception):
 
 @dataclass(frozen=True)
 class Ended:
-    """What a program has left behind.
+    """The output of a program that has ended.
 
     Attributes:
         output: what it wrote to standard output, every line of which was a sign of life.

@@ -94,15 +94,11 @@ def pdf_text(data: bytes, limits: dict[str, int], notice: Callable[[str], None])
         raise Refused(
             f"has {many} but no text, so it is probably a scan: let a text recognition run over it first"
         )
-    if len(scans) == 1:
+    if scans:
+        what, are, they = ("page", "is", "it matters") if len(scans) == 1 else ("pages", "are", "they matter")
         notice(
-            f"has no text on page {scans[0]} of {count}, which is empty or scanned and left out: if it matters, let a "
-            "text recognition run over the file first"
-        )
-    elif scans:
-        notice(
-            f"has no text on pages {_ranges(scans)} of {count}, which are empty or scanned and left out: if they "
-            "matter, let a text recognition run over the file first"
+            f"has no text on {what} {_ranges(scans)} of {count}, which {are} empty or scanned and left out: if {they}, "
+            "let a text recognition run over the file first"
         )
     return tidy(_whole_words("\n\n".join(page for page in pages if page)))
 

@@ -28,7 +28,7 @@ SEPARATOR = "\n\n"
 
 SHORTER_ANSWER = "ask for a shorter answer (max_new_tokens)"
 FEWER_BEHIND = "choose a method that puts fewer tokens behind the prompt"
-"""How fewer positions stay free behind a prompt."""
+"""How to leave fewer positions free after a prompt."""
 
 _today: ContextVar[date | None] = ContextVar("today", default=None)
 
@@ -37,7 +37,7 @@ _today: ContextVar[date | None] = ContextVar("today", default=None)
 def dated(moment: date | None) -> Iterator[None]:
     """Within, chat templates that name the date name this one; None leaves it as it is.
 
-    A template's date is a part of the prompt, so what is read on one day has to be asked with the date of that day.
+    A template's date is a part of the prompt, so questions about a document need the date on which it was read.
 
     Raises:
         InputError: neither a date nor None.
@@ -54,7 +54,7 @@ def dated(moment: date | None) -> Iterator[None]:
 
 
 def now() -> date:
-    """What a chat template is told that asks for the date: that of `dated`, or the time of the clock."""
+    """The date that chat templates are given: that of `dated`, or the time of the clock."""
     return _today.get() or datetime.now()
 
 
@@ -146,7 +146,7 @@ def count_prompt(lm: LanguageModel, document: str, question: str) -> int:
 def build_prefix(lm: LanguageModel, document: str) -> Prompt:
     """How every prompt begins that has this document in front of a question: the template's head and the document.
 
-    A last token that holds something behind the document too belongs to the question and is left out.
+    A last token that spans the document's end belongs to the question and is left out.
 
     Raises:
         InputError: an empty document.

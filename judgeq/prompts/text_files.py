@@ -60,7 +60,7 @@ _MAIL_HEAD = re.compile(rb"([\w-]+:[^\n]*\n([ \t][^\n]*\n)*)*content-type:\s*mul
 
 
 def warned(sentence: str) -> None:
-    """What `read_document` does with a notice unless it is told otherwise: a warning."""
+    """The default of `read_document` for a notice: a warning."""
     warnings.warn(sentence, stacklevel=4)
 
 
@@ -198,7 +198,7 @@ _CHILD = (
     "import sys; sys.path.insert(0, sys.argv[1]); import judgeq; del sys.path[0]; "
     "from judgeq.prompts.extract import main; main(*sys.argv[2:])"
 )
-"""Isolated from the user's folders and variables, so it has to be told where this library is."""
+"""Isolated from the user's folders and variables, so it needs the path of this library."""
 
 
 def _extracted(kind: str, data: bytes, name: str, notice: Callable[[str], None]) -> str:

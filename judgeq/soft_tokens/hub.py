@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 ALWAYS_THERE = {".gitattributes", "README.md"}
 """What a repository may hold before anybody has put anything into it."""
 
-SPACE_MARK = "judgeq/__init__.py"
-"""File by which a Space is known to hold this demo."""
-
 
 def is_hub_id(name: str) -> bool:
     """Whether a repository of the Hub can have this name: `owner/name`."""
@@ -36,15 +33,6 @@ def check_hub_id(name: str) -> None:
     """Nothing if a repository of the Hub can have this name, else an `InputError`."""
     if not is_hub_id(name):
         raise InputError(f"{name!r} is no valid id on the Hub: give one such as owner/name")
-
-
-def check_hardware(name: str | None) -> None:
-    """Nothing if a Space can have this hardware, or None, else an `InputError`."""
-    from huggingface_hub import SpaceHardware
-
-    known = [each.value for each in SpaceHardware]
-    if name is not None and name not in known:
-        raise InputError(f"There is no hardware {name!r} for a Space: choose from {', '.join(known)}")
 
 
 def local_folder(name: str | Path, revision: str | None, files: Sequence[str]) -> Path:
@@ -62,7 +50,7 @@ def local_folder(name: str | Path, revision: str | None, files: Sequence[str]) -
         return folder
     if folder.is_file():
         raise InputError(f"{name} is a file: name the folder that it lies in")
-    with _clear_errors(str(name)):
+    with clear_errors(str(name)):
         return snapshot(str(name), revision=revision, patterns=files)
 
 
@@ -81,7 +69,7 @@ def push_folder(
     Args:
         mark: file by which a repository is known to hold things of this kind; any other one that is not empty is left
             alone.
-        private: only the owner may see a new repository; one that everybody sees already is left alone.
+        private: only the owner may see a new repository; a public one is left alone.
         branch: created where there is none; None is the main one.
         token: of an account that may write there; by default that of `hf auth login` or `HF_TOKEN`.
         message: of the commit.
@@ -91,10 +79,10 @@ def push_folder(
     """
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    api = _signed_in(repo_id, token)
-    with _clear_errors(repo_id):
+    api = signed_in(repo_id, token)
+    with clear_errors(repo_id):
         try:
-            _check_kind(api.model_info(repo_id, timeout=ANSWER_SECONDS), mark, private)
+            check_kind(api.model_info(repo_id, timeout=ANSWER_SECONDS), mark, private)
         except RepositoryNotFoundError:
             api.create_repo(repo_id, private=private or None)  # None: as its owner's settings say
         if branch is not None:
@@ -102,59 +90,7 @@ def push_folder(
         return api.upload_folder(repo_id=repo_id, folder_path=folder, revision=branch, commit_message=message)
 
 
-def push_space(
-    files: Mapping[str, Path],
-    repo_id: str,
-    *,
-    private: bool = False,
-    hardware: str | None = None,
-    token: str | None = None,
-    message: str,
-) -> CommitInfo:
-    """Make these files, by their paths there, all that the Gradio Space `repo_id` holds, in one commit.
-
-    Args:
-        private: only the owner may see a new Space; one that everybody sees already is left alone.
-        hardware: name as in `SpaceHardware`; None leaves it as it is.
-        token, message: as in `push_folder`.
-
-    Raises:
-        InputError: no such name or hardware, no token, no permission, a Space that holds something else, or no answer.
-    """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, SpaceHardware
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    check_hardware(hardware)
-    api = _signed_in(repo_id, token)
-    wanted = None if hardware is None else SpaceHardware(hardware)
-    there: set[str] = set()
-    existed = True
-    with _clear_errors(repo_id):
-        try:
-            found = api.space_info(repo_id, timeout=ANSWER_SECONDS)
-        except RepositoryNotFoundError:
-            existed = False
-            api.create_repo(
-                repo_id, repo_type="space", space_sdk="gradio", space_hardware=wanted, private=private or None
-            )
-        else:
-            _check_kind(found, SPACE_MARK, private)
-            there = {file.rfilename for file in found.siblings or []} - ALWAYS_THERE
-        done = api.create_commit(
-            repo_id,
-            [
-                *(CommitOperationAdd(name, path) for name, path in files.items()),
-                *(CommitOperationDelete(name, is_folder=False) for name in sorted(there - set(files))),
-            ],
-            repo_type="space",
-            commit_message=message,
-        )
-        if existed and wanted is not None:
-            api.request_space_hardware(repo_id, wanted)
-        return done
-
-
-def _signed_in(repo_id: str, token: str | None) -> HfApi:
+def signed_in(repo_id: str, token: str | None) -> HfApi:
     """A client that may write; an `InputError` without a token, or for a name that nothing can have."""
     from huggingface_hub import HfApi, get_token
 
@@ -169,14 +105,14 @@ def _signed_in(repo_id: str, token: str | None) -> HfApi:
 def published(library: str, base_model: str, limit: int = 3) -> list[str]:
     """Repositories of `library` that say they belong to a base model, most downloaded first; none without a Hub.
 
-    One request: the client's own search goes on for half a minute where there is no connection.
+    One request: the client's own search tries for half a minute where there is no connection.
     """
     from huggingface_hub import constants, get_session
 
     tags = [library, f"base_model:adapter:{base_model}"]
     asked = {"filter": tags, "sort": "downloads", "limit": str(limit)}
     try:
-        with _clear_errors(base_model):
+        with clear_errors(base_model):
             answer = get_session().get(
                 f"{constants.ENDPOINT}/api/models", params=asked, timeout=ANSWER_SECONDS
             )
@@ -185,7 +121,12 @@ def published(library: str, base_model: str, limit: int = 3) -> list[str]:
         return []
 
 
-def _check_kind(repository: ModelInfo | SpaceInfo, mark: str, private: bool) -> None:
+def check_kind(repository: ModelInfo | SpaceInfo, mark: str, private: bool) -> None:
+    """Refuse a repository that holds other things, or that is public where it should be private.
+
+    Raises:
+        InputError: it has files and `mark` is not among them, or it is public.
+    """
     files = {file.rfilename for file in repository.siblings or []}
     if mark not in files and files - ALWAYS_THERE:
         raise InputError(
@@ -194,36 +135,27 @@ def _check_kind(repository: ModelInfo | SpaceInfo, mark: str, private: bool) -> 
         )
     if private and not repository.private:
         raise InputError(
-            f"{repository.id} exists on the Hub and everybody can see it: make it private in its settings first, or "
+            f"{repository.id} exists on the Hub and is public: make it private in its settings first, or "
             "choose another name"
         )
 
 
 @contextlib.contextmanager
-def _clear_errors(name: str) -> Iterator[None]:
-    """Turns what the Hub's client raises about a repository into one sentence."""
+def clear_errors(name: str) -> Iterator[None]:
+    """Within, what the Hub's client raises about a repository becomes one sentence."""
     try:
         yield
     except JudgeqError:
         raise
     except Exception as error:  # offline, timed out, cut off: the client's errors have no common base
         why = error if isinstance(error, HubError) else HubError.of(error)
-        sentences = {
-            "HFValidationError": f"{name!r} is neither a folder here nor a valid id on the Hub, such as owner/name",
-            "GatedRepoError": f"{name} is gated: accept its terms on its page on the Hub, then sign in with "
-            "`hf auth login`",
-            "RevisionNotFoundError": f"{name} on the Hub has no such revision: name a branch, tag or commit of it",
-            "RepositoryNotFoundError": f"There is no folder {name} and no public repository of that name on the Hub: "
-            "check the spelling, or sign in with `hf auth login` if it is private",
-            "Full": f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME",
-        }
         reason = why.text if why.kind == "Silence" else why.kind
         unreachable = (
             f"{name} is neither a folder here nor reachable on the Hugging Face Hub ({reason}): check the name and the "
             "connection"
         )
         refused = unreachable if why.status is None else _refusal(name, why.status)
-        raise InputError(sentences.get(why.kind, refused)) from error
+        raise InputError(why.sentence(name, refused)) from error
 
 
 def _refusal(name: str, status: int) -> str:

@@ -1,7 +1,7 @@
 """PEFT's files of prompt tuning: `adapter_config.json` and `adapter_model.safetensors`, written and read without PEFT.
 
-PEFT puts its virtual tokens before a prompt, soft tokens stand behind it: the numbers travel, what they were trained
-for does not. Knows nothing of soft tokens beyond that.
+PEFT puts its virtual tokens before a prompt, soft tokens come after it: the numbers are carried over, what they were
+trained for is not.
 """
 
 from __future__ import annotations

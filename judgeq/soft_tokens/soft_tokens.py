@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from judgeq._assets import assets_path
 from judgeq.errors import InputError
 from judgeq.models.embedded import EMBEDDED, public_name, same_model
 from judgeq.models.language_model import LanguageModel
@@ -29,7 +30,6 @@ from judgeq.soft_tokens import peft as peft_files
 from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.config import CONFIG_FILE, LICENCE, SoftTokensConfig
 from judgeq.soft_tokens.model_card import LIBRARY, model_card
-from judgeq.soft_tokens.shipped import shipped_for
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ FILES = (CONFIG_FILE, TENSOR_FILE, CARD_FILE)
 CARD_DIGEST = "card_sha256"
 """Under which the tensors' file knows the card that was written with it."""
 MODEL_FILE = "config.json"
-"""What a folder of transformers has, so that one that is named by mistake is told apart."""
+"""File of a transformers model, by which a folder that is named by mistake is recognised."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,6 +321,19 @@ class SoftTokens:
         tokens = cls(SoftTokenTensors(embeddings), config)
         tokens.check(lm)
         return tokens.adopt(lm)
+
+
+def shipped_for(lm: LanguageModel) -> Path:
+    """The folder of soft tokens that come with this library."""
+    for config in sorted(assets_path("soft_tokens").glob(f"*/{CONFIG_FILE}")):
+        if same_model(SoftTokensConfig.load(config).base_model, lm.name):
+            return config.parent
+    others = hub.published("judgeq", public_name(lm.name)) if lm.revision is not None else []
+    found = f" (others have published {', '.join(others)} on the Hub)" if others else ""
+    raise InputError(
+        f"No soft tokens are shipped for {lm.name}{found}: name a folder or a Hub repository of some, or train "
+        f"them with `python -m judgeq train --model {lm.name}`"
+    )
 
 
 def check_tokens_folder(folder: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""What stands behind a prompt and asks: the tensors of soft tokens, and what they add to a pass.
+"""Tensors of the soft tokens that are appended to a prompt, and what they add to a pass.
 
 Knows nothing of files, or of how tensors are trained.
 """
@@ -23,7 +23,7 @@ DOWN_NAME, UP_NAME = "adapter_down.", "adapter_up."
 
 @dataclass(frozen=True, eq=False)
 class SoftTokenTensors:
-    """What stands behind a prompt and asks: the tensors of soft tokens.
+    """Tensors of the soft tokens that are appended to a prompt.
 
     Attributes:
         embeddings: (S, hidden), appended to the prompt's embeddings.

@@ -1,20 +1,23 @@
-"""lm-eval's RULER generators: only as many questions as asked for, the same on every run, without endless loops.
+"""Documents of RULER from lm-eval's samplers: only as many as asked for, the same on every run, without endless loops.
 
-Names of lm-eval's modules stand for other values while a generator runs, and only then.
+The samplers take a tokenizer, texts and a number. What has no argument, the depth of a needle, the splitter of
+sentences and the download of questions, is replaced while they run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
+import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from types import SimpleNamespace
+from functools import cache, partial
 from typing import Any
+from unittest import mock
 
+from judgeq.data.passages import GAP, manual_texts
 from judgeq.errors import DownloadError, InputError
-from judgeq.evaluation.harness.haystack import essay_words, sentence_splitter
-from judgeq.evaluation.harness.library import CONNECT_SECONDS, Definition, fetched, quiet, seeded, substituted
+from judgeq.evaluation.harness.library import CONNECT_SECONDS, Definition, fetched, hub_dataset, quiet, seeded
 from judgeq.evaluation.harness.local_files import LocalFiles
 from judgeq.models.language_model import LanguageModel
 
@@ -30,23 +33,34 @@ ESSAY_STEP = 500
 """Words of essays that lm-eval adds at a time; under the first of them it hides needles in next to nothing."""
 FEWEST_WORDS, FINER_STEP = 100, 20
 """Where the first step has no room, essays of so many words at least, and of as many more as fit, by such a step."""
-ESSAY_TASKS = ("niah_single_2", "niah_single_3", "niah_multikey_1", "niah_multivalue", "niah_multiquery")
+NEEDLES: dict[str, dict[str, Any]] = {
+    "niah_single_1": {"type_haystack": "repeat"},
+    "niah_single_2": {"type_haystack": "essay"},
+    "niah_single_3": {"type_haystack": "essay", "type_needle_v": "uuids"},
+    "niah_multikey_1": {"type_haystack": "essay", "num_needle_k": 4},
+    "niah_multikey_2": {"type_haystack": "needle"},
+    "niah_multikey_3": {"type_haystack": "needle", "type_needle_k": "uuids", "type_needle_v": "uuids"},
+    "niah_multivalue": {"type_haystack": "essay", "num_needle_v": 4},
+    "niah_multiquery": {"type_haystack": "essay", "num_needle_q": 4},
+}
+"""RULER's settings of lm-eval's sampler."""
+ESSAY_TASKS = tuple(name for name, options in NEEDLES.items() if options["type_haystack"] == "essay")
 QA_FILES = {"qa_squad": "squad.json", "qa_hotpot": "hotpotqa.json"}
+ESSAYS = "baber/paul_graham_essays"
+"""Where lm-eval has them from, on the Hub."""
+MANUAL_NOTE = (
+    "The haystack is Python's language reference instead of Paul Graham's essays, which could not be fetched"
+)
+SENTENCES_NOTE = (
+    "Sentences are told apart by NLTK's rules alone, since its punkt_tab data could not be fetched: needles may stand "
+    "at slightly other places"
+)
+PROSE = re.compile(r"[A-Z][^|<>{}=]{60,}\.")
+"""A paragraph that is neither code nor a table nor grammar."""
 
 Doc = dict[str, Any]
-
-
-@dataclass
-class _Essays:
-    """The words between which needles are hidden.
-
-    Attributes:
-        found: how many there are.
-        most: how many of them lm-eval may use; None = all.
-    """
-
-    found: int = 0
-    most: int | None = None
+Sampler = Callable[[int], list[Doc]]
+"""From a number of tries to documents; fewer where some do not fit."""
 
 
 def generate(
@@ -72,30 +86,45 @@ def generate(
         raise InputError(f"RULER has no prompts of {length:,} tokens: ask for at least {SHORTEST}")
     if not 1 <= count <= MOST:
         raise InputError(f"RULER has from 1 to {MOST} questions of a length, not {count:,}: ask for so many")
+    from lm_eval.tasks.ruler import cwe_utils
+
     tokenizer = partial(lm.tokenizer, verbose=False)  # too long a text is reported by the runner
-    notes: list[str] = []
-    module = task.config["custom_dataset"].__globals__
-    essays = _Essays()
-    with _inputs(task, tokenizer, files, depth, notes, essays) as most:
-        own = [module["RNG"]] if "RNG" in module else []  # the generator that `cwe` keeps
-        with quiet(), seeded(seed, *own):
-            too_short = length < _least(task, tokenizer, length, seed)
+    essays: list[str] = []
+    most, notes = MOST, tuple[str, ...]()
+    replaced: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+    if task.name in ESSAY_TASKS:
+        essays, about_essays = _essay_words(files)
+        split, about_sentences = _sentence_splitter()
+        notes = *about_essays, *about_sentences
+        replaced = partial(_needle_places, split, depth)
+    if task.name in QA_FILES:
+        questions, documents, notes = _questions(task.name, files)
+        most = min(MOST, len(questions))
+        sampler = _qa_sampler(tokenizer, length, questions, documents)
+    else:
+        sampler = _sampler(task.name, tokenizer, length, essays)
+    with quiet(), seeded(seed, cwe_utils.RNG):
+        too_short = length < _least(task, tokenizer, length, seed)
 
-        def made(limit: int) -> list[Doc]:
-            with quiet(), seeded(seed, *own):
-                return _run(task, length, limit)
+    def made(limit: int, sampler: Sampler = sampler) -> list[Doc]:
+        with quiet(), seeded(seed, cwe_utils.RNG), replaced():
+            try:
+                return sampler(limit)
+            except ValueError:  # lm-eval says so where nothing fits
+                return []
 
-        asked, docs = min(count, most), []
-        while not too_short:
-            docs = made(asked)
-            if len(docs) >= count or asked == most:
-                break
-            asked = min(2 * asked, most)  # some did not fit and were left out
-        if task.name in ESSAY_TASKS and essays.found >= ESSAY_STEP and not _are_whole(task, docs, ESSAY_STEP):
-            docs = _with_fewer_words(task, count, essays, made)
+    asked, docs, words = min(count, most), [], ESSAY_STEP
+    while not too_short:
+        docs = made(asked)
+        if len(docs) >= count or asked == most:
+            break
+        asked = min(2 * asked, most)  # some did not fit and were left out
+    while len(essays) >= ESSAY_STEP and words > FEWEST_WORDS and not _are_whole(task, docs[:count], words):
+        words -= FINER_STEP
+        docs = made(count, _sampler(task.name, tokenizer, length, essays[:words]))
     docs = docs[:count]
-    if not _are_whole(task, docs, essays.most or ESSAY_STEP):
-        few = task.name in ESSAY_TASKS and essays.found < ESSAY_STEP
+    if not _are_whole(task, docs, words) or (words < ESSAY_STEP and len(docs) < count):
+        few = task.name in ESSAY_TASKS and len(essays) < ESSAY_STEP
         more = f", or give essays of at least {ESSAY_STEP} words" if few else ""
         raise InputError(
             f"RULER's {task.name} has no room in {length:,} tokens: ask for longer prompts{more}"
@@ -103,134 +132,165 @@ def generate(
     return docs, (*notes, *_fill_notes(task, length, count, docs))
 
 
-def _with_fewer_words(
-    task: Definition, count: int, essays: _Essays, made: Callable[[int], list[Doc]]
-) -> list[Doc]:
-    """Documents between as many words of the essays as fit; none where not even the fewest do."""
-    for words in range(ESSAY_STEP - FINER_STEP, FEWEST_WORDS - 1, -FINER_STEP):
-        essays.most = words
-        docs = made(count)
-        if len(docs) >= count and _are_whole(task, docs, words):
-            return docs
-    return []
+def _sampler(name: str, tokenizer: Any, length: int, essays: list[str]) -> Sampler:
+    """lm-eval's own sampler of a task that makes its documents up, or hides needles in essays."""
+    from lm_eval.tasks.ruler import cwe_utils, fwe_utils, niah_utils, prepare_niah, vt_utils
+
+    if name == "cwe":
+        return partial(cwe_utils.sys_word_pair_random, max_seq_length=length, tokenizer=tokenizer)
+    if name == "fwe":
+        return partial(fwe_utils.sys_kwext, tokenizer, length)
+    if name == "vt":
+
+        def chains(limit: int) -> list[Doc]:
+            make = partial(vt_utils.sys_vartrack_w_noise_random, tokenizer)
+            (solved,) = make(1, max_seq_length=EXAMPLE_TOKENS, incremental=5)
+            return make(limit, max_seq_length=length, icl_example=solved)
+
+        return chains
+    options = {"type_needle_k": "words", "type_needle_v": "numbers", **NEEDLES[name]}
+    kind = options["type_haystack"]
+    haystack = essays if kind == "essay" else prepare_niah.get_haystack(type_haystack=kind)
+
+    def needles(limit: int) -> list[Doc]:
+        return prepare_niah.generate_samples(
+            haystack,
+            tokenizer,
+            max_seq_length=length,
+            template=niah_utils.TEMPLATE,
+            num_samples=limit,
+            **options,
+        )
+
+    return needles
 
 
-def _run(task: Definition, length: int, limit: int) -> list[Doc]:
-    """What lm-eval makes of its first `limit` tries; fewer where some do not fit."""
-    make = task.config["custom_dataset"]
-    sampler = make.__globals__.get("generate_samples", make).__globals__
-    # every generator runs through `tqdm(range(number), …)` once: the way to make fewer, and without a progress bar
-    with substituted(sampler, tqdm=lambda tries, **_: tries[:limit]):
-        try:
-            return [dict(doc) for doc in make(max_seq_lengths=[length])["test"]]
-        except ValueError:  # lm-eval says so where nothing fits
-            return []
+def _qa_sampler(tokenizer: Any, length: int, questions: list[Doc], documents: list[str]) -> Sampler:
+    from lm_eval.tasks.ruler import qa_utils
 
-
-@contextlib.contextmanager
-def _inputs(
-    task: Definition,
-    tokenizer: Callable[..., Any],
-    files: LocalFiles,
-    depth: int | None,
-    notes: list[str],
-    essays: _Essays,
-) -> Iterator[int]:
-    """Inside, the generator reads the tokenizer and the texts that are given; yields how many questions there are."""
-    module = task.config["custom_dataset"].__globals__
-    with contextlib.ExitStack() as stack:
-        # lm-eval's own would load a tokenizer by its name, with the code that comes along
-        stack.enter_context(substituted(module, get_tokenizer=lambda *_: tokenizer))
-        if task.name.startswith("niah"):
-            stack.enter_context(_haystack(module, files, depth, notes, essays))
-        yield stack.enter_context(_questions(task, module, files, notes)) if task.name in QA_FILES else MOST
+    return partial(qa_utils.generate_samples, tokenizer, documents, questions, length)
 
 
 @contextlib.contextmanager
-def _haystack(
-    module: dict[str, Any], files: LocalFiles, depth: int | None, notes: list[str], essays: _Essays
-) -> Iterator[None]:
-    original = module["get_haystack"]
-    sampler = module["generate_samples"].__globals__
-    split = sampler["sent_tokenize"]
+def _needle_places(split: Callable[[str], list[str]], depth: int | None) -> Iterator[None]:
+    """Inside, needles stand between these sentences, and only at this depth if there is one."""
+    from lm_eval.tasks.ruler import prepare_niah
 
-    def haystack(type_haystack: str) -> Any:
-        if type_haystack != "essay":
-            return original(type_haystack=type_haystack)
-        words, about_words = essay_words(files, original)
-        sampler["sent_tokenize"], about_sentences = sentence_splitter(split)
-        notes[:] = [*about_words, *about_sentences]
-        essays.found = len(words)
-        return words[: essays.most]
-
-    depths = sampler["DEPTHS"] if depth is None else [depth]
-    with (
-        substituted(module, get_haystack=haystack),
-        substituted(sampler, sent_tokenize=split, DEPTHS=depths),
-    ):
+    depths = prepare_niah.DEPTHS if depth is None else [depth]
+    with mock.patch.multiple(prepare_niah, sent_tokenize=split, DEPTHS=depths):
         yield
 
 
-@contextlib.contextmanager
-def _questions(
-    task: Definition, module: dict[str, Any], files: LocalFiles, notes: list[str]
-) -> Iterator[int]:
-    """Inside, lm-eval's readers take a person's file, or a server that answers soon."""
-    name = QA_FILES[task.name]
-    read = module["read_squad" if task.name == "qa_squad" else "read_hotpotqa"]
-    own = files.json(name)
-    get, download = module["requests"].get, module["download_json"]
+def _essay_words(files: LocalFiles) -> tuple[list[str], tuple[str, ...]]:
+    """The words between which needles are hidden, and what a reader must know about them.
 
-    def in_time(url: str, timeout: float) -> Any:
-        return get(url, timeout=(CONNECT_SECONDS, timeout))
+    Raises:
+        InputError: a person's own file cannot be read.
+    """
+    from lm_eval.tasks.ruler import prepare_niah
+
+    if (own := files.essays()) is not None:
+        path, text = own
+        return text.split(), (f"The haystack is {path} instead of Paul Graham's essays",)
+    try:
+        return hub_dataset(ESSAYS, ESSAYS, lambda: prepare_niah.get_haystack(type_haystack="essay")), ()
+    except DownloadError:
+        return manual_prose().split(), (MANUAL_NOTE,)
+
+
+@cache
+def manual_prose() -> str:
+    """The paragraphs of Python's language reference that are prose, each once, in a fixed order."""
+    paragraphs = (" ".join(part.split()) for text in manual_texts() for part in GAP.split(text.body))
+    return " ".join(dict.fromkeys(part for part in paragraphs if PROSE.fullmatch(part)))
+
+
+def _sentence_splitter() -> tuple[Callable[[str], list[str]], tuple[str, ...]]:
+    """NLTK's, with the data that it was trained on or, where that cannot be had, without; and a note about that."""
+    import nltk
+    from nltk.tokenize.punkt import PunktSentenceTokenizer
+
+    def load() -> None:
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(CONNECT_SECONDS)
+        try:
+            if not nltk.download("punkt_tab", quiet=True, print_error_to=io.StringIO()):
+                raise OSError("NLTK's server does not answer")
+        finally:
+            socket.setdefaulttimeout(before)
+
+    try:
+        with quiet():
+            nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        try:
+            fetched("punkt_tab", load)
+        except DownloadError:
+            return PunktSentenceTokenizer().tokenize, (SENTENCES_NOTE,)
+    return nltk.sent_tokenize, ()
+
+
+def _questions(name: str, files: LocalFiles) -> tuple[list[Doc], list[str], tuple[str, ...]]:
+    """Questions and documents as lm-eval reads them, from a person's file or the network, and a note."""
+    from lm_eval.tasks.ruler import qa_utils
+
+    file = QA_FILES[name]
+    own = files.json(file)
+    read = qa_utils.read_squad if name == "qa_squad" else qa_utils.read_hotpotqa
 
     def data(url: str) -> Any:
         if own is not None:
-            notes.append(f"The questions are from {files.path(name)}")
             return own
         try:
-            return fetched(url, lambda: download(url))
+            return fetched(url, lambda: _download(url))
         except DownloadError as error:
             raise InputError(
-                f"{error} Download {url} and put it as {name} into a folder that --ruler-files names"
+                f"{error} Download {url} and put it as {file} into a folder that --ruler-files names"
             ) from error
 
-    with substituted(module, download_json=data, requests=SimpleNamespace(get=in_time)):
-        try:
-            questions, _ = read()
-            if not questions:
-                raise IndexError("no question that can be answered")
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{files.path(name)} is not what lm-eval reads: download it again") from error
-        try:
-            yield min(MOST, len(questions))
-        finally:
-            read.cache_clear()  # it would keep this folder's file for another one
+    try:
+        with mock.patch.object(qa_utils, "download_json", data):
+            questions, documents = (
+                read.__wrapped__()
+            )  # without its cache, which would keep this folder's file
+        if not questions:
+            raise IndexError("no question that can be answered")
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{files.path(file)} is not what lm-eval reads: download it again") from error
+    return questions, documents, () if own is None else (f"The questions are from {files.path(file)}",)
+
+
+@cache
+def _download(url: str) -> Any:
+    import httpx
+
+    answer = httpx.get(url, timeout=httpx.Timeout(60, connect=CONNECT_SECONDS), follow_redirects=True)
+    return answer.raise_for_status().json()
 
 
 def _least(task: Definition, tokenizer: Callable[..., Any], length: int, seed: str) -> int:
     """Tokens that a task needs at least, where lm-eval would look for ever for a text that fits into fewer."""
-    module = task.config["custom_dataset"].__globals__
+    from lm_eval.tasks.ruler import cwe_utils, fwe_utils, vt_utils
 
     def tokens(text: str) -> int:
         return len(tokenizer(text).input_ids) + MARGIN
 
     if task.name == "fwe":
-        return tokens(module["TEMPLATE"].format(context="", query=""))
+        return tokens(fwe_utils.TEMPLATE.format(context="", query=""))
     if task.name == "cwe":
-        return tokens(module["generate_input_output"](10, length)[1]) + task.max_new_tokens
+        return tokens(cwe_utils.generate_input_output(10, length)[1]) + task.max_new_tokens
     if task.name != "vt":
         return SHORTEST
-    make = partial(module["generate_input_output"], num_chains=1, num_hops=4)
+    make = partial(vt_utils.generate_input_output, num_chains=1, num_hops=4)
     text, answer = make(5, is_icl=True)
     if tokens(f"{text} {answer}") + task.max_new_tokens > EXAMPLE_TOKENS:
         raise InputError(
             "RULER's vt does not fit this tokenizer, which cuts text into very many tokens: leave it out"
         )
     with seeded(seed):  # the very example that the run will begin with
-        solved = module["sys_vartrack_w_noise_random"](
+        solved = vt_utils.sys_vartrack_w_noise_random(
             tokenizer=tokenizer, num_samples=1, max_seq_length=EXAMPLE_TOKENS, incremental=5
         )[0]
         text, answer = make(10)

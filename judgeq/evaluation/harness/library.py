@@ -11,14 +11,17 @@ import logging
 import random
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from judgeq.errors import DownloadError, InputError
+from judgeq.models.snapshot import HubError, check_answers
+from judgeq.values import texts
 
 CONNECT_SECONDS = 5.0
 """How long a server may take before it counts as out of reach."""
@@ -28,7 +31,7 @@ LONGEST_REASON = 120
 _ALONE = threading.RLock()
 """Held while something of the whole process is changed: lm-eval's modules, generators, output, warnings."""
 _failed: dict[str, str] = {}
-"""What could not be fetched -> why; asked only once a process."""
+"""What could not be fetched -> why; tried only once a process."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,10 @@ def definition(benchmark: str, name: str, folder: str) -> Definition:
         InputError: lm-eval or a package that the task needs is not installed.
     """
     try:
-        with quiet():
+        import nltk
+
+        # lm-eval would download data, without a time limit, when its module is imported
+        with quiet(), mock.patch.object(nltk, "download", return_value=False):
             import lm_eval.tasks
 
             # Not `TaskManager`: loading a task with it builds 500 questions, or downloads all of them, at once
@@ -96,35 +102,19 @@ def definition(benchmark: str, name: str, folder: str) -> Definition:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, nothing is printed, logged or warned of by lm-eval and what it uses."""
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
+    """Inside, nothing is printed, logged or warned of."""
     with (
         _ALONE,
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
-        warnings.catch_warnings(),
+        warnings.catch_warnings(action="ignore"),
     ):
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
         try:
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def substituted(namespace: dict[str, Any], **values: Any) -> Iterator[None]:
-    """Inside, names of a module stand for other values; a name that it does not have is a `KeyError`."""
-    with _ALONE:
-        before = {name: namespace[name] for name in values}
-        namespace.update(values)
-        try:
-            yield
-        finally:
-            namespace.update(before)
+            logging.disable(before)
 
 
 @contextlib.contextmanager
@@ -176,16 +166,38 @@ def hub_dataset(what: str, repository: str, load: Callable[[], Any]) -> Any:
 
     def load_in_time() -> Any:
         import datasets
-        import huggingface_hub
+        from huggingface_hub import constants
 
-        offline = True
-        with contextlib.suppress(Exception):  # whatever it is: the Hub does not answer
-            huggingface_hub.HfApi().dataset_info(repository, timeout=CONNECT_SECONDS)
+        try:
+            check_answers(repository)
             offline = False
+        except HubError:
+            offline = True
         with (
-            substituted(vars(datasets.config), HF_HUB_OFFLINE=offline),
-            substituted(vars(huggingface_hub.constants), HF_HUB_OFFLINE=offline),
+            mock.patch.object(datasets.config, "HF_HUB_OFFLINE", offline),
+            mock.patch.object(constants, "HF_HUB_OFFLINE", offline),
         ):
             return load()
 
     return fetched(what, load_in_time)
+
+
+def benchmark_names(text: str, all_names: Sequence[str]) -> tuple[str, ...]:
+    """The names in a comma separated text, each once, in its order; `"all"` is every name.
+
+    Raises:
+        InputError: no name, or one that is not in `all_names`.
+    """
+    if text.strip() == "all":
+        return tuple(all_names)
+    return check_names(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()), all_names)
+
+
+def check_names(named: str | Iterable[str], all_names: Sequence[str]) -> tuple[str, ...]:
+    """One name or several, as a tuple; an `InputError` for none, or one that there is not."""
+    names = texts("names", named)
+    unknown = [name for name in names if name not in all_names]
+    if unknown or not names:
+        what = f"There is no task {unknown[0]!r}" if unknown else "No task is named"
+        raise InputError(f"{what}: choose all, or one or more of {', '.join(all_names)}")
+    return names

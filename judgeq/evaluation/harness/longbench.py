@@ -14,9 +14,8 @@ from typing import Any
 from judgeq.data.example import Example
 from judgeq.data.lengths import count_tokens
 from judgeq.errors import DownloadError, InputError
-from judgeq.evaluation.harness.library import Definition, definition, hub_dataset
+from judgeq.evaluation.harness.library import Definition, check_names, definition, hub_dataset
 from judgeq.evaluation.harness.local_files import json_lines
-from judgeq.evaluation.harness.names import check_names
 from judgeq.evaluation.questions import Question, Task
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.supported import CONTENT_MARK
@@ -63,7 +62,7 @@ def longbench_tasks(
 
     Args:
         names: one or several of `LONGBENCH_TASKS`.
-        question_first: what stands behind the context in the prompt stands before the rest.
+        question_first: what follows the context in the prompt comes before the rest.
         folder: may hold `NAME.jsonl` in LongBench's own format, instead of the Hub.
         reserve: positions to leave free for the soft tokens, where an answer takes fewer.
 

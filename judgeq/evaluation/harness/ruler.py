@@ -1,6 +1,6 @@
 """RULER (arXiv 2404.06654) as lm-eval has it: its generators run with a model's own tokenizer, at any length.
 
-Where the answer's beginning is given (`gen_prefix`), it stands behind the chat template. lm-eval does the same; its
+Where the answer's beginning is given (`gen_prefix`), it follows the chat template. lm-eval does the same; its
 target delimiter parts the two only where there is no template. `ruler_part`, the metric of the questions about
 SQuAD and HotpotQA, is the share of the right answers that are found, as lm-eval computes it.
 """
@@ -13,10 +13,8 @@ from typing import Any
 from judgeq.data.example import Example
 from judgeq.errors import InputError
 from judgeq.evaluation.harness.generation import generate
-from judgeq.evaluation.harness.haystack import nltk_stays_offline
-from judgeq.evaluation.harness.library import Definition, definition
+from judgeq.evaluation.harness.library import Definition, check_names, definition
 from judgeq.evaluation.harness.local_files import LocalFiles
-from judgeq.evaluation.harness.names import check_names
 from judgeq.evaluation.questions import Question, Task
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import Message
@@ -86,8 +84,7 @@ def ruler_tasks(
 
 def ruler_definition(name: str) -> Definition:
     """The definition of one of `RULER_TASKS`; raises `InputError` without lm-eval."""
-    with nltk_stays_offline():
-        return definition("RULER", name, "ruler")
+    return definition("RULER", name, "ruler")
 
 
 def ruler_question(task: Definition, doc: Mapping[str, Any], question_first: bool) -> Question:

@@ -1,15 +1,20 @@
-"""The same weights, tokens and settings here and in kvpress: how many of the kept rows are the same?
+"""Do the same methods keep the same rows in kvpress, on the same weights, tokens and settings?
 
-kvpress runs in another environment, as `kvpress_rows.py`. Rows that differ are told apart: a tie, where both rows score
-the same but for rounding, and a real difference.
+    python -m benchmarks.parity --python kvpress-env/bin/python --json parity.json
+
+kvpress runs in another environment, as `kvpress_rows.py`. Of rows that differ two kinds are counted: ties, where both
+rows score the same but for rounding, and real differences.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,16 +23,22 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from benchmarks import kvpress_rows
+from judgeq._assets import assets_path
+from judgeq.cli import run
+from judgeq.commands.common import DEFAULT_MODEL, model_folder, versions, write_json
+from judgeq.config import parse_budget
+from judgeq.data.example import Example
+from judgeq.data.jsonl import read_json_lines
 from judgeq.errors import InputError
-from judgeq.evaluation.parity import kvpress_rows
+from judgeq.evaluation.kvpress_peer import KVPRESS
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import prefill
 from judgeq.methods import Full, Method
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
-
-KVPRESS = "kvpress==0.5.5"
-"""What the pairings were read from."""
+from judgeq.models.loading import load
+from judgeq.training.progress import Bars
 
 TOLERANCE = 1e-5
 """Scores that differ by no more than this share of themselves are equal but for rounding."""
@@ -276,11 +287,11 @@ def ask_kvpress(python: str, request: dict[str, Any], folder: Path) -> dict[str,
     Raises:
         InputError: there is no such Python, it has no kvpress, or kvpress fails.
     """
-    asked = folder / "request.json"
-    asked.write_text(json.dumps(request), encoding="utf-8")
+    question = folder / "request.json"
+    question.write_text(json.dumps(request), encoding="utf-8")
     try:
         done = subprocess.run(
-            [python, "-I", str(Path(kvpress_rows.__file__)), str(asked), str(folder)],
+            [python, "-I", str(Path(kvpress_rows.__file__)), str(question), str(folder)],
             capture_output=True,
             text=True,
             check=False,
@@ -310,3 +321,96 @@ def _key_gap(full: Retained, theirs: dict[str, Tensor]) -> float:
         if not held.is_sliding and f"keys.{layer}" in theirs
     ]
     return max(gaps, default=0.0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare and write the result; returns the exit code."""
+    return run(parser(), argv)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.parity",
+        description="The rows that kvpress keeps and ours, on the same weights and tokens.",
+    )
+    parser.set_defaults(run=measure)
+    parser.add_argument(
+        "--python", required=True, metavar="FILE", help=f"Python of an environment with {KVPRESS}"
+    )
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="embedded name or folder with safetensors (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--data", metavar="FILE.jsonl", help="prompts; the sample documents with their questions by default"
+    )
+    parser.add_argument(
+        "--budgets", default="32,64,128", metavar="N,M", help="rows per KV head (default: %(default)s)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for standard output")
+    return parser
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """What the command does."""
+    budgets = _budgets(arguments.budgets)
+    examples = _examples(arguments.data)
+    folder = model_folder(arguments.model)
+    lm = load(arguments.model, dtype="float32", device="cpu")
+    prompts = [example.input_ids(lm) for example in examples]
+    with Bars() as bars:
+        bars.note(f"kvpress reads {len(prompts):,} prompts …")
+        outcome = compare(
+            lm, folder, prompts, budgets, arguments.python, progress=partial(bars.advance, "prompts")
+        )
+    rows = [agreement.to_row(len(prompts)) for agreement in outcome.agreements]
+    result = {
+        "model": lm.name,
+        "settings": {
+            "data": arguments.data or "samples",
+            "prompt_tokens": [ids.shape[1] for ids in prompts],
+            "tolerance": TOLERANCE,
+        },
+        "versions": versions(("torch", "transformers")),
+        "kvpress": outcome.about,
+        "key_gap": float(f"{outcome.key_gap:.1e}"),
+        "rows": rows,
+    }
+    write_json(arguments.json, result)
+    if arguments.json != "-":
+        _print_table(rows)
+
+
+def _budgets(text: str) -> list[int]:
+    budgets = [parse_budget(part) for part in text.split(",")]
+    if any(isinstance(budget, float) for budget in budgets):
+        raise InputError("Parity counts rows: give whole numbers such as 64 as --budgets")
+    return [int(budget) for budget in budgets]
+
+
+def _examples(data: str | None) -> list[Example]:
+    if data is not None:
+        return [line.example for line in read_json_lines(Path(data))[0]]
+    index = json.loads(assets_path("samples", "index.json").read_text(encoding="utf-8"))
+    texts = [assets_path("samples", f"{entry['name']}.txt").read_text(encoding="utf-8") for entry in index]
+    return [
+        Example.asking(text.strip(), entry["question"], "sample")
+        for text, entry in zip(texts, index, strict=True)
+    ]
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        name = f"{row['task'].removeprefix('parity/'):15} {row['budget']:>5}"
+        if row["score"] is None:
+            sizes = row["layer_rows"]
+            print(f"{name}  rows by layer {sizes['ours']}, kvpress {sizes['kvpress']}")
+        else:
+            print(f"{name}  {row['score']:.4f}  {row['ties']:,} ties, {row['different']:,} different")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from judgeq.config import Budget
 from judgeq.errors import InputError
-from judgeq.evaluation.parity import kvpress_speed
-from judgeq.evaluation.parity.compare import KVPRESS
+from judgeq.evaluation import kvpress_speed
 from judgeq.evaluation.speed import StepTiming
 
+KVPRESS = "kvpress==0.5.5"
+"""The version that is compared with."""
 SNAPKV, ALONE = "kvpress snapkv", "kvpress' transformers"
 """Methods: SnapKV as kvpress has it, and plain transformers in that environment."""
 
