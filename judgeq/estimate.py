@@ -18,10 +18,11 @@ from judgeq.config import check_chunk
 from judgeq.inference.decode import next_logits
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
+from judgeq.look.figures import hover_text
+from judgeq.look.palette import GREY
 from judgeq.methods import Full, JudgeQ, Method
 from judgeq.models.language_model import Geometry, LanguageModel
 from judgeq.models.memory import peak_memory, weight_bytes
-from judgeq.retention.heatmap import GREY, hover_text
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.values import seed64, whole_numbers
 

@@ -15,11 +15,11 @@ from app.server.run import Run
 from app.style.toasts import shown
 from judgeq.config import check_text
 from judgeq.errors import InputError, JudgeqError
+from judgeq.look.format import visible
 from judgeq.methods import title_of
 from judgeq.retention import RetentionMap
-from judgeq.retention.curves import layer_lines
-from judgeq.retention.presentation import Metric
-from judgeq.retention.rendering import shown_positions, visible
+from judgeq.retention.figures import Metric, layer_lines
+from judgeq.retention.text import shown_positions
 
 FIELDS = 15
 """How many components a run fills: `Kept.shown`."""

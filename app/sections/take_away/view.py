@@ -107,7 +107,7 @@ def wire_takeaway(demo: gr.Blocks, part: Takeaway, inputs: Inputs, run: gr.State
 def offer(run: Run | None) -> tuple[Any, ...]:
     """Panel, link and lines of Python; hidden while there is nothing to take."""
     try:
-        lines = takeaway.keepsake_of(run).to_python()
+        lines = takeaway.comparison_of(run).to_python()
     except InputError:
         return gr.update(visible=False), gr.skip(), gr.skip()
     return gr.update(visible=True), takeaway.link_of(run.task) if run else "", lines

@@ -9,7 +9,7 @@ from judgeq.evaluation.report.blocks import Block
 from judgeq.evaluation.report.figures import budget_curves, frame, layer_curves, needle_heatmap
 from judgeq.evaluation.report.styles import styles_of
 from judgeq.evaluation.report.words import budget_title, length_title, method_title
-from judgeq.retention.heatmap import hover_text
+from judgeq.look.figures import hover_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

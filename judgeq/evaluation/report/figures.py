@@ -15,8 +15,9 @@ from judgeq.evaluation.report.blocks import Block, Move
 from judgeq.evaluation.report.read import Interval
 from judgeq.evaluation.report.tables import layer_rates, needle
 from judgeq.evaluation.report.words import FULL, budget_title, kind_of, method_title
+from judgeq.look.figures import hover_text
+from judgeq.look.palette import GREY
 from judgeq.methods import Look
-from judgeq.retention.heatmap import GREY, hover_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter

@@ -29,7 +29,7 @@ from judgeq.evaluation.report.tables import (
     moved_table,
     needle_table,
 )
-from judgeq.retention.rendering import visible
+from judgeq.look.format import visible
 
 _SPECIAL = re.compile(r"[\\`*<>\[\]|#~$]|(?<![^\W_])_|_(?![^\W_])")
 

@@ -10,8 +10,8 @@ from judgeq.evaluation.report.read import AVERAGE
 from judgeq.evaluation.report.styles import SYMBOLS
 from judgeq.evaluation.report.tables import MARK, Cell, Table
 from judgeq.evaluation.report.words import FULL, kind_of, method_title
+from judgeq.look.format import visible
 from judgeq.methods import Look
-from judgeq.retention.rendering import visible
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

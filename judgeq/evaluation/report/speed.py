@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from judgeq.errors import InputError
 from judgeq.evaluation.report.figures import frame
 from judgeq.evaluation.report.tables import NOTHING, Cell, Table, flat
-from judgeq.retention.heatmap import hover_text
+from judgeq.look.figures import hover_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
