@@ -27,7 +27,7 @@ FEATURED = ("judgeq", "judgeq+draft")
 
 @dataclass(frozen=True)
 class ComparisonData:
-    """One question, its answers by several methods, and how they were made; `Comparison` adds page and picture.
+    """One question, its answers by several methods, and how they were made.
 
     Attributes:
         answers: in the order of the methods; at least one, all of one prompt.

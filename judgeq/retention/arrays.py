@@ -23,7 +23,7 @@ FORMAT = "judgeq.retention/1"
 
 @dataclass(frozen=True, eq=False)
 class KeptRows:
-    """Kept rows and scores of one prompt; `judgeq.RetentionMap` adds how they are shown.
+    """Rows and scores that one method kept of one prompt.
 
     Attributes:
         method, model: names.

@@ -11,13 +11,14 @@ from app import text
 from app.sections.ask.cards import busy_status, error_status, loading_status, percent, ready_status
 from app.server.sweep_run import SweepRun
 from judgeq.evaluation.report.styles import styles_of
+from judgeq.look.figures import styled
+from judgeq.look.palette import GREY, GRID
 from judgeq.methods import title_of
 from judgeq.sweeping import SweepPoint
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-GREY = "#767676"  # readable on white and on dark pages
 TICKS = (1, 2, 5, 10, 20, 50, 100)
 ANSWER_SHOWN = 280
 
@@ -110,20 +111,13 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
                 row=row,
                 col=1,
             )
-    drawn.update_layout(
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": GREY, "size": 13},
-        margin={"l": 60, "r": 20, "t": 64, "b": 52},
+    styled(
+        drawn,
+        margin={"l": 60, "r": 20, "t": 64},
         height=560 if watched else 350,
-        autosize=True,
-        dragmode=False,  # a finger on the figure scrolls the page
-        legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
-        modebar={"remove": ["autoScale2d", "zoomIn2d", "zoomOut2d", "select2d", "lasso2d"]},
-        hoverlabel={"align": "left", "bgcolor": "#1b1d22", "font": {"color": "#f4f1ea", "size": 13}},
+        legend={"y": 1, "yref": "container", "yanchor": "top"},
     )
     drawn.update_annotations(font={"size": 14, "color": GREY}, x=0, xanchor="left")
-    grid = {"gridcolor": "rgba(118,118,118,.28)", "zeroline": False}
     drawn.update_xaxes(
         type="log",
         range=[min(-0.1, math.log10(100 * min(point.share for point in points)) - 0.1), 2.04],
@@ -131,13 +125,12 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
         ticktext=[str(tick) for tick in TICKS],
         tickangle=0,
         showticklabels=True,
-        **grid,
+        showgrid=True,
+        gridcolor=GRID,
     )
-    drawn.update_xaxes(
-        title={"text": text.SWEEP_AXIS, "standoff": 8, "font": {"size": 13}}, row=len(titles), col=1
-    )
+    drawn.update_xaxes(title_text=text.SWEEP_AXIS, row=len(titles), col=1)
     steps = [0, 25, 50, 75, 100]
-    drawn.update_yaxes(range=[-4, 104], tickvals=steps, ticktext=[f"{step} %" for step in steps], **grid)
+    drawn.update_yaxes(range=[-4, 104], tickvals=steps, ticktext=[f"{step} %" for step in steps])
     return drawn
 
 
