@@ -9,12 +9,12 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
-from judgeq.retention.rendering import shown_positions
 
 from app.sections.kept import kept as do
 from app.sections.kept.view import SCRIPT, build_kept, wire_kept
 from judgeq.methods import title_of
 from judgeq.retention import RetentionMap
+from judgeq.retention.text import shown_positions
 from tests.test_retention import DOCUMENT, everything, make
 
 

@@ -194,10 +194,16 @@ def test_a_wheel_holds_every_package_and_the_assets():
     data = settings["package-data"]
     assert data["judgeq.assets"] == ["**/*"]
     assert "experiments/**/*" in settings["exclude-package-data"]["judgeq.assets"]
-    scripts = [
-        path.relative_to(ROOT) for folder in ("app", "judgeq") for path in ROOT.glob(f"{folder}/**/*.js")
+    needed = [
+        path.relative_to(ROOT)
+        for folder in ("app", "judgeq")
+        for ending in ("js", "css")
+        for path in ROOT.glob(f"{folder}/**/*.{ending}")
     ]
-    assert [str(path) for path in scripts if "*.js" not in data.get(".".join(path.parent.parts), [])] == []
+    forgotten = [
+        path for path in needed if f"*{path.suffix}" not in data.get(".".join(path.parent.parts), [])
+    ]
+    assert forgotten == []
 
 
 # What is never used

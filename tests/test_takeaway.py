@@ -33,7 +33,6 @@ from app.server.task import Task
 from judgeq.errors import InputError
 from judgeq.export import Comparison, Settings, picture
 from judgeq.export.table import cell
-from judgeq.inference.answers import Answer
 from judgeq.look.format import visible
 from judgeq.models.language_model import LanguageModel
 from judgeq.retention import RetentionMap
@@ -228,14 +227,6 @@ def test_the_table_has_a_line_for_each_method_and_word(kept: Comparison) -> None
             assert float(row[f"layer_{layer}"]) == pytest.approx(best, rel=1e-3)
 
 
-def test_columns_of_layers_are_the_maps_own_units(kept: Comparison) -> None:
-    table = csv.DictReader(io.StringIO(kept.to_csv().removeprefix("\ufeff"), newline=""))
-    rows = [row for row in table if row["method"] == "snapkv"]
-    for layer in range(kept.answers[2].retention.layers):
-        _, shares = kept.answers[2].retention.units("word", layer)
-        assert [float(row[f"layer_{layer}"]) for row in rows] == pytest.approx(shares.tolist(), rel=1e-3)
-
-
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
 def test_a_spreadsheet_computes_nothing(start: str) -> None:
     assert cell(f"{start}cmd|' /C calc'!A0").startswith("'")
@@ -251,12 +242,6 @@ def test_no_cell_of_the_table_is_a_formula(kept: Comparison) -> None:
 
 
 # The picture
-
-
-def test_the_picture_has_the_size_that_networks_show(kept: Comparison) -> None:
-    picture = Image.open(io.BytesIO(kept.to_png()))
-    assert picture.size == (1200, 630)
-    assert picture.format == "PNG"
 
 
 def test_the_picture_shows_other_answers_and_other_rows(kept: Comparison) -> None:
@@ -279,8 +264,8 @@ def test_the_picture_shows_other_answers_and_other_rows(kept: Comparison) -> Non
 )
 def test_a_picture_takes_any_text(kept: Comparison, words: str) -> None:
     answers = [replace(answer, text=words) for answer in kept.answers] * 3
-    made = replace(kept, question=words or "?", answers=answers).to_png()
-    assert Image.open(io.BytesIO(made)).size == (1200, 630)
+    made = Image.open(io.BytesIO(replace(kept, question=words or "?", answers=answers).to_png()))
+    assert (made.format, made.size) == ("PNG", (1200, 630))
 
 
 def test_what_no_font_has_becomes_a_box_and_is_said() -> None:
@@ -398,9 +383,13 @@ def test_nothing_is_taken_before_there_is_an_answer(run: Run, host: ModelHost) -
         Comparison("?", Settings("m", (), 1), [])
 
 
-def test_a_stopped_answer_is_taken_as_far_as_it_is_and_says_so(kept: Comparison) -> None:
-    cut = replace(kept, answers=[replace(kept.answers[1], finish="cancelled")])
-    assert "Stopped before its end." in cut.to_html()
+def test_the_page_has_the_date_of_the_run_and_says_that_an_answer_was_stopped(kept: Comparison) -> None:
+    then = datetime(2026, 3, 5, 9, 7, tzinfo=UTC)
+    cut = replace(kept, answers=[replace(kept.answers[1], finish="cancelled")], made=then)
+    page = cut.to_html()
+    assert "Stopped before its end." in page
+    assert "05 March 2026, 09:07 UTC" in page
+    assert cut.to_json()["made"] == "2026-03-05T09:07:00+00:00"
 
 
 def test_a_surrogate_is_no_obstacle(kept: Comparison) -> None:
@@ -496,11 +485,3 @@ def test_a_link_without_a_document_says_what_to_do(monkeypatch: pytest.MonkeyPat
     shown = view.restore(takeaway.link_of(task_of(document="My own")) + "&<b>=1")
     assert shown[:3] == (None, "", task_of().question)
     assert said == [text.LINK_IGNORED.format(names="?b?"), text.LINK_NO_DOCUMENT]
-
-
-def test_the_date_is_that_of_the_run(kept: Comparison) -> None:
-    then = replace(kept, made=datetime(2026, 3, 5, 9, 7, tzinfo=UTC))
-    assert "05 March 2026, 09:07 UTC" in then.to_html()
-    assert then.to_json()["made"] == "2026-03-05T09:07:00+00:00"
-    answer: Answer = then.answers[0]
-    assert answer.retention.method == "full"
