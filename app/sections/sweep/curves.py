@@ -1,4 +1,4 @@
-"""What a sweep has found: as curves, as a table, and in a sentence. Every text that comes in is escaped here."""
+"""What a sweep has found: as curves, as a table, and in a sentence. Every text that comes in is escaped."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from app.sections.ask.cards import busy_status, error_status, loading_status, pe
 from app.server.sweep_run import SweepRun
 from judgeq.evaluation.report.styles import styles_of
 from judgeq.look.figures import styled
+from judgeq.look.pages import environment
 from judgeq.look.palette import GREY, GRID
 from judgeq.methods import title_of
 from judgeq.sweeping import SweepPoint
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 TICKS = (1, 2, 5, 10, 20, 50, 100)
 ANSWER_SHOWN = 280
+TABLE = """
+<p class="sweep-answer">{{ text.SWEEP_ANSWER }} <q>{{ answer }}</q></p>
+<div class="sweep-table" tabindex="0" role="region" aria-label="{{ text.SWEEP_TABLE }}"><table>
+<caption>{{ text.SWEEP_TABLE }}</caption><thead><tr><th scope="col">{{ text.SWEEP_X }}</th>
+{% for name in columns %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>{% for size, rows, values in lines %}<tr><th scope="row">{{ size }} <small>({{ rows }})</small></th>
+{% for value in values %}<td>{{ value }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
+"""
 
 
 def status_of(run: SweepRun) -> str:
@@ -128,7 +137,7 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
         showgrid=True,
         gridcolor=GRID,
     )
-    drawn.update_xaxes(title_text=text.SWEEP_AXIS, row=len(titles), col=1)
+    drawn.update_xaxes(title={"text": text.SWEEP_AXIS, "font": {"size": 13}}, row=len(titles), col=1)
     steps = [0, 25, 50, 75, 100]
     drawn.update_yaxes(range=[-4, 104], tickvals=steps, ticktext=[f"{step} %" for step in steps])
     return drawn
@@ -144,20 +153,13 @@ def table(points: Sequence[SweepPoint]) -> str:
     columns = [text.SWEEP_AGREES.format(method=head) for head in heads]
     columns += [text.SWEEP_SPAN_OF.format(method=head) for head in heads if watched]
     cells = {(point.method, point.budget): point for point in points}
-    body = ""
+    lines = []
     for budget, any_point in {point.budget: point for point in points}.items():
         own = [cells.get((method, budget)) for method in methods]
         values = [None if point is None else point.agreement for point in own]
         values += [None if point is None else point.survival for point in own] if watched else []
-        shown = "".join(f"<td>{text.PENDING if value is None else percent(value)}</td>" for value in values)
-        size = f"{size_of(any_point)} <small>({any_point.rows:,})</small>"
-        body += f'<tr><th scope="row">{size}</th>{shown}</tr>'
-    names = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
+        shown = [text.PENDING if value is None else percent(value) for value in values]
+        lines.append((size_of(any_point), f"{any_point.rows:,}", shown))
     answer = points[0].answer
     answer = answer[:ANSWER_SHOWN] + " …" * (len(answer) > ANSWER_SHOWN)
-    return (
-        f'<p class="sweep-answer">{text.SWEEP_ANSWER} <q>{html.escape(answer)}</q></p>'
-        f'<div class="sweep-table" tabindex="0" role="region" aria-label="{text.SWEEP_TABLE}"><table>'
-        f"<caption>{text.SWEEP_TABLE}</caption>"
-        f'<thead><tr><th scope="col">{text.SWEEP_X}</th>{names}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    return environment().from_string(TABLE).render(text=text, answer=answer, columns=columns, lines=lines)
