@@ -28,7 +28,7 @@ TABLE = """
 <caption>{{ text.SWEEP_TABLE }}</caption><thead><tr><th scope="col">{{ text.SWEEP_X }}</th>
 {% for name in columns %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>{% for size, rows, values in lines %}<tr><th scope="row">{{ size }} <small>({{ rows }})</small></th>
-{% for value in values %}<td>{{ value }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
+{%- for value in values %}<td>{{ value }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
 """
 
 
