@@ -137,7 +137,7 @@ def selected(run: Run | None, event: gr.EventData) -> tuple[Any, Any, Any]:
         raise shown(error) from None
 
 
-def looked_for(run: Run | None, words: str) -> tuple[Any, Any, Any]:
+def search(run: Run | None, words: str) -> tuple[Any, Any, Any]:
     """What survived of words that are typed; see `selected`."""
     try:
         found = _any_map(run)

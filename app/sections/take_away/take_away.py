@@ -109,7 +109,7 @@ def file_of(run: Run | None, kind: str) -> dict[str, str]:
 
 
 def link_of(task: Task) -> str:
-    """The part of an address behind `#` that restores a task's settings."""
+    """The part of an address after `#` that restores a task's settings."""
     found = sample_of(task.document)
     values: dict[str, Any] = {
         "sample": found.name if found else None,
@@ -124,7 +124,7 @@ def link_of(task: Task) -> str:
 
 
 def restored(fragment: object) -> Restored | None:
-    """Settings from what stands behind `#` in an address; None if it is no link of ours. Never raises."""
+    """Settings from the part of an address after `#`; None if it is no link of ours. Never raises."""
     if not isinstance(fragment, str) or "question=" not in fragment:
         return None
     try:
