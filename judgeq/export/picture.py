@@ -201,7 +201,7 @@ def _card(canvas: Canvas, answer: Answer, x: float, y: float, room: float) -> No
     canvas.axes.add_patch(frame)
     canvas.write(title_of(answer.method), NAME, left, y + 36, inner)
     for row, line in enumerate(
-        canvas.wrapped(canvas.drawable(answer.text) or "No answer.", ANSWER, inner, 3)
+        canvas.wrapped(canvas.drawable(answer.text).strip() or "No answer.", ANSWER, inner, 3)
     ):
         canvas.write(line, ANSWER, left, y + 72 + 29 * row, inner)
     counts = answer.retention.kept_rows.mean()
