@@ -18,6 +18,7 @@ from judgeq.config import Budget, Decoding, check_budget
 from judgeq.errors import InputError
 from judgeq.inference.decode import decode
 from judgeq.inference.lookahead import positions_behind, retain
+from judgeq.inference.maps import retention_map
 from judgeq.inference.plan import Plan
 from judgeq.inference.request import make_plans, resolve_methods, resolve_soft_tokens
 from judgeq.inference.spans import Span, rows_of
@@ -25,7 +26,6 @@ from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
 from judgeq.prompts.prompt import FEWER_BEHIND, SHORTER_ANSWER, Prompt, build_prompt
-from judgeq.retention import RetentionMap
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import several
 
@@ -133,7 +133,7 @@ def sweep(
             kept = retained.pop()
             survival = None
             if watched is not None:
-                shares = RetentionMap.from_retained(lm, prompt, kept).share_kept()
+                shares = retention_map(lm, prompt, kept).share_kept()
                 survival = float(shares[watched].mean())
             rows = kept.plan.budget
             yield SweepPoint(

@@ -14,7 +14,7 @@ from app.sections.kept import kept as do
 from app.sections.kept.view import SCRIPT, build_kept, wire_kept
 from judgeq.methods import title_of
 from judgeq.retention import RetentionMap
-from judgeq.retention.rendering import shown_positions
+from judgeq.retention.text import shown_positions
 from tests.test_retention import DOCUMENT, everything, make
 
 
@@ -139,24 +139,24 @@ def test_a_selection_that_is_none_is_refused(run: Any, start: Any, end: Any) -> 
 
 
 def test_typed_words_are_found_and_shown_in_the_text(run: Any) -> None:
-    words, table, _ = do.looked_for(run, "  nobody\nELSE ")
+    words, table, _ = do.search(run, "  nobody\nELSE ")
     start = DOCUMENT.index("Nobody else")
     assert words == "Nobody else"
     assert f'data-start="{start}" data-end="{start + len(words)}"' in table
     assert do.find("a b. A  b", "A b") == (5, 9), "as written goes before any case"
     for bad, why in (("", "no words"), (None, "no words"), ("x" * 30_000, "no words"), ("zebra", "“zebra”")):
         with pytest.raises(gr.Error, match=why):
-            do.looked_for(run, bad)
+            do.search(run, bad)
     with pytest.raises(gr.Error, match="ask something"):
-        do.looked_for(None, "Nobody")
+        do.search(None, "Nobody")
     with pytest.raises(gr.Error, match="&lt;img src=x") as caught:
-        do.looked_for(run, "<img src=x>")
+        do.search(run, "<img src=x>")
     assert "<img" not in str(caught.value), "a toast is HTML"
 
 
 def test_words_of_a_document_stay_words() -> None:
     document = "x <img src=x onerror=alert(1)> \u202e y " * 3
-    table = do.looked_for(run_of(make(document, method="<b>m</b>")), "<img src=x onerror=alert(1)> \u202e")[1]
+    table = do.search(run_of(make(document, method="<b>m</b>")), "<img src=x onerror=alert(1)> \u202e")[1]
     assert "<img" not in table
     assert "<b>" not in table
     assert "\u202e" not in table

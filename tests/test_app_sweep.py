@@ -23,6 +23,7 @@ from judgeq.methods import METHODS
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.sweeping import BUDGETS, SweepPoint
+from tests.test_look import contrast
 from tests.waiting import PATIENCE_S, until
 
 DOCUMENT = "The lighthouse was built in 1874 and is\n31 metres tall. Its keeper is called Aldous. " * 3
@@ -89,16 +90,6 @@ def test_methods_differ_by_dash_and_marker_too() -> None:
     for look in looks:
         for page in ("#fffefb", "#16181d"):
             assert contrast(look.color, page) >= 3, (look.color, page)
-
-
-def contrast(one: str, other: str) -> float:
-    def light(color: str) -> float:
-        parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted((light(one), light(other)))
-    return (high + 0.05) / (low + 0.05)
 
 
 def point(method: str, rows: int, agreement: float, **changes: Any) -> SweepPoint:

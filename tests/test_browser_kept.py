@@ -15,6 +15,7 @@ from app.sections.kept.kept import map_updates
 from app.sections.kept.view import build_kept, wire_kept
 from app.style.page import CSS
 from app.style.theme import theme
+from judgeq.methods import METHODS
 from judgeq.retention import RetentionMap
 
 BEFORE, AFTER = "<|user|>\n", "\n\nWho?<|end|>"
@@ -39,7 +40,10 @@ def made_up(method: str, seed: int, budget: int, *, ragged: bool = False) -> Ret
         for layer in range(4)
     )
     start = len(BEFORE)
-    return RetentionMap(method, "tiny", budget, text, offsets, (start, start + len(DOCUMENT)), kept, scores)
+    document = (start, start + len(DOCUMENT))
+    return RetentionMap(
+        method, "tiny", budget, text, offsets, document, kept, scores, title=METHODS[method].title
+    )
 
 
 MAPS = {

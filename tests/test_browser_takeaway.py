@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Download, Page, expect
 
 from judgeq._assets import assets_path
-from judgeq.export import Keepsake, Settings
+from judgeq.export import Comparison, Settings
 from judgeq.inference.answers import Answer, Timing
 from judgeq.retention import RetentionMap
 from tests.browser import PATIENCE, SAMPLE, overflow
@@ -136,7 +136,7 @@ def hostile_page() -> str:
         timing=Timing(1.0, 1.0, 1.0),
         finish="end",
     )
-    return Keepsake("</title><script>alert(4)</script>", Settings("m", ("judgeq",), 3), [answer]).to_html()
+    return Comparison("</title><script>alert(4)</script>", Settings("m", ("judgeq",), 3), [answer]).to_html()
 
 
 def test_soft_tokens_are_brought_and_given_back(page: Page) -> None:

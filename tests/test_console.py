@@ -69,7 +69,9 @@ def test_the_library_says_what_it_has_to_say_in_every_encoding(
     with Bars() as bars:
         bars.note("→ 東京 …")
     kept = ((np.array([0]), np.array([0])),)
-    RetentionMap("judgeq", "tiny", 1, "東 → é", ((0, 2), (2, 4), (4, 5)), (0, 5), kept).show()
+    RetentionMap(
+        "judgeq", "tiny", 1, "東 → é", ((0, 2), (2, 4), (4, 5)), (0, 5), kept, title="Judge Q"
+    ).show()
     sys.stdout.flush()
     sys.stderr.flush()
     assert b"Fetching" in target.getvalue()

@@ -39,7 +39,8 @@ def test_text_can_be_read_on_its_background(theme: dict[str, str]) -> None:
     pairs = [(text, background) for background, texts in ON.items() for text in texts]
     weak = {pair: contrast(*(theme[name] for name in pair)) for pair in pairs}
     assert {pair: ratio for pair, ratio in weak.items() if ratio < 4.5} == {}
-    assert all(contrast(color, theme["paper"]) > 3 for color in SERIES)
+    assert all(contrast(color, theme["paper"]) > 3 for color in (*SERIES, theme["faint"]))
+    assert contrast(theme["line"], theme["level-3"]) >= 3
 
 
 def test_light_and_dark_name_the_same_colours() -> None:

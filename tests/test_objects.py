@@ -13,7 +13,7 @@ import judgeq
 from judgeq.data.example import Example
 from judgeq.evaluation.hit_rate import HitRate
 from judgeq.evaluation.questions import Question, Task
-from judgeq.export import Keepsake, Settings
+from judgeq.export import Comparison, Settings
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.methods import METHODS
@@ -88,7 +88,7 @@ def everything(lm: LanguageModel, tokens: SoftTokens) -> list[Any]:
         question,
         Task("t", [question] * 50, notes=(LONG,)),
         HitRate("m", 3, ((0.1,) * 30,) * 90),
-        Keepsake(QUESTION, Settings("m", ("full",), 9), answers),
+        Comparison(QUESTION, Settings("m", ("full",), 9), answers),
         *judgeq.sweep(lm, LONG, QUESTION, methods="snapkv", budgets=40, max_new_tokens=99),
         *(writer.steps[0] for writer in reading.writers),
         *(cls() for cls in METHODS.values()),

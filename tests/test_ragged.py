@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+import judgeq
 from judgeq.cache import ragged
 from judgeq.cache.ragged import FrozenRows, RaggedLayer
 from judgeq.cache.retained import RetainedCache, storage_bytes
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError, ModelError
 from judgeq.inference.decode import decode
+from judgeq.inference.maps import retention_map
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import Prefill, prefill
 from judgeq.methods import Full, JudgeQ, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt
-from judgeq.retention import RetentionMap
 from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.masked_reference import REFERENCE, attention, gone_rows
@@ -301,10 +302,10 @@ def test_the_map_shows_what_each_head_keeps(lm: LanguageModel, soft: SoftTokenTe
     prompt = build_prompt(lm, "The harbour lies in the north. Every ship pays 3 crowns. " * 4, "Who pays?")
     plans = [Plan(JudgeQ(selection=ADAKV), 9), Plan(Full(), prompt.tokens)]
     retained = prefill(lm, prompt.input_ids, plans, soft_tokens=soft).retained[0]
-    found = RetentionMap.from_retained(lm, prompt, retained)
+    found = retention_map(lm, prompt, retained)
     assert found.kept_rows.tolist() == counts(retained)
     assert found.budget == 9
-    again = RetentionMap.from_json(found.to_json())
+    again = judgeq.RetentionMap.from_json(found.to_json())
     assert again.kept_rows.tolist() == counts(retained)
     assert again.to_html() == found.to_html()
     assert found.layer_profile(10).shape == (4, 10)

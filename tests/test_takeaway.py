@@ -31,12 +31,11 @@ from app.server.run import Run
 from app.server.samples import samples
 from app.server.task import Task
 from judgeq.errors import InputError
-from judgeq.export import Keepsake, Settings, pen
-from judgeq.export.words import cell
-from judgeq.inference.answers import Answer
+from judgeq.export import Comparison, Settings, picture
+from judgeq.export.table import cell
+from judgeq.look.format import visible
 from judgeq.models.language_model import LanguageModel
 from judgeq.retention import RetentionMap
-from judgeq.retention.rendering import visible
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.waiting import PATIENCE_S
 
@@ -67,8 +66,8 @@ def run(host: ModelHost) -> Run:
 
 
 @pytest.fixture(scope="module")
-def kept(run: Run) -> Keepsake:
-    return takeaway.keepsake_of(run)
+def kept(run: Run) -> Comparison:
+    return takeaway.comparison_of(run)
 
 
 def ended(task: Task, host: ModelHost) -> Run:
@@ -97,7 +96,7 @@ class Parts(HTMLParser):
         self.words.append(data)
 
 
-def test_the_page_holds_answers_costs_and_a_map_of_each_method(kept: Keepsake) -> None:
+def test_the_page_holds_answers_costs_and_a_map_of_each_method(kept: Comparison) -> None:
     page = kept.to_html()
     assert page.count("<article>") == page.count('class="jq-map"') == page.count('<svg class="heat"') == 3
     read = " ".join(Parts(page).words)
@@ -110,11 +109,11 @@ def test_the_page_holds_answers_costs_and_a_map_of_each_method(kept: Keepsake) -
     assert kept.settings.model in read
 
 
-def test_nothing_in_the_document_becomes_part_of_the_page(kept: Keepsake) -> None:
+def test_nothing_in_the_document_becomes_part_of_the_page(kept: Comparison) -> None:
     parts = Parts(kept.to_html())
     tags = {tag for tag, _ in parts.tags}
     assert "script" not in tags
-    assert sum(tag == "style" for tag, _ in parts.tags) == 3, "ours, the map's, and the choice"
+    assert sum(tag == "style" for tag, _ in parts.tags) == 3, "the page's, the map's, and the choice"
     assert all(found["src"].startswith("data:image/png;base64,") for tag, found in parts.tags if tag == "img")
     assert not [name for _, found in parts.tags for name in found if name.startswith("on") or name == "style"]
     read = "".join(parts.words)
@@ -124,7 +123,7 @@ def test_nothing_in_the_document_becomes_part_of_the_page(kept: Keepsake) -> Non
     assert "\u202e" not in read
 
 
-def test_the_page_may_load_nothing_and_its_styles_are_named_by_their_hash(kept: Keepsake) -> None:
+def test_the_page_may_load_nothing_and_its_styles_are_named_by_their_hash(kept: Comparison) -> None:
     page = kept.to_html()
     (policy,) = (found["content"] for tag, found in Parts(page).tags if found.get("http-equiv"))
     assert policy is not None
@@ -137,11 +136,11 @@ def test_the_page_may_load_nothing_and_its_styles_are_named_by_their_hash(kept: 
     assert rules["style-src"] == " ".join(f"'sha256-{found}'" for found in hashes)
 
 
-def test_the_heatmap_has_the_colours_of_what_was_kept(kept: Keepsake) -> None:
+def test_the_heatmap_has_the_colours_of_what_was_kept(kept: Comparison) -> None:
     page = kept.to_html()
     pictures = re.findall(r'<image [^>]*href="data:image/png;base64,([^"]+)"', page)
-    for picture, answer in zip(pictures, kept.answers, strict=True):
-        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")).astype(int)
+    for data, answer in zip(pictures, kept.answers, strict=True):
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
         profile = answer.retention.layer_profile(pixels.shape[1])
         assert pixels.shape[:2] == profile.shape
         brightness = pixels.sum(axis=2)
@@ -150,18 +149,18 @@ def test_the_heatmap_has_the_colours_of_what_was_kept(kept: Keepsake) -> None:
             assert (brightness[profile == 0] < brightness[profile > 0].min()).all()
 
 
-def test_methods_are_chosen_without_a_script_and_judge_q_first(kept: Keepsake) -> None:
+def test_methods_are_chosen_without_a_script_and_judge_q_first(kept: Comparison) -> None:
     page = kept.to_html()
     radios = [found for tag, found in Parts(page).tags if tag == "input"]
     assert [("checked" in found) for found in radios] == [False, True, False]
     for place in range(3):
         assert f"main:has(#m{place}:checked) .panel:not(.m{place}){{display:none}}" in page
     only = replace(kept, answers=kept.answers[:1])
-    assert only.told == 0
-    assert replace(kept, answers=[kept.answers[0], kept.answers[2]]).told == 1
+    assert only.featured == 0
+    assert replace(kept, answers=[kept.answers[0], kept.answers[2]]).featured == 1
 
 
-def test_the_heatmap_has_words_and_its_columns_tell_what_stood_there(kept: Keepsake) -> None:
+def test_the_heatmap_has_words_and_its_columns_tell_what_stood_there(kept: Comparison) -> None:
     parts = Parts(kept.to_html())
     labels = [found["aria-label"] for tag, found in parts.tags if tag == "svg" and found.get("role") == "img"]
     assert [label for label in labels if label and "SnapKV keeps, layer by layer" in label]
@@ -193,7 +192,7 @@ def test_the_program_of_the_documentation_runs(
 # JSON
 
 
-def test_the_values_are_what_the_command_line_prints_and_the_maps_read_back(kept: Keepsake) -> None:
+def test_the_values_are_what_the_command_line_prints_and_the_maps_read_back(kept: Comparison) -> None:
     values = json.loads(json.dumps(kept.to_json()))
     assert values["format"] == "judgeq.inference.answers/1"
     assert values["question"] == QUESTION
@@ -211,7 +210,7 @@ def test_the_values_are_what_the_command_line_prints_and_the_maps_read_back(kept
 # CSV
 
 
-def test_the_table_has_a_line_for_each_method_and_word(kept: Keepsake) -> None:
+def test_the_table_has_a_line_for_each_method_and_word(kept: Comparison) -> None:
     table = kept.to_csv()
     assert table.startswith("\ufeff"), "else Excel takes UTF-8 for something else"
     rows = list(csv.DictReader(io.StringIO(table.removeprefix("\ufeff"), newline="")))
@@ -228,21 +227,13 @@ def test_the_table_has_a_line_for_each_method_and_word(kept: Keepsake) -> None:
             assert float(row[f"layer_{layer}"]) == pytest.approx(best, rel=1e-3)
 
 
-def test_columns_of_layers_are_the_maps_own_units(kept: Keepsake) -> None:
-    table = csv.DictReader(io.StringIO(kept.to_csv().removeprefix("\ufeff"), newline=""))
-    rows = [row for row in table if row["method"] == "snapkv"]
-    for layer in range(kept.answers[2].retention.layers):
-        _, shares = kept.answers[2].retention.units("word", layer)
-        assert [float(row[f"layer_{layer}"]) for row in rows] == pytest.approx(shares.tolist(), rel=1e-3)
-
-
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
 def test_a_spreadsheet_computes_nothing(start: str) -> None:
     assert cell(f"{start}cmd|' /C calc'!A0").startswith("'")
     assert cell("plain = text") == "plain = text"
 
 
-def test_no_cell_of_the_table_is_a_formula(kept: Keepsake) -> None:
+def test_no_cell_of_the_table_is_a_formula(kept: Comparison) -> None:
     table = csv.reader(io.StringIO(kept.to_csv().removeprefix("\ufeff"), newline=""))
     cells = [value for row in table for value in row]
     assert not [value for value in cells if value[:1] in "=+-@\t\r" and value]
@@ -253,13 +244,7 @@ def test_no_cell_of_the_table_is_a_formula(kept: Keepsake) -> None:
 # The picture
 
 
-def test_the_picture_has_the_size_that_networks_show(kept: Keepsake) -> None:
-    picture = Image.open(io.BytesIO(kept.to_png()))
-    assert picture.size == (1200, 630)
-    assert picture.format == "PNG"
-
-
-def test_the_picture_shows_other_answers_and_other_rows(kept: Keepsake) -> None:
+def test_the_picture_shows_other_answers_and_other_rows(kept: Comparison) -> None:
     """Cards and document change where answers and maps do, and nowhere else."""
     first = np.asarray(Image.open(io.BytesIO(kept.to_png()))).astype(int)
     other = replace(kept.answers[0], text="Something else entirely")
@@ -277,36 +262,35 @@ def test_the_picture_shows_other_answers_and_other_rows(kept: Keepsake) -> None:
 @pytest.mark.parametrize(
     "words", ["", "x" * 5000, "中文文本 " * 50, "هذا نص عربي طويل " * 30, "\u0301\u202e\x00", "👩‍👩‍👧 " * 40]
 )
-def test_a_picture_takes_any_text(kept: Keepsake, words: str) -> None:
+def test_a_picture_takes_any_text(kept: Comparison, words: str) -> None:
     answers = [replace(answer, text=words) for answer in kept.answers] * 3
-    made = replace(kept, question=words or "?", answers=answers).to_png()
-    assert Image.open(io.BytesIO(made)).size == (1200, 630)
+    made = Image.open(io.BytesIO(replace(kept, question=words or "?", answers=answers).to_png()))
+    assert (made.format, made.size) == ("PNG", (1200, 630))
 
 
 def test_what_no_font_has_becomes_a_box_and_is_said() -> None:
-    made = pen.Pen("DejaVuSans", 20)
-    assert made.width("Grüße, Ελλάδα, Привет, שלום, ł ő ș – € ✓") > 100
-    assert not made.missing
-    before = made.width("a")
-    assert made.width("a\U000e0fff\U0010fffd") > before
-    assert made.missing
+    canvas = picture.Canvas()
+    assert canvas.drawable("Grüße, Ελλάδα, Привет, שלום, ł ő ș – € ✓ □").count("□") == 1
+    assert not canvas.missing
+    assert canvas.drawable("a\U000e0fff\U0010fffd") == "a□□"
+    assert canvas.missing
 
 
 def test_lines_fit_and_say_where_they_were_cut() -> None:
-    made = pen.Pen("DejaVuSans", 20)
+    canvas = picture.Canvas()
     words = "one two three four five six seven eight nine ten " * 3
-    lines = made.lines(words, 200, 3)
+    lines = canvas.wrapped(words, picture.TEXT, 200, 3)
     assert len(lines) == 3
-    assert all(made.width(line) <= 200 for line in lines)
+    assert all(canvas.width(line, picture.TEXT) <= 200 for line in lines)
     assert lines[-1].endswith("…")
-    assert " ".join(made.lines(words, 200, 99)).split() == words.split()
-    assert "".join(made.lines("x" * 200, 200, 99)) == "x" * 200
+    assert " ".join(canvas.wrapped(words, picture.TEXT, 200, 99)).split() == words.split()
+    assert "".join(canvas.wrapped("x" * 200, picture.TEXT, 200, 99)) == "x" * 200
 
 
 def test_words_of_scripts_that_run_to_the_left_start_at_the_right() -> None:
-    assert pen.right_to_left("שלום world") is False
-    assert pen.right_to_left("שלום עולם a")
-    assert not pen.right_to_left("")
+    assert picture.right_to_left("שלום world") is False
+    assert picture.right_to_left("שלום עולם a")
+    assert not picture.right_to_left("")
 
 
 # Python
@@ -341,7 +325,7 @@ def test_the_lines_of_python_repeat_the_run(
 
 
 def test_what_is_usual_is_left_out_and_what_is_not_is_said() -> None:
-    plain = Keepsake("Who?", Settings("some/model", ("full",), 0.5), [None])  # type: ignore[list-item]
+    plain = Comparison("Who?", Settings("some/model", ("full",), 0.5), [None])  # type: ignore[list-item]
     lines = plain.to_python()
     assert 'judgeq.load("some/model")' in lines
     assert 'methods=("full",)' in lines
@@ -357,7 +341,7 @@ def test_what_is_usual_is_left_out_and_what_is_not_is_said() -> None:
 
 @pytest.mark.parametrize("question", ['"', "'", "\"'", "\\", '"""\nimport os', "\u202e{x}", "\ud800"])
 def test_a_question_is_only_ever_a_string(question: str) -> None:
-    lines = Keepsake(question, Settings("m", ("full",), 5), [None]).to_python()  # type: ignore[list-item]
+    lines = Comparison(question, Settings("m", ("full",), 5), [None]).to_python()  # type: ignore[list-item]
     called = next(
         node for node in ast.walk(ast.parse(lines)) if isinstance(node, ast.Call) and len(node.args) == 3
     )
@@ -396,15 +380,19 @@ def test_nothing_is_taken_before_there_is_an_answer(run: Run, host: ModelHost) -
     with pytest.raises(gr.Error, match="no form 'exe'"):
         view.make_file(run, "exe")
     with pytest.raises(InputError, match="no answer"):
-        Keepsake("?", Settings("m", (), 1), [])
+        Comparison("?", Settings("m", (), 1), [])
 
 
-def test_a_stopped_answer_is_taken_as_far_as_it_is_and_says_so(kept: Keepsake) -> None:
-    cut = replace(kept, answers=[replace(kept.answers[1], finish="cancelled")])
-    assert "Stopped before its end." in cut.to_html()
+def test_the_page_has_the_date_of_the_run_and_says_that_an_answer_was_stopped(kept: Comparison) -> None:
+    then = datetime(2026, 3, 5, 9, 7, tzinfo=UTC)
+    cut = replace(kept, answers=[replace(kept.answers[1], finish="cancelled")], made=then)
+    page = cut.to_html()
+    assert "Stopped before its end." in page
+    assert "05 March 2026, 09:07 UTC" in page
+    assert cut.to_json()["made"] == "2026-03-05T09:07:00+00:00"
 
 
-def test_a_surrogate_is_no_obstacle(kept: Keepsake) -> None:
+def test_a_surrogate_is_no_obstacle(kept: Comparison) -> None:
     answers = [replace(answer, text="half \ud83d") for answer in kept.answers]
     broken = replace(kept, question="half \ud83d", answers=answers)
     for form in takeaway.KINDS.values():
@@ -497,11 +485,3 @@ def test_a_link_without_a_document_says_what_to_do(monkeypatch: pytest.MonkeyPat
     shown = view.restore(takeaway.link_of(task_of(document="My own")) + "&<b>=1")
     assert shown[:3] == (None, "", task_of().question)
     assert said == [text.LINK_IGNORED.format(names="?b?"), text.LINK_NO_DOCUMENT]
-
-
-def test_the_date_is_that_of_the_run(kept: Keepsake) -> None:
-    then = replace(kept, made=datetime(2026, 3, 5, 9, 7, tzinfo=UTC))
-    assert "05 March 2026, 09:07 UTC" in then.to_html()
-    assert then.to_json()["made"] == "2026-03-05T09:07:00+00:00"
-    answer: Answer = then.answers[0]
-    assert answer.retention.method == "full"

@@ -91,7 +91,7 @@ for name, given in answers.items():
 # over the layer's heads. Where it is looked up, in layers 20 to 22, Judge Q keeps most of it, SnapKV less than half.
 
 # %%
-from judgeq.retention.curves import layer_lines, lines
+from judgeq.retention.figures import layer_lines, lines
 
 fact = "The code of the oil store is 4719"
 start = document.index(fact)

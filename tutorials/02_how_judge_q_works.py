@@ -58,8 +58,7 @@ for name, answer in answers.items():
 # %%
 import numpy as np
 
-from judgeq.retention.curves import layer_lines
-from judgeq.retention.panels import attention_panels, attention_share
+from judgeq.retention.figures import attention_panels, attention_share, layer_lines
 
 fact = "The serial number of the balance is 60318"
 start = document.index(fact)

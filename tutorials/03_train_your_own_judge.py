@@ -94,7 +94,7 @@ print(f"The prompt has {tokens} tokens; {layers} layers x {kv_heads} KV heads lo
 
 # %%
 from judgeq.methods.scoring import merge_group
-from judgeq.retention.curves import layer_lines
+from judgeq.retention.figures import layer_lines
 
 attention = merge_group(lesson.teacher.float())  # layers x KV heads x tokens
 sorted_shares = attention.sort(-1, descending=True).values / attention.sum(-1, keepdim=True)

@@ -69,7 +69,7 @@ judgeq_command(
 
 # %%
 from judgeq.evaluation.statistics import bootstrap_interval
-from judgeq.retention.curves import lines
+from judgeq.retention.figures import lines
 
 counts = [4, 8, 16, 32, 64, 128, 256, 512]
 ends = [bootstrap_interval([[1.0] * (3 * count // 4) + [0.0] * (count // 4)], seed=0) for count in counts]

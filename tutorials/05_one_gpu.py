@@ -169,7 +169,7 @@ for writer in reading.writers:
 
 # %%
 from judgeq.evaluation.report import blocks_of, read_results
-from judgeq.retention.curves import lines
+from judgeq.retention.figures import lines
 
 STORED = ("float32", "bfloat16", "8bit", "4bit")
 files = [read_results(assets_path("results", "quantized", f"hit_rate_{bits}.json")) for bits in STORED]

@@ -26,7 +26,7 @@ import judgeq
 from judgeq import Selection
 from judgeq._assets import assets_path
 from judgeq.methods import JudgeQ
-from judgeq.retention.curves import lines
+from judgeq.retention.figures import lines
 
 lm = judgeq.load("smollm2-135m")
 document = assets_path("samples", "lighthouse.txt").read_text(encoding="utf-8")

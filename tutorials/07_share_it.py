@@ -116,12 +116,12 @@ print("the same numbers:", torch.equal(back.probe.embeddings, tokens.probe.embed
 # %% [markdown]
 # ## Take an answer along
 #
-# A *keepsake* holds a question, its answers and what was kept. It becomes a page that opens offline and has no
+# A *comparison* holds a question, its answers and what was kept. It becomes a page that opens offline and has no
 # scripts, a picture for a message, a table, JSON, or the lines of Python that repeat it.
 
 # %%
 from judgeq._assets import assets_path
-from judgeq.export import Keepsake, Settings
+from judgeq.export import Comparison, Settings
 
 methods = ("full", "judgeq", "snapkv")
 question = "What is the code of the oil store?"
@@ -129,10 +129,10 @@ document = assets_path("samples", "lighthouse.txt").read_text(encoding="utf-8")
 decoding = judgeq.Decoding(max_new_tokens=16)
 reading = judgeq.read(lm, document, question, methods=methods, budget=64, decoding=decoding)
 answers = [writer.finish() for writer in reading.writers]
-kept = Keepsake(question, Settings("smollm2-135m", methods, budget=64, max_new_tokens=16), answers)
-(folder / "answer.html").write_text(kept.to_html(), encoding="utf-8")
-(folder / "answer.csv").write_text(kept.to_csv(), encoding="utf-8")
-(folder / "answer.png").write_bytes(kept.to_png())
+comparison = Comparison(question, Settings("smollm2-135m", methods, budget=64, max_new_tokens=16), answers)
+(folder / "answer.html").write_text(comparison.to_html(), encoding="utf-8")
+(folder / "answer.csv").write_text(comparison.to_csv(), encoding="utf-8")
+(folder / "answer.png").write_bytes(comparison.to_png())
 for answer in answers:
     print(f"{answer.method:8} {answer.text}")
 
@@ -149,7 +149,7 @@ Image(data=(folder / "answer.png").read_bytes())
 # And the lines that repeat it:
 
 # %%
-print(kept.to_python())
+print(comparison.to_python())
 
 # %% [markdown]
 # All of these but the picture and the lines hold the whole document: think of that before you send them.
@@ -189,7 +189,7 @@ print(kept.to_python())
 # <summary>Answer</summary>
 #
 # ```python
-# values = kept.to_json()
+# values = comparison.to_json()
 # found = judgeq.RetentionMap.from_json(values["answers"][1]["retention"])
 # found.to_figure()
 # ```

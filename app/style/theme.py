@@ -1,46 +1,87 @@
-"""Looks: a theme of system fonts and warm paper, and the style sheet. No request leaves the page for them."""
+"""Gradio's theme: system fonts and the palette of `judgeq.look`. No request leaves the page for them."""
 
 from __future__ import annotations
 
 import gradio as gr
 from gradio.themes.utils import colors, sizes
 
-SANS = ("-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "Arial", "sans-serif")
-MONO = ("ui-monospace", "SF Mono", "Menlo", "Consolas", "Liberation Mono", "monospace")
+from judgeq.look.palette import DARK, FONTS, LIGHT
 
-# Paper, ink and edge are those of the retention map; navy and amber are the two ends of its heatmap.
+# Light to dark. Navy and amber are the two ends of the heatmap's scale.
 NAVY = colors.Color(
+    *"#eef4fb #dae7f6 #b9d0ec #8fb4df #6295cc #3a74b0 #265a92 #1d4876 #1a3a5e #16304d #0e1f33".split(),
     name="navy",
-    c50="#eef4fb",
-    c100="#dae7f6",
-    c200="#b9d0ec",
-    c300="#8fb4df",
-    c400="#6295cc",
-    c500="#3a74b0",
-    c600="#265a92",
-    c700="#1d4876",
-    c800="#1a3a5e",
-    c900="#16304d",
-    c950="#0e1f33",
 )
 PAPER = colors.Color(
+    *"#faf7f0 #f3eee4 #ddd6c8 #c7bfaf #9d9990 #6a665f #54514b #3a3d45 #23262d #16181d #0f1115".split(),
     name="paper",
-    c50="#faf7f0",
-    c100="#f3eee4",
-    c200="#ddd6c8",
-    c300="#c7bfaf",
-    c400="#9d9990",
-    c500="#6a665f",
-    c600="#54514b",
-    c700="#3a3d45",
-    c800="#23262d",
-    c900="#16181d",
-    c950="#0f1115",
 )
+PALETTE = {
+    "page": ("body_background_fill", "background_fill_secondary"),
+    "paper": ("background_fill_primary", "input_background_fill"),
+    "edge": ("border_color_primary",),
+    "ink": (
+        "body_text_color",
+        "block_label_text_color",
+        "block_title_text_color",
+        "checkbox_label_text_color",
+    ),
+    "soft": ("body_text_color_subdued", "block_info_text_color"),
+    "evicted": ("input_placeholder_color",),
+    "faint": ("checkbox_border_color",),
+    "link": ("link_text_color", "input_border_color_focus"),
+}
+"""Colours of the palette, and what Gradio draws in them."""
+PAIRS = {
+    "button_primary_background_fill": ("*primary_800", DARK["amber"]),
+    "button_primary_background_fill_hover": ("*primary_700", "#ffd583"),
+    "button_primary_border_color": ("*primary_800", DARK["amber"]),
+    "button_primary_text_color": (LIGHT["paper"], DARK["on"]),
+    "slider_color": ("*primary_700", DARK["amber"]),
+    **dict.fromkeys(("input_border_color", "button_secondary_border_color"), ("#a39b8c", "#6b6f79")),
+    **dict.fromkeys(
+        ("checkbox_background_color_selected", "checkbox_border_color_selected"),
+        ("*primary_800", "*primary_500"),
+    ),
+    **dict.fromkeys(
+        (
+            "button_secondary_background_fill_hover",
+            "checkbox_label_background_fill_hover",
+            "checkbox_label_background_fill_selected",
+        ),
+        ("*neutral_100", "*neutral_800"),
+    ),
+    **dict.fromkeys(
+        (
+            "block_background_fill",
+            "block_label_background_fill",
+            "button_secondary_background_fill",
+            "checkbox_label_background_fill",
+        ),
+        ("transparent", "transparent"),
+    ),
+}
+"""Other colours, light and dark."""
+SIZES = {
+    "block_border_width": "0px",
+    "block_shadow": "none",
+    "block_padding": "0px",
+    "block_title_text_weight": "600",
+    "block_title_text_size": "0.875rem",
+    "input_border_width": "1px",
+    "input_shadow": "none",
+    "input_shadow_focus": "none",
+    "button_border_width": "1px",
+    "button_large_padding": "0.7rem 1.25rem",
+    "button_large_text_weight": "600",
+    "button_large_radius": "10px",
+    "checkbox_label_border_width": "1px",
+}
 
 
 def theme() -> gr.themes.Base:
-    """The Gradio theme, light and dark."""
+    """The theme, light and dark."""
+    both = PAIRS | {name: (LIGHT[color], DARK[color]) for color, names in PALETTE.items() for name in names}
     return gr.themes.Base(
         primary_hue=NAVY,
         secondary_hue=NAVY,
@@ -48,82 +89,10 @@ def theme() -> gr.themes.Base:
         text_size=sizes.text_md,
         spacing_size=sizes.spacing_md,
         radius_size=sizes.radius_md,
-        font=SANS,
-        font_mono=MONO,
+        font=[name.strip('"') for name in FONTS["sans"].split(",")],
+        font_mono=[name.strip('"') for name in FONTS["mono"].split(",")],
     ).set(
-        body_background_fill="*neutral_50",
-        body_background_fill_dark="*neutral_950",
-        body_text_color="#1d1b17",
-        body_text_color_dark="#f0ece3",
-        body_text_color_subdued="#5f5b54",
-        body_text_color_subdued_dark="#a8a49b",
-        background_fill_primary="#fffefb",
-        background_fill_primary_dark="*neutral_900",
-        background_fill_secondary="*neutral_50",
-        background_fill_secondary_dark="*neutral_950",
-        border_color_primary="*neutral_200",
-        border_color_primary_dark="*neutral_700",
-        block_background_fill="transparent",
-        block_background_fill_dark="transparent",
-        block_border_width="0px",
-        block_shadow="none",
-        block_padding="0px",
-        block_label_background_fill="transparent",
-        block_label_background_fill_dark="transparent",
-        block_label_text_color="#1d1b17",
-        block_label_text_color_dark="#f0ece3",
-        block_title_text_color="#1d1b17",
-        block_title_text_color_dark="#f0ece3",
-        block_title_text_weight="600",
-        block_title_text_size="0.875rem",
-        block_info_text_color="#5f5b54",
-        block_info_text_color_dark="#a8a49b",
-        input_background_fill="#fffefb",
-        input_background_fill_dark="*neutral_900",
-        input_border_width="1px",
-        input_border_color="#a39b8c",
-        input_border_color_dark="#6b6f79",
-        input_border_color_focus="*primary_600",
-        input_border_color_focus_dark="*primary_300",
-        input_shadow="none",
-        input_shadow_focus="none",
-        input_placeholder_color="#6a665f",
-        input_placeholder_color_dark="#9d9990",
-        button_primary_background_fill="*primary_800",
-        button_primary_background_fill_hover="*primary_700",
-        button_primary_background_fill_dark="#ffc65c",
-        button_primary_background_fill_hover_dark="#ffd583",
-        button_primary_border_color="*primary_800",
-        button_primary_border_color_dark="#ffc65c",
-        button_primary_text_color="#fffefb",
-        button_primary_text_color_dark="#16130b",
-        button_secondary_background_fill="transparent",
-        button_secondary_background_fill_hover="*neutral_100",
-        button_secondary_background_fill_dark="transparent",
-        button_secondary_background_fill_hover_dark="*neutral_800",
-        button_secondary_border_color="#a39b8c",
-        button_secondary_border_color_dark="#6b6f79",
-        button_border_width="1px",
-        button_large_padding="0.7rem 1.25rem",
-        button_large_text_weight="600",
-        button_large_radius="10px",
-        slider_color="*primary_700",
-        slider_color_dark="#ffc65c",
-        checkbox_background_color_selected="*primary_800",
-        checkbox_background_color_selected_dark="*primary_500",
-        checkbox_border_color="#8a8377",
-        checkbox_border_color_dark="#80848e",
-        checkbox_border_color_selected="*primary_800",
-        checkbox_border_color_selected_dark="*primary_500",
-        checkbox_label_background_fill="transparent",
-        checkbox_label_background_fill_dark="transparent",
-        checkbox_label_background_fill_hover="*neutral_100",
-        checkbox_label_background_fill_hover_dark="*neutral_800",
-        checkbox_label_background_fill_selected="*neutral_100",
-        checkbox_label_background_fill_selected_dark="*neutral_800",
-        checkbox_label_border_width="1px",
-        checkbox_label_text_color="#1d1b17",
-        checkbox_label_text_color_dark="#f0ece3",
-        link_text_color="*primary_700",
-        link_text_color_dark="*primary_300",
+        **SIZES,
+        **{name: light for name, (light, _) in both.items()},
+        **{f"{name}_dark": dark for name, (_, dark) in both.items()},
     )

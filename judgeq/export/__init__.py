@@ -1,5 +1,6 @@
-"""What a person takes away from a comparison: a page, a picture, a table, plain values, the lines that repeat it."""
+"""A comparison to take along: a page, a picture, a table, plain values, the lines of Python that repeat it."""
 
-from judgeq.export.record import Keepsake, Settings
+from judgeq.export.comparison import Comparison
+from judgeq.export.settings import Settings
 
-__all__ = ["Keepsake", "Settings"]
+__all__ = ["Comparison", "Settings"]

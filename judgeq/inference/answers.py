@@ -14,6 +14,7 @@ from judgeq.config import Decoding
 from judgeq.inference.decode import Step, decode
 from judgeq.inference.decode_batch import PendingAnswer, decode_together
 from judgeq.inference.decode_eviction import DecodingEviction
+from judgeq.inference.maps import retention_map
 from judgeq.inference.plan import Retained
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief, hash_of_texts, same
@@ -148,7 +149,7 @@ class Writer:
     @cached_property
     def retention(self) -> RetentionMap:
         """What was kept; known before the first token is written."""
-        return RetentionMap.from_retained(
+        return retention_map(
             self.lm, self.reading.prompt, self.retained, query_aware=self.reading.query_aware
         )
 

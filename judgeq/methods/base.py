@@ -158,6 +158,7 @@ class Method(ABC):
     Attributes:
         name: how a person calls it, such as `"snapkv"`.
         title: its name in pages and figures; empty = `name`.
+        phrase: its name inside a sentence, such as `"the full cache"`; empty = `title`.
         summary: what it keeps, in one line.
         look: how it is drawn; None = a spare one.
         needs_soft_tokens: soft tokens must stand at the end.
@@ -170,6 +171,7 @@ class Method(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str] = ""
+    phrase: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     look: ClassVar[Look | None] = None
     needs_soft_tokens: ClassVar[bool] = False

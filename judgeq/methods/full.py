@@ -15,6 +15,7 @@ class Full(Method):
 
     name = "full"
     title = "Full cache"
+    phrase = "the full cache"
     summary = "Keeps everything: the reference."
     look = Look("#3a7cc0", "solid", "x")
     attention = False

@@ -28,6 +28,7 @@ class JudgeQDraft(Method):
 
     name = "judgeq+draft"
     title = "Judge Q + draft"
+    phrase = "Judge Q with a draft"
     summary = "Writes eight tokens, then asks a second time."
     look = Look("#b07d00", "10px,3px,2px,3px", "diamond")
     needs_soft_tokens = True

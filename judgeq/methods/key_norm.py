@@ -21,6 +21,7 @@ class KeyNorm(Method):
 
     name = "keynorm"
     title = "Key norm"
+    phrase = "the key norm"
     summary = "Keeps what has short keys."
     look = Look("#6f8a2a", "12px,4px", "pentagon")
     attention = False

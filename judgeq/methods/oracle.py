@@ -22,6 +22,7 @@ class Oracle(Method):
 
     name = "oracle"
     title = "Oracle"
+    phrase = "the oracle"
     summary = "Keeps what the full answer attended to."
     look = Look("#c85393", "10px,3px,2px,3px", "triangle-down")
     needs_response = True

@@ -24,6 +24,7 @@ class RandomRows(Method):
 
     name = "random"
     title = "Random rows"
+    phrase = "random choice"
     summary = "Keeps a random choice: the floor."
     look = Look("#96735e", "2px,3px", "cross")
     attention = False

@@ -1,6 +1,6 @@
 """A text's tokens, words, sentences and paragraphs as character spans, and one value for each of them.
 
-Works on any script and on text that nobody has checked. Knows nothing of what the values mean.
+Works on any script and on untrusted text. Knows nothing of what the values mean.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from app import text
 from app.sections.ask.differences import differences
 from app.server.run import Run
 from app.server.task import Earlier, Lane
-from judgeq.export.figures import duration as duration
-from judgeq.export.figures import size as size
+from judgeq.look.format import duration as duration
+from judgeq.look.format import size as size
+from judgeq.look.format import visible
 from judgeq.methods import METHODS, title_of
-from judgeq.retention.rendering import visible
 
 
 def percent(share: float) -> str:

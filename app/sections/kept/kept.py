@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from typing import Any
 
@@ -15,16 +14,24 @@ from app.server.run import Run
 from app.style.toasts import shown
 from judgeq.config import check_text
 from judgeq.errors import InputError, JudgeqError
+from judgeq.look.pages import environment
 from judgeq.methods import title_of
 from judgeq.retention import RetentionMap
-from judgeq.retention.curves import layer_lines
-from judgeq.retention.presentation import Metric
-from judgeq.retention.rendering import shown_positions, visible
+from judgeq.retention.figures import Metric, layer_lines
+from judgeq.retention.text import shown_positions
 
 FIELDS = 15
 """How many components a run fills: `Kept.shown`."""
 LONGEST_SPAN = 20_000
-"""Characters that can be looked for at once."""
+"""Characters that can be searched for at once."""
+SURVIVAL = """
+<table class="survival"{% if place %} data-start="{{ place[0] }}" data-end="{{ place[1] }}"{% endif %}>
+<caption>{{ caption }}</caption><tbody>
+{% for name, width, share in lines %}
+<tr><th scope="row">{{ name }}</th><td class="track"><i style="width:{{ width }}"></i></td><td>{{ share }}</td></tr>
+{% endfor %}
+</tbody></table>
+"""
 
 
 def show_document(
@@ -130,7 +137,7 @@ def selected(run: Run | None, event: gr.EventData) -> tuple[Any, Any, Any]:
         raise shown(error) from None
 
 
-def looked_for(run: Run | None, words: str) -> tuple[Any, Any, Any]:
+def search(run: Run | None, words: str) -> tuple[Any, Any, Any]:
     """What survived of words that are typed; see `selected`."""
     try:
         found = _any_map(run)
@@ -165,22 +172,15 @@ def _survival(run: Run | None, found: RetentionMap, start: int, end: int, show: 
         raise InputError(text.NO_SPAN)
     maps = run.retention if run else {}
     by_layer = {title_of(name): each.survival(start, end) for name, each in maps.items()}
-    lines = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th><td class="track"><i style="width:{100 * share:.1f}%"></i></td>'
-        f"<td>{percent(share)}</td></tr>"
-        for name, share in ((name, float(values.mean())) for name, values in by_layer.items())
-    )
     tokens = len(found.tokens_at(start, end))
     caption = text.SURVIVAL_OF.format(
         words=_short(document[start:end]),
         tokens=text.TOKENS.format(tokens=tokens) if tokens > 1 else text.TOKEN,
     )
-    first, last = shown_positions(document)[[start, end]].tolist()
-    place = f' data-start="{first}" data-end="{last}"' if show else ""
-    table = (
-        f'<table class="survival"{place}><caption>{html.escape(visible(caption))}</caption>'
-        f"<tbody>{lines}</tbody></table>"
-    )
+    place = shown_positions(document)[[start, end]].tolist() if show else None
+    shares = [(name, float(values.mean())) for name, values in by_layer.items()]
+    lines = [(name, f"{100 * share:.1f}%", percent(share)) for name, share in shares]
+    table = environment().from_string(SURVIVAL).render(caption=caption, place=place, lines=lines)
     return document[start:end], table, gr.update(value=layer_lines(by_layer), visible=True)
 
 

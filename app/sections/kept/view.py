@@ -62,7 +62,7 @@ class Kept:
         return [self.metric, self.heatmap, self.heads_part, self.heads]
 
     @property
-    def told(self) -> list[Any]:
+    def survival_fields(self) -> list[Any]:
         """What depends on a span."""
         return [self.span, self.survival, self.by_layer]
 
@@ -71,7 +71,7 @@ class Kept:
         """Everything that a run fills."""
         first = [self.method, self.layer, self.document, self.heatmap]
         rest = [self.granularity, self.head, self.other, self.metric, self.heads_part, self.heads]
-        return [*self.places, *first, *rest, *self.told]
+        return [*self.places, *first, *rest, *self.survival_fields]
 
 
 def build_kept() -> Kept:
@@ -138,8 +138,8 @@ def wire_kept(kept: Kept, run: gr.State) -> None:
     )
     figures = [kept.method.input, kept.metric.input]
     gr.on(figures, do.show_figures, [run, kept.method, kept.metric], kept.drawn, **QUEUED, **LAST)
-    kept.document.select(do.selected, run, kept.told, **QUEUED, **LAST)
-    gr.on([kept.span.submit, kept.find.click], do.looked_for, [run, kept.span], kept.told, **QUEUED)
+    kept.document.select(do.selected, run, kept.survival_fields, **QUEUED, **LAST)
+    gr.on([kept.span.submit, kept.find.click], do.search, [run, kept.span], kept.survival_fields, **QUEUED)
 
 
 def _choice(choices: list[tuple[str, Any]], value: Any, label: str, name: str) -> gr.Dropdown:

@@ -1,4 +1,4 @@
-"""What a sweep has found: as curves, as a table, and in a sentence. Every text that comes in is escaped here."""
+"""What a sweep has found: as curves, as a table, and in a sentence. Every text that comes in is escaped."""
 
 from __future__ import annotations
 
@@ -11,15 +11,25 @@ from app import text
 from app.sections.ask.cards import busy_status, error_status, loading_status, percent, ready_status
 from app.server.sweep_run import SweepRun
 from judgeq.evaluation.report.styles import styles_of
+from judgeq.look.figures import styled
+from judgeq.look.pages import environment
+from judgeq.look.palette import GREY, GRID
 from judgeq.methods import title_of
 from judgeq.sweeping import SweepPoint
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-GREY = "#767676"  # readable on white and on dark pages
 TICKS = (1, 2, 5, 10, 20, 50, 100)
 ANSWER_SHOWN = 280
+TABLE = """
+<p class="sweep-answer">{{ text.SWEEP_ANSWER }} <q>{{ answer }}</q></p>
+<div class="sweep-table" tabindex="0" role="region" aria-label="{{ text.SWEEP_TABLE }}"><table>
+<caption>{{ text.SWEEP_TABLE }}</caption><thead><tr><th scope="col">{{ text.SWEEP_X }}</th>
+{% for name in columns %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>{% for size, rows, values in lines %}<tr><th scope="row">{{ size }} <small>({{ rows }})</small></th>
+{%- for value in values %}<td>{{ value }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
+"""
 
 
 def status_of(run: SweepRun) -> str:
@@ -110,20 +120,13 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
                 row=row,
                 col=1,
             )
-    drawn.update_layout(
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": GREY, "size": 13},
-        margin={"l": 60, "r": 20, "t": 64, "b": 52},
+    styled(
+        drawn,
+        margin={"l": 60, "r": 20, "t": 64},
         height=560 if watched else 350,
-        autosize=True,
-        dragmode=False,  # a finger on the figure scrolls the page
-        legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
-        modebar={"remove": ["autoScale2d", "zoomIn2d", "zoomOut2d", "select2d", "lasso2d"]},
-        hoverlabel={"align": "left", "bgcolor": "#1b1d22", "font": {"color": "#f4f1ea", "size": 13}},
+        legend={"y": 1, "yref": "container", "yanchor": "top"},
     )
     drawn.update_annotations(font={"size": 14, "color": GREY}, x=0, xanchor="left")
-    grid = {"gridcolor": "rgba(118,118,118,.28)", "zeroline": False}
     drawn.update_xaxes(
         type="log",
         range=[min(-0.1, math.log10(100 * min(point.share for point in points)) - 0.1), 2.04],
@@ -131,13 +134,12 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
         ticktext=[str(tick) for tick in TICKS],
         tickangle=0,
         showticklabels=True,
-        **grid,
+        showgrid=True,
+        gridcolor=GRID,
     )
-    drawn.update_xaxes(
-        title={"text": text.SWEEP_AXIS, "standoff": 8, "font": {"size": 13}}, row=len(titles), col=1
-    )
+    drawn.update_xaxes(title={"text": text.SWEEP_AXIS, "font": {"size": 13}}, row=len(titles), col=1)
     steps = [0, 25, 50, 75, 100]
-    drawn.update_yaxes(range=[-4, 104], tickvals=steps, ticktext=[f"{step} %" for step in steps], **grid)
+    drawn.update_yaxes(range=[-4, 104], tickvals=steps, ticktext=[f"{step} %" for step in steps])
     return drawn
 
 
@@ -151,20 +153,13 @@ def table(points: Sequence[SweepPoint]) -> str:
     columns = [text.SWEEP_AGREES.format(method=head) for head in heads]
     columns += [text.SWEEP_SPAN_OF.format(method=head) for head in heads if watched]
     cells = {(point.method, point.budget): point for point in points}
-    body = ""
+    lines = []
     for budget, any_point in {point.budget: point for point in points}.items():
         own = [cells.get((method, budget)) for method in methods]
         values = [None if point is None else point.agreement for point in own]
         values += [None if point is None else point.survival for point in own] if watched else []
-        shown = "".join(f"<td>{text.PENDING if value is None else percent(value)}</td>" for value in values)
-        size = f"{size_of(any_point)} <small>({any_point.rows:,})</small>"
-        body += f'<tr><th scope="row">{size}</th>{shown}</tr>'
-    names = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
+        shown = [text.PENDING if value is None else percent(value) for value in values]
+        lines.append((size_of(any_point), f"{any_point.rows:,}", shown))
     answer = points[0].answer
     answer = answer[:ANSWER_SHOWN] + " …" * (len(answer) > ANSWER_SHOWN)
-    return (
-        f'<p class="sweep-answer">{text.SWEEP_ANSWER} <q>{html.escape(answer)}</q></p>'
-        f'<div class="sweep-table" tabindex="0" role="region" aria-label="{text.SWEEP_TABLE}"><table>'
-        f"<caption>{text.SWEEP_TABLE}</caption>"
-        f'<thead><tr><th scope="col">{text.SWEEP_X}</th>{names}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    return environment().from_string(TABLE).render(text=text, answer=answer, columns=columns, lines=lines)

@@ -21,7 +21,7 @@ from app.server.samples import Sample, sample_of, samples
 from app.server.task import Task
 from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError
-from judgeq.export import Keepsake, Settings
+from judgeq.export import Comparison, Settings
 from judgeq.methods import METHODS
 
 LONGEST_LINK, LONGEST_QUESTION, MOST_FIELDS = 6_000, 2_000, 16
@@ -35,14 +35,14 @@ class Kind:
 
     ending: str
     media: str
-    make: Callable[[Keepsake], str | bytes]
+    make: Callable[[Comparison], str | bytes]
 
 
 KINDS = {
-    "page": Kind("html", "text/html", Keepsake.to_html),
-    "picture": Kind("png", "image/png", Keepsake.to_png),
-    "table": Kind("csv", "text/csv", Keepsake.to_csv),
-    "values": Kind("json", "application/json", lambda kept: json.dumps(kept.to_json(), ensure_ascii=False)),
+    "page": Kind("html", "text/html", Comparison.to_html),
+    "picture": Kind("png", "image/png", Comparison.to_png),
+    "table": Kind("csv", "text/csv", Comparison.to_csv),
+    "values": Kind("json", "application/json", lambda found: json.dumps(found.to_json(), ensure_ascii=False)),
 }
 
 
@@ -60,8 +60,8 @@ class Restored:
     ignored: tuple[str, ...] = field(default=())
 
 
-def keepsake_of(run: Run | None) -> Keepsake:
-    """What a run has come to so far.
+def comparison_of(run: Run | None) -> Comparison:
+    """The answers of a run so far.
 
     Raises:
         InputError: no answer has ended yet, or it had to make room for others.
@@ -69,11 +69,11 @@ def keepsake_of(run: Run | None) -> Keepsake:
     answers = [lane.answer for lane in run.look().lanes if lane.answer is not None] if run else []
     if run is None or not answers:
         raise InputError(text.NOTHING_TO_TAKE)
-    return Keepsake(run.task.question, settings_of(run), answers, run.began or datetime.now(UTC))
+    return Comparison(run.task.question, settings_of(run), answers, run.began or datetime.now(UTC))
 
 
 def settings_of(run: Run) -> Settings:
-    """What `judgeq` has to be told to repeat a run."""
+    """What `judgeq` needs to repeat a run."""
     task, tokens = run.task, run.host.tokens_name
     found = sample_of(task.document)
     model = next((lane.answer.model for lane in run.lanes if lane.answer), run.host.name)
@@ -100,16 +100,16 @@ def file_of(run: Run | None, kind: str) -> dict[str, str]:
     """
     if kind not in KINDS:
         raise InputError(f"There is no form {kind!r} to take away: choose one of {', '.join(KINDS)}")
-    kept, form = keepsake_of(run), KINDS[kind]
-    made = form.make(kept)
+    comparison, form = comparison_of(run), KINDS[kind]
+    made = form.make(comparison)
     data = made if isinstance(made, bytes) else made.encode("utf-8", "replace")
-    words = re.findall(r"[a-z0-9]+", kept.question.lower())
+    words = re.findall(r"[a-z0-9]+", comparison.question.lower())
     name = "-".join(["judgeq", *words])[:48].rstrip("-")
     return {"name": f"{name}.{form.ending}", "type": form.media, "data": base64.b64encode(data).decode()}
 
 
 def link_of(task: Task) -> str:
-    """The part of an address behind `#` that restores a task's settings."""
+    """The part of an address after `#` that restores a task's settings."""
     found = sample_of(task.document)
     values: dict[str, Any] = {
         "sample": found.name if found else None,
@@ -124,7 +124,7 @@ def link_of(task: Task) -> str:
 
 
 def restored(fragment: object) -> Restored | None:
-    """Settings from what stands behind `#` in an address; None if it is no link of ours. Never raises."""
+    """Settings from the part of an address after `#`; None if it is no link of ours. Never raises."""
     if not isinstance(fragment, str) or "question=" not in fragment:
         return None
     try:

@@ -29,11 +29,11 @@ SAVE = """(file) => {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   return null;
 }"""
-"""Hands a file to the browser and lets go of it."""
+"""Hands a file to the browser as a download."""
 FILES: dict[str, Any] = {**QUIET, "concurrency_id": "files", "concurrency_limit": 2}
 """Files of long documents take a second each: a few at once, so that answers are not slowed down."""
 ADDRESS = "(fragment) => `${location.origin}${location.pathname}#${fragment}`"
-BEHIND_HASH = "() => location.hash.slice(1)"
+AFTER_HASH = "() => location.hash.slice(1)"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def wire_takeaway(demo: gr.Blocks, part: Takeaway, inputs: Inputs, run: gr.State
             inputs.truncate,
             inputs.length,
         ],
-        js=BEHIND_HASH,
+        js=AFTER_HASH,
         **QUEUED,
     )
 
@@ -107,7 +107,7 @@ def wire_takeaway(demo: gr.Blocks, part: Takeaway, inputs: Inputs, run: gr.State
 def offer(run: Run | None) -> tuple[Any, ...]:
     """Panel, link and lines of Python; hidden while there is nothing to take."""
     try:
-        lines = takeaway.keepsake_of(run).to_python()
+        lines = takeaway.comparison_of(run).to_python()
     except InputError:
         return gr.update(visible=False), gr.skip(), gr.skip()
     return gr.update(visible=True), takeaway.link_of(run.task) if run else "", lines

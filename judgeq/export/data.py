@@ -1,0 +1,94 @@
+"""Answers to one question with all that is needed to show them elsewhere and to repeat them. Draws nothing."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from judgeq._version import __version__
+from judgeq.errors import InputError
+from judgeq.export import python_snippet, table
+from judgeq.export.settings import Settings
+from judgeq.objects import brief
+
+if TYPE_CHECKING:
+    from judgeq.inference.answers import Answer
+
+FORMAT = "judgeq.inference.answers/1"
+LIBRARIES = ("torch", "transformers", "bitsandbytes")
+FEATURED = ("judgeq", "judgeq+draft")
+"""Methods whose map is shown first, where there are several."""
+
+
+@dataclass(frozen=True)
+class ComparisonData:
+    """One question, its answers by several methods, and how they were made.
+
+    Attributes:
+        answers: in the order of the methods; at least one, all of one prompt.
+        made: when, with a time zone.
+    """
+
+    __repr__ = brief
+
+    question: str
+    settings: Settings
+    answers: Sequence[Answer] = field(hash=False)
+    made: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        if not self.answers:
+            raise InputError("There is no answer yet: ask something first")
+
+    @property
+    def featured(self) -> int:
+        """Index of the answer whose map is shown first: Judge Q's, else the first one that evicts rows."""
+        names = [answer.method for answer in self.answers]
+        for name in FEATURED:
+            if name in names:
+                return names.index(name)
+        return next((index for index, name in enumerate(names) if name != "full"), 0)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of this library, of Python and of the libraries that compute."""
+        found = {"judgeq": __version__, "python": platform.python_version()}
+        for name in LIBRARIES:
+            with suppress(metadata.PackageNotFoundError):
+                found[name] = metadata.version(name)
+        return found
+
+    def to_json(self, *, scores: bool = False) -> dict[str, Any]:
+        """Plain JSON values.
+
+        `format`; `made`, ISO 8601 with a time zone; `versions`; `question`; `settings`; and `answers`, one a method:
+        what `Answer.to_dict` gives, and `retention`, which `RetentionMap.from_json` reads. The document is in every
+        `retention`.
+
+        Args:
+            scores: include the scores of each map.
+        """
+        return {
+            "format": FORMAT,
+            "made": self.made.isoformat(timespec="seconds"),
+            "versions": self.versions,
+            "question": self.question,
+            "settings": asdict(self.settings),
+            "answers": [
+                {**answer.to_dict(), "retention": answer.retention.to_json(scores=scores)}
+                for answer in self.answers
+            ],
+        }
+
+    def to_csv(self) -> str:
+        """A table with one line a method and word; see `judgeq.export.table`."""
+        return table.to_csv(self.answers)
+
+    def to_python(self) -> str:
+        """The lines of Python that repeat the comparison."""
+        return python_snippet.to_python(self.question, self.settings)
