@@ -77,6 +77,8 @@ def _launch(options: argparse.Namespace) -> None:
     surroundings.settle_folder()
     if on_zero:
         import spaces  # noqa: F401 - before torch, whose CUDA it stands in for
+    import gradio as gr
+
     from app import ui
     from app.server import zero
     from app.server.host import ModelHost
@@ -85,7 +87,7 @@ def _launch(options: argparse.Namespace) -> None:
     limits = Limits(seconds=60 * options.minutes)
     host = ModelHost(options.model, options.tokens, limits=limits, quantization=options.quantization)
     if on_zero:
-        zero.lend(host)
+        zero.lend(host, gr.Error)
     else:
         host.start()
     demo = ui.build(host, options.models)

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 import spaces
 
@@ -62,7 +63,7 @@ def lent_host(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, crossed: list[
     monkeypatch.setattr(spaces, "GPU", gpu)
     host = tiny_host(lm)
     host.load_here()
-    zero.lend(host)
+    zero.lend(host, gr.Error)
     return host
 
 

@@ -7,26 +7,22 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
 import judgeq
 from app.server.limits import Limits
+from app.server.memory import MemoryLimit
 from app.server.own_tokens import Shelf
 from app.server.queue import Place, Turns
-from app.server.room import PreallocatedRows
 from judgeq.documents.document import Document
 from judgeq.errors import JudgeqError
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt, count_prompt
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 
-if TYPE_CHECKING:
-    from app.server.run import Run
-
 log = logging.getLogger(__name__)
-
 
 MOST_ROW_BYTES = 1_500_000_000
 """Of documents that stay read: four as long as the embedded model can read."""
@@ -34,6 +30,17 @@ MOST_RUN_BYTES = 1_000_000_000
 """Of texts and maps that pages show: ten methods on the longest document that the embedded model reads are 40 MB."""
 
 Elsewhere = Callable[[type, Any], Generator[dict[str, Any], None, None]]
+
+
+class HeldResult(Protocol):
+    """What a page shows and the host may have to evict."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+
+    def evict(self) -> None:
+        """Free them, unless it is at work."""
 
 
 class ModelHost:
@@ -68,9 +75,9 @@ class ModelHost:
         self.first = name, tokens
         self.progress: tuple[str, float | None] = (f"Loading {name}", None)
         self.error: JudgeqError | None = None
-        self.documents = PreallocatedRows(MOST_ROW_BYTES, lambda document: document.kv_bytes, Document.forget)
-        self.runs: PreallocatedRows[Run] = PreallocatedRows(
-            MOST_RUN_BYTES, lambda run: run.nbytes, lambda run: run.give_way(), spare_last=True
+        self.documents = MemoryLimit(MOST_ROW_BYTES, lambda document: document.kv_bytes, Document.forget)
+        self.runs: MemoryLimit[HeldResult] = MemoryLimit(
+            MOST_RUN_BYTES, lambda run: run.nbytes, lambda run: run.evict(), spare_last=True
         )
         self.limits = limits
         self.turns = Turns(limits.waiting)

@@ -152,16 +152,16 @@ class Run:
         )
         return texts + sum(_map_bytes(found) for found in self.retention.values())
 
-    def give_way(self) -> None:
-        """Hold nothing but the answers' words any more; a run that is at work goes on."""
+    def evict(self) -> None:
+        """Free everything but the answers' text; a run that is at work is left as it is."""
         if not self.busy:
             self.gone, self.document = True, None
             self.task = replace(self.task, document="", own_tokens=None)
             for lane in self.lanes:
                 lane.retention = lane.answer = None
 
-    def drop_layer(self) -> None:
-        """Nobody looks any more: stop the work and free the document."""
+    def close(self) -> None:
+        """Stop the work and free the document, since the page is gone."""
         self.cancel()
         self.document = None
 

@@ -43,9 +43,9 @@ class SweepRun(Run):
         self.sweep_task = task
         self.points: list[SweepPoint] = []
 
-    def give_way(self) -> None:
+    def evict(self) -> None:
         """See `Run`; the points stay."""
-        super().give_way()
+        super().evict()
         if self.gone:
             self.sweep_task = replace(self.sweep_task, document="")
 

@@ -11,8 +11,6 @@ from collections.abc import Generator
 from contextlib import closing, suppress
 from typing import Any
 
-import gradio as gr
-
 from app.server.host import ModelHost
 from app.server.run import Run, said_of
 from app.server.sweep_run import SweepTask
@@ -35,11 +33,14 @@ STEPS_A_POINT = 4
 """A point of a sweep is one pass over the answer, about as long as so many tokens."""
 
 
-def lend(host: ModelHost) -> None:
+def lend(host: ModelHost, refusal: type[Exception]) -> None:
     """Load the host's model here and now, and let its runs work on GPUs that are lent.
 
     Has to be called in the main thread, before the page is launched: what is on `cuda` then is there in every call.
     Outside a Space on ZeroGPU the work is done in this process, with the same results.
+
+    Args:
+        refusal: the exception that `spaces` raises when it lends no GPU, with a `message`: Gradio's error.
 
     Raises:
         JudgeqError: the model cannot be loaded.
@@ -77,8 +78,9 @@ def lend(host: ModelHost) -> None:
                     if isinstance(told, JudgeqError):
                         raise told
                     yield told
-        except gr.Error as error:  # no GPU is free, or the visitor's time is used up
-            raise JudgeqError(f"ZeroGPU says: {str(error.message).rstrip('.')}. Try again later") from None
+        except refusal as error:  # no GPU is free, or the visitor's time is used up
+            said = str(getattr(error, "message", error)).rstrip(".")
+            raise JudgeqError(f"ZeroGPU says: {said}. Try again later") from None
 
     host.elsewhere = elsewhere
 

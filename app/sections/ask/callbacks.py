@@ -203,9 +203,9 @@ def idle_buttons() -> tuple[Any, Any, Any]:
 
 
 def close_run(run: Run | None) -> None:
-    """Let go of a visitor's run when the page is gone or has been idle for long."""
+    """Stop a visitor's run when the page is closed or was idle for long."""
     if run is not None:
-        run.drop_layer()
+        run.close()
 
 
 def budget_of(rows: float | None) -> int:

@@ -1,0 +1,26 @@
+"""Jinja2 templates of the sections. Values are escaped, so that nothing a visitor brings becomes markup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from app import text
+from judgeq.retention.rendering import visible
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "sections"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+TEMPLATES.globals["text"] = text
+TEMPLATES.filters["visible"] = visible
+
+
+def render(template: str, **values: Any) -> str:
+    """The HTML of a template in `app/sections`, such as `ask/cards.j2`; every template also gets `text`."""
+    return TEMPLATES.get_template(template).render(values)
