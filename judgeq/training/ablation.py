@@ -25,7 +25,7 @@ class Run:
     Attributes:
         changed: settings that differ from the first run's.
         recipe: all settings.
-        hit_rates: on held-out lessons, by budget.
+        hit_rates: on held-out examples, by budget.
         parameters: trained numbers.
     """
 
