@@ -49,6 +49,7 @@ BANDS = (
         "What comes out",
         (
             ("judgeq/inference/", "prefill, decoding, answers: ask, stream, read, compare"),
+            ("judgeq/look/", "one palette, figure template and style sheet"),
             ("judgeq/retention/", "which rows were kept, tied to the text: the map"),
             ("judgeq/export/", "a page, a picture, a table to take along"),
         ),
