@@ -5,22 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import FileSystemLoader
 
 from app import text
-from judgeq.retention.rendering import visible
+from judgeq.look.pages import environment
 
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "sections"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=StrictUndefined,
-)
-TEMPLATES.globals["text"] = text
-TEMPLATES.filters["visible"] = visible
+TEMPLATES = environment().overlay(loader=FileSystemLoader(Path(__file__).parent / "sections"))
 
 
 def render(template: str, **values: Any) -> str:
     """The HTML of a template in `app/sections`, such as `ask/cards.j2`; every template also gets `text`."""
-    return TEMPLATES.get_template(template).render(values)
+    return TEMPLATES.get_template(template).render(values, text=text)

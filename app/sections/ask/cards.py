@@ -128,7 +128,6 @@ def _cards(lanes: Sequence[Lane], run: Run | None) -> str:
         computed=run.computed if run and run.phase == "stored" else "",
         question=run.task.question if run else None,
         earlier=run.earlier if run else (),
-        duration=duration,
         title_of=title_of,
     )
 
