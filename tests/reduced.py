@@ -258,7 +258,7 @@ def settle(place: Place, patch: pytest.MonkeyPatch) -> None:
     weights = "judgeq.evaluation.random_weights.random_model"
     patch.setattr(weights, lambda shape, **options: random_model("tiny", **options))
     model = place.shared / "model"
-    for module in ("parity", "speed"):
+    for module in ("parity", "bench"):
         patch.setattr(f"judgeq.commands.{module}.model_folder", lambda name: model)
     patch.setattr("judgeq.integrations.lm_eval.embedded_model_path", lambda name: model)
     # a start is a process of its own: tests/test_starting.py has a real one

@@ -5,11 +5,10 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from judgeq.data import chains, planted
+from judgeq.data import chains
 from judgeq.data.chains import ChainsSource
 from judgeq.data.example import Example
 from judgeq.data.wiki import plant_sentences
@@ -143,19 +142,3 @@ def test_out_of_order_the_same_sentences_are_planted() -> None:
     }
     assert len(orders) > 1
     assert all(sorted(order) == sentences for order in orders)
-
-
-def test_no_benchmark_is_trained_on() -> None:
-    trained = Path(chains.__file__).read_text(encoding="utf-8")
-    for template in (
-        "magic",
-        "VAR ",
-        "grass is green",
-        "San Francisco",
-        "assigned the value",
-        "numbered list of words",
-    ):
-        assert template not in trained
-    asked = Path(planted.__file__).read_text(encoding="utf-8")
-    for sentence in re.findall(r'(?<!")"([A-Z][^"]{12,})"(?!")', trained):
-        assert sentence not in asked

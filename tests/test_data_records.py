@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from judgeq.data import planted, records
+from judgeq.data import records
 from judgeq.data.example import Example
 from judgeq.data.records import RecordsSource
 from judgeq.models.language_model import LanguageModel
@@ -40,15 +38,3 @@ def test_the_answer_stands_in_the_document_behind_its_lead(lm: LanguageModel) ->
 def test_questions_stand_before_and_after_the_document(lm: LanguageModel) -> None:
     last = sum(example.messages[0].content.endswith("?") for example in drawn(lm))
     assert 80 < last < 160
-
-
-def test_evaluation_plants_in_other_words() -> None:
-    trained = Path(records.__file__).read_text(encoding="utf-8") + Path(records.__file__).with_name(
-        "facts.py"
-    ).read_text(encoding="utf-8")
-    asked = Path(planted.__file__).read_text(encoding="utf-8")
-    for sentence, question in records.SENTENCES:
-        assert sentence not in asked
-        assert question not in asked
-    assert "number filed" not in trained
-    assert "magic" not in trained

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import pytest
 
@@ -107,17 +106,3 @@ def test_facts_lead_up_to_their_value() -> None:
         assert "{value}" not in fact.lead
         assert "{subject}" in fact.question
     assert len(distinct(COLUMNS["day"], 30, random.Random(0))) == 7
-
-
-def test_no_template_of_a_benchmark_is_trained_on() -> None:
-    """RULER's and Needle-in-a-Haystack's wording, from their task definitions."""
-    root = Path(wiki.__file__).parent
-    words = "\n".join((root / name).read_text(encoding="utf-8").lower() for name in ("wiki.py", "facts.py"))
-    for phrase in (
-        "special magic",
-        "magic number",
-        "best thing to do in san francisco",
-        "grass is green",
-        "var ",
-    ):
-        assert phrase not in words
