@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -111,10 +111,23 @@ class Callbacks:
         if previous is not None and previous.busy:  # one visitor, one place in the queue
             raise gr.Error(text.BUSY, print_exception=False)
         try:
-            task = _task(
-                document, question, rows, methods, question_first, max_new_tokens, truncate, stay, go
+            check_filled(document, question)
+            if not methods:
+                raise InputError(text.NO_METHOD)
+            document = document.strip()  # spans then count alike here, in `Document` and in a map
+            task = Task(
+                document,
+                question,
+                methods=tuple(name for name in METHODS if name in methods),
+                budget=budget_of(rows),
+                question_first=question_first,
+                truncate=truncate,
+                max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
+                expected=expected_answer(document, question),
+                pinned=spans_of(document, stay),
+                dropped=spans_of(document, go),
+                own_tokens=self.host.shelf.find(own),
             )
-            task = replace(task, own_tokens=self.host.shelf.find(own))
             run = Run(task, self.host, previous, keep=True).look()
         except JudgeqError as error:
             raise shown(error) from None
@@ -224,32 +237,3 @@ def check_filled(document: str | None, question: str | None) -> None:
     for name, value in (("document", document), ("question", question)):
         if not check_text(name, value or "").strip():
             raise InputError(text.EMPTY[name])
-
-
-def _task(
-    document: str,
-    question: str,
-    rows: float | None,
-    methods: list[str],
-    question_first: bool,
-    max_new_tokens: float,
-    truncate: bool,
-    stay: str,
-    go: str,
-) -> Task:
-    check_filled(document, question)
-    if not methods:
-        raise InputError(text.NO_METHOD)
-    document = document.strip()  # spans then count alike here, in `Document` and in a map
-    return Task(
-        document,
-        question,
-        methods=tuple(name for name in METHODS if name in methods),
-        budget=budget_of(rows),
-        question_first=question_first,
-        truncate=truncate,
-        max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
-        expected=expected_answer(document, question),
-        pinned=spans_of(document, stay),
-        dropped=spans_of(document, go),
-    )
