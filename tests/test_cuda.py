@@ -141,7 +141,7 @@ def test_sixteen_bits_answer(make_lm: Callable[..., LanguageModel], way: str) ->
     assert sum(map(sum, answer.kept_rows)) == 4 * 2 * 20
 
 
-def test_lessons_side_by_side_teach_what_a_cpu_learns_one_by_one(
+def test_examples_in_one_pass_teach_what_a_cpu_learns_one_by_one(
     pair: list[LanguageModel], tmp_path: Path
 ) -> None:
     losses, gradients = [], []

@@ -33,7 +33,6 @@ from app.sections.sweep.callbacks import SweepCallbacks
 from app.sections.take_away.take_away import Restored, restored
 from app.server import own_tokens
 from app.server.host import ModelHost
-from app.server.limits import Limits
 from app.server.run import Run
 from app.server.task import Lane, Task
 from app.uploads import make_room
@@ -409,11 +408,8 @@ def test_half_a_character_in_an_answer_is_shown_as_browsers_do(
     Path(sent[0]).parent.rmdir()
 
 
-def test_a_request_of_many_megabytes_does_not_get_in(visitor: Visitor) -> None:
+def test_what_is_too_large_does_not_get_in(visitor: Visitor) -> None:
     assert visitor.join("begin", ["x" * 70_000_000, *PAGE[1:]]).status_code == 413
-
-
-def test_a_file_that_is_too_large_does_not_get_in(visitor: Visitor) -> None:
     sent = visitor.http.post(f"{visitor.url}/upload", files={"files": ("big.txt", b"x" * 34_000_000)})
     assert sent.status_code == 413
 
@@ -548,11 +544,6 @@ def test_no_session_reaches_the_run_or_the_map_of_another(url: str) -> None:
         ):
             assert MARKER not in str(bert.hear(event, data))
         assert MARKER in str(anna.hear("show_document", SHOWN)), "Bert's run did not touch Anna's"
-
-
-def test_limits_are_bounds_for_all() -> None:
-    with pytest.raises(InputError):
-        Limits(document=3).check_texts("four", "q")
 
 
 def test_programs_that_send_half_a_character_hear_so(visitor: Visitor) -> None:
