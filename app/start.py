@@ -1,6 +1,6 @@
 """The start: what the operator asked for, checked, then the page with the model in its background.
 
-Some imports come late: `spaces` before torch, and both behind `surroundings`, since Gradio reads variables when it is
+Some imports come late: `spaces` before torch, and both after `surroundings`, since Gradio reads variables when it is
 imported.
 """
 
@@ -20,9 +20,9 @@ MINUTES = 10.0
 
 
 def launch(argv: list[str] | None = None) -> None:
-    """Read the command line, open the page and load the model; stays until the demo is ended.
+    """Read the command line, open the page and load the model; returns when the demo ends.
 
-    Whatever keeps the demo from answering is told in one sentence, and the exit code is 2.
+    An error that keeps the demo from answering is printed as one sentence, and the exit code is 2.
     """
     never_fail_for_a_character()
     try:

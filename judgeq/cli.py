@@ -24,7 +24,7 @@ VERBS = (
     (bench.add, "bench", "measure how long things take"),
     (estimate.add, "estimate", "how much memory a model and its rows take"),
     (report.add, "report", "result files as one page and as tables"),
-    (tokens.add, "tokens", "look at soft tokens, publish them, exchange them with PEFT"),
+    (tokens.add, "tokens", "show soft tokens, publish them, exchange them with PEFT"),
     (space.add, "space", "publish the demo as a Hugging Face Space"),
     (parity.add, "parity", "compare the kept rows with kvpress"),
 )

@@ -121,7 +121,7 @@ def test_mistakes_keep_their_words_and_bugs_keep_the_document(
     def breaks(*_: Any) -> Any:
         raise RuntimeError(DOCUMENT)
 
-    monkeypatch.setattr(Run, "_look_at", breaks)
+    monkeypatch.setattr(Run, "_record", breaks)
     broken = Run(TASK, host).start()
     broken.finished.wait(PATIENCE_S)
     assert "Something broke (RuntimeError)" in str(broken.error)

@@ -25,7 +25,7 @@ from judgeq.soft_tokens.soft_tokens import SoftTokens
 log = logging.getLogger(__name__)
 
 MOST_ROW_BYTES = 1_500_000_000
-"""Of documents that stay read: four as long as the embedded model can read."""
+"""Of documents whose rows are kept: four as long as the embedded model can read."""
 MOST_RUN_BYTES = 1_000_000_000
 """Of texts and maps that pages show: ten methods on the longest document that the embedded model reads are 40 MB."""
 
@@ -52,11 +52,11 @@ class ModelHost:
         shelf: soft tokens that visitors have brought.
         progress: what loading is doing, `(line, share or None)`.
         error: why loading failed; the next `start` tries again.
-        documents: those that stay read between two questions.
+        documents: those whose rows are kept between two questions.
         runs: those that pages show.
         limits: how much a request may ask for.
         turns: who waits for the model.
-        elsewhere: does the work of a kind of run on a task in another process and tells how far it is, as `Run.news`;
+        elsewhere: does the work of a kind of run on a task in another process and yields its progress, as `Run.report`;
             None = this process does it. See `app.server.zero`.
     """
 
@@ -148,7 +148,7 @@ class ModelHost:
         return count_prompt(self._lm, document, question.strip() or "?")
 
     def kept_bytes(self, tokens: int, rows: int) -> int:
-        """Bytes of keys and values where so many rows per KV head of a prompt of `tokens` stay."""
+        """Bytes of keys and values of a prompt of `tokens` tokens with `rows` rows per KV head."""
         lm = self.model()
         sizes = lm.geometry
         return sizes.kept_rows(tokens, rows) * sizes.row_bytes(lm.dtype.itemsize)
@@ -190,7 +190,7 @@ class ModelHost:
             place.leave()
 
     def switch(self, name: str, quantization: str | None, check: Callable[[], None] = lambda: None) -> None:
-        """Load another model when nobody uses the old one, and put it in its place, with its own soft tokens.
+        """Load another model once the current one is idle, and put it in its place, with its own soft tokens.
 
         Both are in memory for a moment. Runs that wait meanwhile get the new one.
 
@@ -198,7 +198,7 @@ class ModelHost:
             check: may raise to give up waiting for the turn.
 
         Raises:
-            JudgeqError: it cannot be loaded; the old one stays.
+            JudgeqError: it cannot be loaded; the old one is kept.
         """
         with self.turn(check):
             try:

@@ -21,7 +21,7 @@ from judgeq.methods import METHODS
 LEAST_S, MOST_S = 15, 120
 """What is asked for at least, and the longest that a visitor without a subscription can be lent a GPU."""
 
-TOLD_EVERY_S = 0.1
+REPORT_EVERY_S = 0.1
 
 # Estimates for half an H200, on the safe side; nothing here was measured there.
 BYTES_MOVED = 4e9  # a second, of weights from the disk to the GPU
@@ -48,7 +48,7 @@ def lend(host: ModelHost, refusal: type[Exception]) -> None:
     import spaces  # a Space on ZeroGPU has it
 
     lm = host.load_here()
-    with suppress(JudgeqError):  # who asks for them is told
+    with suppress(JudgeqError):  # reported when a method needs them
         host.soft_tokens(tuple(METHODS))
     parameters = (
         sum(each.numel() * each.element_size() for each in lm.model.parameters()) // lm.dtype.itemsize
@@ -59,13 +59,13 @@ def lend(host: ModelHost, refusal: type[Exception]) -> None:
         return duration(task, tokens, parameters)
 
     def work(kind: type[Run], task: Task) -> Generator[dict[str, Any] | JudgeqError, None, None]:
-        run, told, known = kind(task, host), 0.0, False
+        run, reported, known = kind(task, host), 0.0, False
         try:
             for _ in run.answering(lm):
-                if not known or time.monotonic() - told > TOLD_EVERY_S:
-                    yield run.news(maps=not known)
-                    told, known = time.monotonic(), True
-            yield run.news(maps=True)
+                if not known or time.monotonic() - reported > REPORT_EVERY_S:
+                    yield run.report(maps=not known)
+                    reported, known = time.monotonic(), True
+            yield run.report(maps=True)
         except Exception as error:  # noqa: BLE001 - `spaces` would print it, with what it quotes
             yield said_of(error)
 
@@ -74,10 +74,10 @@ def lend(host: ModelHost, refusal: type[Exception]) -> None:
     def elsewhere(kind: type[Run], task: Task) -> Generator[dict[str, Any], None, None]:
         try:
             with closing(on_gpu(kind, task)) as news:
-                for told in news:
-                    if isinstance(told, JudgeqError):
-                        raise told
-                    yield told
+                for reported in news:
+                    if isinstance(reported, JudgeqError):
+                        raise reported
+                    yield reported
         except refusal as error:  # no GPU is free, or the visitor's time is used up
             said = str(getattr(error, "message", error)).rstrip(".")
             raise JudgeqError(f"ZeroGPU says: {said}. Try again later") from None

@@ -156,7 +156,7 @@ def _text(document: str, saved: bool) -> str:
 
 
 def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, None, Answer]]:
-    """What answers a question, by the command's options. A single question to a text needs no rows that stay."""
+    """A function that answers one question, by the command's options; a single question needs no saved rows."""
     from judgeq.cache.row_files import check_document_folder, saved_format
     from judgeq.config import Decoding, check_chunk
     from judgeq.documents.compressed import CompressedDocument

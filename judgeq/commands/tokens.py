@@ -1,4 +1,4 @@
-"""`judgeq tokens`: look at soft tokens, publish them, exchange them with PEFT."""
+"""`judgeq tokens`: show soft tokens, publish them, exchange them with PEFT."""
 
 from __future__ import annotations
 

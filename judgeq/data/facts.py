@@ -60,7 +60,7 @@ class Table:
     """A made-up table.
 
     Attributes:
-        header: names of the columns; the first one tells rows apart.
+        header: names of the columns; the first one identifies a row.
         rows: as many values each.
     """
 

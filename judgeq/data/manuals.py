@@ -80,7 +80,7 @@ class FolderSource:
         return str(self.path)
 
     def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
-        """See `Source`; a document goes on in another file only where the first one ends."""
+        """See `Source`; a document continues in another file only where the first one ends."""
         return _examples(lm, folder_texts(self.path), count, tokens, seed, "texts", (1, 1))
 
 

@@ -36,7 +36,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What tells this run apart."""
+        """The settings that differ, or `base`."""
         return (
             ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.changed.items()) or "base"
         )

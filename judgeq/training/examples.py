@@ -159,8 +159,8 @@ class PromptRows:
     @torch.no_grad()
     def _recomputed_rows(self) -> Iterator[tuple[Tensor, Tensor]]:
         cache, ids = complete_cache(self._lm), self._ids.to(self._lm.device)
-        told = self._padding_inputs(0, self._longest)
-        self._lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1, **told)
+        padding = self._padding_inputs(0, self._longest)
+        self._lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1, **padding)
         window = self._lm.geometry.window or 0
         for layer in cache.layers:
             near = slice(1 - window if layer.is_sliding else None, None)

@@ -142,7 +142,7 @@ class Store:
         """
         self._claim(workers)
         missing = {index for index in range(len(self)) if not self._is_finished(index)}
-        workers.wait()  # all have looked before one goes on
+        workers.wait()  # all have checked before one continues
         needed = self.expected_bytes / GIGABYTE
         if missing:
             progress.note(

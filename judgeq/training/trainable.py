@@ -54,7 +54,7 @@ def check_one_device(lm: LanguageModel) -> None:
 
 
 def earlier_tokens(lm: LanguageModel, config: TrainConfig) -> SoftTokens | None:
-    """The soft tokens that a run goes on from; None where it starts afresh.
+    """The soft tokens that a run continues from; None where it starts afresh.
 
     Raises:
         InputError: they are not there, or do not fit the model or the recipe.

@@ -1,4 +1,4 @@
-"""Hit rate on stored examples: cheap enough to look at while training."""
+"""Hit rate on stored examples: cheap enough to measure while training."""
 
 from __future__ import annotations
 

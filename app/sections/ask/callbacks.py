@@ -34,7 +34,7 @@ from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS
 
 TICK = 0.3
-"""Seconds between two looks at a run."""
+"""Seconds between two updates of the page."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,14 @@ class Callbacks:
         truncate: bool,
         previous: Run | None = None,
         own: str | None = None,
-        stay: str = "",
-        go: str = "",
+        pinned: str = "",
+        dropped: str = "",
     ) -> tuple[Any, ...]:
         """A run for what the page shows, checked as far as it can be without the model, and the page before it starts.
 
         Args:
             own: key of the visitor's own soft tokens.
-            stay, go: pieces of the document that must stay and go, one a line.
+            pinned, dropped: pieces of the document that must be kept and evicted, one a line.
 
         Returns:
             Run, status, cards, Ask, Ask again, Stop, the map's placeholder, the map's panel.
@@ -124,8 +124,8 @@ class Callbacks:
                 truncate=truncate,
                 max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
                 expected=expected_answer(document, question),
-                pinned=spans_of(document, stay),
-                dropped=spans_of(document, go),
+                pinned=spans_of(document, pinned),
+                dropped=spans_of(document, dropped),
                 own_tokens=self.host.shelf.find(own),
             )
             run = Run(task, self.host, previous, keep=True).look()
@@ -142,7 +142,7 @@ class Callbacks:
         )
 
     def follow(self, run: Run | None) -> Iterator[tuple[Any, ...]]:
-        """Start a run and look at it until it ends; leaving this generator stops the run.
+        """Start a run and report it until it ends; leaving this generator stops the run.
 
         Yields:
             Status, cards, and what `map_updates` lists, which is sent once.

@@ -13,7 +13,7 @@ COMPARABLE = 0.35
 
 
 def differences(reference: str, text: str) -> list[Piece] | None:
-    """The text in pieces, each with the white space behind it, and between them what it lacks of the reference.
+    """The text in pieces, each with the white space after it, and between them what only the reference has.
 
     Words are compared with their punctuation and without regard to case. None where the two have too little in common
     for a comparison to be read.

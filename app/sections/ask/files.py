@@ -42,7 +42,7 @@ def build_files(host: ModelHost) -> Files:
 def upload_button(title: str, endings: list[str], **how: Any) -> gr.UploadButton:
     """A button for files, whose paths are handed on as they are.
 
-    Gradio's own way leaves an empty file behind for each upload, and the upload itself if its name ends otherwise.
+    Gradio's own way leaves an empty file for each upload, and the upload itself if its name ends otherwise.
     """
     button = gr.UploadButton(title, file_types=endings, size="sm", **how)
     button._process_single_file = lambda sent: sent.path
