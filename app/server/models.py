@@ -17,7 +17,7 @@ from app import text
 from app.server.host import ModelHost
 from judgeq.errors import InputError, JudgeqError
 from judgeq.estimate import estimate
-from judgeq.export.figures import size
+from judgeq.look.format import size
 from judgeq.models.embedded import EMBEDDED
 from judgeq.models.shapes import config_of_shape
 from judgeq.models.supported import QUANTIZATIONS

@@ -7,7 +7,7 @@ import html
 import gradio as gr
 
 from judgeq.errors import JudgeqError
-from judgeq.retention.rendering import visible
+from judgeq.look.format import visible
 
 
 def shown(error: JudgeqError) -> gr.Error:

@@ -13,8 +13,8 @@ from app.server.run import Run
 from app.server.task import Lane
 from app.templates import render
 from judgeq.errors import InputError
-from judgeq.export.figures import duration as duration
-from judgeq.export.figures import size as size
+from judgeq.look.format import duration as duration
+from judgeq.look.format import size as size
 from judgeq.methods import METHODS, title_of
 
 

@@ -13,7 +13,7 @@ from app.sections.ask.cards import percent
 from app.templates import render
 from judgeq.errors import InputError
 from judgeq.estimate import Memory, estimate
-from judgeq.export.figures import size
+from judgeq.look.format import size
 from judgeq.models.shapes import SHAPES, config_of_shape
 
 MODELS = {
