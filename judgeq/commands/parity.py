@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judgeq.commands.common import DEFAULT_MODEL, add_json, add_option, finish, model_folder, versions
+from judgeq.commands.common import DEFAULT_MODEL, model_folder, versions, write_json
 from judgeq.config import parse_budget
 from judgeq.errors import InputError
 
@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
-    add_option(parser, "--python", "FILE", "Python of an environment with kvpress 0.5.5", required=True)
-    add_option(parser, "--model", "NAME", "embedded name or folder with safetensors", DEFAULT_MODEL)
-    meaning = "prompts; the sample documents with their questions by default"
-    add_option(parser, "--data", "FILE.jsonl", meaning)
-    add_option(parser, "--budgets", "N,M", "rows per KV head", "32,64,128")
-    add_json(parser)
+    parser.add_argument(
+        "--python", required=True, metavar="FILE", help="Python of an environment with kvpress 0.5.5"
+    )
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="embedded name or folder with safetensors (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--data", metavar="FILE.jsonl", help="prompts; the sample documents with their questions by default"
+    )
+    parser.add_argument(
+        "--budgets", default="32,64,128", metavar="N,M", help="rows per KV head (default: %(default)s)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for standard output")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -54,7 +64,9 @@ def run(arguments: argparse.Namespace) -> None:
         "key_gap": float(f"{outcome.key_gap:.1e}"),
         "rows": rows,
     }
-    finish(arguments, result, *map(_line, rows))
+    write_json(arguments.json, result)
+    if arguments.json != "-":
+        _print_table(rows)
 
 
 def _budgets(text: str) -> list[int]:
@@ -79,9 +91,11 @@ def _examples(data: str | None) -> list[Example]:
     ]
 
 
-def _line(row: dict[str, Any]) -> str:
-    name = f"{row['task'].removeprefix('parity/'):15} {row['budget']:>5}"
-    if row["score"] is None:
-        sizes = row["layer_rows"]
-        return f"{name}  rows by layer {sizes['ours']}, kvpress {sizes['kvpress']}"
-    return f"{name}  {row['score']:.4f}  {row['ties']:,} ties, {row['different']:,} different"
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        name = f"{row['task'].removeprefix('parity/'):15} {row['budget']:>5}"
+        if row["score"] is None:
+            sizes = row["layer_rows"]
+            print(f"{name}  rows by layer {sizes['ours']}, kvpress {sizes['kvpress']}")
+        else:
+            print(f"{name}  {row['score']:.4f}  {row['ties']:,} ties, {row['different']:,} different")

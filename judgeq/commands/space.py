@@ -5,18 +5,25 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from judgeq.commands.common import add_flag, add_json, add_option, finish
+from judgeq.commands.common import write_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_space)
-    add_option(parser, "--repo", "OWNER/NAME", "created on the Hub where there is none", required=True)
-    add_flag(parser, "--dry-run", "only list what would be sent; asks no network")
-    meaning = "such as cpu-basic or zero-a10g (default: as it is, new: cpu-basic)"
-    add_option(parser, "--hardware", "NAME", meaning)
-    add_flag(parser, "--private", "only you may see a new Space")
+    parser.add_argument(
+        "--repo", required=True, metavar="OWNER/NAME", help="created on the Hub where there is none"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only list what would be sent; asks no network"
+    )
+    parser.add_argument(
+        "--hardware",
+        metavar="NAME",
+        help="such as cpu-basic or zero-a10g (default: as it is, new: cpu-basic)",
+    )
+    parser.add_argument("--private", action="store_true", help="only you may see a new Space")
     parser.add_argument("--message", default="The demo as it is", metavar="TEXT", help="of the commit")
-    add_json(parser)
+    parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for standard output")
 
 
 def _space(arguments: argparse.Namespace) -> None:
@@ -47,4 +54,6 @@ def _space(arguments: argparse.Namespace) -> None:
         lines = []
         said = f"{len(files)} files, {total:,} bytes, are on the Hub: {done.repo_url}"
         result |= {"commit": done.oid, "url": str(done.repo_url)}
-    finish(arguments, result, *lines, said)
+    write_json(arguments.json, result)
+    if arguments.json != "-":
+        print("\n".join([*lines, said]))
