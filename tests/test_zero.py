@@ -131,7 +131,7 @@ def test_mistakes_keep_their_words_and_bugs_keep_the_document(
 def test_a_run_is_stopped_where_it_works(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     crossed: list[Any] = []
     run = Run(dataclasses.replace(TASK, max_new_tokens=256), lent_host(lm, monkeypatch, crossed))
-    run.take = lambda told: run.cancel()  # type: ignore[method-assign]
+    run.update = lambda reported: run.cancel()  # type: ignore[method-assign]
     run.start().finished.wait(PATIENCE_S)
     assert run.phase == "stopped"
     assert len(crossed) == 2
