@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def ends_with(kind: type) -> Callable[[F], F]:
-    """What the last value of a generator is, as programs are told it."""
+    """Declare the type of a generator's last value, as the schema shows it."""
 
     def mark(function: F) -> F:
         function.__annotations__["return"] = kind
@@ -43,9 +43,7 @@ class Endpoints:
 
     def add(self) -> None:
         """Add all of them to the page that is being built."""
-        waiting = {
-            "concurrency_limit": None
-        }  # in the model's own queue, which is fair and knows everybody's place
+        waiting = {"concurrency_limit": None}  # in the model's own queue, which is fair and knows each place
         for function in (self.ask, self.compare, self.retained):
             gr.api(function, api_name=function.__name__, **waiting)
         for light in (self.count_tokens, self.models_and_methods):

@@ -1,6 +1,6 @@
 """The start: what the operator asked for, checked, then the page with the model in its background.
 
-Some imports come late: `spaces` before torch, and both behind `surroundings`, since Gradio reads variables when it is
+Some imports come late: `spaces` before torch, and both after `surroundings`, since Gradio reads variables when it is
 imported.
 """
 
@@ -20,9 +20,9 @@ MINUTES = 10.0
 
 
 def launch(argv: list[str] | None = None) -> None:
-    """Read the command line, open the page and load the model; stays until the demo is ended.
+    """Read the command line, open the page and load the model; returns when the demo ends.
 
-    Whatever keeps the demo from answering is told in one sentence, and the exit code is 2.
+    An error that keeps the demo from answering is printed as one sentence, and the exit code is 2.
     """
     never_fail_for_a_character()
     try:
@@ -77,6 +77,8 @@ def _launch(options: argparse.Namespace) -> None:
     surroundings.settle_folder()
     if on_zero:
         import spaces  # noqa: F401 - before torch, whose CUDA it stands in for
+    import gradio as gr
+
     from app import ui
     from app.server import zero
     from app.server.host import ModelHost
@@ -85,7 +87,7 @@ def _launch(options: argparse.Namespace) -> None:
     limits = Limits(seconds=60 * options.minutes)
     host = ModelHost(options.model, options.tokens, limits=limits, quantization=options.quantization)
     if on_zero:
-        zero.lend(host)
+        zero.lend(host, gr.Error)
     else:
         host.start()
     demo = ui.build(host, options.models)

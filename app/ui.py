@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import text
+from app import text, uploads
 from app.endpoints import Endpoints
 from app.page import Page, unknown_event
 from app.sections.ask import callbacks as do
@@ -19,7 +19,6 @@ from app.sections.models.view import Models, build_models, wire_models
 from app.sections.pins.view import Pins, build_pins, wire_pins
 from app.sections.sweep.view import build_sweep, wire_sweep
 from app.sections.take_away.view import build_takeaway, wire_takeaway
-from app.server import uploads
 from app.server.host import ModelHost
 from app.server.own_tokens import LARGEST_FILE
 from app.style.page import CSS

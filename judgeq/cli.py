@@ -10,20 +10,22 @@ import sys
 from collections.abc import Sequence
 
 from judgeq._version import __version__
-from judgeq.commands import (
-    ablation,
-    ask,
-    bench,
-    estimate,
-    evaluate,
-    lm_eval,
-    report,
-    tokens,
-    train,
-)
+from judgeq.commands import ask, bench, estimate, evaluate, report, tokens, train
 from judgeq.commands.common import check_paths
 from judgeq.console import forget_output, never_fail_for_a_character, say
 from judgeq.errors import JudgeqError
+
+LM_EVAL = "lm-eval"
+VERBS = (
+    (ask.add, "ask", "answer a question about a document under a budget"),
+    (train.add, "train", "train soft tokens for a model"),
+    (evaluate.add, "evaluate", "measure methods against the oracle"),
+    (train.add_ablation, "ablation", "compare training runs"),
+    (bench.add, "bench", "measure how long things take"),
+    (estimate.add, "estimate", "how much memory a model and its rows take"),
+    (report.add, "report", "result files as one page and as tables"),
+    (tokens.add, "tokens", "show soft tokens, publish them, exchange them with PEFT"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +46,7 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
 
 def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     arguments, rest = parser.parse_known_args(argv)
-    if rest and getattr(arguments, "verb", None) != lm_eval.VERB:
+    if rest and getattr(arguments, "verb", None) != LM_EVAL:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest, arguments.words = rest, list(sys.argv[1:] if argv is None else argv)
     try:
@@ -70,17 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="judgeq", description="Keep the KV-cache rows that matter.")
     parser.add_argument("--version", action="version", version=f"judgeq {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    ask.add(verbs.add_parser("ask", help="answer a question about a document under a budget"))
-    train.add(verbs.add_parser("train", help="train soft tokens for a model"))
-    evaluate.add(verbs.add_parser("evaluate", help="measure methods against the oracle"))
-    ablation.add(verbs.add_parser("ablation", help="compare training runs"))
-    bench.add(verbs.add_parser("bench", help="measure how long things take"))
-    estimate.add(verbs.add_parser("estimate", help="how much memory a model and its rows take"))
-    report.add(verbs.add_parser("report", help="result files as one page and as tables"))
-    tokens.add(verbs.add_parser("tokens", help="look at soft tokens, publish them, exchange them with PEFT"))
-    lm_eval.add(
-        verbs.add_parser(
-            lm_eval.VERB, add_help=False, help="lm-eval's own command line, with the model judgeq"
-        )
-    )
+    for add, verb, meaning in VERBS:
+        add(verbs.add_parser(verb, help=meaning))
+    meaning = "lm-eval's own command line, with the model judgeq"
+    verbs.add_parser(LM_EVAL, add_help=False, help=meaning).set_defaults(run=_lm_eval)
     return parser
+
+
+def _lm_eval(arguments: argparse.Namespace) -> None:
+    from judgeq.integrations.lm_eval import main
+
+    main(arguments.rest)

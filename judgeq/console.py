@@ -1,6 +1,6 @@
-"""Words on the terminal, whatever characters it knows: what an encoding cannot say is written as `\\u2192`.
+"""Output on a terminal of any encoding: a character that it cannot write is written as `\\u2192`.
 
-Windows' code pages are behind every redirect there, ASCII is in many containers.
+Windows uses code pages for every redirect, many containers use ASCII.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Files and folders that a user names to be written: links, devices and pipes stay what they are, and what judgeq has
-not written stays where it is.
+"""Files and folders that a user names to be written: links, devices and pipes are written through, and files
+that judgeq has not written are never replaced.
 
 A file is replaced whole or not at all, and so are the files of a folder. Knows nothing of what is written.
 """
@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from judgeq.errors import InputError
 
 PART = ".judgeq-part-"
-"""How names begin of what is being written; a process that was killed leaves one behind."""
+"""How names begin of what is being written; a process that was killed leaves one."""
 COMPLETE = ".judgeq-complete"
 """Folder of files that are all there and move to their places now."""
 MARKS = ("judgeq_config.json", "document.json")
@@ -36,7 +36,7 @@ IN_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV}
 
 
 def check_file(target: str | Path) -> None:
-    """Refuse what cannot be written as a file, before the work for it is done; leaves nothing behind.
+    """Refuse what cannot be written as a file, before the work for it is done; leaves no file.
 
     Raises:
         InputError: an empty name, a folder, a missing folder around it, or no right to write there.
@@ -163,7 +163,7 @@ def check_folder(
 ) -> None:
     """Refuse a folder where saving would replace files, or lie among files, that judgeq has not written.
 
-    Hidden entries, such as `.git`, count as nothing. Leaves nothing behind.
+    Hidden entries, such as `.git`, count as nothing. Leaves no file.
 
     Args:
         names: of everything that is going to be written.

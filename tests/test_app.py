@@ -25,7 +25,7 @@ from app.sections.take_away.view import make_file
 from app.server import stored
 from app.server.host import ModelHost
 from app.server.limits import Limits
-from app.server.room import PreallocatedRows
+from app.server.memory import MemoryLimit
 from app.server.run import Run, result
 from app.server.samples import expected_answer, samples
 from app.server.task import Lane, Task
@@ -162,14 +162,14 @@ def test_a_program_leaves_no_document_behind(page: do.Callbacks) -> None:
 def test_the_document_asked_least_recently_gives_way(lm: LanguageModel) -> None:
     documents = [Document(lm, DOCUMENT + str(number)).read() for number in range(3)]
     size = documents[0].kv_bytes
-    shelf = PreallocatedRows(2 * size + size // 2, lambda document: document.kv_bytes, Document.forget)
+    shelf = MemoryLimit(2 * size + size // 2, lambda document: document.kv_bytes, Document.forget)
     for number in (0, 1, 0, 2):
         shelf.use(documents[number])
     assert [each.kv_bytes > 0 for each in documents] == [True, False, True]
     del documents[0]
     gc.collect()
     assert shelf.held == [documents[0], documents[1]], "what nobody needs is gone"
-    small = PreallocatedRows(size // 2, lambda document: document.kv_bytes, Document.forget)
+    small = MemoryLimit(size // 2, lambda document: document.kv_bytes, Document.forget)
     small.use(documents[1])
     assert documents[1].kv_bytes == 0, "too large for any shelf: the next question reads it again"
 

@@ -220,7 +220,7 @@ def ask(host: ModelHost, **changes: Any) -> Any:
 
 
 def test_a_run_keeps_what_must_stay_and_drops_what_must_go(host: ModelHost) -> None:
-    run = ask(host, stay="keeper is called Aldous", go="built in 1874")
+    run = ask(host, pinned="keeper is called Aldous", dropped="built in 1874")
     run.start()
     assert run.finished.wait(PATIENCE_S)
     full, *others = run.lanes
@@ -243,7 +243,7 @@ def test_spans_count_in_the_document_without_the_blanks_at_its_ends(
 ) -> None:
     page, blanks = callbacks.Callbacks(host), f"\n\n {DOCUMENT}\n"
     values = {"question_first": False, "max_new_tokens": 4, "truncate": False, "rows": 60}
-    task = page.begin(blanks, QUESTION, methods=["snapkv"], stay="Aldous", go="1874", **values)[0].task
+    task = page.begin(blanks, QUESTION, methods=["snapkv"], pinned="Aldous", dropped="1874", **values)[0].task
     assert {task.document[slice(*span)] for span in task.pinned} == {"Aldous"}
     assert {task.document[slice(*span)] for span in task.dropped} == {"1874"}
     assert task.document == begin(section, document=blanks).task.document == DOCUMENT.strip()
@@ -252,14 +252,14 @@ def test_spans_count_in_the_document_without_the_blanks_at_its_ends(
 def test_pins_that_mean_nothing_are_refused_before_and_those_that_do_not_fit_while_it_runs(
     host: ModelHost,
 ) -> None:
-    for changes in ({"stay": "Ebenezer"}, {"go": "Ebenezer"}):
+    for changes in ({"pinned": "Ebenezer"}, {"dropped": "Ebenezer"}):
         with pytest.raises(gr.Error, match="does not occur"):
             ask(host, **changes)
     page = callbacks.Callbacks(host)
     with pytest.raises(gr.Error, match=r"give at least \d+ rows, or pin less"):
-        list(page.follow(ask(host, stay="keeper is called Aldous", rows=2)))
+        list(page.follow(ask(host, pinned="keeper is called Aldous", rows=2)))
     with pytest.raises(gr.Error, match="overlap at “Aldous"):
-        list(page.follow(ask(host, stay="called Aldous", go="Aldous")))
+        list(page.follow(ask(host, pinned="called Aldous", dropped="Aldous")))
 
 
 def test_words_that_are_looked_at_become_a_line_of_what_must_stay_or_go() -> None:

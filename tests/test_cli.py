@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,21 +26,11 @@ from tests.conftest import build_model
 from tests.pdf_files import pdf
 
 QUESTION = "What does a ship pay?"
-FIELDS = {
-    *(
-        "model",
-        "method",
-        "budget",
-        "prompt_tokens",
-        "kept_rows",
-        "kv_bytes",
-        "kv_bytes_at_end",
-        "full_kv_bytes",
-        "answer",
-        "ttft_s",
-    ),
-    *("decode_tokens_per_s", "finish", "notices", "peak_rows", "prefill_s", "query_aware"),
-}
+FIELDS = set(
+    "model method budget prompt_tokens kept_rows kv_bytes kv_bytes_at_end full_kv_bytes answer ttft_s "
+    "decode_tokens_per_s finish notices peak_rows prefill_s query_aware".split()
+)
+Answer = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +50,17 @@ def ask(folder: Path, *options: str, document: str = "doc.txt", question: str = 
     return main(["ask", "--document", str(folder / document), "--question", question, *where, *options])
 
 
+@pytest.fixture
+def answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> Answer:
+    """`judgeq ask --json -` with further options, read back."""
+
+    def asked(*options: str, **how: str) -> dict[str, Any]:
+        assert ask(folder, *options, "--json", "-", **how) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return asked
+
+
 def test_help_does_not_wait_for_torch() -> None:
     program = (
         "import sys; from judgeq.cli import _parser; _parser().format_help(); "
@@ -66,20 +69,13 @@ def test_help_does_not_wait_for_torch() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_json_on_standard_output_is_one_object_and_nothing_else(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert ask(folder, "--budget", "16", "--json", "-") == 0
-    result = json.loads(capsys.readouterr().out)
+def test_json_on_standard_output_is_one_object_and_nothing_else(answer: Answer) -> None:
+    result = answer("--budget", "16")
     assert set(result) == FIELDS
     assert result["kept_rows"] == [[16, 16]] * 4
     assert result["kv_bytes"] == 4 * 16 * 256
     assert result["full_kv_bytes"] == 4 * result["prompt_tokens"] * 256
-
-
-def test_the_type_of_weights_and_rows_can_be_chosen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ask(folder, "--budget", "16", "--dtype", "bfloat16", "--json", "-") == 0
-    assert json.loads(capsys.readouterr().out)["kv_bytes"] == 4 * 16 * 256 / 2
+    assert answer("--budget", "16", "--dtype", "bfloat16")["kv_bytes"] == 4 * 16 * 256 / 2
 
 
 def test_without_json_the_answer_is_printed_and_its_cost_said(
@@ -100,26 +96,21 @@ def test_pages_of_a_pdf_that_are_left_out_are_named(folder: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_every_method_has_a_name_here(folder: Path, method: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ask(folder, "--method", method, "--budget", "0.5", "--json", "-") == 0
-    assert json.loads(capsys.readouterr().out)["method"] == method
+def test_every_method_has_a_name_here(answer: Answer, method: str) -> None:
+    assert answer("--method", method, "--budget", "0.5")["method"] == method
 
 
 def test_several_questions_are_answered_from_one_reading(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--budget", "16", "--chunk", "30", "--json", "-", "--html", str(folder / "both.html")]
     other = "Where is the <harbour>?"
-    assert ask(folder, *options, "--question", other) == 0
-    both = json.loads(capsys.readouterr().out)["answers"]
-    assert [answer.pop("question") for answer in both] == [QUESTION, other]
-    for question, answer in zip((QUESTION, other), both, strict=True):
-        assert ask(folder, *options[:2], "--json", "-", question=question) == 0
-        alone = json.loads(capsys.readouterr().out)
-        assert set(answer) == FIELDS
-        assert [answer[name] for name in ("answer", "kept_rows")] == [
-            alone[name] for name in ("answer", "kept_rows")
-        ]
+    options = ["--budget", "16", "--chunk", "30", "--html", str(folder / "both.html"), "--question", other]
+    both = answer(*options)["answers"]
+    for question, found in zip((QUESTION, other), both, strict=True):
+        assert found.pop("question") == question
+        alone = answer("--budget", "16", question=question)
+        assert set(found) == FIELDS
+        assert (found["answer"], found["kept_rows"]) == (alone["answer"], alone["kept_rows"])
     page = (folder / "both.html").read_text()
     assert page.count("crowns") > 1
     assert "&lt;harbour&gt;" in page
@@ -130,17 +121,16 @@ def test_several_questions_are_answered_from_one_reading(
 
 
 def test_a_saved_document_takes_the_place_of_the_file(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, answer: Answer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ask(folder, "--budget", "16", "--json", "-", "--save-document", str(tmp_path / "read")) == 0
-    first = json.loads(capsys.readouterr().out)
-    assert ask(folder, "--budget", "16", "--json", "-", document=str(tmp_path / "read")) == 0
-    again = json.loads(capsys.readouterr().out)
-    assert [first[name] for name in ("answer", "kept_rows")] == [
-        again[name] for name in ("answer", "kept_rows")
-    ]
+    saved = str(tmp_path / "read")
+    first, again = (
+        answer("--budget", "16", "--save-document", saved),
+        answer("--budget", "16", document=saved),
+    )
+    assert (first["answer"], first["kept_rows"]) == (again["answer"], again["kept_rows"])
     (tmp_path / "read" / "rows.safetensors").write_bytes(b"")
-    assert ask(folder, document=str(tmp_path / "read")) == 2
+    assert ask(folder, document=saved) == 2
     assert "does not hold a readable document" in capsys.readouterr().err
 
 
@@ -153,43 +143,26 @@ def test_a_document_can_be_evicted_before_the_question(
     assert "query-agnostic" in err
 
 
-def test_layers_and_heads_can_have_budgets_of_their_own(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--budget", "16", "--pool", "1", "--json", "-"]
-    assert ask(folder, *options, "--allocation", "adakv", "--group", "max") == 0
-    kept = json.loads(capsys.readouterr().out)["kept_rows"]
+def test_layers_and_heads_can_have_budgets_of_their_own(answer: Answer) -> None:
+    kept = answer("--budget", "16", "--pool", "1", "--allocation", "adakv", "--group", "max")["kept_rows"]
     assert [sum(heads) for heads in kept] == [32] * 4
     assert kept != [[16, 16]] * 4
 
 
-def test_rows_can_be_judged_again_or_stored_in_few_bits(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--budget", "16", "--max-new-tokens", "60", "--json", "-"]
-    found = []
-    for more in ([], ["--rejudge-every", "2"], ["--row-bits", "8"]):
-        assert ask(folder, *options, *more) == 0
-        found.append(json.loads(capsys.readouterr().out))
-    plain, bounded, rounded = found
+def test_rows_can_be_judged_again_or_stored_in_few_bits(answer: Answer, tmp_path: Path) -> None:
+    options = ["--budget", "16", "--max-new-tokens", "60"]
+    several = ["--question", "Who sleeps?", "--chunk", "40", "--save-document", str(tmp_path / "read")]
+    plain = answer(*options)
+    bounded, rounded = found = [
+        answer(*options, *more) for more in (["--rejudge-every", "2"], ["--row-bits", "8"])
+    ]
     assert plain["kv_bytes"] == bounded["kv_bytes"] > 2 * rounded["kv_bytes"]
     assert bounded["kv_bytes_at_end"] <= 4 * (16 + 2 + STEP) * 256 < plain["kv_bytes_at_end"]
-
-
-def test_several_questions_can_have_rows_judged_again_or_in_few_bits(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--budget", "16", "--max-new-tokens", "60", "--json", "-"]
-    kept = ["--question", "Who sleeps?", "--chunk", "40", "--save-document", str(tmp_path / "read")]
-    for more in (["--rejudge-every", "2"], ["--row-bits", "8"]):
-        assert ask(folder, *options, *more) == 0
-        alone = json.loads(capsys.readouterr().out)
-        assert ask(folder, *options, *more, *kept) == 0
-        first, _ = json.loads(capsys.readouterr().out)["answers"]
+    for more, alone in zip((["--rejudge-every", "2"], ["--row-bits", "8"]), found, strict=True):
+        first, _ = answer(*options, *more, *several)["answers"]
         for name in ("answer", "kept_rows", "kv_bytes", "kv_bytes_at_end"):
             assert first[name] == alone[name]
-    assert ask(folder, *options, "--row-bits", "8", "--query-agnostic") == 0
-    rounded = json.loads(capsys.readouterr().out)
+    rounded = answer(*options, "--row-bits", "8", "--query-agnostic")
     assert rounded["kv_bytes"] < sum(map(sum, rounded["kept_rows"])) * 128
 
 

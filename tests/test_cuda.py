@@ -21,11 +21,11 @@ from judgeq.methods import METHODS
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from judgeq.training.lesson import TrainingExample
-from judgeq.training.loop import lesson_losses, passes, train
+from judgeq.training.examples import TrainingExample
+from judgeq.training.loop import example_losses, passes, train
 from judgeq.training.progress import Progress
 from judgeq.training.store import Store
-from judgeq.training.student import trainable
+from judgeq.training.trainable import trainable
 from judgeq.training.workers import Workers
 from tests.conftest import TEXT
 from tests.test_many import QUESTIONS, soft_tokens
@@ -141,21 +141,21 @@ def test_sixteen_bits_answer(make_lm: Callable[..., LanguageModel], way: str) ->
     assert sum(map(sum, answer.kept_rows)) == 4 * 2 * 20
 
 
-def test_lessons_side_by_side_teach_what_a_cpu_learns_one_by_one(
+def test_examples_in_one_pass_teach_what_a_cpu_learns_one_by_one(
     pair: list[LanguageModel], tmp_path: Path
 ) -> None:
     losses, gradients = [], []
     for lm in pair:
-        lessons = Store(
+        train_set = Store(
             tmp_path / lm.device.type, lm, CONFIG, wiki.WikiSource(), 6, rows=lm.device.type == "cpu"
         )
-        lessons.fill(Progress(), Workers(), limit_gb=1)
+        train_set.fill(Progress(), Workers(), limit_gb=1)
         probe = soft_tokens(lm, "judgeq").probe  # type: ignore[union-attr]
         probe = trainable(probe, lm, CONFIG)
-        found: list[TrainingExample] = [lessons[at] for at in range(6)]
+        found: list[TrainingExample] = [train_set[at] for at in range(6)]
         groups = list(passes(lm, found))
         assert len(groups) == 6 or (lm.device.type == "cuda" and not lm.geometry.sliding)
-        loss = torch.cat([lesson_losses(lm, probe, group, CONFIG) for group in groups]).sum()
+        loss = torch.cat([example_losses(lm, probe, group, CONFIG) for group in groups]).sum()
         (gradient,) = torch.autograd.grad(loss, [probe.embeddings])
         losses.append(loss.item())
         gradients.append(gradient.cpu())

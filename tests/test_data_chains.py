@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from judgeq.data import chains, planted
+from judgeq.data import chains
 from judgeq.data.chains import ChainsSource
 from judgeq.data.example import Example
 from judgeq.data.wiki import plant_sentences
@@ -37,24 +35,6 @@ def of_kind(lm: LanguageModel, kind: str) -> list[Example]:
     return [example for example in drawn(lm) if example.kind == kind]
 
 
-def test_the_same_seed_gives_the_same_examples(lm: LanguageModel) -> None:
-    assert drawn(lm)[:20] == drawn(lm, 20)
-    assert drawn(lm, 20) != drawn(lm, 20, seed=4)
-
-
-def test_every_shape_appears(lm: LanguageModel) -> None:
-    counts = Counter(example.kind for example in drawn(lm))
-    assert set(counts) == KINDS
-    assert min(counts.values()) >= 10
-
-
-def test_every_answer_stands_in_the_document(lm: LanguageModel) -> None:
-    for example in drawn(lm):
-        assert example.answers
-        for answer in example.answers:
-            assert answer in text_of(example)
-
-
 def test_questions_stand_before_and_behind_the_document_and_some_answers_have_begun(
     lm: LanguageModel,
 ) -> None:
@@ -73,16 +53,6 @@ def test_documents_are_as_long_as_asked_for(lm: LanguageModel) -> None:
         assert words[-1] < tokens[1] + 250
         middles.append(words[30])
     assert middles[0] < middles[1] < middles[2]
-
-
-def test_the_articles_that_are_held_out_are_others(lm: LanguageModel) -> None:
-    def towns(held_out: bool) -> set[str]:
-        found = ChainsSource(held_out).examples(lm, 60, tokens=(60, 300), seed=3)
-        return {town for example in found for town in re.findall(r"Town \d+", text_of(example))}
-
-    assert towns(False)
-    assert towns(True)
-    assert not towns(False) & towns(True)
 
 
 def test_a_thing_is_handed_on_in_the_order_of_the_text(lm: LanguageModel) -> None:
@@ -143,19 +113,3 @@ def test_out_of_order_the_same_sentences_are_planted() -> None:
     }
     assert len(orders) > 1
     assert all(sorted(order) == sentences for order in orders)
-
-
-def test_no_benchmark_is_trained_on() -> None:
-    trained = Path(chains.__file__).read_text(encoding="utf-8")
-    for template in (
-        "magic",
-        "VAR ",
-        "grass is green",
-        "San Francisco",
-        "assigned the value",
-        "numbered list of words",
-    ):
-        assert template not in trained
-    asked = Path(planted.__file__).read_text(encoding="utf-8")
-    for sentence in re.findall(r'(?<!")"([A-Z][^"]{12,})"(?!")', trained):
-        assert sentence not in asked

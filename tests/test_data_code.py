@@ -39,13 +39,6 @@ def definition(source: str) -> Definition:
     return Definition("f", "made_up.py", source)
 
 
-def test_the_first_examples_stay_the_same_and_another_seed_gives_others(
-    lm: LanguageModel, drawn: list[Example]
-) -> None:
-    assert CodeSource().examples(lm, 5, tokens=TOKENS, seed=3) == drawn[:5]
-    assert CodeSource().examples(lm, 5, tokens=TOKENS, seed=4) != drawn[:5]
-
-
 def test_documents_have_the_asked_length_and_half_of_them_are_short(
     lm: LanguageModel, drawn: list[Example]
 ) -> None:

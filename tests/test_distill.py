@@ -14,8 +14,8 @@ import judgeq
 from judgeq.data import chains, records, wiki
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from judgeq.training.lesson import PromptRows, TrainingExample
-from judgeq.training.student import attention_to_lessons
+from judgeq.training.examples import PromptRows, TrainingExample
+from judgeq.training.trainable import attention_to_examples
 from scripts import distill
 from tests.conftest import build_model, build_tokenizer
 from tests.documented import code
@@ -101,9 +101,9 @@ def test_scores_are_those_of_the_library(folder: Path) -> None:
     lm = judgeq.load(str(folder / "model"), device="cpu")
     probe = SoftTokenTensors.from_tensors(load_file(folder / "start" / "soft_tokens.safetensors"))
     nothing = torch.zeros(0)
-    lessons = [TrainingExample(prompt, nothing, nothing) for prompt in ids]
+    examples = [TrainingExample(prompt, nothing, nothing) for prompt in ids]
     with torch.no_grad():
-        expected = attention_to_lessons(lm, probe, lessons, PromptRows(lm, lessons))
+        expected = attention_to_examples(lm, probe, examples, PromptRows(lm, examples))
         model = tiny(folder)
         judge = distill.Judge(folder / "start")
         judge.memory.data.normal_(generator=torch.Generator().manual_seed(2))

@@ -33,11 +33,9 @@ from app.sections.sweep.callbacks import SweepCallbacks
 from app.sections.take_away.take_away import Restored, restored
 from app.server import own_tokens
 from app.server.host import ModelHost
-from app.server.lengths import length_line
-from app.server.limits import Limits
 from app.server.run import Run
 from app.server.task import Lane, Task
-from app.server.uploads import make_room
+from app.uploads import make_room
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
@@ -410,11 +408,8 @@ def test_half_a_character_in_an_answer_is_shown_as_browsers_do(
     Path(sent[0]).parent.rmdir()
 
 
-def test_a_request_of_many_megabytes_does_not_get_in(visitor: Visitor) -> None:
+def test_what_is_too_large_does_not_get_in(visitor: Visitor) -> None:
     assert visitor.join("begin", ["x" * 70_000_000, *PAGE[1:]]).status_code == 413
-
-
-def test_a_file_that_is_too_large_does_not_get_in(visitor: Visitor) -> None:
     sent = visitor.http.post(f"{visitor.url}/upload", files={"files": ("big.txt", b"x" * 34_000_000)})
     assert sent.status_code == 413
 
@@ -466,15 +461,17 @@ def test_what_a_model_writes_shows_its_control_characters() -> None:
 
 def test_the_length_is_told_against_the_limit_as_one_types(host: ModelHost) -> None:
     tokens = host.count_tokens(DOCUMENT, QUESTION, False)
-    assert f"{tokens:,} of 4,096 tokens<" in length_line(host, DOCUMENT, QUESTION, False, 24)
+    assert f"{tokens:,} of 4,096 tokens<" in cards.length_line(host, DOCUMENT, QUESTION, False, 24)
     long = DOCUMENT * 40
     all_of_it = host.count_all(long, QUESTION)
     over = f"{all_of_it + 24 - 4096:,}"
-    assert f"{all_of_it:,} of 4,096 tokens: {over} too many" in length_line(host, long, QUESTION, False, 24)
-    assert f"about {over} will be cut out of its middle" in length_line(host, long, QUESTION, True, 24)
-    assert "at most 1,000,000 are taken" in length_line(host, "x" * 10_000_000, QUESTION, False, 24)
-    assert text.LENGTH_EMPTY in length_line(host, " ", QUESTION, False, 24)
-    assert text.LENGTH_UNKNOWN in length_line(ModelHost("none"), DOCUMENT, QUESTION, False, 24)
+    assert f"{all_of_it:,} of 4,096 tokens: {over} too many" in cards.length_line(
+        host, long, QUESTION, False, 24
+    )
+    assert f"about {over} will be cut out of its middle" in cards.length_line(host, long, QUESTION, True, 24)
+    assert "at most 1,000,000 are taken" in cards.length_line(host, "x" * 10_000_000, QUESTION, False, 24)
+    assert text.LENGTH_EMPTY in cards.length_line(host, " ", QUESTION, False, 24)
+    assert text.LENGTH_UNKNOWN in cards.length_line(ModelHost("none"), DOCUMENT, QUESTION, False, 24)
 
 
 def test_a_paste_of_ten_megabytes_is_refused_without_reading_it(host: ModelHost) -> None:
@@ -549,11 +546,6 @@ def test_no_session_reaches_the_run_or_the_map_of_another(url: str) -> None:
         assert MARKER in str(anna.hear("show_document", SHOWN)), "Bert's run did not touch Anna's"
 
 
-def test_limits_are_bounds_for_all() -> None:
-    with pytest.raises(InputError):
-        Limits(document=3).check_texts("four", "q")
-
-
 def test_programs_that_send_half_a_character_hear_so(visitor: Visitor) -> None:
     half = "half \ud83d"  # as JSON spells it
     for event, data in (
@@ -584,6 +576,6 @@ def test_half_a_character_is_refused_wherever_a_text_enters(host: ModelHost) -> 
         str(caught.value).encode("utf-8")
     with pytest.raises(InputError, match="has half a character"):
         find(DOCUMENT, half)
-    assert "half a character" in length_line(host, half, QUESTION, False, 24)
+    assert "half a character" in cards.length_line(host, half, QUESTION, False, 24)
     assert do.Callbacks(host).count(half, QUESTION, False, 24)[0] == text.NO_SHARE
     assert restored(f"question={half}&notes=8") == Restored(notes=8, ignored=("question",))

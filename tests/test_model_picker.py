@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import threading
 import time
@@ -124,7 +125,7 @@ def test_whatever_cannot_be_loaded_leaves_the_old_model_in_place(
     before = host.model()
     last = list(view.change_model(host, name, ""))[-1]
     assert 'class="status failed"' in last
-    assert said.format(old=host.name) in last.replace("&#x27;", "'")
+    assert said.format(old=host.name) in html.unescape(last)
     assert "<script>" not in last
     assert "secret" not in last
     assert host.model() is before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from judgeq.data.articles import Article
 from judgeq.data.example import Example, Source
 from judgeq.data.facts import COLUMNS, FACTS
 from judgeq.data.planted import FAMILIES, PLANTED, MultiKey, PlantedFacts
+from judgeq.data.templates import TEMPLATES
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import SEPARATOR
@@ -154,6 +156,8 @@ def test_nothing_is_shared_with_what_training_plants() -> None:
         return set(re.findall(r"\w{4,}", template.replace("{subject}", "").replace("{value}", "").lower()))
 
     ours = [*((family.sentence, family.question) for family in FAMILIES), ("The number filed for is", "")]
+    records = {text for pair in TEMPLATES["records"]["sentences"] for text in pair}
+    assert not records & {text for pair in ours for text in pair}
     for sentence, question in ours:
         for fact in FACTS:
             shared = words(sentence) & words(fact.sentence)
@@ -167,5 +171,14 @@ def test_nothing_is_shared_with_what_training_plants() -> None:
     }
     texts = [family.subject for family in FAMILIES] + [family.value for family in FAMILIES]
     planted_texts = {draw(rng).lower() for draw in texts for _ in range(200)}
-    keys = {f"{planted._key_first(rng)} {planted._key_last(rng)}" for _ in range(400)}
+    keys = {planted.KEY(rng) for _ in range(400)}
     assert not {text for text in (planted_texts | keys) & trained if not text.isdigit()}
+
+
+def test_no_template_of_a_benchmark_is_used() -> None:
+    """RULER's and Needle-in-a-Haystack's wording, from their task definitions."""
+    folder = Path(planted.__file__).parent
+    names = ("templates.toml", "wiki.py", "records.py", "chains.py", "planted.py")
+    words = "\n".join((folder / name).read_text(encoding="utf-8") for name in names).lower()
+    phrases = "special magic|magic number|san francisco|grass is green|assigned the value|numbered list of words|var "
+    assert not [phrase for phrase in phrases.split("|") if phrase in words]

@@ -53,13 +53,13 @@ def test_nothing_stays_allocated(measured: list[dict[str, Any]]) -> None:
 
 def leaking(keep: Callable[[Any], Any], lm: LanguageModel, patch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """A few runs of which something is kept."""
-    kept, look_at = [], Run._look_at
+    kept, look_at = [], Run._record
 
     def keeping(run: Run, reading: Any, layers: int) -> None:
         look_at(run, reading, layers)
         kept.append(keep(reading))
 
-    patch.setattr(Run, "_look_at", keeping)
+    patch.setattr(Run, "_record", keeping)
     return soak(tiny_host(lm), runs=4, every=2)
 
 

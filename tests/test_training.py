@@ -29,14 +29,14 @@ from judgeq.training import loop
 from judgeq.training import store as stores
 from judgeq.training.config import TrainConfig
 from judgeq.training.curve import curve_figure
-from judgeq.training.lesson import AttentionRecorder, PromptRows, TrainingExample
-from judgeq.training.loop import lesson_losses, passes, train
+from judgeq.training.examples import AttentionRecorder, PromptRows, TrainingExample
+from judgeq.training.loop import example_losses, passes, train
 from judgeq.training.objectives import OBJECTIVES
 from judgeq.training.profile import best_shares, learn_profile
 from judgeq.training.progress import Progress
 from judgeq.training.responses import generate_responses
 from judgeq.training.store import Store
-from judgeq.training.student import attention_to_lesson, initial_tokens, let_gradients_through, trainable
+from judgeq.training.trainable import attention_to_example, initial_tokens, let_gradients_through, trainable
 from judgeq.training.validation import held_out_hit_rates
 from judgeq.training.workers import Workers
 
@@ -80,17 +80,17 @@ def store(lm: LanguageModel, folder: Path, config: TrainConfig = CONFIG, rows: b
 
 
 def filled(lm: LanguageModel, folder: Path, config: TrainConfig = CONFIG) -> Store:
-    lessons = store(lm, folder, config)
-    lessons.fill(Progress(), Workers(), limit_gb=1)
-    return lessons
+    train_set = store(lm, folder, config)
+    train_set.fill(Progress(), Workers(), limit_gb=1)
+    return train_set
 
 
-def all_of(lessons: Store) -> list[TrainingExample]:
-    return [lessons[at] for at in range(len(lessons))]
+def all_of(train_set: Store) -> list[TrainingExample]:
+    return [train_set[at] for at in range(len(train_set))]
 
 
 class Log(Progress):
-    """Remembers what it is told; stops the run where it should."""
+    """Remembers what it gets; stops the run where it should."""
 
     def __init__(self, stop: tuple[str, int] | None = None) -> None:
         self.notes: list[str] = []
@@ -135,10 +135,10 @@ def test_sampled_responses_differ_by_seed_and_repeat_with_it(lm: LanguageModel) 
     assert sampled(1) != sampled(2)
 
 
-def test_a_lesson_scores_as_the_prefill_does(each_lm: LanguageModel, tmp_path: Path) -> None:
-    """Soft tokens against stored rows see what they see behind the prompt itself, up to half precision."""
+def test_an_example_scores_as_the_prefill_does(each_lm: LanguageModel, tmp_path: Path) -> None:
+    """Soft tokens against stored rows attend as they do after the prompt itself, up to half precision."""
     lm = each_lm
-    lessons = filled(lm, tmp_path, changed(prefix_tokens=0))
+    train_set = filled(lm, tmp_path, changed(prefix_tokens=0))
     prompt = examples(lm)[0].input_ids(lm)
     fresh = trainable(SoftTokenTensors(torch.randn(4, 64)), lm, CONFIG)
     assert fresh.adapters is not None
@@ -148,25 +148,25 @@ def test_a_lesson_scores_as_the_prefill_does(each_lm: LanguageModel, tmp_path: P
         fresh.adapters.map(lambda tensor: torch.randn_like(tensor) * 0.2),
     )
     reference = prefill(lm, prompt, [Plan(JudgeQ(), 8)], soft_tokens=soft).retained[0]
-    assert torch.equal(lessons[0].prompt, prompt[0])
+    assert torch.equal(train_set[0].prompt, prompt[0])
     expected = [reference.scores[layer] for layer in lm.geometry.global_layers]
     with torch.no_grad():
-        for ours, scores in zip(attention_to_lesson(lm, soft, lessons[0]), expected, strict=True):
+        for ours, scores in zip(attention_to_example(lm, soft, train_set[0]), expected, strict=True):
             assert torch.allclose(ours.mean(1), scores[0], atol=5e-3)
 
 
 def test_the_teacher_is_the_mean_attention_of_the_response(each_lm: LanguageModel, tmp_path: Path) -> None:
     lm = each_lm
-    lessons = filled(lm, tmp_path)
-    assert lessons[0].teacher.shape[0] == lessons[0].keys.shape[0] == len(lm.geometry.global_layers)
-    for index in range(len(lessons)):
-        lesson = lessons[index]
+    train_set = filled(lm, tmp_path)
+    assert train_set[0].teacher.shape[0] == train_set[0].keys.shape[0] == len(lm.geometry.global_layers)
+    for index in range(len(train_set)):
+        example = train_set[index]
         recorder = AttentionRecorder()
         with torch.no_grad():
-            cache = PromptRows(lm, [lesson]).cache
-            lm.model(lesson.response[None], cache=cache, observer=recorder)
+            cache = PromptRows(lm, [example]).cache
+            lm.model(example.response[None], cache=cache, observer=recorder)
         again = torch.cat(recorder.layers)
-        assert torch.allclose(again, lesson.teacher.float(), atol=2e-3)
+        assert torch.allclose(again, example.teacher.float(), atol=2e-3)
         assert (again.sum(-1) <= 1.01).all()
 
 
@@ -187,22 +187,22 @@ def random_probe(lm: LanguageModel) -> SoftTokenTensors:
 
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "mixtral"])
-def test_lessons_side_by_side_teach_what_each_teaches(
+def test_examples_in_one_pass_teach_what_each_teaches(
     make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str, stored: bool
 ) -> None:
     lm = make_lm(family)
-    lessons = all_of(filled(lm, tmp_path))[:4]
+    train_set = all_of(filled(lm, tmp_path))[:4]
     if not stored:
-        lessons = [replace(lesson, keys=None, values=None) for lesson in lessons]
-    assert len({len(lesson.prompt) for lesson in lessons}) > 1
+        train_set = [replace(example, keys=None, values=None) for example in train_set]
+    assert len({len(example.prompt) for example in train_set}) > 1
     probe = random_probe(lm)
     leaves = [probe.embeddings, probe.query_offsets, *probe.adapters.up.values()]  # type: ignore[list-item, union-attr]
 
     def outcome(groups: list[list[TrainingExample]]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        losses = torch.cat([lesson_losses(lm, probe, group, CONFIG) for group in groups])
+        losses = torch.cat([example_losses(lm, probe, group, CONFIG) for group in groups])
         return losses, list(torch.autograd.grad(losses.sum(), leaves, allow_unused=True))
 
-    (alone, expected), (together, found) = outcome([[lesson] for lesson in lessons]), outcome([lessons])
+    (alone, expected), (together, found) = outcome([[example] for example in train_set]), outcome([train_set])
     assert torch.allclose(together, alone, rtol=1e-3)
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours is None) == (theirs is None)
@@ -219,7 +219,7 @@ def test_rows_that_are_read_again_are_those_that_were_stored(each_lm: LanguageMo
             assert torch.equal(ours.prompt, theirs.prompt)
             assert torch.equal(ours.teacher, theirs.teacher)
             assert theirs.keys is None
-            stored, read = (attention_to_lesson(lm, probe, lesson) for lesson in (ours, theirs))
+            stored, read = (attention_to_example(lm, probe, example) for example in (ours, theirs))
             # rounding may send a token to another expert, so not every number is near
             assert (stored - read).abs().sum() < 0.01 * stored.sum()
 
@@ -244,28 +244,28 @@ def test_a_run_without_stored_rows_learns_the_same_and_takes_less_room(
     assert ("responses", 2) not in log.seen
 
 
-def test_a_gpu_looks_at_several_prompts_in_one_pass(lm: LanguageModel) -> None:
+def test_a_gpu_takes_several_prompts_in_one_pass(lm: LanguageModel) -> None:
     lengths = [300, 10_000, 100, 900, 350, 9_000]
-    lessons = [
+    train_set = [
         TrainingExample(torch.zeros(size, dtype=torch.long), *[torch.zeros(1)] * 2) for size in lengths
     ]
 
     def found(device: str, sliding: tuple[int, ...] = ()) -> list[list[int]]:
         model = SimpleNamespace(device=torch.device(device), geometry=replace(lm.geometry, sliding=sliding))
-        return [[len(lesson.prompt) for lesson in group] for group in passes(model, lessons)]  # type: ignore[arg-type]
+        return [[len(example.prompt) for example in group] for group in passes(model, train_set)]  # type: ignore[arg-type]
 
     assert found("cpu") == found("cuda", sliding=(1,)) == [[size] for size in lengths]
     assert found("cuda") == [[100], [300, 350], [900], [9_000], [10_000]]
 
 
 def test_some_prompts_end_in_the_middle_of_the_answer(lm: LanguageModel, tmp_path: Path) -> None:
-    lessons = filled(lm, tmp_path)
+    train_set = filled(lm, tmp_path)
     prompts = [example.input_ids(lm)[0] for example in examples(lm)]
-    longer = [len(lessons[at].prompt) - len(prompt) for at, prompt in enumerate(prompts)]
+    longer = [len(train_set[at].prompt) - len(prompt) for at, prompt in enumerate(prompts)]
     assert min(longer) == 0
     assert 0 < max(longer) <= CONFIG.prefix_tokens
     for at, prompt in enumerate(prompts):
-        assert torch.equal(lessons[at].prompt[: len(prompt)], prompt)
+        assert torch.equal(train_set[at].prompt[: len(prompt)], prompt)
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
@@ -298,12 +298,14 @@ def test_training_lowers_the_loss_and_touches_nothing_else(
     before = {name: weight.clone() for name, weight in lm.model.named_parameters()}
     config = changed(objective=objective, capacity=capacity, epochs=12, learning_rate=0.02)
     tokens = train(lm, config, tmp_path)
-    lessons = store(lm, tmp_path / "store", config)
-    initial = initial_tokens(lm, config, lessons).probe
+    train_set = store(lm, tmp_path / "store", config)
+    initial = initial_tokens(lm, config, train_set).probe
 
     def loss(probe: SoftTokenTensors) -> float:
         with torch.no_grad():
-            return sum(lesson_losses(lm, probe, [lessons[at]], config).item() for at in range(len(lessons)))
+            return sum(
+                example_losses(lm, probe, [train_set[at]], config).item() for at in range(len(train_set))
+            )
 
     assert loss(tokens.probe) < (0.97 if objective == "ranking" else 0.9) * loss(initial)
     for name, weight in lm.model.named_parameters():
@@ -399,11 +401,11 @@ def test_the_run_is_watched_and_described(lm: LanguageModel, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("start", ["responses", "vocabulary", "random"])
 def test_a_run_starts_where_it_is_told(lm: LanguageModel, tmp_path: Path, start: str) -> None:
-    lessons = filled(lm, tmp_path)
-    first = initial_tokens(lm, changed(start=start), lessons).probe.embeddings
-    assert torch.equal(first, initial_tokens(lm, changed(start=start), lessons).probe.embeddings)
+    train_set = filled(lm, tmp_path)
+    first = initial_tokens(lm, changed(start=start), train_set).probe.embeddings
+    assert torch.equal(first, initial_tokens(lm, changed(start=start), train_set).probe.embeddings)
     known = lm.model.get_input_embeddings().weight
-    said = set(lessons.response_ids(range(6)).tolist())
+    said = set(train_set.response_ids(range(6)).tolist())
     drawn = [[at for at, row in enumerate(known) if torch.equal(row, vector)] for vector in first]
     assert all(drawn) == (start != "random")
     assert any(not set(ids) & said for ids in drawn) == (start != "responses")
@@ -433,25 +435,17 @@ def test_a_run_goes_on_from_earlier_soft_tokens(lm: LanguageModel, tmp_path: Pat
     assert not (tmp_path / "third").exists()
 
 
+@pytest.mark.parametrize(("sign", "low", "high"), [(1, 1.0, 1.0), (-1, 0.0, 0.1)])
 def test_held_out_hit_rate_is_one_for_a_perfect_student(
-    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: int, low: float, high: float
 ) -> None:
-    lessons = filled(lm, tmp_path)
     monkeypatch.setattr(
-        "judgeq.training.validation.attention_to_lesson",
-        lambda lm, probe, lesson: lesson.teacher.float(),
+        "judgeq.training.validation.attention_to_example",
+        lambda lm, probe, example: sign * example.teacher.float(),
     )
-    assert held_out_hit_rates(lm, SoftTokenTensors(torch.zeros(1)), lessons, Workers(), (8, 64)) == {
-        "hit_rate_8": 1.0,
-        "hit_rate_64": 1.0,
-    }
-    monkeypatch.setattr(
-        "judgeq.training.validation.attention_to_lesson",
-        lambda lm, probe, lesson: -lesson.teacher.float(),
-    )
-    assert (
-        held_out_hit_rates(lm, SoftTokenTensors(torch.zeros(1)), lessons, Workers(), (8,))["hit_rate_8"] < 0.1
-    )
+    nothing = SoftTokenTensors(torch.zeros(1))
+    found = held_out_hit_rates(lm, nothing, filled(lm, tmp_path), Workers(), (8,))
+    assert low <= found["hit_rate_8"] <= high
 
 
 def test_budgets_go_where_attention_is_spread(lm: LanguageModel, tmp_path: Path) -> None:
@@ -464,16 +458,17 @@ def test_budgets_go_where_attention_is_spread(lm: LanguageModel, tmp_path: Path)
     assert torch.allclose(profile.shares.mean((1, 2)), torch.ones(len(profile.budgets)))
 
 
-def test_rows_of_another_recipe_are_refused(lm: LanguageModel, tmp_path: Path) -> None:
+def test_a_store_that_does_not_fit_is_refused(
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=r"--store-gb allows 0\.0001.*about \d+ fit"):
+        store(lm, tmp_path).fill(Progress(), Workers(), limit_gb=0.0001)
+    with pytest.raises(InputError, match=r"wiki: .* reads at most .*--max-tokens"):
+        filled(lm, tmp_path / "long", changed(response_tokens=4090))
+    assert not list(tmp_path.rglob("*.safetensors"))
     filled(lm, tmp_path)
     with pytest.raises(InputError, match="another model or other data settings"):
         filled(lm, tmp_path, changed(seed=5))
-
-
-def test_rows_of_other_prompts_are_refused(
-    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    filled(lm, tmp_path)
     monkeypatch.setattr(wiki, "wiki_articles", lambda held_out: ARTICLES[5:30])
     with pytest.raises(InputError, match="another prompt than wiki gives now"):
         filled(lm, tmp_path)
@@ -492,37 +487,20 @@ def test_a_store_grows_with_the_number_of_examples(lm: LanguageModel, tmp_path: 
     )
 
 
-def test_a_store_that_would_be_too_large_is_refused_before_anything_is_written(
-    lm: LanguageModel, tmp_path: Path
-) -> None:
-    with pytest.raises(InputError, match=r"--store-gb allows 0\.0001.*about \d+ fit"):
-        store(lm, tmp_path / "rows").fill(Progress(), Workers(), limit_gb=0.0001)
-    assert not list(tmp_path.rglob("*.safetensors"))
-
-
-def test_a_prompt_longer_than_the_model_is_refused_before_any_work(lm: LanguageModel, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"wiki: .* reads at most .*--max-tokens"):
-        filled(lm, tmp_path, changed(response_tokens=4090))
-    assert not list(tmp_path.rglob("*.safetensors"))
-
-
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
 def test_the_announced_size_is_near_the_real_one(
     make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str
 ) -> None:
     lm = make_lm(family)
-    lessons = filled(lm, tmp_path)
+    train_set = filled(lm, tmp_path)
     size = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
-    assert 0.8 * size < lessons.expected_bytes < 1.3 * size
+    assert 0.8 * size < train_set.expected_bytes < 1.3 * size
 
 
-def test_a_store_is_removed_on_request(lm: LanguageModel, tmp_path: Path) -> None:
+def test_a_store_is_removed_on_request_and_other_files_stay(lm: LanguageModel, tmp_path: Path) -> None:
     train(lm, CONFIG, tmp_path, remove_store=True)
     assert not (tmp_path / "store").exists()
     assert (tmp_path / "judgeq_config.json").exists()
-
-
-def test_other_files_in_the_stores_folder_stay(lm: LanguageModel, tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "thesis.txt").write_text("mine")
     train(lm, CONFIG, tmp_path / "out", store=tmp_path / "rows", remove_store=True)
@@ -540,7 +518,7 @@ def test_a_full_disk_is_said_and_what_is_finished_stays(
         written.append(path)
         save_file(tensors, path)
 
-    monkeypatch.setattr("judgeq.training.lesson.save_file", save)
+    monkeypatch.setattr("judgeq.training.examples.save_file", save)
     with pytest.raises(InputError, match="make room or choose another --store"):
         filled(lm, tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == 3
@@ -634,7 +612,7 @@ def test_a_store_may_lie_in_the_runs_folder_and_a_second_run_takes_the_place_of_
     assert (tmp_path / "out" / ".gitattributes").read_text() == "mine"
 
 
-def test_lessons_of_others_are_neither_replaced_nor_removed(lm: LanguageModel, tmp_path: Path) -> None:
+def test_examples_of_others_are_neither_replaced_nor_removed(lm: LanguageModel, tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     for name in ("origin.json", "000000.safetensors"):
         (tmp_path / "rows" / name).write_text("mine")

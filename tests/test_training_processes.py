@@ -78,13 +78,13 @@ def straight(folder: Path) -> dict[str, torch.Tensor]:
     return trained(folder, "straight")
 
 
-def lessons(out: Path, part: str = "store") -> int:
+def examples(out: Path, part: str = "store") -> int:
     return len(list((out / part).glob("*.safetensors")))
 
 
 PHASES: dict[str, Callable[[Path], bool]] = {
-    "responses": lambda out: lessons(out) >= 2,
-    "held-out responses": lambda out: lessons(out, "store/held_out") >= 1,
+    "responses": lambda out: examples(out) >= 2,
+    "held-out responses": lambda out: examples(out, "store/held_out") >= 1,
     "training": lambda out: (out / "checkpoint.safetensors").exists(),
 }
 

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 import spaces
 
@@ -62,7 +63,7 @@ def lent_host(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, crossed: list[
     monkeypatch.setattr(spaces, "GPU", gpu)
     host = tiny_host(lm)
     host.load_here()
-    zero.lend(host)
+    zero.lend(host, gr.Error)
     return host
 
 
@@ -120,7 +121,7 @@ def test_mistakes_keep_their_words_and_bugs_keep_the_document(
     def breaks(*_: Any) -> Any:
         raise RuntimeError(DOCUMENT)
 
-    monkeypatch.setattr(Run, "_look_at", breaks)
+    monkeypatch.setattr(Run, "_record", breaks)
     broken = Run(TASK, host).start()
     broken.finished.wait(PATIENCE_S)
     assert "Something broke (RuntimeError)" in str(broken.error)
@@ -130,7 +131,7 @@ def test_mistakes_keep_their_words_and_bugs_keep_the_document(
 def test_a_run_is_stopped_where_it_works(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     crossed: list[Any] = []
     run = Run(dataclasses.replace(TASK, max_new_tokens=256), lent_host(lm, monkeypatch, crossed))
-    run.take = lambda told: run.cancel()  # type: ignore[method-assign]
+    run.update = lambda reported: run.cancel()  # type: ignore[method-assign]
     run.start().finished.wait(PATIENCE_S)
     assert run.phase == "stopped"
     assert len(crossed) == 2

@@ -65,6 +65,8 @@ def main() -> None:
     lent.init = lambda uuid: None
     lent.move = lambda callback=None: None
 
+    import gradio as gr
+
     from app.server import zero
     from app.server.run import Run, result
     from app.server.sweep_run import SweepRun, SweepTask
@@ -74,7 +76,7 @@ def main() -> None:
 
     host = tiny_host(LanguageModel.wrap(model, tokenizer, name="tiny-llama"))
     host._lm = host.model()
-    zero.lend(host)
+    zero.lend(host, gr.Error)
     task = Task(DOCUMENT, QUESTION, ("full", "judgeq", "snapkv"), 24, max_new_tokens=6)
     runs = [Run(each, host, keep=True).start() for each in (task, task)]
     broken = Run(Task("word " * 9000, QUESTION, ("full",), 24), host).start()

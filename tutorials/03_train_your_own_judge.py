@@ -78,13 +78,13 @@ from judgeq.training.progress import Bars
 from judgeq.training.store import Store
 from judgeq.training.workers import Workers
 
-lessons = Store(folder / "store", lm, recipe, source, recipe.examples)
+train_set = Store(folder / "store", lm, recipe, source, recipe.examples)
 with Bars() as bars:
-    lessons.fill(bars, Workers(), limit_gb=1)
+    train_set.fill(bars, Workers(), limit_gb=1)
 
-lesson = lessons[0]
-layers, kv_heads, group, tokens = lesson.teacher.shape
-print(f"The answer that teaches: {lm.tokenizer.decode(lesson.response)!r}")
+example = train_set[0]
+layers, kv_heads, group, tokens = example.teacher.shape
+print(f"The answer that teaches: {lm.tokenizer.decode(example.response)!r}")
 print(f"The prompt has {tokens} tokens; {layers} layers x {kv_heads} KV heads looked at them.")
 
 # %% [markdown]
@@ -96,7 +96,7 @@ print(f"The prompt has {tokens} tokens; {layers} layers x {kv_heads} KV heads lo
 from judgeq.methods.scoring import merge_group
 from judgeq.retention.figures import layer_lines
 
-attention = merge_group(lesson.teacher.float())  # layers x KV heads x tokens
+attention = merge_group(example.teacher.float())  # layers x KV heads x tokens
 sorted_shares = attention.sort(-1, descending=True).values / attention.sum(-1, keepdim=True)
 shares = {f"{rows} rows": sorted_shares[..., :rows].sum(-1).mean(1).numpy() for rows in (4, 16, 64)}
 layer_lines(shares, "share of the attention")
@@ -167,7 +167,7 @@ curve_figure([{name: entry[name] for name in ("loss", "hit_rate_64") if name in 
 from judgeq.evaluation.hit_rate import hit_rates
 from judgeq.evaluation.report import blocks_of, draw_scores, results_from
 from judgeq.methods.parsing import methods_from_text
-from judgeq.training.student import initial_tokens
+from judgeq.training.trainable import initial_tokens
 
 METHODS = methods_from_text("judgeq,snapkv", pool=1)
 
@@ -194,7 +194,7 @@ def compared(prompts, judges):
 
 prompts = unseen.examples(lm, 5, tokens=(128, 384), seed=1)
 shipped = judgeq.SoftTokens.for_model(lm)
-before = initial_tokens(lm, recipe, lessons)
+before = initial_tokens(lm, recipe, train_set)
 rates = compared(prompts, {"untrained": before, "trained": tokens, "shipped": shipped})
 draw_scores(rates)
 

@@ -7,33 +7,40 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
 import judgeq
 from app.server.limits import Limits
+from app.server.memory import MemoryLimit
 from app.server.own_tokens import Shelf
 from app.server.queue import Place, Turns
-from app.server.room import PreallocatedRows
 from judgeq.documents.document import Document
 from judgeq.errors import JudgeqError
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt, count_prompt
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 
-if TYPE_CHECKING:
-    from app.server.run import Run
-
 log = logging.getLogger(__name__)
 
-
 MOST_ROW_BYTES = 1_500_000_000
-"""Of documents that stay read: four as long as the embedded model can read."""
+"""Of documents whose rows are kept: four as long as the embedded model can read."""
 MOST_RUN_BYTES = 1_000_000_000
 """Of texts and maps that pages show: ten methods on the longest document that the embedded model reads are 40 MB."""
 
 Elsewhere = Callable[[type, Any], Generator[dict[str, Any], None, None]]
+
+
+class HeldResult(Protocol):
+    """What a page shows and the host may have to evict."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+
+    def evict(self) -> None:
+        """Free them, unless it is at work."""
 
 
 class ModelHost:
@@ -45,11 +52,11 @@ class ModelHost:
         shelf: soft tokens that visitors have brought.
         progress: what loading is doing, `(line, share or None)`.
         error: why loading failed; the next `start` tries again.
-        documents: those that stay read between two questions.
+        documents: those whose rows are kept between two questions.
         runs: those that pages show.
         limits: how much a request may ask for.
         turns: who waits for the model.
-        elsewhere: does the work of a kind of run on a task in another process and tells how far it is, as `Run.news`;
+        elsewhere: does the work of a kind of run on a task in another process and yields its progress, as `Run.report`;
             None = this process does it. See `app.server.zero`.
     """
 
@@ -68,9 +75,9 @@ class ModelHost:
         self.first = name, tokens
         self.progress: tuple[str, float | None] = (f"Loading {name}", None)
         self.error: JudgeqError | None = None
-        self.documents = PreallocatedRows(MOST_ROW_BYTES, lambda document: document.kv_bytes, Document.forget)
-        self.runs: PreallocatedRows[Run] = PreallocatedRows(
-            MOST_RUN_BYTES, lambda run: run.nbytes, lambda run: run.give_way(), spare_last=True
+        self.documents = MemoryLimit(MOST_ROW_BYTES, lambda document: document.kv_bytes, Document.forget)
+        self.runs: MemoryLimit[HeldResult] = MemoryLimit(
+            MOST_RUN_BYTES, lambda run: run.nbytes, lambda run: run.evict(), spare_last=True
         )
         self.limits = limits
         self.turns = Turns(limits.waiting)
@@ -141,7 +148,7 @@ class ModelHost:
         return count_prompt(self._lm, document, question.strip() or "?")
 
     def kept_bytes(self, tokens: int, rows: int) -> int:
-        """Bytes of keys and values where so many rows per KV head of a prompt of `tokens` stay."""
+        """Bytes of keys and values of a prompt of `tokens` tokens with `rows` rows per KV head."""
         lm = self.model()
         sizes = lm.geometry
         return sizes.kept_rows(tokens, rows) * sizes.row_bytes(lm.dtype.itemsize)
@@ -183,7 +190,7 @@ class ModelHost:
             place.leave()
 
     def switch(self, name: str, quantization: str | None, check: Callable[[], None] = lambda: None) -> None:
-        """Load another model when nobody uses the old one, and put it in its place, with its own soft tokens.
+        """Load another model once the current one is idle, and put it in its place, with its own soft tokens.
 
         Both are in memory for a moment. Runs that wait meanwhile get the new one.
 
@@ -191,7 +198,7 @@ class ModelHost:
             check: may raise to give up waiting for the turn.
 
         Raises:
-            JudgeqError: it cannot be loaded; the old one stays.
+            JudgeqError: it cannot be loaded; the old one is kept.
         """
         with self.turn(check):
             try:

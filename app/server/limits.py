@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from app.server.task import Task
 from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS, method_named
-
-if TYPE_CHECKING:
-    from app.server.task import Task
 
 
 @dataclass(frozen=True)

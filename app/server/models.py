@@ -94,7 +94,7 @@ def check_name(name: str, own: Sequence[str]) -> str:
 
 
 class Switch:
-    """The exchange of the model, in a thread of its own, so that a page can look at how far it is.
+    """The exchange of the model, in a thread of its own, so that a page can show its progress.
 
     Attributes:
         error: why the old model is still there.
@@ -109,7 +109,7 @@ class Switch:
         threading.Thread(target=self._work, name="judgeq-switch", daemon=True).start()
 
     def cancel(self) -> None:
-        """Give up waiting for a turn; loading that has begun goes on."""
+        """Give up waiting for a turn; loading that has begun continues."""
         self._cancel.set()
 
     def _check(self) -> None:

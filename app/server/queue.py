@@ -11,7 +11,7 @@ from judgeq.errors import JudgeqError
 
 
 class Turns:
-    """The queue. Whoever joins gets a `Place`, waits until its number is 0, and leaves it at the end."""
+    """The queue. `join` gives a `Place`: wait until its number is 0, and leave it at the end."""
 
     def __init__(self, waiting: int = 32) -> None:
         self._most = waiting
@@ -41,7 +41,7 @@ class Turns:
 
 
 class Place:
-    """Somebody's place in the queue."""
+    """A place in the queue."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns

@@ -1,6 +1,6 @@
 """One run from the click to its answers, in a thread of its own.
 
-A run is only looked at from outside, so that stopping it stops the work itself. Knows nothing of Gradio.
+Other threads only read a run's state, so that stopping it stops the work itself. Knows nothing of Gradio.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Run:
         finished: set at the end, however it came.
     """
 
-    TOLD: ClassVar[tuple[str, ...]] = ("phase", "prompt_tokens", "full_kv_bytes", "prefill_s", "notices")
-    """What work in another process tells, beside the lanes."""
+    REPORTED: ClassVar[tuple[str, ...]] = ("phase", "prompt_tokens", "full_kv_bytes", "prefill_s", "notices")
+    """What work in another process reports, beside the lanes."""
 
     def __init__(
         self, task: Task, host: ModelHost, previous: Run | None = None, *, keep: bool = False
@@ -105,7 +105,7 @@ class Run:
         self._end = float("inf")
 
     def start(self) -> Run:
-        """Take a place in the queue and begin, once; a run that was stopped before it began stays stopped.
+        """Take a place in the queue and begin, once; a run that was stopped before it began never starts.
 
         Raises:
             JudgeqError: the queue is full, or the run is gone.
@@ -144,7 +144,7 @@ class Run:
 
     @property
     def nbytes(self) -> int:
-        """What it holds, about; the rows of its document are counted elsewhere, and stored answers are everybody's."""
+        """What it holds, about; the rows of its document are counted elsewhere, and stored answers are shared."""
         if self.phase == "stored":
             return 0
         texts = sys.getsizeof(self.task.document) + (
@@ -152,16 +152,16 @@ class Run:
         )
         return texts + sum(_map_bytes(found) for found in self.retention.values())
 
-    def give_way(self) -> None:
-        """Hold nothing but the answers' words any more; a run that is at work goes on."""
+    def evict(self) -> None:
+        """Free everything but the answers' text; a run that is at work is left as it is."""
         if not self.busy:
             self.gone, self.document = True, None
             self.task = replace(self.task, document="", own_tokens=None)
             for lane in self.lanes:
                 lane.retention = lane.answer = None
 
-    def drop_layer(self) -> None:
-        """Nobody looks any more: stop the work and free the document."""
+    def close(self) -> None:
+        """Stop the work and free the document, since the page is gone."""
         self.cancel()
         self.document = None
 
@@ -231,22 +231,22 @@ class Run:
                     self._check()
         else:
             with closing(self.host.elsewhere(type(self), self.task)) as news:
-                for told in news:
-                    self.take(told)
+                for reported in news:
+                    self.update(reported)
                     self._check()
 
-    def news(self, maps: bool) -> dict[str, Any]:
+    def report(self, maps: bool) -> dict[str, Any]:
         """What can be seen of the work, as values that another process understands.
 
         Args:
             maps: with what is large: the maps and the answers.
         """
         lanes = [lane if maps else replace(lane, retention=None, answer=None) for lane in self.lanes]
-        return {"lanes": lanes, **{name: getattr(self, name) for name in self.TOLD}}
+        return {"lanes": lanes, **{name: getattr(self, name) for name in self.REPORTED}}
 
-    def take(self, told: dict[str, Any]) -> None:
-        """Show what another process said with `news`; a map that is known already stays the one that it is."""
-        values = dict(told)
+    def update(self, reported: dict[str, Any]) -> None:
+        """Take over what another process gave with `report`; a map that is known already is not replaced."""
+        values = dict(reported)
         for index, lane in enumerate(values.pop("lanes")):
             known = self.lanes[index].retention
             if known is not None:
@@ -270,7 +270,7 @@ class Run:
             decoding=Decoding(max_new_tokens=task.max_new_tokens),
             on_layer=self._on_layer,
         )
-        self._look_at(reading, lm.geometry.layers)
+        self._record(reading, lm.geometry.layers)
         self.phase = "writing"
         yield
         try:
@@ -287,7 +287,7 @@ class Run:
                 lane.finish = lane.answer.finish
 
     def _reader(self, lm: LanguageModel) -> Callable[..., Reading]:
-        """Reads a question about the task's document; where the document is kept, its rows stay."""
+        """Reads a question about the task's document; where the document is kept, its rows are too."""
         if not self.keep or self.task.question_first:
             return partial(read, lm, self.task.document)
         if self.document is None or self.document.lm is not lm:
@@ -303,7 +303,7 @@ class Run:
 
         return read_for
 
-    def _look_at(self, reading: Reading, layers: int) -> None:
+    def _record(self, reading: Reading, layers: int) -> None:
         self.prompt_tokens = reading.prompt.tokens
         self.full_kv_bytes = reading.full_kv_bytes
         self.prefill_s = reading.prefill_s
@@ -322,7 +322,7 @@ def _map_bytes(found: RetentionMap) -> int:
 
 
 def said_of(error: Exception) -> JudgeqError:
-    """What a person is told of what went wrong at work; a mistake of ours is logged."""
+    """The error that a visitor sees; an unexpected one is logged."""
     if isinstance(error, JudgeqError):
         return error
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

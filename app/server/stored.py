@@ -1,4 +1,4 @@
-"""The first sample's answers, computed before with the embedded model: what the page shows until somebody asks.
+"""The first sample's answers, computed before with the embedded model: what the page shows before the first question.
 
 `python -m app.server.stored` computes them anew. Knows nothing of Gradio.
 """
@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -55,11 +55,8 @@ def stored_run(host: ModelHost) -> Run | None:
     run.lanes = [replace(lane) for lane in _stored_lanes()]
     run.prompt_tokens = values["lanes"][0]["answer"]["prompt_tokens"]
     run.full_kv_bytes = values["lanes"][0]["answer"]["full_kv_bytes"]
-    run.prefill_s, run.phase, run.began = (
-        values["prefill_s"],
-        "stored",
-        datetime.fromisoformat(values["began"]),
-    )
+    run.prefill_s, run.phase = values["prefill_s"], "stored"
+    run.began = datetime.fromisoformat(values["began"])
     run.computed = f"{run.began.date()}, on {values['cores']} CPU cores"
     run.finished.set()
     return run
@@ -112,34 +109,27 @@ def _values(lane: Lane) -> dict[str, Any]:
 
 
 def _lane(values: dict[str, Any]) -> Lane:
-    kept, answer = RetentionMap.from_json(values["map"]), values["answer"]
-    timing = Timing(answer["prefill_s"], answer["ttft_s"], answer["decode_tokens_per_s"])
+    kept, said = RetentionMap.from_json(values["map"]), values["answer"]
+    timing = Timing(said["prefill_s"], said["ttft_s"], said["decode_tokens_per_s"])
+    same = {field.name for field in fields(Answer)} & said.keys() - {"notices"}
+    answer = Answer(
+        text=said["answer"],
+        retention=kept,
+        timing=timing,
+        notices=tuple(said["notices"]),
+        **{name: said[name] for name in same},
+    )
     return Lane(
-        method=answer["method"],
-        text=answer["answer"],
+        method=answer.method,
+        text=answer.text,
         rows=values["rows"],
-        kv_bytes=answer["kv_bytes"],
+        kv_bytes=answer.kv_bytes,
         ttft_s=timing.ttft_s,
         tokens_per_s=timing.decode_tokens_per_s or None,
         seconds=values["seconds"],
-        finish=answer["finish"],
+        finish=answer.finish,
         retention=kept,
-        answer=Answer(
-            text=answer["answer"],
-            method=answer["method"],
-            model=answer["model"],
-            budget=answer["budget"],
-            prompt_tokens=answer["prompt_tokens"],
-            retention=kept,
-            kv_bytes=answer["kv_bytes"],
-            kv_bytes_at_end=answer["kv_bytes_at_end"],
-            full_kv_bytes=answer["full_kv_bytes"],
-            peak_rows=answer["peak_rows"],
-            timing=timing,
-            finish=answer["finish"],
-            notices=tuple(answer["notices"]),
-            query_aware=answer["query_aware"],
-        ),
+        answer=answer,
     )
 
 

@@ -81,11 +81,8 @@ def settle_place(host: str | None = None, port: str | None = None) -> Place:
     """
     variables = {name: variable(f"GRADIO_{name}") for name in ("SERVER_NAME", "SERVER_PORT", "ROOT_PATH")}
     path = root_path(variables["ROOT_PATH"])
-    number = (
-        port_of(variables["SERVER_PORT"] or PORT, "GRADIO_SERVER_PORT")
-        if port is None
-        else port_of(port, "--port")
-    )
+    given = (variables["SERVER_PORT"] or PORT, "GRADIO_SERVER_PORT") if port is None else (port, "--port")
+    number = whole(*given, limit=65535, advice="a port from 1 to 65535, or 0 for any free one")
     check_numbers()
     return Place(*listening_at(variables["SERVER_NAME"] or HOST if host is None else host, number), path)
 
@@ -106,25 +103,16 @@ def check_numbers() -> None:
             os.environ[name] = str(whole(value, name))
 
 
-def whole(written: str, what: str) -> int:
-    """A whole number of 0 or more as it was written.
+def whole(
+    written: str, what: str, limit: int = 999_999_999, advice: str = "a whole number, such as 10"
+) -> int:
+    """A whole number from 0 to `limit` as it was written.
 
     Raises:
         InputError: it is none.
     """
-    if not re.fullmatch(r"[0-9]{1,9}", written):
-        raise InputError(f"{what} is {written[:60]!r}: give a whole number, such as 10")
-    return int(written)
-
-
-def port_of(written: str, what: str) -> int:
-    """A port as it was written; 0 = any free one.
-
-    Raises:
-        InputError: it is none.
-    """
-    if not re.fullmatch(r"[0-9]{1,9}", written) or int(written) > 65535:
-        raise InputError(f"{what} is {written[:60]!r}: give a port from 1 to 65535, or 0 for any free one")
+    if not re.fullmatch(r"[0-9]{1,9}", written) or int(written) > limit:
+        raise InputError(f"{what} is {written[:60]!r}: give {advice}")
     return int(written)
 
 

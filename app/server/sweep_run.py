@@ -17,7 +17,7 @@ from judgeq.sweeping import BUDGETS, SweepPoint, sweep
 
 @dataclass(frozen=True)
 class SweepTask(Task):
-    """What a person wants to know; `budget`, pins and `expected` are not looked at.
+    """A sweep to measure; `budget`, pins and `expected` are not used.
 
     Attributes:
         budgets: see `judgeq.sweep`.
@@ -36,16 +36,16 @@ class SweepRun(Run):
         points: measured so far.
     """
 
-    TOLD: ClassVar[tuple[str, ...]] = ("phase", "points")
+    REPORTED: ClassVar[tuple[str, ...]] = ("phase", "points")
 
     def __init__(self, task: SweepTask, host: ModelHost) -> None:
         super().__init__(task, host)
         self.sweep_task = task
         self.points: list[SweepPoint] = []
 
-    def give_way(self) -> None:
-        """See `Run`; the points stay."""
-        super().give_way()
+    def evict(self) -> None:
+        """See `Run`; the points are kept."""
+        super().evict()
         if self.gone:
             self.sweep_task = replace(self.sweep_task, document="")
 

@@ -11,8 +11,6 @@ from collections.abc import Generator
 from contextlib import closing, suppress
 from typing import Any
 
-import gradio as gr
-
 from app.server.host import ModelHost
 from app.server.run import Run, said_of
 from app.server.sweep_run import SweepTask
@@ -23,7 +21,7 @@ from judgeq.methods import METHODS
 LEAST_S, MOST_S = 15, 120
 """What is asked for at least, and the longest that a visitor without a subscription can be lent a GPU."""
 
-TOLD_EVERY_S = 0.1
+REPORT_EVERY_S = 0.1
 
 # Estimates for half an H200, on the safe side; nothing here was measured there.
 BYTES_MOVED = 4e9  # a second, of weights from the disk to the GPU
@@ -35,11 +33,14 @@ STEPS_A_POINT = 4
 """A point of a sweep is one pass over the answer, about as long as so many tokens."""
 
 
-def lend(host: ModelHost) -> None:
+def lend(host: ModelHost, refusal: type[Exception]) -> None:
     """Load the host's model here and now, and let its runs work on GPUs that are lent.
 
     Has to be called in the main thread, before the page is launched: what is on `cuda` then is there in every call.
     Outside a Space on ZeroGPU the work is done in this process, with the same results.
+
+    Args:
+        refusal: the exception that `spaces` raises when it lends no GPU, with a `message`: Gradio's error.
 
     Raises:
         JudgeqError: the model cannot be loaded.
@@ -47,7 +48,7 @@ def lend(host: ModelHost) -> None:
     import spaces  # a Space on ZeroGPU has it
 
     lm = host.load_here()
-    with suppress(JudgeqError):  # who asks for them is told
+    with suppress(JudgeqError):  # reported when a method needs them
         host.soft_tokens(tuple(METHODS))
     parameters = (
         sum(each.numel() * each.element_size() for each in lm.model.parameters()) // lm.dtype.itemsize
@@ -58,13 +59,13 @@ def lend(host: ModelHost) -> None:
         return duration(task, tokens, parameters)
 
     def work(kind: type[Run], task: Task) -> Generator[dict[str, Any] | JudgeqError, None, None]:
-        run, told, known = kind(task, host), 0.0, False
+        run, reported, known = kind(task, host), 0.0, False
         try:
             for _ in run.answering(lm):
-                if not known or time.monotonic() - told > TOLD_EVERY_S:
-                    yield run.news(maps=not known)
-                    told, known = time.monotonic(), True
-            yield run.news(maps=True)
+                if not known or time.monotonic() - reported > REPORT_EVERY_S:
+                    yield run.report(maps=not known)
+                    reported, known = time.monotonic(), True
+            yield run.report(maps=True)
         except Exception as error:  # noqa: BLE001 - `spaces` would print it, with what it quotes
             yield said_of(error)
 
@@ -73,12 +74,13 @@ def lend(host: ModelHost) -> None:
     def elsewhere(kind: type[Run], task: Task) -> Generator[dict[str, Any], None, None]:
         try:
             with closing(on_gpu(kind, task)) as news:
-                for told in news:
-                    if isinstance(told, JudgeqError):
-                        raise told
-                    yield told
-        except gr.Error as error:  # no GPU is free, or the visitor's time is used up
-            raise JudgeqError(f"ZeroGPU says: {str(error.message).rstrip('.')}. Try again later") from None
+                for reported in news:
+                    if isinstance(reported, JudgeqError):
+                        raise reported
+                    yield reported
+        except refusal as error:  # no GPU is free, or the visitor's time is used up
+            said = str(getattr(error, "message", error)).rstrip(".")
+            raise JudgeqError(f"ZeroGPU says: {said}. Try again later") from None
 
     host.elsewhere = elsewhere
 

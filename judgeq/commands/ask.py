@@ -9,7 +9,16 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from judgeq.commands.common import add_common, load_model, write, write_json
+from judgeq.commands.common import (
+    add_common,
+    add_flag,
+    add_number,
+    add_option,
+    add_tokens,
+    load_model,
+    write,
+    write_json,
+)
 from judgeq.config import Allocation, check_text, parse_budget
 from judgeq.console import forget_output, say
 
@@ -24,76 +33,65 @@ METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group
 def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
     add_common(parser)
-    parser.add_argument(
+    add_option(
+        parser,
         "--document",
+        "FILE",
+        "a text, Markdown, HTML or PDF file, - for standard input, or a folder that --save-document wrote",
         required=True,
-        metavar="FILE",
-        help="a text, Markdown, HTML or PDF file, - for standard input, or a folder that --save-document wrote",
     )
-    parser.add_argument(
+    add_option(
+        parser,
         "--question",
+        "TEXT",
+        "give it several times to ask several questions: the document is read once",
         required=True,
         action="append",
-        metavar="TEXT",
-        help="give it several times to ask several questions: the document is read once",
     )
-    parser.add_argument(
+    add_option(
+        parser,
         "--method",
-        default="judgeq",
-        metavar="NAME",
-        help="full, judgeq, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle, with options if you "
-        "like, such as laq:draft=4 (default: %(default)s)",
+        "NAME",
+        "full, judgeq, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle, with options if you like, "
+        "such as laq:draft=4",
+        "judgeq",
     )
-    parser.add_argument(
-        "--budget",
-        default="128",
-        metavar="ROWS|SHARE",
-        help="128 = rows per KV head, 0.25 = share of the prompt (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tokens", metavar="NAME|DIR", help="soft tokens; those shipped for the model by default"
-    )
-    parser.add_argument("--question-first", action="store_true", help="put the question before the document")
+    add_option(parser, "--budget", "ROWS|SHARE", "128 = rows per KV head, 0.25 = share of the prompt", "128")
+    add_tokens(parser)
+    add_flag(parser, "--question-first", "put the question before the document")
     parser.add_argument("--answer-prefix", default="", metavar="TEXT", help="text that the answer continues")
-    parser.add_argument(
-        "--truncate", action="store_true", help="cut the middle of a document that is too long"
-    )
-    parser.add_argument(
+    add_flag(parser, "--truncate", "cut the middle of a document that is too long")
+    add_flag(
+        parser,
         "--query-agnostic",
-        action="store_true",
-        help="evict once, before any question is known, and answer all of them from what is left",
+        "evict once, before any question is known, and answer all of them from what is left",
     )
-    parser.add_argument(
+    add_option(
+        parser,
         "--save-document",
-        metavar="DIR",
-        help="write the rows of the document, to ask more another time; with --query-agnostic what is left of them",
+        "DIR",
+        "write the rows of the document, to ask more another time; with --query-agnostic what is left of them",
     )
-    parser.add_argument(
-        "--chunk", type=int, metavar="N", help="read at most N tokens in a pass (default: all in one)"
-    )
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default: %(default)s)"
-    )
-    parser.add_argument(
+    add_number(parser, "--chunk", "read at most N tokens in a pass (default: all in one)")
+    add_number(parser, "--max-new-tokens", "longest answer", 64)
+    add_number(
+        parser,
         "--rejudge-every",
-        type=int,
-        metavar="N",
-        help="judge all rows again after every N tokens of the answer: no more than the budget and N are ever held",
+        "judge all rows again after every N tokens of the answer: no more than the budget and N are ever held",
     )
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 = greedy (default: %(default)s)")
-    parser.add_argument(
-        "--top-p", type=float, default=1.0, help="nucleus of the sampling (default: %(default)s)"
+    add_option(parser, "--temperature", "TEMPERATURE", "0 = greedy", 0.0, type=float)
+    add_option(parser, "--top-p", "TOP_P", "nucleus of the sampling", 1.0, type=float)
+    add_number(parser, "--sinks", "first rows always kept (default: the method's)")
+    add_number(parser, "--recent", "last rows always kept (default: the method's)")
+    add_number(
+        parser, "--pool", "width of the max-pooling over scores, odd; 1 = none (default: the method's)"
     )
-    for option, what in (
-        ("sinks", "first rows always kept"),
-        ("recent", "last rows always kept"),
-        ("pool", "width of the max-pooling over scores, odd; 1 = none"),
-    ):
-        parser.add_argument(f"--{option}", type=int, metavar="N", help=f"{what} (default: the method's)")
-    parser.add_argument(
+    allocations = ", ".join(get_args(Allocation))
+    add_option(
+        parser,
         "--allocation",
-        metavar="NAME",
-        help=f"budget of each layer and head: {', '.join(get_args(Allocation))} (default: the method's)",
+        "NAME",
+        f"budget of each layer and head: {allocations} (default: the method's)",
     )
     parser.add_argument(
         "--value-aware",
@@ -101,21 +99,21 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="let what a row's value weighs count in the second half of the choice",
     )
-    parser.add_argument(
+    add_option(
+        parser,
         "--group",
-        metavar="mean|max",
-        help="how the scores of a KV head's query heads are merged (default: the method's)",
+        "mean|max",
+        "how the scores of a KV head's query heads are merged (default: the method's)",
     )
-    parser.add_argument(
+    add_option(
+        parser,
         "--row-bits",
+        "8|4",
+        "store kept rows in so many bits a number (default: the method's)",
         dest="bits",
         type=int,
-        metavar="8|4",
-        help="store kept rows in so many bits a number (default: the method's)",
     )
-    parser.add_argument(
-        "--html", metavar="FILE", help="write the document with what was kept; - for standard output"
-    )
+    add_option(parser, "--html", "FILE", "write the document with what was kept; - for standard output")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -158,7 +156,7 @@ def _text(document: str, saved: bool) -> str:
 
 
 def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, None, Answer]]:
-    """What answers a question, by the command's options. A single question to a text needs no rows that stay."""
+    """A function that answers one question, by the command's options; a single question needs no saved rows."""
     from judgeq.cache.files import check_document_folder, is_compressed
     from judgeq.config import Decoding, check_chunk
     from judgeq.documents.compressed import CompressedDocument

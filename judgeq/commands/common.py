@@ -34,13 +34,45 @@ READ = (
 """Options that name files and folders to read."""
 
 
+def add_option(
+    parser: argparse.ArgumentParser, option: str, metavar: str, meaning: str, default: Any = None, **more: Any
+) -> None:
+    """An option with a value; the help names a default."""
+    shown = "" if default is None else " (default: %(default)s)"
+    parser.add_argument(option, metavar=metavar, default=default, help=meaning + shown, **more)
+
+
+def add_number(
+    parser: argparse.ArgumentParser, option: str, meaning: str, default: int | None = None, **more: Any
+) -> None:
+    """An option that takes a whole number."""
+    add_option(parser, option, "N", meaning, default, type=int, **more)
+
+
+def add_flag(parser: argparse.ArgumentParser, option: str, meaning: str) -> None:
+    """A switch that is off by default."""
+    parser.add_argument(option, action="store_true", help=meaning)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    add_option(parser, "--json", "FILE", "write the result as JSON; - for standard output")
+
+
+def add_tokens(parser: argparse.ArgumentParser) -> None:
+    add_option(parser, "--tokens", "NAME|DIR", "soft tokens; those shipped for the model by default")
+
+
+def add_methods(parser: argparse.ArgumentParser, methods: str, budgets: str) -> None:
+    """What is compared: methods, budgets and soft tokens."""
+    meaning = "with options if you like, such as judgeq:allocation=adakv:pool=5"
+    add_option(parser, "--methods", "A,B", meaning, methods)
+    add_option(parser, "--budgets", "N,M", "rows per KV head, or shares such as 0.1", budgets)
+    add_tokens(parser)
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="NAME",
-        help="embedded name, Hub id, folder or GGUF file (default: %(default)s)",
-    )
+    """The model, how it is loaded, the seed and the file for the result."""
+    add_option(parser, "--model", "NAME", "embedded name, Hub id, folder or GGUF file", DEFAULT_MODEL)
     parser.add_argument("--quantization", choices=("4bit", "8bit"), help="load the model with bitsandbytes")
     parser.add_argument(
         "--dtype",
@@ -56,7 +88,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of everything drawn at random, a whole number of at most 64 bits (default: 0)",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for standard output")
+    add_json(parser)
 
 
 def seed(text: str) -> int:
@@ -157,6 +189,13 @@ def write_json(target: str | None, value: dict[str, Any]) -> None:
         print(json.dumps(value, indent=2, ensure_ascii=not takes_everything(sys.stdout)))
     elif target is not None:
         write_file(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def finish(arguments: argparse.Namespace, result: dict[str, Any], *lines: str) -> None:
+    """Write the result where `--json` says, and print the lines unless that is standard output."""
+    write_json(arguments.json, result)
+    if arguments.json != "-":
+        print(*lines, sep="\n")
 
 
 def write(target: str, data: str | bytes) -> None:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from judgeq.commands.common import add_common, load_model, load_random, versions, write_json
+from judgeq.commands.common import (
+    add_common,
+    add_flag,
+    add_number,
+    add_option,
+    finish,
+    load_model,
+    load_random,
+    versions,
+)
 from judgeq.config import budget_rows, check_at_least, parse_budget
 
 if TYPE_CHECKING:
@@ -24,16 +34,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
     add_common(parser)
     parser.add_argument("--prompt-tokens", type=int, default=8192, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--budget", default="512", metavar="N", help="rows or a share (default: %(default)s)")
-    parser.add_argument("--chunk", type=int, metavar="N", help="read at most so many tokens in a pass")
+    add_option(parser, "--budget", "N", "rows or a share", "512")
+    add_number(parser, "--chunk", "read at most so many tokens in a pass")
     parser.add_argument(
         "--row-bits", type=int, choices=(8, 4), help="store kept rows in so many bits (default: as they come)"
     )
-    parser.add_argument(
-        "--measure",
-        action="store_true",
-        help="load the model, read that many random tokens, and compare; a shape gets random weights",
-    )
+    meaning = "load the model, read that many random tokens, and compare; a shape gets random weights"
+    add_flag(parser, "--measure", meaning)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -61,26 +68,22 @@ def _run(arguments: argparse.Namespace) -> None:
         config = config_of_shape(arguments.model) if known else load_config(arguments.model)
         dtype = "bfloat16" if dtype == "auto" else dtype
     calculated = estimate(config, **sizes, dtype=dtype, quantization=arguments.quantization)
-    write_json(
-        arguments.json,
-        {
-            "model": arguments.model,
-            **sizes,
-            "dtype": dtype,
-            "quantization": arguments.quantization,
-            "calculated": calculated.to_dict(),
-            "measured": None if measured is None else measured.to_dict(),
-            "versions": versions(("torch", "transformers", "bitsandbytes")),
-        },
-    )
-    if arguments.json != "-":
-        _print(calculated, measured)
+    result = {
+        "model": arguments.model,
+        **sizes,
+        "dtype": dtype,
+        "quantization": arguments.quantization,
+        "calculated": calculated.to_dict(),
+        "measured": None if measured is None else measured.to_dict(),
+        "versions": versions(("torch", "transformers", "bitsandbytes")),
+    }
+    finish(arguments, result, *_lines(calculated, measured))
 
 
-def _print(calculated: Memory, measured: Memory | None) -> None:
+def _lines(calculated: Memory, measured: Memory | None) -> Iterator[str]:
     for field, name in NAMES.items():
         line = f"{name:30} {_size(getattr(calculated, field))}"
-        print(line if measured is None else f"{line}   measured {_size(getattr(measured, field))}")
+        yield line if measured is None else f"{line}   measured {_size(getattr(measured, field))}"
 
 
 def _size(count: Any) -> str:

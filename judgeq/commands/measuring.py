@@ -1,14 +1,14 @@
-"""What the kinds of `judgeq evaluate` share: options, the run over questions, tables and results files."""
+"""What the kinds of `judgeq evaluate` share: the run over questions, tables and results files."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judgeq.commands.common import add_common, command_of, load_model, versions, write_json
+from judgeq.commands.common import command_of, finish, load_model, versions
 from judgeq.config import Budget, check_at_least, check_budget, parse_budget
 from judgeq.console import say
 from judgeq.errors import InputError
@@ -25,45 +25,6 @@ if TYPE_CHECKING:
 
 PACKAGES = ("torch", "transformers", "lm_eval")
 """Packages whose versions stand in a results file."""
-
-
-def add_measured(parser: argparse.ArgumentParser, methods: str) -> None:
-    add_common(parser)
-    parser.add_argument(
-        "--methods",
-        default=methods,
-        metavar="A,B",
-        help="with options if you like, such as judgeq:allocation=adakv:pool=5 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--budgets",
-        default="64,128,256",
-        metavar="N,M",
-        help="rows per KV head, or shares such as 0.1 (default: %(default)s)",
-    )
-    parser.add_argument("--tokens", metavar="NAME|DIR", help="soft tokens; those shipped by default")
-
-
-def add_answered(parser: argparse.ArgumentParser) -> None:
-    add_measured(parser, methods="full,judgeq,snapkv")
-    add_number(parser, "--per", None, "budgets are rows for every N tokens of the prompt, such as 1000")
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        metavar="N",
-        help="stop after this time with what is measured so far; the same command goes on (with --json FILE)",
-    )
-
-
-def add_number(parser: argparse.ArgumentParser, option: str, default: int | None, meaning: str) -> None:
-    shown = "" if default is None else " (default: %(default)s)"
-    parser.add_argument(option, type=int, default=default, metavar="N", help=f"{meaning}{shown}")
-
-
-def add_skip_bad(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out lines of a file that are not valid"
-    )
 
 
 def read_numbers(text: str, what: str) -> list[int]:
@@ -171,19 +132,15 @@ def report(
     **more: Any,
 ) -> None:
     """Print a table, or write a results file, or both."""
-    write_json(
-        arguments.json,
-        {
-            "model": lm.name,
-            "tokens": tokens.config.recipe if tokens else None,
-            "settings": {**settings, "command": command_of(arguments.words)},
-            "versions": versions(PACKAGES),
-            **more,
-            "rows": rows,
-        },
-    )
-    if arguments.json != "-":
-        _print_table(rows)
+    result = {
+        "model": lm.name,
+        "tokens": tokens.config.recipe if tokens else None,
+        "settings": {**settings, "command": command_of(arguments.words)},
+        "versions": versions(PACKAGES),
+        **more,
+        "rows": rows,
+    }
+    finish(arguments, result, *_table(rows))
 
 
 def _journal_path(arguments: argparse.Namespace) -> Path | None:
@@ -220,14 +177,14 @@ def _precision(arguments: argparse.Namespace, lm: LanguageModel) -> str:
     return arguments.quantization if arguments.dtype == "auto" else f"{arguments.quantization}, {computed}"
 
 
-def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """A block for each task, a line for each method and budget."""
     width = max(len(row["method"]) for row in rows)
     for task, metric in dict.fromkeys((row["task"], row["metric"]) for row in rows):
         of_task = [row for row in rows if (row["task"], row["metric"]) == (task, metric)]
-        print(f"{task}: {metric}, n = {max(row['n'] for row in of_task)}")
+        yield f"{task}: {metric}, n = {max(row['n'] for row in of_task)}"
         for row in of_task:
-            print(f"  {row['method']:{width}} {row['budget']!s:>6}  {row['score']:.3f}{_details(row)}")
+            yield f"  {row['method']:{width}} {row['budget']!s:>6}  {row['score']:.3f}{_details(row)}"
 
 
 def _details(row: dict[str, Any]) -> str:

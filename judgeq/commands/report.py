@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from judgeq.commands.common import write
+from judgeq.commands.common import add_option, write
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -13,13 +13,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="what `evaluate … --json FILE` or `bench --json FILE` wrote"
     )
-    parser.add_argument(
-        "--html", metavar="FILE.html", help="write one page with figures and tables; - for standard output"
-    )
-    parser.add_argument(
-        "--markdown", metavar="FILE.md", help="write the tables; - for standard output, as without --html"
-    )
-    parser.add_argument("--title", metavar="TEXT", help="heading of the report")
+    add_option(parser, "--html", "FILE.html", "write one page with figures and tables; - for standard output")
+    add_option(parser, "--markdown", "FILE.md", "write the tables; - for standard output, as without --html")
+    add_option(parser, "--title", "TEXT", "heading of the report")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`judgeq train`: make soft tokens for a model."""
+"""`judgeq train`: make soft tokens for a model. `judgeq ablation`: training runs side by side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import inspect
 import re
 from pathlib import Path
 
-from judgeq.commands.common import add_common, load_model, write_json
+from judgeq._version import __version__
+from judgeq.commands.common import add_common, add_flag, add_option, finish, load_model, write, write_json
 from judgeq.config import command_options
 
 QUICK = {"data": "wiki:4,code:1", "examples": 160, "max_tokens": 768, "epochs": 2}
@@ -20,17 +21,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
     parser.set_defaults(run=run)
     add_common(parser)
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the soft tokens")
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on with an interrupted run; without it, a begun DIR is refused",
-    )
-    parser.add_argument("--quick", action="store_true", help=f"a judge in minutes:{command_options(QUICK)}")
-    parser.add_argument(
-        "--store",
-        metavar="DIR",
-        help="folder of teacher attention and prompt rows, reused if it fits (OUT/store)",
+    add_option(parser, "--out", "DIR", "folder for the soft tokens", required=True)
+    add_flag(parser, "--resume", "go on with an interrupted run; without it, a begun DIR is refused")
+    add_flag(parser, "--quick", f"a judge in minutes:{command_options(QUICK)}")
+    add_option(
+        parser, "--store", "DIR", "folder of teacher attention and prompt rows, reused if it fits (OUT/store)"
     )
     parser.add_argument(
         "--keep-rows",
@@ -38,28 +33,28 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="keep the prompts' rows there; otherwise each step reads its prompts again (default: on a CPU)",
     )
-    parser.add_argument(
-        "--store-gb",
-        type=float,
-        default=STORE_GB,
-        metavar="GB",
-        help="largest size of that folder (default: %(default)s)",
-    )
-    parser.add_argument("--remove-store", action="store_true", help="delete that folder at the end")
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out lines of --data that are not valid"
-    )
+    add_option(parser, "--store-gb", "GB", "largest size of that folder", STORE_GB, type=float)
+    add_flag(parser, "--remove-store", "delete that folder at the end")
+    add_flag(parser, "--skip-bad", "leave out lines of --data that are not valid")
     for field in dataclasses.fields(TrainConfig):
         if field.name == "seed":
             continue
-        option = f"--{field.name.replace('_', '-')}"
         kind = type(field.default)
         parser.add_argument(
-            option,
+            f"--{field.name.replace('_', '-')}",
             type=kind,
             metavar=kind.__name__.upper(),
             help=f"{_doc(TrainConfig, field.name)} (default: {field.default})",
         )
+
+
+def add_ablation(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run_ablation)
+    parser.add_argument(
+        "runs", nargs="+", metavar="DIR", help="folders that `train` wrote; the first is the base"
+    )
+    add_option(parser, "--figure", "FILE.png", "draw the hit rates; - for standard output")
+    add_option(parser, "--json", "FILE", "write the table as JSON; - for standard output")
 
 
 def _doc(cls: type, field: str) -> str:
@@ -101,8 +96,19 @@ def run(arguments: argparse.Namespace) -> None:
         )
     if workers.rank > 0:
         return
-    write_json(arguments.json, tokens.config.to_dict())
-    if arguments.json != "-":
-        print(f"Soft tokens of {lm.name} are in {out}: use them with --tokens {out}")
-        for name, value in tokens.config.metrics.items():
-            print(f"  {name.replace('_', ' ')}: {value}")
+    said = f"Soft tokens of {lm.name} are in {out}: use them with --tokens {out}"
+    metrics = (f"  {name.replace('_', ' ')}: {value}" for name, value in tokens.config.metrics.items())
+    finish(arguments, tokens.config.to_dict(), said, *metrics)
+
+
+def run_ablation(arguments: argparse.Namespace) -> None:
+    from judgeq.training.ablation import compare_runs, draw_runs
+
+    table = {"judgeq_version": __version__} | compare_runs([Path(folder) for folder in arguments.runs])
+    if arguments.figure:
+        write(arguments.figure, draw_runs(table))
+    write_json(arguments.json, table)
+    if "-" not in (arguments.json, arguments.figure):
+        for row in table["rows"]:
+            rates = "  ".join(f"{rate:.3f}" for rate in row["hit_rate"].values())
+            print(f"{rates}  {row['parameters']:>10,}  {row['run']}")

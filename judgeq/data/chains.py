@@ -11,59 +11,33 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from judgeq.data.articles import Article, wiki_articles
-from judgeq.data.example import Example, draw_shape
-from judgeq.data.facts import (
-    COLOURS,
-    DAYS,
-    GOODS,
-    NOUNS,
-    PLACES,
-    TOWNS,
-    code_name,
-    digits,
-    distinct,
-    label,
-    person,
-)
+from judgeq.data.example import Example, GeneratedSource, ask_at_random, draw_shape
+from judgeq.data.facts import distinct
 from judgeq.data.lengths import draw_length
+from judgeq.data.templates import TEMPLATES, WORDS, code_name, digits, label, person
 from judgeq.data.wiki import assemble, plant_sentences
 from judgeq.models.language_model import LanguageModel
-from judgeq.prompts.prompt import SEPARATOR
 
-QUESTION_FIRST_SHARE, LED_SHARE, ARTICLES_SHARE = 0.3, 0.4, 0.6
+LED_SHARE, ARTICLES_SHARE = 0.4, 0.6
 SHORTEST_TEXT = 60  # tokens
 REPEATS, FILLER_TOKENS = 8, 21  # of a filler in one passage; about how long it is
 TALLY_TOKENS = 8  # about how long an entry of a list is
-FILLERS = (
-    "The clock in the hall ticks. Rain runs down the window. A cart goes by, and then another one.",
-    "Line after line was copied by hand. The ink dried slowly. Nobody spoke.",
-    "The tide comes in and the tide goes out. Gulls cry over the pier. The lamp is lit at dusk.",
-)
-SYLLABLES = "ba dor fen gil ka lum mir nost pel rin sov tar vel zu".split()
 
 
 @dataclass(frozen=True)
-class ChainsSource:
-    """Facts that have to be put together, in encyclopaedia articles, in sentences that repeat, or alone.
+class ChainsSource(GeneratedSource):
+    """Facts that have to be put together, in encyclopaedia articles, in sentences that repeat, or alone."""
 
-    Attributes:
-        held_out: draw from the articles that are never trained on.
-    """
+    name: ClassVar[str] = "chains"
+    stream: ClassVar[str] = "{seed}:chains:{at}"
 
-    held_out: bool = False
-    name: str = "chains"
-
-    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
-        """See `Source`."""
-        articles = wiki_articles(self.held_out)
-        found = []
-        for at in range(count):
-            rng = random.Random(f"{seed}:chains:{at}")
-            found.append(draw_shape(SHAPES, rng, _Paper(lm, articles, draw_length(tokens, rng))))
-        return found
+    def build(self, lm: LanguageModel, tokens: tuple[int, int], rng: random.Random) -> Example:
+        """See `GeneratedSource`."""
+        return draw_shape(SHAPES, rng, _Paper(lm, wiki_articles(self.held_out), draw_length(tokens, rng)))
 
 
 @dataclass(frozen=True)
@@ -83,33 +57,22 @@ class _Paper:
         wanted = max(SHORTEST_TEXT, round(self.tokens * share))
         if rng.random() < ARTICLES_SHARE:
             return [article.text for article in assemble(self.lm, self.articles, wanted, rng)]
-        passage = " ".join([rng.choice(FILLERS)] * REPEATS)
+        passage = " ".join([rng.choice(TEMPLATES["chains"]["fillers"])] * REPEATS)
         return [passage] * max(1, wanted // (REPEATS * FILLER_TOKENS))
 
 
-def _asking(
-    passages: Sequence[str],
-    question: str,
-    kind: str,
-    rng: random.Random,
-    answers: Sequence[str],
-    lead: str,
+def _ask(
+    passages: Sequence[str], question: str, kind: str, rng: random.Random, answers: Sequence[str], lead: str
 ) -> Example:
-    """The question before or behind the passages, its answer begun with `lead` or not."""
-    return Example.asking(
-        SEPARATOR.join(passages),
-        question,
-        kind,
-        question_first=rng.random() < QUESTION_FIRST_SHARE,
-        answers=answers,
-        answer_prefix=lead if rng.random() < LED_SHARE else "",
-    )
+    """As `ask_at_random`, with the answer begun by `lead` in 40 % of the cases."""
+    example = ask_at_random(passages, question, kind, rng, answers)
+    return replace(example, answer_prefix=lead if rng.random() < LED_SHARE else "")
 
 
 def _handed_on(paper: _Paper, rng: random.Random) -> Example:
     """Two things that pass from hand to hand: who held one of them, or who has it in the end?"""
     people = distinct(person, 2 * rng.randint(3, 6), rng)
-    things = rng.sample(NOUNS, 2)
+    things = rng.sample(WORDS["noun"], 2)
     chains = people[::2], people[1::2]
     sentences: list[str] = []
     for thing, chain in zip(things, chains, strict=True):
@@ -120,9 +83,9 @@ def _handed_on(paper: _Paper, rng: random.Random) -> Example:
     thing, chain = things[at], chains[at]
     if rng.random() < 0.5:
         lead = f"The {thing} was held by"
-        return _asking(passages, f"List everyone who held the {thing}, in order.", "handed", rng, chain, lead)
+        return _ask(passages, f"List everyone who held the {thing}, in order.", "handed", rng, chain, lead)
     lead = f"In the end the {thing} was with"
-    return _asking(passages, f"Who has the {thing} in the end?", "handed", rng, chain[-1:], lead)
+    return _ask(passages, f"Who has the {thing} in the end?", "handed", rng, chain[-1:], lead)
 
 
 def _same_as(paper: _Paper, rng: random.Random) -> Example:
@@ -140,10 +103,10 @@ def _same_as(paper: _Paper, rng: random.Random) -> Example:
     names, value = rng.choice(groups)
     if rng.random() < 0.6:
         question = f"Which boxes open with the number {value}? Name all of them."
-        return _asking(passages, question, "same", rng, names, f"These boxes open with {value}:")
+        return _ask(passages, question, "same", rng, names, f"These boxes open with {value}:")
     asked = rng.choice(names)
     question = f"With which number does box {asked} open?"
-    return _asking(passages, question, "same", rng, [value], f"Box {asked} opens with")
+    return _ask(passages, question, "same", rng, [value], f"Box {asked} opens with")
 
 
 def _tally(paper: _Paper, rng: random.Random) -> Example:
@@ -151,7 +114,11 @@ def _tally(paper: _Paper, rng: random.Random) -> Example:
 
     Words of a small pool may come as often by chance; whatever does counts as an answer.
     """
-    pool = [*GOODS, *COLOURS, *NOUNS, *TOWNS] if rng.random() < 0.5 else [_invented(rng) for _ in range(120)]
+    pool = (
+        [*WORDS["goods"], *WORDS["colour"], *WORDS["noun"], *WORDS["town"]]
+        if rng.random() < 0.5
+        else [_invented(rng) for _ in range(120)]
+    )
     winners = rng.sample(pool, rng.randint(1, 5))
     others = [word for word in pool if word not in winners]
     length = max(30, min(paper.tokens // TALLY_TOKENS, 400))
@@ -166,7 +133,7 @@ def _tally(paper: _Paper, rng: random.Random) -> Example:
     name = rng.choice(("orders", "votes", "entries of the log", "words of the telegram"))
     question = f"Which of the {name} occur most often? Name the {len(winners)} most frequent."
     lead = f"The most frequent {name} are"
-    return _asking([f"These are the {name}.", text], question, "tally", rng, winners, lead)
+    return _ask([f"These are the {name}.", text], question, "tally", rng, winners, lead)
 
 
 def _values(paper: _Paper, rng: random.Random) -> Example:
@@ -189,11 +156,11 @@ def _values(paper: _Paper, rng: random.Random) -> Example:
     if rng.random() < 0.6:
         asked = rng.choice(subjects)
         question = f"Which values does the text give for the {asked}? List all of them."
-        return _asking(passages, question, "values", rng, values[asked], f"For the {asked} the text gives")
+        return _ask(passages, question, "values", rng, values[asked], f"For the {asked} the text gives")
     several = rng.sample(subjects, min(len(subjects), rng.randint(2, 4)))
     question = f"What does the text give for {', '.join(f'the {each}' for each in several)}?"
     answers = [values[each][0] for each in several]
-    return _asking(passages, question, "values", rng, answers, f"For the {several[0]}")
+    return _ask(passages, question, "values", rng, answers, f"For the {several[0]}")
 
 
 def _codes(paper: _Paper, rng: random.Random) -> Example:
@@ -206,13 +173,16 @@ def _codes(paper: _Paper, rng: random.Random) -> Example:
     at = rng.randrange(len(lines))
     text = rng.choice(("\n", " ")).join(lines)
     question = f"What does the card {keys[at]} unlock?"
-    return _asking([text], question, "codes", rng, [values[at]], f"The card {keys[at]} unlocks")
+    return _ask([text], question, "codes", rng, [values[at]], f"The card {keys[at]} unlocks")
 
 
 def _dialogue(paper: _Paper, rng: random.Random) -> Example:
     """A meeting where much is said: who needs what, by when and where?"""
     people = distinct(person, rng.randint(2, 5), rng)
-    facts = {name: (rng.choice(GOODS), rng.choice(DAYS), rng.choice(PLACES)) for name in people}
+    facts = {
+        name: (rng.choice(WORDS["goods"]), rng.choice(WORDS["day"]), rng.choice(WORDS["place"]))
+        for name in people
+    }
     spoken = [
         f"{name}: I need the {goods} by {day}. Put it on the {place}, please."
         for name, (goods, day, place) in facts.items()
@@ -232,12 +202,12 @@ def _dialogue(paper: _Paper, rng: random.Random) -> Example:
             (f"Where should the thing for {name} be put?", place, "It should be put on the"),
         )
     )
-    return _asking(["\n".join(lines)], question, "dialogue", rng, [answer], lead)
+    return _ask(["\n".join(lines)], question, "dialogue", rng, [answer], lead)
 
 
 def _invented(rng: random.Random) -> str:
     """Such as `velkotar`."""
-    return "".join(rng.choices(SYLLABLES, k=rng.randint(2, 4)))
+    return "".join(rng.choices(WORDS["syllable"], k=rng.randint(2, 4)))
 
 
 def _hex(rng: random.Random) -> str:

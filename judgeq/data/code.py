@@ -8,67 +8,25 @@ from __future__ import annotations
 import ast
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
-from judgeq.data.example import Example, draw_shape
+from judgeq.data.example import Example, GeneratedSource, ask_at_random, draw_shape
 from judgeq.data.lengths import count_tokens, draw_length, fit
 from judgeq.data.library import Definition, definitions, library_files
+from judgeq.data.templates import TEMPLATES
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import SEPARATOR
 
-QUESTION_FIRST_SHARE = 0.3
+TEXTS = TEMPLATES["code"]
 RUNS = (1, 1, 2, 3, 5, 8)
 """How many definitions in a row come from one module."""
 MISSES = 200
 """So many draws in a row that give nothing new: all has been shown."""
 
-HEADINGS = ("{code}", "# {file}\n\n{code}", "# From {file}:\n{code}", "### {file}\n\n{code}")
-EXPLAIN = (
-    "Explain what `{name}` does.",
-    "What is `{name}` for? Explain it step by step.",
-    "Describe `{name}` in two sentences.",
-    "Write a docstring for `{name}`.",
-    "Which special cases does `{name}` take care of?",
-    "How would one test `{name}`? Give three cases.",
-    "Rewrite `{name}` so that it is easier to read.",
-    "Rewrite `{name}` in JavaScript.",
-)
-ALL = (
-    "Summarize what this code does.",
-    "Which of these functions depend on each other, and how?",
-    "What could go wrong when this code runs? Name the places.",
-    "Write a short overview of this code for a new colleague.",
-    "Which names does this code import or expect from elsewhere?",
-)
-ARGUMENTS = (
-    "Which arguments does `{name}` take, and which of them have defaults?",
-    "List the parameters of `{name}` with their defaults.",
-)
-WHICH = (
-    "Which function or class is described like this: “{doc}”?",
-    "Give the name of the function or class for this purpose: {doc}",
-)
-RETURNS = (
-    "What does `{name}` return, and in which cases?",
-    "Describe the return value of `{name}`.",
-    "What does calling `{name}` give back to its caller?",
-)
-RAISES = (
-    "Which exceptions does `{name}` raise, and when?",
-    "When does `{name}` fail, and with which exceptions?",
-)
-CALLERS = ("Which functions in this code call `{name}`?", "Where is `{name}` called? Name the functions.")
-LIST = (
-    "List the functions and classes that this code defines, in order.",
-    "Name every function and class that stands at the top level of this code.",
-)
-COMPLETE = (
-    "The code breaks off inside `{name}`. Complete the function `{name}`.",
-    "Complete the function `{name}`: write the rest of it, from where it stops.",
-)
 FIRST_LINES = "Repeat the first {count} lines of `{name}` word for word."
 
 
@@ -86,25 +44,25 @@ class Page:
     shown: tuple[Definition, ...]
     whole: tuple[Definition, ...]
 
+    def ask(
+        self, question: str, shape: str, rng: random.Random, answers: Iterable[str] = (), **more: str
+    ) -> Example:
+        """An example with this document."""
+        return ask_at_random(self.text, question, f"code/{shape}", rng, answers, **more)
+
 
 @dataclass(frozen=True)
-class CodeSource:
+class CodeSource(GeneratedSource):
     """Documents of several functions and classes, and one of many kinds of questions about them.
 
-    Attributes:
-        held_out: draw from the modules that are never trained on.
+    Which code there is depends on the version of the interpreter.
     """
 
-    held_out: bool = False
-    name: str = "code"
+    name: ClassVar[str] = "code"
 
-    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
-        """See `Source`; which code there is depends on the version of the interpreter."""
-        return [_build(lm, self.held_out, tokens, random.Random(f"{seed}:{at}")) for at in range(count)]
-
-
-def _build(lm: LanguageModel, held_out: bool, tokens: tuple[int, int], rng: random.Random) -> Example:
-    return draw_shape(SHAPES, rng, _page(lm, held_out, tokens, rng))
+    def build(self, lm: LanguageModel, tokens: tuple[int, int], rng: random.Random) -> Example:
+        """See `GeneratedSource`."""
+        return draw_shape(SHAPES, rng, _page(lm, self.held_out, tokens, rng))
 
 
 def _page(lm: LanguageModel, held_out: bool, tokens: tuple[int, int], rng: random.Random) -> Page:
@@ -112,7 +70,7 @@ def _page(lm: LanguageModel, held_out: bool, tokens: tuple[int, int], rng: rando
     files = library_files(held_out)
     sizes = [size for *_, size in files]
     length = draw_length(tokens, rng)
-    heading = rng.choice(HEADINGS)
+    heading = rng.choice(TEXTS["headings"])
     longest_run = rng.choice((*RUNS, *(len(RUNS) * [1000])))  # as often one module alone
     chosen: list[Definition] = []
     total = misses = 0
@@ -142,23 +100,18 @@ def _page(lm: LanguageModel, held_out: bool, tokens: tuple[int, int], rng: rando
     return Page(text, tuple(shown), tuple(whole))
 
 
-def _asking(page: Page, question: str, kind: str, rng: random.Random, **more: object) -> Example:
-    first = rng.random() < QUESTION_FIRST_SHARE
-    return Example.asking(page.text, question, f"code/{kind}", question_first=first, **more)  # type: ignore[arg-type]
-
-
 def _functions(page: Page) -> list[Definition]:
     return [each for each in page.whole if each.is_function]
 
 
 def _all(page: Page, rng: random.Random) -> Example:
-    return _asking(page, rng.choice(ALL), "all", rng)
+    return page.ask(rng.choice(TEXTS["all"]), "all", rng)
 
 
 def _explain(page: Page, rng: random.Random) -> Example | None:
     if not page.shown:
         return None
-    return _asking(page, rng.choice(EXPLAIN).format(name=rng.choice(page.shown).name), "explain", rng)
+    return page.ask(rng.choice(TEXTS["explain"]).format(name=rng.choice(page.shown).name), "explain", rng)
 
 
 def _arguments(page: Page, rng: random.Random) -> Example | None:
@@ -171,9 +124,9 @@ def _arguments(page: Page, rng: random.Random) -> Example | None:
     if known and rng.random() < 0.5:
         argument = rng.choice(list(known))
         question = f"What is the default of the argument `{argument}` of `{name}`?"
-        return _asking(page, question, "arguments", rng, answers=[known[argument]])
-    question = rng.choice(ARGUMENTS).format(name=name)
-    return _asking(page, question, "arguments", rng, answers=list(taking[name]))
+        return page.ask(question, "arguments", rng, [known[argument]])
+    question = rng.choice(TEXTS["arguments"]).format(name=name)
+    return page.ask(question, "arguments", rng, list(taking[name]))
 
 
 def _which(page: Page, rng: random.Random) -> Example | None:
@@ -185,13 +138,15 @@ def _which(page: Page, rng: random.Random) -> Example | None:
     if not described:
         return None
     name = rng.choice(list(described))
-    return _asking(page, rng.choice(WHICH).format(doc=described[name]), "which", rng, answers=[name])
+    return page.ask(rng.choice(TEXTS["which"]).format(doc=described[name]), "which", rng, [name])
 
 
 def _returns(page: Page, rng: random.Random) -> Example | None:
     found = [each.name for each in _functions(page) if each.returns_value]
     return (
-        _asking(page, rng.choice(RETURNS).format(name=rng.choice(found)), "returns", rng) if found else None
+        page.ask(rng.choice(TEXTS["returns"]).format(name=rng.choice(found)), "returns", rng)
+        if found
+        else None
     )
 
 
@@ -202,7 +157,7 @@ def _raises(page: Page, rng: random.Random) -> Example | None:
     if not found:
         return None
     name = rng.choice(list(found))
-    return _asking(page, rng.choice(RAISES).format(name=name), "raises", rng, answers=found[name])
+    return page.ask(rng.choice(TEXTS["raises"]).format(name=name), "raises", rng, found[name])
 
 
 def _callers(page: Page, rng: random.Random) -> Example | None:
@@ -222,12 +177,12 @@ def _callers(page: Page, rng: random.Random) -> Example | None:
     if not found:
         return None
     name = rng.choice(found)
-    return _asking(page, rng.choice(CALLERS).format(name=name), "callers", rng, answers=callers[name])
+    return page.ask(rng.choice(TEXTS["callers"]).format(name=name), "callers", rng, callers[name])
 
 
 def _list(page: Page, rng: random.Random) -> Example | None:
     names = [each.name for each in page.shown]
-    return _asking(page, rng.choice(LIST), "list", rng, answers=names) if names else None
+    return page.ask(rng.choice(TEXTS["list"]), "list", rng, names) if names else None
 
 
 def _repeat(page: Page, rng: random.Random) -> Example | None:
@@ -238,16 +193,16 @@ def _repeat(page: Page, rng: random.Random) -> Example | None:
     form = rng.choice(("signature", "lines", "all"))
     if form == "signature" and each.signature:
         question = f"Repeat the signature of `{each.name}` word for word."
-        return _asking(page, question, "repeat", rng, answers=[line.strip() for line in each.signature])
+        return page.ask(question, "repeat", rng, [line.strip() for line in each.signature])
     kept = rng.randint(2, min(8, len(each.lines) - 1))
     if form == "lines":
         answers = [line.strip() for line in each.lines[:kept] if line.strip()]
         question = FIRST_LINES.format(count=kept, name=each.name)
-        return _asking(page, question, "repeat", rng, answers=answers)
+        return page.ask(question, "repeat", rng, answers)
     following = [line.strip() for line in each.lines[kept:] if line.strip()]
     prefix = "\n".join(each.lines[:kept]).rstrip()
     question = f"Repeat `{each.name}` word for word."
-    return _asking(page, question, "repeat", rng, answers=following[:1], answer_prefix=prefix)
+    return page.ask(question, "repeat", rng, following[:1], answer_prefix=prefix)
 
 
 def _following(page: Page, rng: random.Random) -> Example | None:
@@ -262,7 +217,7 @@ def _following(page: Page, rng: random.Random) -> Example | None:
         return None
     name, line, after = rng.choice(pairs)
     question = f"Which line comes right after this one in `{name}`?\n{line}"
-    return _asking(page, question, "following", rng, answers=[after])
+    return page.ask(question, "following", rng, [after])
 
 
 def _complete(page: Page, rng: random.Random) -> Example | None:
@@ -277,7 +232,7 @@ def _complete(page: Page, rng: random.Random) -> Example | None:
     if not last.node.lineno + len(last.signature) <= shown <= len(last.lines) - 2:
         return None
     cut = Page(page.text[:begin] + "\n".join(last.lines[:shown]), page.shown, page.whole)
-    return _asking(cut, rng.choice(COMPLETE).format(name=last.name), "complete", rng)
+    return cut.ask(rng.choice(TEXTS["complete"]).format(name=last.name), "complete", rng)
 
 
 SHAPES: dict[Callable[[Page, random.Random], Example | None], float] = {

@@ -5,10 +5,11 @@ An example is text only; the model's own response comes later.
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -16,6 +17,14 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
 from judgeq.prompts.prompt import SEPARATOR, Message, build_chat
 from judgeq.values import settle, texts
+
+QUESTION_FIRST_SHARE = 0.3
+HELD_OUT_SHARE = 10
+
+
+def is_held_out(name: str) -> bool:
+    """Whether a text is kept for evaluation: one in ten, decided by its name alone, so that it never changes."""
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % HELD_OUT_SHARE == 0
 
 
 @dataclass(frozen=True)
@@ -59,10 +68,26 @@ class Example:
         return build_chat(lm, self.messages, answer_prefix=self.answer_prefix, reserve=reserve)
 
 
+def ask_at_random(
+    document: str | Sequence[str],
+    question: str,
+    kind: str,
+    rng: random.Random,
+    answers: Iterable[str] = (),
+    answer_prefix: str = "",
+) -> Example:
+    """One message of a document, or of its passages, with the question first in 30 % of the cases."""
+    document = document if isinstance(document, str) else SEPARATOR.join(document)
+    first = rng.random() < QUESTION_FIRST_SHARE
+    return Example.asking(
+        document, question, kind, question_first=first, answers=answers, answer_prefix=answer_prefix
+    )
+
+
 def draw_shape(
     shapes: Mapping[Callable[..., Example | None], float], rng: random.Random, *about: object
 ) -> Example:
-    """An example of a random shape, called as `shape(*about, rng)`; one that finds nothing to ask makes way.
+    """An example of a random shape, called as `shape(*about, rng)`; a shape that returns None is drawn again.
 
     Args:
         shapes: how often each is tried; at least one of them always gives an example.
@@ -91,3 +116,27 @@ class Source(Protocol):
         Raises:
             InputError: the source has too little, or cannot be read.
         """
+
+
+@dataclass(frozen=True)
+class GeneratedSource:
+    """A source that builds each example independently, from the seed and the example's place.
+
+    Attributes:
+        held_out: draw from the texts that are never trained on.
+    """
+
+    held_out: bool = False
+
+    name: ClassVar[str]
+    stream: ClassVar[str] = "{seed}:{at}"
+    """Seed of one example's random numbers."""
+
+    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
+        """See `Source`."""
+        seeds = (self.stream.format(seed=seed, at=at) for at in range(count))
+        return [self.build(lm, tokens, random.Random(each)) for each in seeds]
+
+    def build(self, lm: LanguageModel, tokens: tuple[int, int], rng: random.Random) -> Example:
+        """One example."""
+        raise NotImplementedError

@@ -1,28 +1,23 @@
-"""Made-up facts and records that are planted into documents, with the questions for them.
-
-Only for training. What evaluation plants has families, words and values of its own (`judgeq.data.planted`), and no
-template of RULER or of Needle in a Haystack is used in either part.
-"""
+"""Made-up facts and tables that are planted into documents, with the questions for them."""
 
 from __future__ import annotations
 
 import random
-import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-Draw = Callable[[random.Random], str]
+from judgeq.data.templates import TEMPLATES, Draw, pattern
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A family of facts: a sentence with a subject and a value, and how one asks for the value.
+    """A family of facts: a sentence with a subject and a value, and the question for the value.
 
     Attributes:
         sentence: with `{subject}` and `{value}`, the value near the end.
         question: with `{subject}`.
         subject, value: draw one at random.
-        everything: question for all facts of the family at once; empty where nobody asks that.
+        everything: question for all facts of the family at once; empty = there is none.
     """
 
     sentence: str
@@ -31,191 +26,22 @@ class Fact:
     value: Draw
     everything: str = ""
 
+    @classmethod
+    def from_templates(cls, section: str) -> tuple[Fact, ...]:
+        """The families of a section of `templates.toml`: `facts` to train on, `planted` to evaluate on."""
+        return tuple(
+            cls(**{**entry, "subject": pattern(entry["subject"]), "value": pattern(entry["value"])})
+            for entry in TEMPLATES[section]
+        )
+
     @property
     def lead(self) -> str:
         """The sentence up to its value: an answer prefix."""
         return self.sentence.partition("{value}")[0].rstrip()
 
 
-def one_of(*values: str) -> Draw:
-    """One of the values."""
-    return lambda rng: rng.choice(values)
-
-
-def number(low: int, high: int) -> Draw:
-    """A whole number between both."""
-    return lambda rng: str(rng.randint(low, high))
-
-
-def digits(shortest: int, longest: int) -> Draw:
-    """A number of so many digits, zeros in front included."""
-    return lambda rng: "".join(rng.choices(string.digits, k=rng.randint(shortest, longest)))
-
-
-def label(rng: random.Random) -> str:
-    """Such as `KT-407` or `M83Q`."""
-    letters = "".join(rng.choices(string.ascii_uppercase, k=2))
-    return rng.choice(("{0}-{1}", "{0}{1}", "{1}{0}")).format(letters, rng.randint(10, 999))
-
-
-def _phrases(listed: str) -> tuple[str, ...]:
-    return tuple(listed.split(", "))
-
-
-FIRST = tuple(
-    "Amelia Tomas Ingrid Ravi Clara Joaquim Hana Peter Fatima George Lucia Samuel Noor Emil Wanda Kofi Selma Hugo "
-    "Yara Anton Mirela Declan Aiko Bruno Thea Oskar Leila Marek".split()
-)
-LAST = tuple(
-    "Brandt Okafor Solheim Menon Whitfield Reis Kobayashi Lindqvist Rahal Tennant Moretti Adeyemi Novak Castellan "
-    "Haugen Iversen Delacroix Petrov Quigley Santos Tanaka Ullman Vasquez Winther Yilmaz Zeller".split()
-)
-ROOMS = _phrases(
-    "archive, boiler room, music room, greenhouse, print shop, observatory, east cellar, chapel, "
-    "map room, bakery, stables, west tower, tea pavilion, clock workshop, infirmary"
-)
-PLACES = _phrases(
-    "blue teapot, piano stool, second drawer, umbrella stand, tool shed, flour jar, coal bucket"
-)
-TOWNS = _phrases("Ashford, Bergen, Coimbra, Dijon, Elbeuf, Fiesole, Gdansk, Haarlem, Izmir, Jena, Kotor")
-SHIPS = _phrases(
-    "Marigold, Northern Star, Petrel, Sea Thrift, Albatross, Windrush, Grey Heron, Halcyon, Cormorant, "
-    "Lady Anne, Tern, Evening Tide, Osprey, Polaris, Meridian, Kittiwake, Juniper"
-)
-DAYS = _phrases("Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday")
-COLOURS = _phrases("crimson, turquoise, amber, violet, olive green, navy blue, ivory, copper, lilac, teal")
-GOODS = _phrases("linen, walnuts, copper wire, candles, oranges, slate, barley, paper, cork, salt, honey")
-TRADES = _phrases("glazier, beekeeper, surveyor, organist, ferryman, bookbinder, gardener, locksmith, cooper")
-ADJECTIVES = tuple(
-    "amber brisk calm dusty eager faint gentle hollow icy jolly keen lively mellow narrow odd plain quiet rusty silent "
-    "tidy upper vivid wild young".split()
-)
-NOUNS = tuple(
-    "anchor basket candle dragon engine falcon garden hammer island jacket kettle lantern mirror needle orchard pepper "
-    "quarry ribbon saddle thimble valley window yarn zephyr".split()
-)
-
-
-def person(rng: random.Random) -> str:
-    """First and last name."""
-    return f"{rng.choice(FIRST)} {rng.choice(LAST)}"
-
-
-def code_name(rng: random.Random) -> str:
-    """Such as `rusty kettle`."""
-    return f"{rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}"
-
-
-_room = one_of(*ROOMS)
-_ship = one_of(*SHIPS)
-
-FACTS = (
-    Fact(
-        "{subject} rents locker {value}.",
-        "Which locker does {subject} rent?",
-        person,
-        number(11, 989),
-        "Who rents which locker?",
-    ),
-    Fact(
-        "The spare key of the {subject} lies in the {value}.",
-        "Where is the spare key of the {subject}?",
-        _room,
-        one_of(*PLACES),
-        "Where are the spare keys?",
-    ),
-    Fact(
-        "{subject} grew up in {value}.",
-        "In which town did {subject} grow up?",
-        person,
-        one_of(*TOWNS),
-        "Who grew up where?",
-    ),
-    Fact(
-        "The {subject} carried {value} crates of oranges.",
-        "How many crates of oranges did the {subject} carry?",
-        _ship,
-        number(20, 900),
-        "How many crates of oranges did each ship carry?",
-    ),
-    Fact(
-        "The door of the {subject} opens with the code {value}.",
-        "What code opens the door of the {subject}?",
-        _room,
-        digits(4, 7),
-        "List all door codes.",
-    ),
-    Fact(
-        "{subject} takes cello lessons every {value}.",
-        "On which day does {subject} take cello lessons?",
-        person,
-        one_of(*DAYS),
-        "Who takes cello lessons on which day?",
-    ),
-    Fact(
-        "The hull of the {subject} was painted {value}.",
-        "What colour was the hull of the {subject} painted?",
-        _ship,
-        one_of(*COLOURS),
-        "Which colours were the hulls painted?",
-    ),
-    Fact(
-        "You reach {subject} by telephone under extension {value}.",
-        "Under which extension is {subject} reached?",
-        person,
-        digits(3, 5),
-        "List the telephone extensions.",
-    ),
-    Fact(
-        "Parcel {subject} weighs {value} grams.",
-        "How many grams does parcel {subject} weigh?",
-        label,
-        digits(3, 6),
-        "List all parcels with their weight.",
-    ),
-    Fact(
-        "Under the heading {subject} the ledger shows {value} crowns.",
-        "What sum does the ledger show under the heading {subject}?",
-        code_name,
-        digits(3, 7),
-        "Which sums does the ledger show?",
-    ),
-    Fact(
-        "The password for {subject} has been set to {value}.",
-        "To what has the password for {subject} been set?",
-        code_name,
-        lambda rng: f"{rng.choice(NOUNS)}{rng.randint(10, 99)}",
-        "List every password in the text.",
-    ),
-    Fact(
-        "Shelf mark {subject} belongs to the book with the number {value}.",
-        "Which number has the book with the shelf mark {subject}?",
-        label,
-        digits(5, 8),
-        "List the shelf marks and their numbers.",
-    ),
-    Fact(
-        "{subject} works as a {value}.",
-        "What does {subject} work as?",
-        person,
-        one_of(*TRADES),
-        "Who has which profession?",
-    ),
-)
-
-COLUMNS: dict[str, Draw] = {
-    "name": person,
-    "town": one_of(*TOWNS),
-    "ship": _ship,
-    "colour": one_of(*COLOURS),
-    "goods": one_of(*GOODS),
-    "number": digits(4, 7),
-    "weight": lambda rng: f"{rng.randint(2, 980)} kg",
-    "price": lambda rng: f"{rng.randint(1, 900)}.{rng.randint(0, 99):02d}",
-    "day": one_of(*DAYS),
-    "trade": one_of(*TRADES),
-    "code": label,
-}
+FACTS = Fact.from_templates("facts")
+COLUMNS: dict[str, Draw] = {name: pattern(text) for name, text in TEMPLATES["columns"].items()}
 """What a column of a made-up table may hold."""
 
 
@@ -234,7 +60,7 @@ class Table:
     """A made-up table.
 
     Attributes:
-        header: names of the columns; the first one tells rows apart.
+        header: names of the columns; the first one identifies a row.
         rows: as many values each.
     """
 

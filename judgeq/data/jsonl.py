@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.config import check_text
-from judgeq.data.example import Example
-from judgeq.data.held_out import is_held_out
+from judgeq.data.example import Example, is_held_out
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import Message

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from judgeq.data.held_out import is_held_out
+from judgeq.data.example import is_held_out
 from judgeq.errors import InputError
 
 LEFT_OUT = {

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from judgeq.data.example import Example, draw_shape
+from judgeq.data.example import Example, ask_at_random, draw_shape
 from judgeq.data.passages import GAP, Text, draw_document, folder_texts, manual_texts
+from judgeq.data.templates import TEMPLATES
 from judgeq.models.language_model import LanguageModel
 
-QUESTION_FIRST_SHARE = 0.3
+TEXTS = TEMPLATES["manuals"]
 SENTENCE = re.compile(r"[A-Z][^|<>{}=]{30,300}[.!?]")
 WORD = re.compile(r"[A-Za-z][A-Za-z_-]{4,}")
 RULE = re.compile(r"^ +(\w+) +::= (\S.*)\n(?! +(?!\w+ +::=)\S)", re.MULTILINE)
@@ -34,36 +35,7 @@ COMMON = frozenset(
     )
 )
 
-TITLED = (
-    "What does the text say about {title}?",
-    "Explain {title}, using only the text.",
-    "Summarize what the text tells about {title}.",
-    "List the rules that the text gives for {title}.",
-    "What must one know before using {title}, according to the text?",
-    "Give an example for {title}, and explain it with the text.",
-)
-ALL = (
-    "Summarize the text.",
-    "Summarize the text in three sentences.",
-    "List three facts from the text.",
-    "List the subjects of the text in their order.",
-    "What does the text begin with, and what does it end with?",
-    "Which conditions or exceptions does the text mention?",
-    "Who is the text written for, and what does it help them with?",
-    "Write five questions that the text answers, with their answers.",
-)
-TERMS = (
-    "What does the text say about “{term}”?",
-    "Explain what is meant by “{term}” here.",
-    "Where does “{term}” appear in the text, and what for?",
-    "Quote a sentence of the text with “{term}” in it.",
-)
-NEXT = (
-    "Which sentence comes right after this one? “{sentence}”",
-    "Continue the text after the sentence “{sentence}”.",
-)
 REPEAT = "Repeat word for word the sentence that begins with “{start}”."
-SYNTAX = ("Give the syntax for `{rule}`.", "How does the grammar in the text define `{rule}`?")
 
 
 @dataclass(frozen=True)
@@ -82,10 +54,7 @@ class Page:
 
     def ask(self, question: str, shape: str, rng: random.Random, answers: Sequence[str] = ()) -> Example:
         """An example with this document."""
-        first = rng.random() < QUESTION_FIRST_SHARE
-        return Example.asking(
-            self.text, question, f"{self.kind}/{shape}", question_first=first, answers=answers
-        )
+        return ask_at_random(self.text, question, f"{self.kind}/{shape}", rng, answers)
 
 
 @dataclass(frozen=True)
@@ -111,7 +80,7 @@ class FolderSource:
         return str(self.path)
 
     def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
-        """See `Source`; a document goes on in another file only where the first one ends."""
+        """See `Source`; a document continues in another file only where the first one ends."""
         return _examples(lm, folder_texts(self.path), count, tokens, seed, "texts", (1, 1))
 
 
@@ -133,13 +102,13 @@ def _examples(
 
 
 def _all(page: Page, rng: random.Random) -> Example:
-    return page.ask(rng.choice(ALL), "all", rng)
+    return page.ask(rng.choice(TEXTS["all"]), "all", rng)
 
 
 def _titled(page: Page, rng: random.Random) -> Example | None:
     if not page.titles:
         return None
-    return page.ask(rng.choice(TITLED).format(title=rng.choice(page.titles)), "title", rng)
+    return page.ask(rng.choice(TEXTS["titled"]).format(title=rng.choice(page.titles)), "title", rng)
 
 
 def _term(page: Page, rng: random.Random) -> Example | None:
@@ -150,7 +119,7 @@ def _term(page: Page, rng: random.Random) -> Example | None:
     found = [words for words in (often, names) if words]
     if not found:
         return None
-    return page.ask(rng.choice(TERMS).format(term=rng.choice(rng.choice(found))), "term", rng)
+    return page.ask(rng.choice(TEXTS["terms"]).format(term=rng.choice(rng.choice(found))), "term", rng)
 
 
 def _sentences(page: Page) -> list[list[str]]:
@@ -166,7 +135,7 @@ def _next(page: Page, rng: random.Random) -> Example | None:
     if not pairs:
         return None
     sentence, following = rng.choice(pairs)
-    return page.ask(rng.choice(NEXT).format(sentence=sentence), "next", rng, [following])
+    return page.ask(rng.choice(TEXTS["next"]).format(sentence=sentence), "next", rng, [following])
 
 
 def _repeat(page: Page, rng: random.Random) -> Example | None:
@@ -185,7 +154,7 @@ def _syntax(page: Page, rng: random.Random) -> Example | None:
     if not rules:
         return None
     rule = rng.choice(list(rules))
-    return page.ask(rng.choice(SYNTAX).format(rule=rule), "syntax", rng, [rules[rule].strip()])
+    return page.ask(rng.choice(TEXTS["syntax"]).format(rule=rule), "syntax", rng, [rules[rule].strip()])
 
 
 SHAPES: dict[Callable[[Page, random.Random], Example | None], float] = {

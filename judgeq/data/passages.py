@@ -33,7 +33,7 @@ class Text:
     """A text to take passages from.
 
     Attributes:
-        title: name of its subject; empty where nobody gave one.
+        title: name of its subject; empty where it has none.
         body: the whole of it.
     """
 

@@ -9,11 +9,14 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 from judgeq.data.articles import wiki_articles
 from judgeq.data.example import Example, Source
-from judgeq.data.facts import Draw, Fact
+from judgeq.data.facts import Fact
 from judgeq.data.lengths import count_tokens
+from judgeq.data.templates import pattern
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import SEPARATOR
@@ -25,101 +28,43 @@ SENTENCE_END = re.compile(r"(?<=[a-z\d)][a-z\d)][.!?]) +(?=[A-Z])")
 """Where a sentence ends; an abbreviation such as `St.` or `U.S.` does not end one."""
 
 
-def _one_of(values: str) -> Draw:
-    """One of several texts, separated by commas."""
-    listed = values.split(",")
-    return lambda rng: rng.choice(listed)
-
-
-def _full_name(rng: random.Random) -> str:
-    first = (
-        "Agnes,Benoit,Cecily,Dagmar,Ephraim,Flora,Gideon,Harriet,Ignatius,Judith,Konrad,Lavinia,Magnus,Odile"
-    )
-    last = "Abernathy,Bellweather,Cardew,Drummond,Estergaard,Fairweather,Grimaldi,Hollis,Ketteridge,Lockhart,Marchetti"
-    return f"{_one_of(first)(rng)} {_one_of(last)(rng)}"
-
-
-def _clock(rng: random.Random) -> str:
-    return f"{rng.randint(10, 23)}:{rng.randint(1, 59):02d}"
-
-
-_village = _one_of(
-    "Upper Tarrow,Quenby,Little Marsden,Ostrava Mill,Hexley,Brackwater,Nunstead,Saltcote,Wyngate,Fenmoor"
-)
-
-FAMILIES = (
-    Fact(
-        "{subject} keeps bees on the roof of the {value}.",
-        "On the roof of which building does {subject} keep bees?",
-        _full_name,
-        _one_of(
-            "public library,opera house,town brewery,post office,art school,courthouse,swimming hall,grain exchange"
-        ),
-    ),
-    Fact(
-        "At the auction in spring, the {subject} fetched {value} euros.",
-        "How many euros did the {subject} fetch at the auction?",
-        _one_of(
-            "silver samovar,walnut globe,brass sextant,porcelain heron,ebony chess set,tin rocket,jade inkwell"
-        ),
-        lambda rng: str(rng.randint(1_101, 98_989)),
-    ),
-    Fact(
-        "Since childhood {subject} has been allergic to {value}.",
-        "What is {subject} allergic to?",
-        _full_name,
-        _one_of(
-            "hazelnuts,mustard,cinnamon,shellfish,strawberries,sesame,celery,buckwheat,peaches,lupin flour"
-        ),
-    ),
-    Fact(
-        "The oldest bell in {subject} was cast in the year {value}.",
-        "In which year was the oldest bell in {subject} cast?",
-        _village,
-        lambda rng: str(rng.randint(1311, 1899)),
-    ),
-    Fact(
-        "{subject} plays the {value} in the village band.",
-        "Which instrument does {subject} play in the village band?",
-        _full_name,
-        _one_of(
-            "bassoon,tuba,clarinet,glockenspiel,trombone,accordion,piccolo,euphonium,saxophone,flugelhorn"
-        ),
-    ),
-    Fact(
-        "The last bus to {subject} leaves at {value} on weekdays.",
-        "At what time does the last bus to {subject} leave on weekdays?",
-        _village,
-        _clock,
-    ),
-    Fact(
-        "The dog of {subject} answers to the name of {value}.",
-        "What is the name of the dog of {subject}?",
-        _full_name,
-        _one_of("Biscuit,Domino,Figaro,Pickle,Truffle,Zorro,Muffin,Rufus,Sputnik,Waffles,Dumpling,Nutmeg"),
-    ),
-    Fact(
-        "For the summit register of Mount {subject}, hikers write with a pen tied to a {value}.",
-        "To what is the pen at the summit register of Mount {subject} tied?",
-        _one_of("Orvella,Tisumi,Kaldbach,Penharrow,Dravik,Solanter,Greywether,Ilmaro"),
-        _one_of(
-            "horseshoe,wine cork,ski pole,teaspoon,bicycle chain,fishing float,wooden clog,climbing bolt"
-        ),
-    ),
-)
-
-_key_first = _one_of(
-    "abrupt,barren,clever,drowsy,elated,fuzzy,gaudy,humble,itchy,jumpy,knotty,lofty,mighty,nimble,ornate,pious,quaint,"
-    "rustic,stormy,thrifty,unruly,velvety,wistful,zesty"
-)
-_key_last = _one_of(
-    "badger,cobbler,dolphin,easel,ferret,glacier,hamlet,iguana,juggler,kayak,lobster,marmot,nomad,otter,pigeon,quiver,"
-    "raven,sculptor,turnip,umpire,violin,walrus,yodeler,zither"
-)
+FAMILIES = Fact.from_templates("planted")
+KEY = pattern("{key_first} {key_last}")
 
 
 @dataclass(frozen=True)
-class PlantedFacts:
+class _PlantedSource:
+    """Documents with made-up sentences at random places; every second question stands before the document."""
+
+    name: ClassVar[str]
+    stream: ClassVar[str]
+
+    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
+        """See `Source`; `tokens` are the prompt's."""
+        found = []
+        for at in range(count):
+            rng = random.Random(f"{self.stream}:{seed}:{at}")
+            planted, question, answer, lead = self._facts(rng)
+            ask = partial(
+                Example.asking,
+                question=question,
+                kind=f"{self.name}/{'first' if at % 2 else 'last'}",
+                question_first=at % 2 == 1,
+                answers=[answer],
+                answer_prefix=lead,
+            )
+            around = ask(" ".join(planted)).input_ids(lm).shape[1]
+            document = _articles(lm, rng.randint(*tokens) - around, answer, rng)
+            found.append(ask(_planted(document, planted, tokens[0], rng)))
+        return found
+
+    def _facts(self, rng: random.Random) -> tuple[list[str], str, str, str]:
+        """Sentences to plant, the question, its answer and an answer prefix."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class PlantedFacts(_PlantedSource):
     """One fact that is asked for, and up to `others` facts of other families.
 
     Attributes:
@@ -131,16 +76,14 @@ class PlantedFacts:
     others: int = 3
     led: bool = False
 
+    stream: ClassVar[str] = "facts"
+
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         """See `Source`."""
         return "facts-led" if self.led else "facts"
 
-    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
-        """See `Source`; `tokens` are the prompt's. Every second question stands before the document."""
-        return [self._example(lm, at, tokens, random.Random(f"facts:{seed}:{at}")) for at in range(count)]
-
-    def _example(self, lm: LanguageModel, at: int, tokens: tuple[int, int], rng: random.Random) -> Example:
+    def _facts(self, rng: random.Random) -> tuple[list[str], str, str, str]:
         asked, *others = rng.sample(FAMILIES, 1 + rng.randint(0, self.others))
         subject, value = asked.subject(rng), asked.value(rng)
         planted = [asked.sentence.format(subject=subject, value=value)]
@@ -149,15 +92,12 @@ class PlantedFacts:
             while subject in other or value in other:
                 other = family.sentence.format(subject=family.subject(rng), value=family.value(rng))
             planted.append(other)
-        question = asked.question.format(subject=subject)
         lead = asked.lead.format(subject=subject) if self.led else ""
-        return _build(
-            lm, planted, question, value, at=at, name=self.name, tokens=tokens, rng=rng, answer_prefix=lead
-        )
+        return planted, asked.question.format(subject=subject), value, lead
 
 
 @dataclass(frozen=True)
-class MultiKey:
+class MultiKey(_PlantedSource):
     """Records of one form, each with a key; the question is for one of them (RULER's `niah_multikey`, own words).
 
     Attributes:
@@ -165,34 +105,19 @@ class MultiKey:
     """
 
     records: int = 4
-    name: str = "keys"
 
-    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
-        """See `Source`; `tokens` are the prompt's. Every second question stands before the document."""
-        return [
-            self._example(lm, at, tokens, random.Random(f"{self.name}:{seed}:{at}")) for at in range(count)
-        ]
+    name: ClassVar[str] = "keys"
+    stream: ClassVar[str] = "keys"
 
-    def _example(self, lm: LanguageModel, at: int, tokens: tuple[int, int], rng: random.Random) -> Example:
+    def _facts(self, rng: random.Random) -> tuple[list[str], str, str, str]:
         keys: dict[str, None] = {}
         while len(keys) < self.records:
-            keys.setdefault(f"{_key_first(rng)} {_key_last(rng)}")
+            keys.setdefault(KEY(rng))
         asked = next(iter(keys))
         values = [str(number) for number in rng.sample(range(1_000_000, 10_000_000), self.records)]
         planted = [f"The number filed for {key} is {value}." for key, value in zip(keys, values, strict=True)]
-        question = f"Which number is filed for {asked} in the text?"
         lead = f"The number filed for {asked} in the text is"
-        return _build(
-            lm,
-            planted,
-            question,
-            values[0],
-            at=at,
-            name=self.name,
-            tokens=tokens,
-            rng=rng,
-            answer_prefix=lead,
-        )
+        return planted, f"Which number is filed for {asked} in the text?", values[0], lead
 
 
 PLANTED: dict[str, Source] = {
@@ -201,40 +126,15 @@ PLANTED: dict[str, Source] = {
 """Sources with right answers, by name."""
 
 
-def _build(
-    lm: LanguageModel,
-    planted: Sequence[str],
-    question: str,
-    answer: str,
-    *,
-    at: int,
-    name: str,
-    tokens: tuple[int, int],
-    rng: random.Random,
-    answer_prefix: str = "",
-) -> Example:
-    """Plant sentences at random places of held-out articles that fill the prompt up to its length."""
-
-    def asking(document: str) -> Example:
-        first = at % 2 == 1
-        return Example.asking(
-            document,
-            question,
-            f"{name}/{'first' if first else 'last'}",
-            question_first=first,
-            answers=[answer],
-            answer_prefix=answer_prefix,
-        )
-
-    around = asking(" ".join(planted)).input_ids(lm).shape[1]
-    document = _articles(lm, rng.randint(*tokens) - around, answer, rng)
+def _planted(document: Paragraphs, planted: Sequence[str], shortest: int, rng: random.Random) -> str:
+    """The document with sentences planted at random places."""
     borders = [(part, place) for part, held in enumerate(document) for place in range(len(held) + 1)]
     if len(borders) < len(planted):
-        raise InputError(f"{tokens[0]:,} tokens are too few for {len(planted)} planted sentences: give more")
+        raise InputError(f"{shortest:,} tokens are too few for {len(planted)} planted sentences: give more")
     places = rng.sample(borders, len(planted))
     for (part, place), sentence in sorted(zip(places, planted, strict=True), reverse=True):
         document[part].insert(place, sentence)
-    return asking(SEPARATOR.join(" ".join(held) for held in document))
+    return SEPARATOR.join(" ".join(held) for held in document)
 
 
 def _articles(lm: LanguageModel, tokens: int, without: str, rng: random.Random) -> Paragraphs:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from judgeq.data.example import Example
-from judgeq.data.held_out import is_held_out
+from judgeq.data.example import Example, is_held_out
 from judgeq.data.jsonl import conversation
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel

@@ -6,73 +6,32 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from judgeq.data.articles import Article, wiki_articles
-from judgeq.data.example import Example, draw_shape
+from judgeq.data.example import Example, GeneratedSource, ask_at_random, draw_shape
 from judgeq.data.facts import FACTS, TABLE_FORMS, Fact, Table, distinct
 from judgeq.data.lengths import draw_length
+from judgeq.data.templates import TEMPLATES
 from judgeq.models.language_model import LanguageModel
-from judgeq.prompts.prompt import SEPARATOR, Message
+from judgeq.prompts.prompt import Message
 
-QUESTION_FIRST_SHARE = 0.3
-
-ABOUT_ARTICLE = (
-    "What does the text say about {title}?",
-    "Explain what {title} is, using only the text.",
-    "In one sentence, what is {title}?",
-    "Give two facts about {title} from the text.",
-    "Repeat the passage about {title} word for word.",
-    "Who or what is {title}, and why does it matter?",
-    "Write a short note about {title} for a friend.",
-    "Which numbers or dates does the text give for {title}?",
-)
-ABOUT_ALL = (
-    "Summarize the text in three sentences.",
-    "List the subjects that the text covers.",
-    "What is the last subject of the text, and what is said about it?",
-    "Which subject does the text begin with? Describe it.",
-    "Name one date or number from the text and say what it stands for.",
-    "Continue the text with one more paragraph of the same kind.",
-    "Give the text a title and explain your choice.",
-    "Which places are mentioned in the text?",
-)
-BY_DESCRIPTION = (
-    'Which subject in the text could be described as "{description}"?',
-    "The text covers something known as: {description}. What is it called and what else is said about it?",
-)
-TWO_ARTICLES = (
-    "What does the text say about {first}? And what about {second}?",
-    "Compare {first} with {second}, using the text.",
-    "1. Describe {first}.\n2. Describe {second}.",
-)
-HEADINGS = ("{text}", "{title}\n{text}", "## {title}\n\n{text}", "{title}: {text}", "- {title}. {text}")
+TEXTS = TEMPLATES["wiki"]
 FACT_COUNTS = (1, 1, 2, 4, 4, 8, 8, 16)
 
 
 @dataclass(frozen=True)
-class WikiSource:
-    """Documents of several short articles, and one of many kinds of questions about them.
+class WikiSource(GeneratedSource):
+    """Documents of several short articles, and one of many kinds of questions about them."""
 
-    Attributes:
-        held_out: draw from the articles that are never trained on.
-    """
+    name: ClassVar[str] = "wiki"
 
-    held_out: bool = False
-    name: str = "wiki"
-
-    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
-        """See `Source`; lengths are drawn so that half of the documents are shorter than the geometric mean."""
-        articles = wiki_articles(self.held_out)
-        return [_build(lm, articles, tokens, random.Random(f"{seed}:{at}")) for at in range(count)]
-
-
-def _build(
-    lm: LanguageModel, articles: Sequence[Article], tokens: tuple[int, int], rng: random.Random
-) -> Example:
-    chosen = assemble(lm, articles, draw_length(tokens, rng), rng)
-    heading = rng.choice(HEADINGS)
-    passages = [heading.format(title=article.title, text=article.text) for article in chosen]
-    return draw_shape(SHAPES, rng, chosen, passages)
+    def build(self, lm: LanguageModel, tokens: tuple[int, int], rng: random.Random) -> Example:
+        """See `GeneratedSource`."""
+        chosen = assemble(lm, wiki_articles(self.held_out), draw_length(tokens, rng), rng)
+        heading = rng.choice(TEXTS["headings"])
+        passages = [heading.format(title=article.title, text=article.text) for article in chosen]
+        return draw_shape(SHAPES, rng, chosen, passages)
 
 
 def assemble(
@@ -99,32 +58,27 @@ def _sentences(text: str) -> list[str]:
     return re.split(r"(?<=[.!?])\s+", text)
 
 
-def _asking(passages: Sequence[str], question: str, kind: str, rng: random.Random, **more: object) -> Example:
-    first = rng.random() < QUESTION_FIRST_SHARE
-    return Example.asking(SEPARATOR.join(passages), question, kind, question_first=first, **more)  # type: ignore[arg-type]
-
-
 def _article(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
-    question = rng.choice(ABOUT_ARTICLE).format(title=rng.choice(chosen).title)
-    return _asking(passages, question, "article", rng)
+    question = rng.choice(TEXTS["article"]).format(title=rng.choice(chosen).title)
+    return ask_at_random(passages, question, "article", rng)
 
 
 def _description(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
     described = [article for article in chosen if article.description]
     if not described:
         return _article(chosen, passages, rng)
-    question = rng.choice(BY_DESCRIPTION).format(description=rng.choice(described).description)
-    return _asking(passages, question, "description", rng)
+    question = rng.choice(TEXTS["description"]).format(description=rng.choice(described).description)
+    return ask_at_random(passages, question, "description", rng)
 
 
 def _all(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
-    return _asking(passages, rng.choice(ABOUT_ALL), "all", rng)
+    return ask_at_random(passages, rng.choice(TEXTS["all"]), "all", rng)
 
 
 def _several(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
     first, second = rng.choice(chosen), rng.choice(chosen)
-    question = rng.choice(TWO_ARTICLES).format(first=first.title, second=second.title)
-    return _asking(passages, question, "several", rng)
+    question = rng.choice(TEXTS["several"]).format(first=first.title, second=second.title)
+    return ask_at_random(passages, question, "several", rng)
 
 
 def _continuation(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
@@ -133,7 +87,7 @@ def _continuation(chosen: Sequence[Article], passages: Sequence[str], rng: rando
     words = article.text.split(" ")
     prefix = " ".join(words[: rng.randint(3, max(3, len(words) // 2))])
     question = f"Repeat the passage about {article.title} word for word."
-    return _asking(passages, question, "continuation", rng, answer_prefix=prefix)
+    return ask_at_random(passages, question, "continuation", rng, answer_prefix=prefix)
 
 
 def _facts(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
@@ -144,12 +98,12 @@ def _facts(chosen: Sequence[Article], passages: Sequence[str], rng: random.Rando
     planted = plant(passages, fact, subjects, values, rng)
     asked = rng.sample(range(len(subjects)), min(len(subjects), 2 if rng.random() < 0.15 else 1))
     if len(subjects) > 1 and rng.random() < 0.1:
-        return _asking(planted, fact.everything, "facts", rng, answers=values)
+        return ask_at_random(planted, fact.everything, "facts", rng, answers=values)
     question = " ".join(fact.question.format(subject=subjects[at]) for at in asked)
     prefix = ""
     if len(asked) == 1 and rng.random() < 0.4:
         prefix = fact.lead.format(subject=subjects[asked[0]])
-    return _asking(
+    return ask_at_random(
         planted, question, "facts", rng, answers=[values[at] for at in asked], answer_prefix=prefix
     )
 
@@ -199,15 +153,15 @@ def _table(chosen: Sequence[Article], passages: Sequence[str], rng: random.Rando
     column = rng.randrange(1, len(row))
     key, wanted = table.header[0], table.header[column]
     if rng.random() < 0.2:
-        return _asking(kept, f"What is listed for the {key} {row[0]}?", "table", rng, answers=row[1:])
+        return ask_at_random(kept, f"What is listed for the {key} {row[0]}?", "table", rng, answers=row[1:])
     question = f"According to the list, what is the {wanted} for the {key} {row[0]}?"
     prefix = f"The {wanted} for the {key} {row[0]} is" if rng.random() < 0.3 else ""
-    return _asking(kept, question, "table", rng, answers=[row[column]], answer_prefix=prefix)
+    return ask_at_random(kept, question, "table", rng, answers=[row[column]], answer_prefix=prefix)
 
 
 def _chat(chosen: Sequence[Article], passages: Sequence[str], rng: random.Random) -> Example:
     """A conversation: the document, an answered question or two, then the question that counts."""
-    opening = _asking(passages, rng.choice(ABOUT_ARTICLE).format(title=chosen[0].title), "chat", rng)
+    opening = ask_at_random(passages, rng.choice(TEXTS["article"]).format(title=chosen[0].title), "chat", rng)
     messages = [*opening.messages, Message("assistant", _sentences(chosen[0].text)[0])]
     if rng.random() < 0.4:
         other = rng.choice(chosen)

@@ -35,7 +35,7 @@ POOL = 7
 class JudgeQPress(ScorerPress):
     """Keeps the rows that trained soft tokens attend to (arXiv 2509.10798).
 
-    Inside `with press(model):` the soft tokens stand behind whatever is prefilled. Each layer scores with them after
+    Inside `with press(model):` the soft tokens follow whatever is prefilled. Each layer scores with them after
     its attention and drops their rows with those it evicts; the model's output is that of the prompt alone, unchanged.
 
     Attributes:
@@ -68,7 +68,7 @@ class JudgeQPress(ScorerPress):
 
     @contextlib.contextmanager
     def __call__(self, model: Any) -> Iterator[None]:
-        """Within this block, prompts that `model` reads are read with the soft tokens behind them, and compressed."""
+        """Within this block, prompts that `model` reads are read with the soft tokens after them, and compressed."""
         self._check(model)
         inner = model.model
         maps = dict(inner.layers.named_modules())
@@ -133,7 +133,7 @@ class JudgeQPress(ScorerPress):
     def _append(
         self, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[()], dict[str, Any]]:
-        """A prefill's inputs with the soft tokens behind them; other passes are left alone."""
+        """A prefill's inputs with the soft tokens after them; other passes are left alone."""
         kwargs = dict(zip(inspect.signature(inner.forward).parameters, args, strict=False)) | kwargs
         cache = kwargs.get("past_key_values")
         self.prefilling = cache is None or cache.get_seq_length() == 0

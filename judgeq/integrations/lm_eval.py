@@ -46,7 +46,7 @@ except ImportError as error:
 
 DEFAULT_MODEL = "smollm2-135m"
 DEFAULT_DEVICE = "cuda:0"
-"""What lm-eval passes on where nobody named a device."""
+"""What lm-eval passes on where no device is named."""
 ARGUMENTS = ("pretrained", "method", "budget", "tokens", "quantization", "device", "max_length", "seed")
 BATCHES = {"batch_size", "max_batch_size"}
 """Arguments that lm-eval passes to every model; prompts are read one by one here."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from judgeq.look.format import duration, percent, size, visible
@@ -26,7 +27,7 @@ def render(name: str, **context: Any) -> str:
 def environment() -> Environment:
     """Autoescape on, undefined names refused, filters `visible`, `percent`, `size` and `duration`."""
     made = Environment(
-        loader=PackageLoader("judgeq.look"),
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

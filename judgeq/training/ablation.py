@@ -26,7 +26,7 @@ class Run:
     Attributes:
         changed: settings that differ from the first run's.
         recipe: all settings.
-        hit_rates: on held-out lessons, by budget.
+        hit_rates: on held-out examples, by budget.
         parameters: trained numbers.
     """
 
@@ -37,7 +37,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What tells this run apart."""
+        """The settings that differ, or `base`."""
         return (
             ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.changed.items()) or "base"
         )

@@ -12,19 +12,19 @@ from tempfile import TemporaryDirectory
 from judgeq.data.wiki import WikiSource
 from judgeq.models.language_model import LanguageModel
 from judgeq.training.config import STORE_GB, TrainConfig
-from judgeq.training.loop import lesson_losses
+from judgeq.training.loop import example_losses
 from judgeq.training.progress import Progress
 from judgeq.training.store import Store
-from judgeq.training.student import initial_tokens, let_gradients_through, trainable
+from judgeq.training.trainable import initial_tokens, let_gradients_through, trainable
 from judgeq.training.workers import Workers
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds of one lesson's forward and backward pass, medians over rounds measured in turn.
+    """Seconds of one example's forward and backward pass, medians over rounds measured in turn.
 
     Attributes:
-        prompt_tokens: length of the lesson's prompt.
+        prompt_tokens: length of the example's prompt.
         stored: with the prompt's rows from the disk.
         recomputed: with the prompt read again, without gradients, before the same step.
         rounds: how often each was measured.
@@ -51,16 +51,16 @@ def step_times(lm: LanguageModel, config: TrainConfig, tokens: int, rounds: int)
     let_gradients_through(lm)
     config = replace(config, examples=1, min_tokens=tokens, max_tokens=tokens)
     with TemporaryDirectory() as folder:
-        lessons = Store(Path(folder), lm, config, WikiSource(held_out=True), 1)
-        lessons.fill(Progress(), Workers(), STORE_GB)
-        probe = trainable(initial_tokens(lm, config, lessons).probe, lm, config)
+        train_set = Store(Path(folder), lm, config, WikiSource(held_out=True), 1)
+        train_set.fill(Progress(), Workers(), STORE_GB)
+        probe = trainable(initial_tokens(lm, config, train_set).probe, lm, config)
 
         def stored() -> None:
-            lesson_losses(lm, probe, [lessons[0]], config).sum().backward()
+            example_losses(lm, probe, [train_set[0]], config).sum().backward()
 
         def recomputed() -> None:
-            lesson = replace(lessons[0], keys=None, values=None, window_keys=None, window_values=None)
-            lesson_losses(lm, probe, [lesson], config).sum().backward()
+            example = replace(train_set[0], keys=None, values=None, window_keys=None, window_values=None)
+            example_losses(lm, probe, [example], config).sum().backward()
 
         times: dict[Callable[[], None], list[float]] = {stored: [], recomputed: []}
         for _ in range(rounds + 1):
@@ -69,4 +69,4 @@ def step_times(lm: LanguageModel, config: TrainConfig, tokens: int, rounds: int)
                 step()
                 seconds.append(time.perf_counter() - started)
         kept, again = (statistics.median(seconds[1:]) for seconds in times.values())
-        return StepTimes(len(lessons[0].prompt), kept, again, rounds)
+        return StepTimes(len(train_set[0].prompt), kept, again, rounds)

@@ -70,16 +70,7 @@ class TrainConfig(JsonConfig):
     def __post_init__(self) -> None:
         settle(self)
         checked_seed("TrainConfig.seed", self.seed)
-        for field in (
-            "examples",
-            "min_tokens",
-            "response_tokens",
-            "batch",
-            "n",
-            "rank",
-            "epochs",
-            "accumulate",
-        ):
+        for field in "examples min_tokens response_tokens batch n rank epochs accumulate".split():
             check_at_least("TrainConfig", field, getattr(self, field), 1)
         for field in ("prefix_tokens", "temperature", "held_out"):
             check_at_least("TrainConfig", field, getattr(self, field), 0)
@@ -93,13 +84,5 @@ class TrainConfig(JsonConfig):
     @property
     def data_fields(self) -> dict[str, object]:
         """What decides an example: a store of the same values can be reused, and extended by more examples."""
-        names = (
-            "data",
-            "min_tokens",
-            "max_tokens",
-            "response_tokens",
-            "temperature",
-            "prefix_tokens",
-            "seed",
-        )
+        names = "data min_tokens max_tokens response_tokens temperature prefix_tokens seed".split()
         return {name: getattr(self, name) for name in names}

@@ -1,4 +1,4 @@
-"""The curve of a training run: loss and held-out hit rate by step, to look at (HTML) and to paste (PNG)."""
+"""The curve of a training run: loss and held-out hit rate by step, as a page (HTML) and a picture (PNG)."""
 
 from __future__ import annotations
 

@@ -28,13 +28,13 @@ from judgeq.soft_tokens.soft_tokens import FILES, SoftTokens, saved_before
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training.config import STORE_GB, TrainConfig
 from judgeq.training.curve import CURVES, write_curve
-from judgeq.training.lesson import PromptRows, TrainingExample
-from judgeq.training.objectives import LOOK_AT_VALUES, OBJECTIVES
+from judgeq.training.examples import PromptRows, TrainingExample
+from judgeq.training.objectives import NEED_VALUES, OBJECTIVES
 from judgeq.training.profile import learn_profile
 from judgeq.training.progress import Progress
 from judgeq.training.store import Store, check_store, is_store
-from judgeq.training.student import (
-    attention_to_lessons,
+from judgeq.training.trainable import (
+    attention_to_examples,
     check_one_device,
     earlier_tokens,
     finished,
@@ -53,7 +53,7 @@ WRITTEN = (*FILES, HISTORY, *CURVES, CHECKPOINT, STORE)
 """What a run writes into its folder."""
 CHECKPOINT_STEPS = 20
 WARMUP_SHARE = 0.05
-LOOKS = 6  # times that the held-out hit rate is measured, the last time at the end
+EVALUATIONS = 6  # times that the held-out hit rate is measured, the last time at the end
 MAX_LENGTH_RATIO = 2.0  # how many times the shortest prompt of a pass the longest may be
 
 
@@ -87,7 +87,7 @@ def train(
         keep_rows: keep the prompts' rows in that folder; otherwise every step reads its prompts again. By default they
             are kept on a CPU alone, since a GPU reads a prompt faster than a disk gives its rows.
         remove_store: delete that folder when the soft tokens are saved.
-        progress: told about every batch and step.
+        progress: gets every batch and step.
 
     Raises:
         InputError: `out` or the store holds a checkpoint or rows of another recipe, or files that judgeq has not
@@ -102,7 +102,7 @@ def train(
     lm.check_evicts()
     check_one_device(lm)
     let_gradients_through(lm)
-    earlier_tokens(lm, config)  # a mistake there should not come to light after all responses
+    earlier_tokens(lm, config)  # fail before the responses are generated
     if not resume and (out / CHECKPOINT).exists():
         raise InputError(
             f"{out} holds an interrupted run: add --resume to go on with it, or use another --out"
@@ -111,16 +111,16 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
     source = source or parse_sources(config.data)
     rows = lm.device.type == "cpu" if keep_rows is None else keep_rows
-    lessons = Store(folder, lm, config, source, config.examples, rows)
-    lessons.fill(progress, workers, store_gb)
+    train_set = Store(folder, lm, config, source, config.examples, rows)
+    train_set.fill(progress, workers, store_gb)
     if left_out := report(source):
         progress.note(left_out)
     unseen = held_out or parse_sources(config.data, part="held_out")
-    exam = Store(folder / "held_out", lm, config, unseen, config.held_out, rows)
-    exam.fill(progress, workers, store_gb, phase="held-out responses")
-    run = _Run(lm, config, lessons, exam, workers, out / CHECKPOINT)
+    held_out_set = Store(folder / "held_out", lm, config, unseen, config.held_out, rows)
+    held_out_set.fill(progress, workers, store_gb, phase="held-out responses")
+    run = _Run(lm, config, train_set, held_out_set, workers, out / CHECKPOINT)
     run.finish(progress)
-    profile = learn_profile(lessons)
+    profile = learn_profile(train_set)
     tokens = SoftTokens(finished(run.probe), run.origin(time.perf_counter() - started), profile)
     if workers.rank == 0:
         with saving(out, WRITTEN, _before(out), shared=True) as part:
@@ -129,8 +129,8 @@ def train(
             write_curve(run.history, part)
         (out / CHECKPOINT).unlink(missing_ok=True)
         if remove_store:
-            exam.remove()
-            lessons.remove()
+            held_out_set.remove()
+            train_set.remove()
     workers.wait()
     return tokens
 
@@ -167,14 +167,14 @@ class _Run:
         self,
         lm: LanguageModel,
         config: TrainConfig,
-        lessons: Store,
-        exam: Store,
+        train_set: Store,
+        held_out_set: Store,
         workers: Workers,
         checkpoint: Path,
     ) -> None:
-        self.lm, self.config, self.lessons, self.exam = lm, config, lessons, exam
+        self.lm, self.config, self.train_set, self.held_out_set = lm, config, train_set, held_out_set
         self.workers, self.checkpoint = workers, checkpoint
-        self.initial = initial_tokens(lm, config, lessons)
+        self.initial = initial_tokens(lm, config, train_set)
         self.probe = trainable(self.initial.probe, lm, config)
         self.adam = torch.optim.Adam(parameter_groups(self.probe, config))
         self.history: list[dict[str, float]] = []
@@ -184,20 +184,22 @@ class _Run:
     @property
     def steps(self) -> int:
         """Optimization steps of the whole run."""
-        return self.config.epochs * math.ceil(len(self.lessons) / self.config.accumulate)
+        return self.config.epochs * math.ceil(len(self.train_set) / self.config.accumulate)
 
     def finish(self, progress: Progress) -> None:
         """Take all steps that are left."""
         order = self._order()
-        looks = (
-            {round(self.steps * look / LOOKS) for look in range(1, LOOKS + 1)} if len(self.exam) else set()
+        evaluated = (
+            {round(self.steps * at / EVALUATIONS) for at in range(1, EVALUATIONS + 1)}
+            if len(self.held_out_set)
+            else set()
         )
         for step in range(len(self.history), self.steps):
             for group in self.adam.param_groups:
                 group["lr"] = group["peak"] * _schedule(step, self.steps)
             entry = {"loss": self._step(order[step])}
-            if step + 1 in looks:
-                entry |= held_out_hit_rates(self.lm, self.probe, self.exam, self.workers)
+            if step + 1 in evaluated:
+                entry |= held_out_hit_rates(self.lm, self.probe, self.held_out_set, self.workers)
             self.history.append(entry)
             if (step + 1) % CHECKPOINT_STEPS == 0 and self.workers.rank == 0:
                 self._save()
@@ -214,7 +216,7 @@ class _Run:
         rates = {f"held_out_{name}": value for name, value in self._latest().items() if name != "loss"}
         recipe, started_from = self.config.to_dict(), self.initial.config
         if Path(self.config.start).exists():
-            recipe["start"] = Path(self.config.start).resolve().name  # where it lay is nobody's business
+            recipe["start"] = Path(self.config.start).resolve().name  # the path is private
         return dataclasses.replace(
             started_from,
             recipe=recipe,
@@ -233,21 +235,21 @@ class _Run:
         return known
 
     def _order(self) -> list[list[int]]:
-        """The lessons of every step: a fresh shuffle each epoch, the same on every run."""
+        """The examples of every step: a fresh shuffle each epoch, the same on every run."""
         size, steps = self.config.accumulate, []
         for epoch in range(self.config.epochs):
-            indices = list(range(len(self.lessons)))
+            indices = list(range(len(self.train_set)))
             random.Random(self.config.seed * 7919 + epoch).shuffle(indices)
             steps += [indices[at : at + size] for at in range(0, len(indices), size)]
         return steps
 
     def _step(self, indices: list[int]) -> float:
-        """One step of Adam; every worker takes its share of the lessons and ends with the same tensors."""
+        """One step of Adam; every worker takes its share of the examples and ends with the same tensors."""
         self.adam.zero_grad()
         total = 0.0
-        own = (self.lessons[index] for index in indices[self.workers.rank :: self.workers.count])
-        for lessons in passes(self.lm, own):
-            loss = lesson_losses(self.lm, self.probe, lessons, self.config).sum() / len(indices)
+        own = (self.train_set[index] for index in indices[self.workers.rank :: self.workers.count])
+        for examples in passes(self.lm, own):
+            loss = example_losses(self.lm, self.probe, examples, self.config).sum() / len(indices)
             loss.backward()
             total += loss.item()
         self.workers.add_gradients(self._parameters)
@@ -283,7 +285,7 @@ class _Run:
             )
         for at, parameter in enumerate(self._parameters):
             parameter.data.copy_(tensors[f"{at}.value"])
-            if f"{at}.step" in tensors:  # adapters behind the last attention never get a gradient
+            if f"{at}.step" in tensors:  # adapters after the last attention never get a gradient
                 self.adam.state[parameter] = {
                     "step": tensors[f"{at}.step"],  # stays on the CPU
                     "exp_avg": tensors[f"{at}.exp_avg"].to(parameter.device),
@@ -292,26 +294,26 @@ class _Run:
         self.history = json.loads(meta["history"])
 
 
-def passes(lm: LanguageModel, lessons: Iterable[TrainingExample]) -> Iterable[Sequence[TrainingExample]]:
-    """Lessons that the model looks at in one pass: one by one on a CPU, and where layers have a sliding window."""
+def passes(lm: LanguageModel, examples: Iterable[TrainingExample]) -> Iterable[Sequence[TrainingExample]]:
+    """Examples in groups of one pass: one by one on a CPU, and where layers have a sliding window."""
     if lm.device.type == "cpu" or lm.geometry.sliding:
-        return ((lesson,) for lesson in lessons)
-    found = list(lessons)
-    groups = groups_alike([len(lesson.prompt) for lesson in found], MAX_LENGTH_RATIO)
+        return ((example,) for example in examples)
+    found = list(examples)
+    groups = groups_alike([len(example.prompt) for example in found], MAX_LENGTH_RATIO)
     return ([found[at] for at in group] for group in groups)
 
 
-def lesson_losses(
-    lm: LanguageModel, probe: SoftTokenTensors, lessons: Sequence[TrainingExample], config: TrainConfig
+def example_losses(
+    lm: LanguageModel, probe: SoftTokenTensors, examples: Sequence[TrainingExample], config: TrainConfig
 ) -> Tensor:
-    """Objective of soft tokens on lessons in one pass, averaged over layers: (lessons,).
+    """Objective of soft tokens on examples in one pass, averaged over layers: (examples,).
 
     Differentiable in the probe's tensors.
     """
-    objective, rows = OBJECTIVES[config.objective], PromptRows(lm, lessons)
-    attention = attention_to_lessons(lm, probe, lessons, rows)
-    teachers = (lesson.teacher.to(lm.device, torch.float32) for lesson in lessons)
-    values = rows.values if config.objective in LOOK_AT_VALUES else [None] * len(lessons)
+    objective, rows = OBJECTIVES[config.objective], PromptRows(lm, examples)
+    attention = attention_to_examples(lm, probe, examples, rows)
+    teachers = (example.teacher.to(lm.device, torch.float32) for example in examples)
+    values = rows.values if config.objective in NEED_VALUES else [None] * len(examples)
     each = zip(attention, teachers, values, strict=True)
     return torch.stack([objective(*tensors, config.temper) for tensors in each])
 

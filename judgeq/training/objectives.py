@@ -40,7 +40,7 @@ def tempered(student: Tensor, teacher: Tensor, values: Tensor | None, temper: fl
     """`divergence` between the scores that decide: group means, raised to the power `temper`.
 
     A power below 1 lifts the many rows of middling weight. They fill most of a budget, and plain KL, which follows the
-    few heavy rows, hardly looks at them.
+    few heavy rows, hardly counts them.
     """
     ours, theirs = ((attention.mean(-2) + TINY) ** temper for attention in (student, teacher))
     return divergence(ours, theirs)
@@ -94,5 +94,5 @@ OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     "ranking": ranking,
     "tempered+ranking": tempered_ranking,
 }
-LOOK_AT_VALUES = frozenset({"values"})
-"""Objectives that read the prompt's values; the others take None in their place, and nobody has to collect them."""
+NEED_VALUES = frozenset({"values"})
+"""Objectives that read the prompt's values; the others take None in their place."""

@@ -1,4 +1,4 @@
-"""From the teacher attention of the training set to a budget profile: who deserves more rows."""
+"""From the teacher attention of the training set to a budget profile: which heads get more rows."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from judgeq.training.store import Store
 
 BUDGETS = (16, 32, 64, 128, 256, 512)
 SMALLEST_SHARE = 0.25  # of the uniform budget, for the head that deserves least
-MOST_LESSONS = 256
+MOST_EXAMPLES = 256
 
 
-def learn_profile(lessons: Store) -> BudgetProfile:
+def learn_profile(train_set: Store) -> BudgetProfile:
     """Split each budget over layers and heads so that the kept rows hold the most teacher attention.
 
-    A head's k-th best row holds a certain attention, averaged over lessons; the best split for a total takes the rows
+    A head's k-th best row holds a certain attention, averaged over examples; the best split for a total takes the rows
     with the highest such averages, whichever head they belong to.
     """
-    gains = mean_sorted_attention(lessons)
+    gains = mean_sorted_attention(train_set)
     budgets = torch.tensor([budget for budget in BUDGETS if budget < gains.shape[-1]] or [1])
     return BudgetProfile(budgets, torch.stack([best_shares(gains, int(budget)) for budget in budgets]))
 
 
-def mean_sorted_attention(lessons: Store) -> Tensor:
-    """Attention of each head's best row, second-best row and so on, averaged over lessons: (L, H_kv, K) float32.
+def mean_sorted_attention(train_set: Store) -> Tensor:
+    """Attention of each head's best row, second-best row and so on, averaged over examples: (L, H_kv, K) float32.
 
     `K` is the shortest length that covers the largest budget several times, or the longest prompt.
     """
     longest, total = 8 * BUDGETS[-1], torch.zeros(())
-    count = min(len(lessons), MOST_LESSONS)
+    count = min(len(train_set), MOST_EXAMPLES)
     for index in range(count):
-        attention = merge_group(lessons[index].teacher.float()).sort(dim=-1, descending=True).values
+        attention = merge_group(train_set[index].teacher.float()).sort(dim=-1, descending=True).values
         short = attention[..., :longest]
         padded = torch.nn.functional.pad(short, (0, longest - short.shape[-1]))
         total = total + padded / count

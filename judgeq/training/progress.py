@@ -1,4 +1,4 @@
-"""What long work tells a person: notes, and bars with the time that is left, on standard error."""
+"""Progress of long work on standard error: notes, and bars with the remaining time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from judgeq.console import sayable
 
 
 class Progress:
-    """Listens to a run and says nothing; the base of everything that shows progress."""
+    """Receives the progress of a run and ignores it; the base class of everything that shows it."""
 
     def note(self, text: str) -> None:
         """A sentence for a person."""

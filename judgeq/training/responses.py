@@ -59,7 +59,7 @@ def generate_responses(
             cache=cache,
             max_new_tokens=max_new_tokens + 1,  # the last token's rows are never computed
             do_sample=False,
-            logits_processor=[_Drawn(lm.device, temperature, seed)] if temperature else None,
+            logits_processor=[_Sampler(lm.device, temperature, seed)] if temperature else None,
             eos_token_id=sorted(lm.eos_ids),
             pad_token_id=filler,
         )[:, longest:].cpu()
@@ -67,21 +67,21 @@ def generate_responses(
         yield _cut(cache, row, first, longest, written[row], lm.eos_ids)
 
 
-class _Drawn:
+class _Sampler:
     """Leaves one token, drawn by its chance: `do_sample` would draw from the generator that all threads share."""
 
     def __init__(self, device: torch.device, temperature: float, seed: int) -> None:
         self.temperature, self.generator = temperature, torch.Generator(device).manual_seed(seed64(seed))
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
-        """(B, V) scores behind (B, T) tokens, -inf but for one token each."""
+        """(B, V) scores after (B, T) tokens: -inf but for the drawn token."""
         chances = (scores / self.temperature).softmax(-1)
         drawn = torch.multinomial(chances, num_samples=1, generator=self.generator)
         return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
 
 
 def complete_cache(lm: LanguageModel) -> DynamicCache:
-    """An empty cache that keeps every row, those that a sliding window has left behind included."""
+    """An empty cache that keeps every row, those outside a sliding window included."""
     cache = DynamicCache(config=lm.model.config)
     for layer in cache.layers:
         if layer.is_sliding:

@@ -1,4 +1,4 @@
-"""The folder of lessons: prompts, the model's own answers to them, what these looked at and, where wanted, prompt rows.
+"""The folder of training examples: prompts, the model's own answers, their attention and, if wanted, prompt rows.
 
 With rows a step costs `n` tokens, not `T + n`; without them the folder is small, and each step reads its prompts again.
 """
@@ -25,7 +25,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.output import PART, check_folder, read_object, write_file
 from judgeq.prompts.prompt import dated, now
 from judgeq.training.config import TrainConfig
-from judgeq.training.lesson import AttentionRecorder, TrainingExample
+from judgeq.training.examples import AttentionRecorder, TrainingExample
 from judgeq.training.progress import Progress
 from judgeq.training.responses import Response, generate_responses
 from judgeq.training.workers import Workers
@@ -34,27 +34,27 @@ SHORTEST_RESPONSE = 4  # tokens that must remain to teach from
 BATCHES_SORTED = 12  # so many batches are filled from one stretch of the data
 GIGABYTE = 1e9
 LABEL, DATE = "origin.json", "today"
-DIGITS = 6  # in the name of a lesson's file
-LESSONS = f"{'[0-9]' * DIGITS}.safetensors"
+DIGITS = 6  # in the name of an example's file
+EXAMPLES = f"{'[0-9]' * DIGITS}.safetensors"
 
 
 def is_store(folder: Path) -> bool:
-    """Whether lessons lie there, by the label beside them."""
+    """Whether examples lie there, by the label beside them."""
     return {"tokenizer_hash", "source"} <= read_object(folder / LABEL).keys()
 
 
 def check_store(folder: str | Path) -> None:
-    """Refuse a folder for lessons that cannot be written, or where files of others have a lesson's name.
+    """Refuse a folder for examples that cannot be written, or where files of others have an example's name.
 
     Raises:
         InputError: such a folder.
     """
-    names = (LABEL, *(path.name for path in Path(folder).glob(LESSONS)))
+    names = (LABEL, *(path.name for path in Path(folder).glob(EXAMPLES)))
     check_folder(folder, names, names if is_store(Path(folder)) else (), shared=True)
 
 
 class Store:
-    """A folder of lessons, tied to the recipe and model that made them.
+    """A folder of examples, tied to the recipe and model that made them.
 
     Args:
         source: prompts to read.
@@ -126,55 +126,57 @@ class Store:
         return total
 
     def fill(self, progress: Progress, workers: Workers, limit_gb: float, phase: str = "responses") -> None:
-        """Compute what is missing; finished lessons are kept, so an interrupted run goes on where it stopped.
+        """Compute what is missing; finished examples are kept, so an interrupted run goes on where it stopped.
 
         Batches are those of a run without a break, so that what is left comes out as it would have: a batch that was
-        interrupted is answered again, and only its missing lessons are stored.
+        interrupted is answered again, and only its missing examples are stored.
 
         Args:
-            progress: told about every batch.
+            progress: gets every batch.
             workers: batches are shared among them.
             limit_gb: largest size of the store in gigabytes.
 
         Raises:
-            InputError: the folder holds lessons of another recipe or model, or something else, or the store would be
+            InputError: the folder holds examples of another recipe or model, or something else, or the store would be
                 too large.
         """
         self._claim(workers)
         missing = {index for index in range(len(self)) if not self._is_finished(index)}
-        workers.wait()  # all have looked before one goes on
+        workers.wait()  # all have checked before one continues
         needed = self.expected_bytes / GIGABYTE
         if missing:
-            progress.note(f"{self._held} {len(self):,} prompts take up to {needed:.1f} GB in {self.folder}.")
+            progress.note(
+                f"{self._contents} {len(self):,} prompts take up to {needed:.1f} GB in {self.folder}."
+            )
         if needed > limit_gb:
             fitting = int(len(self) * limit_gb / needed)
             raise InputError(
-                f"{self._held} {len(self):,} prompts need {needed:.1f} GB and --store-gb allows {limit_gb:g}: raise "
-                f"it, take fewer --examples (about {fitting:,} fit), or shorter ones with --max-tokens"
+                f"{self._contents} {len(self):,} prompts need {needed:.1f} GB and --store-gb allows {limit_gb:g}: "
+                f"raise it, take fewer --examples (about {fitting:,} fit), or shorter ones with --max-tokens"
             )
         done = len(self) - len(missing)
         progress.advance(phase, done, len(self))
         batches = [batch for batch in self._batches() if not missing.isdisjoint(batch)]
         for turn in range(0, len(batches), workers.count):
             for batch in batches[turn + workers.rank : turn + workers.rank + 1]:
-                self._teach(batch, missing)
+                self._make_examples(batch, missing)
             done += sum(len(missing.intersection(batch)) for batch in batches[turn : turn + workers.count])
             progress.advance(phase, done, len(self))
         workers.wait()
 
     def response_ids(self, indices: Sequence[int]) -> Tensor:
-        """All response tokens of some lessons, one after the other: (sum of R,) int64."""
+        """All response tokens of some examples, one after the other: (sum of R,) int64."""
         return torch.cat([self._tensor(index, "response") for index in indices])
 
     def remove(self) -> None:
         """Delete all rows, and the folder if nothing else lies there."""
-        for path in (*self.folder.glob(LESSONS), *self.folder.glob(f"{PART}*"), self.folder / LABEL):
+        for path in (*self.folder.glob(EXAMPLES), *self.folder.glob(f"{PART}*"), self.folder / LABEL):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 
     @property
-    def _held(self) -> str:
+    def _contents(self) -> str:
         return f"The {'rows' if self.rows else 'answers and their attention'} of"
 
     def _path(self, index: int) -> Path:
@@ -185,7 +187,7 @@ class Store:
             return file.get_tensor(name)
 
     def _is_finished(self, index: int) -> bool:
-        """There is a lesson, and it was made from the prompt that stands at this place now."""
+        """There is an example, and it was made from the prompt that stands at this place now."""
         if not self._path(index).exists():
             return False
         prompt = self._tensor(index, "prompt")[: len(self.prompts[index])]
@@ -223,8 +225,8 @@ class Store:
             batches += [order[at : at + size] for at in range(0, len(order), size)]
         return batches
 
-    def _teach(self, batch: Sequence[int], missing: Container[int]) -> None:
-        """Let the model answer the prompts of a batch, and store what it looked at for those that are missing."""
+    def _make_examples(self, batch: Sequence[int], missing: Container[int]) -> None:
+        """Let the model answer the prompts of a batch, and store the examples that are missing."""
         config = self.config
         responses = generate_responses(
             self.lm,
@@ -235,10 +237,10 @@ class Store:
         )
         for index, response in zip(batch, responses, strict=True):
             if index in missing:
-                self._lesson(index, response).write(self._path(index))
+                self._make_example(index, response).write(self._path(index))
 
     @torch.inference_mode()
-    def _lesson(self, index: int, response: Response) -> TrainingExample:
+    def _make_example(self, index: int, response: Response) -> TrainingExample:
         rng = random.Random(self.config.seed * 1_000_003 + index)
         longest = min(self.config.prefix_tokens, len(response.ids) - SHORTEST_RESPONSE)
         prefix = rng.randint(1, longest) if longest >= 1 and rng.random() < 0.5 else 0
@@ -251,5 +253,5 @@ class Store:
         self.lm.model(
             input_ids=ids[None].to(self.lm.device), cache=cache, logits_to_keep=1, observer=recorder
         )
-        lesson = TrainingExample(prompt, torch.cat(recorder.layers).half().cpu(), ids.clone())
-        return lesson.with_rows(keys, values, self.lm.geometry) if self.rows else lesson
+        example = TrainingExample(prompt, torch.cat(recorder.layers).half().cpu(), ids.clone())
+        return example.with_rows(keys, values, self.lm.geometry) if self.rows else example

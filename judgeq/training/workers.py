@@ -10,7 +10,7 @@ from accelerate.utils import reduce
 
 
 class Workers:
-    """Who else is there, and the few things that all must do together.
+    """This process among all of a training, and their few collective operations.
 
     Attributes:
         rank: number of this process, 0 for the one that writes files.

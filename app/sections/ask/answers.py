@@ -12,7 +12,7 @@ from app.sections.ask.cards import empty_cards
 
 @dataclass(frozen=True)
 class Answers:
-    """What a person reads first, and where the next question goes."""
+    """The answer cards, and the field for the next question."""
 
     cards: gr.HTML
     question: gr.Textbox

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -34,7 +34,7 @@ from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS
 
 TICK = 0.3
-"""Seconds between two looks at a run."""
+"""Seconds between two updates of the page."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,14 @@ class Callbacks:
         truncate: bool,
         previous: Run | None = None,
         own: str | None = None,
-        stay: str = "",
-        go: str = "",
+        pinned: str = "",
+        dropped: str = "",
     ) -> tuple[Any, ...]:
         """A run for what the page shows, checked as far as it can be without the model, and the page before it starts.
 
         Args:
             own: key of the visitor's own soft tokens.
-            stay, go: pieces of the document that must stay and go, one a line.
+            pinned, dropped: pieces of the document that must be kept and evicted, one a line.
 
         Returns:
             Run, status, cards, Ask, Ask again, Stop, the map's placeholder, the map's panel.
@@ -111,10 +111,23 @@ class Callbacks:
         if previous is not None and previous.busy:  # one visitor, one place in the queue
             raise gr.Error(text.BUSY, print_exception=False)
         try:
-            task = _task(
-                document, question, rows, methods, question_first, max_new_tokens, truncate, stay, go
+            check_filled(document, question)
+            if not methods:
+                raise InputError(text.NO_METHOD)
+            document = document.strip()  # spans then count alike here, in `Document` and in a map
+            task = Task(
+                document,
+                question,
+                methods=tuple(name for name in METHODS if name in methods),
+                budget=budget_of(rows),
+                question_first=question_first,
+                truncate=truncate,
+                max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
+                expected=expected_answer(document, question),
+                pinned=spans_of(document, pinned),
+                dropped=spans_of(document, dropped),
+                own_tokens=self.host.shelf.find(own),
             )
-            task = replace(task, own_tokens=self.host.shelf.find(own))
             run = Run(task, self.host, previous, keep=True).look()
         except JudgeqError as error:
             raise shown(error) from None
@@ -129,7 +142,7 @@ class Callbacks:
         )
 
     def follow(self, run: Run | None) -> Iterator[tuple[Any, ...]]:
-        """Start a run and look at it until it ends; leaving this generator stops the run.
+        """Start a run and report it until it ends; leaving this generator stops the run.
 
         Yields:
             Status, cards, and what `map_updates` lists, which is sent once.
@@ -203,9 +216,9 @@ def idle_buttons() -> tuple[Any, Any, Any]:
 
 
 def close_run(run: Run | None) -> None:
-    """Let go of a visitor's run when the page is gone or has been idle for long."""
+    """Stop a visitor's run when the page is closed or was idle for long."""
     if run is not None:
-        run.drop_layer()
+        run.close()
 
 
 def budget_of(rows: float | None) -> int:
@@ -224,32 +237,3 @@ def check_filled(document: str | None, question: str | None) -> None:
     for name, value in (("document", document), ("question", question)):
         if not check_text(name, value or "").strip():
             raise InputError(text.EMPTY[name])
-
-
-def _task(
-    document: str,
-    question: str,
-    rows: float | None,
-    methods: list[str],
-    question_first: bool,
-    max_new_tokens: float,
-    truncate: bool,
-    stay: str,
-    go: str,
-) -> Task:
-    check_filled(document, question)
-    if not methods:
-        raise InputError(text.NO_METHOD)
-    document = document.strip()  # spans then count alike here, in `Document` and in a map
-    return Task(
-        document,
-        question,
-        methods=tuple(name for name in METHODS if name in methods),
-        budget=budget_of(rows),
-        question_first=question_first,
-        truncate=truncate,
-        max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
-        expected=expected_answer(document, question),
-        pinned=spans_of(document, stay),
-        dropped=spans_of(document, go),
-    )

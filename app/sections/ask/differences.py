@@ -6,14 +6,14 @@ import re
 from difflib import SequenceMatcher
 from typing import Literal
 
-Kind = Literal["same", "added", "missing"]
+Piece = tuple[str, Literal["same", "added", "missing"]]
 
 COMPARABLE = 0.35
 """Share of common words below which two answers are not variants of each other."""
 
 
-def differences(reference: str, text: str) -> list[tuple[str, Kind]] | None:
-    """The text in pieces, each with the white space behind it, and between them what it lacks of the reference.
+def differences(reference: str, text: str) -> list[Piece] | None:
+    """The text in pieces, each with the white space after it, and between them what only the reference has.
 
     Words are compared with their punctuation and without regard to case. None where the two have too little in common
     for a comparison to be read.
@@ -22,7 +22,7 @@ def differences(reference: str, text: str) -> list[tuple[str, Kind]] | None:
     matcher = SequenceMatcher(None, _keys(theirs), _keys(ours), autojunk=False)
     if matcher.ratio() < COMPARABLE:
         return None
-    found: list[tuple[str, Kind]] = []
+    found: list[Piece] = []
     for tag, first, last, start, end in matcher.get_opcodes():
         if tag in ("delete", "replace"):
             found.append(("".join(theirs[first:last]), "missing"))

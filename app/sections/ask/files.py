@@ -10,9 +10,9 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from app import text
+from app.sections.ask.cards import length_line, reading_line
 from app.sections.events import LIGHT, QUIET
 from app.server.host import ModelHost
-from app.server.lengths import length_line, reading_line
 from app.server.samples import sample_of
 from app.style.toasts import noticed, shown
 from judgeq.errors import JudgeqError
@@ -21,28 +21,7 @@ from judgeq.prompts.text_files import SUFFIXES, read_and_delete
 READERS = {**QUIET, "concurrency_limit": 2, "concurrency_id": "files"}
 """A hostile file keeps a core busy for half a minute: never more than two at once."""
 
-DROP = """() => {
-  const brings = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-  const box = (event) => event.target instanceof Element ? event.target.closest("#document") : null;
-  const mark = (on) => document.querySelector("#document")?.classList.toggle("dropping", on);
-  addEventListener("dragover", (event) => {
-    if (!brings(event)) return;
-    event.preventDefault();  // a file dropped anywhere would replace the page
-    mark(box(event) !== null);
-  });
-  addEventListener("dragleave", (event) => { if (event.relatedTarget === null) mark(false); });
-  addEventListener("drop", (event) => {
-    mark(false);
-    if (!brings(event)) return;
-    event.preventDefault();
-    const input = document.querySelector("#upload")?.parentElement.querySelector("input[type=file]");
-    if (box(event) === null || !input || !event.dataTransfer.files.length) return;
-    const one = new DataTransfer();
-    one.items.add(event.dataTransfer.files[0]);
-    input.files = one.files;
-    input.dispatchEvent(new Event("change", { bubbles: true }));
-  });
-}"""
+DROP = Path(__file__).with_name("drop.js").read_text(encoding="utf-8").strip()
 """A file that is dropped on the document takes the way of one that is chosen with the button."""
 
 
@@ -63,7 +42,7 @@ def build_files(host: ModelHost) -> Files:
 def upload_button(title: str, endings: list[str], **how: Any) -> gr.UploadButton:
     """A button for files, whose paths are handed on as they are.
 
-    Gradio's own way leaves an empty file behind for each upload, and the upload itself if its name ends otherwise.
+    Gradio's own way leaves an empty file for each upload, and the upload itself if its name ends otherwise.
     """
     button = gr.UploadButton(title, file_types=endings, size="sm", **how)
     button._process_single_file = lambda sent: sent.path

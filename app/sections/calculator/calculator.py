@@ -5,12 +5,12 @@ The arithmetic is `judgeq.estimate`'s; what comes from the page is checked here.
 
 from __future__ import annotations
 
-import html
 import math
 from dataclasses import dataclass
 
 from app import text
 from app.sections.ask.cards import percent
+from app.templates import render
 from judgeq.errors import InputError
 from judgeq.estimate import Memory, estimate
 from judgeq.look.format import size
@@ -102,30 +102,23 @@ def table(chosen: Setting) -> str:
     capacity = int(chosen.memory * GB)
     full, kept = (found.prompts_within(capacity, kept=kept) for kept in (False, True))
     share = found.kept_rows / found.full_rows
-    kept_size = size(found.kept_rows) + (f" <small>{percent(share)} of full</small>" if share < 1 else "")
     rows = (
-        (text.CALCULATED_WEIGHTS, size(found.weights), size(found.weights)),
-        (text.CALCULATED_DOCUMENT, size(found.full_rows), kept_size),
-        (text.CALCULATED_FIT.format(memory=f"{chosen.memory:g}"), f"{full:,}", f"{kept:,}"),
+        (text.CALCULATED_WEIGHTS, size(found.weights), size(found.weights), ""),
+        (
+            text.CALCULATED_DOCUMENT,
+            size(found.full_rows),
+            size(found.kept_rows),
+            percent(share) if share < 1 else "",
+        ),
+        (text.CALCULATED_FIT.format(memory=f"{chosen.memory:g}"), f"{full:,}", f"{kept:,}", ""),
     )
-    body = "".join(
-        f'<tr><th scope="row">{name}</th><td>{first}</td><td>{second}</td></tr>'
-        for name, first, second in rows
-    )
-    head = "".join(
-        f'<th scope="col">{name}</th>'
-        for name in (text.CALCULATED_WHAT, text.CALCULATED_FULL, text.CALCULATED_KEPT)
-    )
-    return (
-        f'<div class="calculated"><p class="mark">{text.CALCULATED}</p>'
-        f'<p class="lead">{html.escape(_sentence(chosen, found.weights > capacity, full, kept))}</p>'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    sentence = _sentence(chosen, found.weights > capacity, full, kept)
+    return render("calculator/result.j2", problem="", sentence=sentence, rows=rows)
 
 
 def problem(error: InputError) -> str:
     """Why nothing is calculated, as HTML."""
-    return f'<div class="calculated"><p class="lead" role="status">{html.escape(str(error))}</p></div>'
+    return render("calculator/result.j2", problem=str(error))
 
 
 def _sentence(chosen: Setting, too_large: bool, full: int, kept: int) -> str:

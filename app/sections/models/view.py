@@ -1,6 +1,6 @@
 """Which model answers, and whose soft tokens it asks with.
 
-The model is everybody's, so it changes only where the operator allows that; soft tokens are the visitor's own.
+All visitors share the model, so only an operator can allow changing it; soft tokens belong to one visitor.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from app.server.host import ModelHost
 from judgeq.errors import JudgeqError
 
 TICK = 0.3
-"""Seconds between two looks at a model that is being loaded."""
+"""Seconds between two updates while a model is loaded."""
 
 
 @dataclass(frozen=True)
 class Models:
-    """Components; those that change the model are None where nobody may."""
+    """Components; those that change the model are None where that is not allowed."""
 
     own: gr.State
     files: gr.UploadButton
     shipped: gr.Button
-    told: gr.HTML
+    in_use: gr.HTML
     name: gr.Dropdown | None = None
     precision: gr.Radio | None = None
     load: gr.Button | None = None
@@ -59,8 +59,8 @@ def build_models(host: ModelHost, allowed: bool) -> Models:
                 label=text.TOKENS_HUB, placeholder="owner/name", lines=1, max_lines=1, elem_id="token-hub"
             )
             changing["take"] = gr.Button(text.TOKENS_TAKE, size="sm", elem_id="token-take")
-        told = gr.HTML(_told(text.TOKENS_NONE), elem_id="token-told")
-    return Models(own, files, shipped, told, **changing)
+        in_use = gr.HTML(_in_use(text.TOKENS_NONE), elem_id="token-told")
+    return Models(own, files, shipped, in_use, **changing)
 
 
 def _build_choice(host: ModelHost) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def wire_models(host: ModelHost, part: Models, status: gr.HTML) -> None:
     Args:
         status: where the page says what it does.
     """
-    taken = [part.own, part.told, part.shipped]
+    taken = [part.own, part.in_use, part.shipped]
 
     def upload(paths: list[str] | None, before: str | None) -> tuple[Any, ...]:
         return _taken(host, before, lambda: own_tokens.from_upload(paths or [], host.model()))
@@ -98,7 +98,7 @@ def wire_models(host: ModelHost, part: Models, status: gr.HTML) -> None:
 
     def shipped(before: str | None) -> tuple[Any, ...]:
         host.shelf.drop(before)
-        return None, _told(text.TOKENS_NONE), gr.update(visible=False)
+        return None, _in_use(text.TOKENS_NONE), gr.update(visible=False)
 
     def load(name: str, precision: str) -> Iterator[str]:
         yield from change_model(host, name, precision)
@@ -111,7 +111,7 @@ def wire_models(host: ModelHost, part: Models, status: gr.HTML) -> None:
 
 
 def change_model(host: ModelHost, name: str, precision: str) -> Iterator[str]:
-    """Load another model for everybody; yields status lines, the last of which says how it ended."""
+    """Load another model for all visitors; yields status lines, the last of which says how it ended."""
     try:
         chosen = models.check_name(name, [host.first[0]])
     except JudgeqError as error:
@@ -139,8 +139,8 @@ def _taken(host: ModelHost, before: str | None, read: Any) -> tuple[Any, ...]:
         return gr.skip(), error_status(str(error)), gr.skip()
     host.shelf.drop(before)
     line = text.TOKENS_OWN.format(n=own.tokens.n, model=own.tokens.config.base_model)
-    return host.shelf.put(own), _told(line), gr.update(visible=True)
+    return host.shelf.put(own), _in_use(line), gr.update(visible=True)
 
 
-def _told(line: str) -> str:
+def _in_use(line: str) -> str:
     return f'<p class="fine" role="status">{html.escape(line)}</p>'

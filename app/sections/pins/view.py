@@ -1,4 +1,4 @@
-"""What must stay and what must go: two fields that take pieces of the document's text."""
+"""What must be kept and what must be evicted: two fields that take pieces of the document's text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Pins:
 
     @property
     def fields(self) -> list[Any]:
-        """Inputs of a run, behind those of `Inputs.task`."""
+        """Inputs of a run, after those of `Inputs.task`."""
         return [self.stay, self.go]
 
 
@@ -48,7 +48,7 @@ def build_pins() -> Pins:
 
 
 def wire_pins(pins: Pins, kept: Kept) -> None:
-    """Words that are looked at in the document become a line of a field."""
+    """Words that are selected in the document become a line of a field."""
     for button, field in ((kept.stay, pins.stay), (kept.go, pins.go)):
         button.click(add_piece, [kept.span, field], [field, pins.part], **QUEUED)
 

@@ -1,4 +1,4 @@
-"""What is learned, and how it looks at a stored prompt: the soft tokens' side of a training step."""
+"""The tensors that are trained, and their attention to stored prompts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training.config import TrainConfig
-from judgeq.training.lesson import AttentionRecorder, PromptRows, TrainingExample
+from judgeq.training.examples import AttentionRecorder, PromptRows, TrainingExample
 from judgeq.training.store import Store
 from judgeq.values import seed64
 
 FRESH_STARTS = ("responses", "vocabulary", "random")
-FIRST_LESSONS = 256  # whose responses the first embeddings are drawn from
+FIRST_EXAMPLES = 256  # whose responses the first embeddings are drawn from
 
 
 def let_gradients_through(lm: LanguageModel) -> None:
@@ -54,7 +54,7 @@ def check_one_device(lm: LanguageModel) -> None:
 
 
 def earlier_tokens(lm: LanguageModel, config: TrainConfig) -> SoftTokens | None:
-    """The soft tokens that a run goes on from; None where it starts afresh.
+    """The soft tokens that a run continues from; None where it starts afresh.
 
     Raises:
         InputError: they are not there, or do not fit the model or the recipe.
@@ -71,14 +71,14 @@ def earlier_tokens(lm: LanguageModel, config: TrainConfig) -> SoftTokens | None:
     return tokens
 
 
-def initial_tokens(lm: LanguageModel, config: TrainConfig, lessons: Store) -> SoftTokens:
+def initial_tokens(lm: LanguageModel, config: TrainConfig, train_set: Store) -> SoftTokens:
     """Where a run starts, see `TrainConfig.start`; raises as `earlier_tokens` does."""
     if earlier := earlier_tokens(lm, config):
         return earlier
     generator = torch.Generator().manual_seed(seed64(config.seed))
     weights = lm.model.get_input_embeddings().weight
     if config.start == "responses":
-        pool = lessons.response_ids(range(min(len(lessons), FIRST_LESSONS)))
+        pool = train_set.response_ids(range(min(len(train_set), FIRST_EXAMPLES)))
     else:
         pool = torch.arange(weights.shape[0])
     tokens = SoftTokens.initialise(lm, pool[torch.randint(len(pool), (config.n,), generator=generator)])
@@ -89,7 +89,7 @@ def initial_tokens(lm: LanguageModel, config: TrainConfig, lessons: Store) -> So
 
 
 def trainable(probe: SoftTokenTensors, lm: LanguageModel, config: TrainConfig) -> SoftTokenTensors:
-    """A copy whose tensors ask for gradients; offsets and adapters that are new start by adding nothing."""
+    """A copy whose tensors require gradients; offsets and adapters that are new start by adding nothing."""
     sizes = lm.geometry
 
     def wanted(tensor: Tensor) -> Tensor:
@@ -121,28 +121,28 @@ def finished(probe: SoftTokenTensors) -> SoftTokenTensors:
     return SoftTokenTensors.from_tensors(stored)
 
 
-def attention_to_lessons(
-    lm: LanguageModel, probe: SoftTokenTensors, lessons: Sequence[TrainingExample], rows: PromptRows
+def attention_to_examples(
+    lm: LanguageModel, probe: SoftTokenTensors, examples: Sequence[TrainingExample], rows: PromptRows
 ) -> list[Tensor]:
-    """What the soft tokens look at in each prompt, (L, H_kv, G, T_i), differentiable in the probe's tensors.
+    """Attention of the soft tokens to each prompt, (L, H_kv, G, T_i), differentiable in the probe's tensors.
 
-    One pass for all lessons; `L` counts the layers that see the whole prompt.
+    One pass for all examples; `L` counts the layers that see the whole prompt.
     """
-    offsets = [probe.offsets_at(lm, len(lesson.prompt)) for lesson in lessons]
+    offsets = [probe.offsets_at(lm, len(example.prompt)) for example in examples]
     together = None if probe.query_offsets is None else torch.stack(offsets, dim=1)  # type: ignore[arg-type]
     recorder = AttentionRecorder(together, rows.padding)
     embeddings = probe.embeddings.to(lm.dtype)
     with probe.attached(lm):
         lm.model(
-            inputs_embeds=embeddings.expand(len(lessons), -1, -1),
+            inputs_embeds=embeddings.expand(len(examples), -1, -1),
             cache=rows.cache,
             logits_to_keep=1,
             observer=recorder,
-            **rows.told(behind=len(embeddings)),
+            **rows.inputs_after_prompts(len(embeddings)),
         )
-    return rows.apart(torch.stack(recorder.layers), dim=-1)
+    return rows.unpadded(torch.stack(recorder.layers), dim=-1)
 
 
-def attention_to_lesson(lm: LanguageModel, probe: SoftTokenTensors, lesson: TrainingExample) -> Tensor:
-    """`attention_to_lessons` of one."""
-    return attention_to_lessons(lm, probe, [lesson], PromptRows(lm, [lesson]))[0]
+def attention_to_example(lm: LanguageModel, probe: SoftTokenTensors, example: TrainingExample) -> Tensor:
+    """`attention_to_examples` of one."""
+    return attention_to_examples(lm, probe, [example], PromptRows(lm, [example]))[0]

@@ -1,4 +1,4 @@
-"""What one training example teaches, in half precision, and the prompt rows that soft tokens look at while they learn.
+"""One training example in half precision: its prompt, the response's attention to it, and rows of the prompt.
 
 One safetensors file an example, written atomically, read memory-mapped.
 """
@@ -31,10 +31,10 @@ class TrainingExample:
     """One example; `L` counts the layers that see the whole prompt, the only ones with anything to learn.
 
     Attributes:
-        prompt: (T,) int64, the tokens that are looked at.
+        prompt: (T,) int64, the tokens that are attended to.
         teacher: (L, H_kv, G, T) half precision: attention of the response to the prompt, averaged over the response.
-        response: (R,) int64, the tokens that taught.
-        keys, values: (L, H_kv, T, D) half precision, rows of the prompt; None = they are read again when needed.
+        response: (R,) int64, the tokens of the answer.
+        keys, values: (L, H_kv, T, D) half precision, rows of the prompt; None = recomputed when needed.
         window_keys, window_values: (layers with a sliding window, H_kv, rows, D) half precision, the last rows of the
             prompt, which those layers still see; None = there are no such layers, or no rows.
     """
@@ -73,7 +73,7 @@ class TrainingExample:
                 save_file(given, part)
         except (OSError, SafetensorError) as error:
             raise InputError(
-                f"{path.parent} cannot take more lessons ({error}): make room or choose another --store; what is "
+                f"{path.parent} cannot take more examples ({error}): make room or choose another --store; what is "
                 "finished is kept, run the same command again to go on"
             ) from None
 
@@ -104,32 +104,32 @@ class AttentionRecorder:
 
 
 class PromptRows:
-    """The prompts of some lessons side by side, padded on the left: their rows, and where tokens behind them stand.
+    """The prompts of some examples side by side, padded on the left: their rows, and the positions after them.
 
     Attributes:
-        cache: rows to look at, (B, H_kv, longest, D) in each layer; stored ones, or read again if some are not stored.
+        cache: (B, H_kv, longest, D) in each layer; stored rows, or recomputed ones if some are not stored.
         padding: (B,) int64, rows before each prompt that belong to none; None = all prompts are equally long.
     """
 
-    def __init__(self, lm: LanguageModel, lessons: Sequence[TrainingExample]) -> None:
-        self._lm, self._lessons = lm, lessons
-        self._ids, self._first = pad_left([lesson.prompt for lesson in lessons])
+    def __init__(self, lm: LanguageModel, examples: Sequence[TrainingExample]) -> None:
+        self._lm, self._examples = lm, examples
+        self._ids, self._first = pad_left([example.prompt for example in examples])
         self.padding = torch.tensor(self._first, device=lm.device) if any(self._first) else None
-        stored = all(lesson.keys is not None for lesson in lessons)
-        rows = self._stored_rows() if stored else self._rows_read_again()
+        stored = all(example.keys is not None for example in examples)
+        rows = self._stored_rows() if stored else self._recomputed_rows()
         self.cache = FrozenCache(rows, self._longest, lm.geometry.sliding)
 
     @property
     def values(self) -> list[Tensor]:
         """Of each prompt, (L, H_kv, T_i, D); copied from the cache."""
         stacked = torch.stack([self.cache.layers[at].values for at in self._lm.geometry.global_layers])
-        return self.apart(stacked, dim=-2)
+        return self.unpadded(stacked, dim=-2)
 
-    def told(self, behind: int) -> dict[str, Tensor]:
-        """What the model must be told of a pass over so many tokens behind the prompts."""
-        return self._told(self._longest, self._longest + behind)
+    def inputs_after_prompts(self, tokens: int) -> dict[str, Tensor]:
+        """Attention mask and position ids of so many tokens that are appended to the prompts."""
+        return self._padding_inputs(self._longest, self._longest + tokens)
 
-    def apart(self, tensor: Tensor, dim: int) -> list[Tensor]:
+    def unpadded(self, tensor: Tensor, dim: int) -> list[Tensor]:
         """(L, B, …) of padded prompts as one tensor a prompt, without the padding in dimension `dim`."""
         each = zip(tensor.unbind(1), self._first, strict=True)
         return [one.narrow(dim, first, self._longest - first) for one, first in each]
@@ -138,7 +138,7 @@ class PromptRows:
     def _longest(self) -> int:
         return self._ids.shape[1]
 
-    def _told(self, first: int, end: int) -> dict[str, Tensor]:
+    def _padding_inputs(self, first: int, end: int) -> dict[str, Tensor]:
         return {} if self.padding is None else padding_inputs(self.padding, first, end)
 
     def _stored_rows(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -148,19 +148,19 @@ class PromptRows:
             at = (sizes.sliding if near else sizes.global_layers).index(layer)
             names = ("window_keys", "window_values") if near else ("keys", "values")
             yield tuple(
-                self._together([getattr(lesson, name)[at] for lesson in self._lessons]) for name in names
+                self._stacked([getattr(example, name)[at] for example in self._examples]) for name in names
             )  # type: ignore[misc]
 
-    def _together(self, rows: Sequence[Tensor]) -> Tensor:
+    def _stacked(self, rows: Sequence[Tensor]) -> Tensor:
         longest = max(each.shape[1] for each in rows)
         moved = (each.to(self._lm.device, self._lm.dtype) for each in rows)
         return torch.stack([F.pad(each, (0, 0, longest - each.shape[1], 0)) for each in moved])
 
     @torch.no_grad()
-    def _rows_read_again(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _recomputed_rows(self) -> Iterator[tuple[Tensor, Tensor]]:
         cache, ids = complete_cache(self._lm), self._ids.to(self._lm.device)
-        told = self._told(0, self._longest)
-        self._lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1, **told)
+        padding = self._padding_inputs(0, self._longest)
+        self._lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1, **padding)
         window = self._lm.geometry.window or 0
         for layer in cache.layers:
             near = slice(1 - window if layer.is_sliding else None, None)

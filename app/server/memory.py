@@ -1,4 +1,4 @@
-"""A bound of bytes over things of all visitors: those used least recently give way. Holds none of them itself."""
+"""A byte limit shared by all visitors: what was used least recently is evicted. Owns none of what it counts."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class PreallocatedRows(Generic[T]):
-    """Remembers what holds memory and when it was last used; what is no longer needed leaves it by itself."""
+class MemoryLimit(Generic[T]):
+    """Tracks objects that hold memory in the order of their last use, by weak references."""
 
     def __init__(
         self,
         most_bytes: int,
         nbytes: Callable[[T], int],
-        give_way: Callable[[T], None],
+        evict: Callable[[T], None],
         spare_last: bool = False,
     ) -> None:
         """An empty one.
 
         Args:
-            nbytes: what a thing holds now.
-            give_way: makes a thing hold less.
-            spare_last: what is being used stays, even if it is too large alone.
+            nbytes: bytes that an object holds now.
+            evict: makes an object hold less.
+            spare_last: never evict the object in use, even if it alone exceeds the limit.
         """
         self.most_bytes, self.spare_last = most_bytes, spare_last
-        self._nbytes, self._give_way = nbytes, give_way
+        self._nbytes, self._evict = nbytes, evict
         self._known: list[weakref.ref[T]] = []
         self._lock = threading.Lock()
 
     @property
     def held(self) -> list[T]:
-        """What is still in use, the most recently used one last."""
+        """The objects that still exist, the most recently used one last."""
         return [thing for found in self._known if (thing := found()) is not None]
 
     def use(self, thing: T) -> None:
-        """This one is being used: the others make room for it."""
+        """Mark an object as used now and evict others, oldest first, until the limit is met."""
         with self._lock:
             things = [*(each for each in self.held if each is not thing), thing]
             self._known = [weakref.ref(each) for each in things]
@@ -46,5 +46,5 @@ class PreallocatedRows(Generic[T]):
             over = sum(sizes) - self.most_bytes
             for each, size in zip(things[: -1 if self.spare_last else None], sizes, strict=False):
                 if over > 0 and size:
-                    self._give_way(each)
+                    self._evict(each)
                     over -= size - self._nbytes(each)
