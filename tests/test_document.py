@@ -217,7 +217,7 @@ def test_questions_leave_the_documents_rows_as_they_are_and_copy_none(
     assert [layer.keys.untyped_storage().data_ptr() for layer in rows.layers] == stored
     assert document.kv_bytes == size
     seen = document.tokens - REREAD_TOKENS
-    assert size == 4 * 256 * rows.layers[0].room.rows
+    assert size == 4 * 256 * rows.layers[0].buffer.rows
     assert rows.rows == 4 * seen
 
 

@@ -17,7 +17,7 @@ from judgeq.inference.answers import Answer
 from judgeq.inference.api import ask, ask_many, read
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
-from judgeq.inference.prefill_batch import MOST_TOKENS, groups_alike, pad_left, prefill_padded
+from judgeq.inference.prefill_batch import MOST_TOKENS, group_by_length, pad_left, prefill_padded
 from judgeq.methods import METHODS, Full, JudgeQ, Method, SnapKV, method_named
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
@@ -149,10 +149,10 @@ def test_prompts_share_a_pass_only_where_that_is_asked_for(
 
 def test_prompts_of_similar_length_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(padded, "MAX_LENGTH_RATIO", 1.25)
-    assert list(groups_alike([100, 900, 110, 125, 130, 1000])) == [[0, 2, 3], [4], [1, 5]]
+    assert list(group_by_length([100, 900, 110, 125, 130, 1000])) == [[0, 2, 3], [4], [1, 5]]
     half = MOST_TOKENS // 2
-    assert list(groups_alike([half, half, half])) == [[0, 1], [2]]
-    assert list(groups_alike([])) == []
+    assert list(group_by_length([half, half, half])) == [[0, 1], [2]]
+    assert list(group_by_length([])) == []
 
 
 def test_what_stands_in_the_padding_changes_nothing(

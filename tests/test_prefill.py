@@ -15,7 +15,7 @@ from judgeq.config import Allocation, Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.inference.decode import decode
 from judgeq.inference.plan import Plan
-from judgeq.inference.prefill import Prefill, prefill, probe
+from judgeq.inference.prefill import Prefill, prefill, second_pass
 from judgeq.methods import METHODS, Full, JudgeQ, Oracle, RandomRows, SnapKV, StreamingLLM
 from judgeq.methods.scoring import merge_group
 from judgeq.models.language_model import LanguageModel
@@ -98,7 +98,7 @@ def test_the_oracle_scores_by_the_attention_of_the_response(
 ) -> None:
     response = torch.tensor([full_answer(each_lm, ids, 6)])
     rows = prefill(each_lm, ids, [Plan(Full(), TOKENS)]).retained[0].cache.frozen()
-    outcome = probe(each_lm, rows, response, [Plan(Oracle(selection=EXACT), 9)])
+    outcome = second_pass(each_lm, rows, response, [Plan(Oracle(selection=EXACT), 9)])
     embeds = each_lm.model.get_input_embeddings()(torch.cat([ids, response], 1))
     paid = attention_of(each_lm, embeds)
     for layer in each_lm.geometry.global_layers:

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 import judgeq
+from judgeq.attention.call import AttentionCall
 from judgeq.cache.growing import SHARE, STEP
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError
@@ -119,7 +120,7 @@ def test_over_2000_tokens_no_head_ever_holds_more_than_the_budget_and_the_interv
     assert most == 24 + 32
     assert rejudging.rounds == 1999 // 32
     assert rejudging.cache.get_seq_length() == TOKENS + 1999
-    assert rejudging.held()[0][0][-1] == TOKENS + 1998
+    assert rejudging.stored_tokens()[0][0][-1] == TOKENS + 1998
 
 
 @pytest.mark.parametrize(("name", "allocation"), allowed("uniform", "adakv", "profile", "pyramid+adakv"))
@@ -136,7 +137,7 @@ def test_every_method_stays_within_the_bound_with_every_allocation(
         if allocation == "uniform":
             assert int(held.max()) <= 40 + 16
     assert rejudging.rounds == 4
-    assert [[len(rows) for rows in layer] for layer in rejudging.held()] == held.tolist()
+    assert [[len(rows) for rows in layer] for layer in rejudging.stored_tokens()] == held.tolist()
 
 
 @pytest.mark.parametrize(("name", "allocation"), allowed("uniform", "adakv"))
@@ -201,7 +202,7 @@ def test_rows_and_logits_are_those_of_complete_rows_with_masks(
             reference.judge(dict(zip(evicted_from, kept.tolist(), strict=True)))
         assert torch.allclose(logits, reference.next_logits(token), atol=1e-3), at
         for layer in evicted_from:
-            for rows, evicted in zip(rejudging.held()[layer], reference.gone[layer], strict=True):
+            for rows, evicted in zip(rejudging.stored_tokens()[layer], reference.gone[layer], strict=True):
                 assert torch.equal(rows, (~evicted).nonzero()[:, 0])
     assert rejudging.rounds == 4
 
@@ -215,8 +216,8 @@ def test_a_judgement_gives_back_what_was_set_aside(
     for token in range(3, 43):
         rejudging.next_logits(token)
     assert rejudging.cache.kv_bytes > rejudging.cache.row_bytes == 4 * 2 * (12 + 40) * ROW
-    rooms = [weakref.ref(layer.room) for layer in rejudging.cache.layers]
-    rejudging.judge()
+    rooms = [weakref.ref(layer.buffer) for layer in rejudging.cache.layers]
+    rejudging.evict()
     assert rejudging.cache.kv_bytes == rejudging.cache.row_bytes == 4 * 2 * 12 * ROW
     assert [room() for room in rooms] == [None] * 4
 
@@ -228,7 +229,7 @@ def test_a_row_stays_what_it_was_at_the_place_that_is_told(
     written = [step.token for step in steps(endless, rejudging, logits, Decoding(40))]
     whole = DynamicCache(config=endless.model.config)
     endless.model(torch.cat([ids, torch.tensor([written])], 1), cache=whole)
-    kept = rejudging.held()[0]
+    kept = rejudging.stored_tokens()[0]
     assert any(int(rows[0]) < TOKENS <= int(rows[3]) for rows in kept)
     for head, (keys, values) in enumerate(rejudging.cache.layers[0].heads()):  # it has seen no eviction
         assert torch.allclose(keys, whole.layers[0].keys[0, head, kept[head]], atol=1e-5)
@@ -245,7 +246,7 @@ def test_layers_with_a_sliding_window_are_left_alone(
         rejudging.next_logits(token)
     before = [(layer.keys.clone(), layer.values.clone()) for layer in rejudging.cache.layers]
     expected = rejudging.cache.fork()
-    rejudging.judge()
+    rejudging.evict()
     assert [layer.keys.shape[2] for layer in rejudging.cache.layers[:2]] == [6, 6]
     for layer, (keys, values) in zip(rejudging.cache.layers[2:], before[2:], strict=True):
         assert torch.equal(layer.keys, keys)
@@ -253,7 +254,7 @@ def test_layers_with_a_sliding_window_are_left_alone(
         assert not layer.record_past
         assert layer.get_seq_length() == length + 3
     last = range(max(0, length + 3 - 23), length + 3)
-    assert rejudging.held()[2][0].tolist() == list(last)
+    assert rejudging.stored_tokens()[2][0].tolist() == list(last)
     for cache in (expected, rejudging.cache):  # both go on
         assert lm.model(torch.tensor([[8]]), cache=cache).logits.isfinite().all()
 
@@ -265,7 +266,7 @@ class Failing(JudgeQ):
     failures: ClassVar[list[int]] = []
 
     def score(self, view: LayerView) -> Tensor | None:
-        if view.layer == 1 and view.draw and not self.failures:
+        if view.layer == 1 and view.draw_id and not self.failures:
             self.failures.append(view.layer)
             raise RuntimeError("out of patience")
         return super().score(view)
@@ -294,11 +295,11 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
         for token in (5, 6, 7, 8, 9):
             rejudging.next_logits(token)
     failing, sound = runs
-    before = failing.held()
+    before = failing.stored_tokens()
     with pytest.raises(RuntimeError, match="out of patience"):
         failing.next_logits(10)
     assert failing.cache.get_seq_length() == length + 5
-    assert str(failing.held()) == str(before)
+    assert str(failing.stored_tokens()) == str(before)
     for mine, other in zip(failing.cache.layers, sound.cache.layers, strict=True):
         rows = [
             layer.heads() if hasattr(layer, "heads") else [(layer.keys, layer.values)]
@@ -309,7 +310,7 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
         )
     assert torch.equal(failing.next_logits(10), sound.next_logits(10))
     assert (failing.rounds, sound.rounds) == (1, 1)
-    assert str(failing.held()) == str(sound.held())
+    assert str(failing.stored_tokens()) == str(sound.held())
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -321,7 +322,7 @@ def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
     rejudging, _ = start(lm, ids, soft, JudgeQ(), budget=500, every=4)
     rejudging.next_logits(5)
     untouched = rejudging.cache.fork()
-    rejudging.judge()
+    rejudging.evict()
     logits = [lm.model(torch.tensor([[8]]), cache=cache).logits for cache in (untouched, rejudging.cache)]
     assert torch.equal(*logits)
 
@@ -335,17 +336,18 @@ def test_with_all_rows_held_the_scores_are_those_of_a_prompt_that_holds_the_answ
     written = torch.randint(3, 300, (40,), generator=torch.Generator().manual_seed(5))
     for token in written.tolist():
         rejudging.next_logits(token)
-    rejudging.judge()
+    rejudging.evict()
     whole = torch.cat([ids, written[None]], 1)
     expected = prefill(each_lm, whole, [Plan(method, 500)], soft_tokens=soft).retained[0].scores
-    for layer, heads in rejudging._held.items():
+    for layer, heads in rejudging._rows.items():
         scores = torch.stack([head.scores for head in heads])
         assert torch.allclose(scores, expected[layer][0], atol=1e-4)
 
 
 def view_of(queries: Tensor, keys: Tensor, first: int, **more: Tensor) -> LayerView:
     """What is seen of the rows up to the last query when the queries from `first` on ask."""
-    return LayerView(0, queries[:, :, first:], keys, keys, keys.shape[2], 0, 0, 0.25, torch.Tensor, **more)
+    call = AttentionCall(0, queries[:, :, first:], keys, keys, 0.25, None, None, torch.Tensor)
+    return LayerView(**vars(call), prompt_tokens=keys.shape[2], **more)
 
 
 @pytest.mark.parametrize("average", [False, True])
@@ -359,8 +361,8 @@ def test_h2o_goes_on_accumulating(average: bool) -> None:
             queries,
             keys,
             12,
-            ages=torch.arange(20, 0, -1),
-            earlier=torch.nn.functional.pad(early, (0, 8)),
+            row_ages=torch.arange(20, 0, -1),
+            previous_scores=torch.nn.functional.pad(early, (0, 8)),
         )
     )
     assert torch.allclose(again, method.score(view_of(queries, keys, 0)), atol=1e-6)
@@ -370,7 +372,7 @@ def test_snapkv_asks_with_the_tokens_that_were_written_last() -> None:
     generator = torch.Generator().manual_seed(0)
     queries, keys = (torch.randn((1, heads, 20, 8), generator=generator) for heads in (4, 2))
     expected = SnapKV(window=6).score(view_of(queries, keys, 0))
-    again = view_of(queries, keys, 14, ages=torch.arange(20, 0, -1))
+    again = view_of(queries, keys, 14, row_ages=torch.arange(20, 0, -1))
     assert torch.allclose(SnapKV(window=6).score(again), expected)
     assert torch.allclose(SnapKV(window=32).score(again), expected)
 
@@ -381,7 +383,7 @@ def test_streaming_keeps_the_sinks_and_the_last_tokens(
     rejudging, logits = start(endless, ids, soft, StreamingLLM(), budget=12, every=10)
     for _ in steps(endless, rejudging, logits, Decoding(32)):
         pass
-    assert rejudging.held()[3][1].tolist() == [0, 1, 2, 3, *range(TOKENS + 30 - 8, TOKENS + 31)]
+    assert rejudging.stored_tokens()[3][1].tolist() == [0, 1, 2, 3, *range(TOKENS + 30 - 8, TOKENS + 31)]
 
 
 def test_random_rows_are_drawn_anew_each_time_and_in_each_head(
@@ -391,8 +393,8 @@ def test_random_rows_are_drawn_anew_each_time_and_in_each_head(
     draws = []
     for token in (5, 6):
         rejudging.next_logits(token)
-        rejudging.judge()
-        draws += [rows.tolist() for rows in rejudging.held()[0]]
+        rejudging.evict()
+        draws += [rows.tolist() for rows in rejudging.stored_tokens()[0]]
     assert len(set(map(tuple, draws))) == 4
 
 
@@ -405,7 +407,7 @@ def test_values_count_for_the_rows_of_an_answer_too(
         rejudging, logits = start(endless, ids, soft, method, budget=12, every=10)
         for _ in steps(endless, rejudging, logits, Decoding(12)):
             pass
-        held.append(torch.stack(rejudging.held()[1]))
+        held.append(torch.stack(rejudging.stored_tokens()[1]))
     assert not torch.equal(*held)
 
 

@@ -1,6 +1,6 @@
-"""Judge Q with a draft: the soft tokens look a second time, behind the first words of the answer.
+"""Judge Q with a draft: the soft tokens score a second time, after the first words of the answer.
 
-Judge Q evicts, a few tokens are written with what it kept, and both they and the soft tokens behind them look at the
+Judge Q evicts, a few tokens are written from the rows that it kept, and these and the soft tokens after them score the
 complete rows. Like Lookahead Q-Cache (arXiv 2505.20334) it needs one small second pass; its draft comes from better
 rows.
 """
@@ -20,7 +20,7 @@ from judgeq.methods.scoring import GroupMerge, merge_group
 
 @dataclass(frozen=True)
 class JudgeQDraft(Method):
-    """Scores by the mean of the draft's attention and of the soft tokens' behind it.
+    """Scores by the mean of the draft's attention and of the soft tokens' after it.
 
     Attributes:
         draft: tokens that are written with Judge Q's rows at the same budget.

@@ -1,7 +1,7 @@
-"""Lookahead Q-Cache (arXiv 2505.20334): a cheap draft of the answer's beginning asks instead of the answer.
+"""Lookahead Q-Cache (arXiv 2505.20334): a cheap draft of the answer's beginning scores instead of the answer.
 
-SnapKV evicts first and a few tokens are written with what it kept. Their queries then score the complete rows, so the
-prompt must be held until the draft is written: one small second pass, like the oracle's.
+SnapKV evicts first and a few tokens are written from the rows that it kept. Their queries then score the complete rows,
+which must be stored until the draft is written: one small second pass, like the oracle's.
 """
 
 from __future__ import annotations
