@@ -18,13 +18,10 @@ from judgeq.objects import brief
 from judgeq.output import write_file
 from judgeq.values import checked_seed, number, settle, whole
 
-Budget = (
-    int | float
-)  # rows per KV head and layer (int), or the share of the prompt that is kept (float in (0, 1])
-
+Budget = int | float
+"""Rows per KV head and layer (int), or the share of the prompt that is kept (float in (0, 1])."""
 
 Allocation = Literal["uniform", "pyramid", "profile", "adakv", "pyramid+adakv", "profile+adakv"]
-
 
 ROW_BITS = (8, 4)
 """In how many bits a number of a kept row can be stored."""
@@ -237,9 +234,9 @@ class Decoding(JsonConfig):
         top_p: nucleus of the sampled distribution, in (0, 1].
         seed: of the sampling, a whole number of at most 64 bits; the same seed gives the same answer.
         stop: text or texts that end the answer; they are cut off.
-        rejudge_every: tokens after which the rows are judged again, those of the answer included, so that no more than
-            the budget and this many are ever held (see `judgeq.inference.decode_eviction`); None = only the prompt's
-            rows are judged.
+        rejudge_every: tokens of the answer after which rows are evicted again, the answer's own included, so that never
+            more than the budget and this many are stored (see `judgeq.inference.decode_eviction`); None = only rows of
+            the prompt are evicted.
     """
 
     __repr__ = brief

@@ -211,7 +211,7 @@ def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
         (["--max-new-tokens", "0"], "max_new_tokens"),
         (["--temperature", "-1"], "temperature"),
         (["--rejudge-every", "0"], "rejudge_every is 0"),
-        (["--rejudge-every", "4", "--method", "oracle"], "cannot judge again"),
+        (["--rejudge-every", "4", "--method", "oracle"], "cannot evict again"),
         (["--rejudge-every", "4", "--row-bits", "8"], "not both"),
         (["--row-bits", "5"], "bits is 5"),
         (["--pool", "4"], "pool is 4"),

@@ -86,14 +86,14 @@ def start(
 
 
 def steps(
-    lm: LanguageModel, rejudging: DecodingEviction, logits: Tensor, decoding: Decoding
+    lm: LanguageModel, eviction: DecodingEviction, logits: Tensor, decoding: Decoding
 ) -> Iterator[Step]:
-    return decode(lm, rejudging.cache, logits, decoding, rejudging.next_logits)
+    return decode(lm, eviction.cache, logits, decoding, eviction.next_logits)
 
 
-def counts(rejudging: DecodingEviction) -> Tensor:
+def counts(eviction: DecodingEviction) -> Tensor:
     """(L, H_kv) rows that are stored now, of the layers without a sliding window."""
-    layers = [rejudging.cache.layers[at] for at in rejudging.lm.geometry.global_layers]
+    layers = [eviction.cache.layers[at] for at in eviction.lm.geometry.global_layers]
     return torch.tensor([[len(keys) for keys, _ in layer.heads()] for layer in layers])
 
 
@@ -106,21 +106,21 @@ def most_bytes(budget: int, every: int) -> int:
 def test_over_2000_tokens_no_head_ever_holds_more_than_the_budget_and_the_interval(
     endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
-    rejudging, logits = start(endless, ids, soft, JudgeQ(), budget=24, every=32)
+    eviction, logits = start(endless, ids, soft, JudgeQ(), budget=24, every=32)
     most = 0
     written = 0
-    for step in steps(endless, rejudging, logits, Decoding(max_new_tokens=2000)):
+    for step in steps(endless, eviction, logits, Decoding(max_new_tokens=2000)):
         written = step.index + 1
-        held = counts(rejudging)
+        held = counts(eviction)
         assert int(held.max()) <= 24 + 32
-        assert rejudging.cache.row_bytes == int(held.sum()) * ROW
-        assert rejudging.cache.kv_bytes <= most_bytes(24, 32)
+        assert eviction.cache.row_bytes == int(held.sum()) * ROW
+        assert eviction.cache.kv_bytes <= most_bytes(24, 32)
         most = max(most, int(held.max()))
     assert written == 2000
     assert most == 24 + 32
-    assert rejudging.rounds == 1999 // 32
-    assert rejudging.cache.get_seq_length() == TOKENS + 1999
-    assert rejudging.stored_tokens()[0][0][-1] == TOKENS + 1998
+    assert eviction.rounds == 1999 // 32
+    assert eviction.cache.get_seq_length() == TOKENS + 1999
+    assert eviction.stored_tokens()[0][0][-1] == TOKENS + 1998
 
 
 @pytest.mark.parametrize(("name", "allocation"), allowed("uniform", "adakv", "profile", "pyramid+adakv"))
@@ -128,16 +128,16 @@ def test_every_method_stays_within_the_bound_with_every_allocation(
     endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str, allocation: str
 ) -> None:
     method = method_from_text(f"{name}:allocation={allocation}")
-    rejudging, logits = start(endless, ids, soft, method, budget=40, every=16)
-    for _ in steps(endless, rejudging, logits, Decoding(max_new_tokens=70)):
-        held = counts(rejudging)
+    eviction, logits = start(endless, ids, soft, method, budget=40, every=16)
+    for _ in steps(endless, eviction, logits, Decoding(max_new_tokens=70)):
+        held = counts(eviction)
         assert int(held.sum()) <= 4 * 2 * (40 + 16)
-        assert rejudging.cache.row_bytes == int(held.sum()) * ROW
-        assert rejudging.cache.kv_bytes <= most_bytes(40, 16)
+        assert eviction.cache.row_bytes == int(held.sum()) * ROW
+        assert eviction.cache.kv_bytes <= most_bytes(40, 16)
         if allocation == "uniform":
             assert int(held.max()) <= 40 + 16
-    assert rejudging.rounds == 4
-    assert [[len(rows) for rows in layer] for layer in rejudging.stored_tokens()] == held.tolist()
+    assert eviction.rounds == 4
+    assert [[len(rows) for rows in layer] for layer in eviction.stored_tokens()] == held.tolist()
 
 
 @pytest.mark.parametrize(("name", "allocation"), allowed("uniform", "adakv"))
@@ -148,9 +148,9 @@ def test_a_budget_above_the_length_changes_nothing(
     plain = prefill(endless, ids, [Plan(method, TOKENS, None)], soft_tokens=soft)
     expected = [s.token for s in decode(endless, plain.retained[0].cache, plain.logits, Decoding(60))]
     assert len(set(expected)) > 2
-    rejudging, logits = start(endless, ids, soft, method, budget=TOKENS + 60, every=8)
-    assert [s.token for s in steps(endless, rejudging, logits, Decoding(60))] == expected
-    assert rejudging.cache.kv_bytes == plain.retained[0].cache.kv_bytes
+    eviction, logits = start(endless, ids, soft, method, budget=TOKENS + 60, every=8)
+    assert [s.token for s in steps(endless, eviction, logits, Decoding(60))] == expected
+    assert eviction.cache.kv_bytes == plain.retained[0].cache.kv_bytes
 
 
 class Masked:
@@ -191,20 +191,20 @@ def test_rows_and_logits_are_those_of_complete_rows_with_masks(
     method = JudgeQ(selection=Selection(pool=1, allocation=allocation))
     outcome = prefill(each_lm, ids, [Plan(method, 12, profile_of(each_lm))], soft_tokens=soft)
     (retained,), logits, evicted_from = outcome.retained, outcome.logits, each_lm.geometry.global_layers
-    rejudging = DecodingEviction(each_lm, retained, 12, 5, soft)
+    eviction = DecodingEviction(each_lm, retained, 12, 5, soft)
     reference = Masked(each_lm, ids, retained, soft)
     for at in range(23):
         token = int(logits.argmax(-1))
-        before = rejudging.rounds
-        logits = rejudging.next_logits(token)
-        if rejudging.rounds > before:
-            kept = counts(rejudging) - 1  # without the new token
+        before = eviction.rounds
+        logits = eviction.next_logits(token)
+        if eviction.rounds > before:
+            kept = counts(eviction) - 1  # without the new token
             reference.judge(dict(zip(evicted_from, kept.tolist(), strict=True)))
         assert torch.allclose(logits, reference.next_logits(token), atol=1e-3), at
         for layer in evicted_from:
-            for rows, evicted in zip(rejudging.stored_tokens()[layer], reference.gone[layer], strict=True):
+            for rows, evicted in zip(eviction.stored_tokens()[layer], reference.gone[layer], strict=True):
                 assert torch.equal(rows, (~evicted).nonzero()[:, 0])
-    assert rejudging.rounds == 4
+    assert eviction.rounds == 4
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "adakv"])
@@ -212,26 +212,26 @@ def test_a_judgement_gives_back_what_was_set_aside(
     lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str
 ) -> None:
     method = JudgeQ(selection=Selection(allocation=allocation))
-    rejudging, _ = start(lm, ids, soft, method, budget=12, every=100)
+    eviction, _ = start(lm, ids, soft, method, budget=12, every=100)
     for token in range(3, 43):
-        rejudging.next_logits(token)
-    assert rejudging.cache.kv_bytes > rejudging.cache.row_bytes == 4 * 2 * (12 + 40) * ROW
-    rooms = [weakref.ref(layer.buffer) for layer in rejudging.cache.layers]
-    rejudging.evict()
-    assert rejudging.cache.kv_bytes == rejudging.cache.row_bytes == 4 * 2 * 12 * ROW
+        eviction.next_logits(token)
+    assert eviction.cache.kv_bytes > eviction.cache.row_bytes == 4 * 2 * (12 + 40) * ROW
+    rooms = [weakref.ref(layer.buffer) for layer in eviction.cache.layers]
+    eviction.evict()
+    assert eviction.cache.kv_bytes == eviction.cache.row_bytes == 4 * 2 * 12 * ROW
     assert [room() for room in rooms] == [None] * 4
 
 
 def test_a_row_stays_what_it_was_at_the_place_that_is_told(
     endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
-    rejudging, logits = start(endless, ids, soft, JudgeQ(), budget=12, every=7)
-    written = [step.token for step in steps(endless, rejudging, logits, Decoding(40))]
+    eviction, logits = start(endless, ids, soft, JudgeQ(), budget=12, every=7)
+    written = [step.token for step in steps(endless, eviction, logits, Decoding(40))]
     whole = DynamicCache(config=endless.model.config)
     endless.model(torch.cat([ids, torch.tensor([written])], 1), cache=whole)
-    kept = rejudging.stored_tokens()[0]
+    kept = eviction.stored_tokens()[0]
     assert any(int(rows[0]) < TOKENS <= int(rows[3]) for rows in kept)
-    for head, (keys, values) in enumerate(rejudging.cache.layers[0].heads()):  # it has seen no eviction
+    for head, (keys, values) in enumerate(eviction.cache.layers[0].heads()):  # it has seen no eviction
         assert torch.allclose(keys, whole.layers[0].keys[0, head, kept[head]], atol=1e-5)
         assert torch.allclose(values, whole.layers[0].values[0, head, kept[head]], atol=1e-5)
 
@@ -241,21 +241,21 @@ def test_layers_with_a_sliding_window_are_left_alone(
     make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, length: int
 ) -> None:
     lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
-    rejudging, _ = start(lm, ids[:, :length], soft, JudgeQ(), budget=6, every=100)
+    eviction, _ = start(lm, ids[:, :length], soft, JudgeQ(), budget=6, every=100)
     for token in (5, 6, 7):
-        rejudging.next_logits(token)
-    before = [(layer.keys.clone(), layer.values.clone()) for layer in rejudging.cache.layers]
-    expected = rejudging.cache.fork()
-    rejudging.evict()
-    assert [layer.keys.shape[2] for layer in rejudging.cache.layers[:2]] == [6, 6]
-    for layer, (keys, values) in zip(rejudging.cache.layers[2:], before[2:], strict=True):
+        eviction.next_logits(token)
+    before = [(layer.keys.clone(), layer.values.clone()) for layer in eviction.cache.layers]
+    expected = eviction.cache.fork()
+    eviction.evict()
+    assert [layer.keys.shape[2] for layer in eviction.cache.layers[:2]] == [6, 6]
+    for layer, (keys, values) in zip(eviction.cache.layers[2:], before[2:], strict=True):
         assert torch.equal(layer.keys, keys)
         assert torch.equal(layer.values, values)
         assert not layer.record_past
         assert layer.get_seq_length() == length + 3
     last = range(max(0, length + 3 - 23), length + 3)
-    assert rejudging.stored_tokens()[2][0].tolist() == list(last)
-    for cache in (expected, rejudging.cache):  # both go on
+    assert eviction.stored_tokens()[2][0].tolist() == list(last)
+    for cache in (expected, eviction.cache):  # both go on
         assert lm.model(torch.tensor([[8]]), cache=cache).logits.isfinite().all()
 
 
@@ -291,9 +291,9 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
         start(lm, ids[:, :length], soft, method(selection=selection), 6, every=5)[0]
         for method in (Failing, JudgeQ)
     ]
-    for rejudging in runs:
+    for eviction in runs:
         for token in (5, 6, 7, 8, 9):
-            rejudging.next_logits(token)
+            eviction.next_logits(token)
     failing, sound = runs
     before = failing.stored_tokens()
     with pytest.raises(RuntimeError, match="out of patience"):
@@ -310,7 +310,7 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
         )
     assert torch.equal(failing.next_logits(10), sound.next_logits(10))
     assert (failing.rounds, sound.rounds) == (1, 1)
-    assert str(failing.stored_tokens()) == str(sound.held())
+    assert str(failing.stored_tokens()) == str(sound.stored_tokens())
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -319,11 +319,11 @@ def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
 ) -> None:
     sliding = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
     lm = make_lm(family, **(sliding if family == "qwen2" else {}))
-    rejudging, _ = start(lm, ids, soft, JudgeQ(), budget=500, every=4)
-    rejudging.next_logits(5)
-    untouched = rejudging.cache.fork()
-    rejudging.evict()
-    logits = [lm.model(torch.tensor([[8]]), cache=cache).logits for cache in (untouched, rejudging.cache)]
+    eviction, _ = start(lm, ids, soft, JudgeQ(), budget=500, every=4)
+    eviction.next_logits(5)
+    untouched = eviction.cache.fork()
+    eviction.evict()
+    logits = [lm.model(torch.tensor([[8]]), cache=cache).logits for cache in (untouched, eviction.cache)]
     assert torch.equal(*logits)
 
 
@@ -332,14 +332,14 @@ def test_with_all_rows_held_the_scores_are_those_of_a_prompt_that_holds_the_answ
     each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str
 ) -> None:
     method = method_from_text(name)
-    rejudging, _ = start(each_lm, ids, soft, method, budget=500, every=500)
+    eviction, _ = start(each_lm, ids, soft, method, budget=500, every=500)
     written = torch.randint(3, 300, (40,), generator=torch.Generator().manual_seed(5))
     for token in written.tolist():
-        rejudging.next_logits(token)
-    rejudging.evict()
+        eviction.next_logits(token)
+    eviction.evict()
     whole = torch.cat([ids, written[None]], 1)
     expected = prefill(each_lm, whole, [Plan(method, 500)], soft_tokens=soft).retained[0].scores
-    for layer, heads in rejudging._rows.items():
+    for layer, heads in eviction._rows.items():
         scores = torch.stack([head.scores for head in heads])
         assert torch.allclose(scores, expected[layer][0], atol=1e-4)
 
@@ -380,21 +380,21 @@ def test_snapkv_asks_with_the_tokens_that_were_written_last() -> None:
 def test_streaming_keeps_the_sinks_and_the_last_tokens(
     endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
-    rejudging, logits = start(endless, ids, soft, StreamingLLM(), budget=12, every=10)
-    for _ in steps(endless, rejudging, logits, Decoding(32)):
+    eviction, logits = start(endless, ids, soft, StreamingLLM(), budget=12, every=10)
+    for _ in steps(endless, eviction, logits, Decoding(32)):
         pass
-    assert rejudging.stored_tokens()[3][1].tolist() == [0, 1, 2, 3, *range(TOKENS + 30 - 8, TOKENS + 31)]
+    assert eviction.stored_tokens()[3][1].tolist() == [0, 1, 2, 3, *range(TOKENS + 30 - 8, TOKENS + 31)]
 
 
 def test_random_rows_are_drawn_anew_each_time_and_in_each_head(
     endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
-    rejudging, _ = start(endless, ids, soft, method_from_text("random"), budget=30, every=100)
+    eviction, _ = start(endless, ids, soft, method_from_text("random"), budget=30, every=100)
     draws = []
     for token in (5, 6):
-        rejudging.next_logits(token)
-        rejudging.evict()
-        draws += [rows.tolist() for rows in rejudging.stored_tokens()[0]]
+        eviction.next_logits(token)
+        eviction.evict()
+        draws += [rows.tolist() for rows in eviction.stored_tokens()[0]]
     assert len(set(map(tuple, draws))) == 4
 
 
@@ -404,10 +404,10 @@ def test_values_count_for_the_rows_of_an_answer_too(
     held = []
     for aware in (False, True):
         method = JudgeQ(selection=replace(EXACT, value_aware=aware))
-        rejudging, logits = start(endless, ids, soft, method, budget=12, every=10)
-        for _ in steps(endless, rejudging, logits, Decoding(12)):
+        eviction, logits = start(endless, ids, soft, method, budget=12, every=10)
+        for _ in steps(endless, eviction, logits, Decoding(12)):
             pass
-        held.append(torch.stack(rejudging.stored_tokens()[1]))
+        held.append(torch.stack(eviction.stored_tokens()[1]))
     assert not torch.equal(*held)
 
 
@@ -470,13 +470,13 @@ def test_the_full_cache_beside_a_bounded_method_keeps_everything(
 
 
 def test_an_answer_still_ends_where_it_ends(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
-    rejudging, logits = start(lm, ids, soft, KeyNorm(), budget=12, every=4)
+    eviction, logits = start(lm, ids, soft, KeyNorm(), budget=12, every=4)
     lm.__dict__["eos_ids"] = frozenset()
-    written = [step.token for step in steps(lm, rejudging, logits, Decoding(40))]
+    written = [step.token for step in steps(lm, eviction, logits, Decoding(40))]
     end = next(token for at, token in enumerate(written) if at > 12 and token not in written[:at])
     lm.__dict__["eos_ids"] = frozenset([end])
-    rejudging, logits = start(lm, ids, soft, KeyNorm(), budget=12, every=4)
-    found = list(steps(lm, rejudging, logits, Decoding(40)))
+    eviction, logits = start(lm, ids, soft, KeyNorm(), budget=12, every=4)
+    found = list(steps(lm, eviction, logits, Decoding(40)))
     del lm.__dict__["eos_ids"]
     assert [step.token for step in found] == written[: written.index(end) + 1]
     assert found[-1].finish == "end"
@@ -506,7 +506,7 @@ def test_a_stop_text_ends_it_and_a_reader_may_leave(endless: LanguageModel, toke
 def test_methods_that_look_at_an_answer_are_refused(
     lm: LanguageModel, tokens: SoftTokens, method: str
 ) -> None:
-    with pytest.raises(InputError, match=r"cannot judge again .* leave rejudge_every out"):
+    with pytest.raises(InputError, match=r"cannot evict again .* leave rejudge_every out"):
         ask(lm, tokens, method=method, decoding=Decoding(8, rejudge_every=4))
 
 
