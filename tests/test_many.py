@@ -63,18 +63,12 @@ def both(
     return many, alone
 
 
+SAME = ("text", "finish", "method", "budget", "prompt_tokens", "kept_rows", "kv_bytes", "full_kv_bytes")
+
+
 def same(many: list[Answer], alone: list[Answer]) -> None:
     for ours, expected in zip(many, alone, strict=True):
-        for name in (
-            "text",
-            "finish",
-            "method",
-            "budget",
-            "prompt_tokens",
-            "kept_rows",
-            "kv_bytes",
-            "full_kv_bytes",
-        ):
+        for name in SAME:
             assert getattr(ours, name) == getattr(expected, name), name
 
 
@@ -93,20 +87,22 @@ def test_answers_are_those_of_one_question_at_a_time_in_every_family(
     assert len({answer.text for answer in many}) > 2
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
-def test_answers_are_those_of_one_question_at_a_time_with_every_method(
-    lm: LanguageModel, method: str
+ALLOCATIONS: tuple[Allocation, ...] = ("adakv", "profile", "profile+adakv", "pyramid")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *sorted(METHODS),
+        *(JudgeQ(selection=Selection(pool=3, allocation=each)) for each in ALLOCATIONS),
+        SnapKV(selection=Selection(pool=3, recent=4, value_aware=True)),
+    ],
+    ids=str,
+)
+def test_answers_are_those_of_one_question_at_a_time_with_every_method_and_allocation(
+    lm: LanguageModel, method: str | Method
 ) -> None:
     same(*both(lm, method, True))
-
-
-@pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv", "pyramid"])
-def test_and_with_every_allocation(lm: LanguageModel, allocation: Allocation) -> None:
-    same(*both(lm, JudgeQ(selection=Selection(pool=3, allocation=allocation)), True))
-
-
-def test_and_where_values_count(lm: LanguageModel) -> None:
-    same(*both(lm, SnapKV(selection=Selection(pool=3, recent=4, value_aware=True)), True))
 
 
 def test_and_with_sliding_windows(make_lm: Callable[..., LanguageModel]) -> None:
@@ -234,14 +230,8 @@ def test_everything_that_can_be_gone_through_is_a_sequence(lm: LanguageModel) ->
         lm, document, question, methods=iter(["snapkv", "full"]), budgets=iter(budgets), max_new_tokens=2
     )
     assert len(list(points)) == 4
-    reading = read(
-        lm,
-        document,
-        question,
-        methods=(name for name in ("full", "snapkv")),
-        pinned=iter([(0, 5)]),
-        budget=16,
-    )
+    names = (name for name in ("full", "snapkv"))
+    reading = read(lm, document, question, methods=names, pinned=iter([(0, 5)]), budget=16)
     assert len(reading.writers) == 2
 
 

@@ -77,18 +77,25 @@ def profile_of(lm: LanguageModel) -> BudgetProfile:
     return profile(8, 64, layers=len(lm.geometry.global_layers))
 
 
-def start(
-    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, method: Method, budget: int, every: int
-) -> tuple[DecodingEviction, Tensor]:
-    plan = Plan(method, min(budget, ids.shape[1]), profile_of(lm))
-    outcome = prefill(lm, ids, [plan], soft_tokens=soft)
-    return DecodingEviction(lm, outcome.retained[0], budget, every, soft), outcome.logits
+Start = Callable[..., tuple[DecodingEviction, Tensor]]
 
 
-def steps(
-    lm: LanguageModel, eviction: DecodingEviction, logits: Tensor, decoding: Decoding
-) -> Iterator[Step]:
-    return decode(lm, eviction.cache, logits, decoding, eviction.next_logits)
+@pytest.fixture
+def start(endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> Start:
+    """Reads the prompt and starts evicting; returns the logits of the first token too."""
+
+    def begin(
+        method: Method, budget: int, every: int, lm: LanguageModel = endless, prompt: Tensor = ids
+    ) -> tuple[DecodingEviction, Tensor]:
+        plan = Plan(method, min(budget, prompt.shape[1]), profile_of(lm))
+        outcome = prefill(lm, prompt, [plan], soft_tokens=soft)
+        return DecodingEviction(lm, outcome.retained[0], budget, every, soft), outcome.logits
+
+    return begin
+
+
+def steps(eviction: DecodingEviction, logits: Tensor, length: int) -> Iterator[Step]:
+    return decode(eviction.lm, eviction.cache, logits, Decoding(length), eviction.next_logits)
 
 
 def counts(eviction: DecodingEviction) -> Tensor:
@@ -103,13 +110,11 @@ def most_bytes(budget: int, every: int) -> int:
     return 4 * 2 * (rows + max(STEP, rows // SHARE)) * ROW
 
 
-def test_over_2000_tokens_no_head_ever_holds_more_than_the_budget_and_the_interval(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
-    eviction, logits = start(endless, ids, soft, JudgeQ(), budget=24, every=32)
+def test_over_2000_tokens_no_head_ever_holds_more_than_the_budget_and_the_interval(start: Start) -> None:
+    eviction, logits = start(JudgeQ(), 24, 32)
     most = 0
     written = 0
-    for step in steps(endless, eviction, logits, Decoding(max_new_tokens=2000)):
+    for step in steps(eviction, logits, 2000):
         written = step.index + 1
         held = counts(eviction)
         assert int(held.max()) <= 24 + 32
@@ -125,11 +130,11 @@ def test_over_2000_tokens_no_head_ever_holds_more_than_the_budget_and_the_interv
 
 @pytest.mark.parametrize(("name", "allocation"), allowed("uniform", "adakv", "profile", "pyramid+adakv"))
 def test_every_method_stays_within_the_bound_with_every_allocation(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str, allocation: str
+    start: Start, name: str, allocation: str
 ) -> None:
     method = method_from_text(f"{name}:allocation={allocation}")
-    eviction, logits = start(endless, ids, soft, method, budget=40, every=16)
-    for _ in steps(endless, eviction, logits, Decoding(max_new_tokens=70)):
+    eviction, logits = start(method, 40, 16)
+    for _ in steps(eviction, logits, 70):
         held = counts(eviction)
         assert int(held.sum()) <= 4 * 2 * (40 + 16)
         assert eviction.cache.row_bytes == int(held.sum()) * ROW
@@ -142,14 +147,14 @@ def test_every_method_stays_within_the_bound_with_every_allocation(
 
 @pytest.mark.parametrize(("name", "allocation"), allowed("uniform", "adakv"))
 def test_a_budget_above_the_length_changes_nothing(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str, allocation: str
+    start: Start, endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str, allocation: str
 ) -> None:
     method = method_from_text(f"{name}:allocation={allocation}")
     plain = prefill(endless, ids, [Plan(method, TOKENS, None)], soft_tokens=soft)
     expected = [s.token for s in decode(endless, plain.retained[0].cache, plain.logits, Decoding(60))]
     assert len(set(expected)) > 2
-    eviction, logits = start(endless, ids, soft, method, budget=TOKENS + 60, every=8)
-    assert [s.token for s in steps(endless, eviction, logits, Decoding(60))] == expected
+    eviction, logits = start(method, TOKENS + 60, 8)
+    assert [s.token for s in steps(eviction, logits, 60)] == expected
     assert eviction.cache.kv_bytes == plain.retained[0].cache.kv_bytes
 
 
@@ -208,11 +213,9 @@ def test_rows_and_logits_are_those_of_complete_rows_with_masks(
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "adakv"])
-def test_a_judgement_gives_back_what_was_set_aside(
-    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str
-) -> None:
+def test_a_judgement_gives_back_what_was_set_aside(start: Start, allocation: str) -> None:
     method = JudgeQ(selection=Selection(allocation=allocation))
-    eviction, _ = start(lm, ids, soft, method, budget=12, every=100)
+    eviction, _ = start(method, 12, 100)
     for token in range(3, 43):
         eviction.next_logits(token)
     assert eviction.cache.kv_bytes > eviction.cache.row_bytes == 4 * 2 * (12 + 40) * ROW
@@ -223,10 +226,10 @@ def test_a_judgement_gives_back_what_was_set_aside(
 
 
 def test_a_row_stays_what_it_was_at_the_place_that_is_told(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+    start: Start, endless: LanguageModel, ids: Tensor
 ) -> None:
-    eviction, logits = start(endless, ids, soft, JudgeQ(), budget=12, every=7)
-    written = [step.token for step in steps(endless, eviction, logits, Decoding(40))]
+    eviction, logits = start(JudgeQ(), 12, 7)
+    written = [step.token for step in steps(eviction, logits, 40)]
     whole = DynamicCache(config=endless.model.config)
     endless.model(torch.cat([ids, torch.tensor([written])], 1), cache=whole)
     kept = eviction.stored_tokens()[0]
@@ -238,10 +241,10 @@ def test_a_row_stays_what_it_was_at_the_place_that_is_told(
 
 @pytest.mark.parametrize("length", [10, 40])
 def test_layers_with_a_sliding_window_are_left_alone(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, length: int
+    start: Start, make_lm: Callable[..., LanguageModel], ids: Tensor, length: int
 ) -> None:
     lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
-    eviction, _ = start(lm, ids[:, :length], soft, JudgeQ(), budget=6, every=100)
+    eviction, _ = start(JudgeQ(), 6, 100, lm, ids[:, :length])
     for token in (5, 6, 7):
         eviction.next_logits(token)
     before = [(layer.keys.clone(), layer.values.clone()) for layer in eviction.cache.layers]
@@ -275,9 +278,9 @@ class Failing(JudgeQ):
 @pytest.mark.parametrize(("length", "family"), [(90, "llama"), (10, "qwen2"), (40, "qwen2")])
 @pytest.mark.parametrize("allocation", ["uniform", "adakv"])
 def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
+    start: Start,
     make_lm: Callable[..., LanguageModel],
     ids: Tensor,
-    soft: SoftTokenTensors,
     length: int,
     family: str,
     allocation: str,
@@ -287,10 +290,7 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
     lm = make_lm(family, **(sliding if family == "qwen2" else {}))
     monkeypatch.setattr(Failing, "failures", [])
     selection = Selection(allocation=allocation)
-    runs = [
-        start(lm, ids[:, :length], soft, method(selection=selection), 6, every=5)[0]
-        for method in (Failing, JudgeQ)
-    ]
+    runs = [start(method(selection=selection), 6, 5, lm, ids[:, :length])[0] for method in (Failing, JudgeQ)]
     for eviction in runs:
         for token in (5, 6, 7, 8, 9):
             eviction.next_logits(token)
@@ -315,11 +315,11 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, family: str
+    start: Start, make_lm: Callable[..., LanguageModel], family: str
 ) -> None:
     sliding = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
     lm = make_lm(family, **(sliding if family == "qwen2" else {}))
-    eviction, _ = start(lm, ids, soft, JudgeQ(), budget=500, every=4)
+    eviction, _ = start(JudgeQ(), 500, 4, lm)
     eviction.next_logits(5)
     untouched = eviction.cache.fork()
     eviction.evict()
@@ -329,10 +329,10 @@ def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
 
 @pytest.mark.parametrize("name", [*sorted(set(DECODABLE) - {"random"}), "judgeq:allocation=adakv"])
 def test_with_all_rows_held_the_scores_are_those_of_a_prompt_that_holds_the_answer(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str
+    start: Start, each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str
 ) -> None:
     method = method_from_text(name)
-    eviction, _ = start(each_lm, ids, soft, method, budget=500, every=500)
+    eviction, _ = start(method, 500, 500, each_lm)
     written = torch.randint(3, 300, (40,), generator=torch.Generator().manual_seed(5))
     for token in written.tolist():
         eviction.next_logits(token)
@@ -377,19 +377,14 @@ def test_snapkv_asks_with_the_tokens_that_were_written_last() -> None:
     assert torch.allclose(SnapKV(window=32).score(again), expected)
 
 
-def test_streaming_keeps_the_sinks_and_the_last_tokens(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
-    eviction, logits = start(endless, ids, soft, StreamingLLM(), budget=12, every=10)
-    for _ in steps(endless, eviction, logits, Decoding(32)):
-        pass
+def test_streaming_keeps_the_sinks_and_the_last_tokens(start: Start) -> None:
+    eviction, logits = start(StreamingLLM(), 12, 10)
+    list(steps(eviction, logits, 32))
     assert eviction.stored_tokens()[3][1].tolist() == [0, 1, 2, 3, *range(TOKENS + 30 - 8, TOKENS + 31)]
 
 
-def test_random_rows_are_drawn_anew_each_time_and_in_each_head(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
-    eviction, _ = start(endless, ids, soft, method_from_text("random"), budget=30, every=100)
+def test_random_rows_are_drawn_anew_each_time_and_in_each_head(start: Start) -> None:
+    eviction, _ = start(method_from_text("random"), 30, 100)
     draws = []
     for token in (5, 6):
         eviction.next_logits(token)
@@ -398,15 +393,12 @@ def test_random_rows_are_drawn_anew_each_time_and_in_each_head(
     assert len(set(map(tuple, draws))) == 4
 
 
-def test_values_count_for_the_rows_of_an_answer_too(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
+def test_values_count_for_the_rows_of_an_answer_too(start: Start) -> None:
     held = []
     for aware in (False, True):
         method = JudgeQ(selection=replace(EXACT, value_aware=aware))
-        eviction, logits = start(endless, ids, soft, method, budget=12, every=10)
-        for _ in steps(endless, eviction, logits, Decoding(12)):
-            pass
+        eviction, logits = start(method, 12, 10)
+        list(steps(eviction, logits, 12))
         held.append(torch.stack(eviction.stored_tokens()[1]))
     assert not torch.equal(*held)
 
@@ -469,15 +461,11 @@ def test_the_full_cache_beside_a_bounded_method_keeps_everything(
     assert snapkv.held is not None
 
 
-def test_an_answer_still_ends_where_it_ends(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
-    eviction, logits = start(lm, ids, soft, KeyNorm(), budget=12, every=4)
-    lm.__dict__["eos_ids"] = frozenset()
-    written = [step.token for step in steps(lm, eviction, logits, Decoding(40))]
+def test_an_answer_still_ends_where_it_ends(start: Start, endless: LanguageModel) -> None:
+    written = [step.token for step in steps(*start(KeyNorm(), 12, 4), 40)]
     end = next(token for at, token in enumerate(written) if at > 12 and token not in written[:at])
-    lm.__dict__["eos_ids"] = frozenset([end])
-    eviction, logits = start(lm, ids, soft, KeyNorm(), budget=12, every=4)
-    found = list(steps(lm, eviction, logits, Decoding(40)))
-    del lm.__dict__["eos_ids"]
+    endless.__dict__["eos_ids"] = frozenset([end])
+    found = list(steps(*start(KeyNorm(), 12, 4), 40))
     assert [step.token for step in found] == written[: written.index(end) + 1]
     assert found[-1].finish == "end"
 

@@ -53,4 +53,18 @@ class OwnAttention(Protocol):
         softcap: float | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """(B, Q, H, D), as transformers' attention functions give it; see `causal.UnmaskedCausal.attention`."""
+        """Softmax attention of the last `S` tokens, causal among themselves, to all rows before them.
+
+        Args:
+            queries: (B, H, S, D).
+            keys, values: (B, H_kv, K, D); the last `S` rows are the queries' own.
+            scaling: factor on the dot product.
+            softcap: bound of the logits; None = no bound.
+            mask: (B, 1 or H, S, seen), see `causal.later_part`; None hides nothing.
+
+        Returns:
+            (B, S, H, D), as transformers' attention functions do.
+
+        Raises:
+            InputError: the mask does not fit, see `causal.later_part`.
+        """

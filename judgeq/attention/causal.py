@@ -79,23 +79,10 @@ class UnmaskedCausal:
         softcap: float | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Softmax attention of the last `S` tokens: to all rows before them, and causally to one another.
+        """See `OwnAttention`.
 
         The query heads of a group take the place of positions, block by block, each against the rows up to its own
         last token: memory grows with K, not with S * K.
-
-        Args:
-            queries: (B, H, S, D).
-            keys, values: (B, H_kv, K, D); the last `S` rows are the queries' own.
-            scaling: factor on the dot product.
-            softcap: bound of the logits; None = no bound.
-            mask: (B, 1 or H, S, seen), see `later_part`; None hides nothing.
-
-        Returns:
-            (B, S, H, D), as transformers' attention functions do.
-
-        Raises:
-            InputError: see `later_part`.
         """
         count, earlier = queries.shape[2], keys.shape[2] - queries.shape[2]
         grouped = queries.unflatten(1, (keys.shape[1], -1))  # (B, H_kv, G, S, D)

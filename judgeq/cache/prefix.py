@@ -16,8 +16,8 @@ from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.attention.call import AttentionCall
-from judgeq.cache.growing import PreallocatedRows
-from judgeq.cache.retained import RetainedLayer, storage_bytes
+from judgeq.cache.growing import PreallocatedRows, RetainedLayer
+from judgeq.cache.retained import storage_bytes
 from judgeq.methods.scoring import accumulated_attention
 from judgeq.models.language_model import LanguageModel
 

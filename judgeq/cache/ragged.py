@@ -15,15 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from judgeq.attention.causal import UnmaskedCausal, later_part
+from judgeq.attention.causal import later_part
 from judgeq.attention.softcap import hide, to_logits
-from judgeq.cache.growing import GrowingLayer
+from judgeq.cache.growing import Head, RetainedLayer
 from judgeq.cache.quantized import QuantizedRows
 from judgeq.errors import InputError
 from judgeq.objects import brief
 
-Head = tuple[Tensor, Tensor]
-"""Keys and values (rows, D) of one KV head."""
 MAX_FUSED_WORK = 6144
 """Queries of a KV head, times rows of all heads: up to here launching more operations costs more than
 computing masked products (measured on two CPU cores with 3 and 8 heads)."""
@@ -121,21 +119,7 @@ class FrozenRows:
         softcap: float | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Softmax attention over these rows, which every query sees, and over the tail, which is causal.
-
-        Args:
-            queries: (1, H, S, D).
-            keys, values: (1, H_kv, t, D), the tail; its last `S` rows are the queries' own.
-            scaling: factor on the dot product.
-            softcap: bound of the logits; None = no bound.
-            mask: (1, 1 or H, S, seen), see `later_part`; None hides nothing.
-
-        Returns:
-            (1, S, H, D), as transformers' attention functions do.
-
-        Raises:
-            InputError: see `later_part`.
-        """
+        """See `OwnAttention`: over these rows, which every query sees, and the tail of later `keys` and `values`."""
         heads, count, dim = queries.shape[1:]
         kv_heads, tail = keys.shape[1:3]
         grouped = (queries * scaling).reshape(kv_heads, -1, dim)  # (H_kv, G * S, D)
@@ -233,36 +217,33 @@ def _flash_kernel() -> VarlenKernel | None:
     return kernel
 
 
-class RaggedLayer(GrowingLayer):
+class RaggedLayer(RetainedLayer):
     """A cache layer of frozen rows and a growing tail, `keys` and `values`: (1, H_kv, t, D), for one prompt.
 
     `update` returns the tail, with the frozen rows as attribute `own_attention` of the returned keys, where the
     attention function finds them: plain `generate` works.
+
+    Attributes:
+        frozen: rows that were kept; None after `reset`, which leaves an ordinary layer.
     """
 
+    frozen: FrozenRows | None
+
     def __init__(self, frozen: FrozenRows, seen: int) -> None:
-        """See `retain`."""
+        """`seen`: tokens that have passed, at least as many as any head has rows."""
         super().__init__()
-        self.retain(frozen, seen)
+        self._freeze(frozen, seen)
 
-    def retain(self, frozen: FrozenRows, seen: int) -> None:
-        """Start from these rows, without a tail.
-
-        Args:
-            frozen: rows that were kept.
-            seen: tokens that have passed, at least as many as any head has rows.
-        """
+    def _freeze(self, frozen: FrozenRows, seen: int) -> None:
         heads = len(frozen.counts)
-        keys, values = (rows.new_empty(1, heads, 0, rows.shape[-1]) for rows in (frozen.keys, frozen.values))
-        self.set_rows(keys, values)
-        self.frozen: FrozenRows | None = frozen
-        self.seen = seen
+        self.set_rows(*(rows.new_empty(1, heads, 0, rows.shape[-1]) for rows in (frozen.keys, frozen.values)))
+        self.frozen, self.seen = frozen, seen
 
     def heads(self) -> list[Head]:
         """Rows of each head, the tail's after the frozen ones."""
-        tail = zip(self.keys[0], self.values[0], strict=True)
+        tail = super().heads()
         if self.frozen is None:
-            return list(tail)
+            return tail
         return [
             (torch.cat([keys, new_keys]), torch.cat([values, new_values]))
             for (keys, values), (new_keys, new_values) in zip(self.frozen.heads(), tail, strict=True)
@@ -270,7 +251,7 @@ class RaggedLayer(GrowingLayer):
 
     def replace_rows(self, heads: Sequence[Head], seen: int) -> None:
         """Continue with copies of these rows, frozen and in full precision."""
-        self.retain(FrozenRows.of_heads(heads), seen)
+        self._freeze(FrozenRows.of_heads(heads), seen)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -280,20 +261,11 @@ class RaggedLayer(GrowingLayer):
                 f"Heads with budgets of their own store one prompt and this batch has {key_states.shape[0]}: "
                 "decode one by one, without beams"
             )
-        new = key_states.shape[-2]
-        self.seen += new
         keys, values = super().update(key_states, value_states)
-        if self.frozen is not None or new not in (1, keys.shape[-2]):
+        if self.frozen is not None:
             keys = keys[:]  # the attribute stays off the stored tensor
-            keys.own_attention = self.frozen or UnmaskedCausal()  # type: ignore[attr-defined]
+            keys.own_attention = self.frozen  # type: ignore[attr-defined]
         return keys, values
-
-    def get_seq_length(self) -> int:
-        return self.seen
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Sizes for which no mask is made unless tokens are hidden, see `registry.judged_mask`."""
-        return (query_length, 0) if self.frozen is None else (0, self.seen - self.keys.shape[-2])
 
     def crop(self, tokens_to_remove: int) -> None:
         tail = self.keys.shape[-2] if self.is_initialized else 0
@@ -302,9 +274,7 @@ class RaggedLayer(GrowingLayer):
                 f"crop({tokens_to_remove}) reaches into the prompt, whose rows are frozen: at most {tail} tokens can go"
             )
         super().crop(tokens_to_remove)
-        self.seen -= abs(tokens_to_remove)
 
     def reset(self) -> None:
-        """Empty again: from here on an ordinary layer without frozen rows."""
         super().reset()
-        self.frozen, self.seen = None, 0
+        self.frozen = None

@@ -1,4 +1,4 @@
-"""Cache layers that store retained rows, and count the tokens that have passed separately.
+"""Caches of retained rows, whose layers count the tokens that have passed separately.
 
 *Seen* is the number of tokens that have passed (the next RoPE position); *rows* is what is stored. Knows nothing of
 scores or methods.
@@ -8,79 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-from judgeq.attention.causal import UnmaskedCausal
-from judgeq.cache.growing import GrowingLayer
-from judgeq.cache.ragged import FrozenRows, Head, RaggedLayer
+from judgeq.cache.growing import GrowingLayer, RetainedLayer
+from judgeq.cache.ragged import FrozenRows, RaggedLayer
 from judgeq.errors import InputError, ModelError
-
-
-class RetainedLayer(GrowingLayer):
-    """A growing cache layer that starts from chosen rows and keeps *seen* and *rows* apart.
-
-    Passes of several tokens bring their own attention, since transformers builds one mask, for the rows of one layer.
-
-    Attributes:
-        seen: tokens that have passed.
-        kept: rows that were chosen among the first of them.
-    """
-
-    def __init__(self, expected: int = 0) -> None:
-        super().__init__(expected)
-        self.seen = self.kept = 0
-
-    def retain(self, keys: Tensor, values: Tensor, seen: int) -> None:
-        """Start from rows that were kept out of `seen` tokens.
-
-        Args:
-            keys, values: (B, H_kv, rows, D), owned by this layer from now on.
-            seen: tokens that have passed, at least `rows`.
-        """
-        self.set_rows(keys, values)
-        self.seen, self.kept = seen, keys.shape[2]
-
-    def heads(self) -> list[Head]:
-        """Rows of each KV head, of one prompt."""
-        return list(zip(self.keys[0], self.values[0], strict=True))
-
-    def replace_rows(self, heads: Sequence[Head], seen: int) -> None:
-        """Continue with copies of these rows, as many in every head."""
-        keys, values = (torch.stack(rows)[None] for rows in zip(*heads, strict=True))
-        self.retain(keys, values, seen)
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        new = key_states.shape[-2]
-        self.seen += new
-        keys, values = super().update(key_states, value_states)
-        if new != keys.shape[-2]:
-            keys = keys[:]  # the attribute stays off the stored tensor
-            keys.own_attention = UnmaskedCausal(self.kept)  # type: ignore[attr-defined]
-        return keys, values
-
-    def get_seq_length(self) -> int:
-        return self.seen
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Sizes for which no mask is made unless tokens are hidden, see `registry.judged_mask`."""
-        rows = self.keys.shape[-2] if self.is_initialized else 0
-        return (query_length, 0) if rows == self.seen else (0, self.seen - (rows - self.kept))
-
-    def crop(self, tokens_to_remove: int) -> None:
-        super().crop(tokens_to_remove)
-        self.seen -= abs(tokens_to_remove)
-        self.kept = min(self.kept, self.keys.shape[-2])
-
-    def reset(self) -> None:
-        super().reset()
-        self.seen = self.kept = 0
 
 
 class FrozenLayer(RetainedLayer):

@@ -15,8 +15,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.attention.softcap import masked_attention
-from judgeq.cache.ragged import RaggedLayer
-from judgeq.cache.retained import RetainedCache, RetainedLayer
+from judgeq.cache.growing import RetainedLayer
+from judgeq.cache.retained import RetainedCache
 from judgeq.config import Decoding
 from judgeq.errors import InputError
 from judgeq.inference.decode import Finish, Transcript, decode
@@ -105,7 +105,7 @@ class PaddedRows:
         length: rows that are filled or padded so far, `R` at the start.
     """
 
-    def __init__(self, layers: Sequence[RetainedLayer | RaggedLayer], new: int) -> None:
+    def __init__(self, layers: Sequence[RetainedLayer], new: int) -> None:
         heads = [layer.heads() for layer in layers]
         self.length = max(len(keys) for rows in heads for keys, _ in rows)
         first = heads[0][0][0]
@@ -179,7 +179,7 @@ class PaddedLayer(DynamicLayer):
         softcap: float | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """See `PaddedRows.attention`; the groups hold this token's rows already.
+        """See `OwnAttention` and `PaddedRows.attention`; the groups have this token's rows already.
 
         Raises:
             InputError: a mask that hides tokens; padding is hidden without one.

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
-from judgeq.config import Selection
+from judgeq.config import Selection, check_at_least
 from judgeq.errors import InputError
 from judgeq.methods.look import Look
 from judgeq.methods.scoring import accumulated_attention, mean_attention, output_norms
@@ -217,3 +217,23 @@ class Method(ABC):
     @abstractmethod
     def score(self, view: LayerView) -> Tensor | None:
         """Importance (B, H_kv, T) float32, higher = keep; None keeps every row."""
+
+
+@dataclass(frozen=True)
+class DraftMethod(Method):
+    """A method that scores with the beginning of an answer.
+
+    Attributes:
+        draft: tokens that are written for it.
+    """
+
+    needs_response = True
+    draft: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(type(self).__name__, "draft", self.draft, 1)
+
+    @property
+    def response_tokens(self) -> int:
+        return self.draft
