@@ -234,7 +234,7 @@ class Decoding(JsonConfig):
         top_p: nucleus of the sampled distribution, in (0, 1].
         seed: of the sampling, a whole number of at most 64 bits; the same seed gives the same answer.
         stop: text or texts that end the answer; they are cut off.
-        rejudge_every: tokens of the answer after which rows are evicted again, the answer's own included, so that never
+        evict_every: tokens of the answer after which rows are evicted again, the answer's own included, so that never
             more than the budget and this many are stored (see `judgeq.inference.decode_eviction`); None = only rows of
             the prompt are evicted.
     """
@@ -246,15 +246,15 @@ class Decoding(JsonConfig):
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
-    rejudge_every: int | None = None
+    evict_every: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", self.stop or ())
         settle(self)
         checked_seed("Decoding.seed", self.seed)
         check_at_least("Decoding", "max_new_tokens", self.max_new_tokens, 1)
-        if self.rejudge_every is not None:
-            check_at_least("Decoding", "rejudge_every", self.rejudge_every, 1)
+        if self.evict_every is not None:
+            check_at_least("Decoding", "evict_every", self.evict_every, 1)
         check_at_least("Decoding", "temperature", self.temperature, 0)
         check_at_least("Decoding", "top_p", self.top_p, 0)
         if not 0 < self.top_p <= 1:

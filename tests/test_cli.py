@@ -168,7 +168,7 @@ def test_rows_can_be_judged_again_or_stored_in_few_bits(
 ) -> None:
     options = ["--budget", "16", "--max-new-tokens", "60", "--json", "-"]
     found = []
-    for more in ([], ["--rejudge-every", "2"], ["--row-bits", "8"]):
+    for more in ([], ["--evict-every", "2"], ["--row-bits", "8"]):
         assert ask(folder, *options, *more) == 0
         found.append(json.loads(capsys.readouterr().out))
     plain, bounded, rounded = found
@@ -181,7 +181,7 @@ def test_several_questions_can_have_rows_judged_again_or_in_few_bits(
 ) -> None:
     options = ["--budget", "16", "--max-new-tokens", "60", "--json", "-"]
     kept = ["--question", "Who sleeps?", "--chunk", "40", "--save-document", str(tmp_path / "read")]
-    for more in (["--rejudge-every", "2"], ["--row-bits", "8"]):
+    for more in (["--evict-every", "2"], ["--row-bits", "8"]):
         assert ask(folder, *options, *more) == 0
         alone = json.loads(capsys.readouterr().out)
         assert ask(folder, *options, *more, *kept) == 0
@@ -210,9 +210,9 @@ def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
         (["--tokens", "no/such-tokens"], "no/such-tokens"),
         (["--max-new-tokens", "0"], "max_new_tokens"),
         (["--temperature", "-1"], "temperature"),
-        (["--rejudge-every", "0"], "rejudge_every is 0"),
-        (["--rejudge-every", "4", "--method", "oracle"], "cannot evict again"),
-        (["--rejudge-every", "4", "--row-bits", "8"], "not both"),
+        (["--evict-every", "0"], "evict_every is 0"),
+        (["--evict-every", "4", "--method", "oracle"], "cannot evict again"),
+        (["--evict-every", "4", "--row-bits", "8"], "not both"),
         (["--row-bits", "5"], "bits is 5"),
         (["--pool", "4"], "pool is 4"),
         (["--allocation", "magic"], "'allocation=magic' is not a choice"),
@@ -226,7 +226,7 @@ def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
         (["--method", "\udcfc"], "There is no method"),
         (["--max-new-tokens", "4096"], "ask for a shorter answer (max_new_tokens)"),
         (["--query-agnostic", "--question-first"], "leave out --question-first"),
-        (["--query-agnostic", "--rejudge-every", "4"], "and --rejudge-every"),
+        (["--query-agnostic", "--evict-every", "4"], "and --evict-every"),
         (["--query-agnostic", "--method", "laq"], "no question yet"),
     ],
 )

@@ -96,7 +96,7 @@ def test_an_answer_is_the_same(pair: list[LanguageModel], way: str) -> None:
 
 
 def test_rows_are_judged_again(pair: list[LanguageModel]) -> None:
-    again = Decoding(max_new_tokens=30, rejudge_every=8)
+    again = Decoding(max_new_tokens=30, evict_every=8)
     answers = [
         judgeq.ask(lm, TEXT, "How tall is it?", budget=20, tokens=soft_tokens(lm, "judgeq"), decoding=again)
         for lm in pair

@@ -136,7 +136,7 @@ def test_rows_are_judged_again_behind_a_document(
 ) -> None:
     monkeypatch.setitem(each_lm.__dict__, "eos_ids", frozenset())  # random models stop anywhere
     document = Document(each_lm, TEXT, chunk=chunk)
-    options = {"budget": 40, "tokens": soft(each_lm), "decoding": Decoding(30, rejudge_every=8)}
+    options = {"budget": 40, "tokens": soft(each_lm), "decoding": Decoding(30, evict_every=8)}
     for method in ("judgeq", "snapkv", "h2o"):
         for question in QUESTIONS[:2]:
             found = document.ask(question, method=method, **options)
@@ -393,8 +393,8 @@ def test_what_is_left_can_be_stored_in_few_bits(lm: LanguageModel, tokens: SoftT
 
 def test_what_is_left_is_not_judged_again(lm: LanguageModel, tokens: SoftTokens) -> None:
     compressed = Document(lm, TEXT).compress(budget=40, tokens=tokens)
-    with pytest.raises(InputError, match=r"leave Decoding\.rejudge_every out"):
-        compressed.ask(QUESTIONS[0], decoding=Decoding(rejudge_every=8))
+    with pytest.raises(InputError, match=r"leave Decoding\.evict_every out"):
+        compressed.ask(QUESTIONS[0], decoding=Decoding(evict_every=8))
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.needs_response])

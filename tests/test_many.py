@@ -212,8 +212,8 @@ def test_what_cannot_be_done_is_refused(lm: LanguageModel, monkeypatch: pytest.M
         ask_many(lm, QUESTIONS, method="snapkv", budget=[1, 2])
     with pytest.raises(InputError, match="greedy"):
         ask_many(lm, QUESTIONS, method="snapkv", decoding=Decoding(temperature=1.0))
-    with pytest.raises(InputError, match=r"leave Decoding\.rejudge_every out"):
-        ask_many(lm, QUESTIONS, method="snapkv", decoding=Decoding(rejudge_every=8))
+    with pytest.raises(InputError, match=r"leave Decoding\.evict_every out"):
+        ask_many(lm, QUESTIONS, method="snapkv", decoding=Decoding(evict_every=8))
 
 
 def test_everything_that_can_be_gone_through_is_a_sequence(lm: LanguageModel) -> None:

@@ -65,10 +65,10 @@ class CompressedDocument:
             InputError: bad input, eviction during decoding, or a question that changes how the document's end is split
                 into tokens.
         """
-        if decoding.rejudge_every:
+        if decoding.evict_every:
             raise InputError(
                 "The rows of a document that was evicted before the question cannot be evicted again while an answer "
-                "is written: leave Decoding.rejudge_every out, or ask the Document itself"
+                "is written: leave Decoding.evict_every out, or ask the Document itself"
             )
         started, lm, first = time.perf_counter(), self.lm, self.prefix.tokens
         lm.check_cast(

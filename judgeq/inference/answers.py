@@ -169,7 +169,7 @@ class Writer:
                 request.lm,
                 retained,
                 request.decoding_budget,
-                request.decoding.rejudge_every or 0,
+                request.decoding.evict_every or 0,
                 request.soft_tokens,
             )
         forward = self._eviction.next_logits if self._eviction else None

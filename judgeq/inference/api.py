@@ -165,7 +165,7 @@ def ask_many(
         row_bits: as in `read`; rows are rounded when they are kept, and stored in full precision side by side.
         padded: read prompts of similar length in one pass, the shorter ones padded on the left; None does so where it
             saves time: on a GPU, and for very short prompts.
-        decoding: greedy, without `rejudge_every`.
+        decoding: greedy, without `evict_every`.
         chunk: as in `read`; prompts are then read one by one.
         on_layer: progress of each pass over prompts, and a place to cancel.
         layout: `question_first`, `answer_prefix` and `truncate`, as in `read`.

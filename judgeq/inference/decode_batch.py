@@ -245,9 +245,9 @@ def check_together(decoding: Decoding) -> None:
     """Refuse, with an `InputError`, what answers that are written together cannot do."""
     if decoding.temperature:
         raise InputError("Answers that are written together are greedy: give Decoding.temperature 0")
-    if decoding.rejudge_every:
+    if decoding.evict_every:
         raise InputError(
-            "Answers that are written together keep all rows: leave Decoding.rejudge_every out, or write them alone"
+            "Answers that are written together keep all rows: leave Decoding.evict_every out, or write them alone"
         )
 
 

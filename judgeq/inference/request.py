@@ -158,7 +158,7 @@ def reserved_positions(methods: Iterable[Method], soft_tokens: int, answer_token
 
 def evicts_while_decoding(method: Method, decoding: Decoding) -> bool:
     """Whether rows are evicted while the answer is written; the full cache never evicts."""
-    return decoding.rejudge_every is not None and not isinstance(method, Full)
+    return decoding.evict_every is not None and not isinstance(method, Full)
 
 
 def check_decode_eviction(methods: Iterable[Method]) -> None:
@@ -171,11 +171,11 @@ def check_decode_eviction(methods: Iterable[Method]) -> None:
         if method.needs_response:
             raise InputError(
                 f"The method {method.name!r} scores with an answer that was written ahead and cannot evict again while "
-                "one is written: choose another, such as judgeq or snapkv, or leave rejudge_every out"
+                "one is written: choose another, such as judgeq or snapkv, or leave evict_every out"
             )
         if method.selection.bits is not None:
             raise InputError(
-                "Rows in few bits would be rounded once more at each eviction: give row_bits or rejudge_every, not both"
+                "Rows in few bits would be rounded once more at each eviction: give row_bits or evict_every, not both"
             )
 
 

@@ -416,7 +416,7 @@ def ask(lm: LanguageModel, tokens: SoftTokens, **options: object) -> judgeq.Answ
 
 
 def test_an_answer_tells_what_was_held_at_its_end(endless: LanguageModel, tokens: SoftTokens) -> None:
-    answer = ask(endless, tokens, decoding=Decoding(50, rejudge_every=8))
+    answer = ask(endless, tokens, decoding=Decoding(50, evict_every=8))
     assert answer.held is not None
     assert answer.kv_bytes == 4 * 2 * 20 * ROW
     rows = sum(len(rows) for layer in answer.held for rows in layer)
@@ -439,10 +439,10 @@ def test_a_budget_above_prompt_and_answer_is_not_cut_to_the_prompt(
     endless: LanguageModel, tokens: SoftTokens
 ) -> None:
     free = ask(endless, tokens, budget=1000, decoding=Decoding(50))
-    bounded = ask(endless, tokens, budget=1000, decoding=Decoding(50, rejudge_every=8))
+    bounded = ask(endless, tokens, budget=1000, decoding=Decoding(50, evict_every=8))
     assert bounded.text == free.text
     assert all(len(rows) == free.prompt_tokens + 49 for layer in bounded.held for rows in layer)
-    share = ask(endless, tokens, budget=1.0, decoding=Decoding(50, rejudge_every=8))
+    share = ask(endless, tokens, budget=1.0, decoding=Decoding(50, evict_every=8))
     assert share.kv_bytes_at_end <= most_bytes(share.prompt_tokens, 8)
 
 
@@ -451,7 +451,7 @@ def test_the_full_cache_beside_a_bounded_method_keeps_everything(
 ) -> None:
     reading = judgeq.read(
         endless, TEXT * 2, "Who pays?", methods=["full", "snapkv"], budget=40, tokens=tokens,
-        decoding=Decoding(30, rejudge_every=8),
+        decoding=Decoding(30, evict_every=8),
     )  # fmt: skip
     for writer in reading.writers:
         assert len(list(writer)) == 30
@@ -471,14 +471,14 @@ def test_an_answer_still_ends_where_it_ends(start: Start, endless: LanguageModel
 
 
 def test_a_stop_text_ends_it_and_a_reader_may_leave(endless: LanguageModel, tokens: SoftTokens) -> None:
-    free = ask(endless, tokens, decoding=Decoding(60, rejudge_every=8)).text
+    free = ask(endless, tokens, decoding=Decoding(60, evict_every=8)).text
     stop = free[40:43]
-    stopped = ask(endless, tokens, decoding=Decoding(60, rejudge_every=8, stop=(stop,)))
+    stopped = ask(endless, tokens, decoding=Decoding(60, evict_every=8, stop=(stop,)))
     assert stopped.text == free[: free.index(stop)]
     assert stopped.finish == "stop"
     (writer,) = judgeq.read(
         endless, TEXT * 2, "Who pays?", methods=["judgeq"], budget=20, tokens=tokens,
-        decoding=Decoding(60, rejudge_every=8),
+        decoding=Decoding(60, evict_every=8),
     ).writers  # fmt: skip
     for step in writer:
         if step.index == 30:
@@ -494,13 +494,13 @@ def test_a_stop_text_ends_it_and_a_reader_may_leave(endless: LanguageModel, toke
 def test_methods_that_look_at_an_answer_are_refused(
     lm: LanguageModel, tokens: SoftTokens, method: str
 ) -> None:
-    with pytest.raises(InputError, match=r"cannot evict again .* leave rejudge_every out"):
-        ask(lm, tokens, method=method, decoding=Decoding(8, rejudge_every=4))
+    with pytest.raises(InputError, match=r"cannot evict again .* leave evict_every out"):
+        ask(lm, tokens, method=method, decoding=Decoding(8, evict_every=4))
 
 
 def test_rounded_rows_are_refused(lm: LanguageModel, tokens: SoftTokens) -> None:
     with pytest.raises(InputError, match="not both"):
-        ask(lm, tokens, row_bits=8, decoding=Decoding(8, rejudge_every=4))
+        ask(lm, tokens, row_bits=8, decoding=Decoding(8, evict_every=4))
 
 
 def test_soft_tokens_that_would_stand_where_other_factors_begin_are_refused(
@@ -509,17 +509,17 @@ def test_soft_tokens_that_would_stand_where_other_factors_begin_are_refused(
     lm = longrope(make_lm, known=300)
     tokens = SoftTokens.initialise(lm, torch.arange(40, 44))
     room = 300 - ask(lm, tokens, decoding=Decoding(1)).prompt_tokens - tokens.n
-    ask(lm, tokens, decoding=Decoding(room, rejudge_every=8))
+    ask(lm, tokens, decoding=Decoding(room, evict_every=8))
     ask(lm, tokens, decoding=Decoding(room + 1))
-    ask(lm, tokens, decoding=Decoding(room + 1, rejudge_every=8), method="snapkv")
+    ask(lm, tokens, decoding=Decoding(room + 1, evict_every=8), method="snapkv")
     with pytest.raises(InputError, match=r"longrope.*300 positions, and 297 tokens"):
-        ask(lm, tokens, decoding=Decoding(room + 1, rejudge_every=8))
+        ask(lm, tokens, decoding=Decoding(room + 1, evict_every=8))
 
 
 def test_the_soft_tokens_behind_the_answer_need_positions_too(lm: LanguageModel, tokens: SoftTokens) -> None:
     room = 4096 - ask(lm, tokens, decoding=Decoding(1)).prompt_tokens
     options = {"methods": ["judgeq"], "tokens": tokens, "budget": 20}
     judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - 2), **options)
-    judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - tokens.n, rejudge_every=4), **options)
+    judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - tokens.n, evict_every=4), **options)
     with pytest.raises(InputError, match="left free for the answer"):
-        judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - 2, rejudge_every=4), **options)
+        judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - 2, evict_every=4), **options)
