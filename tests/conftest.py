@@ -33,6 +33,7 @@ from transformers import (
 
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.hub import Hub, running_hub
 
 pytest_plugins = ["tests.browser"]
@@ -192,6 +193,26 @@ def each_lm(request: pytest.FixtureRequest, make_lm: Callable[..., LanguageModel
 def smol() -> LanguageModel:
     """The embedded model, from the user's own cache; mark tests that use it with `embedded`."""
     return load("smollm2-135m")
+
+
+@pytest.fixture
+def ids() -> torch.Tensor:
+    """A prompt of 90 random tokens, (1, 90)."""
+    return torch.randint(3, 300, (1, 90), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def soft() -> SoftTokenTensors:
+    """Five random soft tokens."""
+    return SoftTokenTensors(torch.randn((5, 64), generator=torch.Generator().manual_seed(2)))
+
+
+@pytest.fixture
+def soft_with_offsets() -> SoftTokenTensors:
+    """Five random soft tokens with query offsets."""
+    generator = torch.Generator().manual_seed(2)
+    offsets = torch.randn((4, 4, 5, 16), generator=generator)
+    return SoftTokenTensors(torch.randn((5, 64), generator=generator), offsets)
 
 
 @pytest.fixture

@@ -31,15 +31,8 @@ LEVELLED = ("gemma3_text", "qwen3", "qwen3_moe")
 
 
 @pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def soft() -> SoftTokenTensors:
-    generator = torch.Generator().manual_seed(2)
-    offsets = torch.randn((4, 4, SOFT, 16), generator=generator)
-    return SoftTokenTensors(torch.randn((SOFT, 64), generator=generator), offsets)
+def soft(soft_with_offsets: SoftTokenTensors) -> SoftTokenTensors:
+    return soft_with_offsets
 
 
 def every_method(lm: LanguageModel) -> list[Method]:

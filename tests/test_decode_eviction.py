@@ -50,19 +50,12 @@ def allowed(*allocations: str) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.fixture
+def soft(soft_with_offsets: SoftTokenTensors) -> SoftTokenTensors:
+    return soft_with_offsets
+
+
 ROW = 16 * 2 * 4  # numbers, keys and values, bytes
-
-
-@pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def soft() -> SoftTokenTensors:
-    generator = torch.Generator().manual_seed(2)
-    offsets = torch.randn((4, 4, 5, 16), generator=generator)
-    return SoftTokenTensors(torch.randn((5, 64), generator=generator), offsets)
 
 
 @pytest.fixture

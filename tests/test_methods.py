@@ -51,11 +51,6 @@ from tests.test_profile import profile
 TOKENS = 90
 
 
-@pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
-
-
 def full_rows(lm: LanguageModel, ids: Tensor) -> DynamicCache:
     cache = DynamicCache(config=lm.model.config)
     lm.model(ids, cache=cache)

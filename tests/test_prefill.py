@@ -29,16 +29,6 @@ TOKENS = 90
 EXACT = Selection(pool=1)
 
 
-@pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def soft() -> SoftTokenTensors:
-    return SoftTokenTensors(torch.randn((5, 64), generator=torch.Generator().manual_seed(2)))
-
-
 def full_answer(lm: LanguageModel, ids: Tensor, length: int) -> list[int]:
     written = lm.model.generate(ids, max_new_tokens=length, do_sample=False, eos_token_id=None)
     return written[0, ids.shape[1] :].tolist()

@@ -50,11 +50,6 @@ def dynamic(make_lm: Callable[..., LanguageModel]) -> LanguageModel:
 
 
 @pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
 def soft() -> SoftTokenTensors:
     generator = torch.Generator().manual_seed(2)
     return SoftTokenTensors(
