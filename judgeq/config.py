@@ -18,13 +18,10 @@ from judgeq.objects import brief
 from judgeq.output import write_file
 from judgeq.values import checked_seed, number, settle, whole
 
-Budget = (
-    int | float
-)  # rows per KV head and layer (int), or the share of the prompt that is kept (float in (0, 1])
-
+Budget = int | float
+"""Rows per KV head and layer (int), or the share of the prompt that is kept (float in (0, 1])."""
 
 Allocation = Literal["uniform", "pyramid", "profile", "adakv", "pyramid+adakv", "profile+adakv"]
-
 
 ROW_BITS = (8, 4)
 """In how many bits a number of a kept row can be stored."""
@@ -237,9 +234,9 @@ class Decoding(JsonConfig):
         top_p: nucleus of the sampled distribution, in (0, 1].
         seed: of the sampling, a whole number of at most 64 bits; the same seed gives the same answer.
         stop: text or texts that end the answer; they are cut off.
-        rejudge_every: tokens after which the rows are judged again, those of the answer included, so that no more than
-            the budget and this many are ever held (see `judgeq.inference.decode_eviction`); None = only the prompt's
-            rows are judged.
+        evict_every: tokens of the answer after which rows are evicted again, the answer's own included, so that never
+            more than the budget and this many are stored (see `judgeq.inference.decode_eviction`); None = only rows of
+            the prompt are evicted.
     """
 
     __repr__ = brief
@@ -249,15 +246,15 @@ class Decoding(JsonConfig):
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
-    rejudge_every: int | None = None
+    evict_every: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", self.stop or ())
         settle(self)
         checked_seed("Decoding.seed", self.seed)
         check_at_least("Decoding", "max_new_tokens", self.max_new_tokens, 1)
-        if self.rejudge_every is not None:
-            check_at_least("Decoding", "rejudge_every", self.rejudge_every, 1)
+        if self.evict_every is not None:
+            check_at_least("Decoding", "evict_every", self.evict_every, 1)
         check_at_least("Decoding", "temperature", self.temperature, 0)
         check_at_least("Decoding", "top_p", self.top_p, 0)
         if not 0 < self.top_p <= 1:

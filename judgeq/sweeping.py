@@ -5,8 +5,8 @@ Every budget is measured along the full cache's own answer, which is written onc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,18 +14,23 @@ from torch import Tensor
 
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress
 from judgeq.cache.retained import RetainedCache
-from judgeq.config import Budget, Decoding, check_budget
+from judgeq.config import Budget, Decoding, budget_rows, check_budget
 from judgeq.errors import InputError
 from judgeq.inference.decode import decode
-from judgeq.inference.lookahead import positions_behind, retain
+from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.maps import retention_map
 from judgeq.inference.plan import Plan
-from judgeq.inference.request import make_plans, resolve_methods, resolve_soft_tokens
+from judgeq.inference.request import (
+    Request,
+    make_plans,
+    make_request,
+    resolve_methods,
+    resolve_soft_tokens,
+)
 from judgeq.inference.spans import Span, rows_of
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
-from judgeq.prompts.prompt import FEWER_BEHIND, SHORTER_ANSWER, Prompt, build_prompt
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import several
 
@@ -39,9 +44,9 @@ class SweepPoint:
     Attributes:
         method: its name.
         budget: as it was asked for.
-        rows: rows per KV head that the budget came to; their mean where heads have budgets of their own.
+        rows: the budget in rows per KV head; their mean where heads have budgets of their own.
         share: `rows` as a share of the prompt's tokens, in (0, 1].
-        agreement: share of the answer's tokens, its end included, that these rows would also write, each one behind
+        agreement: share of the answer's tokens, its end included, that these rows would also write, each one after
             those before it; in [0, 1]. The first token is not counted, since it is chosen before anything is evicted:
             1.0 where there is no other.
         survival: mean share of the span's tokens that is kept, over layers and KV heads; None without a span.
@@ -78,10 +83,10 @@ def sweep(
 ) -> Iterator[SweepPoint]:
     """Measure methods over budgets, one point after the other: every method at the first budget, then at the next.
 
-    The prompt is read once and its complete rows are held. Each budget reads the last tokens again, as many as its
-    methods look at (SnapKV 32), with the soft tokens, evicts from the complete rows, and reads the answer in one pass
-    over what is left. So beside the complete rows those of one budget are held at a time. Methods that look at an
-    answer write theirs at every budget.
+    The prompt is read once and its complete rows are stored. Each budget reads the last tokens again, as many as its
+    methods score with (SnapKV 32), with the soft tokens, evicts from the complete rows, and reads the answer in one
+    pass after the kept rows. So beside the complete rows those of one budget are stored at a time. Methods that score
+    with an answer write theirs at every budget.
 
     Args:
         methods: one name or instance, or several.
@@ -99,35 +104,31 @@ def sweep(
     chosen = resolve_methods(methods, None)
     if not chosen or not wanted:
         raise InputError("A sweep needs at least one method and one budget: name some")
-    decoding = Decoding(max_new_tokens=max_new_tokens)
     soft = resolve_soft_tokens(lm, chosen, tokens)
-    reserve = positions_behind(chosen, soft.n if soft else 0, decoding.max_new_tokens)
-    prompt = build_prompt(
+    request = make_request(
         lm,
         document,
         question,
+        methods=chosen,
+        tokens=soft,
         question_first=question_first,
         answer_prefix=answer_prefix,
         truncate=truncate,
-        reserve=reserve,
-        lower=SHORTER_ANSWER if reserve == decoding.max_new_tokens else FEWER_BEHIND,
+        decoding=Decoding(max_new_tokens=max_new_tokens),
     )
+    prompt = request.prompt
+    assert prompt is not None
     watched = None if span is None else rows_of(prompt, document, [span])
     later = _Later(on_layer, lm.geometry.layers)
-    held = _held(lm, prompt, chosen, soft, on_layer)
-    full = retain(lm, prompt.input_ids, [Plan(Full(), prompt.tokens)], rows=held, on_layer=later)
-    reference = _Reference.write(lm, full.retained[0].cache, full.logits, decoding, later)
+    prefix = _read_prefix(request, on_layer)
+    full_request = replace(request, plans=[Plan(Full(), prompt.tokens)])
+    full = prefill_with_lookahead(full_request, prefix=prefix, on_layer=later)
+    reference = _Reference.write(lm, full.retained[0].cache, full.logits, request.decoding, later)
     del full
     for budget in wanted:
-        retained = retain(
-            lm,
-            prompt.input_ids,
-            make_plans(chosen, budget, prompt.tokens, soft),
-            soft_tokens=soft.probe if soft else None,
-            longest=decoding,
-            rows=held,
-            on_layer=later,
-        ).retained
+        rows = budget_rows(budget, prompt.tokens)
+        at_budget = replace(request, plans=make_plans(chosen, rows, prompt.tokens, soft))
+        retained = prefill_with_lookahead(at_budget, prefix=prefix, on_layer=later).retained
         retained.reverse()
         while retained:
             kept = retained.pop()
@@ -135,12 +136,11 @@ def sweep(
             if watched is not None:
                 shares = retention_map(lm, prompt, kept).share_kept()
                 survival = float(shares[watched].mean())
-            rows = kept.plan.budget
             yield SweepPoint(
                 method=kept.plan.method.name,
                 budget=budget,
-                rows=rows,
-                share=rows / prompt.tokens,
+                rows=kept.plan.budget,
+                share=kept.plan.budget / prompt.tokens,
                 agreement=reference.agreement(kept.cache),
                 survival=survival,
                 answer=reference.text,
@@ -149,7 +149,7 @@ def sweep(
 
 
 class _Later:
-    """Tells a callback, again and again, that all layers are done, so that it can cancel."""
+    """Calls a callback with all layers done, whatever the pass, so that it can cancel."""
 
     def __init__(self, on_layer: LayerCallback | None, layers: int) -> None:
         self.on_layer, self.layers = on_layer, layers
@@ -159,22 +159,18 @@ class _Later:
             self.on_layer(self.layers, self.layers)
 
 
-def _held(
-    lm: LanguageModel,
-    prompt: Prompt,
-    methods: Sequence[Method],
-    soft: SoftTokens | None,
-    on_layer: LayerCallback | None,
-) -> PrefixCache | None:
+def _read_prefix(request: Request, on_layer: LayerCallback | None) -> PrefixCache | None:
     """The prompt's rows but those of the last tokens, which every budget reads; None where those are all."""
-    asking = [method.writer if method.needs_response else method for method in methods]
-    needed = [method.queries_needed for method in asking if method is not None]
-    first = prompt.tokens - max([1, *filter(None, needed)])
+    lm, soft = request.lm, request.soft_tokens
+    scoring = [plan.method.writer if plan.method.needs_response else plan.method for plan in request.plans]
+    needed = [method.queries_needed for method in scoring if method is not None]
+    tokens = request.input_ids.shape[1]
+    first = tokens - max([1, *filter(None, needed)])
     if first < 1:
         return None
-    rows = PrefixCache(lm.model.config, expected=prompt.tokens + (soft.n if soft else 0))
+    rows = PrefixCache(lm.model.config, expected=tokens + (0 if soft is None else len(soft.embeddings)))
     progress = Progress(on_layer, lm.geometry.layers)
-    rows.read(lm, [prompt.input_ids[:, :first]], progress, summed=None in needed)
+    rows.read(lm, [request.input_ids[:, :first]], progress, attention_sums=None in needed)
     return rows
 
 
@@ -185,7 +181,7 @@ class _Reference:
     Attributes:
         text: what a person reads.
         read: (1, R) int64, its tokens but the last: what a pass over the answer reads.
-        expected: (R,) int64, the token that the full cache writes behind each of them.
+        expected: (R,) int64, the token that the full cache writes after each of them.
     """
 
     lm: LanguageModel
@@ -218,7 +214,7 @@ class _Reference:
 
 @torch.inference_mode()
 def _written(lm: LanguageModel, cache: RetainedCache, read: Tensor) -> Tensor:
-    """(R,) int64: the likeliest token behind each of (1, R), which are read in one pass."""
+    """(R,) int64: the likeliest token after each of (1, R), which are read in one pass."""
     if not read.shape[1]:
         return read[0]
     return lm.model(input_ids=read, cache=cache, use_cache=True).logits[0].argmax(-1)

@@ -34,6 +34,7 @@ from transformers import (
 
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.hub import Hub, running_hub
 
 pytest_plugins = ["tests.browser"]
@@ -208,6 +209,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(folder: Path, tmp_path: Path) -> Path:
     """A copy of it to spoil."""
     return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+@pytest.fixture
+def ids() -> torch.Tensor:
+    """A prompt of 90 random tokens, (1, 90)."""
+    return torch.randint(3, 300, (1, 90), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def soft() -> SoftTokenTensors:
+    """Five random soft tokens."""
+    return SoftTokenTensors(torch.randn((5, 64), generator=torch.Generator().manual_seed(2)))
+
+
+@pytest.fixture
+def soft_with_offsets() -> SoftTokenTensors:
+    """Five random soft tokens with query offsets."""
+    generator = torch.Generator().manual_seed(2)
+    offsets = torch.randn((4, 4, 5, 16), generator=generator)
+    return SoftTokenTensors(torch.randn((5, 64), generator=generator), offsets)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from judgeq.errors import InputError
 from judgeq.methods import METHODS, JudgeQ, Oracle, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
+from tests.generators import to_the_end
 from tests.test_profile import profile
 
 DOCUMENT = "The harbour lies in the north. Every ship pays 3 crowns at the gate. " * 6
@@ -45,11 +47,7 @@ def test_alone_or_together_a_method_gives_the_same(lm: LanguageModel, tokens: So
     together = judgeq.compare(
         lm, DOCUMENT, QUESTION, methods=["full", "judgeq", "snapkv", "oracle"], **options
     )
-    try:
-        while True:
-            next(together)
-    except StopIteration as done:
-        answers = done.value
+    _, answers = to_the_end(together)
     for answer in answers:
         alone = judgeq.ask(lm, DOCUMENT, QUESTION, method=answer.method, **options)
         assert alone.text == answer.text
@@ -81,13 +79,8 @@ def test_soft_tokens_without_a_profile_cannot_serve_one(lm: LanguageModel, token
 
 def test_a_stream_is_the_answer_in_pieces(lm: LanguageModel, tokens: SoftTokens) -> None:
     steps = judgeq.stream(lm, DOCUMENT, QUESTION, budget=16, tokens=tokens, decoding=SHORT)
-    pieces = []
-    try:
-        while True:
-            pieces.append(next(steps).text)
-    except StopIteration as done:
-        answer = done.value
-    assert answer.text == "".join(pieces)
+    pieces, answer = to_the_end(steps)
+    assert answer.text == "".join(step.text for step in pieces)
     assert answer.timing.ttft_s >= answer.timing.prefill_s > 0
 
 
@@ -133,21 +126,9 @@ def test_bad_options_are_refused_before_any_work(lm: LanguageModel, options: dic
 
 
 def test_an_answer_is_plain_json(lm: LanguageModel) -> None:
-    import json
-
     answer = judgeq.ask(lm, DOCUMENT, QUESTION, method="snapkv", budget=40, decoding=SHORT).to_dict()
     again = json.loads(json.dumps(answer))
-    for key in (
-        "model",
-        "method",
-        "budget",
-        "prompt_tokens",
-        "kept_rows",
-        "kv_bytes",
-        "full_kv_bytes",
-        "answer",
-    ):
-        assert again[key] == answer[key]
+    assert again == answer
     assert again["ttft_s"] > 0
     assert again["decode_tokens_per_s"] > 0
 

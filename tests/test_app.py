@@ -381,7 +381,7 @@ def test_two_runs_take_turns(page: do.Callbacks) -> None:
 def test_a_bug_becomes_one_sentence_and_a_line_in_the_log(
     page: do.Callbacks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("judgeq.documents.document.read", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("judgeq.documents.document.run", lambda *_, **__: 1 / 0)
     run = begin(page)
     with pytest.raises(gr.Error, match="ZeroDivisionError"):
         list(page.follow(run))
@@ -392,7 +392,7 @@ def test_running_out_of_memory_says_what_to_do(page: do.Callbacks, monkeypatch: 
     def read(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr("judgeq.documents.document.read", read)
+    monkeypatch.setattr("judgeq.documents.document.run", read)
     assert "shorten it" in str(finished(begin(page)).error)
 
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from judgeq.attention.causal import CausalRows
+from judgeq.attention.causal import UnmaskedCausal
 from judgeq.cache.prefix import pass_sizes
 from judgeq.config import Allocation, Decoding, Selection
 from judgeq.errors import InputError
-from judgeq.inference.lookahead import retain
+from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import Prefill, prefill
+from judgeq.inference.request import Request
 from judgeq.methods import H2O, METHODS, Full, JudgeQ, LayerView, Method, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
@@ -30,15 +31,8 @@ LEVELLED = ("gemma3_text", "qwen3", "qwen3_moe")
 
 
 @pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def soft() -> SoftTokenTensors:
-    generator = torch.Generator().manual_seed(2)
-    offsets = torch.randn((4, 4, SOFT, 16), generator=generator)
-    return SoftTokenTensors(torch.randn((SOFT, 64), generator=generator), offsets)
+def soft(soft_with_offsets: SoftTokenTensors) -> SoftTokenTensors:
+    return soft_with_offsets
 
 
 def every_method(lm: LanguageModel) -> list[Method]:
@@ -70,8 +64,11 @@ def test_every_method_keeps_what_it_keeps_in_one_pass(
     each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, chunk: int
 ) -> None:
     plans = [Plan(method, 40) for method in every_method(each_lm)] + [Plan(H2O(average=True), 40)]
-    whole = retain(each_lm, ids, plans, soft_tokens=soft, longest=SHORT)
-    assert_as_in_one_pass(retain(each_lm, ids, plans, soft_tokens=soft, longest=SHORT, chunk=chunk), whole)
+    whole, found = (
+        prefill_with_lookahead(Request(each_lm, ids, plans, SHORT, soft, chunk=size))
+        for size in (None, chunk)
+    )
+    assert_as_in_one_pass(found, whole)
 
 
 def test_allocations_sinks_and_values_do_not_mind_chunks(
@@ -216,5 +213,5 @@ def test_tokens_behind_rows_attend_as_with_a_mask(behind: int, count: int, softc
         logits = torch.tanh(logits / softcap) * softcap
     hidden = torch.ones(count, behind + count).triu(behind + 1).bool()
     expected = logits.masked_fill(hidden, -torch.inf).softmax(-1) @ values.repeat_interleave(3, 1)
-    found = CausalRows().attention(queries, keys, values, 0.3, softcap)
+    found = UnmaskedCausal().attention(queries, keys, values, 0.3, softcap)
     assert torch.allclose(found, expected.transpose(1, 2), atol=1e-5)

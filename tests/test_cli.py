@@ -154,11 +154,11 @@ def test_rows_can_be_judged_again_or_stored_in_few_bits(answer: Answer, tmp_path
     several = ["--question", "Who sleeps?", "--chunk", "40", "--save-document", str(tmp_path / "read")]
     plain = answer(*options)
     bounded, rounded = found = [
-        answer(*options, *more) for more in (["--rejudge-every", "2"], ["--row-bits", "8"])
+        answer(*options, *more) for more in (["--evict-every", "2"], ["--row-bits", "8"])
     ]
     assert plain["kv_bytes"] == bounded["kv_bytes"] > 2 * rounded["kv_bytes"]
     assert bounded["kv_bytes_at_end"] <= 4 * (16 + 2 + STEP) * 256 < plain["kv_bytes_at_end"]
-    for more, alone in zip((["--rejudge-every", "2"], ["--row-bits", "8"]), found, strict=True):
+    for more, alone in zip((["--evict-every", "2"], ["--row-bits", "8"]), found, strict=True):
         first, _ = answer(*options, *more, *several)["answers"]
         for name in ("answer", "kept_rows", "kv_bytes", "kv_bytes_at_end"):
             assert first[name] == alone[name]
@@ -183,9 +183,9 @@ def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
         (["--tokens", "no/such-tokens"], "no/such-tokens"),
         (["--max-new-tokens", "0"], "max_new_tokens"),
         (["--temperature", "-1"], "temperature"),
-        (["--rejudge-every", "0"], "rejudge_every is 0"),
-        (["--rejudge-every", "4", "--method", "oracle"], "cannot judge again"),
-        (["--rejudge-every", "4", "--row-bits", "8"], "not both"),
+        (["--evict-every", "0"], "evict_every is 0"),
+        (["--evict-every", "4", "--method", "oracle"], "cannot evict again"),
+        (["--evict-every", "4", "--row-bits", "8"], "not both"),
         (["--row-bits", "5"], "bits is 5"),
         (["--pool", "4"], "pool is 4"),
         (["--allocation", "magic"], "'allocation=magic' is not a choice"),
@@ -199,7 +199,7 @@ def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
         (["--method", "\udcfc"], "There is no method"),
         (["--max-new-tokens", "4096"], "ask for a shorter answer (max_new_tokens)"),
         (["--query-agnostic", "--question-first"], "leave out --question-first"),
-        (["--query-agnostic", "--rejudge-every", "4"], "and --rejudge-every"),
+        (["--query-agnostic", "--evict-every", "4"], "and --evict-every"),
         (["--query-agnostic", "--method", "laq"], "no question yet"),
     ],
 )

@@ -227,6 +227,6 @@ def test_the_command_line_saves_what_is_left_and_asks_it(
     for name in ("answer", "method", "budget", "kept_rows", "kv_bytes", "full_kv_bytes", "query_aware"):
         assert first[name] == second[name], name
     assert np.mean(second["kept_rows"]) > 40  # the question's rows are there too
-    for refused in (["--rejudge-every", "4"], ["--save-document", small]):
+    for refused in (["--evict-every", "4"], ["--save-document", small]):
         assert main(["ask", "--document", small, *refused, *model]) == 2
         assert "leave" in capsys.readouterr().err

@@ -15,8 +15,9 @@ from judgeq.cli import main
 from judgeq.config import Decoding, Selection
 from judgeq.data import wiki
 from judgeq.evaluation.random_weights import random_model, random_soft_tokens
-from judgeq.inference.lookahead import retain
+from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan
+from judgeq.inference.request import Request
 from judgeq.methods import METHODS
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
@@ -63,7 +64,8 @@ def test_a_method_keeps_the_same_rows(pair: list[LanguageModel], way: str) -> No
         tokens = soft_tokens(lm, method)
         ids = torch.randint(3, 300, (1, 90), generator=torch.Generator().manual_seed(1)).to(lm.device)
         plan = Plan(method, 20, tokens.profile if tokens else None)
-        found = retain(lm, ids, [plan], soft_tokens=tokens.probe if tokens else None, longest=SHORT)
+        request = Request(lm, ids, [plan], SHORT, tokens.probe if tokens else None)
+        found = prefill_with_lookahead(request)
         layers = [layer for layer in found.retained[0].kept if layer is not None]
         kept.append(
             [head.cpu() for layer in layers for head in (layer[0] if isinstance(layer, Tensor) else layer)]
@@ -94,7 +96,7 @@ def test_an_answer_is_the_same(pair: list[LanguageModel], way: str) -> None:
 
 
 def test_rows_are_judged_again(pair: list[LanguageModel]) -> None:
-    again = Decoding(max_new_tokens=30, rejudge_every=8)
+    again = Decoding(max_new_tokens=30, evict_every=8)
     answers = [
         judgeq.ask(lm, TEXT, "How tall is it?", budget=20, tokens=soft_tokens(lm, "judgeq"), decoding=again)
         for lm in pair
@@ -187,7 +189,8 @@ def test_weights_in_few_bits_answer_and_take_less(quantization: str) -> None:
     assert lm.model.get_memory_footprint() < 0.75 * taken
     ids = torch.randint(3, 300, (1, 400), device="cuda")
     soft = random_soft_tokens(lm, 8, 0)
-    found = retain(lm, ids, [Plan(METHODS["judgeq"](selection=Selection()), 64)], soft_tokens=soft.probe)
+    plan = Plan(METHODS["judgeq"](selection=Selection()), 64)
+    found = prefill_with_lookahead(Request(lm, ids, [plan], soft_tokens=soft.probe))
     assert found.logits.isfinite().all()
     assert found.retained[0].cache.row_bytes == 16 * 64 * 2 * 8 * 64 * 2
 

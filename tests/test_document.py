@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from judgeq.methods import H2O, METHODS, JudgeQ, PyramidKV, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import WINDOW
+from tests.generators import to_the_end
 from tests.rounding import moved_rows
 from tests.test_chunks import every_method
 
@@ -64,16 +65,6 @@ def assert_same(found: Reading, expected: Reading) -> None:
             )
 
 
-def to_the_end(steps: Generator[Any, None, Any]) -> tuple[list[Any], Any]:
-    """What a generator yields and what it returns."""
-    found = []
-    while True:
-        try:
-            found.append(next(steps))
-        except StopIteration as done:
-            return found, done.value
-
-
 class Counted:
     """How many tokens the model has read."""
 
@@ -90,14 +81,21 @@ class Counted:
         return found
 
 
+def assert_as_read(document: Document, text: str, questions: Sequence[str], **options: Any) -> Reading:
+    """Questions to the document are read as by `judgeq.read`; returns the last reading."""
+    for question in questions:
+        found = document.read_for(question, **options)
+        assert_same(found, judgeq.read(document.lm, text, question, **options))
+    return found
+
+
 # With the question in view
 
 
 def test_every_question_is_answered_as_if_it_were_the_first(each_lm: LanguageModel) -> None:
     document = Document(each_lm, TEXT)
     options = {"methods": every_method(each_lm), "budget": 40, "tokens": soft(each_lm), "decoding": SHORT}
-    for question in QUESTIONS:
-        assert_same(document.read_for(question, **options), judgeq.read(each_lm, TEXT, question, **options))
+    assert_as_read(document, TEXT, QUESTIONS, **options)
 
 
 @pytest.mark.parametrize(("family", "changes"), SLIDING)
@@ -108,8 +106,7 @@ def test_layers_with_a_sliding_window_are_read_on_from(
     document = Document(lm, TEXT, chunk=50)
     methods = ["full", "judgeq", "snapkv", "h2o", SnapKV(window=200)]
     options = {"methods": methods, "budget": 40, "tokens": soft(lm), "decoding": SHORT}
-    for question in QUESTIONS:
-        assert_same(document.read_for(question, **options), judgeq.read(lm, TEXT, question, **options))
+    assert_as_read(document, TEXT, QUESTIONS, **options)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +127,7 @@ def test_options_mean_the_same_behind_a_document(
 ) -> None:
     document = Document(lm, TEXT).read()
     options = {"methods": ["judgeq", "h2o"], "budget": 40, "tokens": tokens, "decoding": SHORT, **options}
-    for question in QUESTIONS:
-        assert_same(document.read_for(question, **options), judgeq.read(lm, TEXT, question, **options))
+    assert_as_read(document, TEXT, QUESTIONS, **options)
 
 
 @pytest.mark.parametrize("chunk", [None, 50])
@@ -140,7 +136,7 @@ def test_rows_are_judged_again_behind_a_document(
 ) -> None:
     monkeypatch.setitem(each_lm.__dict__, "eos_ids", frozenset())  # random models stop anywhere
     document = Document(each_lm, TEXT, chunk=chunk)
-    options = {"budget": 40, "tokens": soft(each_lm), "decoding": Decoding(30, rejudge_every=8)}
+    options = {"budget": 40, "tokens": soft(each_lm), "decoding": Decoding(30, evict_every=8)}
     for method in ("judgeq", "snapkv", "h2o"):
         for question in QUESTIONS[:2]:
             found = document.ask(question, method=method, **options)
@@ -154,9 +150,8 @@ def test_rows_are_judged_again_behind_a_document(
 def test_a_document_that_must_be_cut_is_read_anew_each_time(lm: LanguageModel, tokens: SoftTokens) -> None:
     document = Document(lm, TEXT * 20)
     options = {"methods": ["judgeq"], "budget": 40, "tokens": tokens, "decoding": SHORT, "truncate": True}
-    found = document.read_for(QUESTIONS[0], **options)
+    found = assert_as_read(document, TEXT * 20, QUESTIONS[:1], **options)
     assert "cut out of its middle" in found.notices[0]
-    assert_same(found, judgeq.read(lm, TEXT * 20, QUESTIONS[0], **options))
     for refused in (document.read, document.compress, lambda: document.ask(QUESTIONS[0], tokens=tokens)):
         with pytest.raises(InputError, match="reads at most"):
             refused()
@@ -166,9 +161,7 @@ def test_a_document_shorter_than_what_is_read_again_is_answered_all_the_same(lm:
     document = Document(lm, "A ship pays.")
     assert document.tokens < REREAD_TOKENS
     options = {"methods": ["full", "snapkv", "h2o"], "budget": 10, "decoding": SHORT}
-    for question in QUESTIONS:
-        found = document.read_for(question, **options)
-        assert_same(found, judgeq.read(lm, "A ship pays.", question, **options))
+    assert_as_read(document, "A ship pays.", QUESTIONS, **options)
     assert document.kv_bytes == 0
 
 
@@ -217,7 +210,7 @@ def test_questions_leave_the_documents_rows_as_they_are_and_copy_none(
     assert [layer.keys.untyped_storage().data_ptr() for layer in rows.layers] == stored
     assert document.kv_bytes == size
     seen = document.tokens - REREAD_TOKENS
-    assert size == 4 * 256 * rows.layers[0].room.rows
+    assert size == 4 * 256 * rows.layers[0].buffer.rows
     assert rows.rows == 4 * seen
 
 
@@ -241,7 +234,7 @@ def test_a_longer_question_makes_room_once(lm: LanguageModel) -> None:
     size = document.kv_bytes
     options = {"methods": ["full"], "decoding": SHORT}
     question = "Why? " * 400
-    assert_same(document.read_for(question, **options), judgeq.read(lm, TEXT, question, **options))
+    assert_as_read(document, TEXT, [question], **options)
     grown = document.kv_bytes
     assert grown > size
     document.ask(question, method="full", decoding=SHORT)
@@ -347,7 +340,7 @@ def test_a_question_is_read_on_top_of_the_rows_that_are_left(each_lm: LanguageMo
 
 
 @pytest.mark.parametrize(("family", "changes"), SLIDING)
-def test_layers_that_slide_stand_behind_a_compressed_document(
+def test_a_compressed_document_may_have_layers_with_a_sliding_window(
     make_lm: Callable[..., LanguageModel], family: str, changes: dict
 ) -> None:
     lm = make_lm(family, **changes)
@@ -400,8 +393,8 @@ def test_what_is_left_can_be_stored_in_few_bits(lm: LanguageModel, tokens: SoftT
 
 def test_what_is_left_is_not_judged_again(lm: LanguageModel, tokens: SoftTokens) -> None:
     compressed = Document(lm, TEXT).compress(budget=40, tokens=tokens)
-    with pytest.raises(InputError, match=r"leave Decoding\.rejudge_every out"):
-        compressed.ask(QUESTIONS[0], decoding=Decoding(rejudge_every=8))
+    with pytest.raises(InputError, match=r"leave Decoding\.evict_every out"):
+        compressed.ask(QUESTIONS[0], decoding=Decoding(evict_every=8))
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.needs_response])
@@ -442,8 +435,7 @@ def test_windows_are_saved_too(
     lm = make_lm(family, **changes)
     folder = Document(lm, TEXT, chunk=70).save(tmp_path / "document")
     options = {"methods": ["full", "snapkv"], "budget": 40, "decoding": SHORT}
-    found = Document.load(lm, folder).read_for(QUESTIONS[0], **options)
-    assert_same(found, judgeq.read(lm, TEXT, QUESTIONS[0], **options))
+    assert_as_read(Document.load(lm, folder), TEXT, QUESTIONS[:1], **options)
 
 
 def test_a_document_can_be_saved_where_it_came_from(
@@ -531,10 +523,7 @@ def test_the_embedded_model_answers_again_from_the_same_reading(smol: LanguageMo
     sample = min(assets_path("samples").glob("*.txt"))
     document = Document(smol, sample.read_text(encoding="utf-8"))
     options = {"methods": ["judgeq", "snapkv"], "budget": 64, "decoding": SHORT}
-    for question in ("What is this text about?", "Who is named first?"):
-        assert_same(
-            document.read_for(question, **options), judgeq.read(smol, document.text, question, **options)
-        )
+    assert_as_read(document, document.text, ("What is this text about?", "Who is named first?"), **options)
 
 
 def test_a_model_that_was_cast_since_is_told_to_read_again(

@@ -13,8 +13,9 @@ from judgeq.config import Allocation, Decoding, Selection
 from judgeq.data.example import Example
 from judgeq.errors import InputError, ModelError
 from judgeq.evaluation.hit_rate import REFERENCE, HitRate, hit_rates
-from judgeq.inference.lookahead import retain
+from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan
+from judgeq.inference.request import Request
 from judgeq.methods import LAQ, Full, JudgeQ, Oracle, RandomRows, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
@@ -102,7 +103,8 @@ def test_every_allocation_is_measured_against_the_even_oracle(
     (rate,) = hit_rates(lm, examples(1), [method], [12], tokens=tokens, response_tokens=8)
     ids = examples(1)[0].input_ids(lm, reserve=8)
     plans = [Plan(REFERENCE, 12), Plan(method, 12, tokens.profile)]
-    best, ours = retain(lm, ids, plans, longest=Decoding(max_new_tokens=8)).retained
+    request = Request(lm, ids, plans, Decoding(max_new_tokens=8))
+    best, ours = prefill_with_lookahead(request).retained
     for layer, found in enumerate(rate.per_layer):
         shares = []
         for head in range(2):

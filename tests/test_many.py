@@ -17,7 +17,7 @@ from judgeq.inference.answers import Answer
 from judgeq.inference.api import ask, ask_many, read
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
-from judgeq.inference.prefill_batch import MOST_TOKENS, groups_alike, pad_left, prefill_padded
+from judgeq.inference.prefill_batch import MOST_TOKENS, group_by_length, pad_left, prefill_padded
 from judgeq.methods import METHODS, Full, JudgeQ, Method, SnapKV, method_named
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
@@ -63,18 +63,12 @@ def both(
     return many, alone
 
 
+SAME = ("text", "finish", "method", "budget", "prompt_tokens", "kept_rows", "kv_bytes", "full_kv_bytes")
+
+
 def same(many: list[Answer], alone: list[Answer]) -> None:
     for ours, expected in zip(many, alone, strict=True):
-        for name in (
-            "text",
-            "finish",
-            "method",
-            "budget",
-            "prompt_tokens",
-            "kept_rows",
-            "kv_bytes",
-            "full_kv_bytes",
-        ):
+        for name in SAME:
             assert getattr(ours, name) == getattr(expected, name), name
 
 
@@ -93,20 +87,22 @@ def test_answers_are_those_of_one_question_at_a_time_in_every_family(
     assert len({answer.text for answer in many}) > 2
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
-def test_answers_are_those_of_one_question_at_a_time_with_every_method(
-    lm: LanguageModel, method: str
+ALLOCATIONS: tuple[Allocation, ...] = ("adakv", "profile", "profile+adakv", "pyramid")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *sorted(METHODS),
+        *(JudgeQ(selection=Selection(pool=3, allocation=each)) for each in ALLOCATIONS),
+        SnapKV(selection=Selection(pool=3, recent=4, value_aware=True)),
+    ],
+    ids=str,
+)
+def test_answers_are_those_of_one_question_at_a_time_with_every_method_and_allocation(
+    lm: LanguageModel, method: str | Method
 ) -> None:
     same(*both(lm, method, True))
-
-
-@pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv", "pyramid"])
-def test_and_with_every_allocation(lm: LanguageModel, allocation: Allocation) -> None:
-    same(*both(lm, JudgeQ(selection=Selection(pool=3, allocation=allocation)), True))
-
-
-def test_and_where_values_count(lm: LanguageModel) -> None:
-    same(*both(lm, SnapKV(selection=Selection(pool=3, recent=4, value_aware=True)), True))
 
 
 def test_and_with_sliding_windows(make_lm: Callable[..., LanguageModel]) -> None:
@@ -149,10 +145,10 @@ def test_prompts_share_a_pass_only_where_that_is_asked_for(
 
 def test_prompts_of_similar_length_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(padded, "MAX_LENGTH_RATIO", 1.25)
-    assert list(groups_alike([100, 900, 110, 125, 130, 1000])) == [[0, 2, 3], [4], [1, 5]]
+    assert list(group_by_length([100, 900, 110, 125, 130, 1000])) == [[0, 2, 3], [4], [1, 5]]
     half = MOST_TOKENS // 2
-    assert list(groups_alike([half, half, half])) == [[0, 1], [2]]
-    assert list(groups_alike([])) == []
+    assert list(group_by_length([half, half, half])) == [[0, 1], [2]]
+    assert list(group_by_length([])) == []
 
 
 def test_what_stands_in_the_padding_changes_nothing(
@@ -216,8 +212,8 @@ def test_what_cannot_be_done_is_refused(lm: LanguageModel, monkeypatch: pytest.M
         ask_many(lm, QUESTIONS, method="snapkv", budget=[1, 2])
     with pytest.raises(InputError, match="greedy"):
         ask_many(lm, QUESTIONS, method="snapkv", decoding=Decoding(temperature=1.0))
-    with pytest.raises(InputError, match=r"leave Decoding\.rejudge_every out"):
-        ask_many(lm, QUESTIONS, method="snapkv", decoding=Decoding(rejudge_every=8))
+    with pytest.raises(InputError, match=r"leave Decoding\.evict_every out"):
+        ask_many(lm, QUESTIONS, method="snapkv", decoding=Decoding(evict_every=8))
 
 
 def test_everything_that_can_be_gone_through_is_a_sequence(lm: LanguageModel) -> None:
@@ -234,14 +230,8 @@ def test_everything_that_can_be_gone_through_is_a_sequence(lm: LanguageModel) ->
         lm, document, question, methods=iter(["snapkv", "full"]), budgets=iter(budgets), max_new_tokens=2
     )
     assert len(list(points)) == 4
-    reading = read(
-        lm,
-        document,
-        question,
-        methods=(name for name in ("full", "snapkv")),
-        pinned=iter([(0, 5)]),
-        budget=16,
-    )
+    names = (name for name in ("full", "snapkv"))
+    reading = read(lm, document, question, methods=names, pinned=iter([(0, 5)]), budget=16)
     assert len(reading.writers) == 2
 
 

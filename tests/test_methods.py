@@ -20,10 +20,11 @@ from judgeq.errors import InputError, ModelError
 from judgeq.inference import lookahead as reference
 from judgeq.inference import plan as planning
 from judgeq.inference.decode import decode
-from judgeq.inference.lookahead import retain
+from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan
-from judgeq.inference.prefill import prefill, probe
+from judgeq.inference.prefill import prefill, second_pass
 from judgeq.inference.prefill_batch import prefill_padded
+from judgeq.inference.request import Request
 from judgeq.methods import (
     H2O,
     LAQ,
@@ -48,11 +49,6 @@ from tests.test_prefill import attention_of
 from tests.test_profile import profile
 
 TOKENS = 90
-
-
-@pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
 
 
 def full_rows(lm: LanguageModel, ids: Tensor) -> DynamicCache:
@@ -136,7 +132,7 @@ def test_short_keys_score_high(each_lm: LanguageModel, ids: Tensor) -> None:
 def test_key_norms_are_told_apart_in_sixteen_bits() -> None:
     keys = torch.full((1, 1, 2, 64), 1.0, dtype=torch.bfloat16)
     keys[0, 0, 1, 0] = 1.25
-    view = LayerView(0, keys, keys, keys, 2, 0, 0, 1.0, Tensor)
+    view = LayerView(0, keys, keys, keys, 1.0, None, None, Tensor, prompt_tokens=2)
     scores = KeyNorm().score(view)
     assert scores.dtype == torch.float32
     assert scores[0, 0].tolist() == pytest.approx([-8.0, -((64 + 0.5625) ** 0.5)], abs=1e-6)
@@ -165,7 +161,7 @@ def test_pyramidkv_scores_like_snapkv_and_spends_its_rows_on_early_layers(
 def test_a_draft_asks_the_complete_rows(each_lm: LanguageModel, ids: Tensor) -> None:
     draft = torch.randint(3, 300, (1, 8), generator=torch.Generator().manual_seed(4))
     rows = prefill(each_lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
-    scores = probe(each_lm, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
+    scores = second_pass(each_lm, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
     embeds = each_lm.model.get_input_embeddings()(torch.cat([ids, draft], 1))
     paid = attention_of(each_lm, embeds)
     for layer in each_lm.geometry.global_layers:
@@ -178,14 +174,14 @@ def test_soft_tokens_behind_a_draft_ask_together_with_it(each_lm: LanguageModel,
     shape = (4, 4, 3, 16)  # layers, heads, soft tokens, head dimension
     soft = SoftTokenTensors(torch.randn(3, 64), torch.randn(shape), LowRank.zero(each_lm, 2, seed=0))
     rows = prefill(each_lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
-    found = probe(each_lm, rows, draft, [Plan(JudgeQDraft(), 40)], soft_tokens=soft).retained[0].scores
-    of_draft = probe(each_lm, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
+    found = second_pass(each_lm, rows, draft, [Plan(JudgeQDraft(), 40)], soft_tokens=soft).retained[0].scores
+    of_draft = second_pass(each_lm, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
     behind = prefill(each_lm, torch.cat([ids, draft], 1), [Plan(JudgeQ(), 40)], soft_tokens=soft)
     for layer in each_lm.geometry.global_layers:
         expected = (of_draft[layer] + behind.retained[0].scores[layer][..., :TOKENS]) / 2
         assert torch.allclose(found[layer], expected, atol=1e-5)
     with pytest.raises(InputError, match="needs soft tokens"):
-        probe(each_lm, rows, draft, [Plan(JudgeQDraft(), 40)])
+        second_pass(each_lm, rows, draft, [Plan(JudgeQDraft(), 40)])
 
 
 def test_the_draft_of_judge_q_is_written_from_its_own_rows(
@@ -199,11 +195,13 @@ def test_the_draft_of_judge_q_is_written_from_its_own_rows(
         if step.token not in lm.eos_ids
     ]
     drafts: list[Tensor] = []
-    look = reference.probe
+    look = reference.second_pass
     monkeypatch.setattr(
-        reference, "probe", lambda lm, rows, ids, *a, **k: drafts.append(ids) or look(lm, rows, ids, *a, **k)
+        reference,
+        "second_pass",
+        lambda lm, rows, ids, *a, **k: drafts.append(ids) or look(lm, rows, ids, *a, **k),
     )
-    retain(lm, ids, [Plan(JudgeQDraft(draft=6), 12)], soft_tokens=soft)
+    prefill_with_lookahead(Request(lm, ids, [Plan(JudgeQDraft(draft=6), 12)], soft_tokens=soft))
     assert [draft.tolist() for draft in drafts] == [[written]]
     with pytest.raises(InputError, match="draft is 0"):
         JudgeQDraft(draft=0)

@@ -43,7 +43,7 @@ def everything(lm: LanguageModel, tokens: SoftTokens) -> list[Any]:
     """One of each that a person may come to see, of a long document."""
     methods = ["full", "judgeq", method_from_text("snapkv:allocation=adakv"), method_from_text("h2o:bits=4")]
     decoding = judgeq.Decoding(
-        max_new_tokens=200, rejudge_every=None, stop=tuple(f"stop {at}" for at in range(99))
+        max_new_tokens=200, evict_every=None, stop=tuple(f"stop {at}" for at in range(99))
     )
     reading = judgeq.read(
         lm, LONG, QUESTION, methods=methods, tokens=tokens, pinned=(0, 400), budget=400, decoding=decoding

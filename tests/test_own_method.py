@@ -78,7 +78,9 @@ def test_its_fields_and_the_selections_are_options(file: Path) -> None:
 def test_its_score_is_what_the_page_says(file: Path) -> None:
     imported(file)
     values = torch.tensor([[[[3.0, 4.0], [1.0, 0.0], [9.0, 9.0]]]])  # the last row is behind the prompt
-    view = judgeq.methods.LayerView(0, values, values, values, 2, 0, 1, 1.0, torch.Tensor)
+    view = judgeq.methods.LayerView(
+        0, values, values, values, 1.0, None, None, torch.Tensor, prompt_tokens=2, soft_tokens=1
+    )
     assert METHODS["valuenorm"]().score(view).tolist() == [[[5.0, 1.0]]]
 
 

@@ -199,7 +199,7 @@ def test_pinned_rows_survive_while_an_answer_is_written(
         method=method_from_text(name + options),
         budget=40,
         tokens=with_profile(endless),
-        decoding=Decoding(max_new_tokens=26, rejudge_every=8),
+        decoding=Decoding(max_new_tokens=26, evict_every=8),
         **pins(),
     )
     left = answer.retention_at_end

@@ -15,7 +15,7 @@ from judgeq.config import Allocation, Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.inference.decode import decode
 from judgeq.inference.plan import Plan
-from judgeq.inference.prefill import Prefill, prefill, probe
+from judgeq.inference.prefill import Prefill, prefill, second_pass
 from judgeq.methods import METHODS, Full, JudgeQ, Oracle, RandomRows, SnapKV, StreamingLLM
 from judgeq.methods.scoring import merge_group
 from judgeq.models.language_model import LanguageModel
@@ -27,16 +27,6 @@ from tests.test_profile import profile
 
 TOKENS = 90
 EXACT = Selection(pool=1)
-
-
-@pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def soft() -> SoftTokenTensors:
-    return SoftTokenTensors(torch.randn((5, 64), generator=torch.Generator().manual_seed(2)))
 
 
 def full_answer(lm: LanguageModel, ids: Tensor, length: int) -> list[int]:
@@ -98,7 +88,7 @@ def test_the_oracle_scores_by_the_attention_of_the_response(
 ) -> None:
     response = torch.tensor([full_answer(each_lm, ids, 6)])
     rows = prefill(each_lm, ids, [Plan(Full(), TOKENS)]).retained[0].cache.frozen()
-    outcome = probe(each_lm, rows, response, [Plan(Oracle(selection=EXACT), 9)])
+    outcome = second_pass(each_lm, rows, response, [Plan(Oracle(selection=EXACT), 9)])
     embeds = each_lm.model.get_input_embeddings()(torch.cat([ids, response], 1))
     paid = attention_of(each_lm, embeds)
     for layer in each_lm.geometry.global_layers:

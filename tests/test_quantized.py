@@ -41,16 +41,6 @@ COUNTS = (70, 1, 32, 5)
 BITS = pytest.mark.parametrize("bits", [8, 4])
 
 
-@pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def soft() -> SoftTokenTensors:
-    return SoftTokenTensors(torch.randn((5, 64), generator=torch.Generator().manual_seed(2)))
-
-
 def rows_like_keys(dim: int = 64, seed: int = 0) -> Tensor:
     """(R, D), a few of whose channels are large in every row."""
     generator = torch.Generator().manual_seed(seed)

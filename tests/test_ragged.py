@@ -34,16 +34,6 @@ ADAKV = Selection(allocation="adakv")
 NEW = torch.randint(3, 300, (1, 6), generator=torch.Generator().manual_seed(7))
 
 
-@pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def soft() -> SoftTokenTensors:
-    return SoftTokenTensors(torch.randn((5, 64), generator=torch.Generator().manual_seed(2)))
-
-
 def read(
     lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: Any = "adakv", budget: int = 9
 ) -> Prefill:

@@ -14,9 +14,10 @@ from judgeq.cache.prefix import PrefixCache, Progress
 from judgeq.documents.document import Document
 from judgeq.errors import InputError
 from judgeq.inference.api import ask
-from judgeq.inference.lookahead import ToRead, prefill_many
+from judgeq.inference.lookahead import prefill_many
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
+from judgeq.inference.request import Request
 from judgeq.methods import Full, JudgeQ, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
@@ -46,11 +47,6 @@ def scaled(make_lm: Callable[..., LanguageModel], kind: str, **changes: Any) -> 
 def dynamic(make_lm: Callable[..., LanguageModel]) -> LanguageModel:
     """A new one each time: transformers' own embedding remembers the longest text that it has seen."""
     return scaled(make_lm, "dynamic", max_position_embeddings=SHORT)
-
-
-@pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture
@@ -178,7 +174,7 @@ def test_rows_that_were_read_before_are_used_where_one_pass_would_turn_them_the_
     rows = PrefixCache(lm.model.config)
     rows.read(lm, [ids[:, :held]], Progress(None, 0))
     found, whole = (
-        prefill(lm, ids[:, :tokens], plans, rows=rows),
+        prefill(lm, ids[:, :tokens], plans, prefix=rows),
         prefill(make(make_lm), ids[:, :tokens], plans),
     )
     assert torch.allclose(found.logits, whole.logits, atol=1e-3)
@@ -199,8 +195,9 @@ def test_prompts_that_are_turned_apart_do_not_share_a_pass(
     make_lm: Callable[..., LanguageModel], ids: Tensor, make: Callable[..., LanguageModel]
 ) -> None:
     lengths = (SHORT - 2, SHORT + 6)
-    prompts = [ToRead(ids[:, :length], [Plan(SnapKV(), 20)]) for length in lengths]
-    found = prefill_many(make(make_lm), prompts, padded=True)
+    lm = make(make_lm)
+    prompts = [Request(lm, ids[:, :length], [Plan(SnapKV(), 20)]) for length in lengths]
+    found = prefill_many(prompts, padded=True)
     for outcome, prompt in zip(found, prompts, strict=True):
         alone = prefill(make(make_lm), prompt.input_ids, prompt.plans)
         assert torch.allclose(outcome.logits, alone.logits, atol=1e-3)

@@ -127,14 +127,14 @@ def test_points_come_one_by_one_and_the_rows_of_one_budget_are_held_at_a_time(
     import judgeq.sweeping as module
 
     held: list[int] = []
-    real = module.retain
+    real = module.prefill_with_lookahead
 
     def retain(*args: Any, **kwargs: Any) -> Any:
         outcome = real(*args, **kwargs)
         held.append(outcome.peak_rows)
         return outcome
 
-    monkeypatch.setattr(module, "retain", retain)
+    monkeypatch.setattr(module, "prefill_with_lookahead", retain)
     running = sweep(lm, DOCUMENT, QUESTION, methods=["snapkv"], budgets=(0.1, 0.2), max_new_tokens=4)
     first = next(running)
     assert len(held) == 2, "the full cache, and this budget alone"

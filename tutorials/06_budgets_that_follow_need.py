@@ -117,7 +117,7 @@ for asked in (question, "How many gallons of paraffin are there?"):
 # %% [markdown]
 # ## Long answers
 #
-# Every token of an answer adds rows too. With `rejudge_every=16` all rows, those of the answer included, are judged
+# Every token of an answer adds rows too. With `evict_every=16` all rows, those of the answer included, are scored
 # again after every 16 tokens, and each head keeps its budget of them. The figure shows the rows that a head holds
 # while 48 tokens are written: without a bound they grow as long as the answer does, with one they never exceed the
 # budget and 16.
@@ -126,7 +126,7 @@ for asked in (question, "How many gallons of paraffin are there?"):
 request = "Tell what happened on each day of the week."
 curves = {}
 for name, every in {"without a bound": None, "judged again every 16 tokens": 16}.items():
-    decoding = judgeq.Decoding(max_new_tokens=48, rejudge_every=every)
+    decoding = judgeq.Decoding(max_new_tokens=48, evict_every=every)
     (writer,) = log.read_for(request, methods=["judgeq"], budget=64, decoding=decoding).writers
     held = [writer.retained.cache.rows / lm.geometry.layers for _ in writer]
     curves[name] = (range(1, len(held) + 1), held)

@@ -1,4 +1,4 @@
-"""One attention call of a layer: what an observer is given, and what a cache layer may bring to compute it itself."""
+"""One attention call of a layer, its observer, and the attention that a cache layer may compute itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class AttentionCall:
             a `RaggedLayer`.
         scaling: factor on the dot product.
         softcap: bound of the attention logits; None = no bound.
-        window: this layer sees only so many tokens, the query's own among them; None = all.
+        window: sliding window of this layer in tokens, the query's own included; None = no window.
         output_weight: gives (hidden, H * D), the layer's output projection; see `registry.output_weight`.
     """
 
@@ -35,14 +35,14 @@ class AttentionCall:
 
 
 class Observer(Protocol):
-    """Whatever reads attention; pass it to the model's forward as `observer=`."""
+    """Receives the attention calls of a forward pass that is given it as `observer=`."""
 
     def observe(self, call: AttentionCall) -> None:
         """Called once a layer, in ascending order."""
 
 
 class OwnAttention(Protocol):
-    """What a cache layer puts on the keys it returns, as `own_attention`, where SDPA over them would not do."""
+    """Attribute `own_attention` of the keys that a cache layer returns, where SDPA over them would be wrong."""
 
     def attention(
         self,
@@ -53,4 +53,18 @@ class OwnAttention(Protocol):
         softcap: float | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """(B, Q, H, D), as transformers' attention functions give it; see `causal.CausalRows.attention`."""
+        """Softmax attention of the last `S` tokens, causal among themselves, to all rows before them.
+
+        Args:
+            queries: (B, H, S, D).
+            keys, values: (B, H_kv, K, D); the last `S` rows are the queries' own.
+            scaling: factor on the dot product.
+            softcap: bound of the logits; None = no bound.
+            mask: (B, 1 or H, S, seen), see `causal.later_part`; None hides nothing.
+
+        Returns:
+            (B, S, H, D), as transformers' attention functions do.
+
+        Raises:
+            InputError: the mask does not fit, see `causal.later_part`.
+        """

@@ -1,8 +1,8 @@
-"""Attention of several tokens behind rows, however many rows a layer holds: no row is repeated for query heads.
+"""Causal attention of several tokens that follow any number of rows, without repeating rows for query heads.
 
-transformers builds one mask for all layers, from the first of them. Layers that hold other numbers of rows need none,
-unless tokens are hidden: then the mask is one of all tokens that were seen, and each layer takes its rows' part of it.
-Knows nothing of caches or models.
+transformers builds one mask for all layers, from the first of them. Layers with other numbers of rows need none unless
+tokens are hidden: then the mask covers all tokens that were seen, and each layer takes its rows' part of it. Knows
+nothing of caches or models.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ kernel for CPUs works in large blocks."""
 
 
 def later_part(mask: Tensor, later: int, kept: int) -> Tensor:
-    """What a mask says of the tokens that came after rows were chosen.
+    """The part of a mask for the tokens that came after rows were chosen.
 
     Args:
         mask: (B, 1 or H, S, seen), true where a query sees a token, or what is added to its logits.
@@ -61,8 +61,8 @@ def check_seen(chosen_among: Tensor) -> None:
 
 
 @dataclass(frozen=True)
-class CausalRows:
-    """What a cache layer puts on the keys it returns as `own_attention`: the attention function finds it there.
+class UnmaskedCausal:
+    """Causal attention that needs no mask: what a cache layer sets as `own_attention` of the keys that it returns.
 
     Attributes:
         kept: the first rows, which were chosen among the tokens before them; each other row is a token of its own.
@@ -79,25 +79,12 @@ class CausalRows:
         softcap: float | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Softmax attention of the last `S` tokens: to all rows before them, and causally to one another.
+        """See `OwnAttention`.
 
-        The query heads of a group stand where positions usually do, block by block, each against the rows up to its
-        own last token: memory grows with K, not with S * K.
-
-        Args:
-            queries: (B, H, S, D).
-            keys, values: (B, H_kv, K, D); the last `S` rows are the queries' own.
-            scaling: factor on the dot product.
-            softcap: bound of the logits; None = no bound.
-            mask: (B, 1 or H, S, seen), see `later_part`; None hides nothing.
-
-        Returns:
-            (B, S, H, D), as transformers' attention functions do.
-
-        Raises:
-            InputError: see `later_part`.
+        The query heads of a group take the place of positions, block by block, each against the rows up to its own
+        last token: memory grows with K, not with S * K.
         """
-        count, behind = queries.shape[2], keys.shape[2] - queries.shape[2]
+        count, earlier = queries.shape[2], keys.shape[2] - queries.shape[2]
         grouped = queries.unflatten(1, (keys.shape[1], -1))  # (B, H_kv, G, S, D)
         group = grouped.shape[2]
         if mask is not None:
@@ -105,18 +92,18 @@ class CausalRows:
         step = max(1, QUERY_ROWS // group)
         blocks = []
         for first in range(0, count, step):
-            asking = grouped[:, :, :, first : first + step]
-            size = asking.shape[3]
-            seen = behind + first + size if mask is None else keys.shape[2]
+            block = grouped[:, :, :, first : first + step]
+            size = block.shape[3]
+            seen = earlier + first + size if mask is None else keys.shape[2]
             if mask is None:
                 visible = torch.ones(size, seen, dtype=torch.bool, device=keys.device).tril(seen - size)
                 visible = visible.repeat(group, 1)
             else:
                 visible = mask[:, :, :, first : first + size].flatten(2, 3)
-            block = masked_attention(
-                asking.flatten(2, 3), keys[:, :, :seen], values[:, :, :seen], visible, scaling, softcap
+            attended = masked_attention(
+                block.flatten(2, 3), keys[:, :, :seen], values[:, :, :seen], visible, scaling, softcap
             )
-            blocks.append(block.unflatten(2, (group, size)))
+            blocks.append(attended.unflatten(2, (group, size)))
         return torch.cat(blocks, dim=3).flatten(1, 2).transpose(1, 2).contiguous()
 
     def _of_rows(self, mask: Tensor, heads: int, rows: int) -> Tensor:

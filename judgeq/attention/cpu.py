@@ -1,4 +1,4 @@
-"""Faster matrix products on CPUs where PyTorch's default library is slow, such as AMD's: tried out first.
+"""Faster matrix products on CPUs where PyTorch's default library is slow, such as AMD's, after a check of rounding.
 
 PyTorch sends float32 products to MKL, and to oneDNN only if a lower precision is allowed. Without matrix units for
 bfloat16 oneDNN computes in float32 all the same, on some CPUs more than twice as fast. Products of few rows, such as
@@ -18,9 +18,9 @@ FAST, USUAL = "bf16", "ieee"
 MAX_FUSED_WORK = 32
 """Queries of one sequence whose attention is quicker the usual way."""
 _CHANGING = threading.Lock()
-"""Held while the setting, which is the process's, is looked at and changed."""
+"""Held while the setting, which is global to the process, is read and changed."""
 ERROR_ALLOWED = 4.0
-"""How many times the default library's own rounding error another one may make."""
+"""Rounding error allowed, as a multiple of the default library's own."""
 
 
 @cache
@@ -77,7 +77,7 @@ def few_rows(rows: int = 1) -> Iterator[None]:
 
 
 def _setting() -> Any:
-    """PyTorch's object with the setting; None where this version has none."""
+    """PyTorch's object with the setting; None in versions without it."""
     import torch
 
     matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)

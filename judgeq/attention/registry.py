@@ -1,9 +1,9 @@
 """The only place that touches transformers' attention and mask registries.
 
-`judged_attention` computes what SDPA computes, under a soft cap too where the family has one and over frozen rows where
-a cache layer brings some, and then shows queries, keys and values, after projection, QK-norm and RoPE, to an observer
-that travels through the model's keyword arguments. No hook, no patched forward, no state on any module: without an
-observer, or after one has raised, the model is exactly what it was.
+`judged_attention` computes what SDPA computes, with a soft cap where the family has one and over frozen rows where a
+cache layer has some, and then passes queries, keys and values, after projection, QK-norm and RoPE, to an observer that
+comes with the model's keyword arguments. No hook, no patched forward, no state on any module: without an observer, or
+after one has raised, the model is unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from judgeq.attention.call import AttentionCall, Observer, OwnAttention
-from judgeq.attention.causal import CausalRows, check_places, check_seen
+from judgeq.attention.causal import UnmaskedCausal, check_places, check_seen
 from judgeq.attention.cpu import few_rows
 from judgeq.attention.softcap import capped_attention
 from judgeq.errors import ModelError
@@ -44,7 +44,7 @@ def judged_attention(
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
     softcap, window = kwargs.get("softcap"), kwargs.get("sliding_window")
     own: OwnAttention | None = getattr(key, "own_attention", None)
-    if isinstance(own, CausalRows) and attention_mask is None and query.shape[2] == 1:
+    if isinstance(own, UnmaskedCausal) and attention_mask is None and query.shape[2] == 1:
         own = None  # one token sees every row
     with few_rows(query.shape[2]):
         if own is not None:
@@ -62,7 +62,7 @@ def judged_attention(
 
 
 def output_weight(module: nn.Module, queries: Tensor) -> Tensor:
-    """What a layer makes of its heads' outputs, as a matrix (hidden, H * D).
+    """A layer's output projection as a matrix (hidden, H * D).
 
     Args:
         module: an attention layer.
@@ -79,8 +79,8 @@ def output_weight(module: nn.Module, queries: Tensor) -> Tensor:
         )
     if type(projection) is nn.Linear:
         return projection.weight
-    # Quantized weights are read by their own module alone, since bitsandbytes repacks them on some CPUs: it turns unit
-    # vectors into columns. Hooks, such as those of adapters, stay out of it.
+    # Quantized weights can only be read through their module, since bitsandbytes repacks them on some CPUs: unit
+    # vectors give the columns. `forward` skips hooks, such as those of adapters.
     units = torch.eye(queries.shape[1] * queries.shape[3], dtype=queries.dtype, device=queries.device)
     columns = projection.forward(units)
     bias = getattr(projection, "bias", None)
@@ -99,12 +99,12 @@ def judged_mask(
 ) -> Tensor | None:
     """SDPA's mask. Signature of transformers' mask registry.
 
-    Sizes that end before the queries are those of a cache layer that brings its attention along. No mask is made for it
-    while it sees every token, else one of all tokens: (B, 1, Q, seen). `kv_offset` is then how many tokens its rows
-    were chosen among.
+    Sizes that end before the queries are those of a cache layer with attention of its own. It needs no mask unless
+    tokens are hidden, and then one of all tokens: (B, 1, Q, seen). `kv_offset` is then the number of tokens among which
+    its rows were chosen.
 
     Raises:
-        InputError: the mask hides tokens whose rows were chosen without it, or says nothing of some.
+        InputError: the mask hides tokens whose rows were chosen without it, or is too short.
     """
     if isinstance(q_offset, int) and kv_offset + kv_length < q_offset + q_length:
         hides = attention_mask is not None and not attention_mask.all()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 QUERY_BLOCK = 256
-"""Queries whose attention is held at once where all of the prompt's are asked."""
+"""Queries whose attention is computed at once where all of the prompt's count."""
 
 
 def to_logits(products: Tensor, scaling: float, softcap: float | None = None) -> Tensor:
@@ -31,7 +31,7 @@ def masked_attention(
     """Softmax attention under a mask, capped or not.
 
     Args:
-        queries: (B, H_kv, Q, D); query heads of a group stand where positions usually do, so that no row is repeated.
+        queries: (B, H_kv, Q, D); query heads of a group take the place of positions, so that no row is repeated.
         keys, values: (B, H_kv, K, D).
         mask: true where a query sees a row, anything that spreads to (B, H_kv, Q, K).
         scaling, softcap: see `to_logits`.
@@ -48,7 +48,7 @@ def masked_attention(
 def capped_attention(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scaling: float, softcap: float
 ) -> Tensor:
-    """Softmax attention over capped logits, of no more than a block of queries at once: they are large.
+    """Softmax attention over capped logits, in blocks of queries, since all logits at once are large.
 
     Args:
         queries: (B, H, Q, D).
@@ -68,8 +68,8 @@ def capped_attention(
     grouped = queries.reshape(batch, kv_heads, heads // kv_heads, count, dim)
     keys, values = keys[:, :, None], values[:, :, None]  # (B, H_kv, 1, K, D)
     blocks = []
-    for asked, seen in zip(grouped.split(QUERY_BLOCK, 3), mask.split(QUERY_BLOCK, 2), strict=True):
-        logits = to_logits(asked @ keys.transpose(-1, -2), scaling, softcap)  # (B, H_kv, G, q, K)
+    for block, seen in zip(grouped.split(QUERY_BLOCK, 3), mask.split(QUERY_BLOCK, 2), strict=True):
+        logits = to_logits(block @ keys.transpose(-1, -2), scaling, softcap)  # (B, H_kv, G, q, K)
         blocks.append(hide(logits, seen[:, :, None]).softmax(-1).to(values) @ values)
     return torch.cat(blocks, 3).flatten(1, 2).transpose(1, 2).contiguous()
 

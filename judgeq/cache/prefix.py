@@ -1,6 +1,6 @@
-"""Rows of tokens that have been read and that further passes may stand behind: complete, with room for more.
+"""Prefix cache: all K/V rows of the tokens read so far, preallocated so that later passes can extend them.
 
-Reads a prompt's beginning chunk by chunk; what is kept of it in the end is decided elsewhere. Knows nothing of methods
+Reads a prompt's beginning chunk by chunk; which rows are kept in the end is decided elsewhere. Knows nothing of methods
 or budgets.
 """
 
@@ -16,8 +16,8 @@ from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.attention.call import AttentionCall
-from judgeq.cache.growing import PreallocatedRows
-from judgeq.cache.retained import RetainedLayer, storage_bytes
+from judgeq.cache.growing import PreallocatedRows, RetainedLayer
+from judgeq.cache.retained import storage_bytes
 from judgeq.methods.scoring import accumulated_attention
 from judgeq.models.language_model import LanguageModel
 
@@ -27,7 +27,7 @@ untouched."""
 
 
 class Progress:
-    """Tells a callback of layers, over the passes that read one prompt."""
+    """Counts layers for a callback, over all passes that read one prompt."""
 
     def __init__(self, on_layer: LayerCallback | None, layers: int) -> None:
         self.on_layer, self.layers, self.done = on_layer, layers, 0
@@ -40,40 +40,40 @@ class Progress:
 
 
 class PrefixLayer(RetainedLayer):
-    """Complete rows with room behind them, which forks use in turn: nothing is copied.
+    """Complete rows with a buffer that forks use in turn: nothing is copied.
 
     Attributes:
-        attention: (B, H_kv, G, seen) float32, what each row got from all queries so far, summed over them; None where
-            nobody asked for it.
+        attention: (B, H_kv, G, seen) float32, attention that each row got from all queries so far, summed over them;
+            None where it was not requested.
     """
 
     def __init__(self, expected: int) -> None:
         super().__init__(expected)
         self.attention: Tensor | None = None
 
-    def make_room(self, rows: int) -> None:
-        """Let so many rows fit in all; those that are held are copied only if they do not."""
-        if self.room is None or self.room.rows < rows:
+    def reserve(self, rows: int) -> None:
+        """Preallocate so many rows in all; copies the stored ones only if the buffer is too small."""
+        if self.buffer is None or self.buffer.rows < rows:
             self.expected = rows
-            self.room = PreallocatedRows(self.keys, self.values, rows - self.seen)
-            self.keys, self.values = self.room.keys, self.room.values
+            self.buffer = PreallocatedRows(self.keys, self.values, rows - self.seen)
+            self.keys, self.values = self.buffer.keys, self.buffer.values
 
-    def count(self, added: Tensor) -> None:
-        """Add (B, H_kv, G, seen), what the rows got from the tokens that were read last."""
+    def add_attention(self, added: Tensor) -> None:
+        """Add (B, H_kv, G, seen), the attention of the tokens that were read last."""
         if self.attention is not None:
             added = added + F.pad(self.attention, (0, added.shape[-1] - self.attention.shape[-1]))
         self.attention = added
 
     def fork(self) -> PrefixLayer:
-        """The same rows to go on from; what another fork has written behind them will be written over."""
+        """The same rows to extend; rows that another fork has added to them will be overwritten."""
         fork = copy.copy(self)
-        if fork.room is not None:
-            fork.room.back_to(self.seen)
-            fork.keys, fork.values = fork.room.keys, fork.room.values
+        if fork.buffer is not None:
+            fork.buffer.truncate(self.seen)
+            fork.keys, fork.values = fork.buffer.keys, fork.buffer.values
         return fork
 
-    def first(self, tokens: int) -> PrefixLayer:
-        """A copy of the first rows: what is read behind them would overwrite the others."""
+    def copy_first(self, tokens: int) -> PrefixLayer:
+        """A copy of the first rows: extending them in place would overwrite the others."""
         layer = PrefixLayer(self.expected)
         layer.update(self.keys[:, :, :tokens], self.values[:, :, :tokens])
         return layer
@@ -84,7 +84,7 @@ class PrefixLayer(RetainedLayer):
 
 
 class PrefixCache(DynamicCache):
-    """Complete rows of the tokens that have been read; layers with a sliding window hold their window.
+    """Complete rows of the tokens that have been read; layers with a sliding window store their window.
 
     Attributes:
         ids: (B, seen) int64 on the CPU, those tokens.
@@ -115,20 +115,20 @@ class PrefixCache(DynamicCache):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of everything that is stored, room included, measured from the tensors."""
+        """Bytes of everything that is stored, preallocated rows included, measured from the tensors."""
         return storage_bytes(self.tensors())
 
     @property
-    def summed(self) -> bool:
-        """Every layer that can be evicted knows what its rows got from all queries."""
+    def has_attention_sums(self) -> bool:
+        """Whether every layer that can be evicted has `PrefixLayer.attention`."""
         return bool(self.seen) and all(layer.attention is not None for layer in self._complete())
 
     def attention_of(self, layer: int) -> Tensor | None:
-        """What the rows of a layer got, see `PrefixLayer`."""
+        """`PrefixLayer.attention` of a layer."""
         return getattr(self.layers[layer], "attention", None)
 
     def drop_layer(self, layer: int) -> int:
-        """Drop the rows of a layer, unless they are shared; returns how many the others hold."""
+        """Free the rows of a layer, unless they are shared; returns how many the others store."""
         others = self.rows - self.layers[layer].keys.shape[2]
         if not self.shared:
             self.layers[layer].reset()
@@ -141,15 +141,15 @@ class PrefixCache(DynamicCache):
                 yield from (layer.keys, layer.values)
         yield from (layer.attention for layer in self._complete() if layer.attention is not None)
 
-    def make_room(self, rows: int) -> None:
-        """Let so many rows fit in all, in every layer; those that are held are copied only if they do not."""
+    def reserve(self, rows: int) -> None:
+        """Preallocate so many rows in all, in every layer, see `PrefixLayer.reserve`."""
         for layer in self._complete() if self.seen else ():
-            layer.make_room(rows)
+            layer.reserve(rows)
 
     def fork(self, tokens: int | None = None) -> PrefixCache:
-        """The same rows to read on from, or a copy of those of the first tokens, which layers that slide cannot give.
+        """The same rows to extend; or a copy of the first `tokens`, which layers with a sliding window do not allow.
 
-        Forks share the storage and its room, in turn, not at once: what one has read is lost when another reads.
+        Forks share the buffer, in turn, not at once: what one has read is lost when another reads.
         """
         fork = copy.copy(self)
         if tokens is None or tokens == self.seen:
@@ -158,50 +158,55 @@ class PrefixCache(DynamicCache):
             ]
             fork.shared = True
         else:
-            fork.layers = [layer.first(tokens) for layer in self._complete()]
+            fork.layers = [layer.copy_first(tokens) for layer in self._complete()]
             fork.ids = self.ids[:, :tokens]
         return fork
 
-    def before(self, ids: Tensor, most: int, summed: bool) -> PrefixCache | None:
-        """A fork with the leading tokens of a prompt, as many as it agrees in, if that is half of them or more.
+    def match_prefix(self, ids: Tensor, max_tokens: int, need_attention_sums: bool) -> PrefixCache | None:
+        """A fork with the longest common prefix of these rows' tokens and a prompt, if that is half of them or more.
 
         Args:
             ids: (B, T) int64, the prompt.
-            most: how many tokens are wanted at most.
-            summed: they must come with the attention that they got.
+            max_tokens: longest prefix to return.
+            need_attention_sums: the prefix must have `PrefixLayer.attention`.
 
         Returns:
             None where the prompt must be read from its beginning.
         """
         shorter = min(self.seen, ids.shape[1])
         same = (self.ids[:, :shorter] == ids[:, :shorter].cpu()).all(0)
-        tokens = min(int(same.cumprod(0).sum()), most)
+        tokens = min(int(same.cumprod(0).sum()), max_tokens)
         rewinds = tokens < self.seen
-        if not tokens or 2 * tokens < self.seen or (summed and not self.summed):
+        if not tokens or 2 * tokens < self.seen or (need_attention_sums and not self.has_attention_sums):
             return None
-        if rewinds and (summed or any(self.is_sliding)):
+        if rewinds and (need_attention_sums or any(self.is_sliding)):
             return None
         return self.fork(tokens)
 
     @torch.inference_mode()
     def read(
-        self, lm: LanguageModel, pieces: Sequence[Tensor], progress: Progress, *, summed: bool = False
+        self,
+        lm: LanguageModel,
+        pieces: Sequence[Tensor],
+        progress: Progress,
+        *,
+        attention_sums: bool = False,
     ) -> None:
-        """Read on, a pass for each piece.
+        """Read more tokens, a pass for each piece.
 
         Args:
             pieces: (B, N) int64 each, the tokens that follow.
-            progress: hears of every layer of every piece.
-            summed: add up the attention that rows get; only for caches that did so from their beginning.
+            progress: counts every layer of every piece.
+            attention_sums: add up the attention that rows get; only for caches that did so from their beginning.
         """
-        observer = _Reader(self, progress, summed)
+        observer = _Reader(self, progress, attention_sums)
         for ids in pieces:
             lm.model(
                 input_ids=ids.to(lm.device), cache=self, use_cache=True, logits_to_keep=1, observer=observer
             )
             self.ids = torch.cat([self.ids, ids.cpu()], dim=1)
             for layer in self.layers:
-                if layer.is_sliding:  # else its window pins the rows of the whole pass
+                if layer.is_sliding:  # else the view of its window keeps the rows of the whole pass alive
                     layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
 
     def _complete(self) -> list[PrefixLayer]:
@@ -211,13 +216,13 @@ class PrefixCache(DynamicCache):
 class _Reader:
     """The observer of a pass that only adds rows."""
 
-    def __init__(self, cache: PrefixCache, progress: Progress, summed: bool) -> None:
-        self.cache, self.progress, self.summed = cache, progress, summed
+    def __init__(self, cache: PrefixCache, progress: Progress, attention_sums: bool) -> None:
+        self.cache, self.progress, self.attention_sums = cache, progress, attention_sums
 
     def observe(self, call: AttentionCall) -> None:
-        if self.summed and call.window is None:
-            summed = accumulated_attention(call.queries, call.keys, call.scaling, softcap=call.softcap)
-            self.cache.layers[call.layer].count(summed)
+        if self.attention_sums and call.window is None:
+            sums = accumulated_attention(call.queries, call.keys, call.scaling, softcap=call.softcap)
+            self.cache.layers[call.layer].add_attention(sums)
         self.progress.step()
 
 

@@ -1,7 +1,7 @@
 """Rows in 8 or 4 bits: asymmetric rounding in small groups, keys by channel and values by row (KIVI, arXiv 2402.02750).
 
 Keys have a few channels that are large in every row, so rows of one head share a range channel by channel; values have
-none. Groups never span two heads and need not be full, so heads may hold any number of rows. Knows nothing of caches.
+none. Groups never span two heads and need not be full, so heads may have any number of rows. Knows nothing of caches.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ GROUP = 32
 
 @dataclass(frozen=True, eq=False)
 class QuantizedRows:
-    """The rows (R, D) of some heads, one head behind the other.
+    """The concatenated rows (R, D) of some heads.
 
     Attributes:
         codes: (R, D) uint8; (R, D // 2) at 4 bits, two neighbouring channels in a byte.
-        low, step: float16, the number of code 0 and what a code adds: (groups, D) where rows share them channel by
-            channel, (R, groups) where the channels of a row do.
-        counts: rows of each head where rows share; None where channels do.
+        low, step: float16, the number of code 0 and the step between codes: (groups, D) where rows share a range, each
+            channel its own; (R, groups) where channels of one row do.
+        counts: rows of each head where rows share a range; None where channels do.
         bits: 8 or 4.
-        dtype: of the rows as they came and as they are read.
+        dtype: of the rows before and after.
     """
 
     __repr__ = brief
@@ -74,7 +74,7 @@ class QuantizedRows:
         return cls(_packed(codes, bits), low, step, None, bits, rows.dtype)
 
     def dense(self) -> Tensor:
-        """(R, D) in the type that they had, freshly computed; off by half a step at most, or by what float16 rounds."""
+        """(R, D) in their original type, freshly computed; off by half a step at most, or by float16 rounding."""
         codes = _unpacked(self.codes, self.bits).float()
         if self.counts is not None:
             group = _groups(self.counts, codes.device)

@@ -1,7 +1,7 @@
-"""KV heads that keep different numbers of rows: flat storage, attention over it, and the cache layer that holds it.
+"""KV heads that keep different numbers of rows: flat storage, attention over it, and its cache layer.
 
-The kept rows of all heads lie one behind the other, nothing is padded, and may be stored in few bits; tokens decoded
-later go to a dense tail. Knows nothing of scores or budgets.
+The kept rows of all heads are concatenated without padding, and may be stored in few bits; tokens decoded later go to a
+dense tail. Knows nothing of scores or budgets.
 """
 
 from __future__ import annotations
@@ -15,18 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from judgeq.attention.causal import CausalRows, later_part
+from judgeq.attention.causal import later_part
 from judgeq.attention.softcap import hide, to_logits
-from judgeq.cache.growing import GrowingLayer
+from judgeq.cache.growing import Head, RetainedLayer
 from judgeq.cache.quantized import QuantizedRows
 from judgeq.errors import InputError
 from judgeq.objects import brief
 
-Head = tuple[Tensor, Tensor]
-"""Keys and values (rows, D) of one KV head."""
 MAX_FUSED_WORK = 6144
-"""Queries of a KV head, times rows of all heads: up to here starting more operations takes longer than computing more
-(measured on two CPU cores with 3 and 8 heads)."""
+"""Queries of a KV head, times rows of all heads: up to here launching more operations costs more than
+computing masked products (measured on two CPU cores with 3 and 8 heads)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,17 +88,17 @@ class FrozenRows:
             yield from (rows,) if isinstance(rows, Tensor) else rows.tensors()
 
     def as_read(self) -> FrozenRows:
-        """These rows; where they are stored in few bits others in full precision, for whoever reads them once."""
+        """These rows in full precision: themselves, or a temporary copy where they are stored in few bits."""
         return self if isinstance(self.keys, Tensor) else FrozenRows(*self.dense(), self.counts)
 
     @cached_property
     def _heads(self) -> list[tuple[Tensor, Tensor]]:
-        """Keys (D, rows) and values (rows, D) of each head, views; of rows `as_read`, for it holds on to them."""
+        """Keys (D, rows) and values (rows, D) of each head, views; only of rows `as_read`, which it keeps alive."""
         return [(keys.T, values) for keys, values in self.heads()]
 
     @cached_property
     def _ends(self) -> Tensor:
-        """(H_kv + 1,) int32, where each head's rows begin, and where the last one's end."""
+        """(H_kv + 1,) int32, the boundaries of the heads' rows, as `varlen_attn` takes them."""
         ends = torch.tensor([0, *self.counts], device=self.dense()[0].device).cumsum(0)
         return ends.to(torch.int32)
 
@@ -121,21 +119,7 @@ class FrozenRows:
         softcap: float | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Softmax attention over these rows, which every query sees, and over the tail, which is causal.
-
-        Args:
-            queries: (1, H, S, D).
-            keys, values: (1, H_kv, t, D), the tail; its last `S` rows are the queries' own.
-            scaling: factor on the dot product.
-            softcap: bound of the logits; None = no bound.
-            mask: (1, 1 or H, S, seen), see `later_part`; None hides nothing.
-
-        Returns:
-            (1, S, H, D), as transformers' attention functions do.
-
-        Raises:
-            InputError: see `later_part`.
-        """
+        """See `OwnAttention`: over these rows, which every query sees, and the tail of later `keys` and `values`."""
         heads, count, dim = queries.shape[1:]
         kv_heads, tail = keys.shape[1:3]
         grouped = (queries * scaling).reshape(kv_heads, -1, dim)  # (H_kv, G * S, D)
@@ -157,7 +141,7 @@ class FrozenRows:
         return output.reshape(1, heads, count, -1).transpose(1, 2).contiguous()
 
     def _each_head(self, queries: Tensor, late: Tensor, values: Tensor, softcap: float | None) -> Tensor:
-        """One softmax a head, over both parts; few operations, for they are what a small model's step waits for.
+        """One softmax a head, over both parts, in few operations: launching them bounds a small model's step.
 
         Args:
             queries: (H_kv, Q, D), scaled.
@@ -177,7 +161,7 @@ class FrozenRows:
         return torch.stack(outputs)
 
     def _together(self, queries: Tensor, late: Tensor, values: Tensor, softcap: float | None) -> Tensor:
-        """`_each_head` in a third of the operations: a query meets the rows of all heads and forgets the others'."""
+        """`_each_head` in a third of the operations: over the rows of all heads, those of other heads masked."""
         kv_heads, count, dim = queries.shape
         early_keys, early_values = self.dense()
         rows = len(early_keys)
@@ -206,11 +190,11 @@ class FrozenRows:
 
 
 VarlenKernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, int], tuple[Tensor, Tensor]]
-"""Attention of sequences that lie one behind the other, each to its own rows, all of which it sees.
+"""Attention of concatenated sequences, each to all of its own rows.
 
-From queries (sum of Q, 1, D), scaled, keys and values (sum of rows, 1, D), where the sequences end among queries and
-among rows, (sequences + 1,) int32, and the longest of both; to outputs like the queries, and the log-sum-exp of each
-query's logits.
+Takes scaled queries (sum of Q, 1, D), keys and values (sum of rows, 1, D), the boundaries of the sequences among
+queries and among rows, (sequences + 1,) int32, and the longest of both; returns outputs like the queries, and the
+log-sum-exp of each query's logits.
 """
 
 
@@ -233,67 +217,55 @@ def _flash_kernel() -> VarlenKernel | None:
     return kernel
 
 
-class RaggedLayer(GrowingLayer):
+class RaggedLayer(RetainedLayer):
     """A cache layer of frozen rows and a growing tail, `keys` and `values`: (1, H_kv, t, D), for one prompt.
 
-    `update` returns the tail, with the frozen rows on the returned keys as `own_attention`: that is where the attention
-    function finds them, so that plain `generate` works.
+    `update` returns the tail, with the frozen rows as attribute `own_attention` of the returned keys, where the
+    attention function finds them: plain `generate` works.
+
+    Attributes:
+        frozen: rows that were kept; None after `reset`, which leaves an ordinary layer.
     """
 
+    frozen: FrozenRows | None
+
     def __init__(self, frozen: FrozenRows, seen: int) -> None:
-        """See `retain`."""
+        """`seen`: tokens that have passed, at least as many as any head has rows."""
         super().__init__()
-        self.retain(frozen, seen)
+        self._freeze(frozen, seen)
 
-    def retain(self, frozen: FrozenRows, seen: int) -> None:
-        """Start from these rows, without a tail.
-
-        Args:
-            frozen: rows that were kept.
-            seen: tokens that have passed, at least as many as any head has rows.
-        """
+    def _freeze(self, frozen: FrozenRows, seen: int) -> None:
         heads = len(frozen.counts)
-        keys, values = (rows.new_empty(1, heads, 0, rows.shape[-1]) for rows in (frozen.keys, frozen.values))
-        self.hold_only(keys, values)
-        self.frozen: FrozenRows | None = frozen
-        self.seen = seen
+        self.set_rows(*(rows.new_empty(1, heads, 0, rows.shape[-1]) for rows in (frozen.keys, frozen.values)))
+        self.frozen, self.seen = frozen, seen
 
     def heads(self) -> list[Head]:
-        """Rows of each head, the tail's behind the frozen ones."""
-        tail = zip(self.keys[0], self.values[0], strict=True)
+        """Rows of each head, the tail's after the frozen ones."""
+        tail = super().heads()
         if self.frozen is None:
-            return list(tail)
+            return tail
         return [
             (torch.cat([keys, new_keys]), torch.cat([values, new_values]))
             for (keys, values), (new_keys, new_values) in zip(self.frozen.heads(), tail, strict=True)
         ]
 
-    def hold(self, heads: Sequence[Head], seen: int) -> None:
-        """Go on with these rows, frozen and stored as they are; copies them."""
-        self.retain(FrozenRows.of_heads(heads), seen)
+    def replace_rows(self, heads: Sequence[Head], seen: int) -> None:
+        """Continue with copies of these rows, frozen and in full precision."""
+        self._freeze(FrozenRows.of_heads(heads), seen)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         if self.frozen is not None and key_states.shape[0] != 1:
             raise InputError(
-                f"Heads with budgets of their own hold one prompt and this batch has {key_states.shape[0]}: "
+                f"Heads with budgets of their own store one prompt and this batch has {key_states.shape[0]}: "
                 "decode one by one, without beams"
             )
-        new = key_states.shape[-2]
-        self.seen += new
         keys, values = super().update(key_states, value_states)
-        if self.frozen is not None or new not in (1, keys.shape[-2]):
+        if self.frozen is not None:
             keys = keys[:]  # the attribute stays off the stored tensor
-            keys.own_attention = self.frozen or CausalRows()  # type: ignore[attr-defined]
+            keys.own_attention = self.frozen  # type: ignore[attr-defined]
         return keys, values
-
-    def get_seq_length(self) -> int:
-        return self.seen
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Such that no mask is made while every token is seen, see `attention.judged_mask`."""
-        return (query_length, 0) if self.frozen is None else (0, self.seen - self.keys.shape[-2])
 
     def crop(self, tokens_to_remove: int) -> None:
         tail = self.keys.shape[-2] if self.is_initialized else 0
@@ -302,9 +274,7 @@ class RaggedLayer(GrowingLayer):
                 f"crop({tokens_to_remove}) reaches into the prompt, whose rows are frozen: at most {tail} tokens can go"
             )
         super().crop(tokens_to_remove)
-        self.seen -= abs(tokens_to_remove)
 
     def reset(self) -> None:
-        """Empty again: from here on an ordinary layer without frozen rows."""
         super().reset()
-        self.frozen, self.seen = None, 0
+        self.frozen = None

@@ -1,4 +1,4 @@
-"""Cache layers: where retained rows live, apart from how many tokens they stand for.
+"""Caches of retained rows, whose layers count the tokens that have passed separately.
 
 *Seen* is the number of tokens that have passed (the next RoPE position); *rows* is what is stored. Knows nothing of
 scores or methods.
@@ -8,79 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-from judgeq.attention.causal import CausalRows
-from judgeq.cache.growing import GrowingLayer
-from judgeq.cache.ragged import FrozenRows, Head, RaggedLayer
+from judgeq.cache.growing import GrowingLayer, RetainedLayer
+from judgeq.cache.ragged import FrozenRows, RaggedLayer
 from judgeq.errors import InputError, ModelError
-
-
-class RetainedLayer(GrowingLayer):
-    """A growing cache layer that starts from chosen rows and keeps *seen* and *rows* apart.
-
-    Passes of several tokens bring their own attention, since transformers' mask fits the rows of one layer only.
-
-    Attributes:
-        seen: tokens that have passed.
-        kept: rows that were chosen among the first of them.
-    """
-
-    def __init__(self, expected: int = 0) -> None:
-        super().__init__(expected)
-        self.seen = self.kept = 0
-
-    def retain(self, keys: Tensor, values: Tensor, seen: int) -> None:
-        """Start from rows that were kept out of `seen` tokens.
-
-        Args:
-            keys, values: (B, H_kv, rows, D), owned by this layer from now on.
-            seen: tokens that have passed, at least `rows`.
-        """
-        self.hold_only(keys, values)
-        self.seen, self.kept = seen, keys.shape[2]
-
-    def heads(self) -> list[Head]:
-        """Rows of each KV head, of one prompt."""
-        return list(zip(self.keys[0], self.values[0], strict=True))
-
-    def hold(self, heads: Sequence[Head], seen: int) -> None:
-        """Go on with these rows, as many in every head; copies them."""
-        keys, values = (torch.stack(rows)[None] for rows in zip(*heads, strict=True))
-        self.retain(keys, values, seen)
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        new = key_states.shape[-2]
-        self.seen += new
-        keys, values = super().update(key_states, value_states)
-        if new != keys.shape[-2]:
-            keys = keys[:]  # the attribute stays off the stored tensor
-            keys.own_attention = CausalRows(self.kept)  # type: ignore[attr-defined]
-        return keys, values
-
-    def get_seq_length(self) -> int:
-        return self.seen
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Such that no mask is made while every token is seen, see `attention.judged_mask`."""
-        rows = self.keys.shape[-2] if self.is_initialized else 0
-        return (query_length, 0) if rows == self.seen else (0, self.seen - (rows - self.kept))
-
-    def crop(self, tokens_to_remove: int) -> None:
-        super().crop(tokens_to_remove)
-        self.seen -= abs(tokens_to_remove)
-        self.kept = min(self.kept, self.keys.shape[-2])
-
-    def reset(self) -> None:
-        super().reset()
-        self.seen = self.kept = 0
 
 
 class FrozenLayer(RetainedLayer):
@@ -154,7 +91,7 @@ class RetainedCache(DynamicCache):
             target.retain(gather_rows(keys, kept), gather_rows(values, kept), seen=seen)
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        """One mask serves all layers without a window: those that have chosen rows say what it must not hide."""
+        """One mask serves all layers without a window: those with chosen rows decide what it must not hide."""
         if self.layers[layer_idx].is_sliding:
             return super().get_mask_sizes(query_length, layer_idx)
         sizes = (layer.get_mask_sizes(query_length) for layer in self.layers if not layer.is_sliding)
@@ -162,15 +99,15 @@ class RetainedCache(DynamicCache):
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes of the key and value storage behind this cache, measured from the tensors.
+        """Bytes of the key and value storages of this cache, measured from the tensors.
 
-        Until decoding starts it holds rows and nothing else; then it sets aside room for more, which counts.
+        From the first decoded token on they include preallocated rows.
         """
         return storage_bytes(self._tensors())
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of the rows alone, without room for more."""
+        """Bytes of the rows alone, without preallocated ones."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self._tensors())
 
     @property
@@ -186,7 +123,7 @@ class RetainedCache(DynamicCache):
 
     @contextlib.contextmanager
     def passing(self, tokens: int) -> Iterator[None]:
-        """Within, one pass over `tokens` tokens, which leave no row: not even if it breaks off in the middle."""
+        """Within, one pass over `tokens` tokens, whose rows are removed again, also if the pass fails."""
         before = [layer.get_seq_length() for layer in self.layers]
         sliding = [layer for layer in self.layers if layer.is_sliding]
         for layer in sliding:
@@ -201,9 +138,9 @@ class RetainedCache(DynamicCache):
                 layer.record_past = False
 
     def fork(self) -> RetainedCache:
-        """A second continuation of the same rows; the storage is shared, since rows that are held never change."""
-        rooms = (layer.room for layer in self.layers if isinstance(layer, GrowingLayer))
-        shared = *self._tensors(), *self._frozen(), *rooms
+        """A second continuation of the same rows; the storage is shared, since stored rows never change."""
+        buffers = (layer.buffer for layer in self.layers if isinstance(layer, GrowingLayer))
+        shared = *self._tensors(), *self._frozen(), *buffers
         return copy.deepcopy(self, {id(each): each for each in shared})
 
     def frozen(self) -> FrozenCache:
@@ -235,9 +172,9 @@ class RetainedCache(DynamicCache):
 
 
 class FrozenCache(DynamicCache):
-    """Every layer a `FrozenLayer`: prompt rows that any number of probes may look at.
+    """Prompt rows that any number of second passes may attend to: every layer is a `FrozenLayer`.
 
-    Complete ones, but for layers with a sliding window: a probe behind the prompt needs no more than the window there.
+    Complete ones, but for layers with a sliding window: tokens after the prompt need no more than the window there.
     """
 
     def __init__(
@@ -268,6 +205,6 @@ def gather_rows(rows: Tensor, kept: Tensor) -> Tensor:
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the distinct storages behind `tensors`: a view that pins a larger storage counts in full."""
+    """Bytes of the distinct storages of `tensors`: a view of a larger storage counts in full."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())

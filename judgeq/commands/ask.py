@@ -76,8 +76,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_number(parser, "--max-new-tokens", "longest answer", 64)
     add_number(
         parser,
-        "--rejudge-every",
-        "judge all rows again after every N tokens of the answer: no more than the budget and N are ever held",
+        "--evict-every",
+        "evict again after every N tokens of the answer: no more rows than the budget and N are ever stored",
     )
     add_option(parser, "--temperature", "TEMPERATURE", "0 = greedy", 0.0, type=float)
     add_option(parser, "--top-p", "TOP_P", "nucleus of the sampling", 1.0, type=float)
@@ -178,17 +178,17 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
         arguments.temperature,
         arguments.top_p,
         seed=arguments.seed,
-        rejudge_every=arguments.rejudge_every,
+        evict_every=arguments.evict_every,
     )
     given = [f":{name}={value}" for name in METHOD_OPTIONS if (value := getattr(arguments, name)) is not None]
     method = method_from_text(arguments.method + "".join(given))
     chosen: dict[str, Any] = {"method": method, "budget": budget, "tokens": arguments.tokens}
     asked: dict[str, Any] = {"answer_prefix": arguments.answer_prefix, "decoding": decoding}
     placed = {"question_first": arguments.question_first, "truncate": arguments.truncate}
-    if (evicted or arguments.query_agnostic) and (any(placed.values()) or decoding.rejudge_every):
+    if (evicted or arguments.query_agnostic) and (any(placed.values()) or decoding.evict_every):
         raise InputError(
             "--query-agnostic evicts the document once, before the question: leave out --question-first, --truncate "
-            "and --rejudge-every"
+            "and --evict-every"
         )
     if evicted and arguments.save_document:
         raise InputError(

@@ -1,4 +1,4 @@
-"""A document that was evicted before any question was known, and the questions that are read on top of what is left."""
+"""A document that was evicted before any question was known, and questions that are read after the rows it kept."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from judgeq.cache.files import SavedCompressedDocument, load_cache, save_cache
 from judgeq.cache.retained import RetainedCache
 from judgeq.config import Decoding
 from judgeq.errors import InputError
-from judgeq.inference.answers import Answer, Reading, Writer
+from judgeq.inference.answers import Answer, Reading
 from judgeq.inference.decode import Step
 from judgeq.inference.plan import Plan, Retained
+from judgeq.inference.request import Request
 from judgeq.methods import METHODS
 from judgeq.methods.selection import Kept
 from judgeq.models.language_model import LanguageModel
@@ -36,14 +37,14 @@ QUERY_AGNOSTIC = (
 class CompressedDocument:
     """A document that was evicted once, before any question was known: query-agnostic.
 
-    Each question is read on top of the rows that are left. It cannot bring back what is gone; `Document` keeps all.
+    Each question is read after the kept rows. It cannot bring back evicted ones; `Document` keeps all.
 
     Attributes:
         lm: the model.
         prefix: the chat template's head and the document.
-        retained: what is left.
+        retained: the kept rows.
         full_kv_bytes: bytes of the document's complete rows, measured as they passed.
-        today: the date that every prompt names whose chat template asks for it.
+        today: the date that prompts name, where the chat template has one.
     """
 
     __repr__ = brief
@@ -56,58 +57,63 @@ class CompressedDocument:
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes of the rows that are left, measured from the tensors."""
+        """Bytes of the kept rows, measured from the tensors."""
         return self.retained.cache.kv_bytes
 
     def read_for(self, question: str, *, answer_prefix: str = "", decoding: Decoding = Decoding()) -> Reading:
         """Read a question; the reading has one writer. Arguments as in `judgeq.read`.
 
         Raises:
-            InputError: bad input, rows that are to be judged again, or a question that changes how the document's end
-                is split into tokens.
+            InputError: bad input, eviction during decoding, or a question that changes how the document's end is split
+                into tokens.
         """
-        if decoding.rejudge_every:
+        if decoding.evict_every:
             raise InputError(
-                "The rows of a document that was evicted before the question are not judged again while an answer is "
-                "written: leave Decoding.rejudge_every out, or ask the Document itself"
+                "The rows of a document that was evicted before the question cannot be evicted again while an answer "
+                "is written: leave Decoding.evict_every out, or ask the Document itself"
             )
-        started = time.perf_counter()
-        evicted = self.retained.cache.layers[0].keys
-        self.lm.check_cast(evicted, "The document", "evict it anew with Document.compress")
+        started, lm, first = time.perf_counter(), self.lm, self.prefix.tokens
+        lm.check_cast(
+            self.retained.cache.layers[0].keys, "The document", "evict it anew with Document.compress"
+        )
         with dated(self.today):
             prompt = build_prompt(
-                self.lm,
+                lm,
                 self.text,
                 question,
                 answer_prefix=answer_prefix,
                 reserve=decoding.max_new_tokens,
                 is_read=True,
             )
-        first = self.prefix.tokens
         if not torch.equal(prompt.input_ids[:, :first], self.prefix.input_ids):
             raise InputError(
                 "The question changes how the end of the document is split into tokens: begin it with another word"
             )
         cache = self.retained.cache.fork()
         with torch.inference_mode():
-            ids = prompt.input_ids[:, first:].to(self.lm.device)
-            logits = self.lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
-        sizes = self.lm.geometry
-        row_bytes = self.full_kv_bytes // sizes.complete_rows(first)
+            ids = prompt.input_ids[:, first:].to(lm.device)
+            logits = lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
         kept = [_with_later(rows, first, prompt.tokens) for rows in self.retained.kept]
         scores = [_unscored(score, prompt.tokens - first) for score in self.retained.scores]
-        reading = Reading(
+        row_bytes = self.full_kv_bytes // lm.geometry.complete_rows(first)
+        request = Request(
+            lm,
+            prompt.input_ids,
+            [self.retained.plan],
+            decoding,
             prompt=prompt,
-            logits=logits.float(),
-            full_kv_bytes=row_bytes * sizes.complete_rows(prompt.tokens),
-            peak_rows=cache.rows,
-            prefill_s=time.perf_counter() - started,
             notices=(QUERY_AGNOSTIC,),
             query_aware=False,
+            started=started,
         )
-        retained = replace(self.retained, cache=cache, kept=kept, scores=scores)
-        reading.writers.append(Writer(self.lm, retained, reading, decoding))
-        return reading
+        return Reading(
+            request,
+            logits.float(),
+            [replace(self.retained, cache=cache, kept=kept, scores=scores)],
+            full_kv_bytes=row_bytes * lm.geometry.complete_rows(prompt.tokens),
+            peak_rows=cache.rows,
+            finished=time.perf_counter(),
+        )
 
     def stream(self, question: str, **options: Any) -> Generator[Step, None, Answer]:
         """Answer token by token; the generator returns the `Answer`. Options as in `read_for`."""
@@ -121,7 +127,7 @@ class CompressedDocument:
         return writer.finish()
 
     def save(self, path: str | Path) -> Path:
-        """Write what is left into a folder, to be asked later.
+        """Write the kept rows into a folder, for `load`.
 
         Raises:
             InputError: the folder cannot be written, or the method is not registered.
@@ -145,7 +151,7 @@ class CompressedDocument:
 
     @classmethod
     def load(cls, lm: LanguageModel, path: str | Path) -> CompressedDocument:
-        """What `save` wrote, ready to be asked.
+        """A document that `save` wrote, ready for questions.
 
         Raises:
             InputError: nothing there, not intact, or read by another model.
@@ -182,5 +188,5 @@ def _with_later(kept: Kept | None, first: int, tokens: int) -> Kept | None:
 
 
 def _unscored(scores: Tensor | None, later: int) -> Tensor | None:
-    """Scores, with NaN for as many tokens after them."""
+    """Scores, with NaN for `later` tokens after them."""
     return None if scores is None else F.pad(scores, (0, later), value=torch.nan)

@@ -1,9 +1,9 @@
-"""A document that is read once and asked many times, with each question in view when rows are chosen."""
+"""A document that is read once for many questions, with each of them in view when rows are chosen."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,42 +12,47 @@ import torch
 
 from judgeq.cache.files import SavedDocument, load_cache, save_cache
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
-from judgeq.config import Budget, check_budget, check_chunk
+from judgeq.config import Budget, budget_rows, check_budget, check_chunk
 from judgeq.documents.compressed import CompressedDocument
 from judgeq.errors import InputError
 from judgeq.inference.answers import Answer, Reading
-from judgeq.inference.api import in_turn, read
+from judgeq.inference.api import in_turn, run
 from judgeq.inference.decode import Step
-from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
-from judgeq.inference.request import make_plans, resolve_methods, resolve_soft_tokens
+from judgeq.inference.request import (
+    Request,
+    make_plans,
+    make_request,
+    resolve_methods,
+    resolve_soft_tokens,
+)
 from judgeq.methods import Method
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_chunks
-from judgeq.prompts.prompt import Prompt, build_prefix, dated, now
+from judgeq.prompts.prompt import build_prefix, dated, now
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 
 REREAD_TOKENS = 64
-"""Last tokens of a document that every question reads again: a method's window (32 queries in the papers) reaches back
-behind a short question, tokens may change where the two texts meet, and layers with a sliding window never go back."""
-ROOM = 256
-"""Rows that are kept free behind a document, for questions and soft tokens; longer ones make more room once."""
+"""Last tokens of a document that every question reads again: a method's window (32 queries in the papers) begins before
+a short question, tokens may change where the two texts meet, and layers with a sliding window cannot be rewound."""
+SPARE_ROWS = 256
+"""Rows preallocated after a document, for questions and soft tokens; longer ones reallocate once."""
 
 
 class Document:
-    """A document whose rows stay, so that each question costs its own tokens only.
+    """A document whose complete rows are stored, so that each question costs its own tokens only.
 
     Every question is in view when rows are chosen for its answer, and the answers, kept rows and scores are those of
     `judgeq.ask` with the same arguments, up to rounding. The first question reads the document. A prompt that does not
     begin with it (`question_first`, or cut by `truncate`) is read from its beginning.
 
-    Threads take turns in reading; answers are written side by side.
+    Safe to use from several threads: they take turns in reading, and write answers side by side.
 
     Attributes:
         lm: the model.
-        prefix: how every prompt begins: the chat template's head and the document.
+        prefix: the beginning of every prompt: the chat template's head and the document.
         chunk: most tokens of a pass; None reads the document in one.
-        today: the date that every prompt names whose chat template asks for it.
+        today: the date that prompts name, where the chat template has one.
     """
 
     def __init__(
@@ -76,12 +81,12 @@ class Document:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the document and of the template in front of it."""
+        """Tokens of the document and of the template before it."""
         return self.prefix.tokens
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes of the rows that are held, with their room, measured from the tensors; 0 before the first question."""
+        """Bytes of the stored and preallocated rows, measured from the tensors; 0 before the first question."""
         return 0 if self._rows is None else self._rows.nbytes
 
     def read(self, *, on_layer: LayerCallback | None = None) -> Document:
@@ -92,7 +97,7 @@ class Document:
         """
         with self._lock:
             if self._rows is None:
-                self._hold(summed=False, on_layer=on_layer)
+                self._read_rows(attention_sums=False, on_layer=on_layer)
         return self
 
     def forget(self) -> None:
@@ -100,14 +105,11 @@ class Document:
         with self._lock:
             self._rows = None
 
-    def read_for(self, question: str, **options: Any) -> Reading:
+    def read_for(self, question: str, *, on_layer: LayerCallback | None = None, **options: Any) -> Reading:
         """Read a question and let each method keep its rows: `judgeq.read` with its options."""
-
-        def rows_of(prompt: Prompt, plans: Sequence[Plan], soft_tokens: int) -> PrefixCache | None:
-            return self._rows_of(prompt, plans, soft_tokens, options.get("on_layer"))
-
         with self._lock, dated(self.today):
-            return read(self.lm, self.text, question, rows_of=rows_of, **{"chunk": self.chunk, **options})
+            request = make_request(self.lm, self.text, question, **{"chunk": self.chunk, **options})
+            return run(request, prefix=self._prefix_for(request, on_layer), on_layer=on_layer)
 
     def stream(
         self, question: str, *, method: str | Method = "judgeq", **options: Any
@@ -139,8 +141,8 @@ class Document:
     ) -> CompressedDocument:
         """Evict once, before any question is known: query-agnostic.
 
-        Soft tokens, or a method's window, stand right behind the document. Rows that are held already are not read
-        again, and stay until `forget`; without them the document is evicted layer by layer while it is read.
+        Soft tokens, or a method's window, directly follow the document. Rows that are stored already are not read
+        again, and kept until `forget`; without them the document is evicted layer by layer while it is read.
 
         Args:
             method, budget, tokens, row_bits: as in `judgeq.read`; the budget is a share of the document.
@@ -152,8 +154,8 @@ class Document:
         (chosen,) = resolve_methods([method], row_bits)
         if chosen.needs_response:
             raise InputError(
-                f"The method {chosen.name!r} looks at an answer and there is no question yet: choose another, such as "
-                "judgeq"
+                f"The method {chosen.name!r} scores with an answer and there is no question yet: choose another, such "
+                "as judgeq"
             )
         self._check_positions()
         soft = resolve_soft_tokens(self.lm, [chosen], tokens)
@@ -162,9 +164,9 @@ class Document:
             outcome = prefill(
                 self.lm,
                 self.prefix.input_ids,
-                make_plans([chosen], budget, self.tokens, soft),
+                make_plans([chosen], budget_rows(budget, self.tokens), self.tokens, soft),
                 soft_tokens=soft.probe if soft else None,
-                rows=self._rows,
+                prefix=self._rows,
                 chunk=self.chunk,
                 on_layer=on_layer,
             )
@@ -173,7 +175,7 @@ class Document:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the document's rows into a folder, to go on from later; reads the document if need be.
+        """Write the document's rows into a folder, for `load`; reads the document if that has not been done.
 
         Raises:
             InputError: the folder cannot be written.
@@ -187,43 +189,43 @@ class Document:
 
     @classmethod
     def load(cls, lm: LanguageModel, path: str | Path, *, chunk: int | None = None) -> Document:
-        """A document that `save` wrote, ready to be asked.
+        """A document that `save` wrote, ready for questions.
 
         Raises:
             InputError: nothing there, not intact, or read by another model.
         """
         saved = SavedDocument.read(path)
         document = cls(lm, saved.text, chunk=chunk, today=saved.today)
-        rows = PrefixCache(lm.model.config, expected=document.tokens + ROOM)
+        rows = PrefixCache(lm.model.config, expected=document.tokens + SPARE_ROWS)
         load_cache(path, saved, lm, document.prefix.input_ids, rows)
         document._rows = rows
         return document
 
-    def _rows_of(
-        self, prompt: Prompt, plans: Sequence[Plan], soft_tokens: int, on_layer: LayerCallback | None
-    ) -> PrefixCache | None:
-        """The document's rows, for a prompt that begins with it."""
+    def _prefix_for(self, request: Request, on_layer: LayerCallback | None) -> PrefixCache | None:
+        """The document's rows, which are read if the prompt begins with it."""
         self._check_cast()
-        held = self.prefix.input_ids[:, :-REREAD_TOKENS]
-        if not torch.equal(prompt.input_ids[:, : held.shape[1]], held):
+        ids = self.prefix.input_ids[:, :-REREAD_TOKENS]
+        if not torch.equal(request.input_ids[:, : ids.shape[1]], ids):
             return self._rows
-        summed = any(_needs_all_queries(plan.method) for plan in plans)
-        if self._rows is None or (summed and not self._rows.summed):
-            self._hold(summed, on_layer)
+        need_sums = any(_needs_all_queries(plan.method) for plan in request.plans)
+        if self._rows is None or (need_sums and not self._rows.has_attention_sums):
+            self._read_rows(need_sums, on_layer)
         assert self._rows is not None
-        self._rows.make_room(prompt.tokens + soft_tokens)
+        soft = request.soft_tokens
+        self._rows.reserve(request.input_ids.shape[1] + (0 if soft is None else len(soft.embeddings)))
         return self._rows
 
-    def _hold(self, summed: bool, on_layer: LayerCallback | None) -> None:
-        """Read all but the last tokens. Attention sums need the queries, which are gone: they are a second reading."""
+    def _read_rows(self, attention_sums: bool, on_layer: LayerCallback | None) -> None:
+        """Read all but the last tokens. Attention sums need all queries, so that they take a second reading."""
         self._check_positions()
         self._rows = None
-        rows = PrefixCache(self.lm.model.config, expected=self.tokens + ROOM)
+        rows = PrefixCache(self.lm.model.config, expected=self.tokens + SPARE_ROWS)
         ids = self.prefix.input_ids[:, :-REREAD_TOKENS]
         sizes = pass_sizes(ids.shape[1], self.chunk, 1) if ids.shape[1] else [0]
         check_chunks(self.lm.model, self.lm.name, sizes[0], ids.shape[1])
         pieces = ids.split(sizes, dim=1) if ids.shape[1] else ()
-        rows.read(self.lm, pieces, Progress(on_layer, len(pieces) * self.lm.geometry.layers), summed=summed)
+        progress = Progress(on_layer, len(pieces) * self.lm.geometry.layers)
+        rows.read(self.lm, pieces, progress, attention_sums=attention_sums)
         self._rows = rows
 
     def _check_cast(self) -> None:
@@ -241,6 +243,6 @@ class Document:
 
 
 def _needs_all_queries(method: Method) -> bool:
-    """Where a response is looked at, its writer alone looks at the prompt's queries."""
+    """Of methods that score with a response only its writer uses the prompt's queries."""
     first = method.writer if method.needs_response else method
     return first is not None and first.queries_needed is None

@@ -14,8 +14,9 @@ from typing import Any
 from judgeq.config import Budget, Decoding, Selection, budget_rows, check_budget
 from judgeq.data.example import Example
 from judgeq.errors import InputError
-from judgeq.inference.lookahead import positions_behind, retain
+from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan, Retained
+from judgeq.inference.request import Request, reserved_positions
 from judgeq.methods import Method, Oracle, method_named
 from judgeq.methods.selection import overlap
 from judgeq.models.language_model import LanguageModel
@@ -102,23 +103,19 @@ def hit_rates(
     if len(labels) != len(methods):
         raise InputError(f"There are {len(methods)} methods and {len(labels)} names: give one for each")
     collected: dict[tuple[int, int], list[tuple[float, ...]]] = {}
-    reserve = positions_behind(methods, tokens.n if tokens else 0, response_tokens)
+    reserve = reserved_positions(methods, tokens.n if tokens else 0, response_tokens)
     profile = tokens.profile if tokens else None
     for done, example in enumerate(examples):
         ids = example.input_ids(lm, reserve=reserve)
         length = ids.shape[1]
         rows = {at: budget_rows(budget, length) for at, budget in enumerate(budgets) if budget <= length}
         asked = [(method, budget) for method in range(len(methods)) for budget in rows]
-        outcome = retain(
-            lm,
-            ids,
-            [
-                *(Plan(REFERENCE, budget) for budget in rows.values()),
-                *(Plan(methods[method], rows[budget], profile) for method, budget in asked),
-            ],
-            soft_tokens=tokens.probe if tokens else None,
-            longest=Decoding(max_new_tokens=response_tokens),
-        )
+        plans = [
+            *(Plan(REFERENCE, budget) for budget in rows.values()),
+            *(Plan(methods[method], rows[budget], profile) for method, budget in asked),
+        ]
+        decoding, soft = Decoding(max_new_tokens=response_tokens), tokens.probe if tokens else None
+        outcome = prefill_with_lookahead(Request(lm, ids, plans, decoding, soft))
         best = dict(zip(rows, outcome.retained, strict=False))
         for (method, budget), kept in zip(asked, outcome.retained[len(rows) :], strict=True):
             collected.setdefault((method, budget), []).append(_by_layer(kept, best[budget]))

@@ -19,8 +19,9 @@ from judgeq.errors import InputError
 from judgeq.evaluation.journal import Answers, Journal, Rated
 from judgeq.evaluation.questions import Question, Task
 from judgeq.inference.decode_batch import PendingAnswer, decode_together, settled_text
-from judgeq.inference.lookahead import ToRead, positions_behind, prefill_many
+from judgeq.inference.lookahead import prefill_many
 from judgeq.inference.plan import Plan
+from judgeq.inference.request import Request, reserved_positions
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
@@ -126,7 +127,7 @@ def run(
             with other options.
     """
     started = time.monotonic()
-    reserve = positions_behind([each.method for each in asked], tokens.n if tokens else 0, 0)
+    reserve = reserved_positions([each.method for each in asked], tokens.n if tokens else 0, 0)
     found = [_readable(lm, task, reserve, skip_long) for task in tasks]
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
     journal.check({each.name: each.made for each in asked})
@@ -163,9 +164,8 @@ def answer_all(
         asked: of each question; a budget that exceeds the prompt keeps all of it.
         tokens: soft tokens and their profile, where a method needs them.
     """
-    probe = tokens.probe if tokens else None
     reading = [_to_read(lm, *pair, tokens) for pair in zip(questions, asked, strict=True) if pair[1]]
-    outcomes = iter(prefill_many(lm, reading, soft_tokens=probe))
+    outcomes = iter(prefill_many(reading))
     texts: list[dict[str, str]] = [{} for _ in questions]
     taken: list[dict[str, int]] = [{} for _ in questions]
     waiting: list[tuple[int, Asked, PendingAnswer]] = []
@@ -194,11 +194,11 @@ def answer_all(
 
 def _to_read(
     lm: LanguageModel, question: Question, asked: Sequence[Asked], tokens: SoftTokens | None
-) -> ToRead:
+) -> Request:
     ids = question.input_ids(lm)
     profile = tokens.profile if tokens else None
     plans = [Plan(each.method, budget_rows(each.budget, ids.shape[1]), profile) for each in asked]
-    return ToRead(ids, plans, _greedy(question))
+    return Request(lm, ids, plans, _greedy(question), tokens.probe if tokens else None)
 
 
 def _unwritten(question: Question, cache: RetainedCache, logits: Tensor) -> PendingAnswer:

@@ -21,8 +21,9 @@ from judgeq.cache.retained import storage_bytes
 from judgeq.config import Budget, Decoding, budget_rows
 from judgeq.documents.document import REREAD_TOKENS
 from judgeq.inference.decode import next_logits
-from judgeq.inference.lookahead import retain
+from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan
+from judgeq.inference.request import Request
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 
@@ -124,9 +125,8 @@ class Ours:
         longest = Decoding(max_new_tokens=tokens + 1)
         rows = self.held(ids)
         watch = _Watch(self.lm)
-        found = retain(
-            self.lm, ids, self.plans(length), soft_tokens=self.soft_tokens, longest=longest, rows=rows
-        )
+        request = Request(self.lm, ids, self.plans(length), longest, self.soft_tokens)
+        found = prefill_with_lookahead(request, prefix=rows)
         token = int(found.logits.argmax(-1))
         watch.first()
         cache = found.retained[0].cache

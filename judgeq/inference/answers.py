@@ -1,4 +1,4 @@
-"""A prompt that has been read, the answers being written from it, and what each of them cost."""
+"""Answers and what they cost, and a prompt that has been read, from which they are written."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from judgeq.config import Decoding
 from judgeq.inference.decode import Step, decode
 from judgeq.inference.decode_batch import PendingAnswer, decode_together
 from judgeq.inference.decode_eviction import DecodingEviction
 from judgeq.inference.maps import retention_map
 from judgeq.inference.plan import Retained
-from judgeq.models.language_model import LanguageModel
+from judgeq.inference.prefill import Prefill
+from judgeq.inference.request import evicts_while_decoding
 from judgeq.objects import brief, hash_of_texts, same
 from judgeq.prompts.prompt import Prompt
 from judgeq.retention import RetentionMap
@@ -27,8 +27,8 @@ class Timing:
     """Measured wall times in seconds.
 
     Attributes:
-        prefill_s: reading the prompt, shared by all methods that were asked together; the oracle and methods with a
-            draft add their second look.
+        prefill_s: reading the prompt, shared by all methods of one request; the oracle and methods with a draft add
+            their second pass.
         ttft_s: from the call to the first token of this answer, prefill included.
         decode_tokens_per_s: tokens after the first over the time they took; 0.0 for a one-token answer.
     """
@@ -45,20 +45,20 @@ class Answer:
     Attributes:
         text: the answer.
         method, model: names.
-        budget: rows per KV head that the budget came to.
+        budget: rows per KV head.
         prompt_tokens: length of the prompt, template included.
         retention: kept rows and scores, tied to the document.
         kv_bytes: bytes of retained keys and values when decoding starts, measured from the tensors.
-        kv_bytes_at_end: the same when the answer has come to its end, with the answer's own rows and room set aside for
-            more; None where answers were written side by side, into memory that they share.
+        kv_bytes_at_end: the same at the end of the answer, with its own rows and the space preallocated for more; None
+            where answers were written side by side, into memory that they share.
         full_kv_bytes: bytes of the prompt's complete keys and values, measured as they passed.
-        peak_rows: most rows held at once during the prefill, summed over layers.
+        peak_rows: most rows stored at once during the prefill, summed over layers.
         timing: measured times.
-        finish: `"end"`, `"stop"` or `"length"`; `"cancelled"` when the reader left before.
+        finish: `"end"`, `"stop"` or `"length"`; `"cancelled"` when it was stopped before.
         notices: sentences a person should see, such as a budget that exceeds the prompt.
         query_aware: the question was visible when rows were chosen.
-        held: where rows were judged again, `[layer][head]`, the tokens whose rows were held at the end, ascending; the
-            answer's first token has the number `prompt_tokens`. None where only the prompt's rows were judged.
+        held: where rows were evicted during decoding, `[layer][head]`, the tokens whose rows were stored at the end,
+            ascending; the answer's first token has the number `prompt_tokens`. Else None.
     """
 
     __repr__, __eq__, __hash__ = brief, same, hash_of_texts
@@ -115,22 +115,69 @@ class Answer:
 
 
 @dataclass(eq=False)
-class Writer:
-    """One method's answer while it is being written; iterate it for steps, then take `answer()`."""
+class Reading(Prefill):
+    """A prompt that has been read once, for several methods.
+
+    Attributes:
+        writers: one a method, in the order of the request; each writes its own answer.
+        prompt: the prompt.
+        logits: (1, V) for the first token.
+        full_kv_bytes, peak_rows: see `Answer`.
+        prefill_s: seconds from the call until the first token could be chosen, without any second pass.
+        notices: sentences a person should see.
+    """
 
     __repr__ = brief
 
-    lm: LanguageModel
-    retained: Retained
-    reading: Reading
-    decoding: Decoding
-    rejudging: DecodingEviction | None = None
-    steps: list[Step] = field(default_factory=list)
+    writers: list[Writer] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.kv_bytes = self.retained.cache.kv_bytes
-        forward = self.rejudging.next_logits if self.rejudging else None
-        self._decode = decode(self.lm, self.retained.cache, self.reading.logits, self.decoding, forward)
+        self.writers = [Writer(self, retained) for retained in self.retained]
+
+    @classmethod
+    def of(cls, outcome: Prefill) -> Reading:
+        """What a prefill with a prompt has found, ready for answers."""
+        return cls(**vars(outcome))
+
+    @property
+    def prompt(self) -> Prompt:
+        assert self.request.prompt is not None
+        return self.request.prompt
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return self.request.notices
+
+
+class Writer:
+    """One method's answer while it is being written; iterate it for steps, then take `answer()`.
+
+    Attributes:
+        reading: the prompt.
+        retained: its rows that the method kept, and from here on those of the answer.
+        kv_bytes: see `Answer`.
+        steps: those that are written.
+    """
+
+    def __init__(self, reading: Reading, retained: Retained) -> None:
+        self.reading, self.retained = reading, retained
+        self.kv_bytes = retained.cache.kv_bytes
+        self.steps: list[Step] = []
+        request, method = reading.request, retained.plan.method
+        self._eviction: DecodingEviction | None = None
+        if evicts_while_decoding(method, request.decoding):
+            self._eviction = DecodingEviction(
+                request.lm,
+                retained,
+                request.decoding_budget,
+                request.decoding.evict_every or 0,
+                request.soft_tokens,
+            )
+        forward = self._eviction.next_logits if self._eviction else None
+        self._decode = decode(request.lm, retained.cache, reading.logits, request.decoding, forward)
+
+    def __repr__(self) -> str:
+        return f"<Writer of {self.name}, {len(self.steps)} tokens written>"
 
     @property
     def name(self) -> str:
@@ -139,7 +186,8 @@ class Writer:
 
     def __iter__(self) -> Iterator[Step]:
         while True:
-            self.lm.check_cast(self.retained.cache.layers[0].keys, "The prompt", "ask again")
+            stored = self.retained.cache.layers[0].keys
+            self.reading.request.lm.check_cast(stored, "The prompt", "ask again")
             step = next(self._decode, None)
             if step is None:
                 return
@@ -149,13 +197,12 @@ class Writer:
     @cached_property
     def retention(self) -> RetentionMap:
         """What was kept; known before the first token is written."""
-        return retention_map(
-            self.lm, self.reading.prompt, self.retained, query_aware=self.reading.query_aware
-        )
+        request = self.reading.request
+        return retention_map(request.lm, self.reading.prompt, self.retained, query_aware=request.query_aware)
 
     @property
     def timing(self) -> Timing:
-        """What the answer took as far as it is written."""
+        """Times of the answer so far."""
         seconds = [step.seconds for step in self.steps]
         later = sum(seconds[1:])
         prefill_s = self.reading.prefill_s + self.retained.extra_s
@@ -172,71 +219,49 @@ class Writer:
         return self.answer()
 
     def answer(self) -> Answer:
-        """The answer as far as it is written."""
+        """The answer so far."""
         text = "".join(step.text for step in self.steps)
-        answer = self.answer_of(
-            text, (self.steps[-1].finish if self.steps else None) or "cancelled", self.timing
-        )
-        held = None if self.rejudging is None else _arrays(self.rejudging.held())
-        return replace(answer, kv_bytes_at_end=self.retained.cache.kv_bytes, held=held)
+        answer = self.answer_of(text, self.steps[-1].finish if self.steps else None, self.timing)
+        stored = None if self._eviction is None else _arrays(self._eviction.stored_tokens())
+        return replace(answer, kv_bytes_at_end=self.retained.cache.kv_bytes, held=stored)
 
-    def answer_of(self, text: str, finish: str, timing: Timing) -> Answer:
+    def answer_of(self, text: str, finish: str | None, timing: Timing) -> Answer:
         """An answer that was written elsewhere, from the rows that were kept here."""
+        reading, request = self.reading, self.reading.request
         return Answer(
             text=text,
             method=self.name,
-            model=self.lm.name,
+            model=request.lm.name,
             budget=self.retained.plan.budget,
-            prompt_tokens=self.reading.prompt.tokens,
+            prompt_tokens=reading.prompt.tokens,
             retention=self.retention,
             kv_bytes=self.kv_bytes,
             kv_bytes_at_end=None,
-            full_kv_bytes=self.reading.full_kv_bytes,
-            peak_rows=self.reading.peak_rows,
+            full_kv_bytes=reading.full_kv_bytes,
+            peak_rows=reading.peak_rows,
             timing=timing,
-            finish=finish,
-            notices=self.reading.notices,
-            query_aware=self.reading.query_aware,
+            finish=finish or "cancelled",
+            notices=request.notices,
+            query_aware=request.query_aware,
         )
 
 
-def generate_batch(lm: LanguageModel, writers: Sequence[Writer]) -> list[Answer]:
-    """The answers of several writers, greedy, side by side."""
-    unwritten = [PendingAnswer(each.retained.cache, each.reading.logits, each.decoding) for each in writers]
+def generate_batch(readings: Sequence[Reading]) -> list[Answer]:
+    """The first writer's answer of each reading; all are greedy and written side by side."""
+    if not readings:
+        return []
+    writers = [reading.writers[0] for reading in readings]
+    pending = [
+        PendingAnswer(each.retained.cache, each.reading.logits, each.reading.request.decoding)
+        for each in writers
+    ]
     answers = []
-    for writer, written in zip(writers, decode_together(lm, unwritten), strict=True):
-        prefill_s = writer.reading.prefill_s
-        later = len(written.tokens) - 1
+    for writer, written in zip(writers, decode_together(readings[0].request.lm, pending), strict=True):
+        prefill_s, later = writer.reading.prefill_s, len(written.tokens) - 1
         timing = Timing(prefill_s, prefill_s, later / written.seconds if later else 0.0)
-        answers.append(writer.answer_of(written.text, written.finish or "cancelled", timing))
+        answers.append(writer.answer_of(written.text, written.finish, timing))
     return answers
 
 
-def _arrays(held: list[list[torch.Tensor]]) -> tuple[tuple[np.ndarray, ...], ...]:
-    return tuple(tuple(rows.numpy() for rows in layer) for layer in held)
-
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """A prompt that has been read once, for several methods.
-
-    Attributes:
-        prompt: the prompt.
-        writers: one a method, in the order asked for; each writes its own answer.
-        logits: (1, V) for the first token.
-        full_kv_bytes, peak_rows: see `Answer`.
-        prefill_s: seconds from the call until the first token could be chosen, without any second look.
-        notices: sentences a person should see.
-        query_aware: the question was visible when rows were chosen.
-    """
-
-    __repr__ = brief
-
-    prompt: Prompt
-    logits: torch.Tensor
-    full_kv_bytes: int
-    peak_rows: int
-    prefill_s: float
-    notices: tuple[str, ...]
-    query_aware: bool = True
-    writers: list[Writer] = field(default_factory=list)
+def _arrays(tokens: list[list[torch.Tensor]]) -> tuple[tuple[np.ndarray, ...], ...]:
+    return tuple(tuple(rows.numpy() for rows in layer) for layer in tokens)

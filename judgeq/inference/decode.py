@@ -56,7 +56,7 @@ def decode(
         cache: rows of the prompt; extended by the answer's.
         logits: (1, V) for the first token.
         decoding: length, sampling, stop texts.
-        forward: gives (1, V) behind one more token; by default `next_logits`, which keeps all rows.
+        forward: gives (1, V) after one more token; by default `next_logits`, which keeps all rows.
     """
     forward = forward or partial(next_logits, lm, cache)
     generator = torch.Generator(device=lm.device).manual_seed(seed64(decoding.seed))
@@ -72,7 +72,7 @@ def decode(
 
 
 class Transcript:
-    """From the tokens of one answer to its text, up to its end.
+    """Turns the tokens of one answer into its text, up to its end.
 
     Attributes:
         tokens: taken so far.
@@ -97,7 +97,7 @@ class Transcript:
         return text, None
 
     def end(self) -> str:
-        """What was held back, where no token comes any more."""
+        """The text that was withheld, where no more tokens come."""
         return self._guard.flush()
 
 
@@ -113,7 +113,7 @@ def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator) -> in
 
 @torch.inference_mode()
 def next_logits(lm: LanguageModel, cache: Cache, token: int, observer: Observer | None = None) -> Tensor:
-    """(1, V) behind one more token, which the cache holds from then on; an observer may look at its attention."""
+    """(1, V) after one more token, whose rows the cache stores; an observer may read its attention."""
     ids = torch.tensor([[token]], device=lm.device)
     with few_rows():
         output = lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1, observer=observer)
@@ -121,27 +121,30 @@ def next_logits(lm: LanguageModel, cache: Cache, token: int, observer: Observer 
 
 
 class _StopGuard:
-    """Lets text through until a stop text appears; holds back what may be the beginning of one."""
+    """Lets text through until a stop text appears; withholds what may be the beginning of one."""
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self.stops = tuple(stop for stop in stops if stop)
-        self.held = ""
+        self._withheld = ""
 
     def feed(self, text: str) -> tuple[str, bool]:
         """What may be shown, and whether the answer ends here."""
-        self.held += text
-        ends = [at for stop in self.stops if (at := self.held.find(stop)) >= 0]
+        self._withheld += text
+        ends = [at for stop in self.stops if (at := self._withheld.find(stop)) >= 0]
         if ends:
-            return self.held[: min(ends)], True
+            return self._withheld[: min(ends)], True
         keep = max((self._overlap(stop) for stop in self.stops), default=0)
-        shown, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
+        shown, self._withheld = (
+            self._withheld[: len(self._withheld) - keep],
+            self._withheld[len(self._withheld) - keep :],
+        )
         return shown, False
 
     def flush(self) -> str:
         """The rest, once no stop text can come any more."""
-        shown, self.held = self.held, ""
+        shown, self._withheld = self._withheld, ""
         return shown
 
     def _overlap(self, stop: str) -> int:
-        sizes = range(min(len(stop) - 1, len(self.held)), 0, -1)
-        return next((size for size in sizes if self.held.endswith(stop[:size])), 0)
+        sizes = range(min(len(stop) - 1, len(self._withheld)), 0, -1)
+        return next((size for size in sizes if self._withheld.endswith(stop[:size])), 0)

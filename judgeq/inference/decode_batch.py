@@ -1,4 +1,4 @@
-"""Several answers written side by side, of one prompt or of many: one forward pass writes a token of each.
+"""Several answers written side by side, to one prompt or to many: one forward pass writes a token of each.
 
 Knows nothing of methods, budgets or questions.
 """
@@ -15,8 +15,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.attention.softcap import masked_attention
-from judgeq.cache.ragged import RaggedLayer
-from judgeq.cache.retained import RetainedCache, RetainedLayer
+from judgeq.cache.growing import RetainedLayer
+from judgeq.cache.retained import RetainedCache
 from judgeq.config import Decoding
 from judgeq.errors import InputError
 from judgeq.inference.decode import Finish, Transcript, decode
@@ -26,13 +26,13 @@ from judgeq.objects import brief
 SHRINK_AT = 0.75
 """Answers that are finished leave the batch once no more than this share of it is still being written."""
 PADDING = 1.5
-"""How many times the rows of its smallest cache those of a group's largest may be: what is padded is read in vain."""
+"""Rows of a group's largest cache over those of its smallest: padding is read for nothing."""
 
 CIRCLES, CIRCLED = 3, 16
-"""An answer goes in circles when it ends with one sequence this many times over, in at least so many tokens."""
+"""An answer repeats itself when it ends with one sequence this many times over, in at least so many tokens."""
 
 Settled = Callable[[str], bool]
-"""Whether nothing behind a text matters any more."""
+"""Whether an answer needs no more text than this."""
 
 
 def never_settled(text: str) -> bool:
@@ -52,14 +52,14 @@ def in_circles(tokens: Sequence[int]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class PendingAnswer:
-    """An answer that is to be written.
+    """A request to write an answer.
 
     Attributes:
         cache: a prompt's rows, without a token of an answer.
         logits: (1, V) for the first token.
         decoding: length and stop texts; greedy.
         settled: ends the answer early.
-        until_circles: ends the answer once it goes in circles, see `in_circles`.
+        until_circles: ends the answer once it repeats itself, see `in_circles`.
     """
 
     __repr__ = brief
@@ -95,9 +95,9 @@ class FinishedAnswer:
 
 
 class PaddedRows:
-    """One layer's rows of P caches in one tensor, each head's padded to the longest, with room for the answers.
+    """One layer's rows of P caches in one tensor, each head's padded to the longest, with space for the answers.
 
-    Rows that a cache stores in few bits are held here as they come to.
+    Rows that a cache stores in few bits are stored here in full precision.
 
     Attributes:
         keys, values: (P, H_kv, R + new, D); rows from `R` on are the answers'.
@@ -105,7 +105,7 @@ class PaddedRows:
         length: rows that are filled or padded so far, `R` at the start.
     """
 
-    def __init__(self, layers: Sequence[RetainedLayer | RaggedLayer], new: int) -> None:
+    def __init__(self, layers: Sequence[RetainedLayer], new: int) -> None:
         heads = [layer.heads() for layer in layers]
         self.length = max(len(keys) for rows in heads for keys, _ in rows)
         first = heads[0][0][0]
@@ -128,7 +128,7 @@ class PaddedRows:
     def attention(self, queries: Tensor, scaling: float, softcap: float | None) -> Tensor:
         """Attention of one token's queries (P, H, 1, D) to all rows, its own among them: (P, 1, H, D).
 
-        The query heads of a group stand where positions usually do: no row is repeated for them.
+        The query heads of a group take the place of positions: no row is repeated for them.
         """
         count, heads, _, dim = queries.shape
         keys, values = self.keys[:, :, : self.length], self.values[:, :, : self.length]
@@ -144,7 +144,7 @@ class PaddedRows:
 
 
 class PaddedLayer(DynamicLayer):
-    """A cache layer of groups of `PaddedRows`; the attention function finds them as it finds `FrozenRows`."""
+    """A cache layer of groups of `PaddedRows`, with attention of its own, as a `RaggedLayer` has it."""
 
     def __init__(self, groups: Sequence[PaddedRows], seen: int) -> None:
         super().__init__()
@@ -179,15 +179,15 @@ class PaddedLayer(DynamicLayer):
         softcap: float | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """See `PaddedRows.attention`; the groups hold this token's rows already.
+        """See `OwnAttention` and `PaddedRows.attention`; the groups have this token's rows already.
 
         Raises:
-            InputError: a mask that hides tokens; what is padded here is hidden anyway.
+            InputError: a mask that hides tokens; padding is hidden without one.
         """
         if mask is not None:
             raise InputError("Answers that are written side by side take no attention mask: leave it out")
         parts = zip(self.groups, queries.split(self.sizes), strict=True)
-        return torch.cat([rows.attention(asking, scaling, softcap) for rows, asking in parts])
+        return torch.cat([rows.attention(own, scaling, softcap) for rows, own in parts])
 
     def select(self, kept: Tensor) -> None:
         """Keep the caches with these indices, (P',) int64, ascending."""
@@ -205,19 +205,19 @@ class PaddedLayer(DynamicLayer):
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """No mask is needed: the attention brings its own."""
+        """Sizes for which no mask is made: the layer's own attention needs none."""
         return query_length, 0
 
 
 class PaddedCache(DynamicCache):
-    """The rows of several fresh caches, for answers of up to `new` tokens; copies what it needs.
+    """Copies of the rows of several caches, for answers of up to `new` tokens.
 
     Attributes:
-        positions: (P, 1) int64, where each answer goes on.
+        positions: (P, 1) int64, the position of each answer's next token.
     """
 
     def __init__(self, caches: Sequence[RetainedCache], new: int) -> None:
-        """`caches`: best in the order of their rows; neighbours of like size share a group."""
+        """`caches`: in ascending order of their rows; neighbours of similar size share a group."""
         super().__init__()
         seen = [cache.get_seq_length() for cache in caches]
         groups: list[list[RetainedCache]] = []
@@ -245,9 +245,9 @@ def check_together(decoding: Decoding) -> None:
     """Refuse, with an `InputError`, what answers that are written together cannot do."""
     if decoding.temperature:
         raise InputError("Answers that are written together are greedy: give Decoding.temperature 0")
-    if decoding.rejudge_every:
+    if decoding.evict_every:
         raise InputError(
-            "Answers that are written together keep all rows: leave Decoding.rejudge_every out, or write them alone"
+            "Answers that are written together keep all rows: leave Decoding.evict_every out, or write them alone"
         )
 
 
@@ -256,13 +256,13 @@ def decode_together(
 ) -> list[FinishedAnswer]:
     """Write greedy answers; each is what `decode` writes from its cache alone, up to rounding.
 
-    The caches stay as they are. Models with sliding windows write one answer after the other.
+    The caches are not changed. Models with sliding windows write one answer after the other.
 
     Args:
         on_token: called before each pass, and a place to cancel.
 
     Raises:
-        InputError: a decoding samples, or lets rows be judged again.
+        InputError: a decoding samples, or evicts while an answer is written.
     """
     for answer in answers:
         check_together(answer.decoding)
@@ -309,7 +309,7 @@ def _next_tokens(lm: LanguageModel, cache: PaddedCache, tokens: Sequence[int]) -
 
 
 def settled_text(lm: LanguageModel, tokens: Sequence[int], answer: PendingAnswer) -> str:
-    """The text that `decode_together` would have made of these tokens, whose end token is left out."""
+    """The text that `decode_together` would have written from these tokens, which lack the end token."""
     transcript = Transcript(lm, answer.decoding)
     written = FinishedAnswer("", [])
     for token in tokens:

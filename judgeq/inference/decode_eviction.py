@@ -1,15 +1,15 @@
-"""Bounded decoding: while an answer is written all rows are judged again every few tokens, its own included.
+"""Bounded decoding: while an answer is written rows are evicted again every few tokens, the answer's own included.
 
-The method scores the rows that each KV head holds, of prompt and answer alike, and the head keeps its budget of them.
-So it never holds more than the budget and the tokens between two judgements. Judge Q appends its soft tokens for that
-and takes them away again; methods that ask with the prompt's last tokens ask with those written since the last
-judgement. What stays is not changed: keys carry their positions, and *seen* goes on counting. Knows nothing of text.
+The method scores the rows that each KV head stores, of prompt and answer alike, and the head keeps its budget of them:
+it never stores more than the budget and the tokens between two evictions. Judge Q appends its soft tokens for that and
+removes them again; methods that score with the prompt's last tokens use those written since the previous eviction. Kept
+rows are not changed: keys carry their positions, and *seen* goes on counting. Knows nothing of text.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,157 +17,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
-from judgeq.cache.ragged import Head
-from judgeq.errors import InputError
+from judgeq.cache.growing import Head
 from judgeq.inference.decode import next_logits
 from judgeq.inference.plan import Retained
-from judgeq.inference.prefill import asked_with, with_soft_tokens
-from judgeq.methods import LayerView, Method
+from judgeq.inference.prefill import checked_soft_tokens, with_soft_tokens
+from judgeq.inference.request import check_decode_eviction
+from judgeq.methods import LayerView
 from judgeq.methods.selection import Forced, allocate_heads, rank_rows
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 
-def check_rejudging(methods: Iterable[Method]) -> None:
-    """Refuse methods that cannot judge while an answer is written.
-
-    Raises:
-        InputError: one needs an answer, or how it begins, before that is written; or stores its rows in few bits.
-    """
-    for method in methods:
-        if method.needs_response:
-            raise InputError(
-                f"The method {method.name!r} looks at an answer that was written ahead and cannot judge again while "
-                "one is written: choose another, such as judgeq or snapkv, or leave rejudge_every out"
-            )
-        if method.selection.bits is not None:
-            raise InputError(
-                "Rows in few bits would be rounded once more each time they are judged again: give row_bits or "
-                "rejudge_every, not both"
-            )
-
-
-@dataclass(frozen=True, eq=False)
-class _Held:
-    """The rows that one KV head held when they were last judged.
-
-    Attributes:
-        positions: (rows,) int64 ascending, the tokens they stand for.
-        scores: (rows,) float32, by which they stayed; None where nothing was scored.
-    """
-
-    positions: Tensor
-    scores: Tensor | None
-
-    @classmethod
-    def at_first(cls, retained: Retained, layer: int, tokens: int) -> list[_Held]:
-        """For each KV head of a layer: what the prefill kept of `tokens` tokens."""
-        kept, scores = retained.kept[layer], retained.scores[layer]
-        keys = retained.cache.layers[layer].keys
-        device = keys.device  # the layers may be spread over several
-        if kept is None:
-            return [cls(torch.arange(tokens, device=device), None)] * keys.shape[1]
-        heads = kept if isinstance(kept, tuple) else kept[0]
-        return [
-            cls(rows.to(device), None if scores is None else scores[0, head, rows].to(device))
-            for head, rows in enumerate(heads)
-        ]
-
-    def pinned(self, tokens: Sequence[int]) -> Forced:
-        """The rows of these tokens, to be kept once more; tokens that were dropped have none."""
-        wanted = torch.tensor(tokens, dtype=torch.int64, device=self.positions.device)
-        return Forced(tuple(torch.isin(self.positions, wanted).nonzero()[:, 0].tolist()))
-
-    def followed_by(self, new: int, seen: int) -> _Held:
-        """With the `new` last ones of `seen` tokens, which have no score yet."""
-        latest = torch.arange(seen - new, seen, device=self.positions.device)
-        scores = None if self.scores is None else F.pad(self.scores, (0, new))
-        return _Held(torch.cat([self.positions, latest]), scores)
-
-
-@dataclass(frozen=True, eq=False)
-class _Asking:
-    """Who asks in one layer, or in one KV head of it; see `LayerView`.
-
-    Attributes:
-        queries: (1, H, Q, D), the last `soft_tokens` of them the soft tokens'.
-        offsets: (H, S, D), or None.
-    """
-
-    layer: int
-    queries: Tensor
-    scaling: float
-    softcap: float | None
-    output_weight: Callable[[], Tensor]
-    soft_tokens: int = 0
-    offsets: Tensor | None = None
-
-    def heads(self, kv_heads: int, dim: int) -> list[_Asking]:
-        """Each KV head alone; its values have `dim` channels."""
-        group = self.queries.shape[1] // kv_heads
-
-        def alone(head: int) -> _Asking:
-            own = slice(head * group, (head + 1) * group)
-            columns = slice(own.start * dim, own.stop * dim)
-            return replace(
-                self,
-                queries=self.queries[:, own],
-                output_weight=lambda: self.output_weight()[:, columns],
-                offsets=None if self.offsets is None else self.offsets[own],
-            )
-
-        return [alone(head) for head in range(kv_heads)]
-
-    def view(self, rows: Head, held: _Held, seen: int, draw: int, prompts: tuple[int, ...]) -> LayerView:
-        """What the method sees of this KV head.
-
-        Args:
-            rows: what is held, and behind it the soft tokens' rows.
-            held: what is known of it.
-            seen: tokens that have passed, without the soft tokens.
-            draw, prompts: see `LayerView`.
-        """
-        keys, values = rows
-        return LayerView(
-            layer=self.layer,
-            queries=self.queries,
-            keys=keys[None, None],
-            values=values[None, None],
-            prompt_tokens=len(held.positions),
-            response_tokens=0,
-            soft_tokens=self.soft_tokens,
-            scaling=self.scaling,
-            output_weight=self.output_weight,
-            offsets=self.offsets,
-            softcap=self.softcap,
-            ages=seen - held.positions,
-            earlier=None if held.scores is None else held.scores[None, None],
-            draw=draw,
-            prompts=prompts,
-        )
-
-
-_Choice = tuple[Tensor, _Held]
-"""The rows (rows,) int64 of one KV head that stay, as indices into those it holds, and what is known of them."""
-
-
-class _Observer:
-    """Hands on who asks, layer by layer; layers with a sliding window are bounded already."""
-
-    def __init__(self, take: Callable[[_Asking], None]) -> None:
-        self.take = take
-
-    def observe(self, call: AttentionCall) -> None:
-        if call.window is None:
-            self.take(_Asking(call.layer, call.queries, call.scaling, call.softcap, call.output_weight))
-
-
 class DecodingEviction:
-    """Continues behind the retained rows of one prompt, and judges them and all later ones again and again.
+    """Extends the retained rows of one prompt token by token, and evicts from all of them every few tokens.
 
     Attributes:
-        plan: the method, and the budget as it was asked for.
-        rounds: times that the rows have been judged again.
+        plan: the method, and the budget as it was requested.
+        rounds: evictions so far.
     """
 
     def __init__(
@@ -182,118 +48,142 @@ class DecodingEviction:
 
         Args:
             budget: rows per KV head; may exceed the prompt.
-            every: tokens between two judgements, at least 1.
-            soft_tokens: needed if the method asks with them.
+            every: tokens between two evictions, at least 1.
+            soft_tokens: needed if the method scores with them.
 
         Raises:
-            InputError: the method cannot judge while an answer is written, or lacks soft tokens.
+            InputError: the method cannot evict while an answer is written, or lacks soft tokens.
         """
-        self.plan, self._prompts = replace(retained.plan, budget=budget), retained.prompts
-        check_rejudging([self.plan.method])
+        self.plan, self._prompt_hashes = replace(retained.plan, budget=budget), retained.prompt_hashes
+        check_decode_eviction([self.plan.method])
         self.lm, self.cache, self.every = lm, retained.cache, every
-        self.soft_tokens = asked_with([self.plan], soft_tokens)
+        self.soft_tokens = checked_soft_tokens(lm, [self.plan], soft_tokens)
         self.rounds = 0
-        self._judged = self._tried = self.cache.get_seq_length()  # tokens seen by then
-        judged = [layer for layer, sliding in enumerate(self.cache.is_sliding) if not sliding]
-        self._held = {layer: _Held.at_first(retained, layer, self._judged) for layer in judged}
-        needed = self.plan.method.queries_needed  # one at least: with the last comes what else a layer shows
+        self._evicted_at = self._tried_at = self.cache.get_seq_length()  # tokens seen by then
+        layers = [layer for layer, sliding in enumerate(self.cache.is_sliding) if not sliding]
+        self._rows = {layer: _HeadRows.of_prefill(retained, layer, self._evicted_at) for layer in layers}
+        needed = self.plan.method.queries_needed  # one at least: the last call shows what else a layer has
         longest = None if needed is None else max(1, needed)
-        self._asked: dict[int, deque[_Asking]] = {layer: deque(maxlen=longest) for layer in judged}
+        self._calls: dict[int, deque[AttentionCall]] = {layer: deque(maxlen=longest) for layer in layers}
 
     def next_logits(self, token: int) -> Tensor:
-        """(1, V) behind one more token, as `decode.next_logits` gives them; judges before it where that is due."""
+        """(1, V) after one more token, see `decode.next_logits`; evicts before it when that is due."""
         seen = self.cache.get_seq_length()
-        if seen - self._tried >= self.every:
+        if seen - self._tried_at >= self.every:
             if seen > self.plan.budget:
-                self.judge()
-            self._tried = seen
-        return next_logits(self.lm, self.cache, token, observer=_Observer(self._remember))
+                self.evict()
+            self._tried_at = seen
+        observer = _Observer(lambda call: self._calls[call.layer].append(_without_rows(call)))
+        return next_logits(self.lm, self.cache, token, observer=observer)
 
     @torch.inference_mode()
-    def judge(self) -> None:
-        """Let the method choose among all rows that are held now; some token must have been written before.
+    def evict(self) -> None:
+        """Let the method choose among all rows that are stored; some token must have been written before.
 
-        First every layer is judged, then every layer is cut: if the method fails, all rows are still there.
+        First all layers are scored, then all are cut: if the method fails, no row is lost.
         """
         seen = self.cache.get_seq_length()
         if self.soft_tokens is None:
-            chosen = {at: self._choose(_joined(asked), seen) for at, asked in self._asked.items()}
+            chosen = {layer: self._choose(_joined(calls), seen) for layer, calls in self._calls.items()}
         else:
-            chosen = self._ask(self.soft_tokens, seen)
-        for at, heads in chosen.items():
-            rows: list[Head] = self.cache.layers[at].heads()
-            stay = [(keys[own], values[own]) for (keys, values), (own, _) in zip(rows, heads, strict=True)]
-            self.cache.layers[at].hold(stay, seen)
-            self._held[at] = [held for _, held in heads]
-            self._asked[at].clear()
-        self._judged = seen
+            chosen = self._choose_with_soft_tokens(self.soft_tokens, seen)
+        for layer, heads in chosen.items():
+            rows: list[Head] = self.cache.layers[layer].heads()
+            kept = [(keys[own], values[own]) for (keys, values), (own, _) in zip(rows, heads, strict=True)]
+            self.cache.layers[layer].replace_rows(kept, seen)
+            self._rows[layer] = [rows for _, rows in heads]
+            self._calls[layer].clear()
+        self._evicted_at = seen
         self.rounds += 1
 
-    def held(self) -> list[list[Tensor]]:
-        """For each layer and KV head (rows,) int64 on the CPU, ascending: the tokens whose rows are held now.
+    def stored_tokens(self) -> list[list[Tensor]]:
+        """For each layer and KV head (rows,) int64 on the CPU, ascending: the tokens whose rows are stored now.
 
         The answer's first token has the number of the prompt's length.
         """
         seen, kv_heads = self.cache.get_seq_length(), self.lm.geometry.kv_heads
-        new = torch.arange(self._judged, seen)
+        new = torch.arange(self._evicted_at, seen)
         return [
-            [torch.cat([head.positions.cpu(), new]) for head in self._held[at]]
-            if at in self._held
+            [torch.cat([head.positions.cpu(), new]) for head in self._rows[at]]
+            if at in self._rows
             else [torch.arange(max(0, seen - layer.sliding_window + 1), seen)] * kv_heads
             for at, layer in enumerate(self.cache.layers)
         ]
 
-    def _remember(self, asking: _Asking) -> None:
-        self._asked[asking.layer].append(asking)
-
-    def _ask(self, soft_tokens: SoftTokenTensors, seen: int) -> dict[int, list[_Choice]]:
-        """A pass over the soft tokens, whose rows go at once; each layer is judged right behind its attention."""
+    def _choose_with_soft_tokens(self, soft_tokens: SoftTokenTensors, seen: int) -> dict[int, list[_Choice]]:
+        """A pass over the soft tokens, which leave no rows; each layer chooses right after its attention."""
         nothing = torch.empty(1, 0, dtype=torch.int64, device=self.lm.device)
         embeds, adapted = with_soft_tokens(self.lm, nothing, soft_tokens)
-        count = embeds.shape[1]
         offsets = soft_tokens.offsets_at(self.lm, seen)
         chosen: dict[int, list[_Choice]] = {}
 
-        def take(asking: _Asking) -> None:
-            joined = _joined([*self._asked[asking.layer], asking])
-            added = None if offsets is None else offsets[asking.layer]
-            chosen[asking.layer] = self._choose(replace(joined, soft_tokens=count, offsets=added), seen)
+        def choose(call: AttentionCall) -> None:
+            joined = _joined([*self._calls[call.layer], call])
+            added = None if offsets is None else offsets[call.layer]
+            chosen[call.layer] = self._choose(joined, seen, embeds.shape[1], added)
 
-        look = _Observer(take)
-        with adapted, self.cache.passing(count):
+        with adapted, self.cache.passing(embeds.shape[1]):
             self.lm.model(
-                inputs_embeds=embeds, cache=self.cache, use_cache=True, logits_to_keep=1, observer=look
+                inputs_embeds=embeds,
+                cache=self.cache,
+                use_cache=True,
+                logits_to_keep=1,
+                observer=_Observer(choose),
             )
         return chosen
 
-    def _choose(self, asking: _Asking, seen: int) -> list[_Choice]:
-        """Score and select in every head of a layer."""
-        rows: list[Head] = self.cache.layers[asking.layer].heads()
-        held = [head.followed_by(seen - self._judged, seen) for head in self._held[asking.layer]]
-        askers = asking.heads(len(rows), rows[0][1].shape[-1])
-        draw = (self.rounds + 1) * len(rows)
-        views = [
-            each.view(rows[at], held[at], seen, draw + at, self._prompts) for at, each in enumerate(askers)
-        ]
+    def _choose(
+        self, call: AttentionCall, seen: int, soft_tokens: int = 0, offsets: Tensor | None = None
+    ) -> list[_Choice]:
+        """Score and select in every head of a layer.
+
+        Args:
+            call: with the queries (1, H, Q, D) of all tokens that score, the last `soft_tokens` of them soft tokens'.
+            seen: tokens that have passed, without the soft tokens.
+            offsets: (H, S, D), see `LayerView`.
+        """
+        stored: list[Head] = self.cache.layers[call.layer].heads()  # the soft tokens' rows at the end
+        known = [rows.extended(seen - self._evicted_at, seen) for rows in self._rows[call.layer]]
+        group, dim = call.queries.shape[1] // len(stored), stored[0][1].shape[-1]
+        views = []
+        for head, ((keys, values), rows) in enumerate(zip(stored, known, strict=True)):
+            own = slice(head * group, (head + 1) * group)
+            alone = replace(
+                call,
+                queries=call.queries[:, own],
+                keys=keys[None, None],
+                values=values[None, None],
+                output_weight=_columns(call, slice(own.start * dim, own.stop * dim)),
+            )
+            view = LayerView(
+                **vars(alone),
+                prompt_tokens=len(rows.positions),
+                soft_tokens=soft_tokens,
+                offsets=None if offsets is None else offsets[own],
+                row_ages=seen - rows.positions,
+                previous_scores=None if rows.scores is None else rows.scores[None, None],
+                draw_id=(self.rounds + 1) * len(stored) + head,
+                prompt_hashes=self._prompt_hashes,
+            )
+            views.append(view)
         scores = [self.plan.method.score(view) for view in views]
-        kept = self._select(held, views, scores, seen)
         return [
-            (own, _Held(head.positions[own], None if score is None else score[0, 0, own]))
-            for head, score, own in zip(held, scores, kept, strict=True)
+            (own, _HeadRows(rows.positions[own], None if score is None else score[0, 0, own]))
+            for rows, score, own in zip(known, scores, self._select(known, views, scores, seen), strict=True)
         ]
 
     def _select(
         self,
-        held: Sequence[_Held],
+        known: Sequence[_HeadRows],
         views: Sequence[LayerView],
         scores: Sequence[Tensor | None],
         seen: int,
     ) -> tuple[Tensor, ...]:
-        """For each KV head the rows (rows,) that stay."""
+        """For each KV head the indices (rows,) of the rows that are kept."""
         selection, pinned = self.plan.method.selection, self.plan.forced.pinned
         ranked = [
-            rank_rows(score, selection, head.pinned(pinned))
-            for head, score in zip(held, scores, strict=True)
+            rank_rows(score, selection, rows.pinned(pinned))
+            for rows, score in zip(known, scores, strict=True)
             if score is not None
         ]
         if not ranked:
@@ -308,7 +198,70 @@ class DecodingEviction:
         )
 
 
-def _joined(asked: Iterable[_Asking]) -> _Asking:
-    """Several in one layer, in the order of their tokens."""
-    every = list(asked)
-    return replace(every[-1], queries=torch.cat([each.queries for each in every], dim=2))
+@dataclass(frozen=True, eq=False)
+class _HeadRows:
+    """The rows of one KV head, as of its last eviction.
+
+    Attributes:
+        positions: (rows,) int64 ascending, the tokens they belong to.
+        scores: (rows,) float32; None where nothing was scored.
+    """
+
+    positions: Tensor
+    scores: Tensor | None
+
+    @classmethod
+    def of_prefill(cls, retained: Retained, layer: int, tokens: int) -> list[_HeadRows]:
+        """For each KV head of a layer: what the prefill kept of `tokens` tokens."""
+        kept, scores = retained.kept[layer], retained.scores[layer]
+        keys = retained.cache.layers[layer].keys
+        device = keys.device  # the layers may be spread over several
+        if kept is None:
+            return [cls(torch.arange(tokens, device=device), None)] * keys.shape[1]
+        heads = kept if isinstance(kept, tuple) else kept[0]
+        return [
+            cls(rows.to(device), None if scores is None else scores[0, head, rows].to(device))
+            for head, rows in enumerate(heads)
+        ]
+
+    def pinned(self, tokens: Sequence[int]) -> Forced:
+        """The rows of these tokens, pinned once more; dropped tokens have none."""
+        wanted = torch.tensor(tokens, dtype=torch.int64, device=self.positions.device)
+        return Forced(tuple(torch.isin(self.positions, wanted).nonzero()[:, 0].tolist()))
+
+    def extended(self, new: int, seen: int) -> _HeadRows:
+        """With the `new` last ones of `seen` tokens, whose score is 0 so far."""
+        latest = torch.arange(seen - new, seen, device=self.positions.device)
+        scores = None if self.scores is None else F.pad(self.scores, (0, new))
+        return _HeadRows(torch.cat([self.positions, latest]), scores)
+
+
+_Choice = tuple[Tensor, _HeadRows]
+"""Indices (rows,) int64 of the rows that one KV head keeps, among those it stores, and what they are."""
+
+
+class _Observer:
+    """Hands on the calls of all layers without a sliding window; the others are bounded already."""
+
+    def __init__(self, take: Callable[[AttentionCall], None]) -> None:
+        self.take = take
+
+    def observe(self, call: AttentionCall) -> None:
+        if call.window is None:
+            self.take(call)
+
+
+def _without_rows(call: AttentionCall) -> AttentionCall:
+    """A call whose keys and values can be freed."""
+    nothing = call.keys.new_empty(0)
+    return replace(call, keys=nothing, values=nothing)
+
+
+def _joined(calls: Sequence[AttentionCall] | deque[AttentionCall]) -> AttentionCall:
+    """Consecutive calls of one layer as one, with all their queries."""
+    return replace(calls[-1], queries=torch.cat([call.queries for call in calls], dim=2))
+
+
+def _columns(call: AttentionCall, columns: slice) -> Callable[[], Tensor]:
+    """Gives one head's columns of the output projection."""
+    return lambda: call.output_weight()[:, columns]

@@ -1,242 +1,194 @@
-"""Responses that a method looks at, and the second look: the full cache's answer for oracles, a draft for lookahead.
+"""Requests of any kind: the first pass, the responses that methods score with, and the second pass over these.
 
-One place for all of them, whether they answer or are measured against. Knows nothing of text.
+A response is the full cache's answer for oracles, a draft for lookahead methods. Knows nothing of text.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from judgeq.cache.prefix import LayerCallback, PrefixCache
-from judgeq.cache.retained import RetainedCache
-from judgeq.config import Decoding
 from judgeq.inference.decode_batch import PendingAnswer, decode_together
-from judgeq.inference.plan import Plan
-from judgeq.inference.prefill import Prefill, prefill, probe
-from judgeq.inference.prefill_batch import groups_alike, prefill_padded
-from judgeq.methods import Full, Method
+from judgeq.inference.plan import Plan, Retained
+from judgeq.inference.prefill import Prefill, prefill, second_pass
+from judgeq.inference.prefill_batch import group_by_length, prefill_padded
+from judgeq.inference.request import Request
+from judgeq.methods import Full
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import rope_depends_on_length
-from judgeq.objects import brief
-from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 
-def positions_behind(methods: Iterable[Method], soft_tokens: int, longest: int) -> int:
-    """Positions that must be free behind a prompt: for its answer, and for drafts and soft tokens behind them.
-
-    Args:
-        methods: all that read the prompt.
-        soft_tokens: their number, 0 for none.
-        longest: tokens of the answer.
-    """
-    return max(longest, soft_tokens + max((method.response_tokens or 0 for method in methods), default=0))
-
-
-def retain(
-    lm: LanguageModel,
-    input_ids: Tensor,
-    plans: Sequence[Plan],
-    *,
-    soft_tokens: SoftTokenTensors | None = None,
-    longest: Decoding = Decoding(),
-    rows: PrefixCache | None = None,
-    chunk: int | None = None,
-    on_layer: LayerCallback | None = None,
+def prefill_with_lookahead(
+    request: Request, *, prefix: PrefixCache | None = None, on_layer: LayerCallback | None = None
 ) -> Prefill:
-    """One pass for all plans, and a second look at a response for those that need one.
+    """One pass for all plans, and a second pass over a response for those that score with one.
 
-    Plans with the same writer, budget of the writer and length of response share one response and one look at it.
+    Plans with the same writer, budget of the writer and length of response share one response and one pass over it.
 
     Args:
-        input_ids: (1, T) int64.
-        plans: methods and budgets of any kind.
-        soft_tokens: needed as soon as a method asks with them.
-        longest: length and stop texts of a whole answer that is looked at; it is always greedy.
-        rows, chunk: what was read before, and how the rest is read; see `prefill`.
+        prefix: rows of tokens that were read before, see `prefill`.
         on_layer: progress of the passes, and a place to cancel.
 
     Returns:
-        The first pass, its `retained` in the order of `plans`.
+        The first pass, its `retained` in the order of the plans.
     """
-    asked = [ToRead(input_ids, plans, longest, rows, chunk)]
-    (found,) = prefill_many(lm, asked, soft_tokens=soft_tokens, on_layer=on_layer)
+    (found,) = prefill_many([request], prefix=prefix, on_layer=on_layer)
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class ToRead:
-    """A prompt for `prefill_many`; see the arguments of `retain`."""
-
-    __repr__ = brief
-
-    input_ids: Tensor
-    plans: Sequence[Plan]
-    longest: Decoding = Decoding()
-    rows: PrefixCache | None = None
-    chunk: int | None = None
-
-
 def prefill_many(
-    lm: LanguageModel,
-    prompts: Sequence[ToRead],
+    requests: Sequence[Request],
     *,
-    soft_tokens: SoftTokenTensors | None = None,
+    prefix: PrefixCache | None = None,
     padded: bool = False,
     on_layer: LayerCallback | None = None,
 ) -> list[Prefill]:
-    """`retain` for several prompts; all their responses are written side by side.
+    """`prefill_with_lookahead` for several requests to one model with the same soft tokens.
 
-    Every prompt's complete rows are held until then, where a plan of it needs a response. Prompts are read one by one,
-    or in passes of similar ones where `padded` says so; those with rows or in chunks always one by one. While responses
-    are written `on_layer` hears, token by token, that all layers are done.
+    All responses are written side by side. Until then the complete rows of every prompt that needs one are stored.
+
+    Args:
+        prefix: rows of tokens that were read before, see `prefill`.
+        padded: read prompts of similar length in one pass, but those in chunks; else one by one.
+        on_layer: progress of the passes, and a place to cancel. While responses are written it is called for every
+            token, with all layers done.
     """
-    readings = [_Reading(lm, prompt, soft_tokens, on_layer) for prompt in prompts]
-    for group in _groups(lm, prompts, padded):
-        _read_first(lm, [readings[at] for at in group], soft_tokens, on_layer)
-    drafts = [(reading, key) for reading in readings for key in reading.groups if key[1] is not None]
-    answers = [(reading, key) for reading in readings for key in reading.groups if key[1] is None]
+    lookaheads = [_Lookahead(request) for request in requests]
+    for group in _passes(requests, padded and prefix is None):
+        _first_pass([lookaheads[at] for at in group], prefix, on_layer)
 
-    def still_here() -> None:
+    def on_token() -> None:
         if on_layer is not None:
-            on_layer(lm.geometry.layers, lm.geometry.layers)
+            layers = requests[0].lm.geometry.layers
+            on_layer(layers, layers)
 
-    for wanted in (drafts, answers):
+    for whole in (False, True):  # first the drafts, then whole answers
+        wanted = [(each, key) for each in lookaheads for key in each.scored if (key[1] is None) is whole]
+        if not wanted:
+            continue
         started = time.perf_counter()
-        written = decode_together(lm, [reading.unwritten(key) for reading, key in wanted], still_here)
+        written = decode_together(requests[0].lm, [each.pending(key) for each, key in wanted], on_token)
         seconds = time.perf_counter() - started
-        for (reading, key), each in zip(wanted, written, strict=True):
-            reading.responses[key] = _without_end(lm, each.tokens), seconds
-    return [reading.look_again() for reading in readings]
+        for (each, key), answer in zip(wanted, written, strict=True):
+            each.responses[key] = _without_end(requests[0].lm, answer.tokens), seconds
+    return [each.second_passes(on_layer) for each in lookaheads]
 
 
-def _groups(lm: LanguageModel, prompts: Sequence[ToRead], padded: bool) -> Iterator[list[int]]:
-    """Places of the prompts of each first pass."""
-    lengths = [prompt.input_ids.shape[1] for prompt in prompts]
-    free = [
-        at for at, prompt in enumerate(prompts) if padded and prompt.rows is None and prompt.chunk is None
-    ]
-    yield from ([at] for at in range(len(prompts)) if at not in free)
-    for places in groups_alike([lengths[at] for at in free]):
-        group = [free[place] for place in places]
-        shortest, longest = lengths[group[0]], lengths[group[-1]]
-        if rope_depends_on_length(lm.model, shortest, longest - shortest):
+Response = tuple[Plan, int | None]
+"""A response: the plan whose rows it is written with, and its tokens; None is the whole answer."""
+
+
+class _Lookahead:
+    """A request on its way through the passes.
+
+    Attributes:
+        full: the plan of the full cache.
+        scored: indices of the plans that need a response, by that response.
+        direct: indices of all other plans.
+        first_plans: what the first pass must keep: for the direct plans, for writers, and for the second pass.
+        first: the outcome of the first pass, once it is over.
+        responses: (1, R) int64 and the seconds that writing took, once they are written.
+    """
+
+    first: Prefill
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.full = Plan(Full(), request.input_ids.shape[1])
+        self.scored: dict[Response, list[int]] = {}
+        self.direct: list[int] = []
+        self.responses: dict[Response, tuple[Tensor, float]] = {}
+        for at, plan in enumerate(request.plans):
+            if plan.method.needs_response:
+                key = self._writer(plan), plan.method.response_tokens
+                self.scored.setdefault(key, []).append(at)
+            else:
+                self.direct.append(at)
+        self.first_plans = [request.plans[at] for at in self.direct]
+        if self.scored:
+            needed = dict.fromkeys([self.full, *(writer for writer, _ in self.scored)])
+            self.first_plans += [plan for plan in needed if plan not in self.first_plans]
+
+    def _writer(self, plan: Plan) -> Plan:
+        writer = plan.method.writer
+        return self.full if writer is None else replace(plan, method=writer)
+
+    def _rows(self, plan: Plan) -> Retained:
+        return next(kept for kept in self.first.retained if kept.plan == plan)
+
+    def pending(self, key: Response) -> PendingAnswer:
+        """A response as `decode_together` takes it."""
+        writer, length = key
+        decoding = replace(self.request.decoding, temperature=0)
+        if length is not None:
+            decoding = replace(decoding, max_new_tokens=length)
+        return PendingAnswer(self._rows(writer).cache, self.first.logits, decoding)
+
+    def second_passes(self, on_layer: LayerCallback | None) -> Prefill:
+        """The first pass, with what the second passes over the responses have kept."""
+        retained = dict(zip(self.direct, self.first.retained, strict=False))
+        for key, places in self.scored.items():
+            response, seconds = self.responses[key]
+            found = second_pass(
+                self.request.lm,
+                self._rows(self.full).cache.frozen(),
+                response,
+                [self.request.plans[at] for at in places],
+                soft_tokens=self.request.soft_tokens,
+                on_layer=on_layer,
+            )
+            for at, kept in zip(places, found.retained, strict=True):
+                kept.extra_s = seconds + found.prefill_s
+                retained[at] = kept
+        answer = self.responses.get((self.full, None))
+        return replace(
+            self.first,
+            request=self.request,
+            retained=[retained[at] for at in range(len(self.request.plans))],
+            response=None if answer is None else answer[0],
+        )
+
+
+def _passes(requests: Sequence[Request], padded: bool) -> Iterator[list[int]]:
+    """Indices of the requests that share a first pass."""
+    free = [at for at, request in enumerate(requests) if padded and request.chunk is None]
+    lengths = [requests[at].input_ids.shape[1] for at in free]
+    yield from ([at] for at in range(len(requests)) if at not in free)
+    for places in group_by_length(lengths):
+        group, shortest, longest = [free[at] for at in places], lengths[places[0]], lengths[places[-1]]
+        if rope_depends_on_length(requests[0].lm.model, shortest, longest - shortest):
             yield from ([at] for at in group)
         else:
             yield group
 
 
-def _read_first(
-    lm: LanguageModel,
-    readings: Sequence[_Reading],
-    soft_tokens: SoftTokenTensors | None,
-    on_layer: LayerCallback | None,
+def _first_pass(
+    group: Sequence[_Lookahead], prefix: PrefixCache | None, on_layer: LayerCallback | None
 ) -> None:
-    """The first pass of one prompt, or of several."""
-    if len(readings) == 1:
-        prompt = readings[0].prompt
-        found = [
-            prefill(
-                lm,
-                prompt.input_ids,
-                readings[0].first,
-                soft_tokens=soft_tokens,
-                rows=prompt.rows,
-                chunk=prompt.chunk,
-                on_layer=on_layer,
-            )
-        ]
-    else:
-        ids, plans = [each.prompt.input_ids for each in readings], [each.first for each in readings]
-        found = prefill_padded(lm, ids, plans, soft_tokens=soft_tokens, on_layer=on_layer)
-    for reading, outcome in zip(readings, found, strict=True):
-        reading.outcome = outcome
-
-
-Wanted = tuple[Plan, int | None]
-"""A response: what it is written with, and its tokens; None is the whole answer."""
-
-
-class _Reading:
-    """A prompt that is read.
-
-    Attributes:
-        first: plans of the first pass.
-        outcome: of the first pass, once it is done.
-        groups: places of the plans that need a response, by that response.
-        responses: (1, R) int64 and the seconds that writing took, once they are written.
-    """
-
-    def __init__(
-        self,
-        lm: LanguageModel,
-        prompt: ToRead,
-        soft_tokens: SoftTokenTensors | None,
-        on_layer: LayerCallback | None,
-    ) -> None:
-        self.lm, self.prompt, self.soft_tokens, self.on_layer = lm, prompt, soft_tokens, on_layer
-        self.full = Plan(Full(), prompt.input_ids.shape[1])
-        self.groups: dict[Wanted, list[int]] = {}
-        self.responses: dict[Wanted, tuple[Tensor, float]] = {}
-        for at, plan in enumerate(prompt.plans):
-            if plan.method.needs_response:
-                self.groups.setdefault((_writer(plan) or self.full, plan.method.response_tokens), []).append(
-                    at
-                )
-        self.early = [at for at, plan in enumerate(prompt.plans) if not plan.method.needs_response]
-        self.first = [prompt.plans[at] for at in self.early]
-        if self.groups:
-            needed = dict.fromkeys([self.full, *(writer for writer, _ in self.groups)])
-            self.first += [plan for plan in needed if plan not in self.first]
-        self.outcome: Prefill
-
-    @property
-    def caches(self) -> dict[Plan, RetainedCache]:
-        """What each plan of the first pass has kept."""
-        return {kept.plan: kept.cache for kept in self.outcome.retained}
-
-    def unwritten(self, wanted: Wanted) -> PendingAnswer:
-        """A response as `decode_together` takes it."""
-        writer, length = wanted
-        decoding = replace(self.prompt.longest, temperature=0)
-        if length is not None:
-            decoding = replace(decoding, max_new_tokens=length)
-        return PendingAnswer(self.caches[writer], self.outcome.logits, decoding)
-
-    def look_again(self) -> Prefill:
-        """The first pass, with what the second looks at the responses have kept."""
-        retained = dict(zip(self.early, self.outcome.retained, strict=False))
-        for wanted, places in self.groups.items():
-            response, seconds = self.responses[wanted]
-            found = probe(
-                self.lm,
-                self.caches[self.full].frozen(),
-                response,
-                [self.prompt.plans[at] for at in places],
-                soft_tokens=self.soft_tokens,
-                on_layer=self.on_layer,
-            )
-            for at, kept in zip(places, found.retained, strict=True):
-                kept.extra_s = seconds + found.seconds
-                retained[at] = kept
-        whole = self.responses.get((self.full, None))
-        return replace(
-            self.outcome,
-            retained=[retained[at] for at in range(len(self.prompt.plans))],
-            response=None if whole is None else whole[0],
+    request, plans = group[0].request, [each.first_plans for each in group]
+    soft = request.soft_tokens
+    if len(group) == 1:
+        group[0].first = prefill(
+            request.lm,
+            request.input_ids,
+            plans[0],
+            soft_tokens=soft,
+            prefix=prefix,
+            chunk=request.chunk,
+            on_layer=on_layer,
         )
-
-
-def _writer(plan: Plan) -> Plan | None:
-    """What the response of a plan is written with; None is the full cache."""
-    writer = plan.method.writer
-    return None if writer is None else Plan(writer, plan.budget, plan.profile, plan.forced)
+        return
+    ids = [each.request.input_ids for each in group]
+    found = prefill_padded(request.lm, ids, plans, soft_tokens=soft, on_layer=on_layer)
+    for each, outcome in zip(group, found, strict=True):
+        each.first = outcome
 
 
 def _without_end(lm: LanguageModel, tokens: Sequence[int]) -> Tensor:
-    """(1, R) int64. No oracle averages over the end token; a response that is nothing else keeps it."""
+    """(1, R) int64 without the end token, over which no oracle averages; a response of nothing else keeps it."""
     return torch.tensor([[token for token in tokens if token not in lm.eos_ids] or tokens])

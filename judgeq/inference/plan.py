@@ -1,4 +1,4 @@
-"""One method at one budget, and what it keeps of a prompt. Knows nothing of passes."""
+"""One method at one budget, and the rows that it keeps of a prompt. Knows nothing of passes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Plan:
         method: scores the rows.
         budget: rows per KV head and layer, at least 1; their mean where heads have budgets of their own.
         profile: learned budgets, for methods whose allocation needs them; None for all others.
-        forced: rows that stay or go whatever the method says. One that scores nothing, as `full`, keeps all rows, and
-            so do layers with a sliding window.
+        forced: rows that are kept or evicted whatever their scores. Methods without scores, such as `full`, and layers
+            with a sliding window ignore it.
 
     Raises:
         InputError: the method needs a profile and there is none, or more rows are pinned than the budget has.
@@ -61,13 +61,13 @@ class Plan:
     def shares(self, lm: LanguageModel, tokens: int) -> Tensor | None:
         """(L, H_kv) int64 rows of each head of a prompt of `tokens` tokens; None where a layer's mean is the budget.
 
-        Layers with a sliding window take no part in it: their entries are 0 and nobody looks at them.
+        For layers with a sliding window the entries are 0 and unused.
         """
         if not self.method.selection.is_pyramid and self.profile is None:
             return None
         sizes = lm.geometry
         evicted = sizes.global_layers
-        pinned = len(self.forced.pinned)  # every head has them; what is left of the budget is split
+        pinned = len(self.forced.pinned)  # in every head; the rest of the budget is split
         free = tokens - pinned - len(self.forced.dropped)
         spare = min(self.budget - pinned, free)
         if not spare:
@@ -84,18 +84,18 @@ class Plan:
 
 @dataclass(eq=False)
 class Retained:
-    """What one plan kept of a prompt.
+    """The rows that one plan kept of a prompt.
 
     Attributes:
         plan: method and budget.
         cache: the retained rows, ready for decoding.
         shares: (L, H_kv) rows of each head, where a profile or pyramid gives them.
         kept: for each layer (B, H_kv, rows) int64 on the CPU, ascending, or (rows,) for each KV head where the
-            allocation is not uniform; None where every row stays.
-        scores: for each layer (B, H_kv, T) float32 on the CPU, before pooling and before values count; None where
+            allocation is not uniform; None where every row is kept.
+        scores: for each layer (B, H_kv, T) float32 on the CPU, before pooling and weighting by values; None where
             nothing was scored.
-        extra_s: seconds behind the first pass, for the response that this plan looks at and for the look.
-        prompts: see `LayerView`.
+        extra_s: seconds after the first pass: writing the response that the method scores with, and the second pass.
+        prompt_hashes: see `LayerView`.
     """
 
     __repr__ = brief
@@ -106,22 +106,21 @@ class Retained:
     kept: list[Kept | None] = field(default_factory=list)
     scores: list[Tensor | None] = field(default_factory=list)
     extra_s: float = 0.0
-    prompts: tuple[int, ...] = ()
+    prompt_hashes: tuple[int, ...] = ()
 
     def take(self, view: LayerView, evictable: bool) -> None:
         """Score, select and store one layer's rows."""
         method = self.plan.method
-        scores = view.once(method, lambda: method.score(view)) if evictable else None
+        scores = view.cached(method, lambda: method.score(view)) if evictable else None
         kept = None if scores is None else self._choose(scores, view)
         self.cache.fill(view.layer, *view.prompt_rows, kept, seen=view.prompt_tokens)
         self.kept.append(_on_cpu(kept))
         self.scores.append(None if scores is None else scores.float().cpu())
 
     def _choose(self, scores: Tensor, view: LayerView) -> Kept:
-        """The ranking serves every budget of the method."""
         selection, forced = self.plan.method.selection, self.plan.forced
-        key = self.plan.method, forced, "ranked"
-        ranked = view.once(key, lambda: rank_rows(scores, selection, forced))
+        key = self.plan.method, forced, "ranked"  # one ranking serves every budget of the method
+        ranked = view.cached(key, lambda: rank_rows(scores, selection, forced))
         shares = None if self.shares is None else self.shares[view.layer]
         norms = view.value_norms() if selection.value_aware else None
         return allocate_rows(ranked, self.plan.budget, selection, shares, norms)

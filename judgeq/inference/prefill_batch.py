@@ -1,4 +1,4 @@
-"""Several prompts of different length in one pass, padded on the left; each is evicted as if it stood alone.
+"""Several prompts of different length in one pass, padded on the left; each is evicted as if it were alone.
 
 Knows nothing of text or decoding.
 """
@@ -18,38 +18,38 @@ from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import (
     Eviction,
     Prefill,
-    asked_with,
-    check_attention,
     check_first_pass,
-    prompt_numbers,
+    checked_soft_tokens,
+    prompt_hashes,
     with_soft_tokens,
 )
+from judgeq.inference.request import Request
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 MAX_LENGTH_RATIO = 1.25
-"""How many times the shortest prompt of a pass the longest may be: what is padded is computed in vain."""
+"""Longest prompt of a pass over the shortest: padding is computed for nothing."""
 SHORT_PROMPT = 64
-"""Prompts of at most so many tokens share a pass on a CPU too; longer ones lose more to the mask than they gain."""
+"""Prompts of at most so many tokens share a pass on a CPU too; for longer ones the mask costs more than it saves."""
 MOST_TOKENS = 16_384
 """Tokens of a pass, padding included, where it holds more than one prompt."""
 
 
 def gains(lm: LanguageModel, lengths: Sequence[int]) -> bool:
-    """Whether prompts of these lengths are read faster in passes of several; a GPU has cores to spare."""
+    """Whether prompts of these lengths are read faster in passes of several: on a GPU, or short ones on a CPU."""
     return lm.device.type == "cuda" or max(lengths, default=0) <= SHORT_PROMPT
 
 
-def groups_alike(lengths: Sequence[int], alike: float | None = None) -> Iterator[list[int]]:
-    """Places of prompts that are read in one pass, by their lengths; see `MOST_TOKENS`.
+def group_by_length(lengths: Sequence[int], max_ratio: float | None = None) -> Iterator[list[int]]:
+    """Indices of the prompts that share a pass, by their lengths; see `MOST_TOKENS`.
 
-    `alike`: how many times the shortest the longest of a pass may be; `MAX_LENGTH_RATIO` by default.
+    `max_ratio`: `MAX_LENGTH_RATIO` by default.
     """
     group: list[int] = []
     for at in sorted(range(len(lengths)), key=lambda at: lengths[at]):
         longest = lengths[at]
         fits = longest * (len(group) + 1) <= MOST_TOKENS
-        if group and not (fits and longest <= (alike or MAX_LENGTH_RATIO) * lengths[group[0]]):
+        if group and not (fits and longest <= (max_ratio or MAX_LENGTH_RATIO) * lengths[group[0]]):
             yield group
             group = []
         group.append(at)
@@ -58,7 +58,7 @@ def groups_alike(lengths: Sequence[int], alike: float | None = None) -> Iterator
 
 
 def pad_left(prompts: Sequence[Tensor], filler: int = 0) -> tuple[Tensor, list[int]]:
-    """Token ids, (T_i,) each, side by side: (B, longest), and how many fillers stand before each."""
+    """Token ids, (T_i,) each, stacked: (B, longest), and how many fillers precede each."""
     longest = max(map(len, prompts))
     padding = [longest - len(ids) for ids in prompts]
     padded = [F.pad(ids, (count, 0), value=filler) for ids, count in zip(prompts, padding, strict=True)]
@@ -66,10 +66,10 @@ def pad_left(prompts: Sequence[Tensor], filler: int = 0) -> tuple[Tensor, list[i
 
 
 def padding_inputs(padding: Tensor, first: int, end: int) -> dict[str, Tensor]:
-    """What a model must be told of a pass over places `first ... end - 1` of padded prompts, and behind them.
+    """Attention mask and position ids of left-padded prompts, for a pass over places `first ... end - 1`.
 
     Args:
-        padding: (B,) int64, places before each prompt that belong to none.
+        padding: (B,) int64, padded places before each prompt.
 
     Returns:
         `attention_mask`, (B, end), and `position_ids`, (B, end - first).
@@ -89,7 +89,7 @@ def prefill_padded(
 ) -> list[Prefill]:
     """`prefill` of several prompts in one pass, each with plans of its own.
 
-    Padding is never attended to, scored or kept: every prompt's part of a layer is cut out before any plan sees it.
+    Padding is never attended to, scored or kept: every prompt's part of a layer is cut out before its plans score it.
 
     Args:
         prompts: token ids, each (1, T).
@@ -97,21 +97,20 @@ def prefill_padded(
         soft_tokens, on_layer: as in `prefill`.
 
     Returns:
-        One outcome a prompt; `seconds` is that of the whole pass.
+        One outcome a prompt.
 
     Raises:
         InputError: a plan needs soft tokens and there are none, or needs a response.
     """
-    everyone = [plan for own in plans for plan in own]
-    check_first_pass(everyone)
-    check_attention(lm)
-    soft = asked_with(everyone, soft_tokens)
-    told = Progress(on_layer, lm.geometry.layers)
+    all_plans = [plan for own in plans for plan in own]
+    check_first_pass(all_plans)
+    soft = checked_soft_tokens(lm, all_plans, soft_tokens)
+    silent = [Progress(None, 0)] * (len(prompts) - 1)  # a layer is done when the last prompt has its rows
     evictions = [
-        Eviction(
-            lm, own, (ids.shape[1], 0), soft, told if last else Progress(None, 0), None, prompt_numbers(ids)
+        Eviction(Request(lm, ids, own), (ids.shape[1], 0), soft, progress, None, prompt_hashes(ids))
+        for ids, own, progress in zip(
+            prompts, plans, [*silent, Progress(on_layer, lm.geometry.layers)], strict=True
         )
-        for own, ids, last in zip(plans, prompts, _is_last(prompts), strict=True)
     ]
     ids, padding = pad_left([ids[0] for ids in prompts])
     embeds, adapted = with_soft_tokens(lm, ids, soft)  # (B, N + S, hidden)
@@ -120,7 +119,7 @@ def prefill_padded(
             inputs_embeds=embeds,
             use_cache=False,
             logits_to_keep=torch.tensor([ids.shape[1] - 1], device=lm.device),
-            observer=_Apart(evictions, padding),
+            observer=_Unpadded(evictions, padding),
             **padding_inputs(torch.tensor(padding, device=lm.device), 0, embeds.shape[1]),
         )
     return [
@@ -128,7 +127,7 @@ def prefill_padded(
     ]
 
 
-class _Apart:
+class _Unpadded:
     """The observer of a padded pass: shows each prompt's observer its own part, without the padding."""
 
     def __init__(self, evictions: Sequence[Eviction], padding: Sequence[int]) -> None:
@@ -140,8 +139,3 @@ class _Apart:
             eviction.observe(
                 replace(call, queries=call.queries[own], keys=call.keys[own], values=call.values[own])
             )
-
-
-def _is_last(prompts: Sequence[Tensor]) -> Iterator[bool]:
-    """Progress is told once a layer, when the last prompt has its rows."""
-    return (at == len(prompts) - 1 for at in range(len(prompts)))

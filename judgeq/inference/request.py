@@ -1,22 +1,120 @@
-"""What the arguments of the public functions name: methods, soft tokens, and what each method may keep of a prompt."""
+"""Everything that is asked about one prompt, resolved and checked once, before anything is read."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from judgeq.config import Budget, budget_rows
+from torch import Tensor
+
+from judgeq.config import Budget, Decoding, budget_rows, check_budget, check_chunk
+from judgeq.errors import InputError
 from judgeq.inference.plan import Plan
+from judgeq.inference.spans import Span, forced_rows
 from judgeq.methods import Full, Method, method_named
 from judgeq.methods.selection import Forced
 from judgeq.models.language_model import LanguageModel
+from judgeq.models.rope import check_appended
+from judgeq.objects import brief
+from judgeq.prompts.prompt import FEWER_BEHIND, SHORTER_ANSWER, Prompt, build_prompt
 from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.values import several
 
 
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A prompt, the plans by which its rows are kept, and how answers are written.
+
+    Attributes:
+        lm: the model.
+        input_ids: (1, T) int64, the prompt's tokens.
+        plans: methods and their budgets.
+        decoding: of the answers. Its length and stop texts also hold for whole answers that a method scores with, which
+            are always greedy.
+        soft_tokens: needed as soon as a method scores with them.
+        chunk: most tokens of a pass over the prompt; None = one pass.
+        prompt: where the tokens come from; None where only these are known.
+        decoding_budget: rows per KV head where rows are evicted during decoding; unlike a plan's it may exceed the
+            prompt.
+        notices: sentences a person should see.
+        query_aware: the question is visible when rows are chosen.
+        started: when this was asked, by `time.perf_counter`.
+    """
+
+    __repr__ = brief
+
+    lm: LanguageModel
+    input_ids: Tensor
+    plans: Sequence[Plan]
+    decoding: Decoding = Decoding()
+    soft_tokens: SoftTokenTensors | None = None
+    chunk: int | None = None
+    prompt: Prompt | None = None
+    decoding_budget: int = 0
+    notices: tuple[str, ...] = ()
+    query_aware: bool = True
+    started: float = field(default_factory=time.perf_counter)
+
+
+def make_request(
+    lm: LanguageModel,
+    document: str,
+    question: str,
+    *,
+    methods: str | Method | Iterable[str | Method] = ("full", "judgeq", "snapkv"),
+    budget: Budget = 128,
+    tokens: SoftTokens | str | Path | None = None,
+    pinned: Span | Iterable[Span] = (),
+    dropped: Span | Iterable[Span] = (),
+    row_bits: int | None = None,
+    decoding: Decoding = Decoding(),
+    chunk: int | None = None,
+    **layout: Any,
+) -> Request:
+    """Resolve and check a question about a document. Options as in `judgeq.read`.
+
+    Args:
+        layout: `question_first`, `answer_prefix` and `truncate`.
+
+    Raises:
+        InputError: bad input, in one sentence.
+    """
+    started = time.perf_counter()
+    budget, chunk = check_budget(budget), check_chunk(chunk)
+    chosen = resolve_methods(methods, row_bits)
+    evicting = [method for method in chosen if evicts_while_decoding(method, decoding)]
+    check_decode_eviction(evicting)
+    soft = resolve_soft_tokens(lm, chosen, tokens)
+    n_soft = soft.n if soft else 0
+    longest = decoding.max_new_tokens + (n_soft if evicting else 0)  # soft tokens follow the answer too
+    reserve = reserved_positions(chosen, n_soft, longest)
+    lower = SHORTER_ANSWER if reserve == longest else FEWER_BEHIND
+    prompt = build_prompt(lm, document, question, reserve=reserve, lower=lower, **layout)
+    if any(method.needs_soft_tokens for method in evicting):
+        check_appended(lm.model, lm.name, prompt.tokens + decoding.max_new_tokens, n_soft)
+    forced = forced_rows(prompt, document, pinned, dropped)
+    rows = budget_rows(budget, prompt.tokens)
+    asked_rows = budget if isinstance(budget, int) else rows
+    return Request(
+        lm,
+        prompt.input_ids,
+        make_plans(chosen, rows, prompt.tokens, soft, forced),
+        decoding,
+        soft.probe if soft else None,
+        chunk,
+        prompt,
+        decoding_budget=asked_rows,
+        notices=_notices(prompt, asked_rows, rows, forced),
+        started=started,
+    )
+
+
 def resolve_methods(methods: str | Method | Iterable[str | Method], row_bits: int | None) -> list[Method]:
-    """The methods by these names, or by one, with rows in so many bits. Arguments as in `read`."""
+    """One method or several, given by name or as instances, with rows stored in `row_bits` unless that is None."""
     chosen = [method_named(method) for method in several(methods)]
     if row_bits is None:
         return chosen
@@ -26,7 +124,7 @@ def resolve_methods(methods: str | Method | Iterable[str | Method], row_bits: in
 def resolve_soft_tokens(
     lm: LanguageModel, methods: Sequence[Method], tokens: SoftTokens | str | Path | None
 ) -> SoftTokens | None:
-    """The soft tokens that methods ask with; None where none of them does. Arguments as in `read`."""
+    """The soft tokens that methods use, see `judgeq.read`; None where none of them does."""
     if not any(method.uses_soft_tokens for method in methods):
         return None
     if isinstance(tokens, SoftTokens):
@@ -36,16 +134,66 @@ def resolve_soft_tokens(
 
 
 def make_plans(
-    methods: Sequence[Method],
-    budget: Budget,
-    tokens: int,
-    soft: SoftTokens | None,
-    forced: Forced = Forced(),
+    methods: Sequence[Method], rows: int, tokens: int, soft: SoftTokens | None, forced: Forced = Forced()
 ) -> list[Plan]:
-    """What each method may keep of a prompt of so many tokens; the full cache is forced to nothing."""
-    rows = budget_rows(budget, tokens)
+    """Plans for a prompt of `tokens` tokens; `full` keeps all of them, whatever is dropped."""
     profile = soft.profile if soft else None
     return [
         Plan(method, tokens) if isinstance(method, Full) else Plan(method, rows, profile, forced)
         for method in methods
     ]
+
+
+def reserved_positions(methods: Iterable[Method], soft_tokens: int, answer_tokens: int) -> int:
+    """Positions that must be free after a prompt: for its answer, and for drafts with soft tokens after them.
+
+    Args:
+        methods: all that read the prompt.
+        soft_tokens: their number, 0 for none.
+        answer_tokens: most tokens of the answer.
+    """
+    drafted = max((method.response_tokens or 0 for method in methods), default=0)
+    return max(answer_tokens, soft_tokens + drafted)
+
+
+def evicts_while_decoding(method: Method, decoding: Decoding) -> bool:
+    """Whether rows are evicted while the answer is written; the full cache never evicts."""
+    return decoding.evict_every is not None and not isinstance(method, Full)
+
+
+def check_decode_eviction(methods: Iterable[Method]) -> None:
+    """Refuse methods that cannot evict while an answer is written.
+
+    Raises:
+        InputError: one scores with an answer that must be written before, or stores its rows in few bits.
+    """
+    for method in methods:
+        if method.needs_response:
+            raise InputError(
+                f"The method {method.name!r} scores with an answer that was written ahead and cannot evict again while "
+                "one is written: choose another, such as judgeq or snapkv, or leave evict_every out"
+            )
+        if method.selection.bits is not None:
+            raise InputError(
+                "Rows in few bits would be rounded once more at each eviction: give row_bits or evict_every, not both"
+            )
+
+
+def _notices(prompt: Prompt, asked_rows: int, rows: int, forced: Forced) -> tuple[str, ...]:
+    notices = []
+    for own, what in ((forced.pinned, "pinned and stay"), (forced.dropped, "dropped and go")):
+        if own:
+            notices.append(
+                f"{len(own):,} tokens are {what}, in every layer and KV head; only the full cache is left as it is."
+            )
+    if prompt.cut_tokens:
+        notices.append(
+            f"The document was too long: {prompt.cut_tokens:,} tokens were cut out of its middle, where […] stands."
+        )
+    if asked_rows > prompt.tokens and not forced.dropped:
+        notices.append(
+            f"The budget of {asked_rows:,} rows exceeds the prompt's {prompt.tokens:,} tokens: this is the full cache."
+        )
+    elif rows == prompt.tokens and not forced.dropped:
+        notices.append("The budget covers the whole prompt: this is the full cache.")
+    return tuple(notices)

@@ -1,4 +1,4 @@
-"""Spans of a document's characters that must stay or go, and the rows of the prompt that this means.
+"""Spans of a document's characters that are pinned or dropped, and the prompt's rows that belong to them.
 
 Knows nothing of scores, methods or caches.
 """
@@ -16,7 +16,7 @@ from judgeq.prompts.prompt import Prompt
 from judgeq.values import several, whole
 
 Span = tuple[int, int]
-"""First character and one past the last, counted in the document as it was given; any two whole numbers in a row."""
+"""First character and one past the last, counted in the document as given; any sequence of two whole numbers."""
 SHOWN = 40
 """Characters of the document that a message repeats."""
 
@@ -25,12 +25,12 @@ def rows_of(prompt: Prompt, document: str, spans: Iterable[Span], name: str = "s
     """The tokens that hold at least one character of the spans, ascending.
 
     Args:
-        document: the text that spans count in, before the prompt took the blanks from its ends.
+        document: the text in which spans count, before the prompt strips blanks from its ends.
         spans: they may overlap.
-        name: how a message calls one.
+        name: of a span in error messages.
 
     Raises:
-        InputError: no span inside the document, one of nothing but blanks at its ends, or a document that was cut.
+        InputError: a span outside the document or only of blanks at its ends, or a document that was cut.
     """
     return _rows_with(prompt, document, _covered(prompt, document, spans, name))
 
@@ -44,24 +44,24 @@ def spans_of(spans: Span | Iterable[Span]) -> list[Any]:
 def forced_rows(
     prompt: Prompt, document: str, pinned: Span | Iterable[Span], dropped: Span | Iterable[Span]
 ) -> Forced:
-    """Rows that stay and rows that go. A token that two neighbours share stays.
+    """Pinned and dropped rows. A token with characters of both kinds is pinned.
 
     Args:
         document: see `rows_of`.
         pinned, dropped: a span, or several; those of one kind may overlap.
 
     Raises:
-        InputError: see `rows_of`; or a character that must both stay and go.
+        InputError: see `rows_of`; or a character that is both pinned and dropped.
     """
-    stays = _covered(prompt, document, spans_of(pinned), "pinned span")
-    goes = _covered(prompt, document, spans_of(dropped), "dropped span")
-    both = np.flatnonzero(stays & goes)
+    keep = _covered(prompt, document, spans_of(pinned), "pinned span")
+    drop = _covered(prompt, document, spans_of(dropped), "dropped span")
+    both = np.flatnonzero(keep & drop)
     if len(both):
         words = " ".join(document[both[0] : both[0] + SHOWN].split())
         raise InputError(f"A pinned span and a dropped one overlap at “{words}”: decide for one of them")
-    stay = _rows_with(prompt, document, stays)
-    gone = set(_rows_with(prompt, document, goes)).difference(stay)
-    return Forced(tuple(stay), tuple(sorted(gone)))
+    kept = _rows_with(prompt, document, keep)
+    gone = set(_rows_with(prompt, document, drop)).difference(kept)
+    return Forced(tuple(kept), tuple(sorted(gone)))
 
 
 def _covered(prompt: Prompt, document: str, spans: Iterable[Span], name: str) -> np.ndarray:
@@ -86,10 +86,8 @@ def _covered(prompt: Prompt, document: str, spans: Iterable[Span], name: str) ->
 def _rows_with(prompt: Prompt, document: str, covered: np.ndarray) -> list[int]:
     """The tokens with a character that is covered; see `_covered`."""
     start, end = prompt.document
-    first = len(document) - len(document.lstrip())  # the prompt begins behind these blanks
-    before = np.concatenate(
-        [[0], covered[first : first + end - start].cumsum()]
-    )  # in front of each character
+    first = len(document) - len(document.lstrip())  # the prompt lacks these blanks
+    before = np.concatenate([[0], covered[first : first + end - start].cumsum()])  # each character
     spans = np.asarray(prompt.offsets).clip(start, end) - start
     return np.flatnonzero(before[spans[:, 1]] > before[spans[:, 0]]).tolist()
 
@@ -106,7 +104,7 @@ def _checked(document: str, span: Span, name: str) -> Span:
 
 
 def _shown(span: object) -> str:
-    """A span as a message repeats it: numbers of numpy and PyTorch look like any others there."""
+    """A span in an error message, with numbers of numpy and PyTorch as plain ones."""
     parts = several(span)
     numbers = [part if whole(part) is None else whole(part) for part in parts]
     return repr(numbers[0] if numbers == [span] else tuple(numbers))

@@ -26,9 +26,10 @@ from judgeq.cache.retained import RetainedCache
 from judgeq.config import Decoding, budget_rows, parse_budget
 from judgeq.errors import InputError
 from judgeq.inference.decode import Step, decode, next_logits
-from judgeq.inference.lookahead import positions_behind, retain
+from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import Prefill
+from judgeq.inference.request import Request, reserved_positions
 from judgeq.methods import Full
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.embedded import EMBEDDED, embedded_model_path
@@ -263,7 +264,7 @@ class JudgeQLM(TemplateLM):
     def _read(self, ids: list[int], decoding: Decoding) -> Prefill:
         """Read one context, the end of it where it is too long, and let the method keep its rows."""
         soft = self.tokens.n if self.tokens else 0
-        reserve = positions_behind([self.method], soft, decoding.max_new_tokens)
+        reserve = reserved_positions([self.method], soft, decoding.max_new_tokens)
         limit = self.max_length - reserve
         if limit < 1:
             raise InputError(
@@ -274,7 +275,7 @@ class JudgeQLM(TemplateLM):
         ids = ids[-limit:] or [self.prefix_token_id]
         probe, profile = (self.tokens.probe, self.tokens.profile) if self.tokens else (None, None)
         plan = Plan(self.method, budget_rows(self.budget, len(ids)), profile)
-        return retain(self.lm, torch.tensor([ids]), [plan], soft_tokens=probe, longest=decoding)
+        return prefill_with_lookahead(Request(self.lm, torch.tensor([ids]), [plan], decoding, probe))
 
     def _say_cut(self, before: int) -> None:
         if self.cut > before:

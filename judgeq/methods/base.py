@@ -1,8 +1,8 @@
-"""The protocol of an eviction method: look at one layer after its attention, score the prompt's rows.
+"""The protocol of an eviction method: score the prompt's rows of one layer, after its attention.
 
-A method keeps no state between layers or calls; everything it may look at is in the `LayerView`. While an answer is
-being written the rows can be judged again, head by head (`judgeq.inference.decode_eviction`). Then those that are held,
-of prompt and answer, stand where the prompt's usually do: "prompt" below means what is judged.
+A method keeps no state between layers or calls; everything it may use is in the `LayerView`. Rows can be evicted again
+while an answer is written, head by head (`judgeq.inference.decode_eviction`). Then "prompt" below means all rows that
+are stored, of prompt and answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, ClassVar, TypeVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from judgeq.config import Selection
+from judgeq.attention.call import AttentionCall
+from judgeq.config import Selection, check_at_least
 from judgeq.errors import InputError
 from judgeq.methods.look import Look
 from judgeq.methods.scoring import accumulated_attention, mean_attention, output_norms
@@ -26,54 +27,43 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, eq=False)
-class LayerView:
-    """One layer of a prefill, between its attention and its eviction.
+class LayerView(AttentionCall):
+    """One layer of a prefill, between its attention and its eviction: an `AttentionCall` and what is known around it.
+
+    Of the keys and values, (B, H_kv, K, D), the first `prompt_tokens` are the prompt's and the last `Q` those of this
+    pass. Layers with a sliding window have only the window's rows of the prompt in a second pass.
 
     Attributes:
-        layer: index of the layer.
-        queries: (B, H, Q, D) of this pass's tokens, after RoPE.
-        keys, values: (B, H_kv, K, D); the first `prompt_tokens` are the prompt's, the last `Q` this pass's own. Layers
-            with a sliding window have only the window's rows of the prompt in a second pass.
         prompt_tokens: `T`.
-        response_tokens: `R`, tokens of an answer right behind the prompt; 0 = none.
+        response_tokens: `R`, tokens of an answer that follow the prompt; 0 = none.
         soft_tokens: `S`, the soft tokens that end this pass; 0 = none.
-        scaling: factor on the dot product.
-        output_weight: gives (hidden, H * D), the layer's output projection.
         offsets: (H, S, D), added to the soft tokens' queries where they score; None = none.
-        softcap: bound of the attention logits; None = no bound.
-        carried: (B, H_kv, G, c) float32, the attention that the `c` tokens before this pass paid one another, summed;
-            None where no method needs it, or nothing was read before.
-        ages: (T,) int64, tokens that have passed since each row, itself included; None = nothing was evicted before.
-        earlier: (B, H_kv, T) scores that the rows had when they were last judged, 0 for newer rows; None = never.
-        draw: a number of this judgement, different for each head; 0 where the prompt is judged.
-        prompts: a number for each prompt of the batch, made of its tokens alone; empty in a second pass.
+        prefix_attention: (B, H_kv, G, c) float32, the attention that the `c` tokens before this pass paid one another,
+            summed; None where no method needs it, or there are none.
+        row_ages: (T,) int64, tokens that have passed since each row, itself included; None in a prefill.
+        previous_scores: (B, H_kv, T) scores of the rows at the previous eviction, 0 for newer rows; None = no scores.
+        draw_id: a number of this eviction, different for each head; 0 in a prefill.
+        prompt_hashes: a number for each prompt of the batch, computed from its tokens; empty in a second pass.
     """
 
     __repr__ = brief
 
-    layer: int
-    queries: Tensor
-    keys: Tensor
-    values: Tensor
     prompt_tokens: int
-    response_tokens: int
-    soft_tokens: int
-    scaling: float
-    output_weight: Callable[[], Tensor]
+    response_tokens: int = 0
+    soft_tokens: int = 0
     offsets: Tensor | None = None
-    softcap: float | None = None
-    carried: Tensor | None = None
-    ages: Tensor | None = None
-    earlier: Tensor | None = None
-    draw: int = 0
-    prompts: tuple[int, ...] = ()
-    _found: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+    prefix_attention: Tensor | None = None
+    row_ages: Tensor | None = None
+    previous_scores: Tensor | None = None
+    draw_id: int = 0
+    prompt_hashes: tuple[int, ...] = ()
+    _cache: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
-    def once(self, key: Hashable, compute: Callable[[], Found]) -> Found:
-        """What `compute` gives, computed for the first who asks by this key in this layer."""
-        if key not in self._found:
-            self._found[key] = compute()
-        return self._found[key]
+    def cached(self, key: Hashable, compute: Callable[[], Found]) -> Found:
+        """What `compute` returns, memoised by `key` for this layer: methods and budgets share it."""
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]
 
     @property
     def prompt_rows(self) -> tuple[Tensor, Tensor]:
@@ -89,60 +79,55 @@ class LayerView:
     def soft_attention(self) -> Tensor:
         """Attention of the soft tokens to the prompt, averaged over them: (B, H_kv, G, T)."""
         first = self.keys.shape[2] - self.soft_tokens
-        return self.once("soft", lambda: self._attention(first, self.soft_tokens, self.offsets))
+        return self.cached("soft", lambda: self._attention(first, self.soft_tokens, self.offsets))
 
     def response_attention(self) -> Tensor:
         """Attention of the response to the prompt, averaged over its tokens: (B, H_kv, G, T)."""
-        return self.once("response", lambda: self._attention(self.prompt_tokens, self.response_tokens))
+        return self.cached("response", lambda: self._attention(self.prompt_tokens, self.response_tokens))
 
     def window_attention(self, window: int) -> Tensor:
         """Attention of the last `window` prompt queries to the prompt, averaged over them: (B, H_kv, G, T).
 
-        Where rows are judged again, of the last ones since the last judgement.
+        While an answer is written only the queries since the previous eviction are at hand.
         """
-        window = min(window, self.prompt_queries if self._again else self.prompt_tokens)
-        return self.once(("window", window), lambda: self._attention(self.prompt_tokens - window, window))
+        window = min(window, self.prompt_tokens if self.row_ages is None else self.prompt_queries)
+        return self.cached(("window", window), lambda: self._attention(self.prompt_tokens - window, window))
 
     def accumulated_attention(self) -> Tensor:
-        """Attention of the prompt queries to the prompt, summed over them: (B, H_kv, G, T).
+        """Attention of all prompt queries to the prompt, summed over them: (B, H_kv, G, T).
 
-        Of all of them; of those since the last judgement where rows are judged again.
+        While an answer is written only the queries since the previous eviction count.
         """
-        return self.once("accumulated", self._accumulated)
+        return self.cached("accumulated", self._accumulated)
 
     def value_norms(self) -> Tensor:
-        """What each row's value can add to the hidden states: (B, H_kv, T) float32, see `scoring.output_norms`."""
-        return self.once("values", lambda: output_norms(self.prompt_rows[1], self.output_weight()))
+        """How much each row's value can add to the hidden states: (B, H_kv, T) float32, see `scoring.output_norms`."""
+        return self.cached("values", lambda: output_norms(self.prompt_rows[1], self.output_weight()))
 
     @property
-    def _again(self) -> bool:
-        """Rows are judged again: older queries are gone for good, and what they found is in `earlier`."""
-        return self.ages is not None
-
-    @property
-    def _before(self) -> int:
-        """Rows in front of this pass, whose queries are gone: the position of its first query."""
+    def _first_query(self) -> int:
+        """Position of this pass's first query among the rows; the queries of earlier rows are gone."""
         return self.keys.shape[2] - self.queries.shape[2]
 
     def _accumulated(self) -> Tensor:
-        before = self._before
+        first = self._first_query
         queries, keys = self.queries[:, :, : self.prompt_queries], self.keys[:, :, : self.prompt_tokens]
         found = accumulated_attention(queries, keys, self.scaling, softcap=self.softcap)
-        if self._again or not before:
+        if self.row_ages is not None or not first:
             return found
-        if self.carried is None or self.carried.shape[-1] != before:
+        if self.prefix_attention is None or self.prefix_attention.shape[-1] != first:
             raise InputError(
-                f"The first {before:,} tokens were read before and the attention that they paid was not added up: give "
+                f"The first {first:,} tokens were read before and the attention that they paid was not added up: give "
                 "the method the property queries_needed, with the value None"
             )
-        return found + F.pad(self.carried, (0, self.prompt_tokens - before))
+        return found + F.pad(self.prefix_attention, (0, self.prompt_tokens - first))
 
     def _attention(self, first: int, count: int, added: Tensor | None = None) -> Tensor:
-        at = first - self._before
+        at = first - self._first_query
         if at < 0:
             raise InputError(
-                f"The last {self.prompt_tokens - first:,} tokens of the prompt are looked at and the last pass has "
-                f"read {self.prompt_queries:,}: give the method the property queries_needed, with that number"
+                f"The method scores with the last {self.prompt_tokens - first:,} tokens of the prompt and the last "
+                f"pass has read {self.prompt_queries:,}: give the method the property queries_needed, with that number"
             )
         queries = self.queries[:, :, at : at + count]
         if added is not None:
@@ -161,9 +146,9 @@ class Method(ABC):
         phrase: its name inside a sentence, such as `"the full cache"`; empty = `title`.
         summary: what it keeps, in one line.
         look: how it is drawn; None = a spare one.
-        needs_soft_tokens: soft tokens must stand at the end.
-        needs_response: an answer, or how it begins, must stand behind the prompt: a second pass.
-        attention: its scores are attention, which can be compared between heads and weighed with values.
+        needs_soft_tokens: it scores with soft tokens, appended to the pass.
+        needs_response: it scores with an answer, or the beginning of one, in a second pass after the prompt.
+        attention: its scores are attention, which can be compared between heads and weighted by values.
         version: counts up when it scores otherwise, so that no answers of both are mixed.
         idle: fields of the selection that would do nothing for it.
         selection: sinks, recent window and pooling that turn its scores into rows.
@@ -208,29 +193,49 @@ class Method(ABC):
 
     @property
     def uses_soft_tokens(self) -> bool:
-        """Soft tokens must be at hand: it asks with them, or what they have learned splits its budget."""
+        """Whether it scores with soft tokens, or splits its budget by the profile that is trained with them."""
         return self.needs_soft_tokens or self.selection.needs_profile
 
     @property
     def writer(self) -> Method | None:
-        """Who writes the response that is needed, at the same budget; None is the full cache."""
+        """The method whose rows, at the same budget, the response is written with; None = the full cache."""
         return None
 
     @property
     def response_tokens(self) -> int | None:
-        """How long that response is; None is the whole answer."""
+        """Length of that response; None = the whole answer."""
         return None
 
     @property
     def queries_needed(self) -> int | None:
-        """How many of the prompt's last queries its score looks at; 0 is none, None all.
+        """How many of the prompt's last queries it scores with; None = all.
 
-        A prompt that is read in several passes has so many of them in the last one, and for None the sums of
-        `accumulated_attention` are carried along. Where rows are judged again so many are remembered meanwhile.
-        None costs most and leaves no score wrong, which makes it the default.
+        The last of several passes over a prompt reads at least so many tokens, and for None the sums of
+        `accumulated_attention` are kept from pass to pass. So many queries are also kept between two evictions while an
+        answer is written. None costs most and is always correct, which makes it the default.
         """
         return None
 
     @abstractmethod
     def score(self, view: LayerView) -> Tensor | None:
         """Importance (B, H_kv, T) float32, higher = keep; None keeps every row."""
+
+
+@dataclass(frozen=True)
+class DraftMethod(Method):
+    """A method that scores with the beginning of an answer.
+
+    Attributes:
+        draft: tokens that are written for it.
+    """
+
+    needs_response = True
+    draft: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(type(self).__name__, "draft", self.draft, 1)
+
+    @property
+    def response_tokens(self) -> int:
+        return self.draft

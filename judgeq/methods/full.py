@@ -1,4 +1,4 @@
-"""Full cache: every row stays. The reference that all others are measured against."""
+"""Full cache: every row is kept. The reference that all others are measured against."""
 
 from __future__ import annotations
 
@@ -20,11 +20,8 @@ class Full(Method):
     look = Look("#3a7cc0", "solid", "x")
     attention = False
     idle = frozenset({"sinks", "recent", "pool", "allocation"})
+    queries_needed = 0
     selection: Selection = Selection(pool=1)
-
-    @property
-    def queries_needed(self) -> int:
-        return 0
 
     def score(self, view: LayerView) -> None:
         return None

@@ -15,10 +15,10 @@ from judgeq.methods.scoring import GroupMerge, merge_group
 
 @dataclass(frozen=True)
 class H2O(Method):
-    """Scores by the attention that a row has got so far; the recent rows stay beside the heavy hitters.
+    """Scores by the attention that a row has got so far; the recent rows are kept beside the heavy hitters.
 
     The paper keeps as many recent rows as heavy hitters, without pooling; 32 is the recent window of all baselines in
-    Judge Q's comparison. Where rows are judged again, what they got earlier counts on.
+    Judge Q's comparison. When rows are evicted during decoding, earlier sums still count.
 
     Attributes:
         average: divide by the number of queries that could see the row, so that early rows have no head start
@@ -35,10 +35,10 @@ class H2O(Method):
 
     def score(self, view: LayerView) -> Tensor:
         scores = merge_group(view.accumulated_attention(), self.group)
-        ages = view.ages
+        ages = view.row_ages
         if ages is None:
             ages = torch.arange(view.prompt_tokens, 0, -1, device=scores.device)
-        if view.earlier is not None:
-            asked = (ages - view.prompt_queries).clamp(min=0) if self.average else 1
-            scores = scores + view.earlier * asked
+        if view.previous_scores is not None:
+            counted = (ages - view.prompt_queries).clamp(min=0) if self.average else 1
+            scores = scores + view.previous_scores * counted
         return scores / ages if self.average else scores

@@ -14,19 +14,16 @@ from judgeq.methods.scoring import GroupMerge, merge_group
 
 @dataclass(frozen=True)
 class JudgeQ(Method):
-    """Scores by the mean attention of the soft tokens behind the prompt."""
+    """Scores by the mean attention of the soft tokens that follow the prompt."""
 
     name = "judgeq"
     title = "Judge Q"
     summary = "Keeps what its trained tokens ask for."
     look = Look("#c9660a", "solid", "circle")
     needs_soft_tokens = True
+    queries_needed = 0
     selection: Selection = Selection(pool=7)
     group: GroupMerge = "mean"
-
-    @property
-    def queries_needed(self) -> int:
-        return 0
 
     def score(self, view: LayerView) -> Tensor:
         return merge_group(view.soft_attention(), self.group)

@@ -1,4 +1,4 @@
-"""Key norms (arXiv 2406.11430): rows with short keys get much attention. Looks at no query at all."""
+"""Key norms (arXiv 2406.11430): rows with short keys get much attention. Uses no queries at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from judgeq.methods.look import Look
 class KeyNorm(Method):
     """Scores by minus the L2 norm of the key, which RoPE does not change.
 
-    Families that normalise their keys (Qwen3) leave little to tell the rows apart by.
+    In families that normalise their keys (Qwen3) norms differ little.
     """
 
     name = "keynorm"
@@ -25,11 +25,8 @@ class KeyNorm(Method):
     summary = "Keeps what has short keys."
     look = Look("#6f8a2a", "12px,4px", "pentagon")
     attention = False
+    queries_needed = 0
     selection: Selection = Selection(pool=1)
-
-    @property
-    def queries_needed(self) -> int:
-        return 0
 
     def score(self, view: LayerView) -> Tensor:
         keys = view.keys[:, :, : view.prompt_tokens]

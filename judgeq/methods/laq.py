@@ -1,7 +1,7 @@
-"""Lookahead Q-Cache (arXiv 2505.20334): a cheap draft of the answer's beginning asks instead of the answer.
+"""Lookahead Q-Cache (arXiv 2505.20334): a cheap draft of the answer's beginning scores instead of the answer.
 
-SnapKV evicts first and a few tokens are written with what it kept. Their queries then score the complete rows, so the
-prompt must be held until the draft is written: one small second pass, like the oracle's.
+SnapKV evicts first and a few tokens are written from the rows that it kept. Their queries then score the complete rows,
+which must be stored until the draft is written: one small second pass, like the oracle's.
 """
 
 from __future__ import annotations
@@ -10,41 +10,27 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from judgeq.config import Selection, check_at_least
-from judgeq.methods.base import LayerView, Method
+from judgeq.config import Selection
+from judgeq.methods.base import DraftMethod, LayerView, Method
 from judgeq.methods.look import Look
 from judgeq.methods.scoring import GroupMerge, merge_group
 from judgeq.methods.snapkv import SnapKV
 
 
 @dataclass(frozen=True)
-class LAQ(Method):
-    """Scores by the mean attention of the draft.
-
-    Attributes:
-        draft: tokens that are written with SnapKV's rows at the same budget.
-    """
+class LAQ(DraftMethod):
+    """Scores by the mean attention of a draft that is written with SnapKV's rows at the same budget."""
 
     name = "laq"
     title = "Lookahead Q-Cache"
     summary = "Drafts eight tokens, keeps what they attend to."
     look = Look("#5f74d8", "12px,4px", "star")
-    needs_response = True
     selection: Selection = Selection(recent=32, pool=7)
-    draft: int = 8
     group: GroupMerge = "mean"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least("LAQ", "draft", self.draft, 1)
 
     @property
     def writer(self) -> Method:
         return SnapKV()
-
-    @property
-    def response_tokens(self) -> int:
-        return self.draft
 
     def score(self, view: LayerView) -> Tensor:
         return merge_group(view.response_attention(), self.group)

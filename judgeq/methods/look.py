@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Look:
-    """Of one method. Dash and marker carry the meaning without colour.
+    """How one method is drawn; dash and marker identify it without colour.
 
     Attributes:
         color: `#rrggbb`, with a contrast of at least 3 on light and on dark paper.

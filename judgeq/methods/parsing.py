@@ -88,5 +88,5 @@ def _read(kind: Any, value: str, part: str) -> Any:
     try:
         float(value)
     except ValueError:
-        raise InputError(f"{part!r} gives no number: write one behind the equals sign") from None
-    raise InputError(f"{part!r} gives no whole number: write one behind the equals sign")
+        raise InputError(f"{part!r} gives no number: write one after the equals sign") from None
+    raise InputError(f"{part!r} gives no whole number: write one after the equals sign")

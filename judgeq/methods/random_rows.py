@@ -1,4 +1,4 @@
-"""Random rows: the floor. A method that does not beat it has learned nothing."""
+"""Random rows: the floor. A method must beat it to be worth anything."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class RandomRows(Method):
     summary = "Keeps a random choice: the floor."
     look = Look("#96735e", "2px,3px", "cross")
     attention = False
-    version = 2  # the prompt counts
+    version = 2  # the prompt is part of the seed
+    queries_needed = 0
     selection: Selection = Selection(pool=1)
     seed: int = 0
 
@@ -36,16 +37,12 @@ class RandomRows(Method):
         super().__post_init__()
         checked_seed("RandomRows.seed", self.seed)
 
-    @property
-    def queries_needed(self) -> int:
-        return 0
-
     def score(self, view: LayerView) -> Tensor:
         batch, heads = view.keys.shape[:2]
-        drawn = [self._draw(view, prompt, heads) for prompt in view.prompts or (0,) * batch]
+        drawn = [self._draw(view, prompt, heads) for prompt in view.prompt_hashes or (0,) * batch]
         return torch.stack(drawn).to(view.keys.device)
 
     def _draw(self, view: LayerView, prompt: int, heads: int) -> Tensor:
         """(H_kv, T) for one prompt."""
-        seed = random.Random(f"{self.seed}:{prompt}:{view.layer}:{view.draw}").getrandbits(63)
+        seed = random.Random(f"{self.seed}:{prompt}:{view.layer}:{view.draw_id}").getrandbits(63)
         return torch.rand(heads, view.prompt_tokens, generator=torch.Generator().manual_seed(seed))

@@ -32,16 +32,16 @@ def attention_logits(
         scaling: factor on the dot product, usually `D ** -0.5`.
         first_position: position of the first query among the keys.
         softcap: bound of the logits, see `softcap.to_logits`; None = no bound.
-        padding: (B,) int64, how many keys stand before each sequence and belong to none; None = no such keys.
+        padding: (B,) int64, padding keys before each sequence; None = no padding.
 
     Returns:
-        (B, H_kv, G, S, K) float32, `-inf` where a key lies behind its query's back, or is padding.
+        (B, H_kv, G, S, K) float32, `-inf` where the key comes after the query (causal mask) or is padding.
     """
     batch, heads, count, dim = queries.shape
     kv_heads, n_keys = keys.shape[1], keys.shape[2]
     grouped = queries.reshape(batch, kv_heads, heads // kv_heads, count, dim)  # (B, H_kv, G, S, D)
     logits = to_logits(torch.einsum("bkgsd,bktd->bkgst", grouped, keys), scaling, softcap)
-    # of many keys few can be hidden, and fresh memory for all would take longer than the products
+    # most keys precede all queries: masking in place, from the first query on, saves a copy of all logits
     positions = torch.arange(first_position, first_position + count, device=keys.device)
     hidden = torch.arange(first_position, n_keys, device=keys.device)[None, :] > positions[:, None]
     logits[..., first_position:].masked_fill_(hidden, float("-inf"))
@@ -93,9 +93,9 @@ def accumulated_attention(
     block: int | None = None,
     softcap: float | None = None,
 ) -> Tensor:
-    """Attention that rows get from the last tokens' queries, which may be all, summed over them.
+    """Attention that rows get from the last `Q` tokens, summed over their queries.
 
-    The softmax runs over the keys up to each query. No more than `block` queries are in work at once, against the keys
+    The softmax runs over the keys up to each query. At most `block` queries are computed at once, against the keys
     up to the last of them: memory grows with K, not with Q * K.
 
     Args:
@@ -133,7 +133,7 @@ def output_norms(values: Tensor, weight: Tensor) -> Tensor:
     kv_heads, dim = values.shape[1], values.shape[3]
     by_head = weight.unflatten(1, (kv_heads, -1, dim))  # (hidden, H_kv, G, D)
     norms = torch.zeros(values.shape[:3], device=values.device)
-    for head in range(kv_heads):  # one after the other: (B, T, hidden) is large enough
+    for head in range(kv_heads):  # one at a time: (B, T, hidden) is large
         for projection in by_head[:, head].unbind(1):
             added = values[:, head].float() @ projection.float().T
             norms[:, head] += torch.linalg.vector_norm(added, ord=1, dim=-1)

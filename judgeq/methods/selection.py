@@ -1,4 +1,4 @@
-"""From importance scores and a budget to the rows that stay: pure functions, knows nothing of attention or caches."""
+"""From importance scores and a budget to the rows that are kept: pure functions that know no attention or caches."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Ranked = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Forced:
-    """Rows that no score decides about, the same in every layer and KV head.
+    """Rows that are kept or evicted whatever their scores, the same in every layer and KV head.
 
     Attributes:
-        pinned: they stay, and count against the budget.
-        dropped: they go, though the budget might cover them and sinks or the recent window hold them; none is pinned.
+        pinned: kept, and counted against the budget.
+        dropped: evicted even where the budget would cover them or they are sinks or recent; none of them is pinned.
     """
 
     __repr__ = brief
@@ -60,7 +60,7 @@ def rank_rows(scores: Tensor, selection: Selection, forced: Forced = Forced()) -
 
     Pinned rows come first, then the recent window, its last rows before the others, then the sinks. The remaining rows
     follow by pooled score; among equals the row with the higher raw score, then the earlier one, so the order is
-    deterministic. Dropped rows are not in it, and no neighbour survives for their sake.
+    deterministic. Dropped rows are not in it, and pooling ignores them.
 
     Args:
         scores: (B, H_kv, T), higher = keep.
@@ -124,7 +124,7 @@ def allocate_rows(
         ranked: see `rank_rows`; B is 1 unless the allocation is uniform.
         budget: rows per KV head, at least 1; the mean over the layer's heads, or over all layers with `shares`.
         shares: (H_kv,) int64, the rows that a profile or pyramid gives the heads of this layer; unused without one.
-        norms: (B, H_kv, T), what values weigh where the selection is aware of them; None = it is not.
+        norms: (B, H_kv, T), norms of the rows' values, where the selection is value-aware; else None.
 
     Raises:
         InputError: heads with budgets of their own, and more than one prompt.
@@ -170,11 +170,11 @@ def allocate_heads(
 def order_by_value(rows: Tensor, pooled: Tensor, norms: Tensor, count: int) -> Tensor:
     """A ranking for `count` rows, the second half of them chosen by score and value (CriticalKV, arXiv 2502.03805).
 
-    The first `count // 2` rows keep their places, and so do sinks and the recent window where they need more.
+    The first `count // 2` rows keep their places, as do all sinks and recent rows.
 
     Args:
         rows, pooled: (..., T) as `rank_rows` gives them.
-        norms: (..., T) what the value of each row weighs, in the order of the prompt.
+        norms: (..., T) norm of each row's value, in the order of the prompt.
 
     Returns:
         (..., T) int64 rows; the first `count` are the selection.
@@ -188,10 +188,10 @@ def order_by_value(rows: Tensor, pooled: Tensor, norms: Tensor, count: int) -> T
 def pyramid_rows(budget: int, tokens: int, layers: int, selection: Selection) -> Tensor:
     """Rows per KV head of each layer, falling linearly from the first to the last (PyramidKV, arXiv 2406.02069).
 
-    The authors' formula: every layer has the recent window and the line lies on top, from `2 (b - w) - least` down to
-    `least = (b - w) / beta`, and less steep where the first layer would get more than the prompt. A budget that the
-    window fills is spread as if there were none. kvpress 0.5.5 differs: its line does not stand on the window, and
-    where late layers would get fewer rows than that it gives up and is SnapKV.
+    The authors' formula: every layer has the recent window, and the line is added to it, from `2 (b - w) - least` down
+    to `least = (b - w) / beta`, and less steep where the first layer would get more than the prompt. A budget no larger
+    than the window is split as if there were none. kvpress 0.5.5 differs: its line is not added to the window, and
+    where late layers would get fewer rows than that it falls back to SnapKV.
 
     Args:
         budget: mean rows per KV head and layer, at least 1; `tokens` or more gives every layer all rows.

@@ -1,4 +1,4 @@
-"""SnapKV (arXiv 2404.14469): attention of the prompt's last queries, pooled; those last rows always stay."""
+"""SnapKV (arXiv 2404.14469): attention of the prompt's last queries, pooled; those last rows are always kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""StreamingLLM (arXiv 2309.17453): the first few rows and the most recent ones, whatever they say."""
+"""StreamingLLM (arXiv 2309.17453): the first few rows and the most recent ones."""
 
 from __future__ import annotations
 
@@ -22,11 +22,8 @@ class StreamingLLM(Method):
     look = Look("#7d7d7d", "7px,3px", "x")
     attention = False
     idle = frozenset({"recent", "pool"})  # the later a row the better anyway
+    queries_needed = 0
     selection: Selection = Selection(sinks=4, pool=1)
-
-    @property
-    def queries_needed(self) -> int:
-        return 0
 
     def score(self, view: LayerView) -> Tensor:
         batch, heads = view.keys.shape[:2]

@@ -21,7 +21,7 @@ from judgeq._version import __version__
 from judgeq.data.example import Source
 from judgeq.data.mixture import parse_sources, report
 from judgeq.errors import InputError, JudgeqError
-from judgeq.inference.prefill_batch import groups_alike
+from judgeq.inference.prefill_batch import group_by_length
 from judgeq.models.language_model import LanguageModel
 from judgeq.output import check_folder, replacing, saved, saving
 from judgeq.soft_tokens.soft_tokens import FILES, SoftTokens, saved_before
@@ -299,7 +299,7 @@ def passes(lm: LanguageModel, examples: Iterable[TrainingExample]) -> Iterable[S
     if lm.device.type == "cpu" or lm.geometry.sliding:
         return ((example,) for example in examples)
     found = list(examples)
-    groups = groups_alike([len(example.prompt) for example in found], MAX_LENGTH_RATIO)
+    groups = group_by_length([len(example.prompt) for example in found], MAX_LENGTH_RATIO)
     return ([found[at] for at in group] for group in groups)
 
 

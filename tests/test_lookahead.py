@@ -1,19 +1,22 @@
-"""The full cache's own answer: greedy, without its end, and the same for everyone who looks at it."""
+"""The responses that methods score with: greedy, without their end, and shared by all plans that need the same."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from judgeq.cache.prefix import LayerCallback
 from judgeq.config import Decoding
-from judgeq.inference import lookahead as reference
+from judgeq.inference import lookahead
 from judgeq.inference.decode import decode
-from judgeq.inference.lookahead import ToRead, positions_behind, prefill_many, retain
+from judgeq.inference.lookahead import prefill_many, prefill_with_lookahead
 from judgeq.inference.plan import Plan
-from judgeq.inference.prefill import Prefill, prefill, probe
+from judgeq.inference.prefill import Prefill, prefill, second_pass
+from judgeq.inference.request import Request, reserved_positions
 from judgeq.methods import LAQ, Full, JudgeQ, JudgeQDraft, Oracle, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
@@ -29,6 +32,12 @@ def ids() -> Tensor:
     return torch.randint(3, 300, (1, 60), generator=torch.Generator().manual_seed(5))
 
 
+def retain(
+    lm: LanguageModel, ids: Tensor, plans: list[Plan], on_layer: LayerCallback | None = None, **options: Any
+) -> Prefill:
+    return prefill_with_lookahead(Request(lm, ids, plans, **options), on_layer=on_layer)
+
+
 def written(lm: LanguageModel, ids: Tensor) -> list[int]:
     return lm.model.generate(ids, max_new_tokens=6, do_sample=False, eos_token_id=2)[0, 60:].tolist()
 
@@ -41,8 +50,8 @@ def test_the_end_token_is_left_out_unless_it_is_all(
     answer = written(lm, ids)
     assert answer[end] not in answer[:end]
     lm.__dict__["eos_ids"] = frozenset({answer[end]})
-    longest = Decoding(max_new_tokens=6, temperature=1.0)
-    outcome = retain(lm, ids, [Plan(Full(), 60), Plan(Oracle(), 9)], longest=longest)
+    decoding = Decoding(max_new_tokens=6, temperature=1.0)
+    outcome = retain(lm, ids, [Plan(Full(), 60), Plan(Oracle(), 9)], decoding=decoding)
     assert outcome.response.tolist() == [answer[:end] or answer[:1]]
     assert outcome.retained[0].cache.get_seq_length() == 60
 
@@ -65,7 +74,7 @@ def test_a_response_can_be_given_up_while_it_is_written(
             raise Enough
 
     with pytest.raises(Enough):
-        retain(lm, ids, [Plan(Oracle(), 9)], longest=Decoding(max_new_tokens=200), on_layer=on_layer)
+        retain(lm, ids, [Plan(Oracle(), 9)], decoding=Decoding(max_new_tokens=200), on_layer=on_layer)
     assert heard[-3:] == [(lm.geometry.layers,) * 2] * 3
 
 
@@ -75,10 +84,10 @@ def test_plans_of_every_kind_come_back_in_their_order(lm: LanguageModel, ids: Te
         *(Plan(Oracle(), 9), Plan(SnapKV(window=8), 9), Plan(LAQ(), 9), Plan(Oracle(), 20)),
         *(Plan(JudgeQ(), 9), Plan(LAQ(), 20), Plan(LAQ(draft=3), 9)),
     ]
-    together = retain(lm, ids, plans, soft_tokens=soft, longest=SHORT).retained
+    together = retain(lm, ids, plans, soft_tokens=soft, decoding=SHORT).retained
     assert [kept.plan for kept in together] == plans
     for plan, kept in zip(plans, together, strict=True):
-        (alone,) = retain(lm, ids, [plan], soft_tokens=soft, longest=SHORT).retained
+        (alone,) = retain(lm, ids, [plan], soft_tokens=soft, decoding=SHORT).retained
         moved_rows(kept.kept, alone.kept)
     assert [kept.extra_s > 0 for kept in together] == [True, False, True, True, False, True, True]
 
@@ -98,7 +107,7 @@ def test_a_second_look_needs_no_more_of_a_sliding_layer_than_its_window(
         Plan(LAQ(), 40),
         Plan(JudgeQDraft(), 40),
     ]
-    outcome = retain(lm, ids, plans, soft_tokens=soft, longest=SHORT)
+    outcome = retain(lm, ids, plans, soft_tokens=soft, decoding=SHORT)
     response = lm.model.generate(ids, max_new_tokens=6, do_sample=False, eos_token_id=None)[:, 60:]
     assert outcome.response.tolist() == response.tolist()
     both = torch.cat([ids, response], 1)
@@ -116,9 +125,13 @@ def test_a_second_look_needs_no_more_of_a_sliding_layer_than_its_window(
 def test_prompts_that_are_read_in_a_row_keep_what_each_keeps_alone(lm: LanguageModel, ids: Tensor) -> None:
     soft = SoftTokenTensors(torch.randn(3, 64))
     plans = [Plan(SnapKV(), 9), Plan(LAQ(), 9), Plan(JudgeQDraft(draft=4), 12), Plan(Oracle(), 20)]
-    prompts = [ToRead(ids, plans, SHORT), ToRead(ids[:, 10:], plans[:1]), ToRead(ids[:, :40], plans, SHORT)]
-    for prompt, found in zip(prompts, prefill_many(lm, prompts, soft_tokens=soft), strict=True):
-        alone = retain(lm, prompt.input_ids, prompt.plans, soft_tokens=soft, longest=prompt.longest)
+    prompts = [
+        Request(lm, ids, plans, SHORT, soft),
+        Request(lm, ids[:, 10:], plans[:1], soft_tokens=soft),
+        Request(lm, ids[:, :40], plans, SHORT, soft),
+    ]
+    for prompt, found in zip(prompts, prefill_many(prompts), strict=True):
+        alone = prefill_with_lookahead(prompt)
         for ours, theirs in zip(found.retained, alone.retained, strict=True):
             assert ours.plan == theirs.plan
             moved_rows(ours.kept, theirs.kept)
@@ -128,8 +141,8 @@ def test_prompts_that_are_read_in_a_row_keep_what_each_keeps_alone(lm: LanguageM
 def test_the_second_look_is_at_the_answer_that_generate_gives(lm: LanguageModel, ids: Tensor) -> None:
     rows = prefill(lm, ids, [Plan(Full(), 60)]).retained[0].cache.frozen()
     plan = Plan(Oracle(), 9)
-    (expected,) = probe(lm, rows, torch.tensor([written(lm, ids)]), [plan]).retained
-    (found,) = retain(lm, ids, [plan], longest=SHORT).retained
+    (expected,) = second_pass(lm, rows, torch.tensor([written(lm, ids)]), [plan]).retained
+    (found,) = retain(lm, ids, [plan], decoding=SHORT).retained
     moved_rows(found.kept, expected.kept)
 
 
@@ -140,12 +153,12 @@ def test_plans_that_look_at_the_same_response_share_it(
 
     def look(lm: LanguageModel, rows: object, response: Tensor, plans: list[Plan], **rest: object) -> Prefill:
         looks.append((response[0].tolist(), plans))
-        return probe(lm, rows, response, plans, **rest)
+        return second_pass(lm, rows, response, plans, **rest)
 
-    monkeypatch.setattr(reference, "probe", look)
+    monkeypatch.setattr(lookahead, "second_pass", look)
     group, other = LAQ(group="max"), LAQ(draft=3)
     plans = [Plan(LAQ(), 40), Plan(Oracle(), 9), Plan(other, 40), Plan(group, 40), Plan(Oracle(), 20)]
-    retain(lm, ids, [*plans, Plan(LAQ(), 50)], longest=SHORT)
+    retain(lm, ids, [*plans, Plan(LAQ(), 50)], decoding=SHORT)
     grouped = [[plans[0], plans[3]], [plans[1], plans[4]], [plans[2]], [Plan(LAQ(), 50)]]
     assert [found for _, found in looks] == grouped
     assert looks[2][0] == looks[0][0][:3]
@@ -158,38 +171,38 @@ def test_a_draft_is_what_snapkv_answers_at_the_same_budget(
     lm.__dict__["eos_ids"] = frozenset()
     drafts: list[list[int]] = []
     monkeypatch.setattr(
-        reference,
-        "probe",
-        lambda lm, rows, ids, *a, **k: drafts.append(ids[0].tolist()) or probe(lm, rows, ids, *a, **k),
+        lookahead,
+        "second_pass",
+        lambda lm, rows, ids, *a, **k: drafts.append(ids[0].tolist()) or second_pass(lm, rows, ids, *a, **k),
     )
     for budget in (33, 48):
         outcome = prefill(lm, ids, [Plan(SnapKV(), budget)])
         steps = decode(lm, outcome.retained[0].cache, outcome.logits, Decoding(max_new_tokens=20))
         expected = [step.token for step in steps][:8]
-        retain(lm, ids, [Plan(LAQ(), budget)], longest=SHORT)
+        retain(lm, ids, [Plan(LAQ(), budget)], decoding=SHORT)
         assert drafts[-1] == expected
     assert drafts[0] != drafts[1], "the budget would not matter"
 
 
 def test_the_full_caches_answer_comes_back_when_a_plan_looked_at_it(lm: LanguageModel, ids: Tensor) -> None:
     answer = [token for token in written(lm, ids) if token != 2]
-    response = retain(lm, ids, [Plan(SnapKV(), 9), Plan(Oracle(), 9)], longest=SHORT).response
+    response = retain(lm, ids, [Plan(SnapKV(), 9), Plan(Oracle(), 9)], decoding=SHORT).response
     assert response is not None
     assert response.tolist() == [answer]
-    assert retain(lm, ids, [Plan(SnapKV(), 9)], longest=SHORT).response is None
-    assert retain(lm, ids, [Plan(LAQ(), 9)], longest=SHORT).response is None
+    assert retain(lm, ids, [Plan(SnapKV(), 9)], decoding=SHORT).response is None
+    assert retain(lm, ids, [Plan(LAQ(), 9)], decoding=SHORT).response is None
 
 
 def test_a_full_cache_that_is_asked_for_anyway_is_not_held_twice(lm: LanguageModel, ids: Tensor) -> None:
     alone = retain(lm, ids, [Plan(Full(), 60)])
-    beside = retain(lm, ids, [Plan(Full(), 60), Plan(Oracle(), 9)], longest=SHORT)
+    beside = retain(lm, ids, [Plan(Full(), 60), Plan(Oracle(), 9)], decoding=SHORT)
     assert beside.peak_rows == alone.peak_rows
     steps = decode(lm, beside.retained[0].cache, beside.logits, SHORT)
     assert [step.token for step in steps] == written(lm, ids)
 
 
 def test_drafts_and_the_soft_tokens_behind_them_find_positions() -> None:
-    assert positions_behind([JudgeQ(), Oracle()], 32, 10) == 32
-    assert positions_behind([JudgeQ(), JudgeQDraft(draft=6)], 32, 10) == 38
-    assert positions_behind([LAQ()], 0, 100) == 100
-    assert positions_behind([], 0, 0) == 0
+    assert reserved_positions([JudgeQ(), Oracle()], 32, 10) == 32
+    assert reserved_positions([JudgeQ(), JudgeQDraft(draft=6)], 32, 10) == 38
+    assert reserved_positions([LAQ()], 0, 100) == 100
+    assert reserved_positions([], 0, 0) == 0

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 import judgeq
+from judgeq.attention.call import AttentionCall
 from judgeq.cache.growing import SHARE, STEP
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError
@@ -49,19 +50,12 @@ def allowed(*allocations: str) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.fixture
+def soft(soft_with_offsets: SoftTokenTensors) -> SoftTokenTensors:
+    return soft_with_offsets
+
+
 ROW = 16 * 2 * 4  # numbers, keys and values, bytes
-
-
-@pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(3, 300, (1, TOKENS), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def soft() -> SoftTokenTensors:
-    generator = torch.Generator().manual_seed(2)
-    offsets = torch.randn((4, 4, 5, 16), generator=generator)
-    return SoftTokenTensors(torch.randn((5, 64), generator=generator), offsets)
 
 
 @pytest.fixture
@@ -76,23 +70,30 @@ def profile_of(lm: LanguageModel) -> BudgetProfile:
     return profile(8, 64, layers=len(lm.geometry.global_layers))
 
 
-def start(
-    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, method: Method, budget: int, every: int
-) -> tuple[DecodingEviction, Tensor]:
-    plan = Plan(method, min(budget, ids.shape[1]), profile_of(lm))
-    outcome = prefill(lm, ids, [plan], soft_tokens=soft)
-    return DecodingEviction(lm, outcome.retained[0], budget, every, soft), outcome.logits
+Start = Callable[..., tuple[DecodingEviction, Tensor]]
 
 
-def steps(
-    lm: LanguageModel, rejudging: DecodingEviction, logits: Tensor, decoding: Decoding
-) -> Iterator[Step]:
-    return decode(lm, rejudging.cache, logits, decoding, rejudging.next_logits)
+@pytest.fixture
+def start(endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> Start:
+    """Reads the prompt and starts evicting; returns the logits of the first token too."""
+
+    def begin(
+        method: Method, budget: int, every: int, lm: LanguageModel = endless, prompt: Tensor = ids
+    ) -> tuple[DecodingEviction, Tensor]:
+        plan = Plan(method, min(budget, prompt.shape[1]), profile_of(lm))
+        outcome = prefill(lm, prompt, [plan], soft_tokens=soft)
+        return DecodingEviction(lm, outcome.retained[0], budget, every, soft), outcome.logits
+
+    return begin
 
 
-def counts(rejudging: DecodingEviction) -> Tensor:
+def steps(eviction: DecodingEviction, logits: Tensor, length: int) -> Iterator[Step]:
+    return decode(eviction.lm, eviction.cache, logits, Decoding(length), eviction.next_logits)
+
+
+def counts(eviction: DecodingEviction) -> Tensor:
     """(L, H_kv) rows that are stored now, of the layers without a sliding window."""
-    layers = [rejudging.cache.layers[at] for at in rejudging.lm.geometry.global_layers]
+    layers = [eviction.cache.layers[at] for at in eviction.lm.geometry.global_layers]
     return torch.tensor([[len(keys) for keys, _ in layer.heads()] for layer in layers])
 
 
@@ -102,54 +103,52 @@ def most_bytes(budget: int, every: int) -> int:
     return 4 * 2 * (rows + max(STEP, rows // SHARE)) * ROW
 
 
-def test_over_2000_tokens_no_head_ever_holds_more_than_the_budget_and_the_interval(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
-    rejudging, logits = start(endless, ids, soft, JudgeQ(), budget=24, every=32)
+def test_over_2000_tokens_no_head_ever_holds_more_than_the_budget_and_the_interval(start: Start) -> None:
+    eviction, logits = start(JudgeQ(), 24, 32)
     most = 0
     written = 0
-    for step in steps(endless, rejudging, logits, Decoding(max_new_tokens=2000)):
+    for step in steps(eviction, logits, 2000):
         written = step.index + 1
-        held = counts(rejudging)
+        held = counts(eviction)
         assert int(held.max()) <= 24 + 32
-        assert rejudging.cache.row_bytes == int(held.sum()) * ROW
-        assert rejudging.cache.kv_bytes <= most_bytes(24, 32)
+        assert eviction.cache.row_bytes == int(held.sum()) * ROW
+        assert eviction.cache.kv_bytes <= most_bytes(24, 32)
         most = max(most, int(held.max()))
     assert written == 2000
     assert most == 24 + 32
-    assert rejudging.rounds == 1999 // 32
-    assert rejudging.cache.get_seq_length() == TOKENS + 1999
-    assert rejudging.held()[0][0][-1] == TOKENS + 1998
+    assert eviction.rounds == 1999 // 32
+    assert eviction.cache.get_seq_length() == TOKENS + 1999
+    assert eviction.stored_tokens()[0][0][-1] == TOKENS + 1998
 
 
 @pytest.mark.parametrize(("name", "allocation"), allowed("uniform", "adakv", "profile", "pyramid+adakv"))
 def test_every_method_stays_within_the_bound_with_every_allocation(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str, allocation: str
+    start: Start, name: str, allocation: str
 ) -> None:
     method = method_from_text(f"{name}:allocation={allocation}")
-    rejudging, logits = start(endless, ids, soft, method, budget=40, every=16)
-    for _ in steps(endless, rejudging, logits, Decoding(max_new_tokens=70)):
-        held = counts(rejudging)
+    eviction, logits = start(method, 40, 16)
+    for _ in steps(eviction, logits, 70):
+        held = counts(eviction)
         assert int(held.sum()) <= 4 * 2 * (40 + 16)
-        assert rejudging.cache.row_bytes == int(held.sum()) * ROW
-        assert rejudging.cache.kv_bytes <= most_bytes(40, 16)
+        assert eviction.cache.row_bytes == int(held.sum()) * ROW
+        assert eviction.cache.kv_bytes <= most_bytes(40, 16)
         if allocation == "uniform":
             assert int(held.max()) <= 40 + 16
-    assert rejudging.rounds == 4
-    assert [[len(rows) for rows in layer] for layer in rejudging.held()] == held.tolist()
+    assert eviction.rounds == 4
+    assert [[len(rows) for rows in layer] for layer in eviction.stored_tokens()] == held.tolist()
 
 
 @pytest.mark.parametrize(("name", "allocation"), allowed("uniform", "adakv"))
 def test_a_budget_above_the_length_changes_nothing(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str, allocation: str
+    start: Start, endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str, allocation: str
 ) -> None:
     method = method_from_text(f"{name}:allocation={allocation}")
     plain = prefill(endless, ids, [Plan(method, TOKENS, None)], soft_tokens=soft)
     expected = [s.token for s in decode(endless, plain.retained[0].cache, plain.logits, Decoding(60))]
     assert len(set(expected)) > 2
-    rejudging, logits = start(endless, ids, soft, method, budget=TOKENS + 60, every=8)
-    assert [s.token for s in steps(endless, rejudging, logits, Decoding(60))] == expected
-    assert rejudging.cache.kv_bytes == plain.retained[0].cache.kv_bytes
+    eviction, logits = start(method, TOKENS + 60, 8)
+    assert [s.token for s in steps(eviction, logits, 60)] == expected
+    assert eviction.cache.kv_bytes == plain.retained[0].cache.kv_bytes
 
 
 class Masked:
@@ -190,71 +189,69 @@ def test_rows_and_logits_are_those_of_complete_rows_with_masks(
     method = JudgeQ(selection=Selection(pool=1, allocation=allocation))
     outcome = prefill(each_lm, ids, [Plan(method, 12, profile_of(each_lm))], soft_tokens=soft)
     (retained,), logits, evicted_from = outcome.retained, outcome.logits, each_lm.geometry.global_layers
-    rejudging = DecodingEviction(each_lm, retained, 12, 5, soft)
+    eviction = DecodingEviction(each_lm, retained, 12, 5, soft)
     reference = Masked(each_lm, ids, retained, soft)
     for at in range(23):
         token = int(logits.argmax(-1))
-        before = rejudging.rounds
-        logits = rejudging.next_logits(token)
-        if rejudging.rounds > before:
-            kept = counts(rejudging) - 1  # without the new token
+        before = eviction.rounds
+        logits = eviction.next_logits(token)
+        if eviction.rounds > before:
+            kept = counts(eviction) - 1  # without the new token
             reference.judge(dict(zip(evicted_from, kept.tolist(), strict=True)))
         assert torch.allclose(logits, reference.next_logits(token), atol=1e-3), at
         for layer in evicted_from:
-            for rows, evicted in zip(rejudging.held()[layer], reference.gone[layer], strict=True):
+            for rows, evicted in zip(eviction.stored_tokens()[layer], reference.gone[layer], strict=True):
                 assert torch.equal(rows, (~evicted).nonzero()[:, 0])
-    assert rejudging.rounds == 4
+    assert eviction.rounds == 4
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "adakv"])
-def test_a_judgement_gives_back_what_was_set_aside(
-    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str
-) -> None:
+def test_a_judgement_gives_back_what_was_set_aside(start: Start, allocation: str) -> None:
     method = JudgeQ(selection=Selection(allocation=allocation))
-    rejudging, _ = start(lm, ids, soft, method, budget=12, every=100)
+    eviction, _ = start(method, 12, 100)
     for token in range(3, 43):
-        rejudging.next_logits(token)
-    assert rejudging.cache.kv_bytes > rejudging.cache.row_bytes == 4 * 2 * (12 + 40) * ROW
-    rooms = [weakref.ref(layer.room) for layer in rejudging.cache.layers]
-    rejudging.judge()
-    assert rejudging.cache.kv_bytes == rejudging.cache.row_bytes == 4 * 2 * 12 * ROW
+        eviction.next_logits(token)
+    assert eviction.cache.kv_bytes > eviction.cache.row_bytes == 4 * 2 * (12 + 40) * ROW
+    rooms = [weakref.ref(layer.buffer) for layer in eviction.cache.layers]
+    eviction.evict()
+    assert eviction.cache.kv_bytes == eviction.cache.row_bytes == 4 * 2 * 12 * ROW
     assert [room() for room in rooms] == [None] * 4
 
 
 def test_a_row_stays_what_it_was_at_the_place_that_is_told(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+    start: Start, endless: LanguageModel, ids: Tensor
 ) -> None:
-    rejudging, logits = start(endless, ids, soft, JudgeQ(), budget=12, every=7)
-    written = [step.token for step in steps(endless, rejudging, logits, Decoding(40))]
+    eviction, logits = start(JudgeQ(), 12, 7)
+    written = [step.token for step in steps(eviction, logits, 40)]
     whole = DynamicCache(config=endless.model.config)
     endless.model(torch.cat([ids, torch.tensor([written])], 1), cache=whole)
-    kept = rejudging.held()[0]
+    kept = eviction.stored_tokens()[0]
     assert any(int(rows[0]) < TOKENS <= int(rows[3]) for rows in kept)
-    for head, (keys, values) in enumerate(rejudging.cache.layers[0].heads()):  # it has seen no eviction
+    for head, (keys, values) in enumerate(eviction.cache.layers[0].heads()):  # it has seen no eviction
         assert torch.allclose(keys, whole.layers[0].keys[0, head, kept[head]], atol=1e-5)
         assert torch.allclose(values, whole.layers[0].values[0, head, kept[head]], atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [10, 40])
 def test_layers_with_a_sliding_window_are_left_alone(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, length: int
+    start: Start, make_lm: Callable[..., LanguageModel], ids: Tensor, length: int
 ) -> None:
     lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
-    rejudging, _ = start(lm, ids[:, :length], soft, JudgeQ(), budget=6, every=100)
+    eviction, _ = start(JudgeQ(), 6, 100, lm, ids[:, :length])
     for token in (5, 6, 7):
-        rejudging.next_logits(token)
-    before = [(layer.keys.clone(), layer.values.clone()) for layer in rejudging.cache.layers]
-    expected = rejudging.cache.fork()
-    rejudging.judge()
-    assert [layer.keys.shape[2] for layer in rejudging.cache.layers[:2]] == [6, 6]
-    for layer, (keys, values) in zip(rejudging.cache.layers[2:], before[2:], strict=True):
+        eviction.next_logits(token)
+    before = [(layer.keys.clone(), layer.values.clone()) for layer in eviction.cache.layers]
+    expected = eviction.cache.fork()
+    eviction.evict()
+    assert [layer.keys.shape[2] for layer in eviction.cache.layers[:2]] == [6, 6]
+    for layer, (keys, values) in zip(eviction.cache.layers[2:], before[2:], strict=True):
         assert torch.equal(layer.keys, keys)
         assert torch.equal(layer.values, values)
         assert not layer.record_past
         assert layer.get_seq_length() == length + 3
     last = range(max(0, length + 3 - 23), length + 3)
-    assert rejudging.held()[2][0].tolist() == list(last)
-    for cache in (expected, rejudging.cache):  # both go on
+    assert eviction.stored_tokens()[2][0].tolist() == list(last)
+    for cache in (expected, eviction.cache):  # both go on
         assert lm.model(torch.tensor([[8]]), cache=cache).logits.isfinite().all()
 
 
@@ -265,7 +262,7 @@ class Failing(JudgeQ):
     failures: ClassVar[list[int]] = []
 
     def score(self, view: LayerView) -> Tensor | None:
-        if view.layer == 1 and view.draw and not self.failures:
+        if view.layer == 1 and view.draw_id and not self.failures:
             self.failures.append(view.layer)
             raise RuntimeError("out of patience")
         return super().score(view)
@@ -274,9 +271,9 @@ class Failing(JudgeQ):
 @pytest.mark.parametrize(("length", "family"), [(90, "llama"), (10, "qwen2"), (40, "qwen2")])
 @pytest.mark.parametrize("allocation", ["uniform", "adakv"])
 def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
+    start: Start,
     make_lm: Callable[..., LanguageModel],
     ids: Tensor,
-    soft: SoftTokenTensors,
     length: int,
     family: str,
     allocation: str,
@@ -286,19 +283,16 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
     lm = make_lm(family, **(sliding if family == "qwen2" else {}))
     monkeypatch.setattr(Failing, "failures", [])
     selection = Selection(allocation=allocation)
-    runs = [
-        start(lm, ids[:, :length], soft, method(selection=selection), 6, every=5)[0]
-        for method in (Failing, JudgeQ)
-    ]
-    for rejudging in runs:
+    runs = [start(method(selection=selection), 6, 5, lm, ids[:, :length])[0] for method in (Failing, JudgeQ)]
+    for eviction in runs:
         for token in (5, 6, 7, 8, 9):
-            rejudging.next_logits(token)
+            eviction.next_logits(token)
     failing, sound = runs
-    before = failing.held()
+    before = failing.stored_tokens()
     with pytest.raises(RuntimeError, match="out of patience"):
         failing.next_logits(10)
     assert failing.cache.get_seq_length() == length + 5
-    assert str(failing.held()) == str(before)
+    assert str(failing.stored_tokens()) == str(before)
     for mine, other in zip(failing.cache.layers, sound.cache.layers, strict=True):
         rows = [
             layer.heads() if hasattr(layer, "heads") else [(layer.keys, layer.values)]
@@ -309,43 +303,44 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
         )
     assert torch.equal(failing.next_logits(10), sound.next_logits(10))
     assert (failing.rounds, sound.rounds) == (1, 1)
-    assert str(failing.held()) == str(sound.held())
+    assert str(failing.stored_tokens()) == str(sound.stored_tokens())
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, family: str
+    start: Start, make_lm: Callable[..., LanguageModel], family: str
 ) -> None:
     sliding = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
     lm = make_lm(family, **(sliding if family == "qwen2" else {}))
-    rejudging, _ = start(lm, ids, soft, JudgeQ(), budget=500, every=4)
-    rejudging.next_logits(5)
-    untouched = rejudging.cache.fork()
-    rejudging.judge()
-    logits = [lm.model(torch.tensor([[8]]), cache=cache).logits for cache in (untouched, rejudging.cache)]
+    eviction, _ = start(JudgeQ(), 500, 4, lm)
+    eviction.next_logits(5)
+    untouched = eviction.cache.fork()
+    eviction.evict()
+    logits = [lm.model(torch.tensor([[8]]), cache=cache).logits for cache in (untouched, eviction.cache)]
     assert torch.equal(*logits)
 
 
 @pytest.mark.parametrize("name", [*sorted(set(DECODABLE) - {"random"}), "judgeq:allocation=adakv"])
 def test_with_all_rows_held_the_scores_are_those_of_a_prompt_that_holds_the_answer(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str
+    start: Start, each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str
 ) -> None:
     method = method_from_text(name)
-    rejudging, _ = start(each_lm, ids, soft, method, budget=500, every=500)
+    eviction, _ = start(method, 500, 500, each_lm)
     written = torch.randint(3, 300, (40,), generator=torch.Generator().manual_seed(5))
     for token in written.tolist():
-        rejudging.next_logits(token)
-    rejudging.judge()
+        eviction.next_logits(token)
+    eviction.evict()
     whole = torch.cat([ids, written[None]], 1)
     expected = prefill(each_lm, whole, [Plan(method, 500)], soft_tokens=soft).retained[0].scores
-    for layer, heads in rejudging._held.items():
+    for layer, heads in eviction._rows.items():
         scores = torch.stack([head.scores for head in heads])
         assert torch.allclose(scores, expected[layer][0], atol=1e-4)
 
 
 def view_of(queries: Tensor, keys: Tensor, first: int, **more: Tensor) -> LayerView:
     """What is seen of the rows up to the last query when the queries from `first` on ask."""
-    return LayerView(0, queries[:, :, first:], keys, keys, keys.shape[2], 0, 0, 0.25, torch.Tensor, **more)
+    call = AttentionCall(0, queries[:, :, first:], keys, keys, 0.25, None, None, torch.Tensor)
+    return LayerView(**vars(call), prompt_tokens=keys.shape[2], **more)
 
 
 @pytest.mark.parametrize("average", [False, True])
@@ -359,8 +354,8 @@ def test_h2o_goes_on_accumulating(average: bool) -> None:
             queries,
             keys,
             12,
-            ages=torch.arange(20, 0, -1),
-            earlier=torch.nn.functional.pad(early, (0, 8)),
+            row_ages=torch.arange(20, 0, -1),
+            previous_scores=torch.nn.functional.pad(early, (0, 8)),
         )
     )
     assert torch.allclose(again, method.score(view_of(queries, keys, 0)), atol=1e-6)
@@ -370,42 +365,34 @@ def test_snapkv_asks_with_the_tokens_that_were_written_last() -> None:
     generator = torch.Generator().manual_seed(0)
     queries, keys = (torch.randn((1, heads, 20, 8), generator=generator) for heads in (4, 2))
     expected = SnapKV(window=6).score(view_of(queries, keys, 0))
-    again = view_of(queries, keys, 14, ages=torch.arange(20, 0, -1))
+    again = view_of(queries, keys, 14, row_ages=torch.arange(20, 0, -1))
     assert torch.allclose(SnapKV(window=6).score(again), expected)
     assert torch.allclose(SnapKV(window=32).score(again), expected)
 
 
-def test_streaming_keeps_the_sinks_and_the_last_tokens(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
-    rejudging, logits = start(endless, ids, soft, StreamingLLM(), budget=12, every=10)
-    for _ in steps(endless, rejudging, logits, Decoding(32)):
-        pass
-    assert rejudging.held()[3][1].tolist() == [0, 1, 2, 3, *range(TOKENS + 30 - 8, TOKENS + 31)]
+def test_streaming_keeps_the_sinks_and_the_last_tokens(start: Start) -> None:
+    eviction, logits = start(StreamingLLM(), 12, 10)
+    list(steps(eviction, logits, 32))
+    assert eviction.stored_tokens()[3][1].tolist() == [0, 1, 2, 3, *range(TOKENS + 30 - 8, TOKENS + 31)]
 
 
-def test_random_rows_are_drawn_anew_each_time_and_in_each_head(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
-    rejudging, _ = start(endless, ids, soft, method_from_text("random"), budget=30, every=100)
+def test_random_rows_are_drawn_anew_each_time_and_in_each_head(start: Start) -> None:
+    eviction, _ = start(method_from_text("random"), 30, 100)
     draws = []
     for token in (5, 6):
-        rejudging.next_logits(token)
-        rejudging.judge()
-        draws += [rows.tolist() for rows in rejudging.held()[0]]
+        eviction.next_logits(token)
+        eviction.evict()
+        draws += [rows.tolist() for rows in eviction.stored_tokens()[0]]
     assert len(set(map(tuple, draws))) == 4
 
 
-def test_values_count_for_the_rows_of_an_answer_too(
-    endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
+def test_values_count_for_the_rows_of_an_answer_too(start: Start) -> None:
     held = []
     for aware in (False, True):
         method = JudgeQ(selection=replace(EXACT, value_aware=aware))
-        rejudging, logits = start(endless, ids, soft, method, budget=12, every=10)
-        for _ in steps(endless, rejudging, logits, Decoding(12)):
-            pass
-        held.append(torch.stack(rejudging.held()[1]))
+        eviction, logits = start(method, 12, 10)
+        list(steps(eviction, logits, 12))
+        held.append(torch.stack(eviction.stored_tokens()[1]))
     assert not torch.equal(*held)
 
 
@@ -422,7 +409,7 @@ def ask(lm: LanguageModel, tokens: SoftTokens, **options: object) -> judgeq.Answ
 
 
 def test_an_answer_tells_what_was_held_at_its_end(endless: LanguageModel, tokens: SoftTokens) -> None:
-    answer = ask(endless, tokens, decoding=Decoding(50, rejudge_every=8))
+    answer = ask(endless, tokens, decoding=Decoding(50, evict_every=8))
     assert answer.held is not None
     assert answer.kv_bytes == 4 * 2 * 20 * ROW
     rows = sum(len(rows) for layer in answer.held for rows in layer)
@@ -445,10 +432,10 @@ def test_a_budget_above_prompt_and_answer_is_not_cut_to_the_prompt(
     endless: LanguageModel, tokens: SoftTokens
 ) -> None:
     free = ask(endless, tokens, budget=1000, decoding=Decoding(50))
-    bounded = ask(endless, tokens, budget=1000, decoding=Decoding(50, rejudge_every=8))
+    bounded = ask(endless, tokens, budget=1000, decoding=Decoding(50, evict_every=8))
     assert bounded.text == free.text
     assert all(len(rows) == free.prompt_tokens + 49 for layer in bounded.held for rows in layer)
-    share = ask(endless, tokens, budget=1.0, decoding=Decoding(50, rejudge_every=8))
+    share = ask(endless, tokens, budget=1.0, decoding=Decoding(50, evict_every=8))
     assert share.kv_bytes_at_end <= most_bytes(share.prompt_tokens, 8)
 
 
@@ -457,7 +444,7 @@ def test_the_full_cache_beside_a_bounded_method_keeps_everything(
 ) -> None:
     reading = judgeq.read(
         endless, TEXT * 2, "Who pays?", methods=["full", "snapkv"], budget=40, tokens=tokens,
-        decoding=Decoding(30, rejudge_every=8),
+        decoding=Decoding(30, evict_every=8),
     )  # fmt: skip
     for writer in reading.writers:
         assert len(list(writer)) == 30
@@ -467,28 +454,24 @@ def test_the_full_cache_beside_a_bounded_method_keeps_everything(
     assert snapkv.held is not None
 
 
-def test_an_answer_still_ends_where_it_ends(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
-    rejudging, logits = start(lm, ids, soft, KeyNorm(), budget=12, every=4)
-    lm.__dict__["eos_ids"] = frozenset()
-    written = [step.token for step in steps(lm, rejudging, logits, Decoding(40))]
+def test_an_answer_still_ends_where_it_ends(start: Start, endless: LanguageModel) -> None:
+    written = [step.token for step in steps(*start(KeyNorm(), 12, 4), 40)]
     end = next(token for at, token in enumerate(written) if at > 12 and token not in written[:at])
-    lm.__dict__["eos_ids"] = frozenset([end])
-    rejudging, logits = start(lm, ids, soft, KeyNorm(), budget=12, every=4)
-    found = list(steps(lm, rejudging, logits, Decoding(40)))
-    del lm.__dict__["eos_ids"]
+    endless.__dict__["eos_ids"] = frozenset([end])
+    found = list(steps(*start(KeyNorm(), 12, 4), 40))
     assert [step.token for step in found] == written[: written.index(end) + 1]
     assert found[-1].finish == "end"
 
 
 def test_a_stop_text_ends_it_and_a_reader_may_leave(endless: LanguageModel, tokens: SoftTokens) -> None:
-    free = ask(endless, tokens, decoding=Decoding(60, rejudge_every=8)).text
+    free = ask(endless, tokens, decoding=Decoding(60, evict_every=8)).text
     stop = free[40:43]
-    stopped = ask(endless, tokens, decoding=Decoding(60, rejudge_every=8, stop=(stop,)))
+    stopped = ask(endless, tokens, decoding=Decoding(60, evict_every=8, stop=(stop,)))
     assert stopped.text == free[: free.index(stop)]
     assert stopped.finish == "stop"
     (writer,) = judgeq.read(
         endless, TEXT * 2, "Who pays?", methods=["judgeq"], budget=20, tokens=tokens,
-        decoding=Decoding(60, rejudge_every=8),
+        decoding=Decoding(60, evict_every=8),
     ).writers  # fmt: skip
     for step in writer:
         if step.index == 30:
@@ -504,13 +487,13 @@ def test_a_stop_text_ends_it_and_a_reader_may_leave(endless: LanguageModel, toke
 def test_methods_that_look_at_an_answer_are_refused(
     lm: LanguageModel, tokens: SoftTokens, method: str
 ) -> None:
-    with pytest.raises(InputError, match=r"cannot judge again .* leave rejudge_every out"):
-        ask(lm, tokens, method=method, decoding=Decoding(8, rejudge_every=4))
+    with pytest.raises(InputError, match=r"cannot evict again .* leave evict_every out"):
+        ask(lm, tokens, method=method, decoding=Decoding(8, evict_every=4))
 
 
 def test_rounded_rows_are_refused(lm: LanguageModel, tokens: SoftTokens) -> None:
     with pytest.raises(InputError, match="not both"):
-        ask(lm, tokens, row_bits=8, decoding=Decoding(8, rejudge_every=4))
+        ask(lm, tokens, row_bits=8, decoding=Decoding(8, evict_every=4))
 
 
 def test_soft_tokens_that_would_stand_where_other_factors_begin_are_refused(
@@ -519,17 +502,17 @@ def test_soft_tokens_that_would_stand_where_other_factors_begin_are_refused(
     lm = longrope(make_lm, known=300)
     tokens = SoftTokens.initialise(lm, torch.arange(40, 44))
     room = 300 - ask(lm, tokens, decoding=Decoding(1)).prompt_tokens - tokens.n
-    ask(lm, tokens, decoding=Decoding(room, rejudge_every=8))
+    ask(lm, tokens, decoding=Decoding(room, evict_every=8))
     ask(lm, tokens, decoding=Decoding(room + 1))
-    ask(lm, tokens, decoding=Decoding(room + 1, rejudge_every=8), method="snapkv")
+    ask(lm, tokens, decoding=Decoding(room + 1, evict_every=8), method="snapkv")
     with pytest.raises(InputError, match=r"longrope.*300 positions, and 297 tokens"):
-        ask(lm, tokens, decoding=Decoding(room + 1, rejudge_every=8))
+        ask(lm, tokens, decoding=Decoding(room + 1, evict_every=8))
 
 
 def test_the_soft_tokens_behind_the_answer_need_positions_too(lm: LanguageModel, tokens: SoftTokens) -> None:
     room = 4096 - ask(lm, tokens, decoding=Decoding(1)).prompt_tokens
     options = {"methods": ["judgeq"], "tokens": tokens, "budget": 20}
     judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - 2), **options)
-    judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - tokens.n, rejudge_every=4), **options)
+    judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - tokens.n, evict_every=4), **options)
     with pytest.raises(InputError, match="left free for the answer"):
-        judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - 2, rejudge_every=4), **options)
+        judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - 2, evict_every=4), **options)
