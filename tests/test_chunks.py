@@ -67,11 +67,11 @@ def assert_as_in_one_pass(found: Prefill, whole: Prefill) -> None:
 
 @pytest.mark.parametrize("chunk", [7, 40, 64])
 def test_every_method_keeps_what_it_keeps_in_one_pass(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, chunk: int
+    some_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, chunk: int
 ) -> None:
-    plans = [Plan(method, 40) for method in every_method(each_lm)] + [Plan(H2O(average=True), 40)]
-    whole = retain(each_lm, ids, plans, soft_tokens=soft, longest=SHORT)
-    assert_as_in_one_pass(retain(each_lm, ids, plans, soft_tokens=soft, longest=SHORT, chunk=chunk), whole)
+    plans = [Plan(method, 40) for method in every_method(some_lm)] + [Plan(H2O(average=True), 40)]
+    whole = retain(some_lm, ids, plans, soft_tokens=soft, longest=SHORT)
+    assert_as_in_one_pass(retain(some_lm, ids, plans, soft_tokens=soft, longest=SHORT, chunk=chunk), whole)
 
 
 def test_allocations_sinks_and_values_do_not_mind_chunks(

@@ -1,7 +1,7 @@
 """The demo elsewhere: the container's steps in a plain shell, the demo as a Space starts it, and the wheel.
 
 One fresh environment, with what requirements.txt asks for and no other package, serves all three. pip checks that
-nothing is missing; the packages are linked from the environment of the tests, for which pip has resolved and fetched them.
+nothing is missing; the packages are linked from the environment of the tests, which pip has resolved and fetched.
 """
 
 from __future__ import annotations

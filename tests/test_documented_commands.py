@@ -232,7 +232,7 @@ def rules_of(command: Command) -> Rule | None:
 
 GROUPS = [group for document in documents() for group in groups(document, VERBS)]
 COMMANDS = [command for group in GROUPS for command in group]
-CODE = [(document, code(document)) for document in documents() if code(document) or document.endswith(".py")]
+CODE = [(document, code(document)) for document in documents() if code(document)]
 
 
 # What is wrong with a document
