@@ -205,9 +205,9 @@ for method in rates.methods:
 
 # %% [markdown]
 # What the lines show: the hit rate over the budget. Words from answers, untrained, already know more than the
-# prompt's last tokens: they stand where an answer would begin. Half a minute of training takes them about half of
-# the way to the shipped ones. Three prompts are few, so do not trust the last points of such figures; notebook 4
-# says how far to trust what.
+# prompt's last tokens: they stand where an answer would begin. Training on a dozen prompts takes them more than
+# half of the way to the shipped ones. Three prompts are few, so do not trust the last points of such figures;
+# notebook 4 says how far to trust what.
 #
 # ## What they keep
 #
