@@ -69,7 +69,7 @@ def started(words: list[str]) -> BaseProcess:
 def _judgeq(words: list[str]) -> None:
     from judgeq.cli import main
 
-    sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
+    sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
     sys.exit(main(words))
 
 
