@@ -3,7 +3,8 @@
 README, changelog, model card and notebooks stay where a person who looks through the repository finds them. While the
 site is built, copies lie beside the other pages, and a relative link in any page is turned to where its file stands in
 the site. `<!-- options: VERB -->` becomes the table of that command's options, from argparse itself; VERB may be a
-module of the checkout with a function `parser`. Long commands are folded; what they do stays the same.
+module of the checkout with a function `parser`. Long commands are folded; what they do stays the same. Figures are
+those of the results files: see `figures.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+import figures
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +51,7 @@ OPTIONS = re.compile(r"^<!-- options: (.+?) -->$", re.MULTILINE)
 SHELL = re.compile(r"(?<=^```sh\n)(.+?)(?=^```$)", re.MULTILINE | re.DOTALL)
 WIDTH = 84
 """Characters of a command that fit into a line of a page."""
-FIGURE = re.compile(r"(?<=\d) (?=%)|(?<=\d) (?=to [+−]?\d)|(?<=\d to) |(?<=†) ")
+NO_BREAK = re.compile(r"(?<=\d) (?=%)|(?<=\d) (?=to [+−]?\d)|(?<=\d to) |(?<=†) ")
 ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
 
 
@@ -164,8 +166,11 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
     if name.endswith(".ipynb"):
         source[0] = in_python(BADGE.sub("[Open in Colab]", text))
         return
+    text = figures.unmarked(figures.filled(text))
     text = SHELL.sub(lambda block: "\n".join(map(folded, block[1].split("\n"))), text)
-    text = ROW.sub(lambda row: FIGURE.sub("\u00a0", row[0]), text)  # a figure keeps its unit and its interval
+    text = ROW.sub(
+        lambda row: NO_BREAK.sub("\u00a0", row[0]), text
+    )  # a figure keeps its unit and its interval
     source[0] = OPTIONS.sub(lambda match: options_of(match[1]), text)
 
 

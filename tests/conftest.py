@@ -190,6 +190,13 @@ def each_lm(request: pytest.FixtureRequest, make_lm: Callable[..., LanguageModel
     return make_lm(request.param)
 
 
+@pytest.fixture(scope="session", params=["gemma2", "gemma3_text", "granite", "llama", "smollm3"])
+def some_lm(request: pytest.FixtureRequest, make_lm: Callable[..., LanguageModel]) -> LanguageModel:
+    """A tiny model of each family that stores, turns or scales rows in a way of its own: for what builds upon what
+    `each_lm` has shown of all."""
+    return make_lm(request.param)
+
+
 @pytest.fixture(scope="session")
 def smol() -> LanguageModel:
     """The embedded model, from the user's own cache; mark tests that use it with `embedded`."""

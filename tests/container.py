@@ -9,7 +9,10 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 KNOWN = {"FROM", "ARG", "RUN", "USER", "WORKDIR", "ENV", "COPY", "EXPOSE", "CMD"}
 NEEDS_ROOT = "useradd "
@@ -34,6 +37,30 @@ def instructions(path: Path) -> list[tuple[str, str]]:
 def _lines(path: Path) -> Iterator[str]:
     text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     return (line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+
+
+def required(lines: list[str]) -> list[metadata.Distribution]:
+    """What is installed here of these requirements and of all that they need, and nothing else.
+
+    Raises:
+        PackageNotFoundError: one is not installed.
+    """
+    found: dict[str, metadata.Distribution] = {}
+    plain = (line.split(" #")[0].strip() for line in lines)
+    todo, seen = [Requirement(line) for line in plain if line and not line.startswith("#")], set()
+    while todo:
+        each = todo.pop()
+        if str(each) in seen or (each.marker and not each.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(str(each))
+        found[each.name.lower()] = distribution = metadata.distribution(each.name)
+        for needed in map(Requirement, distribution.requires or []):
+            if needed.marker is None or any(
+                needed.marker.evaluate({"extra": extra}) for extra in {"", *each.extras}
+            ):
+                needed.marker = None
+                todo.append(needed)
+    return list(found.values())
 
 
 @dataclass
@@ -76,6 +103,20 @@ class Container:
         """The working folder, in this folder's tree."""
         return self.root / self.workdir.lstrip("/")
 
+    def provide(self, requirements: Path) -> None:
+        """Put there what these requirements ask for, from this environment, so that pip need not fetch it again."""
+        (packages,) = self.python.parent.glob("lib/python*/site-packages")
+        for distribution in required(requirements.read_text(encoding="utf-8").splitlines()):
+            for file in distribution.files or []:
+                source, target = Path(str(file.locate())), packages / file
+                if ".." in file.parts or target.exists() or not source.exists():
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.link(source, target)
+                except OSError:  # another file system
+                    shutil.copyfile(source, target)
+
     def surroundings(self, **more: str) -> dict[str, str]:
         """The variables of a process in it; nothing of this process but what pip needs to find packages, quickly."""
         kept = {
@@ -105,9 +146,10 @@ class Container:
     def _run(self, words: str) -> None:
         if words.startswith(NEEDS_ROOT):
             return
+        here = self.surroundings(**({"PIP_NO_INDEX": "1"} if words.startswith("pip ") else {}))
         ran = subprocess.run(
-            words, shell=True, cwd=self.folder, env=self.surroundings(), capture_output=True, text=True, check=False
-        )  # fmt: skip
+            words, shell=True, cwd=self.folder, env=here, capture_output=True, text=True, check=False
+        )
         assert ran.returncode == 0, f"{words}\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}"
         self.done.append(words)
 

@@ -11,12 +11,14 @@ import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lm_eval.tasks._index import TaskIndex
 from peft import PeftModel
 
 import judgeq
@@ -57,7 +59,7 @@ SIZES: dict[str, dict[str, str]] = {
         "--tasks": "qasper",
         "--longbench-files": str(ROOT / "tests/data/longbench"),
     },
-    "evaluate jsonl": {},
+    "evaluate jsonl": {"--budgets": FIRST},
     "bench": {"--prompt-tokens": "400", "--decode-tokens": "2", "--rounds": "1"},
     "bench step": {"--lengths": "100", "--rounds": "1"},
     "lm-eval": {"--limit": "1", "--metadata": '{"max_seq_lengths": [600]}'},
@@ -151,7 +153,7 @@ def _soft_tokens(place: Place, path: Path, word: str, model: str) -> None:
 
 def _data(place: Place, path: Path, word: str, model: str) -> None:
     if word.endswith(".jsonl") or word == "FILE":
-        lines = [{**QUESTION, "context": f"Note {at}. {TEXT}"} for at in range(200)]
+        lines = [{**QUESTION, "context": f"Note {at}. {TEXT}"} for at in range(60)]
         path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
 
 
@@ -237,10 +239,24 @@ def settle(place: Place, patch: pytest.MonkeyPatch) -> None:
     model = place.shared / "model"
     patch.setattr("judgeq.commands.bench.model_folder", lambda name: model)
     patch.setattr("judgeq.integrations.lm_eval.embedded_model_path", lambda name: model)
+    patch.setattr(TaskIndex, "build", staticmethod(indexed))
     patch.setattr("judgeq.soft_tokens.soft_tokens.shipped_for", place.shipped)
     patch.setattr("datasets.config.HF_DATASETS_CACHE", place.folder / "datasets")
     patch.setattr(sys, "argv", ["judgeq"])
     patch.chdir(place.folder)
+
+
+@cache
+def _index_of(folder: Path) -> dict[str, Any]:
+    return _build([folder])
+
+
+_build = TaskIndex.build
+
+
+def indexed(paths: Iterable[Path], **_: Any) -> dict[str, Any]:
+    """lm-eval's index of the tasks in these folders; it reads 13,000 files for its own, so that is done once."""
+    return {name: entry for path in paths for name, entry in _index_of(path).items()}
 
 
 # Commands

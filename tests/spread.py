@@ -11,6 +11,11 @@ ONE_DEMO = frozenset(
     f"tests/test_browser{what}.py" for what in ("", "_access", "_input", "_sweep", "_takeaway")
 )  # fmt: skip
 """Files that meet the same server of the demo, with the embedded model."""
+HARNESS = frozenset(
+    f"tests/test_{what}.py"
+    for what in ("documented_commands", "lm_eval_model", "longbench", "needle", "ruler")
+)
+"""Files that use lm-eval, which takes ten seconds to import its generators and to read its tasks."""
 ALONE = "::test_a_clean_kernel_gives_the_stored_outputs["
 """A notebook each, which share nothing."""
 
@@ -20,7 +25,7 @@ def group(test: str) -> str:
     file = test.partition("::")[0]
     if ALONE in test:
         return test
-    return "demo" if file in ONE_DEMO else file
+    return "demo" if file in ONE_DEMO else "harness" if file in HARNESS else file
 
 
 class Spread(LoadScopeScheduling):

@@ -77,16 +77,16 @@ def test_soft_caps_hold_side_by_side(make_lm: Callable[..., LanguageModel], allo
     assert len(set(texts)) > 2
 
 
-def test_answers_to_prompts_of_different_length_stand_side_by_side(each_lm: LanguageModel) -> None:
-    long, short = read(each_lm), read(each_lm, text=TEXT[40:150])
+def test_answers_to_prompts_of_different_length_stand_side_by_side(some_lm: LanguageModel) -> None:
+    long, short = read(some_lm), read(some_lm, text=TEXT[40:150])
     brief = Decoding(max_new_tokens=5)
     answers = [
         PendingAnswer(kept.cache, outcome.logits, decoding)
         for outcome, decoding in ((long, LONG), (short, brief))
         for kept in outcome.retained
     ]
-    written = [each.text for each in decode_together(each_lm, answers)]
-    assert written == [*alone(each_lm, long), *alone(each_lm, short, brief)]
+    written = [each.text for each in decode_together(some_lm, answers)]
+    assert written == [*alone(some_lm, long), *alone(some_lm, short, brief)]
 
 
 def test_tokens_are_told_with_the_text(lm: LanguageModel) -> None:

@@ -61,11 +61,11 @@ def assert_as_in_one_pass(found: Prefill, whole: Prefill) -> None:
 
 @pytest.mark.parametrize("chunk", [7, 40, 64])
 def test_every_method_keeps_what_it_keeps_in_one_pass(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, chunk: int
+    some_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, chunk: int
 ) -> None:
-    plans = [Plan(method, 40) for method in every_method(each_lm)] + [Plan(H2O(average=True), 40)]
+    plans = [Plan(method, 40) for method in every_method(some_lm)] + [Plan(H2O(average=True), 40)]
     whole, found = (
-        prefill_with_lookahead(Request(each_lm, ids, plans, SHORT, soft, chunk=size))
+        prefill_with_lookahead(Request(some_lm, ids, plans, SHORT, soft, chunk=size))
         for size in (None, chunk)
     )
     assert_as_in_one_pass(found, whole)

@@ -183,14 +183,14 @@ class Masked:
 
 @pytest.mark.parametrize("allocation", ["uniform", "adakv", "profile"])
 def test_rows_and_logits_are_those_of_complete_rows_with_masks(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str
+    some_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str
 ) -> None:
     soft = replace(soft, query_offsets=None)
     method = JudgeQ(selection=Selection(pool=1, allocation=allocation))
-    outcome = prefill(each_lm, ids, [Plan(method, 12, profile_of(each_lm))], soft_tokens=soft)
-    (retained,), logits, evicted_from = outcome.retained, outcome.logits, each_lm.geometry.global_layers
-    eviction = DecodingEviction(each_lm, retained, 12, 5, soft)
-    reference = Masked(each_lm, ids, retained, soft)
+    outcome = prefill(some_lm, ids, [Plan(method, 12, profile_of(some_lm))], soft_tokens=soft)
+    (retained,), logits, evicted_from = outcome.retained, outcome.logits, some_lm.geometry.global_layers
+    eviction = DecodingEviction(some_lm, retained, 12, 5, soft)
+    reference = Masked(some_lm, ids, retained, soft)
     for at in range(23):
         token = int(logits.argmax(-1))
         before = eviction.rounds
@@ -322,16 +322,16 @@ def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
 
 @pytest.mark.parametrize("name", [*sorted(set(DECODABLE) - {"random"}), "judgeq:allocation=adakv"])
 def test_with_all_rows_held_the_scores_are_those_of_a_prompt_that_holds_the_answer(
-    start: Start, each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str
+    start: Start, some_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str
 ) -> None:
     method = method_from_text(name)
-    eviction, _ = start(method, 500, 500, each_lm)
+    eviction, _ = start(method, 500, 500, some_lm)
     written = torch.randint(3, 300, (40,), generator=torch.Generator().manual_seed(5))
     for token in written.tolist():
         eviction.next_logits(token)
     eviction.evict()
     whole = torch.cat([ids, written[None]], 1)
-    expected = prefill(each_lm, whole, [Plan(method, 500)], soft_tokens=soft).retained[0].scores
+    expected = prefill(some_lm, whole, [Plan(method, 500)], soft_tokens=soft).retained[0].scores
     for layer, heads in eviction._rows.items():
         scores = torch.stack([head.scores for head in heads])
         assert torch.allclose(scores, expected[layer][0], atol=1e-4)

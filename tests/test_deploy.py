@@ -1,6 +1,7 @@
 """The demo elsewhere: the container's steps in a plain shell, the demo as a Space starts it, and the wheel.
 
-One fresh environment, made from requirements.txt alone, serves all three: nothing of the developer's is in it.
+One fresh environment, with what requirements.txt asks for and no other package, serves all three. pip checks that
+nothing is missing; the packages are linked from the environment of the tests, which pip has resolved and fetched.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser import PATIENCE, SAMPLE, free_port, running
-from tests.container import NEEDS_ROOT, Container, instructions
+from tests.container import NEEDS_ROOT, Container, instructions, required
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -40,8 +41,15 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Container:
     place = tmp_path_factory.mktemp("container")
     subprocess.run([sys.executable, "-m", "venv", place / "python"], check=True)
     made = Container(root=place / "image", source=ROOT, python=place / "python/bin")
+    made.provide(ROOT / "requirements.txt")
     made.build(DOCKERFILE)
     return made
+
+
+def test_an_environment_has_what_is_required_with_its_extras_and_nothing_else() -> None:
+    names = {each.name.lower() for each in required(["httpx[socks]>=0.28,<1  # a comment", "", "# none"])}
+    assert {"httpx", "socksio", "anyio", "idna"} <= names
+    assert not {"torch", "pytest", "numpy", "h2"} & names
 
 
 def test_only_what_an_image_alone_can_do_is_left_out() -> None:

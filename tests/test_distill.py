@@ -18,12 +18,10 @@ from judgeq.training.examples import PromptRows, TrainingExample
 from judgeq.training.trainable import attention_to_examples
 from scripts import distill
 from tests.conftest import build_model, build_tokenizer
-from tests.documented import code
-from tests.test_readme import percent, table_after
+from tests.documented import ROOT, code
 from tests.test_training import ARTICLES
 
-RECORD = "assets/experiments/memory_rows/run.json"
-EXPERIMENT = Path(__file__).resolve().parents[1] / Path(RECORD).parent
+EXPERIMENT = ROOT / "assets/experiments/memory_rows"
 
 
 @pytest.fixture(scope="module")
@@ -175,19 +173,10 @@ def test_the_stored_experiment_can_be_gone_on_from() -> None:
     assert len(distill.unpacked(load_file(EXPERIMENT / "held_out_responses.safetensors"))) == 256
 
 
-@pytest.mark.parametrize("figure", ["kl", "first", "whole", "hits"])
-def test_the_tables_of_the_experiment_are_its_record(figure: str) -> None:
-    record = json.loads((EXPERIMENT / "run.json").read_text(encoding="utf-8"))
-    table = table_after((EXPERIMENT / "README.md").read_text("utf-8"), f"{RECORD} {figure}")
-    assert len(table) == (4 if figure == "hits" else 11)
-    for name, *cells in table:
-        part = record["before"] if name.startswith("before: ") else record["held_out"]
-        found = [each[figure] for each in part[name.removeprefix("before: ")].values()]
-        assert cells == [f"{value:.3f}" if figure == "kl" else percent(value) for value in found]
-
-
 def test_the_commands_of_the_experiment_are_understood() -> None:
     lines = [
-        line for block in code(f"{Path(RECORD).parent}/README.md", "sh") for line in block.text.splitlines()
+        line
+        for block in code("assets/experiments/memory_rows/README.md", "sh")
+        for line in block.text.splitlines()
     ]
     assert {distill.parse(line.split()[3:]).what for line in lines} == {"prompts", "all", "train"}

@@ -92,9 +92,9 @@ def assert_as_read(document: Document, text: str, questions: Sequence[str], **op
 # With the question in view
 
 
-def test_every_question_is_answered_as_if_it_were_the_first(each_lm: LanguageModel) -> None:
-    document = Document(each_lm, TEXT)
-    options = {"methods": every_method(each_lm), "budget": 40, "tokens": soft(each_lm), "decoding": SHORT}
+def test_every_question_is_answered_as_if_it_were_the_first(some_lm: LanguageModel) -> None:
+    document = Document(some_lm, TEXT)
+    options = {"methods": every_method(some_lm), "budget": 40, "tokens": soft(some_lm), "decoding": SHORT}
     assert_as_read(document, TEXT, QUESTIONS, **options)
 
 
@@ -132,15 +132,15 @@ def test_options_mean_the_same_behind_a_document(
 
 @pytest.mark.parametrize("chunk", [None, 50])
 def test_rows_are_judged_again_behind_a_document(
-    each_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, chunk: int | None
+    some_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, chunk: int | None
 ) -> None:
-    monkeypatch.setitem(each_lm.__dict__, "eos_ids", frozenset())  # random models stop anywhere
-    document = Document(each_lm, TEXT, chunk=chunk)
-    options = {"budget": 40, "tokens": soft(each_lm), "decoding": Decoding(30, evict_every=8)}
+    monkeypatch.setitem(some_lm.__dict__, "eos_ids", frozenset())  # random models stop anywhere
+    document = Document(some_lm, TEXT, chunk=chunk)
+    options = {"budget": 40, "tokens": soft(some_lm), "decoding": Decoding(30, evict_every=8)}
     for method in ("judgeq", "snapkv", "h2o"):
         for question in QUESTIONS[:2]:
             found = document.ask(question, method=method, **options)
-            expected = judgeq.ask(each_lm, TEXT, question, method=method, **options)
+            expected = judgeq.ask(some_lm, TEXT, question, method=method, **options)
             assert found.text == expected.text
             for ours, theirs in zip(found.held, expected.held, strict=True):
                 assert all(map(np.array_equal, ours, theirs))
@@ -299,22 +299,22 @@ def test_bad_documents_are_refused(lm: LanguageModel, text: str, options: dict) 
 # Evicted once
 
 
-def test_what_is_left_is_chosen_without_a_question_and_the_rest_is_freed(each_lm: LanguageModel) -> None:
-    document, slide = Document(each_lm, TEXT), len(each_lm.geometry.sliding)
+def test_what_is_left_is_chosen_without_a_question_and_the_rest_is_freed(some_lm: LanguageModel) -> None:
+    document, slide = Document(some_lm, TEXT), len(some_lm.geometry.sliding)
     for method in ("judgeq", "snapkv", "h2o", "pyramidkv", "streamingllm"):
-        compressed = document.compress(method=method, budget=40, tokens=soft(each_lm))
+        compressed = document.compress(method=method, budget=40, tokens=soft(some_lm))
         assert compressed.kv_bytes == ((4 - slide) * 40 + slide * (WINDOW - 1)) * 256
         assert compressed.full_kv_bytes == ((4 - slide) * document.tokens + slide * (WINDOW - 1)) * 256
     assert document.kv_bytes == 0, "rows that nobody holds are not held for this"
-    held = document.read().compress(budget=40, tokens=soft(each_lm))
-    fresh = Document(each_lm, TEXT, chunk=60).compress(budget=40, tokens=soft(each_lm))
+    held = document.read().compress(budget=40, tokens=soft(some_lm))
+    fresh = Document(some_lm, TEXT, chunk=60).compress(budget=40, tokens=soft(some_lm))
     moved_rows(held.retained.kept, fresh.retained.kept)
 
 
 @pytest.mark.parametrize(
     "method", ["full", "judgeq", "judgeq:profile-free", "judgeq:bits", "pyramidkv", "adakv", "adakv:bits"]
 )
-def test_a_question_is_read_on_top_of_the_rows_that_are_left(each_lm: LanguageModel, method: str) -> None:
+def test_a_question_is_read_on_top_of_the_rows_that_are_left(some_lm: LanguageModel, method: str) -> None:
     """Several tokens at once give what one token at a time gives, however many rows each layer and head has."""
     chosen = {
         "adakv": SnapKV(selection=Selection(recent=4, allocation="adakv")),
@@ -322,20 +322,20 @@ def test_a_question_is_read_on_top_of_the_rows_that_are_left(each_lm: LanguageMo
         "judgeq:bits": JudgeQ(selection=Selection(bits=8)),
         "judgeq:profile-free": JudgeQ(selection=Selection(sinks=2, pool=1)),
     }.get(method, method)
-    compressed = Document(each_lm, TEXT).compress(method=chosen, budget=40, tokens=soft(each_lm))
+    compressed = Document(some_lm, TEXT).compress(method=chosen, budget=40, tokens=soft(some_lm))
     for question in QUESTIONS:
         reading = compressed.read_for(question, decoding=SHORT)
-        assert reading.full_kv_bytes == 256 * each_lm.geometry.complete_rows(reading.prompt.tokens)
+        assert reading.full_kv_bytes == 256 * some_lm.geometry.complete_rows(reading.prompt.tokens)
         cache = compressed.retained.cache.fork()
         for token in reading.prompt.input_ids[0, compressed.prefix.tokens :]:
             with torch.inference_mode():
-                logits = each_lm.model(token[None, None], cache=cache).logits[:, -1]
+                logits = some_lm.model(token[None, None], cache=cache).logits[:, -1]
         assert torch.allclose(reading.logits, logits, atol=1e-3)
         if method == "full":
-            expected = judgeq.ask(each_lm, TEXT, question, method="full", decoding=SHORT)
+            expected = judgeq.ask(some_lm, TEXT, question, method="full", decoding=SHORT)
             assert reading.writers[0].finish().text == expected.text
             assert torch.allclose(
-                reading.logits, judgeq.read(each_lm, TEXT, question, methods=["full"]).logits, atol=1e-3
+                reading.logits, judgeq.read(some_lm, TEXT, question, methods=["full"]).logits, atol=1e-3
             )
 
 

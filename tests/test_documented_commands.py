@@ -193,6 +193,7 @@ RULES = [
     Rule(r"python -m benchmarks\.parity\b", test=("test_parity.py", "parity.main")),
     Rule(r"python -m benchmarks\.start\b", test=("test_starting.py", "main([")),
     Rule(r"python -m scripts\.space\b", test=("test_space.py", "space.main")),
+    Rule(r"python docs/figures\.py\b", test=("test_figures.py", '"figures.py"')),
     Rule(r"python docs/architecture\.py\b", test=("test_architecture.py", '"architecture.py"')),
     Rule(r"docker (build|run)\b", needs="container engine"),
     Rule(r"hf auth login\b", needs="hub"),
@@ -204,11 +205,11 @@ RULES = [
 CODE_NEEDS = {"package index": r"^from judgeq\.integrations\.kvpress import"}
 """Python that needs something, by what stands in it."""
 PAGES = {
-    "docs/documents.md": "test_documents_page.py",
+    "docs/documents.md": "test_pages.py",
     "docs/generate.md": "test_generate.py",
-    "docs/memory.md": "test_memory_page.py",
+    "docs/memory.md": "test_pages.py",
     "docs/own-method.md": "test_own_method.py",
-    "docs/programs.md": "test_programs_page.py",
+    "docs/programs.md": "test_pages.py",
     "docs/sweep.md": "test_sweep.py",
     "docs/take-away.md": "test_takeaway.py",
 }
@@ -230,7 +231,7 @@ def rules_of(command: Command) -> Rule | None:
 
 GROUPS = [group for document in documents() for group in groups(document, VERBS)]
 COMMANDS = [command for group in GROUPS for command in group]
-CODE = [(document, code(document)) for document in documents() if code(document) or document.endswith(".py")]
+CODE = [(document, code(document)) for document in documents() if code(document)]
 
 
 # What is wrong with a document
@@ -389,7 +390,7 @@ def test_pages_whose_python_is_not_run_here_have_a_test_that_runs_it() -> None:
     for document, file in PAGES.items():
         test = (ROOT / "tests" / file).read_text(encoding="utf-8")
         assert Path(document).name in test
-        assert re.search(r"\^```python|blocks\(\"python\"\)", test), f"{file} runs no Python of {document}"
+        assert re.search(r"\^```python|run\(\"docs/", test), f"{file} runs no Python of {document}"
 
 
 def test_what_the_card_of_new_soft_tokens_shows_runs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

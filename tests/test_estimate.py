@@ -88,10 +88,10 @@ def test_chunks_trade_activations_for_the_rows_of_all_layers() -> None:
 
 
 @pytest.mark.parametrize("row_bits", [8, 4])
-def test_rows_in_few_bits_take_what_was_calculated(each_lm: LanguageModel, row_bits: int) -> None:
+def test_rows_in_few_bits_take_what_was_calculated(some_lm: LanguageModel, row_bits: int) -> None:
     sizes = {"prompt_tokens": 90, "budget": 45, "row_bits": row_bits}
-    calculated = estimate(each_lm.model.config, **sizes, dtype="float32", soft_tokens=4)
-    measured = measure(each_lm, **sizes, soft_tokens=4)
+    calculated = estimate(some_lm.model.config, **sizes, dtype="float32", soft_tokens=4)
+    measured = measure(some_lm, **sizes, soft_tokens=4)
     assert calculated.kept_rows == measured.kept_rows
     assert calculated.full_rows == measured.full_rows
 
@@ -104,10 +104,10 @@ def test_prompts_fit_as_long_as_there_is_room_to_read_one_more() -> None:
 
 
 @pytest.mark.parametrize("chunk", [None, 32])
-def test_a_tiny_model_takes_what_was_calculated(each_lm: LanguageModel, chunk: int | None) -> None:
+def test_a_tiny_model_takes_what_was_calculated(some_lm: LanguageModel, chunk: int | None) -> None:
     sizes = {"prompt_tokens": 90, "budget": 16, "chunk": chunk}
-    calculated = estimate(each_lm.model.config, **sizes, dtype="float32", soft_tokens=4)
-    measured = measure(each_lm, **sizes, soft_tokens=4)
+    calculated = estimate(some_lm.model.config, **sizes, dtype="float32", soft_tokens=4)
+    measured = measure(some_lm, **sizes, soft_tokens=4)
     assert (calculated.weights, calculated.full_rows, calculated.kept_rows) == (
         measured.weights,
         measured.full_rows,

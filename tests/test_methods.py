@@ -119,10 +119,10 @@ def test_no_tensor_grows_with_the_square_of_the_prompt() -> None:
 # Keys alone
 
 
-def test_short_keys_score_high(each_lm: LanguageModel, ids: Tensor) -> None:
-    retained = prefill(each_lm, ids, [Plan(KeyNorm(), 9)]).retained[0]
-    cache = full_rows(each_lm, ids)
-    for layer in each_lm.geometry.global_layers:
+def test_short_keys_score_high(some_lm: LanguageModel, ids: Tensor) -> None:
+    retained = prefill(some_lm, ids, [Plan(KeyNorm(), 9)]).retained[0]
+    cache = full_rows(some_lm, ids)
+    for layer in some_lm.geometry.global_layers:
         expected = -cache.layers[layer].keys.pow(2).sum(-1).sqrt()
         assert torch.allclose(retained.scores[layer], expected, atol=1e-4)
         best = expected.topk(9, -1).values
@@ -233,21 +233,21 @@ def test_a_value_weighs_what_the_output_projection_makes_of_it(each_lm: Language
 
 @pytest.mark.parametrize("allocation", ["uniform", "pyramid", "profile", "adakv", "profile+adakv"])
 def test_values_count_in_the_second_half_of_every_allocation(
-    each_lm: LanguageModel, ids: Tensor, allocation: Allocation
+    some_lm: LanguageModel, ids: Tensor, allocation: Allocation
 ) -> None:
     selection = Selection(recent=4, pool=1, allocation=allocation)
     aware = Selection(recent=4, pool=1, allocation=allocation, value_aware=True)
-    layers = each_lm.geometry.global_layers
+    layers = some_lm.geometry.global_layers
     learned = profile(8, 64, layers=len(layers))
     plans = [Plan(SnapKV(selection=chosen), 13, learned) for chosen in (selection, aware)]
-    plain, valued = prefill(each_lm, ids, plans).retained
+    plain, valued = prefill(some_lm, ids, plans).retained
     assert plain.cache.kv_bytes == valued.cache.kv_bytes
     assert any(
         not torch.equal(ours, theirs)
         for layer in layers
         for ours, theirs in zip(plain.kept[layer], valued.kept[layer], strict=True)
     )
-    for layer, norms in naive_norms(each_lm, ids).items():
+    for layer, norms in naive_norms(some_lm, ids).items():
         kept = [of.kept[layer][0] if allocation == "uniform" else of.kept[layer] for of in (plain, valued)]
         scores = valued.scores[layer][0, :, :-4]
         for head, (rows, found) in enumerate(zip(*kept, strict=True)):

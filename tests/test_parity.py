@@ -23,8 +23,6 @@ from judgeq.inference.prefill import prefill
 from judgeq.methods import Full
 from judgeq.models.language_model import LanguageModel
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = (ROOT / "docs" / "kvpress.md").read_text(encoding="utf-8")
 OTHER_PYTHON = os.environ.get("JUDGEQ_KVPRESS_PYTHON", "")
 SNAPKV = Pairing(
     "snapkv", "SnapKVPress", {"window_size": 4, "kernel_size": 1}, "snapkv:window=4:recent=4:pool=1"
@@ -272,90 +270,3 @@ def test_the_command_writes_what_was_compared(
     assert result["kvpress"] == {"kvpress": "0.5.5"}
     assert result["settings"]["prompt_tokens"][0] > 64
     assert "snapkv-default      8  1.0000  0 ties, 0 different" in capsys.readouterr().out
-
-
-# The document
-
-
-def results() -> dict[str, Any]:
-    return json.loads((ROOT / "assets" / "results" / "parity_kvpress.json").read_text(encoding="utf-8"))
-
-
-def measured(*, equal: bool) -> dict[str, list[dict[str, Any]]]:
-    """Rows by task, those with equal settings or the others; without different numbers of rows."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in results()["rows"]:
-        if row["equal_settings"] == equal and row["score"] is not None:
-            found.setdefault(row["task"], []).append(row)
-    return found
-
-
-def table_after(marker: str) -> list[list[str]]:
-    """The cells of the first table behind a marker comment, without its header, without emphasis."""
-    lines = DOCUMENT.split(f"<!-- figures: {marker} -->", 1)[1].splitlines()
-    first = next(at for at, line in enumerate(lines) if line.startswith("|"))
-    after = next(at for at, line in enumerate(lines) if at > first and not line.startswith("|"))
-    return [
-        [cell.strip().replace("`", "") for cell in line.strip("|").split("|")]
-        for line in lines[first + 2 : after]
-    ]
-
-
-def total(rows: list[dict[str, Any]], name: str) -> str:
-    return f"{sum(row[name] for row in rows):,}"
-
-
-def test_the_document_says_what_agrees_at_equal_settings() -> None:
-    expected = [
-        [
-            rows[0]["press"],
-            rows[0]["method"],
-            *(f"{100 * row['score']:.2f} %" for row in rows),
-            *(total(rows, name) for name in ("kept", "ties", "different")),
-        ]
-        for rows in measured(equal=True).values()
-    ]
-    assert table_after("equal settings") == expected
-    assert all(row[-1] == "0" for row in expected)
-    gaps = {
-        rows[0]["method"].split(":")[0]: rows[0].get("score_gap") for rows in measured(equal=True).values()
-    }
-    assert f"SnapKV's to {gaps['snapkv']:.1e}, H2O's to {gaps['h2o']:.1e}" in DOCUMENT
-    assert gaps["keynorm"] == results()["key_gap"] == 0  # "exactly", "bit for bit"
-
-
-def test_the_document_says_what_differs_by_default() -> None:
-    expected = [
-        [
-            "{press}, window {window_size}, kernel {kernel_size}".format(**rows[0], **rows[0]["options"]),
-            rows[0]["method"],
-            *(f"{100 * row['score']:.1f} %" for row in rows),
-            *(total(rows, name) for name in ("ties", "different")),
-        ]
-        for rows in measured(equal=False).values()
-    ]
-    assert table_after("own settings") == expected
-    assert f"That is the {expected[1][2]}; what differs are ties, all of it" in DOCUMENT
-    assert measured(equal=False)["parity/snapkv-default"][0]["different"] == 0
-
-
-def test_the_document_says_how_the_pyramids_differ() -> None:
-    expected = [
-        [str(row["budget"]), *(f"{rows[0]} to {rows[-1]}" for rows in (theirs, ours))]
-        for row in results()["rows"]
-        if row["score"] is None
-        for ours, theirs in [row["layer_rows"].values()]
-    ]
-    assert table_after("pyramid") == expected
-    assert all(
-        len(set(row["layer_rows"]["kvpress"])) == 1 for row in results()["rows"] if row["score"] is None
-    )
-
-
-def test_the_document_names_the_versions_and_the_prompts() -> None:
-    found = results()
-    assert f"kvpress=={found['kvpress']['kvpress']}" == parity.KVPRESS
-    assert f"pip install {parity.KVPRESS}" in DOCUMENT
-    versions = found["kvpress"]["transformers"], found["versions"]["transformers"]
-    assert "transformers {} and {}".format(*versions) in DOCUMENT
-    assert all(round(tokens, -2) in (1000, 1100) for tokens in found["settings"]["prompt_tokens"])

@@ -138,15 +138,15 @@ def read(
 
 @pytest.mark.parametrize("allocation", get_args(Allocation))
 def test_eight_bits_write_the_same_with_every_allocation(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str
+    some_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str
 ) -> None:
-    exact, rounded = (read(each_lm, ids, soft, bits, allocation).retained[0] for bits in (None, 8))
-    for layer in each_lm.geometry.global_layers:
+    exact, rounded = (read(some_lm, ids, soft, bits, allocation).retained[0] for bits in (None, 8))
+    for layer in some_lm.geometry.global_layers:
         both = zip(rounded.kept[layer], exact.kept[layer], strict=True)
         assert all(torch.equal(ours, theirs) for ours, theirs in both)
     for tokens in NEW.split(1, 1):
         expected, logits = (
-            each_lm.model(tokens, cache=kept.cache).logits[0, -1] for kept in (exact, rounded)
+            some_lm.model(tokens, cache=kept.cache).logits[0, -1] for kept in (exact, rounded)
         )
         assert expected[logits.argmax()] > expected.max() - 0.1  # random models know near ties
 

@@ -47,8 +47,9 @@ def counts(retained: Retained) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("few", [0, ragged.MAX_FUSED_WORK], ids=["head by head", "all heads together"])
-@pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv"])
-@pytest.mark.parametrize("chunks", [(1, 1, 1), (6,), (2, 1, 3)])
+@pytest.mark.parametrize(
+    ("allocation", "chunks"), [("adakv", (1, 1, 1)), ("profile", (6,)), ("profile+adakv", (2, 1, 3))]
+)
 def test_the_output_is_that_of_dense_attention_with_evicted_rows_masked(
     each_lm: LanguageModel,
     ids: Tensor,

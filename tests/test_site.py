@@ -237,7 +237,7 @@ def test_long_commands_are_folded_without_being_changed(site: Site) -> None:
 def small(tmp_path: Path) -> Path:
     """A repository with the site's settings and one page."""
     (tmp_path / "docs").mkdir()
-    for name in ("conf.py", "library.py", "repository.py", "_static"):
+    for name in ("conf.py", "figures.py", "library.py", "repository.py", "_static"):
         copy = shutil.copytree if (DOCS / name).is_dir() else shutil.copy2
         copy(DOCS / name, tmp_path / "docs" / name)
     (tmp_path / "docs" / "index.md").write_text("# Small\n\n```{toctree}\ntutorials/index\n```\n", "utf-8")

@@ -109,18 +109,20 @@ def test_every_notebook_is_on_its_own() -> None:
 
 
 def test_workers_get_whole_files(tmp_path: Path) -> None:
-    chosen = ["tests/test_config.py", "tests/test_rounding.py", "tests/test_citation.py"]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-v",
-        "-n",
-        "2",
-        "-p",
-        "no:cacheprovider",
-        f"--basetemp={tmp_path}/t",
-    ]
-    ran = subprocess.run([*command, *chosen], cwd=ROOT, capture_output=True, text=True, check=True)
+    scheduler = "def pytest_xdist_make_scheduler(config, log):\n    return Spread(config, log)\n"
+    (tmp_path / "conftest.py").write_text(
+        f"from tests.spread import Spread\n\n\n{scheduler}", encoding="utf-8"
+    )
+    chosen = [f"test_{name}.py" for name in "abc"]
+    for name in chosen:
+        (tmp_path / name).write_text("def test_x(): pass\ndef test_y(): pass\ndef test_z(): pass\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-n", "2", "-p", "no:cacheprovider", f"--rootdir={tmp_path}"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     found = set(re.findall(r"\[(gw\d)\].*PASSED (\S+?)::", ran.stdout))
     assert sorted(file for _, file in found) == sorted(chosen), "each on one worker"

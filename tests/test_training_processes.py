@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,13 @@ WORDS = "harbour ship gate captain lighthouse crew flag tide rope anchor barrel 
 
 
 pytestmark = pytest.mark.slow
+
+LONGEST_S = 300
+FORKS = multiprocessing.get_context("forkserver")
+"""Starts processes that need not import PyTorch again."""
+FORKS.set_forkserver_preload(
+    ["judgeq.cli", "judgeq.training.loop", "transformers.models.llama.modeling_llama"]
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,23 +57,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory, make_lm: Callable[..., Lang
 
 def command(folder: Path, out: str, *more: str) -> list[str]:
     data = ["--model", str(folder / "model"), "--data", str(folder / "data.jsonl")]
-    return ["-m", "judgeq", "train", *data, "--out", str(folder / out), *RECIPE, *more]
+    return ["train", *data, "--out", str(folder / out), *RECIPE, *more]
 
 
-def run(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+def started(words: list[str]) -> BaseProcess:
+    process = FORKS.Process(target=_judgeq, args=(words,))
+    process.start()
+    return process
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+def _judgeq(words: list[str]) -> None:
+    from judgeq.cli import main
+
+    sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    sys.exit(main(words))
+
+
+def run(words: list[str]) -> None:
+    process = started(words)
+    process.join(LONGEST_S)
+    assert process.exitcode == 0
 
 
 def trained(folder: Path, out: str) -> dict[str, torch.Tensor]:
@@ -92,16 +104,12 @@ PHASES: dict[str, Callable[[Path], bool]] = {
 def is_killed(folder: Path, out: Path, reached: Callable[[Path], bool]) -> bool:
     """Start a run and kill it as soon as it is there; False where a busy machine saw it too late."""
     shutil.rmtree(out, ignore_errors=True)
-    process = subprocess.Popen(
-        [sys.executable, *command(folder, out.name)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-    )
-    while process.poll() is None and not reached(out):
+    process = started(command(folder, out.name))
+    while process.is_alive() and not reached(out):
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -123,7 +131,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_soft_tokens(
 def test_two_processes_train_the_same_soft_tokens(folder: Path, straight: dict[str, torch.Tensor]) -> None:
     launch = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", "--num_machines", "1"]
     options = ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    run([*launch, *options, *command(folder, "two")])
+    words = [sys.executable, *launch, *options, "-m", "judgeq", *command(folder, "two")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=LONGEST_S)
+    assert done.returncode == 0, done.stderr
     together = trained(folder, "two")
     for name, tensor in straight.items():
         assert torch.allclose(together[name].float(), tensor.float(), atol=5e-2, rtol=5e-2), name

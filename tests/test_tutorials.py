@@ -135,8 +135,8 @@ def test_it_is_small_enough_to_be_shown(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @each_tutorial
-def test_a_clean_kernel_gives_the_stored_outputs(name: str, chromium: str) -> None:
-    fresh = notebooks.executed(notebooks.from_script(name), chromium)
+def test_a_clean_kernel_gives_the_stored_outputs(name: str) -> None:
+    fresh = notebooks.executed(notebooks.from_script(name))
     assert differences(notebooks.stored(name), fresh) == []
 
 

@@ -5,7 +5,7 @@
 #
 # Soft tokens are a few trained vectors that stand behind a prompt. What they look at stays in the model's
 # memory, the rest is evicted. Afterwards you know what they learn from, you have trained some, seen how far
-# they got beside SnapKV, and taught them texts of your own. This takes about three minutes on two cores,
+# they got beside SnapKV, and taught them texts of your own. This takes about two minutes on two cores,
 # without a GPU.
 
 # %%
@@ -45,15 +45,15 @@ from judgeq.training.config import TrainConfig
 
 recipe = TrainConfig(
     data="wiki",
-    examples=16,
+    examples=12,
     min_tokens=96,
-    max_tokens=256,
-    response_tokens=24,
+    max_tokens=192,
+    response_tokens=16,
     prefix_tokens=8,
     n=16,
     capacity="offsets",
     epochs=3,
-    held_out=4,
+    held_out=3,
 )
 source = parse_sources(recipe.data)
 unseen = parse_sources(recipe.data, part="held_out")
@@ -186,13 +186,13 @@ def compared(prompts, judges):
             [16, 32, 64],
             tokens=soft,
             names=list(methods),
-            response_tokens=24,
+            response_tokens=16,
         )
         rows += [rate.to_row("held-out prompts") for rate in found]
     return blocks_of(results_from({"model": lm.name, "rows": rows}, "here", "here"))[0]
 
 
-prompts = unseen.examples(lm, 5, tokens=(128, 384), seed=1)
+prompts = unseen.examples(lm, 3, tokens=(128, 320), seed=1)
 shipped = judgeq.SoftTokens.for_model(lm)
 before = initial_tokens(lm, recipe, train_set)
 rates = compared(prompts, {"untrained": before, "trained": tokens, "shipped": shipped})
@@ -205,9 +205,9 @@ for method in rates.methods:
 
 # %% [markdown]
 # What the lines show: the hit rate over the budget. Words from answers, untrained, already know more than the
-# prompt's last tokens: they stand where an answer would begin. Half a minute of training takes them about half of
-# the way to the shipped ones. Five prompts are few, so do not trust the last points of such figures; notebook 4
-# says how far to trust what.
+# prompt's last tokens: they stand where an answer would begin. Training on a dozen prompts takes them more than
+# half of the way to the shipped ones. Three prompts are few, so do not trust the last points of such figures;
+# notebook 4 says how far to trust what.
 #
 # ## What they keep
 #
@@ -267,14 +267,14 @@ from judgeq.data.jsonl import JsonLinesSource
 
 own, own_unseen = JsonLinesSource(path, held_out=False), JsonLinesSource(path, held_out=True)
 own_recipe = replace(
-    recipe, data="orders.jsonl", examples=8, epochs=2, held_out=0, start=str(folder / "judge")
+    recipe, data="orders.jsonl", examples=6, epochs=2, held_out=0, start=str(folder / "judge")
 )
 with Bars() as bars:
     own_tokens = train(
         lm, own_recipe, folder / "orders", source=own, held_out=own_unseen, store_gb=1, progress=bars
     )
 
-prompts = own_unseen.examples(lm, 4, tokens=size, seed=0)
+prompts = own_unseen.examples(lm, 3, tokens=size, seed=0)
 draw_scores(compared(prompts, {"before": tokens, "orders": own_tokens, "shipped": shipped}))
 
 # %% [markdown]

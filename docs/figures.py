@@ -1,0 +1,514 @@
+"""The figures of the documents, from the results files: `./run python docs/figures.py` writes them into the pages.
+
+`<!-- table: NAME ARGUMENTS -->` stands before a table, whose head is the page's and whose lines are those of the
+function of that name. `<!-- value: NAME ARGUMENTS -->…<!-- -->` encloses a figure in a sentence. The site fills in both
+when it is built (`repository.py`), so that its pages always have the figures of the files. Knows nothing of Sphinx.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "assets" / "results"
+PAGES = ("README.md", "docs/*.md", "assets/experiments/*/README.md")
+
+Lines = Iterable[list[str]]
+TABLES: dict[str, Callable[..., Lines]] = {}
+VALUES: dict[str, Callable[..., str]] = {}
+
+TABLE = re.compile(r"(^<!-- table: (.+?) -->\n\|.*\n\|.*\n)((?:\|.*\n?)*)", re.MULTILINE)
+VALUE = re.compile(r"(<!-- value: ([^>]+?) -->)(.*?)(<!-- -->)", re.DOTALL)
+
+TITLES = {
+    "full": "full cache",
+    "judgeq+draft:draft=16": "Judge Q + draft of 16",
+    "judgeq+draft": "Judge Q + draft",
+    "judgeq": "Judge Q",
+    "laq": "LAQ",
+    "snapkv": "SnapKV",
+    "pyramidkv": "PyramidKV",
+    "h2o": "H2O",
+    "streamingllm": "StreamingLLM",
+    "keynorm": "key norm",
+    "random": "random rows",
+    "judgeq:pool=7": "Judge Q, pooled over 7",
+    "snapkv:pool=7": "SnapKV, pooled over 7",
+    "oracle": "oracle",
+}
+"""Methods of the tables, in their order."""
+
+
+def filled(text: str) -> str:
+    """A page with the figures of the results files.
+
+    Raises:
+        KeyError: it names a table or value that there is not.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        name, *arguments = shlex.split(match[2])
+        return match[1] + "".join(f"| {' | '.join(line)} |\n" for line in TABLES[name](*arguments))
+
+    def value(match: re.Match[str]) -> str:
+        name, *arguments = shlex.split(match[2])
+        found = VALUES[name](*arguments)
+        # a figure that is the same keeps the page's line breaks
+        return match[0] if match[3].split() == found.split() else match[1] + found + match[4]
+
+    return VALUE.sub(value, TABLE.sub(table, text))
+
+
+def unmarked(text: str) -> str:
+    """A page without the marks around the figures in its sentences."""
+    return VALUE.sub(r"\3", text)
+
+
+def pages() -> list[Path]:
+    return sorted(path for pattern in PAGES for path in ROOT.glob(pattern))
+
+
+# How figures are written
+
+
+def results(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def scores(name: str, task: str = "") -> dict[tuple[str, Any], float]:
+    """Scores by method and budget, of one task where there are several."""
+    rows = results(name)["rows"]
+    return {(row["method"], row["budget"]): row["score"] for row in rows if not task or row["task"] == task}
+
+
+def percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def signed(number: float, unit: str = "") -> str:
+    return f"{number:+.1f}{unit}".replace("-", "−")
+
+
+def gib(size: int) -> str:
+    return f"{size / 2**30:.2f}"
+
+
+def listed(figures: Iterable[str]) -> str:
+    """`41, 53, 62 and 71`."""
+    *first, last = figures
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def line(method: str, cells: Iterable[str]) -> list[str]:
+    """A line of a method; ours are in bold."""
+    found = [TITLES[method], *cells]
+    return (
+        [f"**{cell}**" for cell in found] if method.startswith("judgeq") and ":pool" not in method else found
+    )
+
+
+def table(function: Callable[..., Lines]) -> Callable[..., Lines]:
+    TABLES[function.__name__] = function
+    return function
+
+
+def value(function: Callable[..., str]) -> Callable[..., str]:
+    VALUES[function.__name__] = function
+    return function
+
+
+# Hit rates and answers
+
+
+@table
+def hit_rates(name: str) -> Lines:
+    found = scores(name)
+    budgets = sorted({budget for _, budget in found})
+    for method in TITLES:
+        if (method, budgets[0]) in found:
+            yield line(method, (percent(found[method, budget]) for budget in budgets))
+    leads = (signed(100 * (found["judgeq", budget] - found["snapkv", budget])) for budget in budgets)
+    yield ["*points of Judge Q above SnapKV*", *leads]
+
+
+@table
+def ruler() -> Lines:
+    found = scores("ruler", "ruler")
+    budgets = sorted({budget for method, budget in found if method != "full"})
+    for method in TITLES:
+        if (method, budgets[0]) in found:
+            yield line(method, (percent(found[method, budget]) for budget in budgets))
+
+
+@table
+def ruler_moved() -> Lines:
+    rows = [row for row in results("ruler_moved")["moved"] if "/" not in row["task"]]
+    found = {(row["method"], row["budget"]): signed(100 * row["difference"]) for row in rows}
+    budgets = sorted({budget for method, budget in found if method != "full"})
+    yield [TITLES["full"], *[found["full", 1.0]] * len(budgets)]
+    for method in TITLES:
+        if (method, budgets[0]) in found:
+            yield line(method, (found[method, budget] for budget in budgets))
+
+
+@table
+def answers() -> Lines:
+    rows = [row for row in results("answers")["rows"] if "/" not in row["task"]]
+    found = {(row["task"], row["method"], row["budget"]): percent(row["score"]) for row in rows}
+    tasks = list(dict.fromkeys(task for task, _, _ in found))
+    for method, budget in dict.fromkeys((method, budget) for _, method, budget in found):
+        base, _, allocation = method.partition(":allocation=")
+        title = ", ".join(filter(None, [TITLES[base], allocation]))
+        name = title if method == "full" else f"{title}, {round(1000 * budget)} per 1,000"
+        yield [name, *(found[task, method, budget] for task in tasks)]
+
+
+@value
+def score(name: str, task: str, method: str, *budgets: str) -> str:
+    """Per cent of one method; of all budgets where none is named."""
+    found = scores(name, "" if task == "-" else task)
+    wanted = [float(each) for each in budgets] or sorted(at for other, at in found if other == method)
+    return f"{listed(f'{100 * found[method, budget]:.1f}' for budget in wanted)} %"
+
+
+@value
+def asked(name: str, task: str) -> str:
+    return str(next(row["n"] for row in results(name)["rows"] if row["task"] == task))
+
+
+@value
+def gap_closed(name: str, task: str, method: str, *budgets: str) -> str:
+    """Of the gap between SnapKV and the full cache, per cent, at each budget."""
+    found = scores(name, task)
+    wanted = [float(each) for each in budgets] or sorted(at for other, at in found if other == method)
+    shares = (
+        (found[method, at] - found["snapkv", at]) / (found["full", 1.0] - found["snapkv", at])
+        for at in wanted
+    )
+    return f"{listed(f'{100 * share:.0f}' for share in shares)} %"
+
+
+@value
+def lead(name: str) -> str:
+    """Points of Judge Q above SnapKV, at each budget."""
+    found = scores(name)
+    budgets = sorted({budget for _, budget in found})
+    return listed(f"{100 * (found['judgeq', at] - found['snapkv', at]):.1f}" for at in budgets)
+
+
+@value
+def moved(method: str, *budgets: str) -> str:
+    """Points lost by a question before the document."""
+    rows = {
+        (row["method"], row["budget"]): row
+        for row in results("ruler_moved")["moved"]
+        if "/" not in row["task"]
+    }
+    return listed(f"{-100 * rows[method, int(at)]['difference']:.1f}" for at in budgets)
+
+
+@value
+def needles(method: str) -> str:
+    """Per cent found, over all lengths and depths, at each budget."""
+    rows = [row for row in results("niah")["rows"] if row["method"] == method and "/depth-" in row["task"]]
+    by_budget: dict[float, list[float]] = {}
+    for row in rows:
+        by_budget.setdefault(row["budget"], []).append(row["score"])
+    return f"{listed(f'{100 * sum(each) / len(each):.1f}' for _, each in sorted(by_budget.items()))} %"
+
+
+# Training
+
+
+@table
+def ablation() -> Lines:
+    for row in sorted(results("ablation")["rows"], key=lambda row: -sum(row["hit_rate"].values())):
+        yield [row["run"], *map(percent, row["hit_rate"].values()), f"{row['parameters'] / 1e6:.2f}"]
+
+
+@table
+def bench_step() -> Lines:
+    for row in results("bench_step")["rows"]:
+        times = (f"{row[name]:.2f} s" for name in ("stored_s", "recomputed_s"))
+        yield [f"{row['prompt_tokens']:,}", *times, f"{row['ratio']:.1f}"]
+
+
+@value
+def step_ratios() -> str:
+    ratios = [row["ratio"] for row in results("bench_step")["rows"]]
+    return f"{min(ratios):.1f} to {max(ratios):.1f}"
+
+
+@value
+def quick_seconds() -> str:
+    return f"{results('train_quick')['metrics']['seconds_of_last_run']:.0f} s"
+
+
+@table
+def memory_rows(figure: str) -> Lines:
+    """Of an experiment's record, `assets/experiments/memory_rows/run.json`."""
+    record = json.loads((ROOT / "assets/experiments/memory_rows/run.json").read_text(encoding="utf-8"))
+    for prefix, part in (("before: ", record["before"]), ("", record["held_out"])):
+        for name in sorted(part, key=lambda name: (", pool" in name, "mean" not in name, _natural(name))):
+            found = [each[figure] for each in part[name].values() if figure in each]
+            if found and not (figure == "hits" and ", pool" in name):  # of scores before pooling
+                yield [prefix + name, *(f"{each:.3f}" if figure == "kl" else percent(each) for each in found)]
+
+
+# Speed
+
+
+@table
+def bench() -> Lines:
+    for row in results("bench")["rows"]:
+        yield [
+            row["label"],
+            f"{row['first_s']:.2f} s",
+            signed(100 * (row["first_over_plain"] - 1), " %"),
+            f"{1000 * row['token_s']:.1f} ms",
+            f"{row['speedup']:.2f}",
+            percent(row["of_roofline"], 0) if "of_roofline" in row else "–",
+            *(f"{row[name] / 1e6:.1f} MB" if name in row else "–" for name in ("peak_bytes", "row_bytes")),
+        ]
+
+
+@value
+def first_token_over_plain(label: str) -> str:
+    row = next(row for row in results("bench")["rows"] if row["label"] == label)
+    return percent(row["first_over_plain"] - 1, 0)
+
+
+@value
+def token_over(label: str, other: str) -> str:
+    """How much longer a later token takes than another's."""
+    took = {row["label"]: row["token_s"] for row in results("bench")["rows"]}
+    return percent(took[label] / took[other] - 1, 0)
+
+
+@value
+def start(part: str) -> str:
+    return f"{median(each[part] for each in results('start')['rounds']):.2f} s"
+
+
+# Memory
+
+
+def _files(folder: str, pattern: str = "*") -> list[tuple[str, dict[str, Any]]]:
+    """Name and content of the results files in a folder; numbers in names count as such."""
+    paths = sorted((RESULTS / folder).glob(f"{pattern}.json"), key=lambda path: _natural(path.stem))
+    return [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+
+
+def _natural(text: str) -> list[Any]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
+
+
+SIZES = ("weights", "full_rows", "kept_rows", "reading", "reading_full")
+
+
+def _weights_in(found: dict[str, Any]) -> str:
+    return found["quantization"] or found["dtype"]
+
+
+def _beside(found: dict[str, Any]) -> list[str]:
+    """Calculated and measured."""
+    return [f"{gib(found['calculated'][size])} / {gib(found['measured'][size])}" for size in SIZES]
+
+
+@table
+def memory_calculated() -> Lines:
+    for _, found in _files("memory"):
+        if found["measured"] is None:
+            sizes = (gib(found["calculated"][size]) for size in SIZES)
+            yield [found["model"], _weights_in(found), f"{found['prompt_tokens']:,}", *sizes]
+
+
+@table
+def memory_measured() -> Lines:
+    measured = [found for _, found in _files("memory") if found["measured"]]
+    for found in sorted(measured, key=lambda found: -found["measured"]["weights"]):
+        yield [_weights_in(found), *_beside(found)]
+
+
+@table
+def gpu_memory() -> Lines:
+    for _, found in _files("gpu", "llama*"):
+        yield [_weights_in(found), f"{found['prompt_tokens']:,}", *_beside(found)]
+
+
+@table
+def gpu_times() -> Lines:
+    for name, found in _files("gpu", "bench*"):
+        _, bits, tokens = name.split("_")
+        for row in found["rows"]:
+            yield [
+                bits,
+                f"{int(tokens):,}",
+                row["label"],
+                f"{row['first_s']:.2f} s",
+                signed(100 * (row["first_over_plain"] - 1), " %"),
+                f"{1000 * row['token_s']:.1f} ms",
+                f"{row['row_bytes'] / 1e6:,.0f} MB",
+            ]
+
+
+@table
+def long_prompt() -> Lines:
+    for label, name in (("in one pass", "one_pass"), ("in chunks of 1,024", "chunks")):
+        measured = results(f"long/{name}")["measured"]
+        yield [label, gib(measured["reading"]), gib(measured["reading_full"])]
+
+
+@table
+def bounded() -> Lines:
+    for name in ("full", "judgeq", "judgeq_64", "judgeq_128", "snapkv_64", "h2o_64"):
+        method, _, interval = name.partition("_")
+        found = results(f"bounded/{name}")
+        sizes = (f"{found[size] / 1e6:.1f}" for size in ("kv_bytes", "kv_bytes_at_end"))
+        yield [f"`{method}`", interval or "–", *sizes]
+
+
+BITS = {
+    "Judge Q, as they come": ["judgeq"],
+    "Judge Q, in 8 bits": ["judgeq:bits=8"],
+    "Judge Q, in 4 bits": ["judgeq:bits=4"],
+    "SnapKV, as they come": ["snapkv"],
+    "SnapKV, in 4 bits": ["snapkv:bits=4"],
+    "all, in 8 or 4 bits": ["full:bits=4", "full:bits=8"],
+}
+SHARES = (0.025, 0.05, 0.1, 0.18, 0.32)
+
+
+@table
+def bits(task: str) -> Lines:
+    """Scores at equal bytes: of the most rows that fit, and none where they leave a fifth of the share unused."""
+    rows = [row for row in results("bits")["rows"] if row["task"] == f"{task}@1000"]
+    full = next(row for row in rows if row["method"] == "full")
+    for label, methods in BITS.items():
+        parts = [
+            (row["kv_bytes"] / full["kv_bytes"], row["score"]) for row in rows if row["method"] in methods
+        ]
+        fitting = [
+            max((each for each in parts if each[0] < share + 0.001), default=(0.0, 0.0)) for share in SHARES
+        ]
+        cells = (
+            percent(score) if part > 0.8 * share else "–"
+            for (part, score), share in zip(fitting, SHARES, strict=True)
+        )
+        yield [label, *cells]
+    yield ["all, as they come: 100 % of the bytes", percent(full["score"]), *[""] * (len(SHARES) - 1)]
+
+
+# Precisions of the base model
+
+PRECISIONS = {"float32": "float32", "bfloat16": "bfloat16", "8 bits": "8bit", "4 bits": "4bit"}
+WENT_ON = {
+    "as shipped": "4bit",
+    "in 4 bits": "4bit_trained_4bit",
+    "in float32": "4bit_trained_float32",
+    "in 4 bits, a tenth of the learning rates": "4bit_gentle_4bit",
+    "in float32, a tenth of the learning rates": "4bit_gentle_float32",
+}
+ROWS = (64, 128, 256)
+"""Budgets; of answers per 1,000 tokens."""
+
+
+def _answers(name: str, task: str, *methods: str) -> list[str]:
+    found = scores(f"quantized/answers_{name}", f"{task}@1000")
+    return [percent(found[method, rows / 1000]) for method in methods for rows in ROWS]
+
+
+def _hit_rates(name: str, method: str, *budgets: int) -> list[str]:
+    found = scores(f"quantized/hit_rate_{name}")
+    return [percent(found[method, budget]) for budget in budgets]
+
+
+@table
+def precision_hit_rates() -> Lines:
+    for label, name in PRECISIONS.items():
+        yield [label, *_hit_rates(name, "judgeq", *ROWS), *_hit_rates(name, "snapkv", 64)]
+
+
+@table
+def precision_answers(task: str) -> Lines:
+    for label, name in PRECISIONS.items():
+        full = percent(scores(f"quantized/answers_{name}", f"{task}@1000")["full", 1.0])
+        yield [label, full, *_answers(name, task, "judgeq", "judgeq+draft")]
+
+
+@table
+def precision_training() -> Lines:
+    for label, name in WENT_ON.items():
+        yield [label, *_hit_rates(name, "judgeq", *ROWS), *_answers(name, "keys", "judgeq")]
+
+
+# kvpress
+
+
+def _parity(*, equal: bool) -> list[list[dict[str, Any]]]:
+    """Rows of each task, those with equal settings or the others; without different numbers of rows."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in results("parity_kvpress")["rows"]:
+        if row["equal_settings"] == equal and row["score"] is not None:
+            found.setdefault(row["task"], []).append(row)
+    return list(found.values())
+
+
+def _sum(rows: list[dict[str, Any]], name: str) -> str:
+    return f"{sum(row[name] for row in rows):,}"
+
+
+@table
+def parity_equal() -> Lines:
+    for rows in _parity(equal=True):
+        sums = (_sum(rows, name) for name in ("kept", "ties", "different"))
+        shares = (percent(row["score"], 2) for row in rows)
+        yield [f"`{rows[0]['press']}`", f"`{rows[0]['method']}`", *shares, *sums]
+
+
+@table
+def parity_own() -> Lines:
+    for rows in _parity(equal=False):
+        settings = "window {window_size}, kernel {kernel_size}".format(**rows[0]["options"])
+        sums = (_sum(rows, name) for name in ("ties", "different"))
+        shares = (percent(row["score"]) for row in rows)
+        yield [f"`{rows[0]['press']}`, {settings}", f"`{rows[0]['method']}`", *shares, *sums]
+
+
+@table
+def parity_pyramid() -> Lines:
+    for row in results("parity_kvpress")["rows"]:
+        if row["score"] is None:
+            ours, theirs = row["layer_rows"].values()
+            yield [str(row["budget"]), *(f"{rows[0]} to {rows[-1]}" for rows in (theirs, ours))]
+
+
+@value
+def parity_score_gap(method: str) -> str:
+    rows = [row for each in _parity(equal=True) for row in each]
+    return f"{max(row['score_gap'] for row in rows if row['method'].split(':')[0] == method):.1e}"
+
+
+@value
+def parity_transformers() -> str:
+    found = results("parity_kvpress")
+    return f"{found['kvpress']['transformers']} and {found['versions']['transformers']}"
+
+
+def main() -> None:
+    for path in pages():
+        text = path.read_text(encoding="utf-8")
+        if (new := filled(text)) != text:
+            path.write_text(new, encoding="utf-8")
+            sys.stdout.write(f"{path.relative_to(ROOT)}\n")
+
+
+if __name__ == "__main__":
+    main()

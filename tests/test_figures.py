@@ -1,0 +1,63 @@
+"""The figures of the documents are those of the results files, and these are of the shipped soft tokens."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+from judgeq.evaluation.report import read_results, to_markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+FIGURES = runpy.run_path(str(ROOT / "docs" / "figures.py"))
+PAGES = {path: path.read_text(encoding="utf-8") for path in FIGURES["pages"]()}
+
+
+def test_the_pages_have_the_figures_of_the_results_files() -> None:
+    outdated = [path.name for path, text in PAGES.items() if FIGURES["filled"](text) != text]
+    assert not outdated, "run: ./run python docs/figures.py"
+
+
+def test_the_results_page_is_what_its_command_writes() -> None:
+    measured = PAGES[ROOT / "docs" / "measured.md"]
+    (command,) = re.findall(
+        r"^python -m judgeq report (.*) --markdown docs/results\.md$", measured, re.MULTILINE
+    )
+    files = [read_results(ROOT / word) for word in shlex.split(command)]
+    assert to_markdown(files) == (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), f"run: {command}"
+
+
+def test_every_figure_stands_in_a_page() -> None:
+    used = set(re.findall(r"<!-- (?:table|value): (\w+)", "".join(PAGES.values())))
+    assert used == {*FIGURES["TABLES"], *FIGURES["VALUES"]}
+
+
+def test_another_result_is_another_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (
+        "<!-- table: bench_step -->\n| tokens | stored | again | ratio |\n|---|---|---|---|\n| 1 | 2 | 3 | 4 |\n\n"
+        "Steps are <!-- value: step_ratios -->3.0 to\n4.0<!-- --> times as fast.\n"
+    )
+    result = {"prompt_tokens": 1200, "stored_s": 0.5, "recomputed_s": 1.25, "ratio": 2.5}
+    (tmp_path / "bench_step.json").write_text(json.dumps({"rows": [result]}), encoding="utf-8")
+    monkeypatch.setitem(FIGURES["filled"].__globals__, "RESULTS", tmp_path)
+    filled = FIGURES["filled"](page)
+    assert "|---|\n| 1,200 | 0.50 s | 1.25 s | 2.5 |\n\nSteps" in filled
+    assert FIGURES["unmarked"](filled).endswith("Steps are 2.5 to 2.5 times as fast.\n")
+    with pytest.raises(KeyError, match="magic"):
+        FIGURES["filled"]("<!-- value: magic -->1<!-- -->")
+
+
+def test_the_figures_are_of_the_shipped_soft_tokens() -> None:
+    shipped = json.loads((ROOT / "assets/soft_tokens/smollm2-135m/judgeq_config.json").read_text("utf-8"))
+    names = ["hit_rate", "hit_rate_manuals", "hit_rate_8k", "answers", "ruler", "ruler_moved", "niah"]
+    names += [
+        f"quantized/{kind}_{bits}"
+        for kind in ("hit_rate", "answers")
+        for bits in FIGURES["PRECISIONS"].values()
+    ]
+    assert not [name for name in names if FIGURES["results"](name)["tokens"] != shipped["recipe"]]
+    assert FIGURES["results"]("hit_rate_quick")["tokens"] == FIGURES["results"]("train_quick")["recipe"]
