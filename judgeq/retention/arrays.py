@@ -49,7 +49,7 @@ class KeptRows:
     kept: tuple[tuple[np.ndarray, ...], ...] = field(repr=False)
     scores: np.ndarray | None = field(default=None, repr=False)
     query_aware: bool = True
-    title: str = ""
+    title: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         (budget,) = whole_numbers("RetentionMap.budget", [self.budget])
