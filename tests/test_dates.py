@@ -125,7 +125,7 @@ def test_questions_that_are_asked_together_name_one_date(
         seen.append(build(*arguments, **options))
         return seen[-1]
 
-    monkeypatch.setattr("judgeq.inference.api.build_prompt", noted)
+    monkeypatch.setattr("judgeq.inference.request.build_prompt", noted)
     judgeq.ask_many(clock, [(TEXT, "Who?")] * 3, method="snapkv", decoding=SHORT)
     assert len({prompt.text for prompt in seen}) == 1
 
