@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from judgeq._version import __version__
-from judgeq.commands import ask, bench, estimate, evaluate, report, tokens, train
+from judgeq.commands import ask, bench, estimate, evaluate, methods, report, tokens, train
 from judgeq.commands.common import check_paths
 from judgeq.console import forget_output, never_fail_for_a_character, say
 from judgeq.errors import JudgeqError
@@ -18,6 +18,7 @@ from judgeq.errors import JudgeqError
 LM_EVAL = "lm-eval"
 VERBS = (
     (ask.add, "ask", "answer a question about a document under a budget"),
+    (methods.add, "methods", "list the methods that can be named"),
     (train.add, "train", "train soft tokens for a model"),
     (evaluate.add, "evaluate", "measure methods against the oracle"),
     (train.add_ablation, "ablation", "compare training runs"),

@@ -20,6 +20,7 @@ from app.sections.ask.cards import _card
 from app.server.host import ModelHost
 from app.server.task import Lane
 from app.ui import build
+from judgeq.cli import main
 from judgeq.evaluation.report.styles import styles_of
 from judgeq.evaluation.report.words import method_title
 from judgeq.methods import METHODS
@@ -110,7 +111,9 @@ def test_the_file_is_a_command_line_of_its_own(
     assert json.loads(capsys.readouterr().out)["method"] == "valuenorm"
 
 
-def test_its_title_summary_and_look_are_found_everywhere(file: Path, lm: LanguageModel) -> None:
+def test_its_title_summary_and_look_are_found_everywhere(
+    file: Path, lm: LanguageModel, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = file.read_text(encoding="utf-8")
     own = (
         '    title, summary, look = "Value norm", "Keeps long values.", Look("#123456", "4px,4px", "star")\n'
@@ -121,7 +124,9 @@ def test_its_title_summary_and_look_are_found_everywhere(file: Path, lm: Languag
     host = ModelHost(lm.name, load=lambda *_, **__: lm)
     page = json.dumps(build(host).get_config_file(), default=str)
     assert '["Value norm", "valuenorm"]' in page
-    assert "Keeps long values." in _card(Lane("valuenorm"), None, "", "")
+    assert _card(Lane("valuenorm"), None)["hint"] == "Keeps long values."
+    assert main(["methods"]) == 0
+    assert "valuenorm     Value norm. Keeps long values." in capsys.readouterr().out
     assert Endpoints(host).models_and_methods()["methods"]["valuenorm"] == "Keeps long values."
     assert method_title("valuenorm:pool=3") == "Value norm (pool 3)"
     assert styles_of(["valuenorm"])["valuenorm"].color == "#123456"

@@ -52,8 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         parser,
         "--method",
         "NAME",
-        "full, judgeq, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle, with options if you like, "
-        "such as laq:draft=4",
+        "what decides which rows are kept, with options if you like, such as laq:draft=4; `judgeq methods` lists them",
         "judgeq",
     )
     add_option(parser, "--budget", "ROWS|SHARE", "128 = rows per KV head, 0.25 = share of the prompt", "128")

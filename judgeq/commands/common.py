@@ -64,7 +64,7 @@ def add_tokens(parser: argparse.ArgumentParser) -> None:
 
 def add_methods(parser: argparse.ArgumentParser, methods: str, budgets: str) -> None:
     """What is compared: methods, budgets and soft tokens."""
-    meaning = "with options if you like, such as judgeq:allocation=adakv:pool=5"
+    meaning = "with options if you like, such as judgeq:allocation=adakv:pool=5; `judgeq methods` lists them"
     add_option(parser, "--methods", "A,B", meaning, methods)
     add_option(parser, "--budgets", "N,M", "rows per KV head, or shares such as 0.1", budgets)
     add_tokens(parser)
