@@ -19,7 +19,7 @@ from app.endpoints import Endpoints
 from app.sections.ask import callbacks as do
 from app.sections.ask import cards
 from app.sections.ask.differences import differences
-from app.sections.kept.kept import FIELDS, looked_for, show_document, show_figures
+from app.sections.kept.kept import FIELDS, search, show_document, show_figures
 from app.sections.sweep.callbacks import SweepCallbacks
 from app.sections.take_away.view import make_file
 from app.server import stored
@@ -213,7 +213,7 @@ def test_the_run_looked_at_least_recently_gives_way_and_its_visitor_is_told(smal
     for look in (
         lambda: show_document(second, "snapkv", "", "word", -1, -1),
         lambda: show_figures(second, "snapkv", "kept"),
-        lambda: looked_for(second, "lighthouse"),
+        lambda: search(second, "lighthouse"),
         lambda: make_file(second, "page"),
         lambda: next(small.follow(second)),
     ):
