@@ -83,23 +83,17 @@ def documents() -> list[str]:
 def text_of(document: str) -> str:
     """The text that is read: of a notebook's script its Markdown cells, with the lines where they stand."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    return _cells(text)[0] if document.endswith(".py") else text
+    return _prose(text) if document.endswith(".py") else text
 
 
-def script_of(document: str) -> str:
-    """The code cells of a notebook's script, with the lines where they stand."""
-    return _cells((ROOT / document).read_text(encoding="utf-8"))[1]
-
-
-def _cells(text: str) -> tuple[str, str]:
-    """Prose and code of a notebook's script; where the one stands, the other has empty lines."""
-    prose, lines, is_prose = [], [], False
+def _prose(text: str) -> str:
+    """The prose of a notebook's script, with empty lines in place of its code."""
+    prose, is_prose = [], False
     for line in text.splitlines():
         if line.startswith("# %%"):
             is_prose, line = "[markdown]" in line, ""
         prose.append(re.sub(r"^# ?", "", line) if is_prose else "")
-        lines.append("" if is_prose else line)
-    return "\n".join(prose) + "\n", "\n".join(lines) + "\n"
+    return "\n".join(prose) + "\n"
 
 
 @cache

@@ -203,10 +203,10 @@ READ: dict[str, Callable[[Place, Path, str, str], None]] = {
 """What makes the files that a command names, by option or, for names without one, by verb."""
 
 
-def make_shared(folder: Path, layers: int = 2) -> Path:
+def make_shared(folder: Path) -> Path:
     """A tiny model in `folder/model`, and soft tokens that were trained for it in `folder/judge`, in two runs."""
     # widths of whole blocks of 64, as quantization packs them
-    build_model(vocab_size=VOCABULARY, num_hidden_layers=layers, intermediate_size=128).save_pretrained(
+    build_model(vocab_size=VOCABULARY, num_hidden_layers=2, intermediate_size=128).save_pretrained(
         folder / "model"
     )
     build_tokenizer(text_of("README.md"), VOCABULARY).save_pretrained(folder / "model")

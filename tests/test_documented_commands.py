@@ -27,7 +27,7 @@ from judgeq.cli import _parser, main
 from judgeq.methods import METHODS
 from judgeq.soft_tokens.model_card import model_card
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.documented import ROOT, Block, Command, code, documents, groups, options, script_of, text_of
+from tests.documented import ROOT, Block, Command, code, documents, groups, options, text_of
 from tests.hub import Hub
 from tests.reduced import Place, every_option, make_shared, provided_names, reduced, settle
 from tests.test_project import extras
@@ -40,12 +40,6 @@ VERBS = frozenset(next(action for action in _parser()._actions if action.dest ==
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_shared(tmp_path_factory.mktemp("documented"))
-
-
-@pytest.fixture(scope="session")
-def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With as many layers as the model that the tutorials speak about."""
-    return make_shared(tmp_path_factory.mktemp("deep"), layers=30)
 
 
 @pytest.fixture
@@ -352,13 +346,8 @@ def run_group(group: list[Command], place: Place, patch: pytest.MonkeyPatch) -> 
 
 
 def run_python(document: str, place: Place, patch: pytest.MonkeyPatch) -> None:
-    """A page's code takes some names as given; a notebook's answers go on from what its cells have made."""
-    if document.endswith(".py"):
-        names: dict[str, Any] = {}
-        patch.setattr("judgeq.cli.main", lambda words: main(reduced(words, True, place)))
-        exec(compile(script_of(document), document, "exec", dont_inherit=True), names)
-    else:
-        names = provided_names(place)
+    """A page's code takes some names as given. tests/test_tutorials.py runs that of the notebooks."""
+    names = provided_names(place)
     for block in code(document):
         if not block.needs:
             exec(compile(block.text, str(block), "exec", dont_inherit=True), names)
@@ -369,14 +358,8 @@ def test_commands_run(group: list[Command], place: Place, monkeypatch: pytest.Mo
     run_group(group, place, monkeypatch)
 
 
-@pytest.mark.parametrize("document", [document for document, _ in CODE if document not in PAGES])
-def test_python_runs(
-    document: str, place: Place, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    if document.startswith("tutorials/"):
-        place.shared = request.getfixturevalue("deep")
-        settle(place, monkeypatch)
-
+@pytest.mark.parametrize("document", [name for name, _ in CODE if name not in PAGES and name.endswith(".md")])
+def test_python_runs(document: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_own_task(model: Any, tasks: list[str], **how: Any) -> None:
         known = Path(lm_eval.__file__).parent / "tasks"
         assert all((known / name).is_dir() for name in tasks)

@@ -17,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from tests import notebooks
+from tests.documented import code
 from tests.notebook_outputs import code_cells, differences, is_blank, is_close
 
 NAMES = notebooks.names()
@@ -136,7 +137,13 @@ def test_it_is_small_enough_to_be_shown(name: str) -> None:
 @pytest.mark.timeout(3600)
 @each_tutorial
 def test_a_clean_kernel_gives_the_stored_outputs(name: str) -> None:
-    fresh = notebooks.executed(notebooks.from_script(name))
+    """And the answers to the exercises run after them."""
+    notebook = notebooks.from_script(name)
+    answers = [block.text for block in code(f"tutorials/{name}.py") if not block.needs]
+    shown = len(notebook.cells)
+    notebook.cells += map(new_code_cell, answers)
+    fresh = notebooks.executed(notebook)
+    fresh.cells = fresh.cells[:shown]
     assert differences(notebooks.stored(name), fresh) == []
 
 
