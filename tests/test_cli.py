@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from judgeq.cache.growing import STEP
+from judgeq.cache.layers import STEP
 from judgeq.cli import main
 from judgeq.data import planted, wiki
 from judgeq.data.articles import Article

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from judgeq.attention.causal import later_part
 from judgeq.attention.softcap import hide, to_logits
-from judgeq.cache.growing import Head, RetainedLayer
+from judgeq.cache.layers import Head, RetainedLayer
 from judgeq.cache.quantized import QuantizedRows
 from judgeq.errors import InputError
 from judgeq.objects import brief

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-from judgeq.cache.growing import GrowingLayer, RetainedLayer
+from judgeq.cache.layers import GrowingLayer, RetainedLayer
 from judgeq.cache.ragged import FrozenRows, RaggedLayer
 from judgeq.errors import InputError, ModelError
 

@@ -15,7 +15,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.attention.softcap import masked_attention
-from judgeq.cache.growing import RetainedLayer
+from judgeq.cache.layers import RetainedLayer
 from judgeq.cache.retained import RetainedCache
 from judgeq.config import Decoding
 from judgeq.errors import InputError

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
-from judgeq.cache.growing import Head
+from judgeq.cache.layers import Head
 from judgeq.inference.decode import next_logits
 from judgeq.inference.plan import Retained
 from judgeq.inference.prefill import checked_soft_tokens, with_soft_tokens
