@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.errors import DownloadError, ModelError
-from judgeq.models.downloads import (
+from judgeq.models.hub_download import HubError, snapshot
+from judgeq.models.wheels import (
     PackagedFile,
     Progress,
     cache_root,
@@ -27,7 +28,6 @@ from judgeq.models.downloads import (
     sealed_folder,
     sealed_source,
 )
-from judgeq.models.snapshot import HubError, snapshot
 
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 WEIGHT_FILES = ("*.safetensors",)

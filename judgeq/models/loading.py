@@ -16,7 +16,6 @@ from typing import Any
 
 from judgeq.attention.cpu import use_fast_products
 from judgeq.errors import ModelError
-from judgeq.models.downloads import Progress, sealed_source
 from judgeq.models.embedded import (
     EMBEDDED,
     IGNORED_FILES,
@@ -28,8 +27,8 @@ from judgeq.models.embedded import (
     gguf_tokenizer,
     quiet_transformers,
 )
+from judgeq.models.hub_download import HubError, snapshot
 from judgeq.models.language_model import Geometry, LanguageModel
-from judgeq.models.snapshot import HubError, snapshot
 from judgeq.models.supported import (
     BALANCED,
     check_chat_template,
@@ -40,6 +39,7 @@ from judgeq.models.supported import (
     choose_dtype,
     clear_errors,
 )
+from judgeq.models.wheels import Progress, sealed_source
 
 CONFIG_FILE = "config.json"
 ADAPTER_FILE = "adapter_config.json"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgeq.errors import InputError, JudgeqError
-from judgeq.models.snapshot import HubError, snapshot
-from judgeq.models.watched import ANSWER_SECONDS
+from judgeq.models.download_process import ANSWER_SECONDS
+from judgeq.models.hub_download import HubError, snapshot
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi

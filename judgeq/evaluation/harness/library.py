@@ -20,7 +20,7 @@ from unittest import mock
 import numpy as np
 
 from judgeq.errors import DownloadError, InputError
-from judgeq.models.snapshot import HubError, check_answers
+from judgeq.models.hub_download import HubError, check_answers
 from judgeq.values import texts
 
 CONNECT_SECONDS = 5.0

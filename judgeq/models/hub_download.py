@@ -1,6 +1,6 @@
 """The files of a repository on the Hugging Face Hub as a folder in its cache, fetched by a process that is watched.
 
-`python -m judgeq.models.snapshot` is that process. Knows nothing of what the files are for.
+`python -m judgeq.models.hub_download` is that process. Knows nothing of what the files are for.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from judgeq.models.downloads import Progress, means_full_disk, print_progress
-from judgeq.models.watched import ANSWER_SECONDS, Silence, run_watched
+from judgeq.models.download_process import ANSWER_SECONDS, Silence, run_watched
+from judgeq.models.wheels import Progress, means_full_disk, print_progress
 
 CHUNK = 1 << 16
 """Bytes between two signs of life; the client's own number, 10 MB, makes a slow connection look like a dead one."""
@@ -150,7 +150,7 @@ def _fetch(request: dict[str, Any], say: Progress) -> Path:
         )
 
     folder = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
-    command = [sys.executable, "-P", "-m", "judgeq.models.snapshot"]
+    command = [sys.executable, "-P", "-m", "judgeq.models.hub_download"]
     try:
         ended = run_watched(command, folder, notice, text=json.dumps(request), environment=environment)
         answer = json.loads(ended.output.splitlines()[-1])

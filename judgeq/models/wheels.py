@@ -24,7 +24,7 @@ from pathlib import Path
 
 from judgeq.console import say
 from judgeq.errors import DownloadError
-from judgeq.models.watched import Silence, run_watched
+from judgeq.models.download_process import Silence, run_watched
 
 Progress = Callable[[str, float | None], None]
 """Called with a line for a person and, where it is known, the share of the work that is done."""
