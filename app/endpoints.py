@@ -15,6 +15,7 @@ from app.server.host import ModelHost
 from app.server.limits import check_method, whole_number
 from app.server.run import Run, result
 from app.server.task import Task
+from app.style.toasts import sent
 from judgeq.config import Budget, parse_budget
 from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS
@@ -152,7 +153,7 @@ class Endpoints:
                 raise InputError("The document is empty or not a text: give it as one string")
             tokens = self.host.count_all(document, question)
         except JudgeqError as error:
-            raise _said(error) from None
+            raise sent(error) from None
         limit = lm.geometry.max_positions
         return {"tokens": tokens, "limit": limit, "fits": tokens + self.host.limits.answer <= limit}
 
@@ -165,7 +166,7 @@ class Endpoints:
         try:
             geometry = self.host.model().geometry
         except JudgeqError as error:
-            raise _said(error) from None
+            raise sent(error) from None
         limits = self.host.limits
         return {
             "model": self.host.name,
@@ -202,7 +203,7 @@ class Endpoints:
             )
             return Run(task, self.host).start()
         except JudgeqError as error:
-            raise _said(error) from None
+            raise sent(error) from None
 
 
 # Language models send numbers as texts and texts as numbers, whatever the schema says.
@@ -257,8 +258,4 @@ def _results(run: Run) -> list[dict]:
     try:
         return result(run)
     except JudgeqError as error:
-        raise _said(error) from None
-
-
-def _said(error: JudgeqError) -> gr.Error:
-    return gr.Error(str(error), print_exception=False)
+        raise sent(error) from None

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 
 from app import text
 from app.server.logs import log_quietly
+from app.style.toasts import shown
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Page(gr.Blocks):
         """As in `gr.Blocks`; everything that is no `gr.Error` becomes one."""
         try:
             if any(_is_elsewhere(value) for value in inputs):
-                raise gr.Error(text.FOREIGN_FILE)
+                raise shown(text.FOREIGN_FILE)
             done = await super().process_api(block_fn, inputs, state, *args, **kwargs)
             return done | {"data": whole(done["data"])}
         except gr.Error as error:
@@ -58,7 +59,7 @@ class Page(gr.Blocks):
             raise
         except Exception as error:  # noqa: BLE001 - logged
             log_quietly(log, "a request failed", error)
-            raise gr.Error(text.STRANGE_REQUEST, print_exception=False) from None
+            raise shown(text.STRANGE_REQUEST) from None
         finally:
             if state is not None:  # Gradio would keep the last value of every component, documents and all
                 state.config_values.clear()

@@ -109,7 +109,7 @@ class Callbacks:
             gr.Error: something is missing or means nothing, or this visitor's `previous` run has not ended.
         """
         if previous is not None and previous.busy:  # one visitor, one place in the queue
-            raise gr.Error(text.BUSY, print_exception=False)
+            raise shown(text.BUSY)
         try:
             check_filled(document, question)
             if not methods:
@@ -151,7 +151,7 @@ class Callbacks:
             gr.Error: the run failed.
         """
         if run is None:
-            raise gr.Error(text.NO_RUN, print_exception=False)
+            raise shown(text.NO_RUN)
         try:
             run.start()
         except JudgeqError as error:

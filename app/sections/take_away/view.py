@@ -5,7 +5,6 @@ A file travels inside the event and becomes one in the visitor's browser: the se
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from app.sections.ask.inputs import Inputs
 from app.sections.events import LIGHT, QUEUED, QUIET
 from app.sections.take_away import take_away as takeaway
 from app.server.run import Run
-from app.style.toasts import shown
+from app.style.toasts import noticed, shown
 from judgeq.errors import InputError
 
 SAVE = """(file) => {
@@ -131,7 +130,7 @@ def restore(fragment: str | None) -> tuple[Any, ...]:
     if found is None:
         return (gr.skip(),) * 8
     if found.ignored:
-        gr.Warning(html.escape(text.LINK_IGNORED.format(names=text.join(list(found.ignored)))), duration=15)
+        noticed(text.LINK_IGNORED.format(names=text.join(list(found.ignored))))
     if found == takeaway.Restored(ignored=found.ignored):
         return (gr.skip(),) * 8
     if found.sample is None:
