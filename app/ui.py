@@ -27,7 +27,7 @@ from app.style.theme import theme
 KEEP_STATE_S = 30 * 60
 EVENTS_PER_RUN = 4
 LARGEST_REQUEST = 64_000_000
-"""Bytes; large enough that a paste of 10 MB, with every character escaped, reaches the limits and their error message."""
+"""Bytes; a paste of 10 MB, every character escaped, still reaches the limits and gets their error message."""
 
 
 def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
