@@ -401,7 +401,7 @@ def test_a_full_cache_is_replaced_for_the_process(cache: Path, monkeypatch: pyte
 @pytest.mark.filterwarnings("ignore:The cache folder")
 def test_with_no_room_anywhere_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     fill_disk(monkeypatch, Path("/"))
-    with pytest.raises(DownloadError, match="set JUDGEQ_CACHE to a writable folder with enough room"):
+    with pytest.raises(DownloadError, match="set JUDGEQ_CACHE to a writable folder with enough space"):
         embedded_model_path(NAME, Lines())
 
 

@@ -1,6 +1,6 @@
 """A comparison as one HTML page that opens anywhere: no scripts, nothing fetched, light and dark.
 
-Every text that comes in is untrusted and escaped. Only styles whose hash is in the page's own policy apply, so that
+Every text is untrusted and escaped. Only styles whose hash is in the page's own policy apply, so that
 neither a mistake here nor anything in a document could load or run something.
 """
 

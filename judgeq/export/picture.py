@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT, EDGE, GAP, CARD = 1200, 630, 52, 24, 212
 ROOM = WIDTH - 2 * EDGE
 SHOWN = 3
-"""Answers that find room."""
+"""Answers that fit."""
 LEADING = 31
 SANS, SERIF = "DejaVu Sans", "DejaVu Serif"
 FALLBACKS = (
@@ -46,7 +46,7 @@ GROUNDS = ("", "", *(LIGHT[f"level-{level}"] for level in range(2, 6)))
 """Background of a word of each level, as in the retention map."""
 STRIPS = "Strips: the prompt from its beginning to its end, bright where notes were kept."
 BOX = "□"
-BOXES = f"{BOX} stands where no font here has the character."
+BOXES = f"{BOX} replaces a character that no font here has."
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _card(canvas: Canvas, answer: Answer, x: float, y: float, room: float) -> No
 def _document(canvas: Canvas, answer: Answer, base: float) -> None:
     """The lines of the document that are marked most."""
     name = title_of(answer.method)
-    said = f"What {name} still holds of the document: the stronger the mark, the more of the model’s heads."
+    said = f"What {name} still keeps of the document: the stronger the mark, the more of the model’s heads."
     canvas.write(said, FINE, EDGE, base - 12)
     lines = list(_lines(canvas, answer.retention))
     if not lines:

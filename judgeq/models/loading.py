@@ -178,7 +178,7 @@ def _locate_on_hub(name: str, revision: str | None, progress: Progress | None) -
     _check_folder(folder, name)
     if not (folder / CONFIG_FILE).is_file():
         raise ModelError(
-            f"{name} has no {CONFIG_FILE} on the Hub, so it is no transformers model: choose the repository of "
+            f"{name} has no {CONFIG_FILE} on the Hub, so it is not a transformers model: choose the repository of "
             "the full model, or download a .gguf file and name its path."
         )
     commit = folder.name
@@ -240,7 +240,7 @@ def _tokenizer(place: _Place) -> Any:
     except Exception as error:  # `tokenizers` raises nothing more special
         if not place.gguf and not any(place.folder.glob("tokenizer*")):
             raise ModelError(
-                f"{place.name} comes without a tokenizer: put tokenizer.json and tokenizer_config.json beside its "
+                f"{place.name} comes without a tokenizer: put tokenizer.json and tokenizer_config.json next to its "
                 "weights, as the tokenizer's `save_pretrained` writes them."
             ) from error
         raise ModelError(

@@ -55,8 +55,8 @@ def ruler_tasks(
         lengths: one or several, tokens of a prompt and its answer together, before the chat template.
         count: questions of each task and length; asking for more later gives the same ones first.
         seed: of every choice.
-        question_first: the prompt's last line, which is the question, stands before the rest.
-        files: what takes the place of downloads.
+        question_first: the prompt's last line, which is the question, is moved before the rest.
+        files: local files used instead of downloads.
 
     Raises:
         InputError: lm-eval is missing, an unknown name, a length that a task cannot fill, or data that can neither be
@@ -116,5 +116,5 @@ def _split_question(text: str) -> tuple[str, str]:
     """The text before the last line, and the last line."""
     rest, _, question = text.rstrip().rpartition("\n")
     if not rest.strip() or not question.startswith(QUESTION_STARTS):
-        raise InputError("A prompt of RULER does not end with its question: ask it with the question last")
+        raise InputError("A prompt of RULER does not end with its question: use it with the question last")
     return rest.strip(), question
