@@ -1,7 +1,7 @@
 """What programs can call: over HTTP with `gradio_client`, and as tools of the same names over MCP.
 
-Arguments come from anywhere and of any type. An endpoint that needs the model's turn is a generator: it says every
-second how far it is, so that a caller who hangs up is noticed and his run stopped, and its last value is the result.
+Arguments come from anywhere and of any type. An endpoint that uses the model is a generator: it reports progress every
+second, so that a caller who disconnects is noticed and the run is stopped; its last value is the result.
 """
 
 import re
@@ -21,7 +21,7 @@ from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS
 
 TICK = 1.0
-"""Seconds between two signs of life."""
+"""Seconds between two progress messages."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,7 +44,7 @@ class Endpoints:
 
     def add(self) -> None:
         """Add all of them to the page that is being built."""
-        waiting = {"concurrency_limit": None}  # in the model's own queue, which is fair and knows each place
+        waiting = {"concurrency_limit": None}  # the model's own queue is fair and reports positions
         for function in (self.ask, self.compare, self.retained):
             gr.api(function, api_name=function.__name__, **waiting)
         for light in (self.count_tokens, self.models_and_methods):
@@ -102,7 +102,7 @@ class Endpoints:
             max_new_tokens: longest answer in tokens.
 
         Returns:
-            One answer a method, in the order asked for, each as `judgeq ask --json` prints it.
+            One answer per method, in the order requested, each as `judgeq ask --json` prints it.
         """
         run = self._run(document, question, methods, budget, question_first, max_new_tokens)
         for state in _followed(run):
@@ -130,7 +130,7 @@ class Endpoints:
             question_first: put the question before the document.
 
         Returns:
-            The map as the library's `RetentionMap.from_json` reads it, with what stays as `kept[layer][head]`.
+            The map as the library's `RetentionMap.from_json` reads it, with the kept rows as `kept[layer][head]`.
         """
         run = self._run(document, question, [method], budget, question_first, 1)
         yield from _followed(run)
@@ -158,7 +158,7 @@ class Endpoints:
         return {"tokens": tokens, "limit": limit, "fits": tokens + self.host.limits.answer <= limit}
 
     def models_and_methods(self) -> dict:
-        """Which model answers here, which methods it can be asked with, and how much one call may ask for.
+        """The model that answers here, the available methods, and the limits of one call.
 
         Returns:
             Its name and sizes, "methods" with one line on each, what a "budget" may be, and the "limits" of one call.
@@ -187,7 +187,7 @@ class Endpoints:
     def _run(
         self, document: str, question: str, methods: object, budget: object, first: object, longest: object
     ) -> Run:
-        """A run that has its place in the queue; what cannot be one is a `gr.Error`."""
+        """A run that has joined the queue; raises `gr.Error` if the arguments are invalid."""
         try:
             names = _names(methods)
             for name in names:
@@ -198,7 +198,7 @@ class Endpoints:
                 names,
                 _budget(budget),
                 _flag(first),
-                truncate=None,  # no argument here, so no advice either
+                truncate=None,  # not an argument here, so errors must not suggest it
                 max_new_tokens=_whole(longest, "max_new_tokens"),
             )
             return Run(task, self.host).start()
@@ -206,7 +206,7 @@ class Endpoints:
             raise sent(error) from None
 
 
-# Language models send numbers as texts and texts as numbers, whatever the schema says.
+# Language models send numbers as texts and texts as numbers, regardless of the schema.
 
 
 def _names(value: object) -> tuple[Any, ...]:

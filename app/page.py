@@ -1,6 +1,6 @@
-"""The page's Gradio app with a guard in front: whatever a request carries, it is answered with a sentence.
+"""The page's Gradio app with checks of every request: whatever it contains, the answer is a readable error message.
 
-Neither the answer nor the log repeats what came in, since that may be a document, and no session keeps it.
+Neither the answer nor the log quotes the request, since it may contain a document, and no session keeps it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_WAITING_BYTES = 256_000_000
 
 
 class Page(gr.Blocks):
-    """Blocks whose requests fail politely."""
+    """Blocks whose requests fail with readable messages."""
 
     def queue(self, *args: Any, **kwargs: Any) -> Page:
         """As in `gr.Blocks`, with a bound of bytes, too."""
@@ -48,7 +48,7 @@ class Page(gr.Blocks):
     async def process_api(
         self, block_fn: Any, inputs: list[Any], state: Any = None, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        """As in `gr.Blocks`; everything that is no `gr.Error` becomes one."""
+        """As in `gr.Blocks`; any other exception becomes a `gr.Error`."""
         try:
             if any(_is_elsewhere(value) for value in inputs):
                 raise shown(text.FOREIGN_FILE)

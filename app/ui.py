@@ -121,7 +121,7 @@ def serve(demo: gr.Blocks, **where: Any) -> None:
             "exception_handlers": {KeyError: unknown_event},
             "max_body_size": LARGEST_REQUEST,
         },
-        max_threads=96,  # runs that wait look every now and then, and must not keep the page from answering
+        max_threads=96,  # waiting runs poll in threads of their own, and must not block the page
         state_session_capacity=200,  # each keeps its last run with its maps
         share=False,
         num_workers=0,  # they would take uploads in their own way

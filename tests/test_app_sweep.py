@@ -107,7 +107,7 @@ def test_the_verdict_is_the_smallest_size_from_which_on_everything_agrees() -> N
         point("snapkv", 40, 0.5),
     ]
     assert curves.verdict(found) == (
-        f"{text.SWEEP_VERDICT} Judge Q needs 20 % of the notes; SnapKV never writes it."
+        f"{text.SWEEP_VERDICT} Judge Q needs 20 % of the rows; SnapKV never writes it."
     )
 
 

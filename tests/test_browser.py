@@ -64,7 +64,7 @@ def test_stop_stops_and_asking_again_works(page: Page) -> None:
 
     page.locator("#document textarea").fill("The ferry leaves at noon. <img src=x onerror=alert(1)>")
     page.locator("#question textarea").fill("When does the ferry leave?")
-    expect(page.locator("#note")).to_contain_text("nothing is thrown away")
+    expect(page.locator("#note")).to_contain_text("nothing is evicted")
     ask.click()
     expect(page.locator("#map-document")).to_contain_text("<img src=x onerror=alert(1)>")
     expect(page.locator(".notice")).to_contain_text("full cache")

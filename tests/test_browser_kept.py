@@ -229,7 +229,7 @@ def test_a_selection_with_the_mouse_shows_what_survived(page: Page) -> None:
 
 def test_typed_words_are_shown_in_the_text_and_missing_ones_explained(page: Page) -> None:
     page.locator("#span textarea").fill("keeper <b>431</b>")
-    page.get_by_role("button", name="Look").click()
+    page.get_by_role("button", name="Find").click()
     expect(page.locator("#survival caption")).to_contain_text("keeper <b>431</b>")
     page.wait_for_function("CSS.highlights.get('jq-region')?.size === 1")
     area = page.evaluate(

@@ -108,8 +108,8 @@ def test_a_switch_changes_model_tokenizer_and_soft_tokens(host: ModelHost, lm: L
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nobody/nothing", "no public model nobody/nothing: check the spelling. {old} is still here."),
-        ("broken/one", "broken/one could not be loaded (RuntimeError): see the log. {old} is still here."),
+        ("nobody/nothing", "no public model nobody/nothing: check the spelling. {old} is still in use."),
+        ("broken/one", "broken/one could not be loaded (RuntimeError): see the log. {old} is still in use."),
         ("/etc/passwd", "neither a model that comes with this page nor an id on the Hub"),
         ("../x", "neither a model"),
         ("assets/samples", "neither a model"),

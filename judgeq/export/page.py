@@ -77,9 +77,7 @@ def _facts(comparison: ComparisonData) -> list[tuple[str, str]]:
         ("Prompt", f"{comparison.answers[0].prompt_tokens:,} tokens"),
         (
             "Budget",
-            f"{budget:,} notes per KV head"
-            if isinstance(budget, int)
-            else f"{percent(budget)} of the prompt",
+            f"{budget:,} rows per KV head" if isinstance(budget, int) else f"{percent(budget)} of the prompt",
         ),
         ("Question", "before the document" if settings.question_first else "after the document"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),

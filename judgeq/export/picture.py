@@ -44,7 +44,7 @@ INK, SOFT, PAPER, PAGE, LINE = (LIGHT[name] for name in ("ink", "soft", "paper",
 GONE, TRACED, UNDERLINE = LIGHT["evicted"], "#c9c0b0", LIGHT["line"]
 GROUNDS = ("", "", *(LIGHT[f"level-{level}"] for level in range(2, 6)))
 """Background of a word of each level, as in the retention map."""
-STRIPS = "Strips: the prompt from its beginning to its end, bright where notes were kept."
+STRIPS = "Strips: the prompt from its beginning to its end, bright where rows were kept."
 BOX = "□"
 BOXES = f"{BOX} replaces a character that no font here has."
 
@@ -205,7 +205,7 @@ def _card(canvas: Canvas, answer: Answer, x: float, y: float, room: float) -> No
     ):
         canvas.write(line, ANSWER, left, y + 72 + 29 * row, inner)
     counts = answer.retention.kept_rows.mean()
-    kept = f"{counts:,.0f} of {answer.prompt_tokens:,} notes: {size(answer.kv_bytes)}"
+    kept = f"{counts:,.0f} of {answer.prompt_tokens:,} rows: {size(answer.kv_bytes)}"
     canvas.write(kept, FIGURE, left, y + 163, inner)
     values = answer.retention.layer_profile(min(int(inner), answer.retention.tokens)).mean(axis=0)
     canvas.axes.imshow(

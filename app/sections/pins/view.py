@@ -17,7 +17,7 @@ from judgeq.errors import InputError
 
 @dataclass(frozen=True)
 class Pins:
-    """The two fields, a piece of the document a line."""
+    """The two fields, one piece of the document per line."""
 
     part: gr.Accordion
     stay: gr.Textbox
@@ -30,7 +30,7 @@ class Pins:
 
 
 def build_pins() -> Pins:
-    """Two empty fields, folded away."""
+    """Two empty fields, collapsed."""
     with gr.Accordion(text.PINS, open=False, elem_id="pins") as part:
         gr.HTML(f'<p class="fine">{text.PINS_LEAD}</p>')
         stay = gr.Textbox(
@@ -54,10 +54,10 @@ def wire_pins(pins: Pins, kept: Kept) -> None:
 
 
 def add_piece(words: str, pieces: str) -> tuple[str, Any]:
-    """The field with one more line, and its place unfolded.
+    """The field with one more line, and its accordion open.
 
     Raises:
-        gr.Error: there are no words, or no text that can be read.
+        gr.Error: there are no words, or text that cannot be read.
     """
     try:
         check_text("piece", (words or "") + (pieces or ""))
