@@ -132,7 +132,7 @@ def test_the_next_question_finds_the_document_still_read(page: do.Callbacks) -> 
     ]
     alone = finished(begin(page, question="Who keeps it?"))
     assert [lane.text for lane in second.lanes] == [lane.text for lane in alone.lanes]
-    assert "was still read" in cards.run_status(second)
+    assert "rows were reused" in cards.run_status(second)
     assert "Read once in" in cards.run_status(alone)
     shown = cards.run_cards(second)
     assert f"<summary>{QUESTION}" in shown

@@ -267,5 +267,5 @@ def test_words_that_are_looked_at_become_a_line_of_what_must_stay_or_go() -> Non
     assert value == "a\nis 31 metres"
     assert part["open"] is True
     assert add_piece("a", "a")[0] == "a", "once"
-    with pytest.raises(gr.Error, match="no words to look for"):
+    with pytest.raises(gr.Error, match="no words to find"):
         add_piece(" ", "a")

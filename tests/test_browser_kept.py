@@ -240,7 +240,7 @@ def test_typed_words_are_shown_in_the_text_and_missing_ones_explained(page: Page
     assert 0 < area[1] < area[2] < 900
     page.locator("#span textarea").fill("zebra")
     page.keyboard.press("Enter")
-    expect(page.get_by_test_id("toast-body")).to_contain_text("does not hold “zebra”")
+    expect(page.get_by_test_id("toast-body")).to_contain_text("does not contain “zebra”")
 
 
 def test_a_click_on_the_heatmap_leads_to_the_words(page: Page) -> None:

@@ -194,7 +194,7 @@ def test_only_what_fits_is_offered_with_its_size() -> None:
         "meta-llama/Llama-3.2-1B-Instruct",
         "mistralai/Mistral-7B-Instruct-v0.3",
     ]
-    assert small[1][0].endswith("(4.94 GB as it is, 2.03 GB in 8 bits, 1.55 GB in 4 bits)")
+    assert small[1][0].endswith("(4.94 GB not quantized, 2.03 GB in 8 bits, 1.55 GB in 4 bits)")
     assert small[2][0].endswith("(4.68 GB in 4 bits)")
     offered = models.choices(models.Machine("X", 80 * GB, 2), ["my/own"])
     gpu = {value: title for title, value in offered}
