@@ -198,7 +198,7 @@ def test_only_what_fits_is_offered_with_its_size() -> None:
     assert small[2][0].endswith("(4.68 GB in 4 bits)")
     offered = models.choices(models.Machine("X", 80 * GB, 2), ["my/own"])
     gpu = {value: title for title, value in offered}
-    assert "16.4 GB as it is" in gpu["Qwen/Qwen3-8B"], "16 bits on a GPU"
+    assert "16.4 GB not quantized" in gpu["Qwen/Qwen3-8B"], "16 bits on a GPU"
     assert list(gpu)[:2] == ["my/own", "smollm2-135m"]
 
 
@@ -343,7 +343,7 @@ def test_a_shelf_holds_few_and_says_when_something_had_to_go(lm: LanguageModel) 
 
 
 def test_soft_tokens_that_are_gone_are_a_sentence_on_the_page(host: ModelHost) -> None:
-    with pytest.raises(gr.Error, match="bring them again"):
+    with pytest.raises(gr.Error, match="upload them again"):
         do.Callbacks(host).begin(DOCUMENT, QUESTION, 24, ["judgeq"], False, 4, False, own="gone")
 
 
