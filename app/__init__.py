@@ -1,1 +1,4 @@
-"""The demo: a Gradio page over the library in `judgeq`. `ui` composes, `callbacks` answer, `session` owns the model."""
+"""The demo: a Gradio page over the library in `judgeq`.
+
+`ui` composes the page, each folder of `sections/` has a view and its callbacks, `server/host.py` owns the model.
+"""

@@ -1,7 +1,7 @@
 """What programs can call: over HTTP with `gradio_client`, and as tools of the same names over MCP.
 
-Arguments come from anywhere and of any type. An endpoint that needs the model's turn is a generator: it says every
-second how far it is, so that a caller who hangs up is noticed and his run stopped, and its last value is the result.
+Arguments come from anywhere and of any type. An endpoint that uses the model is a generator: it reports progress every
+second, so that a caller who disconnects is noticed and the run is stopped; its last value is the result.
 """
 
 import re
@@ -15,12 +15,13 @@ from app.server.host import ModelHost
 from app.server.limits import check_method, whole_number
 from app.server.run import Run, result
 from app.server.task import Task
+from app.style.toasts import sent
 from judgeq.config import Budget, parse_budget
 from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS
 
 TICK = 1.0
-"""Seconds between two signs of life."""
+"""Seconds between two progress messages."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,7 +44,7 @@ class Endpoints:
 
     def add(self) -> None:
         """Add all of them to the page that is being built."""
-        waiting = {"concurrency_limit": None}  # in the model's own queue, which is fair and knows each place
+        waiting = {"concurrency_limit": None}  # the model's own queue is fair and reports positions
         for function in (self.ask, self.compare, self.retained):
             gr.api(function, api_name=function.__name__, **waiting)
         for light in (self.count_tokens, self.models_and_methods):
@@ -101,7 +102,7 @@ class Endpoints:
             max_new_tokens: longest answer in tokens.
 
         Returns:
-            One answer a method, in the order asked for, each as `judgeq ask --json` prints it.
+            One answer per method, in the order requested, each as `judgeq ask --json` prints it.
         """
         run = self._run(document, question, methods, budget, question_first, max_new_tokens)
         for state in _followed(run):
@@ -129,7 +130,7 @@ class Endpoints:
             question_first: put the question before the document.
 
         Returns:
-            The map as the library's `RetentionMap.from_json` reads it, with what stays as `kept[layer][head]`.
+            The map as the library's `RetentionMap.from_json` reads it, with the kept rows as `kept[layer][head]`.
         """
         run = self._run(document, question, [method], budget, question_first, 1)
         yield from _followed(run)
@@ -152,12 +153,12 @@ class Endpoints:
                 raise InputError("The document is empty or not a text: give it as one string")
             tokens = self.host.count_all(document, question)
         except JudgeqError as error:
-            raise _said(error) from None
+            raise sent(error) from None
         limit = lm.geometry.max_positions
         return {"tokens": tokens, "limit": limit, "fits": tokens + self.host.limits.answer <= limit}
 
     def models_and_methods(self) -> dict:
-        """Which model answers here, which methods it can be asked with, and how much one call may ask for.
+        """The model that answers here, the available methods, and the limits of one call.
 
         Returns:
             Its name and sizes, "methods" with one line on each, what a "budget" may be, and the "limits" of one call.
@@ -165,7 +166,7 @@ class Endpoints:
         try:
             geometry = self.host.model().geometry
         except JudgeqError as error:
-            raise _said(error) from None
+            raise sent(error) from None
         limits = self.host.limits
         return {
             "model": self.host.name,
@@ -186,7 +187,7 @@ class Endpoints:
     def _run(
         self, document: str, question: str, methods: object, budget: object, first: object, longest: object
     ) -> Run:
-        """A run that has its place in the queue; what cannot be one is a `gr.Error`."""
+        """A run that has joined the queue; raises `gr.Error` if the arguments are invalid."""
         try:
             names = _names(methods)
             for name in names:
@@ -197,15 +198,15 @@ class Endpoints:
                 names,
                 _budget(budget),
                 _flag(first),
-                truncate=None,  # no argument here, so no advice either
+                truncate=None,  # not an argument here, so errors must not suggest it
                 max_new_tokens=_whole(longest, "max_new_tokens"),
             )
             return Run(task, self.host).start()
         except JudgeqError as error:
-            raise _said(error) from None
+            raise sent(error) from None
 
 
-# Language models send numbers as texts and texts as numbers, whatever the schema says.
+# Language models send numbers as texts and texts as numbers, regardless of the schema.
 
 
 def _names(value: object) -> tuple[Any, ...]:
@@ -257,8 +258,4 @@ def _results(run: Run) -> list[dict]:
     try:
         return result(run)
     except JudgeqError as error:
-        raise _said(error) from None
-
-
-def _said(error: JudgeqError) -> gr.Error:
-    return gr.Error(str(error), print_exception=False)
+        raise sent(error) from None

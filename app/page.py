@@ -1,6 +1,6 @@
-"""The page's Gradio app with a guard in front: whatever a request carries, it is answered with a sentence.
+"""The page's Gradio app with checks of every request: whatever it contains, the answer is a readable error message.
 
-Neither the answer nor the log repeats what came in, since that may be a document, and no session keeps it.
+Neither the answer nor the log quotes the request, since it may contain a document, and no session keeps it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 
 from app import text
 from app.server.logs import log_quietly
+from app.style.toasts import shown
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ MOST_WAITING_BYTES = 256_000_000
 
 
 class Page(gr.Blocks):
-    """Blocks whose requests fail politely."""
+    """Blocks whose requests fail with readable messages."""
 
     def queue(self, *args: Any, **kwargs: Any) -> Page:
         """As in `gr.Blocks`, with a bound of bytes, too."""
@@ -47,10 +48,10 @@ class Page(gr.Blocks):
     async def process_api(
         self, block_fn: Any, inputs: list[Any], state: Any = None, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        """As in `gr.Blocks`; everything that is no `gr.Error` becomes one."""
+        """As in `gr.Blocks`; any other exception becomes a `gr.Error`."""
         try:
             if any(_is_elsewhere(value) for value in inputs):
-                raise gr.Error(text.FOREIGN_FILE)
+                raise shown(text.FOREIGN_FILE)
             done = await super().process_api(block_fn, inputs, state, *args, **kwargs)
             return done | {"data": whole(done["data"])}
         except gr.Error as error:
@@ -58,7 +59,7 @@ class Page(gr.Blocks):
             raise
         except Exception as error:  # noqa: BLE001 - logged
             log_quietly(log, "a request failed", error)
-            raise gr.Error(text.STRANGE_REQUEST, print_exception=False) from None
+            raise shown(text.STRANGE_REQUEST) from None
         finally:
             if state is not None:  # Gradio would keep the last value of every component, documents and all
                 state.config_values.clear()

@@ -1,4 +1,4 @@
-"""The start: what the operator asked for, checked, then the page with the model in its background.
+"""Starting the demo: check the operator's options, then open the page while the model loads in the background.
 
 Some imports come late: `spaces` before torch, and both after `surroundings`, since Gradio reads variables when it is
 imported.
@@ -44,16 +44,14 @@ def _parser() -> argparse.ArgumentParser:
         "--quantization",
         choices=QUANTIZATIONS,
         default=os.environ.get("JUDGEQ_QUANTIZATION") or None,
-        help="load the model in fewer bits (default: in its own)",
+        help="quantize the model's weights (default: its own type)",
     )
     parser.add_argument(
         "--host",
         help=f"address to listen at; 0.0.0.0 for all of this machine's (default: {surroundings.HOST})",
     )
     parser.add_argument("--port", help=f"0 for any free one (default: {surroundings.PORT})")
-    parser.add_argument(
-        "--minutes", type=float, default=MINUTES, help="time limit of one run at work (%(default)g)"
-    )
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="time limit of one run (%(default)g)")
     parser.add_argument(
         "--models", action="store_true", help="let every visitor change the model, which all visitors share"
     )
@@ -66,7 +64,7 @@ def _launch(options: argparse.Namespace) -> None:
         raise InputError("--minutes has to be above 0")
     if options.models and on_zero:
         raise InputError(
-            "--models cannot be had on ZeroGPU, where the model is put in place before visitors come"
+            "--models is not available on ZeroGPU, where the model is loaded before visitors arrive"
         )
     if options.quantization not in (None, *QUANTIZATIONS):
         raise InputError(

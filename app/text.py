@@ -1,15 +1,15 @@
-"""Every word on the page that does not come from the library."""
+"""All text of the page that does not come from the library."""
 
 from __future__ import annotations
 
 TITLE = "Judge Q"
 LEAD = (
-    "While a language model reads, it takes notes on every word, and for long texts these notes fill its memory. "
-    "Judge Q throws most of them away and keeps those that the answer will need."
+    "While a language model reads, it stores one row of keys and values per token, in every layer and KV head. "
+    "For long texts these rows fill its memory. Judge Q evicts most of them and keeps those that the answer will need."
 )
 INVITATION = "Ask something about a document and see what the answer loses."
 
-OPEN = "Judge Q is open at {address}. Ctrl+C ends it."
+OPEN = "Judge Q is open at {address}. Press Ctrl+C to stop it."
 
 DEFAULT_METHODS = ("full", "judgeq", "snapkv")
 
@@ -20,8 +20,8 @@ UPLOAD = "Upload or drop .txt, .md, .html or .pdf"
 QUESTION = "Question"
 QUESTION_PLACEHOLDER = "What do you want to know?"
 QUESTION_FIRST = "Put the question before the document"
-QUESTION_FIRST_INFO = "Harder: methods that look only at the end of the prompt then do not see the question."
-ROWS = "Notes kept"
+QUESTION_FIRST_INFO = "Harder: methods that score with the end of the prompt then do not see the question."
+ROWS = "Rows kept"
 SHARE = "Share of the prompt"
 OPTIONS = "Options"
 COMPARE = "Compare"
@@ -30,10 +30,10 @@ TRUNCATE = "Cut the middle of a document that is too long"
 ASK = "Ask"
 STOP = "Stop"
 
-MAP_TITLE = "What stayed in memory"
-MAP_EMPTY = "After a question, your document appears here, marked by what each method kept of it."
+MAP_TITLE = "What was kept in memory"
+MAP_EMPTY = "After a question, your document appears here, marked by what each method kept."
 NO_METHOD = "No method is chosen: open Options and tick at least one"
-NO_BUDGET = "The budget is empty: give the number of notes to keep, such as 128"
+NO_BUDGET = "The budget is empty: give the number of rows to keep, such as 128"
 EMPTY = {
     "document": "The document is empty: paste a text, upload one or choose a sample",
     "question": "The question is empty: ask something about the document",
@@ -46,14 +46,14 @@ READING = "Reading the {what}: layer {done} of {layers}"
 WRITING = "Writing {count}, one token of each in turn"
 WRITING_ONE = "Writing the answer"
 DONE = "Read once in {prefill}, answered in {total}."
-DONE_AGAIN = "The document was still read: the question took {prefill}, the answers {total}."
-STORED = "Answers from before: this model, {computed}. Ask to see it happen."
+DONE_AGAIN = "The document’s rows were reused: the question took {prefill}, the answers {total}."
+STORED = "Stored answers of this model, computed {computed}. Press Ask to compute them now."
 STOPPED = "Stopped."
 FAILED = "Nothing was lost: change what is needed and ask again."
 
 FOUND = "finds {expected}"
 MISSED = "misses {expected}"
-ROWS_KEPT = "Notes kept"
+ROWS_KEPT = "Rows kept"
 KV_CACHE = "KV cache"
 FIRST_TOKEN = "First token"
 SPEED = "Speed"
@@ -64,13 +64,13 @@ CUT = "Cut after {tokens} tokens, as set under Options."
 CANCELLED = "Stopped here."
 SILENT = "No answer: the model ended at once."
 COST_NOTE = (
-    "All figures are measured in this run. One reading serves all answers, so the first token has the same wait "
-    "everywhere; only drafts and the oracle look twice. A note is one row of keys and values, for one token, in each "
-    "layer and KV head."
+    "All figures are measured in this run. One reading serves all answers, so the time to the first token is the same "
+    "for all; only drafts and the oracle read twice. A row is one key and one value, for one token, in one layer and "
+    "KV head."
 )
 
 AGAIN = "Ask something else about this document"
-AGAIN_PLACEHOLDER = "It stays read: the next answer starts much sooner"
+AGAIN_PLACEHOLDER = "It is not read again: the next answer starts much sooner"
 AGAIN_BUTTON = "Ask again"
 EARLIER = "Asked before"
 EARLIER_COST = "read in {prefill}"
@@ -80,13 +80,13 @@ CHANGED = "Underlined: not in the full cache’s answer. Struck out: only there.
 
 COUNTING = "The length is counted as soon as the model is loaded."
 SHARE_OF = "{share} of {tokens:,} tokens, {memory}"
-WHOLE = "The whole prompt of {tokens:,} tokens, {memory}: nothing is thrown away."
+WHOLE = "The whole prompt of {tokens:,} tokens, {memory}: nothing is evicted."
 
 
-TAKE_TITLE = "Take it with you"
+TAKE_TITLE = "Export"
 TAKE = (
-    "The page opens anywhere, without a network, with every method’s answer and map. Files are made in this moment and "
-    "kept nowhere. The picture shows a stretch of your document, the others hold all of it."
+    "The page opens offline, with every method’s answer and map. Files are made when you click and are not stored "
+    "here. The picture shows a part of your document, the other files contain all of it."
 )
 TAKE_KINDS = {
     "page": "Page (.html)",
@@ -95,58 +95,56 @@ TAKE_KINDS = {
     "values": "Data (.json)",
 }
 TAKE_LINK = "Link"
-TAKE_LINK_INFO = "Brings back the question, the settings and the sample, never a text of your own."
+TAKE_LINK_INFO = "Restores the question, the settings and the sample, never a text of your own."
 TAKE_PYTHON = "The same in Python"
-NOTHING_TO_TAKE = "There is no answer to take along yet: ask something first"
-LINK_IGNORED = "Parts of this link mean nothing here and were left out: {names}."
-LINK_NO_DOCUMENT = (
-    "This link brings a question and settings, but no document: paste the text that it is about."
-)
+NOTHING_TO_TAKE = "There is no answer to export yet: ask something first"
+LINK_IGNORED = "Unknown parts of this link were ignored: {names}."
+LINK_NO_DOCUMENT = "This link has a question and settings, but no document: paste the text that it is about."
 
 CALCULATOR_TITLE = "What would it cost elsewhere?"
 CALCULATOR = (
-    "Calculated from the sizes of these models, not measured: what their notes on one document take, and how many "
+    "Calculated from the sizes of these models, not measured: the memory of one document’s rows, and how many "
     "documents fit into a GPU at once. Kernels and other programs take some memory on top."
 )
 CALCULATOR_MODEL = "Model"
 CALCULATOR_TOKENS = "Length in tokens"
-CALCULATOR_ROWS = "Notes kept"
-CALCULATOR_ROW_BITS = "Kept notes in"
+CALCULATOR_ROWS = "Rows kept"
+CALCULATOR_ROW_BITS = "Kept rows in"
 CALCULATOR_WEIGHTS = "Weights in"
 CALCULATOR_MEMORY = "GPU memory, in GB"
 CALCULATOR_EMPTY = {
     "length": "The length is empty: give the document's length in tokens, such as 32768",
-    "notes": "The notes are empty: give the number of notes to keep, such as 1024",
+    "rows": "The rows are empty: give the number of rows to keep, such as 1024",
     "memory": "The memory is empty: give the GPU's memory in GB, such as 24",
 }
 CALCULATED = "A calculation, not a measurement"
 CALCULATED_WEIGHTS = "The model itself"
-CALCULATED_DOCUMENT = "Notes on one document"
+CALCULATED_DOCUMENT = "Rows of one document"
 CALCULATED_FIT = "Documents in {memory} GB"
 CALCULATED_WHAT = "Memory for"
-CALCULATED_FULL = "All notes"
+CALCULATED_FULL = "All rows"
 CALCULATED_KEPT = "Those kept"
 CALCULATED_SENTENCE = (
-    "{model} on a GPU of {memory} GB can hold {full} of {tokens} tokens with all notes, "
+    "{model} on a GPU of {memory} GB can hold {full} of {tokens} tokens with all rows, "
     "and {kept} with those that are kept."
 )
 CALCULATED_SAME = (
-    "{model} on a GPU of {memory} GB can hold {full} of {tokens} tokens, with all notes or with those kept."
+    "{model} on a GPU of {memory} GB can hold {full} of {tokens} tokens, with all rows or with those kept."
 )
 CALCULATED_TOO_LARGE = "{model} alone needs more than {memory} GB: choose fewer bits, or more memory."
 
 MODELS_TITLE = "Model and soft tokens"
 MACHINE_GPU = "This machine has a GPU, {gpu}, with {memory} free."
 MACHINE_CPU = "This machine has no GPU, {cores} cores and {memory} of free memory."
-MODELS_INFO = "Another model takes the place of this one for everybody who has this page open."
+MODELS_INFO = "Another model replaces this one for everyone who has this page open."
 MODELS_NAME = "Model"
 MODELS_NAME_INFO = "Choose one, or type the id of one on the Hugging Face Hub, such as org/name."
 MODELS_LOAD = "Load this model"
-MODELS_LOADING = "Loading {name}, as soon as no answer is being written"
-MODELS_KEPT = "{reason}. {name} is still here."
-SWITCH_STOPPED = "The model was left as it is, since the page was closed: load it again"
-PRECISIONS = {None: "as it is", "8bit": "8 bits", "4bit": "4 bits"}
-PRECISIONS_SAID = {None: "as it is", "8bit": "in 8 bits", "4bit": "in 4 bits"}
+MODELS_LOADING = "Loading {name} as soon as no answer is being written"
+MODELS_KEPT = "{reason}. {name} is still in use."
+SWITCH_STOPPED = "The model was not changed, since the page was closed: load it again"
+PRECISIONS = {None: "not quantized", "8bit": "8 bits", "4bit": "4 bits"}
+PRECISIONS_SAID = {None: "not quantized", "8bit": "in 8 bits", "4bit": "in 4 bits"}
 PRECISION = "Weights"
 PRECISION_GPU = "Fewer bits need less memory; in 4 bits a small model answers worse."
 PRECISION_CPU = (
@@ -156,42 +154,42 @@ NO_HUB_ID = (
     "{name!r} is neither a model that comes with this page nor an id on the Hub: type one such as org/name"
 )
 TOKENS_INFO = (
-    "Judge Q asks with trained soft tokens. You can bring your own, made for this model: choose "
+    "Judge Q scores rows with trained soft tokens. You can upload your own, made for this model: choose "
     "judgeq_config.json and soft_tokens.safetensors together. Only you use them, and they are deleted when you leave."
 )
-TOKENS_UPLOAD = "Bring soft tokens"
-TOKENS_SHIPPED = "Back to the usual ones"
+TOKENS_UPLOAD = "Upload soft tokens"
+TOKENS_SHIPPED = "Back to the default ones"
 TOKENS_HUB = "Soft tokens from the Hub"
 TOKENS_TAKE = "Use these"
-TOKENS_NONE = "In use: the usual soft tokens of this model."
+TOKENS_NONE = "In use: the default soft tokens of this model."
 TOKENS_OWN = "In use: your own {n} soft tokens for {model}."
 TOKENS_NO_ID = "{name!r} is not an id on the Hub: type one such as owner/name"
 TOKENS_FILES = "Soft tokens are two files and {missing} is not among yours: choose {files} together"
-TOKENS_FILE_GONE = "{name} did not arrive whole: upload both files again"
+TOKENS_FILE_GONE = "{name} was not uploaded completely: upload both files again"
 TOKENS_LARGE = (
     "A file of these soft tokens is larger than {size} MB: run the demo yourself with --tokens to use them"
 )
-TOKENS_MANY = "These are {n:,} soft tokens and at most {most} are run here: bring fewer"
+TOKENS_MANY = "These are {n:,} soft tokens and at most {most} are allowed here: use fewer"
 TOKENS_GONE = (
-    "Your soft tokens had to make room for those of others: bring them again, or go back to the usual ones"
+    "Your soft tokens were deleted to make room for others: upload them again, or go back to the default ones"
 )
 
-PINS = "Must stay, must go"
+PINS = "Always keep, always evict"
 PINS_LEAD = (
-    "Overrule every method: copy pieces of the document here, one a line. They count wherever they occur, and only the "
-    "full cache is left as it is."
+    "Override every method: copy pieces of the document here, one per line. They apply wherever they occur; only the "
+    "full cache ignores them."
 )
-PIN_STAY = "Must stay"
-PIN_GO = "Must go"
+PIN_STAY = "Always keep"
+PIN_GO = "Always evict"
 PIN_PLACEHOLDER = "A piece of the document"
-NO_SUCH_PIECE = "“{piece}” does not occur in the document: copy it from there, one piece a line"
+NO_SUCH_PIECE = "“{piece}” does not occur in the document: copy it from there, one piece per line"
 EVERYWHERE = "“{piece}” occurs more than {most} times in the document: give a longer piece"
-TOO_MANY_PIECES = "{count} pieces are too many: give at most {most}, one a line"
+TOO_MANY_PIECES = "{count} pieces are too many: give at most {most}, one per line"
 
 SWEEP_TITLE = "How small can it get?"
 SWEEP_LEAD = (
-    "The same question with 1 % of the notes, with 2 %, and so on up to all of them: how much of the full cache’s "
-    "answer would each still write, word by word? One reading of the document serves all sizes. Pins do not count here."
+    "The same question with 1 % of the rows, with 2 %, and so on up to all of them: how much of the full cache’s "
+    "answer does each still write, word by word? One reading of the document serves all sizes. Pins are ignored here."
 )
 SWEEP_METHODS = "Methods"
 SWEEP_WATCHED = "Words to watch"
@@ -205,14 +203,14 @@ SWEEP_MEASURING = "Measured {done} of {count} points"
 SWEEP_STOPPED = "Cancelled after {done} of {count} points."
 SWEEP_FAILED = "Nothing was lost: change what is needed and measure again."
 SWEEP_VERDICT = "The full cache’s answer, word for word:"
-SWEEP_ENOUGH = "{method} needs {share} of the notes"
+SWEEP_ENOUGH = "{method} needs {share} of the rows"
 SWEEP_NEVER = "{method} never writes it"
 SWEEP_AGREEMENT = "Agreement with the full cache"
 SWEEP_SURVIVAL = "Watched words kept"
-SWEEP_X = "Notes kept"
-SWEEP_AXIS = "Notes kept, in % of all"
+SWEEP_X = "Rows kept"
+SWEEP_AXIS = "Rows kept, in % of all"
 SWEEP_HOVER = (
-    "%{fullData.name}: %{y:.0f} %<br>with %{x:.3g} % of the notes (%{customdata[0]:,})<extra></extra>"
+    "%{fullData.name}: %{y:.0f} %<br>with %{x:.3g} % of the rows (%{customdata[0]:,})<extra></extra>"
 )
 SWEEP_ANSWER = "Measured along the full cache’s answer:"
 SWEEP_TABLE = "The same in numbers"
@@ -239,42 +237,42 @@ ALL_HEADS = "All heads"
 HEAD = "Head {number}"
 SURVIVAL_TITLE = "Did my fact survive?"
 SURVIVAL = (
-    "Select words in the document above, or type them here: this is how much of them each method still holds, over "
+    "Select words in the document above, or type them here: this shows how much of them each method still keeps, over "
     "all layers and heads."
 )
 SPAN = "Words of the document"
-SPAN_PLACEHOLDER = "Select words above, or type them as they stand there"
-FIND = "Look"
-SPAN_STAY = "Must stay"
-SPAN_GO = "Must go"
+SPAN_PLACEHOLDER = "Select words above, or type them exactly"
+FIND = "Find"
+SPAN_STAY = "Always keep"
+SPAN_GO = "Always evict"
 SPAN_PINNED = "Noted: ask again to see what changes."
-SURVIVAL_OF = "Still held of “{words}” ({tokens})"
+SURVIVAL_OF = "Still kept of “{words}” ({tokens})"
 TOKENS = "{tokens:,} tokens"
 TOKEN = "1 token"
-NO_SPAN = "There are no words to look for: select some in the document, or type them"
-NOT_THERE = "The document does not hold “{words}”: select words in it, or type them as they stand there"
-NO_MAP = "There is nothing to look at yet: ask something about a document first"
-HEATMAP_TITLE = "Where it stayed, layer by layer"
+NO_SPAN = "There are no words to find: select some in the document, or type them"
+NOT_THERE = "The document does not contain “{words}”: select words in it, or type them exactly"
+NO_MAP = "There is nothing to show yet: ask something about a document first"
+HEATMAP_TITLE = "Where it was kept, layer by layer"
 HEATMAP = (
-    "Each line is a layer of the model, each column a stretch of the prompt: the brighter, the more stayed. A click "
+    "Each line is a layer of the model, each column a stretch of the prompt: the brighter, the more was kept. A click "
     "shows the words of that stretch in the document."
 )
 MAP_METRIC = "What is drawn"
-METRICS = {"kept": "Notes kept", "score": "Best scores"}
-HEADS_TITLE = "How many notes each head keeps"
-HEADS = "This method gives its heads different numbers of notes: each line is a layer, each column a head."
+METRICS = {"kept": "Rows kept", "score": "Best scores"}
+HEADS_TITLE = "How many rows each head keeps"
+HEADS = "This method gives its heads different numbers of rows: each line is a layer, each column a head."
 
 LENGTH_OF = "{tokens:,} of {limit:,} tokens"
 LENGTH_OVER = "{over:,} too many with the answer. Shorten the document, or let its middle be cut (Options)."
-LENGTH_CUT = "about {over:,} will be cut out of its middle, so that the answer has room."
+LENGTH_CUT = "about {over:,} will be cut out of its middle, to leave space for the answer."
 LENGTH_EMPTY = "No text yet."
 LENGTH_UNKNOWN = "Tokens are counted as soon as the model is loaded."
 NO_SHARE = "None yet: the prompt cannot be read as it is."
 READING_FILE = "Reading the file …"
-STRANGE_REQUEST = "This is not something that the page asks for: reload the page and try again."
+STRANGE_REQUEST = "This request does not come from the page: reload the page and try again."
 NOT_STORED = "This file could not be stored: give it a shorter name, or try again later."
 TOO_MUCH = "Too many long texts are waiting here: try again in a few minutes."
-FOREIGN_FILE = "Files are uploaded, not fetched from elsewhere: upload the file."
-NO_RUN = "This run is gone, the page was left alone for too long: ask again."
-RUN_GONE = "What this page showed had to make room for other visitors: ask again to see it."
+FOREIGN_FILE = "Files are not downloaded from other addresses: upload the file."
+NO_RUN = "This run was deleted, since the page was idle for too long: ask again."
+RUN_GONE = "What this page showed was deleted to make room for other visitors: ask again to see it."
 BUSY = "Your last question is still being answered: wait for it, or press Stop."

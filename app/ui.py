@@ -1,4 +1,4 @@
-"""The page: puts its parts together and wires a run through them. Owns no logic and no words."""
+"""The page: composes the sections and connects their events to a run. Owns no logic and no text."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from app.style.page import CSS
 from app.style.theme import theme
 
 KEEP_STATE_S = 30 * 60
+EVENTS_PER_RUN = 4
 LARGEST_REQUEST = 64_000_000
-"""Bytes; a paste of 10 MB is to be refused with a sentence, even with each character escaped."""
+"""Bytes; a paste of 10 MB, every character escaped, still reaches the limits and gets their error message."""
 
 
 def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
@@ -60,7 +61,8 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
         wire_calculator(sums)
         wire_takeaway(demo, take, inputs, run, [opened, *ends])
         Endpoints(host).add()
-    return demo.queue(max_size=4 * host.limits.waiting, default_concurrency_limit=1)
+    # Gradio's queue also holds light events (counting, maps): several for each run that may wait in `host.turns`
+    return demo.queue(max_size=EVENTS_PER_RUN * host.limits.waiting, default_concurrency_limit=1)
 
 
 def _wire_run(
@@ -119,7 +121,7 @@ def serve(demo: gr.Blocks, **where: Any) -> None:
             "exception_handlers": {KeyError: unknown_event},
             "max_body_size": LARGEST_REQUEST,
         },
-        max_threads=96,  # runs that wait look every now and then, and must not keep the page from answering
+        max_threads=96,  # waiting runs poll in threads of their own, and must not block the page
         state_session_capacity=200,  # each keeps its last run with its maps
         share=False,
         num_workers=0,  # they would take uploads in their own way

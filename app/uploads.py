@@ -1,7 +1,7 @@
 """How files arrive: each in a folder of its own, so that two visitors never share one, and within a bound of bytes.
 
 Gradio would give the same content the same path, for every visitor; the first one to read it deletes it. Unread files
-are gone after an hour, when the demo ends, or when later uploads need the room.
+are deleted after an hour, when the demo ends, or when later uploads need the space.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ ROUTES = [
 
 
 def make_room(known: set[str], most_bytes: int) -> None:
-    """Delete the oldest uploads until the others come to no more than `most_bytes`, and forget those that are gone."""
+    """Delete the oldest uploads until the others total at most `most_bytes`, and forget deleted ones."""
     found = []
     for path in list(known):
         try:

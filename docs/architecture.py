@@ -51,7 +51,7 @@ BANDS = (
             ("judgeq/inference/", "prefill, decoding, answers: ask, stream, read, compare"),
             ("judgeq/look/", "one palette, figure template and style sheet"),
             ("judgeq/retention/", "which rows were kept, tied to the text: the map"),
-            ("judgeq/export/", "a page, a picture, a table to take along"),
+            ("judgeq/export/", "export: a page, a picture, a table"),
         ),
         "answers, with the map of what was kept",
     ),

@@ -376,10 +376,10 @@ def bounded() -> Lines:
 
 
 BITS = {
-    "Judge Q, as they come": ["judgeq"],
+    "Judge Q, not quantized": ["judgeq"],
     "Judge Q, in 8 bits": ["judgeq:bits=8"],
     "Judge Q, in 4 bits": ["judgeq:bits=4"],
-    "SnapKV, as they come": ["snapkv"],
+    "SnapKV, not quantized": ["snapkv"],
     "SnapKV, in 4 bits": ["snapkv:bits=4"],
     "all, in 8 or 4 bits": ["full:bits=4", "full:bits=8"],
 }
@@ -403,7 +403,7 @@ def bits(task: str) -> Lines:
             for (part, score), share in zip(fitting, SHARES, strict=True)
         )
         yield [label, *cells]
-    yield ["all, as they come: 100 % of the bytes", percent(full["score"]), *[""] * (len(SHARES) - 1)]
+    yield ["all, not quantized: 100 % of the bytes", percent(full["score"]), *[""] * (len(SHARES) - 1)]
 
 
 # Precisions of the base model

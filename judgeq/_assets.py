@@ -19,7 +19,7 @@ def assets_path(*parts: str) -> Path:
     Raises:
         InputError: the parts lead out of the assets folder.
     """
-    packaged = _PACKAGE / "assets"  # first: beside an installed package, "assets" could be anybody's
+    packaged = _PACKAGE / "assets"  # first: next to an installed package, "assets" may belong to another one
     root = packaged if packaged.is_dir() else _PACKAGE.parent / "assets"
     path = root.joinpath(*parts)
     if not path.resolve().is_relative_to(root.resolve()):

@@ -1,4 +1,4 @@
-"""The command line: thin verbs over the library's functions.
+"""The command line: thin subcommands over the library's functions.
 
 Exit codes: 0 done, 2 bad input (one sentence on standard error), 130 interrupted.
 """

@@ -182,7 +182,7 @@ class Selection(JsonConfig):
             beside it; 1 = no pyramid.
         value_aware: scores alone choose the first half of a head's rows; the others are chosen by score times what a
             row's value adds to the hidden states (CriticalKV, arXiv 2502.03805). For scores that are attention.
-        bits: 8 or 4, in which every number of a kept row is stored (KIVI, arXiv 2402.02750); None = as it comes.
+        bits: 8 or 4, in which every number of a kept row is stored (KIVI, arXiv 2402.02750); None = not quantized.
     """
 
     sinks: int = 0
@@ -206,7 +206,9 @@ class Selection(JsonConfig):
             raise InputError(f"Selection.floor is {self.floor}; give a share from 0 to 1")
         check_at_least("Selection", "beta", self.beta, 1)
         if self.bits not in (None, *ROW_BITS):
-            raise InputError(f"Selection.bits is {self.bits!r}; give 8 or 4, or None for rows as they come")
+            raise InputError(
+                f"Selection.bits is {self.bits!r}; give 8 or 4, or None for rows that are not quantized"
+            )
 
     @property
     def adapts(self) -> bool:

@@ -1,22 +1,22 @@
-"""What can go wrong in a way that a person can mend.
+"""Errors that the user can fix.
 
-Every message is one clear sentence that says what to do, so the command line and the demo can show it as it
-is. A bug never becomes one of these.
+Every message is one clear sentence that says what to do, so the command line and the demo show it unchanged.
+Bugs are never reported as one of these.
 """
 
 from __future__ import annotations
 
 
 class JudgeqError(Exception):
-    """A mistake a person can mend."""
+    """An error that the user can fix."""
 
 
 class ModelError(JudgeqError):
-    """The model cannot be found or loaded, or is of a kind that is not supported."""
+    """The model cannot be found or loaded, or its kind is not supported."""
 
 
 class DownloadError(JudgeqError):
-    """A file could not be fetched, or could not be stored."""
+    """A file could not be downloaded or stored."""
 
 
 class InputError(JudgeqError, ValueError):

@@ -1,6 +1,6 @@
 """How much memory a model and its rows will take, calculated from a config: nothing is loaded or measured.
 
-`measure` runs the same on a loaded model, so that the calculation can be held against the truth.
+`measure` runs the same on a loaded model, so that the calculation can be compared with a measurement.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Memory:
         full_rows: keys and values of the complete prompt.
         kept_rows: those within the budget.
         reading: on top of the weights at most, while the prompt is read and evicted layer by layer; in chunks, the last
-            one evicts. Calculated, it is a lower bound: kernels and allocators take what they like.
+            one evicts. Calculated, it is a lower bound: kernels and allocators take more.
         reading_full: the same where every row is kept.
     """
 
@@ -56,7 +56,7 @@ class Memory:
     reading_full: int | None
 
     def prompts_within(self, capacity: int, *, kept: bool) -> int:
-        """How many prompts of this length find room beside the weights, with what reading one more takes.
+        """How many prompts of this length fit next to the weights, with what reading one more takes.
 
         Args:
             capacity: bytes in all.
@@ -159,7 +159,7 @@ def memory_figure(found: Mapping[str, Memory], capacity: int | None = None) -> F
     """Where the memory goes at its peak, as stacked bars: for each prompt with every row kept, and evicting.
 
     Args:
-        found: by what tells them apart, such as the length of the prompt.
+        found: by label, such as the length of the prompt.
         capacity: bytes of the device, drawn as a line.
     """
     from plotly.graph_objects import Bar, Figure

@@ -1,4 +1,4 @@
-"""How objects show themselves, in a few hundred characters, and compare, whatever arrays they hold.
+"""Short `__repr__`, equality and hashes for objects that hold arrays.
 
 Knows nothing of the objects.
 """
@@ -51,7 +51,7 @@ def brief(self: Any) -> str:
 
 
 def same(self: Any, other: object) -> bool:
-    """An `__eq__` for dataclasses with arrays among their fields; goes with `__hash__ = hash_of_texts`."""
+    """An `__eq__` for dataclasses with arrays among their fields; use with `__hash__ = hash_of_texts`."""
     compared = [field.name for field in dataclasses.fields(self) if field.compare]
     if type(other) is not type(self):
         return NotImplemented
@@ -59,7 +59,7 @@ def same(self: Any, other: object) -> bool:
 
 
 def hash_of_texts(self: Any) -> int:
-    """A `__hash__` for dataclasses with arrays among their fields: the texts and numbers beside them."""
+    """A `__hash__` for dataclasses with arrays among their fields: of their texts and numbers."""
     values = (getattr(self, field.name) for field in dataclasses.fields(self))
     return hash((type(self), *(value for value in values if isinstance(value, str | int))))
 

@@ -95,7 +95,7 @@ def write_file(target: str | Path, data: str | bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new file to write beside `path`, which takes its place in one rename, or is gone after an error."""
+    """A new file next to `path`, which replaces it in one rename, or is deleted after an error."""
     part = path.with_name(f"{PART}{uuid.uuid4().hex}")
     try:
         yield part
@@ -211,7 +211,7 @@ def saving(
         names, ours, shared: see `check_folder`.
 
     Raises:
-        InputError: see `check_folder`, or there is no room.
+        InputError: see `check_folder`, or the disk is full.
     """
     check_folder(folder, names, ours, shared=shared)
     folder = Path(folder)
@@ -229,7 +229,7 @@ def saving(
         part.rename(folder / COMPLETE)
         _settle(folder)
     except (OSError, SafetensorError) as error:
-        raise _refusal(folder, error, "make room, or give another folder") from None
+        raise _refusal(folder, error, "free some space, or give another folder") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

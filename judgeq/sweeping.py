@@ -1,6 +1,6 @@
 """How small the cache can get for one question: budgets from small to whole, from one reading of the prompt.
 
-Every budget is measured along the full cache's own answer, which is written once. Knows nothing of how that is shown.
+Every budget is compared with the full cache's own answer, which is written once. Knows nothing of how it is shown.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ BUDGETS: tuple[Budget, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """What one method at one budget is worth for a question.
+    """How well one method at one budget answers a question.
 
     Attributes:
         method: its name.
-        budget: as it was asked for.
+        budget: as requested.
         rows: the budget in rows per KV head; their mean where heads have budgets of their own.
         share: `rows` as a share of the prompt's tokens, in (0, 1].
         agreement: share of the answer's tokens, its end included, that these rows would also write, each one after
@@ -85,8 +85,8 @@ def sweep(
 
     The prompt is read once and its complete rows are stored. Each budget reads the last tokens again, as many as its
     methods score with (SnapKV 32), with the soft tokens, evicts from the complete rows, and reads the answer in one
-    pass after the kept rows. So beside the complete rows those of one budget are stored at a time. Methods that score
-    with an answer write theirs at every budget.
+    pass after the kept rows. Besides the complete rows, only those of one budget are stored at a time. Methods that
+    score with an answer write theirs at every budget.
 
     Args:
         methods: one name or instance, or several.
@@ -98,7 +98,7 @@ def sweep(
             the later passes and every token of the answer.
 
     Raises:
-        InputError: bad input, in one sentence, when the first point is asked for.
+        InputError: bad input, raised when the first point is requested.
     """
     wanted = [check_budget(budget) for budget in several(budgets)]
     chosen = resolve_methods(methods, None)
@@ -149,7 +149,7 @@ def sweep(
 
 
 class _Later:
-    """Calls a callback with all layers done, whatever the pass, so that it can cancel."""
+    """Calls a callback after every pass, with all layers done, so that it can cancel."""
 
     def __init__(self, on_layer: LayerCallback | None, layers: int) -> None:
         self.on_layer, self.layers = on_layer, layers
@@ -160,7 +160,7 @@ class _Later:
 
 
 def _read_prefix(request: Request, on_layer: LayerCallback | None) -> PrefixCache | None:
-    """The prompt's rows but those of the last tokens, which every budget reads; None where those are all."""
+    """The prompt's rows without those of the last tokens, which every budget reads; None where those are all."""
     lm, soft = request.lm, request.soft_tokens
     scoring = [plan.method.writer if plan.method.needs_response else plan.method for plan in request.plans]
     needed = [method.queries_needed for method in scoring if method is not None]

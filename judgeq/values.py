@@ -1,7 +1,7 @@
-"""What callers give as a number, a text or several of them, read the same everywhere.
+"""Numbers, texts and sequences of them as callers pass them, interpreted the same way everywhere.
 
-Every kind of integer and number is taken, numpy's and PyTorch's included, and one text is never taken for its letters.
-Knows nothing of what the values mean.
+Every kind of integer and number is taken, numpy's and PyTorch's included; a single text is not read as a sequence of
+its characters. Knows nothing of what the values mean.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def seed64(seed: int) -> int:
 def settle(settings: Any) -> None:
     """Turn every field of a frozen dataclass into the type that it is declared with.
 
-    Whole numbers, numbers, switches, choices and texts are read, and these or None; other fields stay as they are.
+    Whole numbers, numbers, switches, choices and texts are read, and these or None; other fields are left unchanged.
 
     Raises:
         InputError: a value that the field's type does not take; the message names both.

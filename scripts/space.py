@@ -23,7 +23,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from judgeq.cli import run
 from judgeq.commands.common import write_json
 from judgeq.errors import InputError
-from judgeq.models.watched import ANSWER_SECONDS
+from judgeq.models.download_process import ANSWER_SECONDS
 from judgeq.soft_tokens.hub import ALWAYS_THERE, check_hub_id, check_kind, clear_errors, signed_in
 
 ROOT = Path(__file__).resolve().parents[1]

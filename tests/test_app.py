@@ -132,7 +132,7 @@ def test_the_next_question_finds_the_document_still_read(page: do.Callbacks) -> 
     ]
     alone = finished(begin(page, question="Who keeps it?"))
     assert [lane.text for lane in second.lanes] == [lane.text for lane in alone.lanes]
-    assert "was still read" in cards.run_status(second)
+    assert "rows were reused" in cards.run_status(second)
     assert "Read once in" in cards.run_status(alone)
     shown = cards.run_cards(second)
     assert f"<summary>{QUESTION}" in shown
@@ -217,7 +217,7 @@ def test_the_run_looked_at_least_recently_gives_way_and_its_visitor_is_told(smal
         lambda: make_file(second, "page"),
         lambda: next(small.follow(second)),
     ):
-        with pytest.raises(gr.Error, match="had to make room for other visitors: ask again"):
+        with pytest.raises(gr.Error, match="deleted to make room for other visitors: ask again"):
             look()
     assert cards.run_cards(second) == answers, "the words stay"
     again = shown_run(small, previous=second)
@@ -442,7 +442,7 @@ def test_rows_and_share_are_two_sides_of_one_budget(page: do.Callbacks) -> None:
     rows, same = page.rows_for(DOCUMENT, QUESTION, False, 25)
     assert rows == round(tokens / 4)
     assert same.startswith("25 %")
-    assert "nothing is thrown away" in page.count(DOCUMENT, QUESTION, False, 10 * tokens)[0]
+    assert "nothing is evicted" in page.count(DOCUMENT, QUESTION, False, 10 * tokens)[0]
     assert page.count(DOCUMENT * 40, QUESTION, False, 10)[0] == text.NO_SHARE
     assert "at least 1" in page.count(DOCUMENT, QUESTION, False, 0)[0]
 

@@ -132,9 +132,9 @@ def test_selections_are_counted_as_browsers_count() -> None:
     [(None, 3), ("0", 3), (-1, 3), (3, 3), (5, 2), (True, 3), (0.5, 2), (10**9, 10**9 + 5), (0, 10**30)],
 )
 def test_a_selection_that_is_none_is_refused(run: Any, start: Any, end: Any) -> None:
-    with pytest.raises(gr.Error, match="no words to look for"):
+    with pytest.raises(gr.Error, match="no words to find"):
         select(run, start, end)
-    with pytest.raises(gr.Error, match="no words to look for"):
+    with pytest.raises(gr.Error, match="no words to find"):
         do.selected(run, gr.EventData(None, [start, end]))
 
 

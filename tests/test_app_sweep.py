@@ -107,7 +107,7 @@ def test_the_verdict_is_the_smallest_size_from_which_on_everything_agrees() -> N
         point("snapkv", 40, 0.5),
     ]
     assert curves.verdict(found) == (
-        f"{text.SWEEP_VERDICT} Judge Q needs 20 % of the notes; SnapKV never writes it."
+        f"{text.SWEEP_VERDICT} Judge Q needs 20 % of the rows; SnapKV never writes it."
     )
 
 
@@ -267,5 +267,5 @@ def test_words_that_are_looked_at_become_a_line_of_what_must_stay_or_go() -> Non
     assert value == "a\nis 31 metres"
     assert part["open"] is True
     assert add_piece("a", "a")[0] == "a", "once"
-    with pytest.raises(gr.Error, match="no words to look for"):
+    with pytest.raises(gr.Error, match="no words to find"):
         add_piece(" ", "a")

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
 
 def test_the_page_opens_with_answers_and_the_next_question_finds_the_document_read(page: Page) -> None:
-    expect(page.locator("#cards .notice")).to_contain_text("Answers from before")
+    expect(page.locator("#cards .notice")).to_contain_text("Stored answers of this model")
     expect(page.locator("article.card.done")).to_have_count(3)
     expect(page.locator("#map-document mark").first).to_be_visible()
     page.get_by_role("button", name="Ask", exact=True).click()
@@ -22,7 +22,7 @@ def test_the_page_opens_with_answers_and_the_next_question_finds_the_document_re
     expect(page.locator("#cards .notice")).to_have_count(0)
     page.get_by_label("Ask something else about this document").fill("Which wax came as flakes?")
     page.get_by_role("button", name="Ask again").click()
-    expect(page.locator(".status.ready", has_text="was still read")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".status.ready", has_text="rows were reused")).to_be_visible(timeout=PATIENCE)
     expect(page.locator("#cards .asked")).to_have_text("Which wax came as flakes?")
     expect(page.locator(".earlier summary")).to_contain_text(SAMPLE.question)
 
@@ -64,7 +64,7 @@ def test_stop_stops_and_asking_again_works(page: Page) -> None:
 
     page.locator("#document textarea").fill("The ferry leaves at noon. <img src=x onerror=alert(1)>")
     page.locator("#question textarea").fill("When does the ferry leave?")
-    expect(page.locator("#note")).to_contain_text("nothing is thrown away")
+    expect(page.locator("#note")).to_contain_text("nothing is evicted")
     ask.click()
     expect(page.locator("#map-document")).to_contain_text("<img src=x onerror=alert(1)>")
     expect(page.locator(".notice")).to_contain_text("full cache")

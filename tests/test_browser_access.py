@@ -53,7 +53,7 @@ def test_the_keyboard_alone_asks_asks_again_reads_and_takes_along(page: Page) ->
     tab_to(page, "#again-question textarea")
     page.keyboard.type("Which sample melted at 68 degrees?")
     page.keyboard.press("Enter")
-    expect(page.locator(".status.ready", has_text="was still read")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".status.ready", has_text="rows were reused")).to_be_visible(timeout=PATIENCE)
     expect(page.locator("#cards .asked")).to_have_text("Which sample melted at 68 degrees?")
     tab_to(page, "#map-document .jq-text")
     page.keyboard.press("ArrowRight")

@@ -229,7 +229,7 @@ def test_a_selection_with_the_mouse_shows_what_survived(page: Page) -> None:
 
 def test_typed_words_are_shown_in_the_text_and_missing_ones_explained(page: Page) -> None:
     page.locator("#span textarea").fill("keeper <b>431</b>")
-    page.get_by_role("button", name="Look").click()
+    page.get_by_role("button", name="Find").click()
     expect(page.locator("#survival caption")).to_contain_text("keeper <b>431</b>")
     page.wait_for_function("CSS.highlights.get('jq-region')?.size === 1")
     area = page.evaluate(
@@ -240,7 +240,7 @@ def test_typed_words_are_shown_in_the_text_and_missing_ones_explained(page: Page
     assert 0 < area[1] < area[2] < 900
     page.locator("#span textarea").fill("zebra")
     page.keyboard.press("Enter")
-    expect(page.get_by_test_id("toast-body")).to_contain_text("does not hold “zebra”")
+    expect(page.get_by_test_id("toast-body")).to_contain_text("does not contain “zebra”")
 
 
 def test_a_click_on_the_heatmap_leads_to_the_words(page: Page) -> None:

@@ -44,17 +44,17 @@ def test_a_sweep_is_drawn_point_by_point_and_can_be_cancelled(page: Page) -> Non
 
 
 def test_what_must_stay_stays_and_what_must_go_goes(page: Page) -> None:
-    page.get_by_role("button", name="Must stay, must go").click()
-    page.get_by_label("Must go").fill("a sentence that nobody wrote")
+    page.get_by_role("button", name="Always keep, always evict").click()
+    page.get_by_label("Always evict").fill("a sentence that nobody wrote")
     page.get_by_role("button", name="Ask", exact=True).click()
     problem = "“a sentence that nobody wrote” does not occur"
     expect(page.get_by_test_id("toast-body")).to_contain_text(problem)
 
-    page.get_by_label("Must go").fill(FACT)
+    page.get_by_label("Always evict").fill(FACT)
     heading = SAMPLE.document.split("\n")[0]
     page.get_by_label("Words of the document").fill(heading)
     page.locator("#span-stay").click()
-    expect(page.get_by_label("Must stay")).to_have_value(heading)
+    expect(page.get_by_label("Always keep")).to_have_value(heading)
     page.get_by_role("button", name="Ask", exact=True).click()
     expect(page.locator("#status")).to_contain_text("are pinned and stay")
     expect(page.locator("#status")).to_contain_text("are dropped and go")

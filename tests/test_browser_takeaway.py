@@ -151,8 +151,8 @@ def test_soft_tokens_are_brought_and_given_back(page: Page) -> None:
             page.locator("#token-files").click()
         chooser.value.set_files(chosen)
         expect(page.locator("#token-told")).to_contain_text(said)
-    page.get_by_role("button", name="Back to the usual ones").click()
-    expect(page.locator("#token-told")).to_contain_text("the usual soft tokens")
+    page.get_by_role("button", name="Back to the default ones").click()
+    expect(page.locator("#token-told")).to_contain_text("the default soft tokens")
     expect(page.locator("#model-load")).to_have_count(0)
 
 
@@ -162,7 +162,7 @@ def test_the_calculator_answers_as_one_types_and_fits_a_phone(page: Page) -> Non
     result = page.locator("#calculated")
     expect(result).to_contain_text("A calculation, not a measurement")
     page.get_by_label("Length in tokens").fill("8192")
-    expect(result).to_contain_text("of 8,192 tokens with all notes")
+    expect(result).to_contain_text("of 8,192 tokens with all rows")
     page.get_by_label("Length in tokens").fill("999999")
     expect(result).to_contain_text("reads 1 to 131,072 tokens")
     assert overflow(page) <= 0

@@ -36,7 +36,7 @@ def test_rows_of_an_8b_model_are_those_of_its_geometry() -> None:
     found = shown()
     full = 32 * 32768 * 8 * 128 * 2 * 2
     assert text.CALCULATED in found, "never dressed up as a measurement"
-    assert f"Notes on one document {size(full)} {size(full // 64)} 1.6 % of full" in found
+    assert f"Rows of one document {size(full)} {size(full // 64)} 1.6 % of full" in found
     assert "The model itself 16.1 GB 16.1 GB" in found
 
 
@@ -44,7 +44,7 @@ def test_what_fits_is_what_the_library_says() -> None:
     memory = estimate(config_of_shape("llama-3.1-8b"), prompt_tokens=16384, budget=1024)
     full, kept = (memory.prompts_within(24 * 10**9, kept=kept) for kept in (False, True))
     assert 0 < full < kept
-    assert f"can hold {full} documents of 16,384 tokens with all notes, and {kept} documents" in shown(
+    assert f"can hold {full} documents of 16,384 tokens with all rows, and {kept} documents" in shown(
         tokens=16384, rows=1024
     )
     assert shown(tokens=16384, rows=1024).endswith(f"Documents in 24 GB {full} {kept}")
@@ -63,7 +63,7 @@ def test_fewer_bits_make_kept_notes_and_weights_smaller(bits: int) -> None:
 
 def test_sentences_say_what_does_not_fit() -> None:
     assert "alone needs more than 24 GB" in shown(model="llama-3.1-70b")
-    assert "with all notes or with those kept" in shown(tokens=100, rows=512)
+    assert "with all rows or with those kept" in shown(tokens=100, rows=512)
     assert "no document of 131,072 tokens" in shown(tokens=131072)
 
 
@@ -80,9 +80,9 @@ def test_every_shape_that_is_offered_is_known_and_the_first_result_is_there_at_o
         ({"tokens": "<b>"}, "length is empty"),
         ({"tokens": 0}, "reads 1 to 131,072 tokens"),
         ({"tokens": 10**9}, "reads 1 to 131,072 tokens"),
-        ({"rows": None}, "notes are empty"),
-        ({"rows": float("inf")}, "notes are empty"),
-        ({"rows": -1}, "At least one note"),
+        ({"rows": None}, "rows are empty"),
+        ({"rows": float("inf")}, "rows are empty"),
+        ({"rows": -1}, "At least one row"),
         ({"memory": None}, "memory is empty"),
         ({"memory": 0}, "between 0 and 10,000 GB"),
         ({"memory": 1e300}, "between 0 and 10,000 GB"),

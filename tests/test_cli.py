@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from judgeq.cache.growing import STEP
+from judgeq.cache.layers import STEP
 from judgeq.cli import main
 from judgeq.data import planted, wiki
 from judgeq.data.articles import Article
@@ -387,7 +387,7 @@ def test_a_benchmark_goes_on_where_it_was_stopped(folder: Path, capsys: pytest.C
         ("ruler", ["--tasks", "magic"], "magic"),
         ("ruler", ["--lengths", "100"], "at least 200"),
         ("ruler", ["--examples", "0"], "examples is 0"),
-        ("ruler", ["--ruler-files", "missing"], "missing is no folder"),
+        ("ruler", ["--ruler-files", "missing"], "missing is not a folder"),
         ("ruler", ["--minutes", "-1"], "minutes is -1"),
         ("niah", ["--depths", "0,101"], "depth '101' is not a percentage"),
         ("niah", ["--budgets", "none"], "not a number"),
@@ -428,7 +428,7 @@ def test_soft_tokens_are_shown_and_travel_to_peft_and_back(
     [
         (["show", "model"], "is a model and not soft tokens"),
         (["push", "judge", "no-owner"], "is not an id of the Hub"),
-        (["push", "judge", "no-owner", "--base-model", "org/tiny"], "'no-owner' is no valid id"),
+        (["push", "judge", "no-owner", "--base-model", "org/tiny"], "'no-owner' is not a valid id"),
         (["push", "judge", "me/judge", "--base-model", "org/tiny"], "there is no token"),
         (["export-peft", "nowhere", "--out", "x"], "neither a folder here"),
     ],

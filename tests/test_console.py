@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerFast
 
 from judgeq.cli import main
 from judgeq.console import say, sayable, takes_everything
-from judgeq.models.downloads import print_progress
 from judgeq.models.loading import load
+from judgeq.models.wheels import print_progress
 from judgeq.retention import RetentionMap
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.progress import Bars

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 import judgeq
 from judgeq.attention.call import AttentionCall
-from judgeq.cache.growing import SHARE, STEP
+from judgeq.cache.layers import SHARE, STEP
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.inference.decode import Step, decode

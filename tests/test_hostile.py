@@ -317,7 +317,7 @@ def test_two_visitors_with_the_same_soft_tokens_both_use_them(
             assert ok
             assert "your own 4 soft tokens" in str(output)
         ok, output = anna.call("upload", [[file(path) for path in sent[0]], None])
-        assert "did not arrive whole" in str(output)
+        assert "was not uploaded completely" in str(output)
     assert not list(Path(get_upload_folder()).iterdir())
 
 

@@ -20,10 +20,10 @@ from conftest import CHAT_TEMPLATE, build_model, build_tokenizer
 
 import judgeq.models.loading
 from judgeq.errors import InputError, ModelError
-from judgeq.models.downloads import sealed_folder
 from judgeq.models.embedded import EMBEDDED, embedded_name, same_model
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load, load_config
+from judgeq.models.wheels import sealed_folder
 from judgeq.soft_tokens.adapters import LowRank
 from tests.models import refusal
 

@@ -108,8 +108,8 @@ def test_a_switch_changes_model_tokenizer_and_soft_tokens(host: ModelHost, lm: L
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nobody/nothing", "no public model nobody/nothing: check the spelling. {old} is still here."),
-        ("broken/one", "broken/one could not be loaded (RuntimeError): see the log. {old} is still here."),
+        ("nobody/nothing", "no public model nobody/nothing: check the spelling. {old} is still in use."),
+        ("broken/one", "broken/one could not be loaded (RuntimeError): see the log. {old} is still in use."),
         ("/etc/passwd", "neither a model that comes with this page nor an id on the Hub"),
         ("../x", "neither a model"),
         ("assets/samples", "neither a model"),
@@ -194,11 +194,11 @@ def test_only_what_fits_is_offered_with_its_size() -> None:
         "meta-llama/Llama-3.2-1B-Instruct",
         "mistralai/Mistral-7B-Instruct-v0.3",
     ]
-    assert small[1][0].endswith("(4.94 GB as it is, 2.03 GB in 8 bits, 1.55 GB in 4 bits)")
+    assert small[1][0].endswith("(4.94 GB not quantized, 2.03 GB in 8 bits, 1.55 GB in 4 bits)")
     assert small[2][0].endswith("(4.68 GB in 4 bits)")
     offered = models.choices(models.Machine("X", 80 * GB, 2), ["my/own"])
     gpu = {value: title for title, value in offered}
-    assert "16.4 GB as it is" in gpu["Qwen/Qwen3-8B"], "16 bits on a GPU"
+    assert "16.4 GB not quantized" in gpu["Qwen/Qwen3-8B"], "16 bits on a GPU"
     assert list(gpu)[:2] == ["my/own", "smollm2-135m"]
 
 
@@ -343,7 +343,7 @@ def test_a_shelf_holds_few_and_says_when_something_had_to_go(lm: LanguageModel) 
 
 
 def test_soft_tokens_that_are_gone_are_a_sentence_on_the_page(host: ModelHost) -> None:
-    with pytest.raises(gr.Error, match="bring them again"):
+    with pytest.raises(gr.Error, match="upload them again"):
         do.Callbacks(host).begin(DOCUMENT, QUESTION, 24, ["judgeq"], False, 4, False, own="gone")
 
 

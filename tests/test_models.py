@@ -43,9 +43,9 @@ from judgeq.errors import ModelError
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.methods import JudgeQ
+from judgeq.models.hub_download import HubError
 from judgeq.models.language_model import Geometry, LanguageModel
 from judgeq.models.loading import load
-from judgeq.models.snapshot import HubError
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.hub import Hub, Repository

@@ -83,7 +83,7 @@ def test_a_depth_outside_the_haystack_is_refused(lm: LanguageModel, files: Local
 
 
 def test_a_length_without_room_for_a_haystack_is_refused(lm: LanguageModel, files: LocalFiles) -> None:
-    with pytest.raises(InputError, match=r"has no room in 400 tokens: ask for longer prompts$"):
+    with pytest.raises(InputError, match=r"does not fit into 400 tokens: ask for longer prompts$"):
         needle_tasks(lm, [400], [50], 1, seed=0, files=files)
 
 

@@ -19,11 +19,11 @@ from conftest import build_model, build_tokenizer
 
 from judgeq.data.sharegpt import ShareGptSource
 from judgeq.errors import DownloadError, InputError, JudgeqError, ModelError
-from judgeq.models import downloads, watched
+from judgeq.models import download_process, wheels
+from judgeq.models.download_process import Silence, run_watched
 from judgeq.models.embedded import embedded_model_path
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load, load_config
-from judgeq.models.watched import Silence, run_watched
 from judgeq.soft_tokens.soft_tokens import SoftTokens, shipped_for
 from tests.hub import Hub, Repository
 from tests.models import Lines
@@ -95,20 +95,20 @@ def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(downloads, "_process_folders", {})
+    monkeypatch.setattr(wheels, "_process_folders", {})
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in real life, and faster."""
-    monkeypatch.setattr(watched, "NOTICE_SECONDS", 0.5)
-    monkeypatch.setattr(watched, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(download_process, "NOTICE_SECONDS", 0.5)
+    monkeypatch.setattr(download_process, "SILENCE_SECONDS", 2.0)
 
 
 def test_all_waits_in_a_row_are_shorter_than_a_minute() -> None:
-    assert watched.NOTICE_SECONDS < 10
+    assert download_process.NOTICE_SECONDS < 10
     assert (
-        2 * watched.SILENCE_SECONDS + watched.ANSWER_SECONDS < 50
+        2 * download_process.SILENCE_SECONDS + download_process.ANSWER_SECONDS < 50
     )  # pip, then the Hub; the rest is for their starts
 
 
@@ -135,7 +135,7 @@ def test_a_hub_that_never_answers_is_given_up(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "me-token")
     monkeypatch.setattr("judgeq.soft_tokens.hub.ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr("judgeq.models.snapshot.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("judgeq.models.hub_download.ANSWER_SECONDS", 0.3)
     lm = LanguageModel.wrap(
         build_model(num_hidden_layers=1), build_tokenizer(), "org/name", revision="0" * 40
     )
@@ -213,7 +213,7 @@ def test_a_file_that_stops_in_the_middle_is_given_up(published: Hub, request: An
     finally:
         published.stalled.set()
     published.stalled = None
-    request.getfixturevalue("monkeypatch").setattr(watched, "SILENCE_SECONDS", 60)
+    request.getfixturevalue("monkeypatch").setattr(download_process, "SILENCE_SECONDS", 60)
     assert load("org/tiny").geometry.layers == 1  # what is there of a file does no harm
 
 
@@ -235,7 +235,7 @@ def test_the_settings_of_a_person_reach_pip_and_nothing_is_left_of_ours(
     monkeypatch.setattr(sys, "executable", str(python))
     before = dict(os.environ)
     with pytest.raises(DownloadError):
-        downloads.fetch_wheel("sample", "1.0", "0" * 64, tmp_path / "to", Lines())
+        wheels.fetch_wheel("sample", "1.0", "0" * 64, tmp_path / "to", Lines())
     assert seen.read_text() == "https://mirror.invalid/simple 180\n"
     assert dict(os.environ) == before
     assert list((tmp_path / "to").iterdir()) == []
@@ -264,36 +264,36 @@ def test_signs_of_life_decide_and_not_how_long_it_takes(
     pause: float, ends: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(600)
-    monkeypatch.setattr(watched, "time", clock)
+    monkeypatch.setattr(download_process, "time", clock)
     notices: list[tuple[bool, str]] = []
 
     def notice(alive: bool, line: str) -> None:
         notices.append((alive, line))
 
     def signs() -> int:
-        return int(clock.now / (pause * watched.SILENCE_SECONDS))
+        return int(clock.now / (pause * download_process.SILENCE_SECONDS))
 
     try:
-        watched._wait(clock, signs, ["5 10\n"], notice)  # type: ignore[arg-type]
+        download_process._wait(clock, signs, ["5 10\n"], notice)  # type: ignore[arg-type]
     except Silence:
         assert not ends
-        assert clock.now == pytest.approx(watched.SILENCE_SECONDS, abs=1)
+        assert clock.now == pytest.approx(download_process.SILENCE_SECONDS, abs=1)
     else:
         assert ends
-    assert len(notices) == pytest.approx(clock.now / watched.NOTICE_SECONDS, rel=0.1, abs=1.5)
+    assert len(notices) == pytest.approx(clock.now / download_process.NOTICE_SECONDS, rel=0.1, abs=1.5)
     assert {line for _, line in notices} == {"5 10\n"}
     assert {alive for alive, _ in notices} == {False, True} if ends else {False}
 
 
 def test_files_that_grow_and_computing_are_signs_of_life(tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
-    empty, idle = watched._bytes_in(tmp_path), watched._busy(os.getpid())
+    empty, idle = download_process._bytes_in(tmp_path), download_process._busy(os.getpid())
     (tmp_path / "inside" / "file").write_bytes(b"12345")
-    assert watched._bytes_in(tmp_path) == empty + 5
-    end = time.process_time() + 2 * watched.BUSY_SECONDS
+    assert download_process._bytes_in(tmp_path) == empty + 5
+    end = time.process_time() + 2 * download_process.BUSY_SECONDS
     while time.process_time() < end:
         pass
-    assert watched._busy(os.getpid()) > idle
+    assert download_process._busy(os.getpid()) > idle
 
 
 def test_a_program_gets_its_input_and_all_that_it_writes_is_kept(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_every_pairing_names_a_method_of_ours() -> None:
 
 
 def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nowhere is no Python that runs"):
+    with pytest.raises(InputError, match="nowhere is not a working Python"):
         parity.ask_kvpress(str(tmp_path / "nowhere"), {}, tmp_path)
 
 
@@ -242,7 +242,7 @@ def test_shares_and_models_that_are_no_folder_are_refused(capsys: pytest.Capture
     assert parity.main(["--python", "python", "--budgets", "64,0.5"]) == 2
     assert "whole numbers such as 64" in capsys.readouterr().err
     assert parity.main(["--python", "python", "--model", "org/name"]) == 2
-    assert "org/name is no folder" in capsys.readouterr().err
+    assert "org/name is not a folder" in capsys.readouterr().err
 
 
 def test_the_command_writes_what_was_compared(

@@ -212,7 +212,7 @@ def test_what_a_method_puts_behind_the_prompt_is_not_blamed_on_the_answer(lm: La
         lambda: list(sweep(lm, DOCUMENT, QUESTION, methods=[LAQ(draft=5000)])),
     ):
         with pytest.raises(
-            InputError, match="choose a method that puts fewer tokens behind the prompt"
+            InputError, match="choose a method that appends fewer tokens to the prompt"
         ) as caught:
             asked()
         assert ASK not in str(caught.value)

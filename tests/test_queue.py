@@ -38,7 +38,7 @@ def task(**changes: Any) -> Task:
 
 
 def test_turns_come_in_the_order_of_arrival_and_places_count_down() -> None:
-    turns = Turns()
+    turns = Turns(waiting=3)
     first, second, third = (turns.join() for _ in range(3))
     assert [place.number for place in (first, second, third)] == [0, 1, 2]
     assert first.wait(0)
@@ -54,7 +54,7 @@ def test_turns_come_in_the_order_of_arrival_and_places_count_down() -> None:
 
 
 def test_who_leaves_frees_the_place_for_those_behind() -> None:
-    turns = Turns()
+    turns = Turns(waiting=3)
     first, second, third = (turns.join() for _ in range(3))
     second.leave()
     assert third.number == 1

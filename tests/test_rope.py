@@ -108,7 +108,7 @@ def test_beyond_that_methods_without_soft_tokens_do_what_transformers_does(
 def test_beyond_that_soft_tokens_would_turn_the_prompt_and_are_refused(
     make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, tokens: int
 ) -> None:
-    with pytest.raises(InputError, match=rf"dynamic.*{SHORT} positions.*{tokens} tokens and 5"):
+    with pytest.raises(InputError, match=rf"dynamic.*{SHORT} positions.*{tokens} tokens\) plus 5"):
         prefill(dynamic(make_lm), ids[:, :tokens], [Plan(JudgeQ(), 8)], soft_tokens=soft)
 
 

@@ -149,7 +149,7 @@ def test_damaged_tensors_are_refused_with_a_sentence(tokens: SoftTokens, tmp_pat
     ("changes", "said"),
     [
         ("{", "readable soft tokens"),
-        ("[]", "is no JSON object"),
+        ("[]", "is not a JSON object"),
         (
             {"wings": 2, "judgeq_version": "9.1"},
             r"of judgeq 9\.1 has the field wings, which this .* update judgeq",

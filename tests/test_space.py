@@ -209,7 +209,7 @@ def test_without_git_the_command_says_so(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--repo", "demo"], "'demo' is no valid id"),
+        (["--repo", "demo"], "'demo' is not a valid id"),
         (["--repo", "you/demo"], "no right to do that"),
         (["--repo", "me/demo", "--hardware", "abacus"], "no hardware 'abacus'"),
         (["--repo", "me/other"], "holds something else (index.html)"),

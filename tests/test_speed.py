@@ -376,7 +376,10 @@ def test_an_environment_that_fails_is_told_in_one_sentence(tmp_path: Path, code:
 
 
 def test_a_python_that_is_none_is_told_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no Python that runs"), peer.serving("/nowhere/python", tmp_path):
+    with (
+        pytest.raises(InputError, match="is not a working Python"),
+        peer.serving("/nowhere/python", tmp_path),
+    ):
         pass
 
 

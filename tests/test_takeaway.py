@@ -103,7 +103,7 @@ def test_the_page_holds_answers_costs_and_a_map_of_each_method(kept: Comparison)
     for answer in kept.answers:
         assert visible(answer.text.strip()) in read
         assert f"{answer.prompt_tokens:,}" in read
-    assert "24 notes per KV head" in read
+    assert "24 rows per KV head" in read
     assert "before the document" in read
     assert f"judgeq {judgeq.__version__}" in read
     assert kept.settings.model in read
@@ -373,11 +373,11 @@ def test_a_file_goes_to_the_browser_and_never_to_the_disk(
 def test_nothing_is_taken_before_there_is_an_answer(run: Run, host: ModelHost) -> None:
     waiting = Run(run.task, host)
     for nothing in (None, waiting):
-        with pytest.raises(gr.Error, match="no answer to take along yet"):
+        with pytest.raises(gr.Error, match="no answer to export yet"):
             view.make_file(nothing, "page")
         assert view.offer(nothing)[0]["visible"] is False
     assert view.offer(run)[0]["visible"] is True
-    with pytest.raises(gr.Error, match="no form 'exe'"):
+    with pytest.raises(gr.Error, match="no format 'exe'"):
         view.make_file(run, "exe")
     with pytest.raises(InputError, match="no answer"):
         Comparison("?", Settings("m", (), 1), [])

@@ -18,7 +18,7 @@ import torch
 
 import judgeq
 from judgeq.attention.cpu import FAST, USUAL, few_rows
-from judgeq.cache.growing import PreallocatedRows
+from judgeq.cache.layers import PreallocatedRows
 from judgeq.config import Decoding
 from judgeq.data import library
 from judgeq.data.lengths import count_tokens

@@ -519,7 +519,7 @@ def test_a_full_disk_is_said_and_what_is_finished_stays(
         save_file(tensors, path)
 
     monkeypatch.setattr("judgeq.training.examples.save_file", save)
-    with pytest.raises(InputError, match="make room or choose another --store"):
+    with pytest.raises(InputError, match="free space or choose another --store"):
         filled(lm, tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == 3
     monkeypatch.undo()

@@ -190,7 +190,7 @@ def test_a_command_refuses_other_seeds_in_a_sentence(
     with pytest.raises(SystemExit) as ended:
         main([*verb, "--seed", seed])
     assert ended.value.code == 2
-    assert "is no seed: give a whole number of at most 64 bits" in capsys.readouterr().err
+    assert "is not a seed: give a whole number of at most 64 bits" in capsys.readouterr().err
 
 
 def test_registered_methods_are_built_without_arguments() -> None:

@@ -37,9 +37,9 @@ print(document[:230], "…")
 # %% [markdown]
 # ## Ask with a fraction of the memory
 #
-# `budget` is the number of rows that stay in each head of each layer; a number below 1 is a share of the
+# `budget` is the number of rows that are kept in each head of each layer; a number below 1 is a share of the
 # prompt. Judge Q chooses them with 32 trained vectors, *soft tokens*, which come with the library for this
-# model. Everything else is gone before the answer begins.
+# model. Everything else is evicted before the answer begins.
 
 # %%
 answer = judgeq.ask(lm, document, question, budget=64, decoding=short)
@@ -48,7 +48,7 @@ print(f"{answer.budget} of {answer.prompt_tokens} rows in each head,", end=" ")
 print(f"{answer.kv_bytes / 1e6:.1f} of {answer.full_kv_bytes / 1e6:.1f} MB")
 
 # %% [markdown]
-# ## See what stayed
+# ## See what was kept
 #
 # The text, coloured: the stronger a word is marked, the more of the 90 heads kept it. A few words are marked that
 # seem to have nothing to do with the question; the sentence with the code stands further down, under Wednesday.
@@ -58,7 +58,7 @@ answer.retention
 
 # %% [markdown]
 # The figure shows the same layer by layer: from left to right the prompt, from top to bottom the layers, bright is
-# kept. The bright columns in layers 3 to 10 are the words just mentioned, which this model always looks at,
+# kept. The bright columns in layers 3 to 10 are the words just mentioned, which this model always attends to,
 # whatever it is asked. The spot in layers 20 to 24 is the sentence with the code.
 
 # %%
@@ -76,7 +76,7 @@ HTML(answer.retention.to_html(layer=22))
 # ## Compare
 #
 # One reading of the text serves any number of methods, each with the same 64 rows. `full` forgets nothing. `snapkv`
-# keeps what the last 32 tokens look at. `streamingllm` keeps the beginning and the end. `random` is what chance
+# keeps what the last 32 tokens attend to. `streamingllm` keeps the beginning and the end. `random` is what chance
 # would do.
 
 # %%
@@ -87,7 +87,7 @@ for name, given in answers.items():
     print(f"{name:13} {given.kv_bytes / 1e6:5.1f} MB   {given.text!r}")
 
 # %% [markdown]
-# What became of the fact? The figure shows, for each layer, the share of the sentence's rows that stayed, averaged
+# What became of the fact? The figure shows, for each layer, the share of the sentence's rows that were kept, averaged
 # over the layer's heads. Where it is looked up, in layers 20 to 22, Judge Q keeps most of it, SnapKV less than half.
 
 # %%
@@ -114,7 +114,7 @@ HTML(answers["judgeq"].retention.difference_html(answers["snapkv"].retention))
 #
 # `sweep` tries one budget after the other. *Agreement* is the share of the full cache's answer that the model
 # would still write, token by token. The figure shows it over the budget: a method is the better the further to
-# the left its line is high. 100 % is more than a right answer needs, since the full cache goes on talking after it.
+# the left its line is high. 100 % is more than a right answer needs, since the full cache keeps writing after it.
 
 # %%
 budgets = [8, 16, 32, 64, 128, 256]
@@ -144,7 +144,7 @@ figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.04])
 # judgeq.ask(lm, document, "What was the name of the trawler?", budget=64).retention
 # ```
 #
-# Other ones, beside the words that the model always looks at. The question stands in front of the soft tokens, so
+# Other ones, next to the words that the model always attends to. The question is in front of the soft tokens, so
 # what they look for depends on it. If the answer is wrong, ask with `method="full"` too: a small model is wrong at
 # times with its whole memory.
 #
@@ -160,7 +160,7 @@ figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.04])
 # print(answer.retention.survival(start, start + len("Mr. Harrow")))
 # ```
 #
-# Nothing, in any layer: the question is about the oil store. His name is gone, and if the next question were about
+# Nothing, in any layer: the question is about the oil store. His name was evicted, and if the next question were about
 # him, it would need rows of its own. Notebook 6 shows how the text is read only once all the same.
 #
 # </details>

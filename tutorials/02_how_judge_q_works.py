@@ -32,11 +32,11 @@ short = judgeq.Decoding(max_new_tokens=16)
 #
 # While a model writes, every head of every layer pays *attention* to earlier tokens: a share to each, and the
 # shares sum to one. What the answer pays attention to is what it needs. The *oracle* is a method that knows this:
-# it lets the full cache write the answer first, and keeps the rows that this answer looked at most. Nobody can use
+# it lets the full cache write the answer first, and keeps the rows that this answer attended to most. Nobody can use
 # it in earnest, since it needs the answer before it starts. It is the measure for all others.
 #
 # **SnapKV** guesses with the last 32 tokens of the prompt, its *last window*: the end of the text, the question,
-# and a few words of form. **Judge Q** puts 32 trained vectors, the *soft tokens*, behind the prompt and guesses
+# and a few words of form. **Judge Q** puts 32 trained vectors, the *soft tokens*, after the prompt and guesses
 # with those. The text is a laboratory notebook, and each method keeps 64 of its rows in each head:
 
 # %%
@@ -51,7 +51,7 @@ for name, answer in answers.items():
     print(f"{name:7} {answer.text}")
 
 # %% [markdown]
-# Which layers look at the sentence that holds the number? The figure shows, for every layer, the share of the
+# Which layers attend to the sentence that holds the number? The figure shows, for every layer, the share of the
 # attention to the text that falls on this one sentence. Most layers do other things. The answer looks the number up
 # in layers 14 to 23; from layer 20 on the soft tokens look there too, and the last window hardly does.
 
@@ -164,7 +164,7 @@ layer_lines({rate.method: np.array(rate.per_layer) for rate in rates}, "hit rate
 # %% [markdown]
 # ## What happens inside
 #
-# 1. The soft tokens are appended behind the prompt, and the model reads everything in one pass. What comes later
+# 1. The soft tokens are appended after the prompt, and the model reads everything in one pass. What comes later
 #    never changes what came before, so the prompt's own rows are those of an ordinary reading.
 # 2. In each layer, right after its attention, every row of the prompt gets a score: how much the soft tokens look
 #    at it. The best ones of each head are copied, the layer's other rows go. Then the next layer runs.
@@ -211,7 +211,7 @@ print(f"when the answer begins  {sum(max(heads) for heads in answer.kept_rows):6
 # ```
 #
 # A little: a shorter window holds less of the text's end, and so more of the question in proportion. It stays far
-# behind the soft tokens.
+# after the soft tokens.
 #
 # </details>
 #

@@ -3,7 +3,7 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/judgeq/blob/main/tutorials/03_train_your_own_judge.ipynb)
 #
-# Soft tokens are a few trained vectors that stand behind a prompt. What they look at stays in the model's
+# Soft tokens are a few trained vectors that are appended to a prompt. What they attend to is kept in the model's
 # memory, the rest is evicted. Afterwards you know what they learn from, you have trained some, seen how far
 # they got beside SnapKV, and taught them texts of your own. This takes about two minutes on two cores,
 # without a GPU.
@@ -258,7 +258,7 @@ path.write_text("".join(json.dumps(line()) + "\n" for _ in range(60)), encoding=
 print(path.read_text(encoding="utf-8").splitlines()[0])
 
 # %% [markdown]
-# One line in ten is held back for measuring. `start` goes on from the soft tokens that we have.
+# One line in ten is held back for measuring. `start` continues from the soft tokens that we have.
 
 # %%
 from dataclasses import replace
@@ -331,7 +331,7 @@ print(f"This notebook: {recipe.examples} prompts, {recipe.epochs} epochs")
 # <summary>Answer</summary>
 #
 # `train(lm, replace(recipe, start="random"), folder / "random", store=folder / "store", held_out=unseen)`. The
-# loss begins higher: vectors that mean nothing look at nothing in particular. The store is used again, so it
+# loss begins higher: vectors without training attend to nothing in particular. The store is used again, so it
 # takes only the steps.
 #
 # </details>

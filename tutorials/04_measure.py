@@ -4,7 +4,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/judgeq/blob/main/tutorials/04_measure.ipynb)
 #
 # One good answer says little. Afterwards you can run a benchmark, read its table, say how far its numbers can
-# be trusted, draw it, and put a method of your own beside the others. This takes about a minute and a half on
+# be trusted, draw it, and compare a method of your own with the others. This takes about a minute and a half on
 # two cores, without a GPU.
 
 # %%
@@ -52,7 +52,7 @@ judgeq_command(
 )
 
 # %% [markdown]
-# How to read a line: method, budget, then the *score*, from 0 to 1. In brackets stands its 95 % interval,
+# How to read a line: method, budget, then the *score*, from 0 to 1. In brackets is its 95 % interval,
 # explained below. Behind it the bytes of the rows that were kept, how often the answer was word for word that
 # of the full cache, and how much of the way from SnapKV to the full cache is closed.
 #
@@ -231,7 +231,7 @@ draw_scores(blocks_of(read_results(folder / "own.json"))[0])
 #
 # </details>
 #
-# **3.** Change `score` so that the rows with the *shortest* values stay. What happens to the hit rate?
+# **3.** Change `score` so that the rows with the *shortest* values are kept. What happens to the hit rate?
 #
 # <details>
 # <summary>Answer</summary>

@@ -72,7 +72,7 @@ memory_figure(found, capacity=24 * GIB)
 
 # %% [markdown]
 # Eviction takes the orange part away: layer by layer, while the prompt is read. It leaves the grey part, which
-# is gone when the answer begins. What remains for the answer is the blue part and a thin stripe. So the gain is
+# is freed when the answer begins. What remains for the answer is the blue part and a thin stripe. So the gain is
 # largest where many prompts are held at once:
 
 # %%
@@ -139,7 +139,7 @@ print(f"{tokens.n} soft tokens of {tokens.config.base_model}: {', '.join(tokens.
 #
 # ## Ask in 4 bits
 #
-# Soft tokens fit a base model, whatever number of bits it is stored in. The embedded model has soft tokens that
+# Soft tokens fit a base model, regardless of its number of bits. The embedded model has soft tokens that
 # come with the library; for another one we take those just trained.
 
 # %%

@@ -5,7 +5,7 @@
 #
 # So far every head of every layer kept the same number of rows, for one question, until the end of the answer. None
 # of that has to be so. Here budgets are split by need, a text is read once and asked often, the memory of a long
-# answer is bounded, and rows are stored in few bits. Bytes are measured at each step. This takes about a minute and a
+# answer is bounded, and rows are quantized. Bytes are measured at each step. This takes about a minute and a
 # half on two cores, without a GPU.
 
 # %%
@@ -57,7 +57,7 @@ for name, answer in zip(("even", "adakv", "profile"), split, strict=True):
     print(f"{rows.min():2} to {rows.max():3} rows a head: {answer.text}")
 
 # %% [markdown]
-# The bytes are measured from the tensors. Rows are stored one behind the other, without padding, so uneven budgets
+# The bytes are measured from the tensors. Rows are stored one after the other, without padding, so uneven budgets
 # take no more memory than even ones.
 #
 # The figure shows the rows that each of the model's three KV heads keeps in each layer with `adakv`, for this text
@@ -105,7 +105,7 @@ print(loaded.ask(question, budget=64, decoding=short).text)
 
 # %% [markdown]
 # The price is that the text's rows are held in full. If that is too much, evict once, *before* any question is known.
-# The soft tokens then keep what seems to matter in general, and what is gone is gone for all questions: one of these
+# The soft tokens then keep what seems to matter in general, and what is evicted is lost for all questions: one of these
 # two answers is lost.
 
 # %%
@@ -143,7 +143,7 @@ print(
 # %% [markdown]
 # ## Fewer bits
 #
-# What is kept can be rounded: to 8 or 4 bits a number, instead of 32 here. So the same bytes hold more rows. Each
+# What is kept can be rounded: to 8 or 4 bits per number, instead of 32 here. So the same bytes hold more rows. Each
 # line below takes about the bytes of the first one:
 
 # %%

@@ -4,7 +4,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/judgeq/blob/main/tutorials/07_share_it.ipynb)
 #
 # Afterwards you can give trained soft tokens to others with a card that says what they are, put them on the
-# Hugging Face Hub, exchange them with PEFT, take along what you have seen as a page or a picture, and know how
+# Hugging Face Hub, exchange them with PEFT, export what you have seen as a page or a picture, and know how
 # the demo becomes a Space. This takes about half a minute on two cores. Nothing leaves your machine unless you
 # switch it on.
 
@@ -94,7 +94,7 @@ else:
 # ## There and back with PEFT
 #
 # PEFT's prompt tuning stores vectors of the same kind. It puts them *before* a prompt to change what a model
-# says; Judge Q puts them *behind* it to ask what matters. The files travel, the purpose does not: a tuned
+# says; Judge Q puts them *after* it to score what matters. The files travel, the purpose does not: a tuned
 # prompt is a place to start training from.
 #
 # PEFT has no place for what was trained beside the embeddings, so it has to be left out on purpose:
@@ -168,7 +168,7 @@ print(comparison.to_python())
 # ```
 #
 # A free Space has two cores and runs the embedded model. More: [soft tokens as files](../docs/soft-tokens.md),
-# [what you take away](../docs/take-away.md).
+# [exports](../docs/take-away.md).
 #
 # ## Exercises
 #
@@ -194,7 +194,7 @@ print(comparison.to_python())
 # found.to_figure()
 # ```
 #
-# It needs neither the model nor torch, so whoever gets the file can draw it.
+# It needs neither the model nor torch, so anyone with the file can draw it.
 #
 # </details>
 #

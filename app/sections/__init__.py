@@ -1,1 +1,1 @@
-"""The sections of the page, a folder each: what it shows and what happens in it."""
+"""The sections of the page, one folder each: its view and its callbacks."""

@@ -6,6 +6,6 @@ from typing import Any
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 LIGHT = {**QUIET, "queue": False}
-"""For what is quick and cannot fail: an error outside the queue would reach the page as a status of 500."""
+"""For events that are quick and cannot fail: an error outside the queue would reach the page as a status of 500."""
 QUEUED = {**QUIET, "concurrency_limit": None}
 """For what may raise `gr.Error`, or yields."""

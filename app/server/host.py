@@ -1,4 +1,4 @@
-"""The loaded model and who may use it. Knows nothing of Gradio."""
+"""The loaded model, and the queue of runs that use it. Knows nothing of Gradio."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ Elsewhere = Callable[[type, Any], Generator[dict[str, Any], None, None]]
 
 
 class HeldResult(Protocol):
-    """What a page shows and the host may have to evict."""
+    """Data that a page shows and that the host may evict."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds."""
+        """Its size in bytes."""
 
     def evict(self) -> None:
-        """Free them, unless it is at work."""
+        """Free them, unless it is running."""
 
 
 class ModelHost:
@@ -49,12 +49,12 @@ class ModelHost:
     Attributes:
         name, quantization: what `judgeq.load` is given.
         first: name and soft tokens that the operator chose.
-        shelf: soft tokens that visitors have brought.
+        shelf: soft tokens that visitors uploaded.
         progress: what loading is doing, `(line, share or None)`.
         error: why loading failed; the next `start` tries again.
         documents: those whose rows are kept between two questions.
         runs: those that pages show.
-        limits: how much a request may ask for.
+        limits: of one request.
         turns: who waits for the model.
         elsewhere: does the work of a kind of run on a task in another process and yields its progress, as `Run.report`;
             None = this process does it. See `app.server.zero`.

@@ -1,4 +1,4 @@
-"""How much one request may ask for. Whatever is beyond gets a sentence; knows nothing of Gradio or of models."""
+"""The limits of one request; whatever exceeds them is rejected. Knows nothing of Gradio or models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Limits:
     Attributes:
         answer: longest answer in tokens.
         document, question: longest texts in characters.
-        seconds: longest time at work, from the moment that a run's turn comes.
+        seconds: longest running time, from the moment a run's turn comes.
         waiting: runs that may wait for their turn.
     """
 
@@ -29,10 +29,10 @@ class Limits:
     waiting: int = 32
 
     def check(self, task: Task) -> None:
-        """Nothing if a task is of the right kinds and within the bounds.
+        """Check the types of a task's fields, and the limits.
 
         Raises:
-            InputError: it is not, in one sentence.
+            InputError: a wrong type, or beyond a limit.
         """
         self.check_texts(task.document, task.question)
         if not isinstance(task.methods, tuple):
@@ -55,7 +55,7 @@ class Limits:
                 raise InputError(f"{name} is neither true nor false: give one of the two")
 
     def check_texts(self, document: object, question: object) -> None:
-        """Nothing if both are texts of bearable length, else an `InputError`."""
+        """Raise an `InputError` unless both are texts within the limits."""
         for name, value, most in (
             ("document", document, self.document),
             ("question", question, self.question),
@@ -70,16 +70,16 @@ class Limits:
             check_text(name, value)
 
     def too_late(self) -> JudgeqError:
-        """What a run says that is ended for its time."""
+        """The error of a run that was stopped by its time limit."""
         minutes = self.seconds / 60
         spoken = f"{minutes:g} minutes" if minutes != 1 else "1 minute"
         return JudgeqError(
-            f"This took longer than {spoken} and was ended: shorten the document, or compare fewer methods"
+            f"This took longer than {spoken} and was stopped: shorten the document, or compare fewer methods"
         )
 
 
 def check_method(name: object) -> str:
-    """The name if a method has it; an `InputError` that does not repeat a long one otherwise."""
+    """The name, if it is a registered method; else an `InputError`, which does not quote long names."""
     if not isinstance(name, str) or len(name) > 40:
         raise InputError(f"A method is named by a short text: choose one of {', '.join(METHODS)}")
     method_named(name)

@@ -1,6 +1,6 @@
-"""Soft tokens that a visitor brings along: read from uploaded files or the Hub, kept for that visitor only.
+"""Soft tokens that a visitor uploads: read from uploaded files or the Hub, kept for that visitor only.
 
-They are held within a bound of bytes. Files of an upload are gone as soon as they are read. Knows nothing of Gradio.
+Their total size is limited. Uploaded files are deleted as soon as they are read. Knows nothing of Gradio.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from judgeq.soft_tokens.soft_tokens import TENSOR_FILE, SoftTokens
 FILES = (CONFIG_FILE, TENSOR_FILE)
 LARGEST_FILE = 32 * 1024 * 1024
 MOST_BYTES = 256 * 1024 * 1024
-"""Of all soft tokens that are held."""
+"""Of all soft tokens that are kept."""
 MOST_SOFT_TOKENS = 256
 """More of them would make one visitor's prompt much longer than it looks."""
 
@@ -44,7 +44,7 @@ class OwnTokens:
 
 
 class Shelf:
-    """What visitors have brought, each under a key that only their own session knows."""
+    """Soft tokens of visitors, each under a key that only their own session knows."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -52,7 +52,7 @@ class Shelf:
         self._lock = threading.Lock()
 
     def put(self, own: OwnTokens) -> str:
-        """Keep them; returns the key. Those that were used least recently make room."""
+        """Keep them; returns the key. The least recently used ones are evicted."""
         key = secrets.token_hex(16)
         with self._lock:
             self._held[key] = own
@@ -61,10 +61,10 @@ class Shelf:
         return key
 
     def find(self, key: str | None) -> OwnTokens | None:
-        """What lies under a key; None for none.
+        """The soft tokens of a key; None for none.
 
         Raises:
-            InputError: it had to make room for others.
+            InputError: it was evicted to make room for others.
         """
         if key is None:
             return None
@@ -75,7 +75,7 @@ class Shelf:
             return self._held[key]
 
     def drop(self, key: str | None) -> None:
-        """Forget what lies under a key."""
+        """Delete the soft tokens of a key."""
         with self._lock:
             self._held.pop(key or "", None)
 

@@ -1,6 +1,6 @@
-"""A fair queue for something that one at a time may use: first come, first served, with places that can be asked for.
+"""A fair queue for a resource used by one run at a time: first come, first served, with positions that can be queried.
 
-Knows nothing of what is waited for.
+Knows nothing of the resource.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from judgeq.errors import JudgeqError
 
 
 class Turns:
-    """The queue. `join` gives a `Place`: wait until its number is 0, and leave it at the end."""
+    """The queue. `join` returns a `Place`: wait until its number is 0, and leave it at the end.
 
-    def __init__(self, waiting: int = 32) -> None:
+    Args:
+        waiting: how many may wait at once.
+    """
+
+    def __init__(self, waiting: int) -> None:
         self._most = waiting
         self._line: list[Place] = []
         self._moved = threading.Condition()
 
     def __len__(self) -> int:
-        """Places taken, the one at work included."""
+        """Places taken, including the run in progress."""
         with self._moved:
             return len(self._line)
 
@@ -48,7 +52,7 @@ class Place:
 
     @property
     def number(self) -> int:
-        """How many are before: 0 = it is this one's turn, or it has left."""
+        """How many are ahead; 0 = it is this one's turn, or it has left."""
         with self._turns._moved:
             return self._turns._line.index(self) if self in self._turns._line else 0
 
@@ -59,7 +63,7 @@ class Place:
             return moved.wait_for(lambda: bool(line) and line[0] is self, seconds)
 
     def leave(self) -> None:
-        """Give the place up, whether the turn has come or not; leaving twice does no harm."""
+        """Give the place up, whether or not the turn has come; leaving twice is harmless."""
         with self._turns._moved:
             if self in self._turns._line:
                 self._turns._line.remove(self)

@@ -44,11 +44,11 @@ Phase = Literal["loading", "waiting", "reading", "writing", "done", "stopped", "
 
 
 class Cancelled(Exception):
-    """Raised inside a run to leave it; never reaches a person."""
+    """Raised inside a run to stop it; never shown to a visitor."""
 
 
 class Run:
-    """One task at work in its own thread.
+    """One task running in its own thread.
 
     Attributes:
         phase, layers, lanes: what can be seen while it works; `layers` is `(done, all)`.
@@ -61,12 +61,12 @@ class Run:
         computed: when and where a stored run was computed.
         quantization, began: of the model that answers; when it began to read.
         error: why it failed.
-        gone: what it held had to make room for others.
-        finished: set at the end, however it came.
+        gone: its data was evicted to make room for others.
+        finished: set at the end, also after an error.
     """
 
     REPORTED: ClassVar[tuple[str, ...]] = ("phase", "prompt_tokens", "full_kv_bytes", "prefill_s", "notices")
-    """What work in another process reports, beside the lanes."""
+    """What work in another process reports, in addition to the lanes."""
 
     def __init__(
         self, task: Task, host: ModelHost, previous: Run | None = None, *, keep: bool = False
@@ -78,7 +78,7 @@ class Run:
         """
         host.limits.check(task)
         self.task, self.host = task, host
-        self.keep = keep and host.elsewhere is None  # a process that ends takes its rows along
+        self.keep = keep and host.elsewhere is None  # rows are lost when that process ends
         self.document: Document | None = None
         self.earlier: tuple[Earlier, ...] = ()
         if previous is not None and previous.task.document == task.document:
@@ -108,14 +108,14 @@ class Run:
         """Take a place in the queue and begin, once; a run that was stopped before it began never starts.
 
         Raises:
-            JudgeqError: the queue is full, or the run is gone.
+            JudgeqError: the queue is full, or the run was evicted.
         """
         if self.gone:
             raise InputError(text.RUN_GONE)
         with self._started:
             if self._thread is None and not self.finished.is_set():
                 self._place = self.host.turns.join()
-                # within the visitor's request: who asks is what a lender of GPUs wants to know
+                # in the context of the visitor's request: ZeroGPU needs to know who asks
                 work = contextvars.copy_context().run
                 self._thread = threading.Thread(
                     target=work, args=(self._work,), name="judgeq-run", daemon=True
@@ -132,10 +132,10 @@ class Run:
         return (*others, Earlier(self.task.question, answers, self.prefill_s))[-MOST_EARLIER:]
 
     def look(self) -> Run:
-        """This run, for a caller that shows what it holds.
+        """This run, for a caller that shows its data.
 
         Raises:
-            InputError: that had to make room for others.
+            InputError: its data was evicted to make room for others.
         """
         if self.gone:
             raise InputError(text.RUN_GONE)
@@ -144,7 +144,7 @@ class Run:
 
     @property
     def nbytes(self) -> int:
-        """What it holds, about; the rows of its document are counted elsewhere, and stored answers are shared."""
+        """Approximate size of its data; its document's rows are counted elsewhere, stored answers are shared."""
         if self.phase == "stored":
             return 0
         texts = sys.getsizeof(self.task.document) + (
@@ -153,7 +153,7 @@ class Run:
         return texts + sum(_map_bytes(found) for found in self.retention.values())
 
     def evict(self) -> None:
-        """Free everything but the answers' text; a run that is at work is left as it is."""
+        """Free everything but the answers' text; a run in progress is left unchanged."""
         if not self.busy:
             self.gone, self.document = True, None
             self.task = replace(self.task, document="", own_tokens=None)
@@ -161,7 +161,7 @@ class Run:
                 lane.retention = lane.answer = None
 
     def close(self) -> None:
-        """Stop the work and free the document, since the page is gone."""
+        """Stop the work and free the document, since the page was closed."""
         self.cancel()
         self.document = None
 
@@ -185,7 +185,7 @@ class Run:
 
     @property
     def place(self) -> int:
-        """How many are before this run, the one at work included."""
+        """How many are ahead of this run, including the one in progress."""
         return self._place.number if self._place else 0
 
     @property
@@ -236,7 +236,7 @@ class Run:
                     self._check()
 
     def report(self, maps: bool) -> dict[str, Any]:
-        """What can be seen of the work, as values that another process understands.
+        """The progress of the work, as plain values for another process.
 
         Args:
             maps: with what is large: the maps and the answers.
@@ -256,7 +256,7 @@ class Run:
         vars(self).update(values)
 
     def answering(self, lm: LanguageModel) -> Generator[None, None, None]:
-        """The work itself, in the process that calls; comes up for air after reading and after every token."""
+        """The work itself, in the process that calls; yields after reading and after every token."""
         task = self.task
         reading = self._reader(lm)(
             task.question,
@@ -334,7 +334,7 @@ def said_of(error: Exception) -> JudgeqError:
 
 
 def result(run: Run) -> list[dict[str, Any]]:
-    """The answers of a finished run as plain values, one a method.
+    """The answers of a finished run as plain values, one per method.
 
     Raises:
         JudgeqError: the run failed or was stopped.

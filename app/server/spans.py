@@ -1,4 +1,4 @@
-"""From pieces of a document's text, as a person types them, to the spans where they stand. Knows nothing of Gradio."""
+"""From pieces of a document's text, as typed, to the spans where they occur. Knows nothing of Gradio."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SHOWN = 60
 
 
 def spans_of(document: str, pieces: str) -> tuple[Span, ...]:
-    """Every place in a document where one of the pieces stands, each a line of its own.
+    """Every span of a document where one of the pieces, one per line, occurs.
 
-    Upper and lower case differ; a line break or several spaces in the document are as good as one space.
+    Upper and lower case differ; a line break or several spaces in the document match one space.
 
     Raises:
         InputError: a piece that does not occur, or occurs too often, or too many pieces.

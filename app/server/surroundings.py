@@ -1,6 +1,6 @@
-"""What the demo finds around it: streams, variables, the temporary folder, the address, proxies.
+"""The demo's environment: streams, variables, the temporary folder, the address, proxies.
 
-All of it is put right, or refused with a sentence, before Gradio is imported, which reads some of it in that moment.
+All of it is corrected, or rejected with an error message, before Gradio is imported, which reads some of it then.
 Knows nothing of Gradio or of models.
 """
 
@@ -37,7 +37,7 @@ NUMBERS = (
 )
 """Variables that Gradio takes for whole numbers without asking."""
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
-"""What stands for all of this machine's addresses, and one of them."""
+"""The addresses that mean all interfaces of this machine, and a single one."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 TRIES = 50
@@ -49,7 +49,7 @@ class Place:
     """Where the page is served.
 
     Attributes:
-        host: address to listen at, as it stands in a URL.
+        host: address to listen on, as in a URL.
         port: a free one.
         root_path: where a proxy shows the page; empty = there is none.
     """
@@ -137,7 +137,7 @@ def root_path(written: str | None) -> str:
 
 
 def settle_folder() -> None:
-    """Give Gradio a temporary folder that only this process uses and that is gone when it ends.
+    """Give Gradio a temporary folder that only this process uses and that is deleted when it ends.
 
     It lies in `GRADIO_TEMP_DIR` or in the system's temporary folder. Gradio's own choice is one folder for all users of
     a machine, which belongs to the first user.
@@ -174,14 +174,14 @@ def leave(code: int) -> NoReturn:
 
 
 def listening_at(host: str, port: int) -> tuple[str, int]:
-    """An address and a port that can be listened at.
+    """An address and a port to listen on.
 
     Args:
         host: a name or a number of this machine, IPv6 with or without brackets.
         port: 0 = any free one.
 
     Returns:
-        The address as it stands in a URL, and the port.
+        The address as in a URL, and the port.
 
     Raises:
         InputError: no address of this machine, or a port that cannot be had.
@@ -197,7 +197,7 @@ def listening_at(host: str, port: int) -> tuple[str, int]:
         found = []
     if not found:
         raise InputError(
-            f"{host[:60]!r} is no address that a server can have: give 127.0.0.1 for this machine only, or 0.0.0.0 "
+            f"{host[:60]!r} is not an address that a server can use: give 127.0.0.1 for this machine only, or 0.0.0.0 "
             "for all of its addresses"
         )
     failure: OSError | None = None
@@ -248,7 +248,7 @@ def _refusal(error: OSError | None, host: str, port: int) -> str:
 
 
 def past_proxies(host: str) -> None:
-    """Let requests of this process to its own page go there directly, whatever proxies the variables name.
+    """Let requests of this process to its own page go there directly, regardless of the proxies in the variables.
 
     Raises:
         InputError: a proxy of a kind that cannot be used.
@@ -260,7 +260,7 @@ def past_proxies(host: str) -> None:
             except (ValueError, httpx.InvalidURL):
                 shown = re.sub(r"//[^/]*@", "//…@", value)[:100]  # without a password
                 raise InputError(
-                    f"{name} is {shown!r}, which is no proxy that can be used: give one such as "
+                    f"{name} is {shown!r}, which is not a usable proxy: give one such as "
                     "http://proxy.example.org:3128, or unset it"
                 ) from None
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""

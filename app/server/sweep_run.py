@@ -1,4 +1,4 @@
-"""One sweep over budgets, from the click to its last point, at work like any other run. Knows nothing of Gradio."""
+"""One sweep over budgets, from the click to its last point, run like any other task. Knows nothing of Gradio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person asks for, and what becomes of it: plain values that a run fills. Knows nothing of models at work."""
+"""A request and its results, as plain values that a run fills in. Knows nothing of models."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from judgeq.retention import RetentionMap
 
 @dataclass(frozen=True)
 class Task:
-    """What a person asks for; fields as in `judgeq.read`.
+    """A request; fields as in `judgeq.read`.
 
     Attributes:
         expected: what a right answer contains, where that is known.
-        own_tokens: soft tokens that the visitor has brought; None = those of the model.
+        own_tokens: soft tokens that the visitor uploaded; None = those of the model.
     """
 
     document: str

@@ -1,7 +1,7 @@
 """Hugging Face's ZeroGPU: a GPU that is lent for the length of one call.
 
-A call runs in a process of its own that ends soon after. So one call does all of a run's work, and what it says is CPU
-data: a document's rows are gone with it, and the next question reads again.
+A call runs in a process of its own that ends soon after. So one call does all of a run's work and reports CPU data; the
+document's rows are lost with the process, and the next question reads the document again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from judgeq.errors import JudgeqError
 from judgeq.methods import METHODS
 
 LEAST_S, MOST_S = 15, 120
-"""What is asked for at least, and the longest that a visitor without a subscription can be lent a GPU."""
+"""Seconds: the least that is requested, and the most that a visitor without a subscription can get."""
 
 REPORT_EVERY_S = 0.1
 

@@ -1,1 +1,1 @@
-"""Looks: theme, style sheets, toasts."""
+"""Design: theme, style sheets, error messages."""

@@ -1,4 +1,4 @@
-"""The style sheet: the palette's colours and fonts as variables, and the rules beside this file."""
+"""The style sheet: the palette's colours and fonts as variables, and the rules in the CSS files of this folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes as the page shows them."""
+"""Errors and warnings as Gradio sends them: to the page as HTML, to programs as plain text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from judgeq.errors import JudgeqError
 from judgeq.look.format import visible
 
 
-def shown(error: JudgeqError) -> gr.Error:
-    """An error as the page shows it."""
-    # a toast is HTML, and sentences may name what a visitor brought
+def shown(error: JudgeqError | str) -> gr.Error:
+    """An error, or its message, as the page shows it."""
+    # a toast is HTML, and messages may quote what a visitor typed
     return gr.Error(html.escape(visible(str(error)), quote=False), duration=15, print_exception=False)
 
 
+def sent(error: JudgeqError) -> gr.Error:
+    """An error as a program receives it: plain text, not HTML."""
+    return gr.Error(str(error), print_exception=False)
+
+
 def noticed(sentence: str) -> None:
-    """A sentence that the page shows beside what it goes on to do."""
+    """Show a warning; the page continues with what it was doing."""
     gr.Warning(html.escape(visible(sentence), quote=False), duration=15)

@@ -1,1 +1,1 @@
-"""Attention as the model computes it, seen from inside: the only folder that touches transformers' registries."""
+"""Attention as the model computes it, and its observers: the only folder that touches transformers' registries."""

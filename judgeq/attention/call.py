@@ -38,7 +38,7 @@ class Observer(Protocol):
     """Receives the attention calls of a forward pass that is given it as `observer=`."""
 
     def observe(self, call: AttentionCall) -> None:
-        """Called once a layer, in ascending order."""
+        """Called once per layer, in ascending order."""
 
 
 class OwnAttention(Protocol):

@@ -43,7 +43,7 @@ def later_part(mask: Tensor, later: int, kept: int) -> Tensor:
 
 
 def check_places(places: int, tokens: int) -> None:
-    """Raise an `InputError` where an attention mask has fewer places than there are tokens."""
+    """Raise an `InputError` where an attention mask is shorter than the tokens."""
     if places < tokens:
         raise InputError(
             f"The attention mask has {places:,} places for {tokens:,} tokens: give one for every token, those of "

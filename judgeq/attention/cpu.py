@@ -2,7 +2,7 @@
 
 PyTorch sends float32 products to MKL, and to oneDNN only if a lower precision is allowed. Without matrix units for
 bfloat16 oneDNN computes in float32 all the same, on some CPUs more than twice as fast. Products of few rows, such as
-those of one token, it does more slowly, up to ten times: they go the usual way.
+those of one token, it does more slowly, up to ten times: they use the default library.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Inside:
 
 @contextmanager
 def few_rows(rows: int = 1) -> Iterator[None]:
-    """Within, products go the usual way if they have few rows.
+    """Within, products of few rows use the default library.
 
     While any thread is within, those of all others go the usual way too, which differs in rounding alone.
     """

@@ -1,1 +1,1 @@
-"""Stored rows: growing, kept, ragged, in few bits, and the prefix that further passes extend."""
+"""Stored rows: growing, retained, ragged, quantized, and the prefix that later passes extend."""

@@ -1,7 +1,7 @@
 """Caches on disk: the rows of one document in a folder, bound to the model that read it.
 
-`rows.safetensors` has every layer's tensors as the cache stores them, evicted, ragged or in few bits; `document.json`
-has the text and what the rows belong to. Knows nothing of how rows were chosen.
+`rows.safetensors` has every layer's tensors as the cache stores them, evicted, ragged or quantized; `document.json`
+has the text, and the model and settings that the rows belong to. Knows nothing of how rows were chosen.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CHECKED_TOKENS = 8
 TOLERANCE = 0.02
 """How much those may differ, as a share of the largest: other devices and kernels round differently."""
 PARTS = ("codes", "low", "step")
-"""Tensors of rows in few bits."""
+"""Tensors of quantized rows."""
 ANOTHER_TEXT = "the rows belong to another text, or to another day that the chat template names"
 
 
@@ -46,7 +46,7 @@ class TensorMismatch(Exception):
 
 
 class SavedDocument(BaseModel):
-    """`document.json` of complete rows: what they belong to.
+    """`document.json` of complete rows: model, settings and text.
 
     Attributes:
         text: the document.
@@ -128,7 +128,7 @@ def is_compressed(folder: str | Path) -> bool:
 
 
 def check_document_folder(folder: str | Path) -> None:
-    """Refuse a folder that a document cannot be saved into, before it is read.
+    """Reject a folder that a document cannot be saved into, before the document is read.
 
     Raises:
         InputError: it cannot be written, or holds files that judgeq has not written.
@@ -147,7 +147,7 @@ def save_cache(
     """Write a cache of either kind into `folder`, replacing an earlier document; returns the folder.
 
     Args:
-        ids: (1, T) int64, the tokens that the rows stand for.
+        ids: (1, T) int64, the tokens that the rows belong to.
         kept, scores: for each layer what `Retained` has, to draw maps later.
 
     Raises:
@@ -294,7 +294,7 @@ class _LayerState:
         return layer
 
     def kept(self) -> Kept | None:
-        """Tokens that the rows stand for; flat in the file where heads keep different numbers."""
+        """Tokens that the rows belong to; flat in the file where heads keep different numbers."""
         if not self._has("kept"):
             return None
         heads = self.lm.geometry.kv_heads

@@ -16,7 +16,7 @@ from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.attention.call import AttentionCall
-from judgeq.cache.growing import PreallocatedRows, RetainedLayer
+from judgeq.cache.layers import PreallocatedRows, RetainedLayer
 from judgeq.cache.retained import storage_bytes
 from judgeq.methods.scoring import accumulated_attention
 from judgeq.models.language_model import LanguageModel

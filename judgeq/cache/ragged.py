@@ -1,7 +1,7 @@
 """KV heads that keep different numbers of rows: flat storage, attention over it, and its cache layer.
 
-The kept rows of all heads are concatenated without padding, and may be stored in few bits; tokens decoded later go to a
-dense tail. Knows nothing of scores or budgets.
+The kept rows of all heads are concatenated without padding, and may be quantized (8 or 4 bits); tokens decoded
+later are in a dense tail. Knows nothing of scores or budgets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from judgeq.attention.causal import later_part
 from judgeq.attention.softcap import hide, to_logits
-from judgeq.cache.growing import Head, RetainedLayer
+from judgeq.cache.layers import Head, RetainedLayer
 from judgeq.cache.quantized import QuantizedRows
 from judgeq.errors import InputError
 from judgeq.objects import brief
@@ -71,7 +71,7 @@ class FrozenRows:
         return cls.of_heads(chosen, bits)
 
     def dense(self) -> tuple[Tensor, Tensor]:
-        """Keys and values (R, D) in full precision; freshly computed where they are stored in few bits."""
+        """Keys and values (R, D) in full precision; dequantized on each call where they are quantized."""
         keys, values = (
             rows if isinstance(rows, Tensor) else rows.dense() for rows in (self.keys, self.values)
         )
@@ -88,7 +88,7 @@ class FrozenRows:
             yield from (rows,) if isinstance(rows, Tensor) else rows.tensors()
 
     def as_read(self) -> FrozenRows:
-        """These rows in full precision: themselves, or a temporary copy where they are stored in few bits."""
+        """These rows in full precision: themselves, or a dequantized temporary copy."""
         return self if isinstance(self.keys, Tensor) else FrozenRows(*self.dense(), self.counts)
 
     @cached_property
@@ -199,7 +199,7 @@ log-sum-exp of each query's logits.
 
 
 def varlen_kernel(queries: Tensor) -> VarlenKernel | None:
-    """PyTorch's kernel for these queries; None where there is none: on the CPU, in float32, with an older PyTorch."""
+    """PyTorch's kernel for these queries; None if there is none: on the CPU, in float32, with an older PyTorch."""
     if not queries.is_cuda or queries.dtype not in (torch.float16, torch.bfloat16):
         return None
     return _flash_kernel()
@@ -230,7 +230,7 @@ class RaggedLayer(RetainedLayer):
     frozen: FrozenRows | None
 
     def __init__(self, frozen: FrozenRows, seen: int) -> None:
-        """`seen`: tokens that have passed, at least as many as any head has rows."""
+        """`seen`: tokens that have been read, at least as many as any head has rows."""
         super().__init__()
         self._freeze(frozen, seen)
 
@@ -263,7 +263,7 @@ class RaggedLayer(RetainedLayer):
             )
         keys, values = super().update(key_states, value_states)
         if self.frozen is not None:
-            keys = keys[:]  # the attribute stays off the stored tensor
+            keys = keys[:]  # so that the stored tensor does not carry the attribute
             keys.own_attention = self.frozen  # type: ignore[attr-defined]
         return keys, values
 

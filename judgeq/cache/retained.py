@@ -1,6 +1,6 @@
-"""Caches of retained rows, whose layers count the tokens that have passed separately.
+"""Caches of retained rows, whose layers count the tokens read separately from the rows.
 
-*Seen* is the number of tokens that have passed (the next RoPE position); *rows* is what is stored. Knows nothing of
+*Seen* is the number of tokens read (the next RoPE position); *rows* is what is stored. Knows nothing of
 scores or methods.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-from judgeq.cache.growing import GrowingLayer, RetainedLayer
+from judgeq.cache.layers import GrowingLayer, RetainedLayer
 from judgeq.cache.ragged import FrozenRows, RaggedLayer
 from judgeq.errors import InputError, ModelError
 
@@ -44,11 +44,11 @@ class FrozenLayer(RetainedLayer):
 class RetainedCache(DynamicCache):
     """A transformers cache whose full-attention layers hold chosen rows; plain `generate` continues from it.
 
-    They are `RetainedLayer`s, or `RaggedLayer`s where heads have budgets of their own or rows are stored in few bits.
+    They are `RetainedLayer`s, or `RaggedLayer`s where heads have budgets of their own or rows are quantized.
     Layers with a sliding window keep transformers' own class: they are bounded already.
 
     Attributes:
-        bits: 8 or 4, in which rows are stored; None = as they come. Rows of later tokens, and those of layers with a
+        bits: 8 or 4, in which rows are stored; None = not quantized. Rows of later tokens, and those of layers with a
             sliding window, are not rounded.
     """
 
@@ -74,7 +74,7 @@ class RetainedCache(DynamicCache):
             seen: tokens of the prompt.
 
         Raises:
-            InputError: rows in few bits, and more than one prompt.
+            InputError: quantized rows, and more than one prompt.
         """
         target = self.layers[layer]
         if self.bits is not None and not target.is_sliding and not isinstance(kept, tuple):
@@ -151,8 +151,8 @@ class RetainedCache(DynamicCache):
         """
         if any(self._frozen()):
             raise ModelError(
-                "This needs all rows of the prompt as they came, and some heads have kept fewer, or in few bits: keep "
-                "the full cache"
+                "This needs all rows of the prompt, not quantized, and some heads have kept fewer, or quantized ones: "
+                "keep the full cache"
             )
         rows = ((layer.keys, layer.values) for layer in self.layers)
         sliding = {at for at, layer in enumerate(self.layers) if layer.is_sliding}
@@ -174,7 +174,7 @@ class RetainedCache(DynamicCache):
 class FrozenCache(DynamicCache):
     """Prompt rows that any number of second passes may attend to: every layer is a `FrozenLayer`.
 
-    Complete ones, but for layers with a sliding window: tokens after the prompt need no more than the window there.
+    Complete ones, except in layers with a sliding window: tokens after the prompt need no more than the window there.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ def _by_head(keys: Tensor, kept: Tensor | None) -> tuple[Tensor, ...]:
     batch, heads, rows = keys.shape[:3]
     if batch != 1:
         raise InputError(
-            f"Rows in few bits are stored for one prompt at a time and this batch has {batch}: prefill them one by one"
+            f"Quantized rows are stored for one prompt at a time and this batch has {batch}: prefill them one by one"
         )
     return (torch.arange(rows, device=keys.device),) * heads if kept is None else tuple(kept[0])
 

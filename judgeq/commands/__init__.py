@@ -1,1 +1,1 @@
-"""The verbs of the command line, one file each: `add` declares the options, `run` calls the library."""
+"""The subcommands of `judgeq`, one file each: `add` declares the options, `run` calls the library."""

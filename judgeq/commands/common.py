@@ -97,7 +97,7 @@ def seed(text: str) -> int:
         return checked_seed("--seed", int(text))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no seed: give a whole number of at most 64 bits, such as 0"
+            f"{text!r} is not a seed: give a whole number of at most 64 bits, such as 0"
         ) from None
 
 
@@ -117,13 +117,13 @@ def load_random(arguments: argparse.Namespace, shape: str) -> LanguageModel:
 
 
 def model_folder(model: str) -> Path:
-    """Where a model's files are, for another environment to read; an `InputError` where they are no folder."""
+    """Where a model's files are, for another environment to read; an `InputError` where they are not in a folder."""
     from judgeq.models.embedded import EMBEDDED, embedded_model_path
 
     folder = embedded_model_path(model) if model in EMBEDDED else Path(model).expanduser()
     if not folder.is_dir():
         raise InputError(
-            f"Both sides read the same files and {model} is no folder: give an embedded name, or a folder that "
+            f"Both sides read the same files and {model} is not a folder: give an embedded name, or a folder that "
             "`save_pretrained` wrote"
         )
     return folder

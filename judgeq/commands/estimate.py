@@ -1,4 +1,4 @@
-"""`judgeq estimate`: the memory that a model will take, calculated, and beside it what it took where it can be run."""
+"""`judgeq estimate`: the memory that a model will take, calculated, and measured where the model can be run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--budget", "N", "rows or a share", "512")
     add_number(parser, "--chunk", "read at most so many tokens in a pass")
     parser.add_argument(
-        "--row-bits", type=int, choices=(8, 4), help="store kept rows in so many bits (default: as they come)"
+        "--row-bits",
+        type=int,
+        choices=(8, 4),
+        help="quantize kept rows to so many bits (default: not quantized)",
     )
     meaning = "load the model, read that many random tokens, and compare; a shape gets random weights"
     add_flag(parser, "--measure", meaning)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from judgeq.soft_tokens.soft_tokens import SoftTokens
 
 PLACES = {"last": (False,), "first": (True,), "both": (False, True)}
-"""Where the question stands, and so whether it is moved."""
+"""The position of the question, and so whether it is moved."""
 KINDS = {
     "hit-rate": "share of the oracle's top rows that a method keeps",
     "answers": "right answers about facts planted in held-out articles",
@@ -44,7 +44,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     for kind in kinds[1:]:
         add_number(kind, "--per", "budgets are rows for every N tokens of the prompt, such as 1000")
         meaning = (
-            "stop after this time with what is measured so far; the same command goes on (with --json FILE)"
+            "stop after this time with what is measured so far; the same command resumes (with --json FILE)"
         )
         add_option(kind, "--minutes", "N", meaning, type=float)
     for kind in (hit_rate, answers, jsonl):
@@ -71,7 +71,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
     for kind, examples in ((ruler, 25), (niah, 2), (longbench, 25)):
         add_number(kind, "--examples", "prompts of each task, length and depth", examples)
-        meaning = "where it stands: last as published, first (moved before the document), or both"
+        meaning = "its position: last as published, first (moved before the document), or both"
         kind.add_argument(
             "--question", choices=tuple(PLACES), default="last", help=f"{meaning} (default: %(default)s)"
         )
@@ -229,7 +229,7 @@ def _measure_everywhere(
     tasks: Callable[[LanguageModel, SoftTokens | None, bool], list[Task]],
     settings: dict[str, Any],
 ) -> None:
-    """`tasks` is called with the model, the soft tokens and whether the question stands first."""
+    """`tasks` is called with the model, the soft tokens and whether the question is first."""
     check_at_least("evaluate", "examples", arguments.examples, 1)
 
     def in_every_place(lm: LanguageModel, tokens: SoftTokens | None) -> Iterator[Task]:
@@ -241,7 +241,7 @@ def _measure_everywhere(
 
 def _folder(text: str | None) -> Path | None:
     if text is not None and not Path(text).is_dir():
-        raise InputError(f"{text} is no folder: give one that holds the data files")
+        raise InputError(f"{text} is not a folder: give one that holds the data files")
     return None if text is None else Path(text)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Tasks = Callable[[LanguageModel, SoftTokens | None], Iterable[Task]]
 
 PACKAGES = ("torch", "transformers", "lm_eval")
-"""Packages whose versions stand in a results file."""
+"""Packages whose versions are written to a results file."""
 
 
 def read_numbers(text: str, what: str) -> list[int]:
@@ -61,7 +61,7 @@ def measure(
 
     Args:
         tasks: called with the model and the soft tokens.
-        settings: what else stands in the results file.
+        settings: what else is written to the results file.
         skip_long: leave out prompts that the model cannot read, and say how many.
     """
     from judgeq.evaluation.journal import Journal
@@ -106,7 +106,7 @@ def _measure(arguments: argparse.Namespace, tasks: Tasks, settings: dict[str, An
     for label, count in skipped.items():
         say(f"judgeq: {label}: prompts too long for {lm.name}, left out: {count:,}\n")
     if answered < readable:
-        say(f"judgeq: {answered:,} of {readable:,} questions answered; run it again to go on\n")
+        say(f"judgeq: {answered:,} of {readable:,} questions answered; run it again to resume\n")
     report(
         arguments,
         lm,

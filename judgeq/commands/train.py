@@ -13,7 +13,7 @@ from judgeq.commands.common import add_common, add_flag, add_option, finish, loa
 from judgeq.config import command_options
 
 QUICK = {"data": "wiki:4,code:1", "examples": 160, "max_tokens": 768, "epochs": 2}
-"""What `--quick` sets: a judge in at most twenty minutes on two cores."""
+"""What `--quick` sets: soft tokens in at most twenty minutes on two cores."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +22,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
     add_common(parser)
     add_option(parser, "--out", "DIR", "folder for the soft tokens", required=True)
-    add_flag(parser, "--resume", "go on with an interrupted run; without it, a begun DIR is refused")
-    add_flag(parser, "--quick", f"a judge in minutes:{command_options(QUICK)}")
+    add_flag(
+        parser, "--resume", "resume an interrupted run; without it, a DIR with an unfinished run is rejected"
+    )
+    add_flag(parser, "--quick", f"soft tokens in minutes:{command_options(QUICK)}")
     add_option(
         parser, "--store", "DIR", "folder of teacher attention and prompt rows, reused if it fits (OUT/store)"
     )

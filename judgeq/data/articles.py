@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from judgeq.data.example import is_held_out
-from judgeq.models.downloads import PackagedFile, packaged_file
+from judgeq.models.wheels import PackagedFile, packaged_file
 
 # CC BY-SA 4.0 summaries of Wikipedia's "vital articles"; the package is read as data, its code is never run.
 WIKI = PackagedFile(

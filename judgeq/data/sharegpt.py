@@ -14,8 +14,8 @@ from typing import Any
 from judgeq.data.example import Example, is_held_out
 from judgeq.data.jsonl import conversation
 from judgeq.errors import InputError
+from judgeq.models.hub_download import HubError, check_answers
 from judgeq.models.language_model import LanguageModel
-from judgeq.models.snapshot import HubError, check_answers
 from judgeq.prompts.prompt import Message
 from judgeq.values import seed64
 

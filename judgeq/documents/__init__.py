@@ -1,4 +1,4 @@
-"""Documents that are read once and asked often, whole or evicted before any question; and what makes text of files."""
+"""Documents that are read once for many questions, whole or evicted before any question; and reading files as text."""
 
 from judgeq.documents.compressed import CompressedDocument
 from judgeq.documents.document import Document

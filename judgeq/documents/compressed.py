@@ -28,8 +28,8 @@ from judgeq.objects import brief
 from judgeq.prompts.prompt import Prompt, build_prefix, build_prompt, dated, now
 
 QUERY_AGNOSTIC = (
-    "The document was evicted before this question was known (query-agnostic): what is gone stays gone, whatever is "
-    "asked."
+    "The document was evicted before this question was known (query-agnostic): rows that "
+    "were evicted then are missing from the answer."
 )
 
 

@@ -1,7 +1,7 @@
 """Critical-KV hit rate: how many of the oracle's top rows does a method keep? (arXiv 2509.10798, section 4)
 
 The oracle's rows are the top rows of each KV head by the mean attention of the model's own greedy response, the same
-number in every head and without pooling. Methods are measured with the pooling and the allocation that they come with:
+number in every head and without pooling. Methods are measured with their own default pooling and allocation:
 one that splits the budget is measured against the even oracle, so that it pays for every row it takes from a head.
 """
 

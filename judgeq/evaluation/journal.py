@@ -42,7 +42,7 @@ class Rated:
 
 
 class Journal:
-    """A growing file of JSON lines: first the setup, then the answers to one question a line.
+    """A growing file of JSON lines: first the setup, then one line per question with its answers.
 
     Opening it again reads every complete line; half a line at its end, from a process that was killed, is cut off.
     Lines about the same question complete one another.
@@ -62,7 +62,7 @@ class Journal:
             granted: values of fields that an older file lacks; None for those that are not here either.
 
         Raises:
-            InputError: the file holds answers of another setup, is no such file, or cannot be written.
+            InputError: the file holds answers of another setup, is not such a file, or cannot be written.
         """
         self.path = path
         self.unsaid: list[str] = []

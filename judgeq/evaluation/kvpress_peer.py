@@ -57,7 +57,7 @@ class Server:
                 f"{self._python} has no kvpress: install it there with `{self._python} -m pip install {KVPRESS}`"
             )
         raise InputError(
-            f"kvpress under {self._python} failed (exit code {self._process.returncode}; what it said stands above): "
+            f"kvpress under {self._python} failed (exit code {self._process.returncode}; its output is above): "
             f"install {KVPRESS} there, in a new environment"
         )
 
@@ -71,7 +71,7 @@ def serving(python: str, folder: Path) -> Iterator[Server]:
         folder: the model as transformers reads it.
 
     Raises:
-        InputError: there is no such Python, it has no kvpress, or kvpress fails.
+        InputError: there is no such Python, kvpress is not installed there, or fails.
     """
     command = [python, "-I", kvpress_speed.__file__, str(folder.resolve()), str(torch.get_num_threads())]
     try:
@@ -80,7 +80,7 @@ def serving(python: str, folder: Path) -> Iterator[Server]:
         )
     except OSError as error:
         raise InputError(
-            f"{python} is no Python that runs ({error.strerror}): give the one of the environment with kvpress"
+            f"{python} is not a working Python ({error.strerror}): give the one of the environment with kvpress"
         ) from None
     with process:
         try:

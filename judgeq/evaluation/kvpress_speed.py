@@ -53,7 +53,7 @@ def main(folder: str, threads: str) -> int:
 
 
 def take(model: Any, ids: list[int], budget: int, tokens: int) -> dict[str, float]:
-    """Read a prompt with SnapKV as kvpress has it, or with nothing, and write `tokens` tokens behind the first."""
+    """Read a prompt with kvpress' SnapKV, or without a press, and generate `tokens` tokens after the first."""
     import kvpress
     import torch
     from transformers import DynamicCache

@@ -1,4 +1,4 @@
-"""What is asked and how an answer is rated: the currency between benchmarks, the runner and the results.
+"""Questions and how their answers are scored: the data types shared by benchmarks, the runner and the results.
 
 Knows nothing of methods, budgets or how answers are written.
 """
@@ -84,11 +84,11 @@ class Task:
     """Questions of one kind that are averaged.
 
     Attributes:
-        name: such as `"ruler/niah_single_1"`; what stands before the slash is the benchmark.
+        name: such as `"ruler/niah_single_1"`; the part before the slash is the benchmark.
         questions: in a fixed order; asking for more later gives the same ones first.
         length: tokens that the prompts were made for, where the benchmark says.
-        depth: percent of the document that stand before what is asked for, where the benchmark says.
-        question_first: the question stands before the document, where the benchmark has it last.
+        depth: percent of the document before the text that the question is about, where the benchmark says.
+        question_first: the question is before the document, where the benchmark has it last.
         notes: what a reader of the results must know, such as a text that replaces another.
     """
 
@@ -123,7 +123,7 @@ def questions_of(
     Args:
         path: for messages.
         lines: as `read_json_lines` gives them.
-        reserve: positions that must be free after a prompt beside its answer.
+        reserve: positions that must be free after a prompt in addition to its answer.
         skip_bad: leave out lines without right answers and prompts that are too long.
         longest: tokens of an answer, where a line does not say.
 

@@ -32,7 +32,7 @@ def random_model(
 
     Args:
         shape: one of `judgeq.models.shapes.SHAPES`.
-        device, dtype, quantization: as in `judgeq.load`. All weights are drawn before any is stored in few bits.
+        device, dtype, quantization: as in `judgeq.load`. All weights are drawn before any is quantized.
         seed: of the weights.
 
     Raises:

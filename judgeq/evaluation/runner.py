@@ -31,7 +31,7 @@ from judgeq.values import several
 TOGETHER = 4
 """Questions whose answers are written side by side: a step for many costs little more than for a few."""
 WHOLE = 1.0
-"""The budget of the full cache, whatever was asked for."""
+"""The budget of the full cache, regardless of the requested one."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Asked:
 
     @property
     def made(self) -> str:
-        """Eight hex digits that stand for the method with all its options, whatever it is called."""
+        """Eight hex digits that identify the method with all its options, regardless of its name."""
         about = f"{type(self.method).version}:{self.method!r}"
         return hashlib.sha256(about.encode()).hexdigest()[:8]
 

@@ -55,7 +55,7 @@ def taken_for_granted(lm: LanguageModel, setup: Mapping[str, Any]) -> dict[str, 
 
 
 def _later(lm: LanguageModel) -> dict[str, Any]:
-    """What files of judgeq 0.1.0 do not say, but for soft tokens."""
+    """What files of judgeq 0.1.0 do not say, except for soft tokens."""
     floats = (tensor for tensor in lm.model.state_dict().values() if tensor.is_floating_point())
     quantized = getattr(lm.model, "quantization_method", None) is not None
     return {

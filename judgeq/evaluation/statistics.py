@@ -21,7 +21,7 @@ def mean(groups: Sequence[Sequence[float]]) -> float:
 def bootstrap_interval(groups: Sequence[Sequence[float]], seed: int) -> tuple[float, float]:
     """95 % bootstrap interval of `mean`: percentiles over samples with replacement inside each group.
 
-    For a paired comparison the numbers are differences, one a question. Bootstrap samples of `n` questions spread too
+    For a paired comparison the numbers are differences, one per question. Bootstrap samples of `n` questions spread too
     little, by a factor of `sqrt((n - 1) / n)`, which is corrected. Where a group has a single question, which does not
     spread at all, samples are drawn from the questions of all groups together.
 

@@ -1,4 +1,4 @@
-"""A comparison to take along: a page, a picture, a table, plain values, the lines of Python that repeat it."""
+"""A comparison exported as a page, a picture, a table, plain values, or the Python code that repeats it."""
 
 from judgeq.export.comparison import Comparison
 from judgeq.export.settings import Settings

@@ -66,7 +66,7 @@ class ComparisonData:
     def to_json(self, *, scores: bool = False) -> dict[str, Any]:
         """Plain JSON values.
 
-        `format`; `made`, ISO 8601 with a time zone; `versions`; `question`; `settings`; and `answers`, one a method:
+        `format`; `made`, ISO 8601 with a time zone; `versions`; `question`; `settings`; and `answers`, one per method:
         what `Answer.to_dict` gives, and `retention`, which `RetentionMap.from_json` reads. The document is in every
         `retention`.
 

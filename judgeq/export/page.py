@@ -1,6 +1,6 @@
 """A comparison as one HTML page that opens anywhere: no scripts, nothing fetched, light and dark.
 
-Every text that comes in is untrusted and escaped. Only styles whose hash is in the page's own policy apply, so that
+Every text is untrusted and escaped. Only styles whose hash is in the page's own policy apply, so that
 neither a mistake here nor anything in a document could load or run something.
 """
 
@@ -77,9 +77,7 @@ def _facts(comparison: ComparisonData) -> list[tuple[str, str]]:
         ("Prompt", f"{comparison.answers[0].prompt_tokens:,} tokens"),
         (
             "Budget",
-            f"{budget:,} notes per KV head"
-            if isinstance(budget, int)
-            else f"{percent(budget)} of the prompt",
+            f"{budget:,} rows per KV head" if isinstance(budget, int) else f"{percent(budget)} of the prompt",
         ),
         ("Question", "before the document" if settings.question_first else "after the document"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT, EDGE, GAP, CARD = 1200, 630, 52, 24, 212
 ROOM = WIDTH - 2 * EDGE
 SHOWN = 3
-"""Answers that find room."""
+"""Answers that fit."""
 LEADING = 31
 SANS, SERIF = "DejaVu Sans", "DejaVu Serif"
 FALLBACKS = (
@@ -44,9 +44,9 @@ INK, SOFT, PAPER, PAGE, LINE = (LIGHT[name] for name in ("ink", "soft", "paper",
 GONE, TRACED, UNDERLINE = LIGHT["evicted"], "#c9c0b0", LIGHT["line"]
 GROUNDS = ("", "", *(LIGHT[f"level-{level}"] for level in range(2, 6)))
 """Background of a word of each level, as in the retention map."""
-STRIPS = "Strips: the prompt from its beginning to its end, bright where notes were kept."
+STRIPS = "Strips: the prompt from its beginning to its end, bright where rows were kept."
 BOX = "□"
-BOXES = f"{BOX} stands where no font here has the character."
+BOXES = f"{BOX} replaces a character that no font here has."
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _card(canvas: Canvas, answer: Answer, x: float, y: float, room: float) -> No
     ):
         canvas.write(line, ANSWER, left, y + 72 + 29 * row, inner)
     counts = answer.retention.kept_rows.mean()
-    kept = f"{counts:,.0f} of {answer.prompt_tokens:,} notes: {size(answer.kv_bytes)}"
+    kept = f"{counts:,.0f} of {answer.prompt_tokens:,} rows: {size(answer.kv_bytes)}"
     canvas.write(kept, FIGURE, left, y + 163, inner)
     values = answer.retention.layer_profile(min(int(inner), answer.retention.tokens)).mean(axis=0)
     canvas.axes.imshow(
@@ -220,7 +220,7 @@ def _card(canvas: Canvas, answer: Answer, x: float, y: float, room: float) -> No
 def _document(canvas: Canvas, answer: Answer, base: float) -> None:
     """The lines of the document that are marked most."""
     name = title_of(answer.method)
-    said = f"What {name} still holds of the document: the stronger the mark, the more of the model’s heads."
+    said = f"What {name} still keeps of the document: the stronger the mark, the more of the model’s heads."
     canvas.write(said, FINE, EDGE, base - 12)
     lines = list(_lines(canvas, answer.retention))
     if not lines:

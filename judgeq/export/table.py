@@ -40,7 +40,7 @@ def to_csv(answers: Sequence[Answer]) -> str:
 
 
 def cell(text: str) -> str:
-    """A text that no spreadsheet computes: an apostrophe stands before what looks like a formula."""
+    """A text that no spreadsheet evaluates: an apostrophe is put before what looks like a formula."""
     shown = visible(text)
     return f"'{shown}" if shown.startswith(FORMULA) else shown
 

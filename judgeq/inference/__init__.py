@@ -1,1 +1,1 @@
-"""The way of a prompt: request, prefill, selection, decoding, answer."""
+"""The path of a prompt through the library: request, prefill, selection, decoding, answer."""

@@ -119,7 +119,7 @@ class Reading(Prefill):
     """A prompt that has been read once, for several methods.
 
     Attributes:
-        writers: one a method, in the order of the request; each writes its own answer.
+        writers: one per method, in the order of the request; each writes its own answer.
         prompt: the prompt.
         logits: (1, V) for the first token.
         full_kv_bytes, peak_rows: see `Answer`.

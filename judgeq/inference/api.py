@@ -87,7 +87,7 @@ def read(
 ) -> Reading:
     """Read document and question once and let each method keep its rows.
 
-    Several questions about one document are asked in a fraction of the time with `Document`.
+    For several questions about one document, `Document` takes a fraction of the time.
 
     Args:
         methods: one name or instance, or several; each has one writer.

@@ -97,7 +97,7 @@ class Transcript:
         return text, None
 
     def end(self) -> str:
-        """The text that was withheld, where no more tokens come."""
+        """The withheld text, when no more tokens follow."""
         return self._guard.flush()
 
 
@@ -141,7 +141,7 @@ class _StopGuard:
         return shown, False
 
     def flush(self) -> str:
-        """The rest, once no stop text can come any more."""
+        """The rest, once no stop text can follow any more."""
         shown, self._withheld = self._withheld, ""
         return shown
 

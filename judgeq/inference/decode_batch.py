@@ -15,7 +15,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from judgeq.attention.softcap import masked_attention
-from judgeq.cache.growing import RetainedLayer
+from judgeq.cache.layers import RetainedLayer
 from judgeq.cache.retained import RetainedCache
 from judgeq.config import Decoding
 from judgeq.errors import InputError
@@ -36,7 +36,7 @@ Settled = Callable[[str], bool]
 
 
 def never_settled(text: str) -> bool:
-    """Every text may go on."""
+    """Every text may continue."""
     return False
 
 
@@ -81,7 +81,7 @@ class FinishedAnswer:
 
     Attributes:
         text: what a person reads.
-        tokens: what the model wrote, with the end token if it came to that.
+        tokens: what the model wrote, with the end token if it was generated.
         finish: why it ends, None where `PendingAnswer.ends` cut it.
         seconds: until its last token, from the start of all that are written together.
     """
@@ -97,7 +97,7 @@ class FinishedAnswer:
 class PaddedRows:
     """One layer's rows of P caches in one tensor, each head's padded to the longest, with space for the answers.
 
-    Rows that a cache stores in few bits are stored here in full precision.
+    Quantized rows of a cache are stored here in full precision.
 
     Attributes:
         keys, values: (P, H_kv, R + new, D); rows from `R` on are the answers'.

@@ -3,7 +3,7 @@
 The method scores the rows that each KV head stores, of prompt and answer alike, and the head keeps its budget of them:
 it never stores more than the budget and the tokens between two evictions. Judge Q appends its soft tokens for that and
 removes them again; methods that score with the prompt's last tokens use those written since the previous eviction. Kept
-rows are not changed: keys carry their positions, and *seen* goes on counting. Knows nothing of text.
+rows are not changed: keys carry their positions, and *seen* keeps counting. Knows nothing of text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
-from judgeq.cache.growing import Head
+from judgeq.cache.layers import Head
 from judgeq.inference.decode import next_logits
 from judgeq.inference.plan import Retained
 from judgeq.inference.prefill import checked_soft_tokens, with_soft_tokens

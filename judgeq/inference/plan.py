@@ -25,8 +25,8 @@ class Plan:
         method: scores the rows.
         budget: rows per KV head and layer, at least 1; their mean where heads have budgets of their own.
         profile: learned budgets, for methods whose allocation needs them; None for all others.
-        forced: rows that are kept or evicted whatever their scores. Methods without scores, such as `full`, and layers
-            with a sliding window ignore it.
+        forced: rows that are kept or evicted regardless of their scores. Methods without scores, such as `full`, and
+            layers with a sliding window ignore it.
 
     Raises:
         InputError: the method needs a profile and there is none, or more rows are pinned than the budget has.

@@ -1,1 +1,1 @@
-"""judgeq inside other people's programs: kvpress, lm-eval."""
+"""judgeq inside other tools: kvpress, lm-eval."""

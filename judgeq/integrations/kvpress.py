@@ -35,7 +35,7 @@ POOL = 7
 class JudgeQPress(ScorerPress):
     """Keeps the rows that trained soft tokens attend to (arXiv 2509.10798).
 
-    Inside `with press(model):` the soft tokens follow whatever is prefilled. Each layer scores with them after
+    Inside `with press(model):` the soft tokens follow everything that is prefilled. Each layer scores with them after
     its attention and drops their rows with those it evicts; the model's output is that of the prompt alone, unchanged.
 
     Attributes:
@@ -117,7 +117,7 @@ class JudgeQPress(ScorerPress):
         attentions: Any,
         kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values of the kept rows, in the order of the prompt; the soft tokens' rows go in any case."""
+        """Keys and values of the kept rows, in the order of the prompt; the soft tokens' rows are always dropped."""
         rows = self.kept(self.score(module, hidden_states, keys, values, attentions, kwargs))
         index = rows[..., None].expand(-1, -1, -1, keys.shape[-1])
         return keys.gather(2, index).contiguous(), values.gather(2, index).contiguous()

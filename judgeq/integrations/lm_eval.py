@@ -138,7 +138,7 @@ class JudgeQLM(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text without a context."""
+        """The prefix of a text without a context."""
         return self.eot_token_id if self.tokenizer.bos_token_id is None else self.tokenizer.bos_token_id
 
     @property
@@ -147,7 +147,7 @@ class JudgeQLM(TemplateLM):
         return self.lm.tokenizer_hash
 
     def get_model_info(self) -> dict[str, Any]:
-        """What stands beside the arguments in a results file."""
+        """What a results file has in addition to the arguments."""
         return {
             "model_name": self.lm.name,
             "model_revision": self.lm.revision,
@@ -183,7 +183,7 @@ class JudgeQLM(TemplateLM):
 
     @cached_property
     def _special(self) -> dict[str, int]:
-        """Tokens that stand for no text, by how they are written."""
+        """Special tokens, by how they are written."""
         added = self.tokenizer.added_tokens_decoder.items()
         return {token.content: number for number, token in added if token.special}
 
@@ -205,7 +205,7 @@ class JudgeQLM(TemplateLM):
         for request in tqdm(requests, desc="judgeq: answers", disable=disable_tqdm):
             context, options = request.args
             # Another seed for each, since lm-eval repeats a request for more than one sample; not by its place, since
-            # a run that goes on with lm-eval's own cache brings only what is missing.
+            # a run that resumes with lm-eval's own cache brings only what is missing.
             asked[context] += 1
             drawn = random.Random(f"{self.seed}:{asked[context]}:{context}").getrandbits(63)
             decoding = replace(decoding_of(options), seed=drawn)

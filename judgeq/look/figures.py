@@ -1,6 +1,6 @@
 """One Plotly template for every figure, for light and dark pages and for phones. Plotly is imported when it is used.
 
-Names that come in are untrusted: Plotly reads a subset of HTML, `hover_text` is what makes a text safe.
+Names are untrusted: Plotly reads a subset of HTML, `hover_text` is what makes a text safe.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def styled(figure: Figure, **layout: Any) -> Figure:
 
 
 def series_style(index: int, marker_size: int = 7) -> dict[str, Any]:
-    """`line` and `marker` of the `index`-th series: told apart by colour, by dash and by marker."""
+    """`line` and `marker` of the `index`-th series: distinguished by colour, dash and marker."""
     color = SERIES[index % len(SERIES)]
     return {
         "line": {"color": color, "dash": DASHES[index % len(DASHES)], "width": 2},

@@ -47,7 +47,7 @@ def css(*names: str) -> Markup:
 
 @cache
 def script(name: str) -> Markup:
-    """A script of this folder, to stand inside a script element."""
+    """A script of this folder, to be put inside a script element."""
     return Markup(files("judgeq.look").joinpath(f"{name}.js").read_text(encoding="utf-8"))
 
 

@@ -42,17 +42,17 @@ GRID = "rgba(128,128,128,.28)"
 SERIES = ("#5b8ecb", "#d4801a", "#3f9c72", "#b673c0", "#c9635a", "#7f8c2b")  # 3 : 1 on white and on #16181d
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "triangle-down")
-BLUE, ORANGE = "#3a7cc0", "#c9660a"  # of two kinds of bars; the looks of the full cache and of Judge Q
+BLUE, ORANGE = "#3a7cc0", "#c9660a"  # two kinds of bars; also the full cache and Judge Q
 SEQUENTIAL = "Cividis"
 """Colour scale of every heatmap: readable with each colour blindness and in grey."""
 
 
 def variables(scope: str = ":root", *, light: str = "", dark: str = "") -> str:
-    """The palette and fonts as CSS variables on `scope`, light or dark as the system says.
+    """The palette and fonts as CSS variables on `scope`, light or dark according to the system setting.
 
     Args:
         scope: selector of the elements that get them.
-        light, dark: selectors under which the page has decided itself, whatever the system says.
+        light, dark: selectors that set light or dark themselves, regardless of the system setting.
     """
     fonts = _declared(FONTS)
     bright, dim = (f"color-scheme:{name};{_declared(colors)}" for name, colors in _THEMES.items())

@@ -1,4 +1,4 @@
-"""Every eviction method behind one protocol, one small file each."""
+"""Every eviction method behind one protocol, one small file per method."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def method_named(method: str | Method) -> Method:
     """An instance from a registered name; an instance is returned unchanged.
 
     Raises:
-        InputError: an unknown name, or something that is no method.
+        InputError: an unknown name, or something that is not a method.
     """
     if isinstance(method, Method):
         return method
@@ -50,7 +50,7 @@ def method_named(method: str | Method) -> Method:
 
 
 def title_of(name: str) -> str:
-    """How a registered method is called in pages and figures; another name stays as it is."""
+    """The title of a registered method in pages and figures; another name is returned unchanged."""
     return (METHODS[name].title if name in METHODS else "") or name
 
 

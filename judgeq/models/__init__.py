@@ -1,1 +1,1 @@
-"""From a name to a loaded model: which families, where weights come from, sizes and positions."""
+"""From a name to a loaded model: supported families, downloads, sizes, RoPE checks."""

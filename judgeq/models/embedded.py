@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.errors import DownloadError, ModelError
-from judgeq.models.downloads import (
+from judgeq.models.hub_download import HubError, snapshot
+from judgeq.models.wheels import (
     PackagedFile,
     Progress,
     cache_root,
@@ -27,7 +28,6 @@ from judgeq.models.downloads import (
     sealed_folder,
     sealed_source,
 )
-from judgeq.models.snapshot import HubError, snapshot
 
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 WEIGHT_FILES = ("*.safetensors",)
@@ -74,7 +74,7 @@ def public_name(name: str) -> str:
 
 
 def same_model(name: str, other: str) -> bool:
-    """Whether two names mean one model, wherever its files lie and whatever format they have.
+    """Whether two names mean the same model, regardless of folder and file format.
 
     What counts is the last part of a path or Hub id, without regard to case, and without the suffix of a GGUF file; in
     the Hub's own cache, the name of the repository.
@@ -103,7 +103,7 @@ def embedded_model_path(name: str = "smollm2-135m", progress: Progress | None = 
 
     def build(folder: Path) -> str:
         say(f"Fetching the embedded model {name} (93 MB, once) …", 0.0)
-        work = folder / "work"  # gone before the folder is sealed
+        work = folder / "work"  # deleted before the folder is sealed
         work.mkdir()
         source = spec.source.source
         try:
@@ -165,7 +165,7 @@ def check_gguf(gguf: Path) -> dict[str, Any]:
     with gguf.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise ModelError(
-                f"{gguf} cannot be loaded, for it is no GGUF file, whatever its name: fetch it again, or choose "
+                f"{gguf} cannot be loaded: despite its name it is not a GGUF file: download it again, or choose "
                 "another model."
             )
     there = gguf.stat().st_size
@@ -177,7 +177,7 @@ def check_gguf(gguf: Path) -> dict[str, Any]:
         if isinstance(error, UnicodeError):
             raise _cut_short(gguf, there) from error
         raise ModelError(f"{gguf} cannot be loaded ({error}): choose another file of this model.") from error
-    except Exception as error:  # whatever reading beyond the end, or what is no number, comes to
+    except Exception as error:  # reading past the end, or a value that is not a number, can raise anything
         raise _cut_short(gguf, there) from error
     if there < end:
         raise _cut_short(gguf, there, end)

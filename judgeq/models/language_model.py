@@ -51,7 +51,7 @@ class Geometry:
         return 2 * self.kv_heads * self.head_dim * itemsize
 
     def kept_rows(self, tokens: int, budget: int) -> int:
-        """Rows per KV head, summed over layers, where `budget` of `tokens` stay in layers that are evicted from."""
+        """Rows per KV head, summed over layers, where `budget` of `tokens` are kept in layers that are evicted from."""
         return self.complete_rows(tokens) - len(self.global_layers) * max(0, tokens - budget)
 
     @classmethod
@@ -117,7 +117,7 @@ class LanguageModel:
 
     @property
     def device(self) -> Any:
-        """The `torch.device` that inputs go to."""
+        """The `torch.device` of the inputs."""
         return self.model.device
 
     @property

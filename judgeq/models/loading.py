@@ -16,7 +16,6 @@ from typing import Any
 
 from judgeq.attention.cpu import use_fast_products
 from judgeq.errors import ModelError
-from judgeq.models.downloads import Progress, sealed_source
 from judgeq.models.embedded import (
     EMBEDDED,
     IGNORED_FILES,
@@ -28,8 +27,8 @@ from judgeq.models.embedded import (
     gguf_tokenizer,
     quiet_transformers,
 )
+from judgeq.models.hub_download import HubError, snapshot
 from judgeq.models.language_model import Geometry, LanguageModel
-from judgeq.models.snapshot import HubError, snapshot
 from judgeq.models.supported import (
     BALANCED,
     check_chat_template,
@@ -40,6 +39,7 @@ from judgeq.models.supported import (
     choose_dtype,
     clear_errors,
 )
+from judgeq.models.wheels import Progress, sealed_source
 
 CONFIG_FILE = "config.json"
 ADAPTER_FILE = "adapter_config.json"
@@ -178,7 +178,7 @@ def _locate_on_hub(name: str, revision: str | None, progress: Progress | None) -
     _check_folder(folder, name)
     if not (folder / CONFIG_FILE).is_file():
         raise ModelError(
-            f"{name} has no {CONFIG_FILE} on the Hub, so it is no transformers model: choose the repository of "
+            f"{name} has no {CONFIG_FILE} on the Hub, so it is not a transformers model: choose the repository of "
             "the full model, or download a .gguf file and name its path."
         )
     commit = folder.name
@@ -240,7 +240,7 @@ def _tokenizer(place: _Place) -> Any:
     except Exception as error:  # `tokenizers` raises nothing more special
         if not place.gguf and not any(place.folder.glob("tokenizer*")):
             raise ModelError(
-                f"{place.name} comes without a tokenizer: put tokenizer.json and tokenizer_config.json beside its "
+                f"{place.name} comes without a tokenizer: put tokenizer.json and tokenizer_config.json next to its "
                 "weights, as the tokenizer's `save_pretrained` writes them."
             ) from error
         raise ModelError(

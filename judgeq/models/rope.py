@@ -49,7 +49,7 @@ def shows_rotation(model: Any) -> bool:
     """Whether `rotate` does what the model does.
 
     Checked with a prompt of one token at two positions: it attends to itself alone, so all layers compute the same at
-    both but for the rotation of its queries.
+    both except for the rotation of its queries.
 
     Args:
         model: one that runs with `attention.judged_attention`.
@@ -112,8 +112,8 @@ def check_appended(model: Any, name: str, tokens: int, appended: int) -> None:
     """
     if why := rope_depends_on_length(model, tokens, appended):
         raise InputError(
-            f"{name} {why}, and {tokens:,} tokens and {appended} soft tokens behind them are more: choose a prompt of "
-            "another length, or a method without soft tokens"
+            f"{name} {why}, and the prompt ({tokens:,} tokens) plus {appended} soft tokens exceeds that limit: "
+            "choose a prompt of another length, or a method without soft tokens"
         )
 
 

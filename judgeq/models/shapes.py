@@ -45,7 +45,7 @@ SHAPES = {
         32768, 4096, 14336, 32, 32, 8, 32768, model_type="mistral", sliding_window=None
     ),
 }
-"""By name, `tiny` for trials: what a transformers config needs, but for how positions are scaled."""
+"""By name, `tiny` for trials: what a transformers config needs, except how positions are scaled."""
 
 
 def config_of_shape(name: str) -> Any:

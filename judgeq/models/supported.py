@@ -30,7 +30,7 @@ TRIAL_TOKENS = 8
 ERROR_ALLOWED = 0.1
 """Of the length of a token's logits, for the median token: rounding in 16 bits is far below."""
 CONTENT_MARK = "\u241f"
-"""A character that no template contains: stands for a message's text while the template is taken apart."""
+"""A character that no template contains: replaces a message's text while the template is analysed."""
 
 
 def check_model(config: Any, model_class: Any, name: str) -> None:
@@ -60,7 +60,7 @@ def check_model(config: Any, model_class: Any, name: str) -> None:
 
 
 def check_in_memory(model: Any, tokenizer: Any) -> None:
-    """Refuses what is no plain model of transformers with its tokenizer, and says how to come to one.
+    """Rejects what is not a plain transformers model with its tokenizer, and says how to get one.
 
     PEFT, accelerate and others are known by what their objects show, since they need not be installed.
     """
@@ -101,7 +101,7 @@ def _is_compiled(module: Any) -> bool:
 
 
 def _no_model(model: Any) -> str:
-    """What a thing is that is no model of transformers, and what to give instead."""
+    """What an object is that is not a transformers model, and what to give instead."""
     if isinstance(model, type):
         return f"the class {model.__name__}: give a model, such as `{model.__name__}.from_pretrained` returns"
     if isinstance(model, (str, PathLike)):
@@ -178,7 +178,7 @@ def check_chat_template(template: Any, name: str) -> None:
 
 
 def _written_by_template(tokenizer: Any, name: str) -> str:
-    """What the template makes of one message, which must stand in it once."""
+    """What the template makes of one message, which must occur in it once."""
     message = [{"role": "user", "content": CONTENT_MARK}]
     try:
         written = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)

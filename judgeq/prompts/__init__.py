@@ -1,4 +1,4 @@
-"""Text becomes token ids that know their characters; files become text.
+"""Text to token ids with character offsets; files to text.
 
 The names of `judgeq.prompts.prompt` are imported when they are first used: the process that reads foreign files runs
 without torch.

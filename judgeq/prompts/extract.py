@@ -1,7 +1,7 @@
 """Takes the text out of a file, as a program of its own with limits on memory and time.
 
 Started with a kind (`pdf`, `html`, `mhtml` or `text`) and limits, `main` reads a file from standard input and writes
-one JSON object: `{"text": …, "notices": […]}`, or `{"problem": …}`, with sentences that go on after the file's name.
+one JSON object: `{"text": …, "notices": […]}`, or `{"problem": …}`, with messages that continue after the file's name.
 Hostile files are read here, with nothing else of judgeq around them: if one ends this process, nothing else is lost.
 """
 

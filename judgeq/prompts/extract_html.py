@@ -159,7 +159,7 @@ def _fill_in(tree: Any) -> None:
 
 
 def _drop_hidden(tree: Any) -> None:
-    """Leave what is seen. Never the page as a whole: what hides it until a script has run is gone by then."""
+    """Leave visible elements only. Never remove the whole page, which may be hidden until a script has run."""
     whole = list(tree.iter("html", "body", "frameset"))
     for element in whole:
         for name in ("hidden", "style", "aria-hidden", "popover"):
@@ -204,7 +204,7 @@ def _style(element: Any, name: str) -> str:
 
 
 def _blank(element: Any) -> None:
-    """Take the text of an element that is not visible, but for parts of it that are again."""
+    """Remove the text of an invisible element, except for parts of it that are visible again."""
     if _style(element, "visibility") not in ("hidden", "collapse"):
         return
     open_parts = [element]
@@ -225,7 +225,7 @@ def _blank(element: Any) -> None:
 def _drop_decoration(tree: Any) -> None:
     """Drop what is kept from screen readers: icons, doubles, menus that are closed.
 
-    While a dialog is open, or where it is most of the page, the same attribute marks the page itself, which stays.
+    While a dialog is open, or where it is most of the page, the same attribute marks the page itself, which is kept.
     """
     marked = [each for each in tree.iter() if each.get("aria-hidden", "").strip().lower() == "true"]
     blocks = {each for each in marked if next(each.iter(*BLOCKS), None) is not None}

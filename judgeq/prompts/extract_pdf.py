@@ -1,7 +1,7 @@
 """The text of a PDF as one reads it, with what was filled into its fields and noted on its pages.
 
-PDFium puts letters into words and lines. It knows what stands where, so values and notes get to their labels, and lines
-with Hebrew or Arabic into the order in which they are read.
+PDFium puts letters into words and lines. Positions are known, so values and notes are put next to their labels, and
+lines with Hebrew or Arabic into the order in which they are read.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Piece:
     turned: bool = False
 
     def off(self, other: Piece) -> float:
-        """How far above or below the first line of another it stands."""
+        """How far above or below the first line of another it is."""
         return abs((self.bottom + self.top) / 2 - other.top + min(other.top - other.bottom, 24) / 2)
 
     def beside(self, other: Piece) -> bool:
-        """Whether both stand on one line."""
+        """Whether both are on one line."""
         return self.off(other) <= 0.4 * (self.top - self.bottom + min(other.top - other.bottom, 24))
 
     @classmethod
@@ -57,7 +57,7 @@ class Filled:
 
     @property
     def alone(self) -> str:
-        """As it reads where no words stand beside it."""
+        """Its text where no words are next to it."""
         return self.text if self.is_box or not self.name else f"{self.name}: {self.text}"
 
 
@@ -196,7 +196,7 @@ def _words(line: list[Piece]) -> Iterator[Piece]:
 
 
 def _is_level(line: list[Piece]) -> bool:
-    """Whether letters stand beside each other, not on a page that was turned."""
+    """Whether letters are next to each other, not on a rotated page."""
     whole = Piece.around("", line)
     return whole.top - whole.bottom < 2 * max(letter.top - letter.bottom for letter in line) + 3
 
@@ -211,7 +211,7 @@ def _share_turned(line: list[Piece]) -> float:
 def _turned(line: list[Piece], base: str) -> str:
     """A line with Hebrew or Arabic in the order in which it is read.
 
-    PDF has letters where they stand. From left to right they are as the rules for two directions of writing left them
+    PDF stores letters by position. From left to right they are as the rules for two directions of writing left them
     for print, and the same rules turn them back.
 
     Args:
@@ -226,7 +226,7 @@ def _turned(line: list[Piece], base: str) -> str:
     for mark in marks if seen else ():
         far = [abs(piece.left + piece.right - mark.left - mark.right) for piece in seen]
         nearest = far.index(min(far))
-        texts[nearest] = mark.text + texts[nearest]  # turned, it follows what it stands on
+        texts[nearest] = mark.text + texts[nearest]  # rotated, it follows the text it is on
     tall = max((piece.top - piece.bottom for piece in seen), default=0)
     for index, (before, after) in enumerate(pairwise(seen), start=1):
         spaced = before.text.isspace() or after.text.isspace()
@@ -236,7 +236,7 @@ def _turned(line: list[Piece], base: str) -> str:
 
 
 def _with_brackets(seen: str) -> str:
-    """Brackets as they look: PDFium has mirrored some. In print, those that open stand to the left."""
+    """Brackets as they look: PDFium has mirrored some. In print, opening ones are on the left."""
     for pair in ("()", "[]", "{}", "<>", "«»"):
         places = [index for index, letter in enumerate(seen) if letter in pair]
         if len(places) % 2 == 0:
@@ -250,7 +250,7 @@ def _with_brackets(seen: str) -> str:
 def _spot(filled: Filled, pieces: list[Piece | None]) -> tuple[int, str]:
     """Before which piece something belongs, and how it is written there.
 
-    Beside its label, which stands to the right of a box and to the left of other fields, else under its caption,
+    Next to its label, which is to the right of a box and to the left of other fields, else under its caption,
     else on a line of its own.
     """
     place = filled.place

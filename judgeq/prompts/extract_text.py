@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class Refused(Exception):
-    """The file is not read; the message says why and what to do, and goes on after the file's name."""
+    """The file is not read; the message says why and what to do, and continues after the file's name."""
 
 
 MARKS = (
@@ -60,7 +60,7 @@ def decoded(data: bytes, said: str = "") -> str:
     wide = _without_mark(data, whole)
     if wide is not None:
         return wide
-    if whole is not None:  # names are often wrong, and what is no UTF-8 does not look like it
+    if whole is not None:  # names are often wrong, and other encodings do not look like UTF-8
         shifts = b"\x1b$B" in data or b"\x1b$@" in data
         return (_as(data, "iso2022_jp") if shifts else None) or whole
     names = ("utf-8",) if _is_damaged_utf8(data) else _codecs_of(said) or _codecs_of(_guessed(data))
@@ -106,7 +106,7 @@ UNUSED = ("Cn", "Co", "Cs")
 
 
 def _is_odd(data: bytes) -> bool:
-    """Whether the bytes are no likely text with one or two bytes a letter."""
+    """Whether the bytes are no likely text with one or two bytes per letter."""
     guess = _codecs_of(_guessed(data))
     text = next((text for each in guess if (text := _as(data, each)) is not None), "\0")
     return NO_TEXT.search(text) is not None

@@ -27,7 +27,7 @@ CUT_MARK = "\n[…]\n"
 SEPARATOR = "\n\n"
 
 SHORTER_ANSWER = "ask for a shorter answer (max_new_tokens)"
-FEWER_BEHIND = "choose a method that puts fewer tokens behind the prompt"
+FEWER_BEHIND = "choose a method that appends fewer tokens to the prompt"
 """How to leave fewer positions free after a prompt."""
 
 _today: ContextVar[date | None] = ContextVar("today", default=None)
@@ -80,7 +80,7 @@ class Prompt:
     Attributes:
         input_ids: (1, T) int64, on the CPU.
         text: the whole rendered prompt, template included.
-        offsets: T pairs of character positions in `text`, one a token.
+        offsets: T pairs of character positions in `text`, one per token.
         document: character span of the document in `text`.
         cut_tokens: tokens taken out of the middle of the document; 0 = nothing was cut.
     """
@@ -115,7 +115,7 @@ def build_prompt(
 
     Args:
         question_first: put the question before the document instead of after it.
-        answer_prefix: text that the answer must continue; stands after the chat template.
+        answer_prefix: text that the answer must continue; comes after the chat template.
         truncate: allow cutting the middle of a document that is too long; otherwise that is an error, which advises
             it unless this is None.
         reserve: positions to leave free for the answer and the soft tokens.
@@ -242,7 +242,7 @@ class _Parts:
         return None
 
     def ways_out(self, tokens: int, limit: int, lower: str, offer_cut: bool, read: str | None) -> str:
-        """What helps where the prompt is too long; see `build_prompt`. `read`: the document, if it has to stay."""
+        """What helps where the prompt is too long; see `build_prompt`. `read`: the document, if it must not be cut."""
         positions = self.lm.geometry.max_positions
         least = tokens if read else self.around("?").tokens
         ways = []

@@ -71,7 +71,7 @@ def read_document(path: str | Path, notice: Callable[[str], None] = warned) -> s
     ending. Everything else has to be text, in UTF-8 or any encoding that browsers read.
 
     Args:
-        notice: called with a sentence about what is not in the text, such as pages of a PDF that are scans.
+        notice: called with a message about what is not in the text, such as pages of a PDF that are scans.
 
     Raises:
         InputError: missing, unreadable, too large, empty, protected, broken, or not text.
@@ -91,11 +91,11 @@ def read_document(path: str | Path, notice: Callable[[str], None] = warned) -> s
 
 
 def read_document_bytes(data: bytes, name: str | None = None, notice: Callable[[str], None] = warned) -> str:
-    """`read_document` for what was read already, such as standard input.
+    """`read_document` for bytes in memory, such as standard input.
 
     Args:
         data: the file's content, up to `MAX_BYTES` bytes.
-        name: the file's name, of which the ending tells HTML from text; without one, the content does.
+        name: the file's name, whose extension distinguishes HTML from text; without one, the content does.
 
     Raises:
         InputError: as `read_document`.
@@ -116,7 +116,7 @@ def read_document_bytes(data: bytes, name: str | None = None, notice: Callable[[
 
 
 def read_and_delete(path: str | Path, among: Path, notice: Callable[[str], None] = warned) -> str:
-    """`read_document` for a copy that was made for it alone, which is gone afterwards, however that ends.
+    """`read_document` for a temporary copy, which is always deleted afterwards.
 
     Args:
         among: folder of such copies; a file elsewhere is read and left in place.
@@ -136,7 +136,7 @@ def read_and_delete(path: str | Path, among: Path, notice: Callable[[str], None]
 
 
 def shown_name(path: Path) -> str:
-    """A file's name as a sentence can carry it: one line, at most 60 printable characters."""
+    """A file's name for messages: one line, at most 60 printable characters."""
     name = "".join(letter if letter.isprintable() else "\ufffd" for letter in path.name)
     return f"{name[:40]}…{name[-19:]}" if len(name) > 60 else name or "The file"
 
@@ -158,7 +158,7 @@ def _utf8(data: bytes) -> str | None:
 
 
 def _kind(data: bytes, suffix: str) -> str:
-    """What a file is, by its content as far as that tells and by its name's ending where it does not."""
+    """The kind of a file, by its content where that is clear, else by its extension."""
     is_text = not _CONTROLS.search(data)
     start = data.removeprefix(b"\xef\xbb\xbf").lstrip(b"\0\t\n\f\r ")
     if start.startswith(b"%PDF-"):
@@ -184,7 +184,7 @@ def _is_page(data: bytes) -> bool:
 
 
 def _refusal(data: bytes) -> str:
-    """What a file that is no text says it is, as far as its first bytes tell; empty otherwise."""
+    """The kind of a file that is not text, if its first bytes show it; empty otherwise."""
     for mark, kind in _PACKED.items():
         if data.startswith(mark):
             return f"is {kind}, not a text file: save it as PDF or plain text, then try again"

@@ -27,9 +27,9 @@ class KeptRows:
 
     Attributes:
         method, model: names.
-        budget: rows per KV head that the budget came to.
+        budget: the budget in rows per KV head.
         text: the whole prompt, chat template included.
-        offsets: T character spans in `text`, one a token; tokens that share a character overlap.
+        offsets: T character spans in `text`, one per token; tokens that share a character overlap.
         document: character span of the document in `text`.
         kept: `[layer][head]`, ascending int32 row indices; heads may keep different numbers of rows.
         scores: (L, H_kv, T) float32 before pooling and before values count, higher = keep; NaN for layers and tokens
@@ -137,7 +137,7 @@ class KeptRows:
         return tokens
 
     def text_of(self, first: int, last: int) -> str:
-        """The prompt's characters that tokens `first` to `last - 1` stand for."""
+        """The prompt's characters covered by tokens `first` to `last - 1`."""
         spans = self.offsets[first:last]
         return self.text[min(start for start, _ in spans) : max(end for _, end in spans)]
 
@@ -281,7 +281,7 @@ class KeptRows:
             InputError: another format, or values that do not fit together.
         """
         if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise InputError(f"This is no retention map: its format is not {FORMAT!r}")
+            raise InputError(f"This is not a retention map: its format is not {FORMAT!r}")
         try:
             before, document, after = values["before"], values["document"], values["after"]
             start, scores = len(before), values.get("scores")

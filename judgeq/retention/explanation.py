@@ -40,7 +40,7 @@ class Explanation:
     one of these, and kept below it.
 
     Attributes:
-        title: of the method, as a sentence begins with it.
+        title: of the method, as at the start of a sentence.
         text: the span, as the model read it.
         tokens: how many tokens hold a character of it.
         heads: heads that are counted.

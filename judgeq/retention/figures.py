@@ -1,6 +1,6 @@
 """Figures of retention maps in Plotly, for light and dark pages and for phones, and the heatmap without scripts.
 
-Every text that comes in is untrusted and escaped: Plotly reads a subset of HTML.
+Every text is untrusted and escaped: Plotly reads a subset of HTML.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Metric = Literal["kept", "score"]
 
 SVG_CHARACTERS = 60
-"""Characters of the prompt that a column of the heatmap without scripts tells."""
+"""Characters of the prompt that a column of the heatmap without scripts shows."""
 MOST_MARKERS = 40
 """Points of a line up to which each is marked."""
 MOST_BARS = 160
@@ -195,7 +195,7 @@ def layer_lines(values: Mapping[str, np.ndarray], up: str = "kept") -> Figure:
 def attention_share(found: KeptRows, layers: range | None = None) -> np.ndarray:
     """(D,) float64: how the method's attention is spread over the document's `D` tokens; sums to 1.
 
-    The scores of every layer and KV head count alike, whatever each of them pays to the rest of the prompt.
+    The scores of every layer and KV head count equally, whatever attention each pays to the rest of the prompt.
 
     Args:
         layers: those that count; None for all.
@@ -216,7 +216,7 @@ def attention_share(found: KeptRows, layers: range | None = None) -> np.ndarray:
     scores = scores[~np.isnan(scores).any(axis=-1)]  # (heads that scored, D)
     if not len(scores) or scores.min() < 0:
         raise InputError(
-            f"The scores of {found.method!r} are no attention: choose a method such as judgeq or snapkv"
+            f"The scores of {found.method!r} are not attention: choose a method such as judgeq or snapkv"
         )
     each = scores / np.maximum(scores.sum(axis=-1, keepdims=True), np.finfo(float).tiny)
     return each.mean(axis=0) / each.mean(axis=0).sum()
@@ -286,7 +286,7 @@ def attention_panels(
     figure.update_xaxes(range=[0, len(inside)], nticks=8)
     figure.update_xaxes(title_text="position in the document (tokens)", row=len(maps), col=1)
     highest = max(float(shares.max()) for shares in heights.values())
-    # a shape beside bars leaves Plotly without a range of its own
+    # with a shape next to bars, Plotly does not choose a range
     figure.update_yaxes(range=[0, 1.1 * highest], tickformat=".0%", nticks=4)
     return figure
 
@@ -314,7 +314,7 @@ def still_figure(found: KeptRows) -> str:
 def heat_values(found: KeptRows, label: str) -> dict[str, Any]:
     """What `heat.svg.j2` draws: layers from top to bottom, the prompt from left to right.
 
-    A column's text shows under the pointer. The drawing stretches to whatever size it is given.
+    A column's text shows under the pointer. The drawing stretches to any size.
     """
     bins = min(MAX_BINS, found.tokens)
     columns = []

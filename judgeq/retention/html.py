@@ -1,6 +1,6 @@
 """A retention map as HTML without scripts: sentences, a legend, and the document with its marks.
 
-Every text that comes in is untrusted; the templates escape it.
+Every text is untrusted; the templates escape it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ DIFFERENCE_CLASSES = ("", "jq-a", "jq-b", "jq-both")
 REGION = {
     "region": "Layer {layer}, tokens {first} to {last}.",
     "outside": "This stretch of the prompt is not the document but the question or the chat template.",
-    "held": "held; Enter or a click lets go",
+    "held": "held; Enter or a click releases it",
 }
 HINT = (
-    "Point at a word, tap it, or go through the text with the arrow keys to read here why it stayed or went. "
-    "Enter holds the line; a selection tells what survived of it."
+    "Point at a word, tap it, or go through the text with the arrow keys to read here why it was kept or evicted. "
+    "Enter holds the line; a selection shows how much of it survived."
 )
 MARGIN_CAP = 9999
 
@@ -117,7 +117,7 @@ def difference_html(
         reading,
         sentences=[
             f"A double line: both keep it. A plain line: only {unbroken_one}. A dashed line: only {unbroken_two}. "
-            "Grey: gone with both.",
+            "Grey: evicted by both.",
             f"Of the document’s {granularity}s, both keep {both}, only {one} keeps {first}, only {two} keeps {second}, "
             f"and neither keeps {neither}.",
             rule,
@@ -166,7 +166,7 @@ def _document(
 def unit_figures(
     maps: Sequence[KeptRows], granularity: Granularity, layer: int | None, head: int | None
 ) -> str:
-    """What a script on a page needs to explain any unit of the document without asking again, as short JSON.
+    """What a script on a page needs to explain any unit of the document without another request, as short JSON.
 
     Positions are those of `text.shown_positions`. `units` alternates the gap before a unit with its length; `edges` are
     the token positions of the heatmap's bins, `bins` their start and end in the document (equal where a bin lies

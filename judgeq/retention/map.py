@@ -87,7 +87,7 @@ class RetentionMap(KeptRows):
     def show(self, layer: int | None = None) -> None:
         """Show the map: text and heatmap in a notebook, marked text in a terminal.
 
-        Where the output knows no styles, brackets stand around what more than a quarter of the heads keep.
+        Where the output has no styles, brackets mark what more than a quarter of the heads keep.
         """
         shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
         if getattr(shell, "kernel", None) is not None:

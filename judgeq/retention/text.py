@@ -1,6 +1,6 @@
 """A retention map in plain text: sentences with its numbers, levels, and marked text for terminals.
 
-Every text that comes in is untrusted. Computes no retention and draws nothing.
+Every text is untrusted. Computes no retention and draws nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ LEVELS = ("no head", "few heads", "some heads", "many heads", "most heads", "all
 """Names of the levels that a share of heads is shown as; the index is the level."""
 BLOCK = 600
 """Characters after which a new block of the document begins, at the next line end."""
-WHOLE_CACHE = "Every word stays in the model’s memory while it answers."
-MARKED = "Marked words stay in the model’s memory while it answers; plain grey words are gone."
+WHOLE_CACHE = "Every word is kept in the model’s memory while it answers."
+MARKED = "Marked words are kept in the model’s memory while it answers; plain grey words were evicted."
 
 _ANSI = ("2", "0", "4", "1", "1;4", "7")
 

@@ -1,4 +1,4 @@
-"""A text's tokens, words, sentences and paragraphs as character spans, and one value for each of them.
+"""A text's tokens, words, sentences and paragraphs as character spans, with one value per span.
 
 Works on any script and on untrusted text. Knows nothing of what the values mean.
 """
@@ -80,7 +80,7 @@ def is_word(piece: str) -> bool:
 
 
 def _merged(text: str, offsets: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens without the space around them; those that share or combine into a character become one."""
+    """Tokens without surrounding space; those that share a character or combine into one are merged."""
     units: list[tuple[int, int, float]] = []
     for first, last, value in sorted(zip(*offsets.T.tolist(), values.tolist(), strict=True)):
         piece = text[first:last]

@@ -1,4 +1,4 @@
-"""What soft tokens were made for and with: the JSON file beside their tensors. Knows nothing of tensors."""
+"""The model and recipe of soft tokens: the JSON file next to their tensors. Knows nothing of tensors."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class SoftTokensConfig(JsonConfig):
             InputError: no object, a field that is missing, or one that a later version has added.
         """
         if not isinstance(values, dict):
-            raise InputError(f"{CONFIG_FILE} is no JSON object")
+            raise InputError(f"{CONFIG_FILE} is not a JSON object")
         fields = dataclasses.fields(cls)
         if later := sorted(set(values) - {field.name for field in fields}):
             raise InputError(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgeq.errors import InputError, JudgeqError
-from judgeq.models.snapshot import HubError, snapshot
-from judgeq.models.watched import ANSWER_SECONDS
+from judgeq.models.download_process import ANSWER_SECONDS
+from judgeq.models.hub_download import HubError, snapshot
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
@@ -32,7 +32,7 @@ def is_hub_id(name: str) -> bool:
 def check_hub_id(name: str) -> None:
     """Nothing if a repository of the Hub can have this name, else an `InputError`."""
     if not is_hub_id(name):
-        raise InputError(f"{name!r} is no valid id on the Hub: give one such as owner/name")
+        raise InputError(f"{name!r} is not a valid id on the Hub: give one such as owner/name")
 
 
 def local_folder(name: str | Path, revision: str | None, files: Sequence[str]) -> Path:

@@ -1,4 +1,4 @@
-"""The trained artefact: `n` embeddings that stand after a prompt and ask which of its rows will matter.
+"""The trained artefact: `n` embeddings that are appended to a prompt and score which of its rows will matter.
 
 Owns the file format, the check that it fits a base model, and the ways to share it. Knows nothing of how it is trained
 or used.

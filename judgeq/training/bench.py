@@ -1,4 +1,4 @@
-"""What the store is worth: a training step on stored rows against one that reads the prompt again."""
+"""What the store saves: a training step on stored rows against one that reads the prompt again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def step_times(lm: LanguageModel, config: TrainConfig, tokens: int, rounds: int)
 
     Args:
         config: recipe of the step.
-        rounds: at least 1; an unmeasured one comes first.
+        rounds: at least 1; an unmeasured warm-up is run first.
     """
     let_gradients_through(lm)
     config = replace(config, examples=1, min_tokens=tokens, max_tokens=tokens)

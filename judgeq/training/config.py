@@ -1,4 +1,4 @@
-"""What a training run is made of; saved with the soft tokens that it gives."""
+"""The settings of a training run; saved with the soft tokens that it produces."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TrainConfig(JsonConfig):
         batch: prompts whose responses are generated together.
         n: soft tokens; 32 in the paper.
         start: the first embeddings: of tokens drawn from the `responses` or from the whole `vocabulary`, `random`
-            numbers, or a folder or Hub id of soft tokens to go on from.
+            numbers, or a folder or Hub id of soft tokens to continue from.
         capacity: what is learned: `embeddings` alone as in the paper, also `offsets` to their queries in each layer, or
             low-rank `adapters` of every linear map at the soft tokens' positions, or `adapters+offsets`.
         rank: of the adapters.

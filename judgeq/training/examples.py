@@ -1,6 +1,6 @@
 """One training example in half precision: its prompt, the response's attention to it, and rows of the prompt.
 
-One safetensors file an example, written atomically, read memory-mapped.
+One safetensors file per example, written atomically, read memory-mapped.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class TrainingExample:
                 save_file(given, part)
         except (OSError, SafetensorError) as error:
             raise InputError(
-                f"{path.parent} cannot take more examples ({error}): make room or choose another --store; what is "
-                "finished is kept, run the same command again to go on"
+                f"{path.parent} cannot take more examples ({error}): free space or choose another --store; what is "
+                "finished is kept, run the same command again to resume"
             ) from None
 
 
@@ -130,7 +130,7 @@ class PromptRows:
         return self._padding_inputs(self._longest, self._longest + tokens)
 
     def unpadded(self, tensor: Tensor, dim: int) -> list[Tensor]:
-        """(L, B, …) of padded prompts as one tensor a prompt, without the padding in dimension `dim`."""
+        """(L, B, …) of padded prompts as one tensor per prompt, without the padding in dimension `dim`."""
         each = zip(tensor.unbind(1), self._first, strict=True)
         return [one.narrow(dim, first, self._longest - first) for one, first in each]
 

@@ -1,4 +1,4 @@
-"""The training loop: prompt rows, `n` tokens forward, gradients to the soft tokens and to nothing else."""
+"""The training loop: prompt rows, `n` tokens forward, gradients to the soft tokens alone."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def train(
 ) -> SoftTokens:
     """Train soft tokens for `lm` and save them in `out`, with a budget profile and the curve of the run.
 
-    An interrupted run with the same arguments goes on from its last finished batch of responses or its last
+    An interrupted run with the same arguments resumes from its last finished batch of responses or its last
     checkpoint, and ends with the same soft tokens. Under `accelerate launch` all processes share the work.
 
     Args:
@@ -83,7 +83,7 @@ def train(
         store_gb: largest size of that folder, in gigabytes.
         source: prompts to train on; those that `config.data` names by default.
         held_out: prompts to measure on; the held-out part of `config.data` by default.
-        resume: go on with what an interrupted run left in `out`; otherwise refuse to.
+        resume: continue what an interrupted run left in `out`; without it, such a folder is rejected.
         keep_rows: keep the prompts' rows in that folder; otherwise every step reads its prompts again. By default they
             are kept on a CPU alone, since a GPU reads a prompt faster than a disk gives its rows.
         remove_store: delete that folder when the soft tokens are saved.
@@ -93,7 +93,7 @@ def train(
         InputError: `out` or the store holds a checkpoint or rows of another recipe, or files that judgeq has not
             written; the data are too few, or the store too large.
         ModelError: the model evicts nothing.
-        JudgeqError: the loss is not a number any more.
+        JudgeqError: the loss has become NaN.
     """
     started = time.perf_counter()
     folder = store or out / STORE
@@ -104,9 +104,7 @@ def train(
     let_gradients_through(lm)
     earlier_tokens(lm, config)  # fail before the responses are generated
     if not resume and (out / CHECKPOINT).exists():
-        raise InputError(
-            f"{out} holds an interrupted run: add --resume to go on with it, or use another --out"
-        )
+        raise InputError(f"{out} holds an interrupted run: add --resume to continue it, or use another --out")
     if workers.rank == 0:
         out.mkdir(parents=True, exist_ok=True)
     source = source or parse_sources(config.data)
@@ -136,7 +134,7 @@ def train(
 
 
 def check_folders(out: str | Path, store: str | Path) -> None:
-    """Refuse folders that a training cannot be written into, before anything else is done.
+    """Reject folders that cannot be written, before anything else is done.
 
     Raises:
         InputError: one cannot be written, or holds files that judgeq has not written.
@@ -147,7 +145,7 @@ def check_folders(out: str | Path, store: str | Path) -> None:
 
 
 def _before(out: Path) -> list[str]:
-    """What an earlier run, finished or interrupted, has left in its folder."""
+    """What an earlier run, finished or interrupted, left in its folder."""
     ours = [*saved_before(out), *([STORE] if is_store(out / STORE) else [])]
     with contextlib.suppress(OSError, SafetensorError), safe_open(out / CHECKPOINT, framework="pt") as file:
         ours += [CHECKPOINT] if "recipe" in (file.metadata() or {}) else []
@@ -287,7 +285,7 @@ class _Run:
             parameter.data.copy_(tensors[f"{at}.value"])
             if f"{at}.step" in tensors:  # adapters after the last attention never get a gradient
                 self.adam.state[parameter] = {
-                    "step": tensors[f"{at}.step"],  # stays on the CPU
+                    "step": tensors[f"{at}.step"],  # is kept on the CPU
                     "exp_avg": tensors[f"{at}.exp_avg"].to(parameter.device),
                     "exp_avg_sq": tensors[f"{at}.exp_avg_sq"].to(parameter.device),
                 }

@@ -15,14 +15,14 @@ class Progress:
     """Receives the progress of a run and ignores it; the base class of everything that shows it."""
 
     def note(self, text: str) -> None:
-        """A sentence for a person."""
+        """A note for the user."""
 
     def advance(self, phase: str, done: int, total: int, **figures: float) -> None:
         """`done` of `total` steps of a phase are finished; `figures` are what is known now, such as the loss."""
 
 
 class Bars(Progress):
-    """One bar a phase."""
+    """One bar per phase."""
 
     def __init__(self) -> None:
         self.phase = ""

@@ -74,7 +74,7 @@ class _Sampler:
         self.temperature, self.generator = temperature, torch.Generator(device).manual_seed(seed64(seed))
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
-        """(B, V) scores after (B, T) tokens: -inf but for the drawn token."""
+        """(B, V) scores after (B, T) tokens: -inf except for the drawn token."""
         chances = (scores / self.temperature).softmax(-1)
         drawn = torch.multinomial(chances, num_samples=1, generator=self.generator)
         return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)

@@ -39,12 +39,12 @@ EXAMPLES = f"{'[0-9]' * DIGITS}.safetensors"
 
 
 def is_store(folder: Path) -> bool:
-    """Whether examples lie there, by the label beside them."""
+    """Whether the folder has examples, according to its label file."""
     return {"tokenizer_hash", "source"} <= read_object(folder / LABEL).keys()
 
 
 def check_store(folder: str | Path) -> None:
-    """Refuse a folder for examples that cannot be written, or where files of others have an example's name.
+    """Reject a folder that cannot be written, or where a file that is not an example has an example's name.
 
     Raises:
         InputError: such a folder.
@@ -107,7 +107,7 @@ class Store:
 
     @cached_property
     def _begun(self) -> date | None:
-        """What every prompt names whose chat template asks for the date; None where an old folder does not say."""
+        """The date in prompts whose chat template has one; None where an old folder does not say."""
         label = self.folder / LABEL
         if not label.exists():
             return now()
@@ -126,7 +126,7 @@ class Store:
         return total
 
     def fill(self, progress: Progress, workers: Workers, limit_gb: float, phase: str = "responses") -> None:
-        """Compute what is missing; finished examples are kept, so an interrupted run goes on where it stopped.
+        """Compute what is missing; finished examples are kept, so an interrupted run resumes where it stopped.
 
         Batches are those of a run without a break, so that what is left comes out as it would have: a batch that was
         interrupted is answered again, and only its missing examples are stored.
@@ -169,7 +169,7 @@ class Store:
         return torch.cat([self._tensor(index, "response") for index in indices])
 
     def remove(self) -> None:
-        """Delete all rows, and the folder if nothing else lies there."""
+        """Delete all rows, and the folder if nothing else is in it."""
         for path in (*self.folder.glob(EXAMPLES), *self.folder.glob(f"{PART}*"), self.folder / LABEL):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -187,7 +187,7 @@ class Store:
             return file.get_tensor(name)
 
     def _is_finished(self, index: int) -> bool:
-        """There is an example, and it was made from the prompt that stands at this place now."""
+        """There is an example, and it was made from the prompt that is at this index now."""
         if not self._path(index).exists():
             return False
         prompt = self._tensor(index, "prompt")[: len(self.prompts[index])]
@@ -201,7 +201,7 @@ class Store:
     def _claim(self, workers: Workers) -> None:
         check_store(self.folder)
         label = self.folder / LABEL
-        workers.wait()  # all have looked before one of them writes
+        workers.wait()  # all have checked before one of them writes
         if workers.rank == 0 and not label.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             begun = {DATE: (self._begun or now()).isoformat()}

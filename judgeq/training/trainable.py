@@ -66,7 +66,7 @@ def earlier_tokens(lm: LanguageModel, config: TrainConfig) -> SoftTokens | None:
     if (tokens.n, rank) != (config.n, config.rank):
         raise InputError(
             f"{config.start} has {tokens.n} soft tokens and adapters of rank {rank}: give --n {tokens.n} "
-            f"--rank {rank} to go on from there"
+            f"--rank {rank} to continue from there"
         )
     return tokens
 

@@ -25,7 +25,7 @@ class Workers:
         self.device: torch.device = self._state.device
 
     def wait(self) -> None:
-        """Go on when all have come here."""
+        """Wait until every process has arrived here."""
         self._state.wait_for_everyone()
 
     def add_gradients(self, parameters: Iterable[torch.Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""What happens on the page: values in, values out. Builds no component and holds no state of its own."""
+"""The callbacks of the page: values in, values out. Builds no component and keeps no state of its own."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Callbacks:
         yield error_status(str(self.host.error)) if self.host.error else idle_status(self.host.name)
 
     def count(self, document: str, question: str, truncate: bool, rows: float | None) -> tuple[str, Any]:
-        """What the budget comes to for this prompt: a sentence, and the share in percent."""
+        """The budget for this prompt: a sentence, and the share in percent."""
         tokens, problem = self._length(document, question, truncate)
         if problem:
             return problem, gr.skip()
@@ -100,16 +100,16 @@ class Callbacks:
 
         Args:
             own: key of the visitor's own soft tokens.
-            pinned, dropped: pieces of the document that must be kept and evicted, one a line.
+            pinned, dropped: pieces of the document that must be kept and evicted, one per line.
 
         Returns:
             Run, status, cards, Ask, Ask again, Stop, the map's placeholder, the map's panel.
 
         Raises:
-            gr.Error: something is missing or means nothing, or this visitor's `previous` run has not ended.
+            gr.Error: something is missing or invalid, or this visitor's `previous` run has not ended.
         """
         if previous is not None and previous.busy:  # one visitor, one place in the queue
-            raise gr.Error(text.BUSY, print_exception=False)
+            raise shown(text.BUSY)
         try:
             check_filled(document, question)
             if not methods:
@@ -151,7 +151,7 @@ class Callbacks:
             gr.Error: the run failed.
         """
         if run is None:
-            raise gr.Error(text.NO_RUN, print_exception=False)
+            raise shown(text.NO_RUN)
         try:
             run.start()
         except JudgeqError as error:
@@ -170,7 +170,7 @@ class Callbacks:
             raise shown(run.error)
 
     def stop(self, run: Run | None) -> tuple[str, str]:
-        """End a run and say how far it came."""
+        """Stop a run and show how far it got."""
         if run is None:
             return idle_status(self.host.name), empty_cards(text.DEFAULT_METHODS)
         run.stop()
@@ -200,7 +200,7 @@ def take_over(question: str) -> tuple[str, str]:
     """A further question moves into the question's own field, and out of the one it was typed in.
 
     Raises:
-        gr.Error: it is empty, or no text that can be read.
+        gr.Error: it is empty, or text that cannot be read.
     """
     try:
         if not check_text("question", question or "").strip():
@@ -233,7 +233,7 @@ def budget_of(rows: float | None) -> int:
 
 
 def check_filled(document: str | None, question: str | None) -> None:
-    """Nothing if both fields have text, else an `InputError` that says which has none."""
+    """Raise an `InputError` that names the field, if one has no text."""
     for name, value in (("document", document), ("question", question)):
         if not check_text(name, value or "").strip():
             raise InputError(text.EMPTY[name])

@@ -1,4 +1,4 @@
-"""The answer cards, the status line and the prompt's length, as HTML from templates that escape what comes in."""
+"""The answer cards, the status line and the prompt's length, as HTML from templates that escape all values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from judgeq.methods import METHODS, title_of
 
 
 def percent(share: float) -> str:
-    """A share for people: `11 %`, `2.4 %`."""
+    """A share as shown: `11 %`, `2.4 %`."""
     value = 100 * share
     return f"{value:.{0 if value >= 9.95 or value == 0 else 1}f} %"
 
@@ -30,7 +30,7 @@ def empty_cards(methods: tuple[str, ...]) -> str:
 
 
 def run_cards(run: Run) -> str:
-    """Cards of a run as far as it is."""
+    """Cards of a run in its current state."""
     return _cards(run.lanes, run)
 
 

@@ -19,10 +19,10 @@ from judgeq.errors import JudgeqError
 from judgeq.prompts.text_files import SUFFIXES, read_and_delete
 
 READERS = {**QUIET, "concurrency_limit": 2, "concurrency_id": "files"}
-"""A hostile file keeps a core busy for half a minute: never more than two at once."""
+"""A malicious file can keep a core busy for half a minute: never more than two at once."""
 
 DROP = Path(__file__).with_name("drop.js").read_text(encoding="utf-8").strip()
-"""A file that is dropped on the document takes the way of one that is chosen with the button."""
+"""A file dropped on the document is handled like one chosen with the button."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def wire_files(
 
 
 def read_upload(path: str) -> str:
-    """The text of an uploaded file, whose copy is gone afterwards.
+    """The text of an uploaded file, which is deleted afterwards.
 
     Raises:
         gr.Error: it cannot be read.

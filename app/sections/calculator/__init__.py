@@ -1,1 +1,1 @@
-"""What rows would take on another model and GPU."""
+"""The memory of rows on another model and GPU."""

@@ -1,6 +1,6 @@
-"""What rows would take on another model and GPU: a calculation, shown as one. Knows nothing of Gradio.
+"""The memory of rows on another model and GPU: a calculation, labelled as such. Knows nothing of Gradio.
 
-The arithmetic is `judgeq.estimate`'s; what comes from the page is checked here.
+The arithmetic is `judgeq.estimate`'s; input from the page is checked here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MODELS = {
     "qwen3-8b": "Qwen3 8B",
     "llama-3.1-70b": "Llama 3.1 70B",
 }
-"""Shapes that are offered, by the titles that people know."""
+"""Shapes that are offered, by their well-known names."""
 QUANTIZATIONS = {16: None, 8: "8bit", 4: "4bit"}
 ROW_BITS = {16: None, 8: 8, 4: 4}
 GB = 1_000_000_000
@@ -54,14 +54,14 @@ class Setting:
         if self.model not in list(MODELS):  # a list, since anything may come from outside
             raise InputError(f"There is no model {self.model!r} to calculate for: choose one of the list")
         if self.row_bits not in list(ROW_BITS) or self.weight_bits not in list(QUANTIZATIONS):
-            raise InputError("Notes and weights can be stored in 16, 8 or 4 bits: choose one of these")
+            raise InputError("Rows and weights can be stored in 16, 8 or 4 bits: choose one of these")
         if not 0 < self.memory <= MOST_MEMORY:
             raise InputError(f"A GPU has between 0 and {MOST_MEMORY:,} GB of memory: give a number between")
         limit = SHAPES[self.model]["max_position_embeddings"]
         if not 1 <= self.tokens <= limit:
             raise InputError(f"{MODELS[self.model]} reads 1 to {limit:,} tokens: give a length between")
         if self.rows < 1:
-            raise InputError("At least one note has to be kept: give a number from 1 on")
+            raise InputError("At least one row has to be kept: give a number of at least 1")
 
     @property
     def calculated(self) -> Memory:
@@ -86,10 +86,10 @@ def setting(
     """A setting as typed on the page.
 
     Raises:
-        InputError: empty, no number, or out of range.
+        InputError: empty, not a number, or out of range.
     """
     numbers: list[float] = []
-    for name, value in (("length", tokens), ("notes", rows), ("memory", memory)):
+    for name, value in (("length", tokens), ("rows", rows), ("memory", memory)):
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise InputError(text.CALCULATOR_EMPTY[name])
         numbers.append(float(value))
@@ -97,7 +97,7 @@ def setting(
 
 
 def table(chosen: Setting) -> str:
-    """The result as HTML, the sentence that matters first."""
+    """The result as HTML, the summary first."""
     found = chosen.calculated
     capacity = int(chosen.memory * GB)
     full, kept = (found.prompts_within(capacity, kept=kept) for kept in (False, True))
@@ -117,7 +117,7 @@ def table(chosen: Setting) -> str:
 
 
 def problem(error: InputError) -> str:
-    """Why nothing is calculated, as HTML."""
+    """The error message, as HTML."""
     return render("calculator/result.j2", problem=str(error))
 
 

@@ -1,4 +1,4 @@
-"""What would it cost elsewhere: a calculation for other models and GPUs, apart from everything that is measured."""
+"""The calculator: memory on other models and GPUs, separate from everything that is measured."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def wire_calculator(parts: list[Any]) -> None:
 
 
 def calculate(*values: Any) -> str:
-    """The result for what the page shows, or one sentence about what is wrong with it."""
+    """The result for the page's input, or an error message."""
     try:
         return calculator.table(calculator.setting(*values))
     except InputError as error:

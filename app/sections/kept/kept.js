@@ -1,5 +1,5 @@
 // The reading line over the marked document: follows pointer, finger and arrow keys, tells selections to the page, and
-// shows the words behind a click on the heatmap. Runs as `js_on_load` of a gr.HTML; sends nothing but selections.
+// shows the words at a click on the heatmap. Runs as `js_on_load` of a gr.HTML; sends nothing but selections.
 const map = element.closest("#map") ?? element;
 const QUIET_MS = 350; // a selection is sent when it has rested this long
 const FLASH_MS = 3000;

@@ -47,7 +47,7 @@ def show_document(
         The choice of the second method, and the document.
 
     Raises:
-        gr.Error: the map had to make room for others.
+        gr.Error: the map was evicted to make room for others.
     """
     found = _map_of(run, method)
     if run is None or found is None:
@@ -72,7 +72,7 @@ def show_figures(run: Run | None, method: str, metric: str) -> tuple[Any, ...]:
     """What can be drawn of one method, the heatmap, and the heads' part with its figure; nothing without a map.
 
     Raises:
-        gr.Error: the map had to make room for others.
+        gr.Error: the map was evicted to make room for others.
     """
     found = _map_of(run, method)
     if found is None:
@@ -123,7 +123,7 @@ def selected(run: Run | None, event: gr.EventData) -> tuple[Any, Any, Any]:
         The words, what survived of them, and its figure.
 
     Raises:
-        gr.Error: the selection is none.
+        gr.Error: the selection is invalid.
     """
     try:
         found = _any_map(run)
@@ -147,7 +147,7 @@ def search(run: Run | None, words: str) -> tuple[Any, Any, Any]:
 
 
 def find(document: str, words: str | None) -> tuple[int, int]:
-    """Where the words stand in the document for the first time, as written or, failing that, in any case.
+    """The first occurrence of the words in the document, as written or, failing that, ignoring case.
 
     Raises:
         InputError: nowhere, or there is nothing to look for.

@@ -1,4 +1,4 @@
-"""What stayed in memory: the marked document, what survived of a span, and the figures of one method."""
+"""What was kept in memory: the marked document, what survived of a span, and the figures of one method."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ watch("value", () => {
 
 @dataclass(frozen=True)
 class Kept:
-    """What a person reads about the rows that were kept."""
+    """The components that show the kept rows."""
 
     empty: gr.HTML
     panel: gr.Column
@@ -131,7 +131,7 @@ def build_kept() -> Kept:
 
 
 def wire_kept(kept: Kept, run: gr.State) -> None:
-    """A choice draws the map again; a span that is selected or looked for tells what survived of it."""
+    """A choice draws the map again; a selected or typed span shows what survived of it."""
     choices = [kept.method, kept.other, kept.granularity, kept.layer, kept.head]
     gr.on(
         [choice.input for choice in choices], do.show_document, [run, *choices], kept.marked, **QUEUED, **LAST

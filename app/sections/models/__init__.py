@@ -1,1 +1,1 @@
-"""Which model answers, and whose soft tokens it asks with."""
+"""Choice of the model and of the soft tokens."""

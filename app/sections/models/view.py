@@ -1,4 +1,4 @@
-"""Which model answers, and whose soft tokens it asks with.
+"""Choice of the model and of the soft tokens.
 
 All visitors share the model, so only an operator can allow changing it; soft tokens belong to one visitor.
 """

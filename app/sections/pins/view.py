@@ -17,7 +17,7 @@ from judgeq.errors import InputError
 
 @dataclass(frozen=True)
 class Pins:
-    """The two fields, a piece of the document a line."""
+    """The two fields, one piece of the document per line."""
 
     part: gr.Accordion
     stay: gr.Textbox
@@ -30,7 +30,7 @@ class Pins:
 
 
 def build_pins() -> Pins:
-    """Two empty fields, folded away."""
+    """Two empty fields, collapsed."""
     with gr.Accordion(text.PINS, open=False, elem_id="pins") as part:
         gr.HTML(f'<p class="fine">{text.PINS_LEAD}</p>')
         stay = gr.Textbox(
@@ -54,10 +54,10 @@ def wire_pins(pins: Pins, kept: Kept) -> None:
 
 
 def add_piece(words: str, pieces: str) -> tuple[str, Any]:
-    """The field with one more line, and its place unfolded.
+    """The field with one more line, and its accordion open.
 
     Raises:
-        gr.Error: there are no words, or no text that can be read.
+        gr.Error: there are no words, or text that cannot be read.
     """
     try:
         check_text("piece", (words or "") + (pieces or ""))
@@ -65,7 +65,7 @@ def add_piece(words: str, pieces: str) -> tuple[str, Any]:
         raise shown(error) from None
     piece = " ".join((words or "").split())
     if not piece:
-        raise gr.Error(text.NO_SPAN, print_exception=False)
+        raise shown(text.NO_SPAN)
     gr.Info(text.SPAN_PINNED)
     lines = [line for line in (pieces or "").splitlines() if line.strip()]
     return "\n".join([*lines, *([] if piece in lines else [piece])]), gr.update(open=True)

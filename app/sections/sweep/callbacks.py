@@ -42,7 +42,7 @@ class SweepCallbacks:
             Run, status, the panel with the curves, and both buttons.
 
         Raises:
-            gr.Error: something is missing or means nothing.
+            gr.Error: something is missing or invalid.
         """
         try:
             task = _task(document, question, question_first, max_new_tokens, truncate, methods, watched)
@@ -53,7 +53,7 @@ class SweepCallbacks:
         return run, curves.status_of(run), gr.update(visible=False), *_buttons(busy=True)
 
     def follow(self, run: SweepRun) -> Iterator[tuple[Any, ...]]:
-        """Start a sweep and look at it until it ends; leaving this generator stops it.
+        """Start a sweep and report it until it ends; leaving this generator stops it.
 
         Yields:
             Status, panel, curves and table; the last three only with new points.
@@ -92,7 +92,7 @@ def idle_buttons() -> tuple[Any, Any]:
 
 
 def close_sweep(run: SweepRun | None) -> None:
-    """Let go of a visitor's sweep when the page is gone."""
+    """Free a visitor's sweep when the page is closed."""
     if run is not None:
         run.cancel()
 

@@ -1,4 +1,4 @@
-"""What a sweep has found: as curves, as a table, and in a sentence. Every text that comes in is escaped."""
+"""The results of a sweep: as curves, as a table, and in a sentence. Every text is escaped."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def verdict(points: Sequence[SweepPoint]) -> str:
 
 
 def size_of(point: SweepPoint) -> str:
-    """A size as it was asked for: `2 %`, or what a number of rows comes to."""
+    """A size as requested: `2 %`, or a number of rows as a share."""
     return f"{100 * (point.budget if isinstance(point.budget, float) else point.share):.3g} %"
 
 

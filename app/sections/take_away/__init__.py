@@ -1,1 +1,1 @@
-"""Files, a link and lines of Python to take along."""
+"""Export: files, a link and Python code."""

@@ -31,7 +31,7 @@ MOST_NOTES = 1_000_000
 
 @dataclass(frozen=True)
 class Kind:
-    """A form to take away: the file's ending, its media type, and how it is made."""
+    """A file format: its extension, its media type, and how it is made."""
 
     ending: str
     media: str
@@ -48,7 +48,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Restored:
-    """Settings from a link; None where it says nothing, or nothing that can be used."""
+    """Settings from a link; None where it has none, or an invalid one."""
 
     sample: Sample | None = None
     question: str | None = None
@@ -64,7 +64,7 @@ def comparison_of(run: Run | None) -> Comparison:
     """The answers of a run so far.
 
     Raises:
-        InputError: no answer has ended yet, or it had to make room for others.
+        InputError: no answer has ended yet, or it was evicted to make room for others.
     """
     answers = [lane.answer for lane in run.look().lanes if lane.answer is not None] if run else []
     if run is None or not answers:
@@ -99,7 +99,7 @@ def file_of(run: Run | None, kind: str) -> dict[str, str]:
         InputError: no answer yet, or no such kind.
     """
     if kind not in KINDS:
-        raise InputError(f"There is no form {kind!r} to take away: choose one of {', '.join(KINDS)}")
+        raise InputError(f"There is no format {kind!r} to export: choose one of {', '.join(KINDS)}")
     comparison, form = comparison_of(run), KINDS[kind]
     made = form.make(comparison)
     data = made if isinstance(made, bytes) else made.encode("utf-8", "replace")
@@ -124,7 +124,7 @@ def link_of(task: Task) -> str:
 
 
 def restored(fragment: object) -> Restored | None:
-    """Settings from the part of an address after `#`; None if it is no link of ours. Never raises."""
+    """Settings from the part of an address after `#`; None if it is not a link of this page. Never raises."""
     if not isinstance(fragment, str) or "question=" not in fragment:
         return None
     try:

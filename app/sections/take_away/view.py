@@ -1,11 +1,10 @@
-"""Take it with you: files, a link and lines of Python after a run; and settings from a link when the page opens.
+"""Export: files, a link and Python code after a run; and settings from a link when the page opens.
 
-A file travels inside the event and becomes one in the visitor's browser: the server's disk never sees it.
+A file is sent inside the event and saved by the visitor's browser: it is never on the server's disk.
 """
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from app.sections.ask.inputs import Inputs
 from app.sections.events import LIGHT, QUEUED, QUIET
 from app.sections.take_away import take_away as takeaway
 from app.server.run import Run
-from app.style.toasts import shown
+from app.style.toasts import noticed, shown
 from judgeq.errors import InputError
 
 SAVE = """(file) => {
@@ -38,7 +37,7 @@ AFTER_HASH = "() => location.hash.slice(1)"
 
 @dataclass(frozen=True)
 class Takeaway:
-    """Everything below the map that leaves the page."""
+    """Everything below the map that is exported."""
 
     panel: gr.Column
     buttons: dict[str, gr.Button]
@@ -48,7 +47,7 @@ class Takeaway:
 
 
 def build_takeaway() -> Takeaway:
-    """The components, hidden until there is something to take."""
+    """The components, hidden until there is something to export."""
     with gr.Column(visible=False, elem_id="takeaway") as panel:
         gr.HTML(f'<h2 class="section">{text.TAKE_TITLE}</h2><p class="fine">{text.TAKE}</p>')
         with gr.Row(elem_id="takeaway-files"):
@@ -105,7 +104,7 @@ def wire_takeaway(demo: gr.Blocks, part: Takeaway, inputs: Inputs, run: gr.State
 
 
 def offer(run: Run | None) -> tuple[Any, ...]:
-    """Panel, link and lines of Python; hidden while there is nothing to take."""
+    """Panel, link and Python code; hidden while there is nothing to export."""
     try:
         lines = takeaway.comparison_of(run).to_python()
     except InputError:
@@ -117,7 +116,7 @@ def make_file(run: Run | None, kind: str) -> dict[str, str]:
     """A file for the browser.
 
     Raises:
-        gr.Error: there is nothing to take yet.
+        gr.Error: there is nothing to export yet.
     """
     try:
         return takeaway.file_of(run, kind)
@@ -131,7 +130,7 @@ def restore(fragment: str | None) -> tuple[Any, ...]:
     if found is None:
         return (gr.skip(),) * 8
     if found.ignored:
-        gr.Warning(html.escape(text.LINK_IGNORED.format(names=text.join(list(found.ignored)))), duration=15)
+        noticed(text.LINK_IGNORED.format(names=text.join(list(found.ignored))))
     if found == takeaway.Restored(ignored=found.ignored):
         return (gr.skip(),) * 8
     if found.sample is None:

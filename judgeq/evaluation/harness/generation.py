@@ -1,4 +1,4 @@
-"""Documents of RULER from lm-eval's samplers: only as many as asked for, the same on every run, without endless loops.
+"""Documents of RULER from lm-eval's samplers: only as many as requested, the same on every run, without endless loops.
 
 The samplers take a tokenizer, texts and a number. What has no argument, the depth of a needle, the splitter of
 sentences and the download of questions, is replaced while they run.
@@ -52,7 +52,7 @@ MANUAL_NOTE = (
     "The haystack is Python's language reference instead of Paul Graham's essays, which could not be fetched"
 )
 SENTENCES_NOTE = (
-    "Sentences are told apart by NLTK's rules alone, since its punkt_tab data could not be fetched: needles may stand "
+    "Sentences are split by NLTK's rules alone, since its punkt_tab data could not be downloaded: needles may be "
     "at slightly other places"
 )
 PROSE = re.compile(r"[A-Z][^|<>{}=]{60,}\.")
@@ -77,7 +77,7 @@ def generate(
 
     Args:
         length: tokens of a prompt and its answer.
-        depth: percent of a haystack that stand before its needle; None is anywhere.
+        depth: percent of a haystack before its needle; None is anywhere.
 
     Raises:
         InputError: see `ruler_tasks`.
@@ -127,7 +127,7 @@ def generate(
         few = task.name in ESSAY_TASKS and len(essays) < ESSAY_STEP
         more = f", or give essays of at least {ESSAY_STEP} words" if few else ""
         raise InputError(
-            f"RULER's {task.name} has no room in {length:,} tokens: ask for longer prompts{more}"
+            f"RULER's {task.name} does not fit into {length:,} tokens: ask for longer prompts{more}"
         )
     return docs, (*notes, *_fill_notes(task, length, count, docs))
 
@@ -173,7 +173,7 @@ def _qa_sampler(tokenizer: Any, length: int, questions: list[Doc], documents: li
 
 @contextlib.contextmanager
 def _needle_places(split: Callable[[str], list[str]], depth: int | None) -> Iterator[None]:
-    """Inside, needles stand between these sentences, and only at this depth if there is one."""
+    """Inside, needles are between these sentences, and only at this depth if there is one."""
     from lm_eval.tasks.ruler import prepare_niah
 
     depths = prepare_niah.DEPTHS if depth is None else [depth]

@@ -1,6 +1,6 @@
-"""What is taken from lm-eval: task definitions as they stand in its files, and its code run quietly and repeatably.
+"""What is taken from lm-eval: task definitions as they are in its files, and its code run quietly and repeatably.
 
-The only module that knows how lm-eval is put together; it is imported only when a benchmark is asked for.
+The only module that knows how lm-eval is put together; it is imported only when a benchmark is requested.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from unittest import mock
 import numpy as np
 
 from judgeq.errors import DownloadError, InputError
-from judgeq.models.snapshot import HubError, check_answers
+from judgeq.models.hub_download import HubError, check_answers
 from judgeq.values import texts
 
 CONNECT_SECONDS = 5.0
@@ -119,7 +119,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(seed: str, *generators: random.Random) -> Iterator[None]:
-    """Inside, the global generators of `random` and numpy, and `generators`, start from the seed; then they go on."""
+    """Inside, `generators` and the global ones of `random` and numpy start from the seed; then they are restored."""
     with _ALONE:
         states = [generator.getstate() for generator in generators]
         state = random.getstate()

@@ -41,7 +41,7 @@ LONGBENCH_TASKS = (
 )
 WITHOUT_TEMPLATE = ("trec", "triviaqa", "samsum", "lcc", "repobench-p")
 """Tasks that LongBench asks as plain text."""
-TEMPLATE_NOTE = "The prompts stand in the chat template; LongBench asks this task without one"
+TEMPLATE_NOTE = "The prompts are in the chat template; LongBench runs this task without one"
 ORIGINAL_DATA = "https://huggingface.co/datasets/THUDM/LongBench"
 SLACK = 8
 """Tokens that a cut may add where its two halves meet."""
@@ -119,7 +119,7 @@ def cut_middle(lm: LanguageModel, text: str, longest: int) -> str:
 
 
 def _room(lm: LanguageModel, reserve: int) -> int:
-    """Tokens that a prompt may have beside the chat template."""
+    """Tokens that a prompt may have in addition to the chat template."""
     probe = "x"
     template = build_chat(lm, [Message("user", probe)]).shape[1] - count_tokens(lm, probe)
     room = lm.geometry.max_positions - reserve - template

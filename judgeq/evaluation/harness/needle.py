@@ -29,11 +29,11 @@ def needle_tasks(
 
     Args:
         lengths: one or several, tokens of a prompt and its answer together, before the chat template.
-        depths: one or several, percent of the haystack's sentences that stand before the needle.
+        depths: one or several, percent of the haystack's sentences before the needle.
         count: questions of each length and depth; asking for more later gives the same ones first.
         seed: of every choice.
-        question_first: the question stands before the haystack.
-        files: what takes the place of downloads.
+        question_first: the question is before the haystack.
+        files: local files used instead of downloads.
 
     Raises:
         InputError: lm-eval is missing, a depth outside 0 … 100, or a length that the haystack cannot fill.

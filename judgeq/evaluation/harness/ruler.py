@@ -1,7 +1,7 @@
 """RULER (arXiv 2404.06654) as lm-eval has it: its generators run with a model's own tokenizer, at any length.
 
 Where the answer's beginning is given (`gen_prefix`), it follows the chat template. lm-eval does the same; its
-target delimiter parts the two only where there is no template. `ruler_part`, the metric of the questions about
+target delimiter separates the two only where there is no template. `ruler_part`, the metric of the questions about
 SQuAD and HotpotQA, is the share of the right answers that are found, as lm-eval computes it.
 """
 
@@ -55,8 +55,8 @@ def ruler_tasks(
         lengths: one or several, tokens of a prompt and its answer together, before the chat template.
         count: questions of each task and length; asking for more later gives the same ones first.
         seed: of every choice.
-        question_first: the prompt's last line, which is the question, stands before the rest.
-        files: what takes the place of downloads.
+        question_first: the prompt's last line, which is the question, is moved before the rest.
+        files: local files used instead of downloads.
 
     Raises:
         InputError: lm-eval is missing, an unknown name, a length that a task cannot fill, or data that can neither be
@@ -91,7 +91,7 @@ def ruler_question(task: Definition, doc: Mapping[str, Any], question_first: boo
     """A document of lm-eval's generator as a question; raises `InputError` where its last line is not the question."""
     text, answers, prefix = task.text(doc), tuple(doc["outputs"]), task.prefix(doc)
     if question_first:
-        rest, question = _parted(text)
+        rest, question = _split_question(text)
         example = Example.asking(
             rest, question, task.name, question_first=True, answers=answers, answer_prefix=prefix
         )
@@ -112,9 +112,9 @@ def _rate(task: Definition, doc: Mapping[str, Any]) -> Callable[[str], float]:
     return lambda answer: task.scores(rated, answer)[str(doc["max_length"])]
 
 
-def _parted(text: str) -> tuple[str, str]:
-    """What stands before the last line, and that line."""
+def _split_question(text: str) -> tuple[str, str]:
+    """The text before the last line, and the last line."""
     rest, _, question = text.rstrip().rpartition("\n")
     if not rest.strip() or not question.startswith(QUESTION_STARTS):
-        raise InputError("A prompt of RULER does not end with its question: ask it with the question last")
+        raise InputError("A prompt of RULER does not end with its question: use it with the question last")
     return rest.strip(), question

@@ -148,7 +148,7 @@ def needle_heatmap(block: Block, method: str, budget: Budget) -> Figure:
 
 
 def speed_figure(file: SpeedFile) -> Figure:
-    """How many times faster a later token is than with the full cache, beside what the roofline allows."""
+    """How many times faster a later token is than with the full cache, next to what the roofline allows."""
     from plotly.graph_objects import Bar
 
     rows = [row for row in file.rows if row.roofline is not None]
@@ -172,7 +172,7 @@ def speed_figure(file: SpeedFile) -> Figure:
     return figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
 
 
-# Figures that stand alone
+# Single figures
 
 
 def draw_scores(block: Block, length: int | None = None) -> Figure:

@@ -22,8 +22,8 @@ class Published:
 
     Attributes:
         title: what it shows.
-        budgets: rows, one a column.
-        scores: percent for each method, one a budget; its key is the method's registered name.
+        budgets: rows, one per column.
+        scores: percent for each method, one per budget; its key is the method's registered name.
         full: percent that the full cache reaches, where the paper says.
     """
 
@@ -33,7 +33,7 @@ class Published:
     full: float | None = None
 
     def gap_closed(self, method: str) -> list[float | None]:
-        """Share of the way from SnapKV to the full cache, one a budget."""
+        """Share of the way from SnapKV to the full cache, one per budget."""
         pairs = zip(self.scores[method], self.scores[BASELINE], strict=True)
         return [None if self.full is None else (score - low) / (self.full - low) for score, low in pairs]
 

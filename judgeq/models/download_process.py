@@ -1,6 +1,6 @@
-"""A program that fetches files, watched: what it waits for is said, and where nothing arrives it is ended.
+"""Runs a download in a subprocess, reports progress, and stops it when nothing arrives.
 
-A process, because a thread that waits for a server cannot be ended and holds up the end of this program too. Knows
+A process, because a thread that waits for a server cannot be stopped and would delay the exit of this program. Knows
 nothing of pip or the Hub.
 """
 
@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import IO
 
 NOTICE_SECONDS = 5.0
-"""How often it is said what is waited for, whether something arrives or not."""
+"""Seconds between progress messages, whether or not something arrives."""
 SILENCE_SECONDS = 20.0
-"""After so long without a sign of life a program is ended: pip and then the Hub, in vain, take less than a minute."""
+"""A program without a sign of life for so long is stopped; failing with pip, then the Hub, takes under a minute."""
 ANSWER_SECONDS = 5.0
 """How long one small request may wait for a server."""
 LOOK_SECONDS = 0.2
 BUSY_SECONDS = 0.5
-"""Computing for so long is a sign of life too: unpacking, or starting on a machine with much to do."""
+"""This much CPU time is a sign of life too: unpacking, or starting on a busy machine."""
 
 
 class Silence(Exception):
-    """A program was ended, since nothing arrived."""
+    """A program was stopped because nothing arrived."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ def run_watched(
     text: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> Ended:
-    """Runs a program to its end, whatever its exit code.
+    """Runs a program to its end, regardless of its exit code.
 
     Args:
-        folder: where files grow while something arrives, by whatever process.
+        folder: where files grow while something arrives, in any process.
         notice: called now and then while it takes long: were there signs of life, and the last line of output.
         text: for its standard input.
 
@@ -127,7 +127,7 @@ def _bytes_in(folder: Path) -> int:
     total = 0
     for where, _, files in os.walk(folder):
         for name in files:
-            with contextlib.suppress(OSError):  # gone since it was listed
+            with contextlib.suppress(OSError):  # deleted since it was listed
                 total += (Path(where) / name).lstat().st_size
     return total
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from judgeq.cache.growing import SHARE, STEP, GrowingLayer
+from judgeq.cache.layers import SHARE, STEP, GrowingLayer
 from judgeq.cache.retained import RetainedCache
 from judgeq.config import Allocation, Selection
 from judgeq.inference.plan import Plan
