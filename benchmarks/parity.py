@@ -12,7 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from torch import Tensor
 from benchmarks import kvpress_rows
 from judgeq._assets import assets_path
 from judgeq.cli import run
-from judgeq.commands.common import DEFAULT_MODEL, model_folder, versions, write_json
+from judgeq.commands.common import DEFAULT_MODEL, add_json, add_option, finish, model_folder, versions
 from judgeq.config import parse_budget
 from judgeq.data.example import Example
 from judgeq.data.jsonl import read_json_lines
@@ -335,22 +335,13 @@ def parser() -> argparse.ArgumentParser:
         description="The rows that kvpress keeps and ours, on the same weights and tokens.",
     )
     parser.set_defaults(run=measure)
-    parser.add_argument(
-        "--python", required=True, metavar="FILE", help=f"Python of an environment with {KVPRESS}"
+    add_option(parser, "--python", "FILE", f"Python of an environment with {KVPRESS}", required=True)
+    add_option(parser, "--model", "NAME", "embedded name or folder with safetensors", DEFAULT_MODEL)
+    add_option(
+        parser, "--data", "FILE.jsonl", "prompts; the sample documents with their questions by default"
     )
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="NAME",
-        help="embedded name or folder with safetensors (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--data", metavar="FILE.jsonl", help="prompts; the sample documents with their questions by default"
-    )
-    parser.add_argument(
-        "--budgets", default="32,64,128", metavar="N,M", help="rows per KV head (default: %(default)s)"
-    )
-    parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for standard output")
+    add_option(parser, "--budgets", "N,M", "rows per KV head", "32,64,128")
+    add_json(parser)
     return parser
 
 
@@ -379,9 +370,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "key_gap": float(f"{outcome.key_gap:.1e}"),
         "rows": rows,
     }
-    write_json(arguments.json, result)
-    if arguments.json != "-":
-        _print_table(rows)
+    finish(arguments, result, *_table(rows))
 
 
 def _budgets(text: str) -> list[int]:
@@ -402,14 +391,14 @@ def _examples(data: str | None) -> list[Example]:
     ]
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
+def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
         name = f"{row['task'].removeprefix('parity/'):15} {row['budget']:>5}"
         if row["score"] is None:
             sizes = row["layer_rows"]
-            print(f"{name}  rows by layer {sizes['ours']}, kvpress {sizes['kvpress']}")
+            yield f"{name}  rows by layer {sizes['ours']}, kvpress {sizes['kvpress']}"
         else:
-            print(f"{name}  {row['score']:.4f}  {row['ties']:,} ties, {row['different']:,} different")
+            yield f"{name}  {row['score']:.4f}  {row['ties']:,} ties, {row['different']:,} different"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from judgeq.cli import run
-from judgeq.commands.common import add_common, command_of, versions, write_json
+from judgeq.commands.common import add_common, add_number, command_of, finish, versions
 from judgeq.config import check_at_least
 from judgeq.errors import InputError
 
@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=measure)
     add_common(parser)
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="(default: %(default)s)")
+    add_number(parser, "--rounds", "how often the start is measured", 5)
     return parser
 
 
@@ -106,21 +106,18 @@ def measure(arguments: argparse.Namespace) -> None:
     start(**model)  # the first one finds files that were not read for long, and may have to unpack them
     starts = [start(**model) for _ in range(arguments.rounds)]
     rounds = [{part: round(seconds, 4) for part, seconds in asdict(each).items()} for each in starts]
-    write_json(
-        arguments.json,
-        {
-            "model": arguments.model,
-            "command": command_of(arguments.words, module="benchmarks.start"),
-            "versions": versions(("torch", "transformers")),
-            "rounds": rounds,
-        },
+    result = {
+        "model": arguments.model,
+        "command": command_of(arguments.words, module="benchmarks.start"),
+        "versions": versions(("torch", "transformers")),
+        "rounds": rounds,
+    }
+    middle = median_start(starts)
+    said = (
+        f"import torch {middle.torch_s:.2f} s, import judgeq after it {middle.import_s:.2f} s, "
+        f"then load {arguments.model} {middle.load_s:.2f} s (medians of {arguments.rounds} starts)"
     )
-    if arguments.json != "-":
-        middle = median_start(starts)
-        print(
-            f"import torch {middle.torch_s:.2f} s, import judgeq after it {middle.import_s:.2f} s, "
-            f"then load {arguments.model} {middle.load_s:.2f} s (medians of {arguments.rounds} starts)"
-        )
+    finish(arguments, result, said)
 
 
 if __name__ == "__main__":

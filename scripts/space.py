@@ -21,7 +21,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from judgeq.cli import run
-from judgeq.commands.common import write_json
+from judgeq.commands.common import add_flag, add_json, add_option, finish
 from judgeq.errors import InputError
 from judgeq.models.download_process import ANSWER_SECONDS
 from judgeq.soft_tokens.hub import ALWAYS_THERE, check_hub_id, check_kind, clear_errors, signed_in
@@ -206,20 +206,14 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m scripts.space", description="Publish the demo as a Hugging Face Space."
     )
     parser.set_defaults(run=publish)
-    parser.add_argument(
-        "--repo", required=True, metavar="OWNER/NAME", help="created on the Hub where there is none"
+    add_option(parser, "--repo", "OWNER/NAME", "created on the Hub where there is none", required=True)
+    add_flag(parser, "--dry-run", "only list what would be sent; asks no network")
+    add_option(
+        parser, "--hardware", "NAME", "such as cpu-basic or zero-a10g (default: as it is, new: cpu-basic)"
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="only list what would be sent; asks no network"
-    )
-    parser.add_argument(
-        "--hardware",
-        metavar="NAME",
-        help="such as cpu-basic or zero-a10g (default: as it is, new: cpu-basic)",
-    )
-    parser.add_argument("--private", action="store_true", help="only you may see a new Space")
+    add_flag(parser, "--private", "only you may see a new Space")
     parser.add_argument("--message", default="The demo as it is", metavar="TEXT", help="of the commit")
-    parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for standard output")
+    add_json(parser)
     return parser
 
 
@@ -248,9 +242,7 @@ def publish(arguments: argparse.Namespace) -> None:
         lines = []
         said = f"{len(files)} files, {total:,} bytes, are on the Hub: {done.repo_url}"
         result |= {"commit": done.oid, "url": str(done.repo_url)}
-    write_json(arguments.json, result)
-    if arguments.json != "-":
-        print("\n".join([*lines, said]))
+    finish(arguments, result, *lines, said)
 
 
 if __name__ == "__main__":

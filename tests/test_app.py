@@ -34,6 +34,7 @@ from app.style.theme import theme
 from judgeq._assets import assets_path
 from judgeq.documents.document import Document
 from judgeq.errors import JudgeqError
+from judgeq.look.format import duration, size
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.waiting import PATIENCE_S, until
@@ -104,7 +105,7 @@ def test_the_oracles_second_look_counts_in_its_own_first_token_and_in_the_total(
     assert looked_again > 0
     assert oracle.ttft_s > run.prefill_s + looked_again
     oracle.answer = replace(oracle.answer, timing=replace(oracle.answer.timing, prefill_s=7000.0))
-    assert f"Read once in {cards.duration(run.prefill_s)}, answered in 116 min" in cards.run_status(run)
+    assert f"Read once in {duration(run.prefill_s)}, answered in 116 min" in cards.run_status(run)
 
 
 def test_the_page_follows_a_run_and_draws_the_maps_once(page: do.Callbacks) -> None:
@@ -452,7 +453,7 @@ def test_the_budget_is_told_in_the_bytes_that_are_measured_then(page: do.Callbac
     full, judge, _ = run.lanes
     assert page.host.kept_bytes(run.prompt_tokens, 24) == judge.kv_bytes
     assert page.host.kept_bytes(run.prompt_tokens, 10**6) == full.kv_bytes
-    assert cards.size(judge.kv_bytes) in page.count(DOCUMENT, QUESTION, False, 24)[0]
+    assert size(judge.kv_bytes) in page.count(DOCUMENT, QUESTION, False, 24)[0]
 
 
 # The model
@@ -522,14 +523,14 @@ def test_a_sample_says_whether_its_fact_was_found() -> None:
 
 
 def test_figures_read_like_figures() -> None:
-    assert [cards.size(n) for n in (512, 5_898_240, 51_609_600, 2.5e9)] == [
+    assert [size(n) for n in (512, 5_898_240, 51_609_600, 2.5e9)] == [
         "512 B",
         "5.90 MB",
         "51.6 MB",
         "2.50 GB",
     ]
     assert [cards.percent(share) for share in (1, 0.1143, 0.024, 0)] == ["100 %", "11 %", "2.4 %", "0 %"]
-    assert [cards.duration(s) for s in (0.423, 5.31, 125)] == ["0.42 s", "5.3 s", "2 min 5 s"]
+    assert [duration(s) for s in (0.423, 5.31, 125)] == ["0.42 s", "5.3 s", "2 min 5 s"]
 
 
 # The page and its endpoints

@@ -32,8 +32,8 @@ short = judgeq.Decoding(max_new_tokens=16)
 #
 # While a model writes, every head of every layer pays *attention* to earlier tokens: a share to each, and the
 # shares sum to one. What the answer pays attention to is what it needs. The *oracle* is a method that knows this:
-# it lets the full cache write the answer first, and keeps the rows that this answer attended to most. Nobody can use
-# it in earnest, since it needs the answer before it starts. It is the measure for all others.
+# it lets the full cache write the answer first, and keeps the rows that this answer attended to most. It cannot
+# be used in practice, since it needs the answer before it starts. It is the measure for all others.
 #
 # **SnapKV** guesses with the last 32 tokens of the prompt, its *last window*: the end of the text, the question,
 # and a few words of form. **Judge Q** puts 32 trained vectors, the *soft tokens*, after the prompt and guesses

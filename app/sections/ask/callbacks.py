@@ -18,7 +18,6 @@ from app.sections.ask.cards import (
     percent,
     run_cards,
     run_status,
-    size,
 )
 from app.sections.kept.kept import FIELDS, map_updates
 from app.server.host import ModelHost
@@ -31,6 +30,7 @@ from app.server.task import Task
 from app.style.toasts import shown
 from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError, JudgeqError
+from judgeq.look.format import size
 from judgeq.methods import METHODS
 
 TICK = 0.3

@@ -13,8 +13,7 @@ from app.server.run import Run
 from app.server.task import Lane
 from app.templates import render
 from judgeq.errors import InputError
-from judgeq.look.format import duration as duration
-from judgeq.look.format import size as size
+from judgeq.look.format import duration, size
 from judgeq.methods import METHODS, title_of
 
 
