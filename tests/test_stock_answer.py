@@ -141,6 +141,26 @@ def test_the_defensive_score_of_every_method_that_asks_with_queries() -> None:
     assert StockAnswer() == method_from_text("stockanswer:group=defensive:pool=7")
 
 
+def test_it_stands_in_where_no_soft_tokens_are_known(lm: LanguageModel, trained: SoftTokens) -> None:
+    options = {"budget": 24, "decoding": SHORT}
+    told = "No soft tokens are known for tiny-llama: the stock answer, which needs none, chooses the rows"
+    document = Document(lm, DOCUMENT)
+    for answer in (
+        ask(lm, DOCUMENT, QUESTION, **options),
+        finished(compare(lm, DOCUMENT, QUESTION, **options))[1],
+        document.ask(QUESTION, **options),
+        *ask_many(lm, [(DOCUMENT, QUESTION)], **options),
+    ):
+        assert answer.method == "stockanswer"
+        assert any(told in notice for notice in answer.notices)
+    assert document.compress(budget=24).retained.plan.method == StockAnswer()
+    known = ask(lm, DOCUMENT, QUESTION, tokens=trained, **options)
+    assert known.method == "judgeq"
+    assert not any(told in notice for notice in known.notices)
+    with pytest.raises(InputError, match="or choose the method stockanswer, which needs none"):
+        ask(lm, DOCUMENT, QUESTION, method="judgeq", **options)
+
+
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_words_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"StockAnswer.text is empty"):
