@@ -47,17 +47,18 @@ def assert_alone(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, methods
             assert one is None or torch.allclose(one, other, atol=1e-5)
 
 
-def test_scores_are_the_largest_attention_of_the_words_and_no_less_than_its_mean(
-    each_lm: LanguageModel, ids: Tensor
+@pytest.mark.parametrize("floor", [False, True])
+def test_scores_are_the_largest_attention_of_the_words(
+    each_lm: LanguageModel, ids: Tensor, floor: bool
 ) -> None:
-    method = StockAnswer(text="the name, the number")
+    method = StockAnswer(text="the name, the number", group="defensive" if floor else "largest")
     words = torch.tensor(each_lm.tokenizer(method.text, add_special_tokens=False)["input_ids"])
     outcome = prefill(each_lm, ids, [Plan(method, 12)])
     embed = each_lm.model.get_input_embeddings()
     paid = attention_of(each_lm, torch.cat([embed(ids), embed(words[None])], 1))
     for layer in each_lm.geometry.global_layers:
         largest = paid[layer].reshape(1, 2, 2, *paid[layer].shape[2:])[..., TOKENS:, :TOKENS].amax((2, 3))
-        expected = largest.maximum(largest.mean(-1, keepdim=True))
+        expected = largest.maximum(largest.mean(-1, keepdim=True)) if floor else largest
         assert torch.allclose(outcome.retained[0].scores[layer], expected, atol=1e-5)
 
 
@@ -133,12 +134,26 @@ def test_rows_are_evicted_again_while_an_answer_is_written(lm: LanguageModel) ->
     assert max(len(head) for layer in answer.held for head in layer) <= 16 + 4
 
 
-def test_the_defensive_score_of_every_method_that_asks_with_queries() -> None:
+def test_the_largest_is_taken_by_every_method_that_asks_with_queries(
+    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+) -> None:
     scores = torch.tensor([[[[0.5, 0.0, 0.1], [0.1, 0.0, 0.3]]]])  # (1, 1, G, T)
+    assert torch.equal(merge_group(scores, "largest"), torch.tensor([[[0.5, 0.0, 0.3]]]))
     assert torch.allclose(merge_group(scores, "defensive"), torch.tensor([[[0.5, 0.8 / 3, 0.3]]]))
+    rows = prefill(lm, ids, [Plan(Full(), TOKENS)]).retained[0].cache.frozen()
     for name in ("judgeq", "judgeq+draft", "snapkv", "laq", "oracle"):
-        assert method_from_text(f"{name}:group=defensive") != method_from_text(name)
-    assert StockAnswer() == method_from_text("stockanswer:group=defensive:pool=7")
+        methods = [method_from_text(f"{name}:group={group}") for group in ("max", "largest", "defensive")]
+        plans = [Plan(method, 12) for method in methods]
+        behind = methods[0].needs_response
+        found = (
+            second_pass(lm, rows, ids[:, :5], plans, soft_tokens=soft)
+            if behind
+            else prefill(lm, ids, plans, soft_tokens=soft)
+        )
+        of_mean, largest, floored = (kept.scores[2] for kept in found.retained)
+        assert bool((largest >= of_mean).all())
+        assert torch.allclose(floored, largest.maximum(largest.mean(-1, keepdim=True)))
+    assert StockAnswer() == method_from_text("stockanswer:group=largest:pool=7")
 
 
 def test_it_stands_in_where_no_soft_tokens_are_known(lm: LanguageModel, trained: SoftTokens) -> None:

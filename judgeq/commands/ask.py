@@ -103,7 +103,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_option(
         parser,
         "--group",
-        "mean|max|defensive",
+        "mean|max|largest|defensive",
         "how the scores of a KV head's queries are merged (default: the method's)",
     )
     add_option(

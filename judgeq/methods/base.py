@@ -20,6 +20,7 @@ from judgeq.config import Selection, check_at_least
 from judgeq.errors import InputError
 from judgeq.methods.look import Look
 from judgeq.methods.scoring import (
+    LARGEST,
     Aggregation,
     accumulated_attention,
     largest_attention,
@@ -86,7 +87,7 @@ class LayerView(AttentionCall):
         """Attention of the soft tokens to the prompt, averaged over them: (B, H_kv, G, T).
 
         Args:
-            how: `defensive` takes the largest instead of the mean, here and below.
+            how: `largest` and `defensive` take the largest instead of the mean, here and below.
         """
         first = self.keys.shape[2] - self.soft_tokens
         return self._attention(first, self.soft_tokens, how, self.offsets)
@@ -134,7 +135,7 @@ class LayerView(AttentionCall):
 
     def _attention(self, first: int, count: int, how: Aggregation, added: Tensor | None = None) -> Tensor:
         """Of the queries of `count` tokens from `first` on, their mean or the largest."""
-        over_queries = largest_attention if how == "defensive" else mean_attention
+        over_queries = largest_attention if how in LARGEST else mean_attention
         return self.cached(
             (over_queries, first, count, added is None),
             lambda: over_queries(*self._asking(first, count, added), first, self.prompt_tokens, self.softcap),

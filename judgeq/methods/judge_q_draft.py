@@ -15,7 +15,7 @@ from judgeq.config import Selection
 from judgeq.methods.base import DraftMethod, LayerView, Method
 from judgeq.methods.judge_q import JudgeQ
 from judgeq.methods.look import Look
-from judgeq.methods.scoring import Aggregation, merge_group
+from judgeq.methods.scoring import LARGEST, Aggregation, merge_group
 
 
 @dataclass(frozen=True)
@@ -37,5 +37,5 @@ class JudgeQDraft(DraftMethod):
 
     def score(self, view: LayerView) -> Tensor:
         draft, soft = view.response_attention(self.group), view.soft_attention(self.group)
-        both = draft.maximum(soft) if self.group == "defensive" else (draft + soft) / 2
+        both = draft.maximum(soft) if self.group in LARGEST else (draft + soft) / 2
         return merge_group(both, self.group)

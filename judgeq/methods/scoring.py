@@ -15,9 +15,11 @@ from judgeq.attention.softcap import QUERY_BLOCK, to_logits
 
 GroupMerge = Literal["mean", "max"]
 """How the query heads of a group become one score."""
-Aggregation = Literal["mean", "max", "defensive"]
-"""How queries and query heads become one score: the mean of both, the largest head's mean over the queries, or the
-largest of any query and head (DefensiveKV, arXiv 2510.13334)."""
+Aggregation = Literal["mean", "max", "largest", "defensive"]
+"""How queries and query heads become one score: the mean of both; the largest head's mean over the queries; the largest
+of any query and head; or that, and no less than the mean of its KV head's (DefensiveKV, arXiv 2510.13334)."""
+LARGEST = ("largest", "defensive")
+"""Those that take the largest over queries, not the mean."""
 
 
 def attention_logits(
@@ -157,11 +159,8 @@ def output_norms(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def merge_group(scores: Tensor, how: Aggregation = "mean") -> Tensor:
-    """One score a KV head from its `G` query heads: (B, H_kv, G, T) -> (B, H_kv, T), higher = keep.
-
-    With `defensive` no row's score is less than the mean of its head's.
-    """
+    """One score a KV head from its `G` query heads: (B, H_kv, G, T) -> (B, H_kv, T), higher = keep."""
     if how == "mean":
         return scores.mean(2)
     largest = scores.amax(2)
-    return largest if how == "max" else largest.maximum(largest.mean(-1, keepdim=True))
+    return largest.maximum(largest.mean(-1, keepdim=True)) if how == "defensive" else largest

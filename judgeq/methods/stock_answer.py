@@ -1,8 +1,8 @@
 """Stock answer: a judge for any model at once. The words of a general answer ask in place of trained soft tokens.
 
 They follow the prompt as soft tokens do, with the model's own embeddings, so nothing is trained and there is no file.
-What an answer needs is what one of these words or numbers looks for, so the largest attention counts (DefensiveKV,
-arXiv 2510.13334).
+What an answer needs is what one of these words or numbers looks for, so the largest attention counts, as in DefensiveKV
+(arXiv 2510.13334), without its floor: below the mean of a head it would leave the choice to the rows' places.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class StockAnswer(Method):
     look = Look("#0f8a9c", "5px,2px,2px,2px,2px,2px", "circle")
     queries_needed = 0
     selection: Selection = Selection(pool=7)
-    group: Aggregation = "defensive"
+    group: Aggregation = "largest"
     text: str = GENERAL
 
     def __post_init__(self) -> None:
