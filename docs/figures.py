@@ -32,6 +32,7 @@ TITLES = {
     "judgeq+draft:draft=16": "Judge Q + draft of 16",
     "judgeq+draft": "Judge Q + draft",
     "judgeq": "Judge Q",
+    "stockanswer": "stock answer",
     "laq": "LAQ",
     "snapkv": "SnapKV",
     "pyramidkv": "PyramidKV",
@@ -168,6 +169,20 @@ def answers() -> Lines:
         title = ", ".join(filter(None, [TITLES[base], allocation]))
         name = title if method == "full" else f"{title}, {round(1000 * budget)} per 1,000"
         yield [name, *(found[task, method, budget] for task in tasks)]
+
+
+@table
+def variants(name: str, *tasks: str) -> Lines:
+    """Methods with options, at every budget of each task in turn."""
+    rows = results(name)["rows"]
+    found = {(row["task"], row["method"], row["budget"]): row["score"] for row in rows}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        budgets = [64, 128, 256] if method != "full" else [1.0] * 3
+        base, *options = method.split(":")
+        title = ", ".join(
+            [TITLES[base], *(option.replace("group=", "").replace("=", " ") for option in options)]
+        )
+        yield [title, *(percent(found[task, method, budget], 0) for task in tasks for budget in budgets)]
 
 
 @value

@@ -21,6 +21,9 @@ from judgeq.values import checked_seed, number, settle, whole
 Budget = int | float
 """Rows per KV head and layer (int), or the share of the prompt that is kept (float in (0, 1])."""
 
+AUTO = "auto"
+"""A method's name: Judge Q, or the stock answer where no soft tokens are known for the model."""
+
 Allocation = Literal["uniform", "pyramid", "profile", "adakv", "pyramid+adakv", "profile+adakv"]
 
 ROW_BITS = (8, 4)

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
 from judgeq.cache.layers import Head
+from judgeq.inference.appended import appended, with_soft_tokens
 from judgeq.inference.decode import next_logits
 from judgeq.inference.plan import Retained
-from judgeq.inference.prefill import checked_soft_tokens, with_soft_tokens
 from judgeq.inference.request import check_decode_eviction
 from judgeq.methods import LayerView
 from judgeq.methods.selection import Forced, allocate_heads, rank_rows
@@ -57,7 +57,7 @@ class DecodingEviction:
         self.plan, self._prompt_hashes = replace(retained.plan, budget=budget), retained.prompt_hashes
         check_decode_eviction([self.plan.method])
         self.lm, self.cache, self.every = lm, retained.cache, every
-        self.soft_tokens = checked_soft_tokens(lm, [self.plan], soft_tokens)
+        self.soft_tokens = appended(lm, self.plan.method, soft_tokens)
         self.rounds = 0
         self._evicted_at = self._tried_at = self.cache.get_seq_length()  # tokens seen by then
         layers = [layer for layer, sliding in enumerate(self.cache.is_sliding) if not sliding]

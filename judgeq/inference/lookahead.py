@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from judgeq.cache.prefix import LayerCallback, PrefixCache
+from judgeq.inference.appended import shared_passes
 from judgeq.inference.decode_batch import PendingAnswer, decode_together
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import Prefill, prefill, second_pass
@@ -59,7 +60,9 @@ def prefill_many(
             token, with all layers done.
     """
     lookaheads = [_Lookahead(request) for request in requests]
-    for group in _passes(requests, padded and prefix is None):
+    plans = [plan for each in lookaheads for plan in each.first_plans]
+    padded = padded and prefix is None and _share_a_pass(requests, plans)
+    for group in _passes(requests, padded):
         _first_pass([lookaheads[at] for at in group], prefix, on_layer)
 
     def on_token() -> None:
@@ -165,6 +168,11 @@ def _passes(requests: Sequence[Request], padded: bool) -> Iterator[list[int]]:
             yield from ([at] for at in group)
         else:
             yield group
+
+
+def _share_a_pass(requests: Sequence[Request], plans: Sequence[Plan]) -> bool:
+    """Whether all plans that score with soft tokens score with the same."""
+    return bool(requests) and len(shared_passes(requests[0].lm, plans, requests[0].soft_tokens)) == 1
 
 
 def _first_pass(

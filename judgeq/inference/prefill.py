@@ -7,23 +7,21 @@ eviction. The pass may follow rows that were read before, or earlier chunks. Kno
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
-from judgeq.attention.registry import ATTENTION
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
 from judgeq.cache.retained import FrozenCache, RetainedCache
 from judgeq.config import check_chunk
 from judgeq.errors import InputError
+from judgeq.inference.appended import SharedPass, shared_passes, with_soft_tokens
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.request import Request
 from judgeq.methods import LayerView
@@ -94,7 +92,7 @@ def prefill(
     """
     request = Request(lm, input_ids, plans, soft_tokens=soft_tokens, chunk=check_chunk(chunk))
     check_first_pass(plans)
-    soft = checked_soft_tokens(lm, plans, soft_tokens)
+    passes = shared_passes(lm, plans, soft_tokens)
     batch, tokens = input_ids.shape
     queries = [plan.method.queries_needed for plan in plans]
     last, need_sums = min(tokens, max([1, *filter(None, queries)])), None in queries
@@ -104,14 +102,15 @@ def prefill(
     first = 0 if before is None else before.seen
     sizes = pass_sizes(tokens - first, request.chunk, last)
     check_chunks(lm.model, lm.name, first + sizes[0], tokens)
+    if len(passes) > 1 and sizes[-1] > last and not _rotated_otherwise(lm, tokens - last, tokens):
+        sizes[-1:] = [sizes[-1] - last, last]  # all of them follow the rows of what comes before
     *early, final = input_ids[:, first:].split(sizes, dim=1)
     if early and before is None:
-        before = PrefixCache(lm.model.config, batch, tokens + (0 if soft is None else len(soft.embeddings)))
-    progress = Progress(on_layer, (len(early) + 1) * lm.geometry.layers)
-    eviction = Eviction(request, (tokens, 0), soft, progress, before, prompt_hashes(input_ids))
+        before = PrefixCache(lm.model.config, batch, tokens + _most(passes))
+    progress = Progress(on_layer, (len(early) + len(passes)) * lm.geometry.layers)
     if before is not None:
         before.read(lm, early, progress, attention_sums=need_sums)
-    return _evicting_pass(eviction, final, before)
+    return _evicting_passes(request, passes, (tokens, 0), progress, final, before)
 
 
 @torch.inference_mode()
@@ -136,10 +135,10 @@ def second_pass(
         InputError: a plan needs soft tokens and there are none.
     """
     request = Request(lm, response_ids, plans, soft_tokens=soft_tokens)
-    soft = checked_soft_tokens(lm, plans, soft_tokens)
+    passes = shared_passes(lm, plans, soft_tokens)
     sizes = rows.get_seq_length(), response_ids.shape[1]
-    eviction = Eviction(request, sizes, soft, Progress(on_layer, lm.geometry.layers))
-    return _evicting_pass(eviction, response_ids, rows)
+    progress = Progress(on_layer, len(passes) * lm.geometry.layers)
+    return _evicting_passes(request, passes, sizes, progress, response_ids, rows)
 
 
 class Eviction:
@@ -218,6 +217,48 @@ class Eviction:
         )
 
 
+def _evicting_passes(
+    request: Request,
+    passes: Sequence[SharedPass],
+    sizes: tuple[int, int],
+    progress: Progress,
+    ids: Tensor,
+    rows: PrefixCache | FrozenCache | None,
+) -> Prefill:
+    """Passes over the end of a prompt, or over a response, after the same `rows`, each with its own soft tokens."""
+    prefix = rows if isinstance(rows, PrefixCache) else None
+    hashes = () if sizes[1] else prompt_hashes(request.input_ids)
+    found = []
+    for each in passes:
+        own = replace(request, plans=[request.plans[place] for place in each.places])
+        if prefix is not None and len(passes) > 1:
+            rows = prefix.fork()
+        before = rows if isinstance(rows, PrefixCache) else None
+        eviction = Eviction(own, sizes, each.soft_tokens, progress, before, hashes)
+        found.append(_evicting_pass(eviction, ids, rows))
+    by_place = {
+        place: kept
+        for each, outcome in zip(passes, found, strict=True)
+        for place, kept in zip(each.places, outcome.retained, strict=True)
+    }
+    return replace(
+        found[0],
+        request=request,
+        retained=[by_place[place] for place in range(len(request.plans))],
+        peak_rows=_peak_rows(found),
+        finished=found[-1].finished,
+    )
+
+
+def _peak_rows(found: Sequence[Prefill]) -> int:
+    """Most rows stored at once: while a later pass runs, what the earlier ones have kept is stored too."""
+    held = peak = 0
+    for outcome in found:
+        peak = max(peak, held + outcome.peak_rows)
+        held += sum(kept.cache.rows for kept in outcome.retained)
+    return peak
+
+
 def _evicting_pass(eviction: Eviction, ids: Tensor, rows: PrefixCache | FrozenCache | None) -> Prefill:
     """A pass over the end of a prompt, or over a response, after `rows`, with soft tokens at its own end."""
     lm = eviction.request.lm
@@ -233,35 +274,9 @@ def _evicting_pass(eviction: Eviction, ids: Tensor, rows: PrefixCache | FrozenCa
     return eviction.outcome(output.logits)
 
 
-def with_soft_tokens(
-    lm: LanguageModel, ids: Tensor, soft_tokens: SoftTokenTensors | None
-) -> tuple[Tensor, AbstractContextManager[None]]:
-    """Input embeddings of tokens and soft tokens, (B, N + S, hidden), and the adapters that act on the latter."""
-    embeds = lm.model.get_input_embeddings()(ids.to(lm.device))  # (B, N, hidden)
-    if soft_tokens is None:
-        return embeds, contextlib.nullcontext()
-    appended = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
-    return torch.cat([embeds, appended], dim=1), soft_tokens.attached(lm)
-
-
-def checked_soft_tokens(
-    lm: LanguageModel, plans: Sequence[Plan], soft_tokens: SoftTokenTensors | None
-) -> SoftTokenTensors | None:
-    """The soft tokens that a pass ends with; None where no plan scores with them.
-
-    Raises:
-        InputError: a plan needs soft tokens and there are none; or the model's attention cannot be observed.
-    """
-    used = lm.model.config._attn_implementation
-    if used != ATTENTION:
-        raise InputError(
-            f"{lm.name} runs with attention {used!r}, which shows no queries: load it with judgeq.load, or wrap it "
-            "with judgeq.LanguageModel.wrap"
-        )
-    needing = [plan.method.name for plan in plans if plan.method.needs_soft_tokens]
-    if needing and soft_tokens is None:
-        raise InputError(f"The method {needing[0]!r} needs soft tokens: pass some, or train them")
-    return soft_tokens if needing else None
+def _most(passes: Sequence[SharedPass]) -> int:
+    """Most soft tokens that one of the passes ends with."""
+    return max(0 if each.soft_tokens is None else len(each.soft_tokens.embeddings) for each in passes)
 
 
 def check_first_pass(plans: Sequence[Plan]) -> None:

@@ -14,14 +14,13 @@ from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
 from judgeq.cache.prefix import LayerCallback, Progress
+from judgeq.inference.appended import shared_passes, with_soft_tokens
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import (
     Eviction,
     Prefill,
     check_first_pass,
-    checked_soft_tokens,
     prompt_hashes,
-    with_soft_tokens,
 )
 from judgeq.inference.request import Request
 from judgeq.models.language_model import LanguageModel
@@ -93,7 +92,7 @@ def prefill_padded(
 
     Args:
         prompts: token ids, each (1, T).
-        plans: those of each prompt.
+        plans: those of each prompt; all that score with soft tokens score with the same.
         soft_tokens, on_layer: as in `prefill`.
 
     Returns:
@@ -104,7 +103,8 @@ def prefill_padded(
     """
     all_plans = [plan for own in plans for plan in own]
     check_first_pass(all_plans)
-    soft = checked_soft_tokens(lm, all_plans, soft_tokens)
+    (shared,) = shared_passes(lm, all_plans, soft_tokens)
+    soft = shared.soft_tokens
     silent = [Progress(None, 0)] * (len(prompts) - 1)  # a layer is done when the last prompt has its rows
     evictions = [
         Eviction(Request(lm, ids, own), (ids.shape[1], 0), soft, progress, None, prompt_hashes(ids))

@@ -30,7 +30,7 @@ from judgeq.soft_tokens import peft as peft_files
 from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.config import CONFIG_FILE, LICENCE, SoftTokensConfig
 from judgeq.soft_tokens.model_card import LIBRARY, model_card
-from judgeq.soft_tokens.tensors import SoftTokenTensors
+from judgeq.soft_tokens.tensors import SoftTokenTensors, embed
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -107,9 +107,7 @@ class SoftTokens:
         Args:
             token_ids: (n,) int64.
         """
-        embed = lm.model.get_input_embeddings()  # called, since some families scale what it looks up
-        with torch.no_grad():
-            embeddings = embed(token_ids.to(embed.weight.device)).float().cpu()
+        embeddings = embed(lm, token_ids)
         config = SoftTokensConfig(
             base_model=lm.name,
             base_revision=lm.revision,
@@ -323,16 +321,22 @@ class SoftTokens:
         return tokens.adopt(lm)
 
 
+def find_shipped(lm: LanguageModel) -> Path | None:
+    """The folder of soft tokens that come with this library; None where there are none for this model."""
+    configs = sorted(assets_path("soft_tokens").glob(f"*/{CONFIG_FILE}"))
+    fitting = (each for each in configs if same_model(SoftTokensConfig.load(each).base_model, lm.name))
+    return next((config.parent for config in fitting), None)
+
+
 def shipped_for(lm: LanguageModel) -> Path:
-    """The folder of soft tokens that come with this library."""
-    for config in sorted(assets_path("soft_tokens").glob(f"*/{CONFIG_FILE}")):
-        if same_model(SoftTokensConfig.load(config).base_model, lm.name):
-            return config.parent
+    """`find_shipped`, or an `InputError` that says what to do."""
+    if (shipped := find_shipped(lm)) is not None:
+        return shipped
     others = hub.published("judgeq", public_name(lm.name)) if lm.revision is not None else []
     found = f" (others have published {', '.join(others)} on the Hub)" if others else ""
     raise InputError(
-        f"No soft tokens are shipped for {lm.name}{found}: name a folder or a Hub repository of some, or train "
-        f"them with `python -m judgeq train --model {lm.name}`"
+        f"No soft tokens are shipped for {lm.name}{found}: name a folder or a Hub repository of some, train "
+        f"them with `python -m judgeq train --model {lm.name}`, or choose the method stockanswer, which needs none"
     )
 
 

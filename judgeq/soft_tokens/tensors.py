@@ -9,6 +9,7 @@ import contextlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from judgeq.errors import InputError
@@ -91,3 +92,20 @@ class SoftTokenTensors:
             None if offsets is None else offsets.float(),
             adapters if down else None,
         )
+
+
+def embed(lm: LanguageModel, token_ids: Tensor) -> Tensor:
+    """What the model makes of tokens before its first layer: (n,) int64 -> (n, hidden) float32 on the CPU."""
+    look_up = lm.model.get_input_embeddings()  # called, since some families scale what it looks up
+    with torch.no_grad():
+        return look_up(token_ids.to(look_up.weight.device)).float().cpu()
+
+
+def text_ids(lm: LanguageModel, text: str) -> Tensor:
+    """(n,) int64, the tokens of a text on its own, without any that the tokenizer adds."""
+    return torch.tensor(lm.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.int64)
+
+
+def embedded_text(lm: LanguageModel, text: str) -> SoftTokenTensors:
+    """The tokens of a text as soft tokens, with the model's own embeddings."""
+    return SoftTokenTensors(embed(lm, text_ids(lm, text)))
