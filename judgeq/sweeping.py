@@ -168,7 +168,7 @@ def _read_prefix(request: Request, on_layer: LayerCallback | None) -> PrefixCach
     first = tokens - max([1, *filter(None, needed)])
     if first < 1:
         return None
-    rows = PrefixCache(lm.model.config, expected=tokens + (0 if soft is None else len(soft.embeddings)))
+    rows = PrefixCache(lm.model.config, expected=tokens + (0 if soft is None else soft.appended))
     progress = Progress(on_layer, lm.geometry.layers)
     rows.read(lm, [request.input_ids[:, :first]], progress, attention_sums=None in needed)
     return rows

@@ -212,7 +212,7 @@ class Document:
             self._read_rows(need_sums, on_layer)
         assert self._rows is not None
         soft = request.soft_tokens
-        self._rows.reserve(request.input_ids.shape[1] + (0 if soft is None else len(soft.embeddings)))
+        self._rows.reserve(request.input_ids.shape[1] + (0 if soft is None else soft.appended))
         return self._rows
 
     def _read_rows(self, attention_sums: bool, on_layer: LayerCallback | None) -> None:

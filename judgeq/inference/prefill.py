@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,8 +20,9 @@ from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
 from judgeq.attention.registry import ATTENTION
+from judgeq.cache.growing import MemoryRows
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
-from judgeq.cache.retained import FrozenCache, RetainedCache
+from judgeq.cache.retained import FrozenCache
 from judgeq.config import check_chunk
 from judgeq.errors import InputError
 from judgeq.inference.plan import Plan, Retained
@@ -46,6 +47,7 @@ class Prefill:
         peak_rows: most rows stored at once, summed over layers: all plans' rows, the current layer, and the complete
             rows that this pass follows.
         finished: when the pass was over, by `time.perf_counter`.
+        memory: for each layer the rows of the memory tokens of this pass; empty where there were none.
         response: (1, R) int64, the full cache's greedy answer without its end, where a plan scores with it.
     """
 
@@ -57,6 +59,7 @@ class Prefill:
     full_kv_bytes: int
     peak_rows: int
     finished: float
+    memory: list[MemoryRows] = field(default_factory=list)
     response: Tensor | None = None
 
     @property
@@ -74,6 +77,7 @@ def prefill(
     soft_tokens: SoftTokenTensors | None = None,
     prefix: PrefixCache | None = None,
     chunk: int | None = None,
+    memory: int = 0,
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
     """Read a prompt once, for all plans.
@@ -81,11 +85,12 @@ def prefill(
     Args:
         input_ids: (B, T) int64.
         plans: methods and budgets; none of them may need a response (see `second_pass`).
-        soft_tokens: appended to the prompt; needed as soon as a method scores with them.
+        soft_tokens: appended to the prompt; needed as soon as a method scores with them, or keeps memory rows.
         prefix: rows of tokens that were read before, left unchanged. Leading tokens of the prompt that agree with them
             are not read again, as far as the methods do not need their queries.
         chunk: most tokens of a pass; all but the last add rows to every layer, and the last evicts. None reads the
             prompt in one pass.
+        memory: so many memory tokens read the prompt even if no plan keeps their rows, for a second pass.
         on_layer: progress, and a place to cancel.
 
     Raises:
@@ -94,8 +99,9 @@ def prefill(
     """
     request = Request(lm, input_ids, plans, soft_tokens=soft_tokens, chunk=check_chunk(chunk))
     check_first_pass(plans)
-    soft = checked_soft_tokens(lm, plans, soft_tokens)
     batch, tokens = input_ids.shape
+    memory = max([memory, *(plan.memory_rows(tokens) for plan in plans)])
+    soft = checked_soft_tokens(lm, plans, soft_tokens, memory)
     queries = [plan.method.queries_needed for plan in plans]
     last, need_sums = min(tokens, max([1, *filter(None, queries)])), None in queries
     before = None
@@ -106,7 +112,7 @@ def prefill(
     check_chunks(lm.model, lm.name, first + sizes[0], tokens)
     *early, final = input_ids[:, first:].split(sizes, dim=1)
     if early and before is None:
-        before = PrefixCache(lm.model.config, batch, tokens + (0 if soft is None else len(soft.embeddings)))
+        before = PrefixCache(lm.model.config, batch, tokens + (0 if soft is None else soft.appended))
     progress = Progress(on_layer, (len(early) + 1) * lm.geometry.layers)
     eviction = Eviction(request, (tokens, 0), soft, progress, before, prompt_hashes(input_ids))
     if before is not None:
@@ -122,6 +128,7 @@ def second_pass(
     plans: Sequence[Plan],
     *,
     soft_tokens: SoftTokenTensors | None = None,
+    memory: Sequence[MemoryRows] = (),
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
     """Evict from complete rows by the attention of a response, with a pass over the response alone.
@@ -131,6 +138,7 @@ def second_pass(
         response_ids: (B, R) int64, what the methods' writer answered, or how that begins.
         plans: methods that need a response.
         soft_tokens: appended to the response; needed as soon as a method scores with them.
+        memory: for each layer rows of memory tokens, which read the prompt in the first pass, for plans that keep some.
 
     Raises:
         InputError: a plan needs soft tokens and there are none.
@@ -138,7 +146,7 @@ def second_pass(
     request = Request(lm, response_ids, plans, soft_tokens=soft_tokens)
     soft = checked_soft_tokens(lm, plans, soft_tokens)
     sizes = rows.get_seq_length(), response_ids.shape[1]
-    eviction = Eviction(request, sizes, soft, Progress(on_layer, lm.geometry.layers))
+    eviction = Eviction(request, sizes, soft, Progress(on_layer, lm.geometry.layers), memory=memory)
     return _evicting_pass(eviction, response_ids, rows)
 
 
@@ -153,37 +161,37 @@ class Eviction:
         progress: Progress,
         prefix: PrefixCache | None = None,
         prompt_hashes: tuple[int, ...] = (),
+        memory: Sequence[MemoryRows] = (),
     ) -> None:
         """Before the pass, and before the chunks that precede it.
 
         Args:
             sizes: tokens of the prompt, and of a response after it.
-            soft_tokens: those at the end of the pass.
+            soft_tokens: those at the end of the pass, with their memory tokens.
             prefix: rows that the pass follows; freed layer by layer, unless they are shared.
             prompt_hashes: see `LayerView`.
+            memory: see `second_pass`; by default the rows of this pass's own memory tokens.
         """
         lm, (prompt_tokens, response_tokens) = request.lm, sizes
         self.request, self.soft_tokens, self.progress, self.prefix = request, soft_tokens, progress, prefix
         self.sizes: dict[str, Any] = {"prompt_tokens": prompt_tokens, "response_tokens": response_tokens}
         self.prompt_hashes = prompt_hashes
         self.offsets: Tensor | None = None
+        self.memory_tokens, self.memory = 0, list(memory)
         self.peak_rows = self.full_kv_bytes = 0
         if soft_tokens is not None:
-            self.sizes["soft_tokens"] = n_soft = len(soft_tokens.embeddings)
+            self.sizes["soft_tokens"] = len(soft_tokens.embeddings)
+            self.memory_tokens = soft_tokens.memory_tokens
             if not response_tokens:
-                check_appended(lm.model, lm.name, prompt_tokens, n_soft)
+                check_appended(lm.model, lm.name, prompt_tokens, soft_tokens.positions)
             self.offsets = soft_tokens.offsets_at(lm, sum(sizes))
-        self.retained = [
-            Retained(
-                plan,
-                RetainedCache(lm.model.config, plan.method.selection.bits),
-                plan.shares(lm, prompt_tokens),
-                prompt_hashes=prompt_hashes,
-            )
-            for plan in request.plans
-        ]
+        self.retained = [Retained.of_prompt(lm, plan, prompt_tokens, prompt_hashes) for plan in request.plans]
 
     def observe(self, call: AttentionCall) -> None:
+        rows = call.keys.shape[2]
+        if self.memory_tokens:
+            call = self._without_memory(call)
+        memory = self.memory[call.layer] if self.memory else None
         view = LayerView(
             **vars(call),
             **self.sizes,
@@ -192,8 +200,8 @@ class Eviction:
             prompt_hashes=self.prompt_hashes,
         )
         for retained in self.retained:
-            retained.take(view, evictable=call.window is None)
-        rows = call.keys.shape[2] + sum(retained.cache.rows for retained in self.retained)
+            retained.take(view, evictable=call.window is None, memory=memory)
+        rows += sum(retained.cache.rows for retained in self.retained)
         if self.prefix is not None:
             rows += self.prefix.drop_layer(call.layer)
         self.peak_rows = max(self.peak_rows, rows)
@@ -201,6 +209,13 @@ class Eviction:
         for states in view.prompt_rows:
             self.full_kv_bytes += states[:, :, visible].numel() * states.element_size()
         self.progress.step()
+
+    def _without_memory(self, call: AttentionCall) -> AttentionCall:
+        """The call as it is without memory tokens, whose rows are copied to `memory`."""
+        own, others = slice(-self.memory_tokens, None), slice(None, -self.memory_tokens)
+        self.memory.append((call.keys[:, :, own].clone(), call.values[:, :, own].clone()))
+        queries, keys, values = (states[:, :, others] for states in (call.queries, call.keys, call.values))
+        return replace(call, queries=queries, keys=keys, values=values)
 
     def outcome(self, logits: Tensor) -> Prefill:
         """The result, when the pass is over.
@@ -215,6 +230,7 @@ class Eviction:
             self.full_kv_bytes,
             self.peak_rows,
             time.perf_counter(),
+            self.memory if self.memory_tokens else [],
         )
 
 
@@ -222,6 +238,7 @@ def _evicting_pass(eviction: Eviction, ids: Tensor, rows: PrefixCache | FrozenCa
     """A pass over the end of a prompt, or over a response, after `rows`, with soft tokens at its own end."""
     lm = eviction.request.lm
     embeds, adapted = with_soft_tokens(lm, ids, eviction.soft_tokens)
+    seen = 0 if rows is None else rows.get_seq_length()
     with adapted:
         output = lm.model(
             inputs_embeds=embeds,
@@ -229,28 +246,47 @@ def _evicting_pass(eviction: Eviction, ids: Tensor, rows: PrefixCache | FrozenCa
             use_cache=rows is not None,
             logits_to_keep=torch.tensor([ids.shape[1] - 1], device=lm.device),
             observer=eviction,
+            **_placed(embeds, seen, eviction.soft_tokens),
         )
     return eviction.outcome(output.logits)
+
+
+def _placed(embeds: Tensor, seen: int, soft_tokens: SoftTokenTensors | None) -> dict[str, Tensor]:
+    """Positions for a pass that ends with memory tokens; none where each token follows the one before.
+
+    The mask hides nothing: without one transformers takes positions that begin again for another text.
+
+    Args:
+        embeds: (B, N, hidden), the whole pass.
+        seen: tokens before it.
+    """
+    if soft_tokens is None or not soft_tokens.memory_tokens:
+        return {}
+    batch, count = embeds.shape[:2]
+    places = torch.arange(seen, seen + count, device=embeds.device).expand(batch, -1)
+    everything = torch.ones(batch, seen + count, dtype=torch.int64, device=embeds.device)
+    return {"position_ids": soft_tokens.place(places), "attention_mask": everything}
 
 
 def with_soft_tokens(
     lm: LanguageModel, ids: Tensor, soft_tokens: SoftTokenTensors | None
 ) -> tuple[Tensor, AbstractContextManager[None]]:
-    """Input embeddings of tokens and soft tokens, (B, N + S, hidden), and the adapters that act on the latter."""
+    """Input embeddings (B, N + S + M, hidden) of tokens and of soft and memory tokens, and the adapters of these."""
     embeds = lm.model.get_input_embeddings()(ids.to(lm.device))  # (B, N, hidden)
     if soft_tokens is None:
         return embeds, contextlib.nullcontext()
-    appended = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
+    appended = soft_tokens.appended_embeddings().to(embeds).expand(embeds.shape[0], -1, -1)
     return torch.cat([embeds, appended], dim=1), soft_tokens.attached(lm)
 
 
 def checked_soft_tokens(
-    lm: LanguageModel, plans: Sequence[Plan], soft_tokens: SoftTokenTensors | None
+    lm: LanguageModel, plans: Sequence[Plan], soft_tokens: SoftTokenTensors | None, memory: int = 0
 ) -> SoftTokenTensors | None:
-    """The soft tokens that a pass ends with; None where no plan scores with them.
+    """The soft tokens that a pass ends with, and their first `memory` memory tokens; None where no plan needs either.
 
     Raises:
-        InputError: a plan needs soft tokens and there are none; or the model's attention cannot be observed.
+        InputError: a plan needs soft or memory tokens and there are none, or too few; or the model's attention
+            cannot be observed.
     """
     used = lm.model.config._attn_implementation
     if used != ATTENTION:
@@ -259,9 +295,15 @@ def checked_soft_tokens(
             "with judgeq.LanguageModel.wrap"
         )
     needing = [plan.method.name for plan in plans if plan.method.needs_soft_tokens]
-    if needing and soft_tokens is None:
-        raise InputError(f"The method {needing[0]!r} needs soft tokens: pass some, or train them")
-    return soft_tokens if needing else None
+    if soft_tokens is None:
+        if needing:
+            raise InputError(f"The method {needing[0]!r} needs soft tokens: pass some, or train them")
+        if memory:
+            raise InputError(
+                "Memory rows need soft tokens with memory tokens: pass some, or leave memory out"
+            )
+        return None
+    return soft_tokens.with_memory(memory) if needing or memory else None
 
 
 def check_first_pass(plans: Sequence[Plan]) -> None:

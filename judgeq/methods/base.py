@@ -193,8 +193,8 @@ class Method(ABC):
 
     @property
     def uses_soft_tokens(self) -> bool:
-        """Whether it scores with soft tokens, or splits its budget by the profile that is trained with them."""
-        return self.needs_soft_tokens or self.selection.needs_profile
+        """Whether it scores with soft tokens, or needs the memory tokens or the profile that are trained with them."""
+        return self.needs_soft_tokens or self.selection.needs_profile or self.selection.memory > 0
 
     @property
     def writer(self) -> Method | None:
