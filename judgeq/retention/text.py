@@ -76,8 +76,8 @@ def memory_sentence(found: KeptRows) -> str:
         return ""
     are = "is a memory row" if found.memory_rows == 1 else "are memory rows"
     return (
-        f" {found.memory_rows:,} more of the budget’s {found.budget:,} rows {are}, left by trained tokens that have read "
-        "the prompt."
+        f" {found.memory_rows:,} more of the budget’s {found.budget:,} rows {are}, left by trained tokens that have "
+        "read the prompt."
     )
 
 
