@@ -16,6 +16,7 @@ from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.methods.parsing import method_from_text
 from judgeq.soft_tokens.adapters import LowRank
+from judgeq.soft_tokens.config import CONFIG_FILE, SoftTokensConfig
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training.examples import PromptRows, TrainingExample
 from judgeq.training.trainable import attention_to_examples
@@ -48,6 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (folder / "start").mkdir()
     save_file(probe.tensors(), folder / "start" / "soft_tokens.safetensors")
+    config = SoftTokensConfig(lm.name, sizes.hidden, distill.S, lm.tokenizer_hash, recipe={"seed": 3})
+    config.save(folder / "start" / CONFIG_FILE)
     return folder
 
 
@@ -91,6 +94,9 @@ def test_the_commands_follow_each_other(folder: Path, tmp_path: Path) -> None:
     before, after = (load_file(path / "soft_tokens.safetensors") for path in (folder / "start", out))
     assert not torch.equal(before["soft_tokens"], after["soft_tokens"])
     assert after["memory_tokens"].shape == (distill.M, 64)
+    tokens = judgeq.SoftTokens.for_model(judgeq.load(model, device="cpu"), out)
+    assert (tokens.config.memory, tokens.config.recipe) == (distill.M, {})
+    assert tokens.config.earlier == [{"seed": 3}]
     again = distill.Judge(out)
     assert torch.equal(again.memory, after["memory_tokens"])
     assert len(again.maps) == len(after) - 3
@@ -205,6 +211,8 @@ def test_the_stored_experiment_can_be_gone_on_from() -> None:
     judge = distill.Judge(EXPERIMENT)
     assert judge.memory.shape == (distill.M, 576)
     assert len(judge.names) == 210
+    tokens = judgeq.SoftTokens.from_pretrained(EXPERIMENT)
+    assert (tokens.n, tokens.probe.memory_tokens) == (distill.S, distill.M)
     assert len(distill.unpacked(load_file(EXPERIMENT / "responses.safetensors"))) == 8192
     assert len(distill.unpacked(load_file(EXPERIMENT / "held_out_responses.safetensors"))) == 256
 
