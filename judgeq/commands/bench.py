@@ -82,7 +82,8 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.rounds,
             lambda done, total: bars.advance("answers", done, total),
         )
-    n_soft = 0 if tokens is None else tokens.n
+    memory = max(method.selection.memory for method in methods.values())
+    n_soft = 0 if tokens is None else tokens.n + memory
     bounds = {
         each.label: peak_bound(lm, length, n_soft, each.budget)
         for each in contenders

@@ -103,7 +103,7 @@ def hit_rates(
     if len(labels) != len(methods):
         raise InputError(f"There are {len(methods)} methods and {len(labels)} names: give one for each")
     collected: dict[tuple[int, int], list[tuple[float, ...]]] = {}
-    reserve = reserved_positions(methods, tokens.n if tokens else 0, response_tokens)
+    reserve = reserved_positions(methods, tokens.positions if tokens else 0, response_tokens)
     profile = tokens.profile if tokens else None
     for done, example in enumerate(examples):
         ids = example.input_ids(lm, reserve=reserve)

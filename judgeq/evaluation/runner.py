@@ -127,7 +127,7 @@ def run(
             with other options.
     """
     started = time.monotonic()
-    reserve = reserved_positions([each.method for each in asked], tokens.n if tokens else 0, 0)
+    reserve = reserved_positions([each.method for each in asked], tokens.positions if tokens else 0, 0)
     found = [_readable(lm, task, reserve, skip_long) for task in tasks]
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
     journal.check({each.name: each.made for each in asked})
