@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 import judgeq
+from judgeq.cache.prefix import PrefixCache, Progress
 from judgeq.config import Decoding
 from judgeq.documents.compressed import CompressedDocument
 from judgeq.documents.document import Document
@@ -171,13 +172,15 @@ def test_answers_are_those_of_dense_attention_to_kept_and_memory_rows(
     assert torch.allclose(found, expected, atol=2e-4)
 
 
-def same(found: Prefill, expected: Prefill) -> None:
+def same(lm: LanguageModel, found: Prefill, expected: Prefill) -> None:
     """The same rows of the prompt, and the same memory rows."""
+    layers = lm.geometry.global_layers
     for ours, theirs in zip(found.retained, expected.retained, strict=True):
         assert ours.memory == theirs.memory == MEMORY
         assert ours.cache.row_bytes == theirs.cache.row_bytes
-        moved_rows(ours.kept, theirs.kept, theirs.scores)
-        for layer in range(4):
+        kept = [[own.kept[layer] for layer in layers] for own in (ours, theirs)]
+        moved_rows(*kept, [theirs.scores[layer] for layer in layers])
+        for layer in layers:
             for mine, its in zip(rows_of(ours, layer), rows_of(theirs, layer), strict=True):
                 assert torch.allclose(mine[0][:MEMORY], its[0][:MEMORY], atol=1e-4)
                 assert torch.allclose(mine[1][:MEMORY], its[1][:MEMORY], atol=1e-4)
@@ -192,13 +195,17 @@ def plans(budget: int = 20) -> list[Plan]:
     return [Plan(method_from_text(text), budget) for text in METHODS_WITH_ROWS]
 
 
-def test_chunks_and_padding_change_nothing(lm: LanguageModel, ids: Tensor) -> None:
-    probe, shorter = probe_of(lm), ids[:, :71]
-    expected = prefill(lm, ids, plans(), soft_tokens=probe)
-    same(prefill(lm, ids, plans(), soft_tokens=probe, chunk=31), expected)
-    padded = prefill_padded(lm, [shorter, ids], [plans(), plans()], soft_tokens=probe)
-    same(padded[1], expected)
-    same(padded[0], prefill(lm, shorter, plans(), soft_tokens=probe))
+def test_chunks_prefixes_and_padding_change_nothing(some_lm: LanguageModel, ids: Tensor) -> None:
+    probe, shorter = probe_of(some_lm), ids[:, :71]
+    expected = prefill(some_lm, ids, plans(), soft_tokens=probe)
+    same(some_lm, prefill(some_lm, ids, plans(), soft_tokens=probe, chunk=31), expected)
+    prefix = PrefixCache(some_lm.model.config)
+    prefix.read(some_lm, [ids[:, :40]], Progress(None, 0), attention_sums=True)
+    for _ in range(2):  # the prefix is left as it was
+        same(some_lm, prefill(some_lm, ids, plans(), soft_tokens=probe, prefix=prefix), expected)
+    padded = prefill_padded(some_lm, [shorter, ids], [plans(), plans()], soft_tokens=probe)
+    same(some_lm, padded[1], expected)
+    same(some_lm, padded[0], prefill(some_lm, shorter, plans(), soft_tokens=probe))
 
 
 def test_a_batch_of_prompts_gets_rows_of_its_own(lm: LanguageModel, ids: Tensor) -> None:
