@@ -269,12 +269,36 @@ def quick_seconds() -> str:
 @table
 def memory_rows(figure: str) -> Lines:
     """Of an experiment's record, `assets/experiments/memory_rows/run.json`."""
-    record = json.loads((ROOT / "assets/experiments/memory_rows/run.json").read_text(encoding="utf-8"))
+    record = _experiment("run.json")
     for prefix, part in (("before: ", record["before"]), ("", record["held_out"])):
         for name in sorted(part, key=lambda name: (", pool" in name, "mean" not in name, _natural(name))):
             found = [each[figure] for each in part[name].values() if figure in each]
             if found and not (figure == "hits" and ", pool" in name):  # of scores before pooling
                 yield [prefix + name, *(f"{each:.3f}" if figure == "kl" else percent(each) for each in found)]
+
+
+@table
+def memory_rows_answers(task: str) -> Lines:
+    """Of the experiment's soft tokens, and of the shipped ones on the same prompts."""
+    for title, name in (("", "answers.json"), ("shipped: ", "answers_shipped.json")):
+        rows = [row for row in _experiment(name)["rows"] if row["task"] == task]
+        for method in dict.fromkeys(row["method"] for row in rows):
+            base, _, memory = method.partition(":memory=")
+            found = [percent(row["score"]) for row in rows if row["method"] == method]
+            if base != "full":
+                yield [title + TITLES[base] + (memory and f" + {memory} memory rows"), *found]
+            elif not title:  # one score, whatever the budget
+                yield [TITLES[base], *found * 3]
+
+
+@value
+def memory_rows_asked() -> str:
+    (asked,) = {row["n"] for row in _experiment("answers.json")["rows"] if "/" not in row["task"]}
+    return str(asked)
+
+
+def _experiment(name: str) -> Any:
+    return json.loads((ROOT / "assets/experiments/memory_rows" / name).read_text(encoding="utf-8"))
 
 
 # Speed

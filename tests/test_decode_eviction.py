@@ -505,7 +505,7 @@ def test_soft_tokens_that_would_stand_where_other_factors_begin_are_refused(
     ask(lm, tokens, decoding=Decoding(room, evict_every=8))
     ask(lm, tokens, decoding=Decoding(room + 1))
     ask(lm, tokens, decoding=Decoding(room + 1, evict_every=8), method="snapkv")
-    with pytest.raises(InputError, match=r"longrope.*300 positions, and 297 tokens"):
+    with pytest.raises(InputError, match=r"longrope.*300 positions, and the prompt \(297 tokens\)"):
         ask(lm, tokens, decoding=Decoding(room + 1, evict_every=8))
 
 

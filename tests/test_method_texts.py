@@ -68,7 +68,7 @@ def test_several_keep_their_texts_and_their_order() -> None:
     ("text", "said"),
     [
         ("magic", "no method 'magic'"),
-        ("judgeq:wings=2", "no option 'wings'; it has allocation, beta, bits, floor, group, pool"),
+        ("judgeq:wings=2", "no option 'wings'; it has allocation, beta, bits, floor, group, memory"),
         ("judgeq:value_aware=maybe", "'value_aware=maybe' is no switch: give one of true, false"),
         ("judgeq:value_aware", "'value_aware' is no switch"),
         ("judgeq:beta=0", "beta is 0"),

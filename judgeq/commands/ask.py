@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from judgeq.inference.decode import Step
     from judgeq.models.language_model import LanguageModel
 
-METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group", "bits")
+METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group", "bits", "memory")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -112,6 +112,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         "store kept rows in so many bits a number (default: the method's)",
         dest="bits",
         type=int,
+    )
+    add_number(
+        parser,
+        "--memory",
+        "rows of the budget left to memory tokens, for soft tokens that were trained with some (default: none)",
     )
     add_option(parser, "--html", "FILE", "write the document with what was kept; - for standard output")
 

@@ -84,8 +84,9 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.rounds,
             lambda done, total: bars.advance("answers", done, total),
         )
+    memory = max(method.selection.memory for method in methods.values())
     bounds = {
-        each.label: peak_bound(lm, length, n_soft, each.budget)
+        each.label: peak_bound(lm, length, n_soft + memory, each.budget)
         for each in contenders
         if each.method in methods
     }

@@ -105,7 +105,7 @@ def hit_rates(
         raise InputError(f"There are {len(methods)} methods and {len(labels)} names: give one for each")
     collected: dict[tuple[int, int], list[tuple[float, ...]]] = {}
     reserve = reserved_positions(
-        methods, most_appended(lm, methods, tokens.n if tokens else 0), response_tokens
+        methods, most_appended(lm, methods, tokens.positions if tokens else 0), response_tokens
     )
     profile = tokens.profile if tokens else None
     for done, example in enumerate(examples):

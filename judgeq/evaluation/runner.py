@@ -129,7 +129,7 @@ def run(
     """
     started = time.monotonic()
     methods = [each.method for each in asked]
-    reserve = reserved_positions(methods, most_appended(lm, methods, tokens.n if tokens else 0), 0)
+    reserve = reserved_positions(methods, most_appended(lm, methods, tokens.positions if tokens else 0), 0)
     found = [_readable(lm, task, reserve, skip_long) for task in tasks]
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
     journal.check({each.name: each.made for each in asked})

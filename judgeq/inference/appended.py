@@ -38,17 +38,32 @@ class SharedPass:
 
 
 def shared_passes(
-    lm: LanguageModel, plans: Sequence[Plan], trained: SoftTokenTensors | None
+    lm: LanguageModel,
+    plans: Sequence[Plan],
+    trained: SoftTokenTensors | None,
+    memory: Sequence[int] = (),
+    least_memory: int = 0,
 ) -> list[SharedPass]:
     """The passes that plans need, at least one. Plans without soft tokens go along with the first.
+
+    Args:
+        memory: memory rows that each plan keeps of its pass; empty = none.
+        least_memory: so many memory tokens read along even where no plan keeps their rows.
 
     Raises:
         InputError: see `appended`.
     """
-    passes: dict[str | None, SharedPass] = {}
+    most = max([least_memory, *memory])
+    if trained is not None:
+        trained = trained.with_memory(most)
+    elif most:
+        raise InputError("Memory rows need soft tokens with memory tokens: pass some, or leave memory out")
+    passes: dict[str | None, SharedPass] = {None: SharedPass(trained)} if least_memory else {}
     along = []
     for place, plan in enumerate(plans):
-        soft = appended(lm, plan.method, trained)
+        soft = appended(lm, plan.method, trained, most)
+        if soft is None and memory and memory[place]:
+            soft = trained
         if soft is None:
             along.append(place)
         else:
@@ -59,11 +74,14 @@ def shared_passes(
     return found
 
 
-def appended(lm: LanguageModel, method: Method, trained: SoftTokenTensors | None) -> SoftTokenTensors | None:
-    """The soft tokens that a method scores with; None where it uses none.
+def appended(
+    lm: LanguageModel, method: Method, trained: SoftTokenTensors | None, memory: int = 0
+) -> SoftTokenTensors | None:
+    """The soft tokens that a method scores with, trained ones with `memory` memory tokens; None where it uses none.
 
     Raises:
-        InputError: it needs trained ones and there are none; or the model's attention cannot be observed.
+        InputError: it needs trained ones and there are none, or these have fewer memory tokens; or the model's
+            attention cannot be observed.
     """
     used = lm.model.config._attn_implementation
     if used != ATTENTION:
@@ -75,7 +93,7 @@ def appended(lm: LanguageModel, method: Method, trained: SoftTokenTensors | None
         return embedded_text(lm, method.appended_text)
     if method.needs_soft_tokens and trained is None:
         raise InputError(f"The method {method.name!r} needs soft tokens: pass some, or train them")
-    return trained if method.needs_soft_tokens else None
+    return trained.with_memory(memory) if trained is not None and method.needs_soft_tokens else None
 
 
 def most_appended(lm: LanguageModel, methods: Iterable[Method], trained: int) -> int:
@@ -87,9 +105,9 @@ def most_appended(lm: LanguageModel, methods: Iterable[Method], trained: int) ->
 def with_soft_tokens(
     lm: LanguageModel, ids: Tensor, soft_tokens: SoftTokenTensors | None
 ) -> tuple[Tensor, AbstractContextManager[None]]:
-    """Input embeddings of tokens and soft tokens, (B, N + S, hidden), and the adapters that act on the latter."""
+    """Input embeddings of tokens and of soft and memory tokens, (B, N + S + M, hidden), and the adapters of these."""
     embeds = lm.model.get_input_embeddings()(ids.to(lm.device))  # (B, N, hidden)
     if soft_tokens is None:
         return embeds, contextlib.nullcontext()
-    appended = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
+    appended = soft_tokens.appended_embeddings().to(embeds).expand(embeds.shape[0], -1, -1)
     return torch.cat([embeds, appended], dim=1), soft_tokens.attached(lm)

@@ -62,8 +62,8 @@ class Request:
 
     @property
     def appended_tokens(self) -> int:
-        """Most soft tokens that a pass of its methods ends with."""
-        trained = 0 if self.soft_tokens is None else len(self.soft_tokens.embeddings)
+        """Most soft and memory tokens that a pass of its methods ends with."""
+        trained = 0 if self.soft_tokens is None else self.soft_tokens.appended
         return most_appended(self.lm, [plan.method for plan in self.plans], trained)
 
 
@@ -97,7 +97,7 @@ def make_request(
     evicting = [method for method in chosen if evicts_while_decoding(method, decoding)]
     check_decode_eviction(evicting)
     soft = resolve_soft_tokens(lm, chosen, tokens)
-    n_soft = most_appended(lm, chosen, soft.n if soft else 0)
+    n_soft = most_appended(lm, chosen, soft.positions if soft else 0)
     longest = decoding.max_new_tokens + (n_soft if evicting else 0)  # soft tokens follow the answer too
     reserve = reserved_positions(chosen, n_soft, longest)
     lower = SHORTER_ANSWER if reserve == longest else FEWER_BEHIND
@@ -107,16 +107,21 @@ def make_request(
     forced = forced_rows(prompt, document, pinned, dropped)
     rows = budget_rows(budget, prompt.tokens)
     asked_rows = budget if isinstance(budget, int) else rows
+    plans = make_plans(chosen, rows, prompt.tokens, soft, forced)
     return Request(
         lm,
         prompt.input_ids,
-        make_plans(chosen, rows, prompt.tokens, soft, forced),
+        plans,
         decoding,
         soft.probe if soft else None,
         chunk,
         prompt,
         decoding_budget=asked_rows,
-        notices=(*_stand_in(lm, named, chosen), *_notices(prompt, asked_rows, rows, forced)),
+        notices=(
+            *_stand_in(lm, named, chosen),
+            *_notices(prompt, asked_rows, rows, forced),
+            *memory_notices(plans, prompt.tokens),
+        ),
         started=started,
     )
 
@@ -163,13 +168,19 @@ def _stand_in(lm: LanguageModel, named: Sequence[str | Method], chosen: Sequence
 def resolve_soft_tokens(
     lm: LanguageModel, methods: Sequence[Method], tokens: SoftTokens | str | Path | None
 ) -> SoftTokens | None:
-    """The soft tokens that methods use, see `judgeq.read`; None where none of them does."""
+    """The soft tokens that methods use, see `judgeq.read`; None where none of them does.
+
+    Raises:
+        InputError: there are none, they do not fit, or they have fewer memory tokens than a method asks for.
+    """
     if not any(method.uses_soft_tokens for method in methods):
         return None
     if isinstance(tokens, SoftTokens):
         tokens.check(lm)
-        return tokens
-    return SoftTokens.for_model(lm, tokens)
+    else:
+        tokens = SoftTokens.for_model(lm, tokens)
+    tokens.probe.with_memory(max(method.selection.memory for method in methods))
+    return tokens
 
 
 def make_plans(
@@ -216,6 +227,20 @@ def check_decode_eviction(methods: Iterable[Method]) -> None:
             raise InputError(
                 "Rows in few bits would be rounded once more at each eviction: give row_bits or evict_every, not both"
             )
+
+
+def memory_notices(plans: Iterable[Plan], tokens: int) -> tuple[str, ...]:
+    """What to know of plans that keep fewer memory rows of a prompt of `tokens` tokens than they are asked for."""
+    kept = {
+        (plan.budget, plan.memory_rows(tokens), plan.method.selection.memory)
+        for plan in plans
+        if plan.evicts(tokens)
+    }
+    return tuple(
+        f"A budget of {budget:,} rows has room for {left} memory rows and not for {asked}: the others are the prompt's."
+        for budget, left, asked in sorted(kept)
+        if left < asked
+    )
 
 
 def _notices(prompt: Prompt, asked_rows: int, rows: int, forced: Forced) -> tuple[str, ...]:

@@ -264,7 +264,7 @@ class JudgeQLM(TemplateLM):
 
     def _read(self, ids: list[int], decoding: Decoding) -> Prefill:
         """Read one context, the end of it where it is too long, and let the method keep its rows."""
-        soft = most_appended(self.lm, [self.method], self.tokens.n if self.tokens else 0)
+        soft = most_appended(self.lm, [self.method], self.tokens.positions if self.tokens else 0)
         reserve = reserved_positions([self.method], soft, decoding.max_new_tokens)
         limit = self.max_length - reserve
         if limit < 1:

@@ -204,6 +204,11 @@ class Method(ABC):
                 f"Selection.allocation is {own.allocation!r} and the scores of {self.name} are no attention, so its "
                 "heads cannot compete: leave adakv out"
             )
+        if self.appended_text and own.memory:
+            raise InputError(
+                f"Selection.memory is {own.memory} and {self.name} has no memory tokens, which are trained with soft "
+                "tokens: leave it out, or choose judgeq"
+            )
         for name in sorted(self.idle):
             if getattr(own, name) != getattr(usual, name):
                 raise InputError(
@@ -222,8 +227,8 @@ class Method(ABC):
 
     @property
     def uses_soft_tokens(self) -> bool:
-        """Whether it scores with trained soft tokens, or splits its budget by the profile that comes with them."""
-        return self.needs_soft_tokens or self.selection.needs_profile
+        """Whether it scores with trained soft tokens, or needs the memory tokens or the profile that come with them."""
+        return self.needs_soft_tokens or self.selection.needs_profile or self.selection.memory > 0
 
     @property
     def writer(self) -> Method | None:

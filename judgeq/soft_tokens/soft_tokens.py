@@ -1,5 +1,7 @@
 """The trained artefact: `n` embeddings that are appended to a prompt and score which of its rows will matter.
 
+Memory tokens may follow them, whose own rows stay.
+
 Owns the file format, the check that it fits a base model, and the ways to share it. Knows nothing of how it is trained
 or used.
 """
@@ -67,6 +69,13 @@ class SoftTokens:
                 f"The soft tokens have shape {tuple(self.probe.embeddings.shape)} and their config says {expected}: "
                 "the file was changed by hand or belongs to another model"
             )
+        memory, width = self.probe.memory, self.config.hidden_size
+        found = (0, width) if memory is None else tuple(memory.embeddings.shape)
+        if found != (self.config.memory, width):
+            raise InputError(
+                f"The memory tokens have shape {found} and their config says {(self.config.memory, width)}: the file "
+                "was changed by hand or belongs to another model"
+            )
         if not all(torch.isfinite(tensor).all() for tensor in self.tensors().values()):
             raise InputError("The soft tokens contain NaN or infinite numbers: train them again")
 
@@ -94,10 +103,20 @@ class SoftTokens:
         return self.config.n
 
     @property
+    def positions(self) -> int:
+        """Positions after a prompt that they and their memory tokens take."""
+        return self.probe.positions
+
+    @property
     def parts(self) -> list[str]:
         """What they consist of: `embeddings` alone is the paper's form."""
         probe = self.probe
-        beside = {"query offsets": probe.query_offsets, "adapters": probe.adapters, "profile": self.profile}
+        beside = {
+            "query offsets": probe.query_offsets,
+            "adapters": probe.adapters,
+            "memory tokens": probe.memory,
+            "profile": self.profile,
+        }
         return ["embeddings", *(name for name, part in beside.items() if part is not None)]
 
     @classmethod
@@ -162,8 +181,9 @@ class SoftTokens:
                 f"The query offsets have shape {tuple(offsets.shape)} and {lm.name} needs {expected}: "
                 "the file was changed by hand or belongs to another model"
             )
-        if self.probe.adapters is not None:
-            self.probe.adapters.check(lm)
+        for adapters in (self.probe.adapters, self.probe.memory_adapters):
+            if adapters is not None:
+                adapters.check(lm)
         if self.profile is not None:
             self.profile.check(len(sizes.global_layers), sizes.kv_heads)
 
@@ -278,8 +298,8 @@ class SoftTokens:
         """Write the embeddings as PEFT's prompt tuning; returns the folder. PEFT puts them *before* a prompt.
 
         Args:
-            embeddings_only: leave out what PEFT has no place for. Soft tokens that were trained with offsets or
-                adapters ask worse without them.
+            embeddings_only: leave out what PEFT has no place for, memory tokens among it. Soft tokens that were trained
+                with offsets or adapters ask worse without them.
 
         Raises:
             InputError: something would be left out, the folder cannot be written, or it holds files that judgeq has not
