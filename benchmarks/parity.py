@@ -298,7 +298,7 @@ def ask_kvpress(python: str, request: dict[str, Any], folder: Path) -> dict[str,
         )
     except OSError as error:
         raise InputError(
-            f"{python} is no Python that runs ({error.strerror}): give the one of the environment with kvpress"
+            f"{python} is not a working Python ({error.strerror}): give the one of the environment with kvpress"
         ) from None
     if done.returncode == kvpress_rows.NO_KVPRESS:
         raise InputError(

@@ -149,7 +149,7 @@ def test_a_base_model_on_ones_own_disk_needs_a_public_name(
 
 def test_nothing_goes_where_it_does_not_belong(hub: Hub, tokens: SoftTokens) -> None:
     for name in ("judge", "me/judge/v2", "me/ju dge", "me/ju--dge"):
-        with pytest.raises(InputError, match="no valid id"):
+        with pytest.raises(InputError, match="not a valid id"):
             tokens.push_to_hub(name)
     hub.repositories["me/llama"] = Repository()
     hub.repositories["me/llama"].commit("main", {"model.safetensors": b"weights"}, "a model")

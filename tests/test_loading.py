@@ -109,7 +109,7 @@ def test_a_gguf_file_that_ends_anywhere_says_so(tmp_path: Path) -> None:
         assert "download broke off" in refusal(cut), end
     for start in (b"", b"GG", b"<html>Not found</html>"):
         cut.write_bytes(start)
-        assert "no GGUF file" in refusal(cut)
+        assert "not a GGUF file" in refusal(cut)
 
 
 @pytest.mark.usefixtures("no_weights")

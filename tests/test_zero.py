@@ -160,7 +160,7 @@ def test_visitors_cannot_change_the_model_there(
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     with pytest.raises(SystemExit):
         launch(["--models"])
-    assert "cannot be had on ZeroGPU" in capsys.readouterr().err
+    assert "is not available on ZeroGPU" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ZeroGPU is Linux")
