@@ -32,6 +32,7 @@ TITLES = {
     "judgeq+draft:draft=16": "Judge Q + draft of 16",
     "judgeq+draft": "Judge Q + draft",
     "judgeq": "Judge Q",
+    "stockanswer": "stock answer",
     "laq": "LAQ",
     "snapkv": "SnapKV",
     "pyramidkv": "PyramidKV",
@@ -170,6 +171,20 @@ def answers() -> Lines:
         yield [name, *(found[task, method, budget] for task in tasks)]
 
 
+@table
+def variants(name: str, *tasks: str) -> Lines:
+    """Methods with options, at every budget of each task in turn."""
+    rows = results(name)["rows"]
+    found = {(row["task"], row["method"], row["budget"]): row["score"] for row in rows}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        budgets = [64, 128, 256] if method != "full" else [1.0] * 3
+        base, *options = method.split(":")
+        title = ", ".join(
+            [TITLES[base], *(option.replace("group=", "").replace("=", " ") for option in options)]
+        )
+        yield [title, *(percent(found[task, method, budget], 0) for task in tasks for budget in budgets)]
+
+
 @value
 def score(name: str, task: str, method: str, *budgets: str) -> str:
     """Per cent of one method; of all budgets where none is named."""
@@ -254,12 +269,36 @@ def quick_seconds() -> str:
 @table
 def memory_rows(figure: str) -> Lines:
     """Of an experiment's record, `assets/experiments/memory_rows/run.json`."""
-    record = json.loads((ROOT / "assets/experiments/memory_rows/run.json").read_text(encoding="utf-8"))
+    record = _experiment("run.json")
     for prefix, part in (("before: ", record["before"]), ("", record["held_out"])):
         for name in sorted(part, key=lambda name: (", pool" in name, "mean" not in name, _natural(name))):
             found = [each[figure] for each in part[name].values() if figure in each]
             if found and not (figure == "hits" and ", pool" in name):  # of scores before pooling
                 yield [prefix + name, *(f"{each:.3f}" if figure == "kl" else percent(each) for each in found)]
+
+
+@table
+def memory_rows_answers(task: str) -> Lines:
+    """Of the experiment's soft tokens, and of the shipped ones on the same prompts."""
+    for title, name in (("", "answers.json"), ("shipped: ", "answers_shipped.json")):
+        rows = [row for row in _experiment(name)["rows"] if row["task"] == task]
+        for method in dict.fromkeys(row["method"] for row in rows):
+            base, _, memory = method.partition(":memory=")
+            found = [percent(row["score"]) for row in rows if row["method"] == method]
+            if base != "full":
+                yield [title + TITLES[base] + (memory and f" + {memory} memory rows"), *found]
+            elif not title:  # one score, whatever the budget
+                yield [TITLES[base], *found * 3]
+
+
+@value
+def memory_rows_asked() -> str:
+    (asked,) = {row["n"] for row in _experiment("answers.json")["rows"] if "/" not in row["task"]}
+    return str(asked)
+
+
+def _experiment(name: str) -> Any:
+    return json.loads((ROOT / "assets/experiments/memory_rows" / name).read_text(encoding="utf-8"))
 
 
 # Speed

@@ -21,6 +21,9 @@ from judgeq.values import checked_seed, number, settle, whole
 Budget = int | float
 """Rows per KV head and layer (int), or the share of the prompt that is kept (float in (0, 1])."""
 
+AUTO = "auto"
+"""A method's name: Judge Q, or the stock answer where no soft tokens are known for the model."""
+
 Allocation = Literal["uniform", "pyramid", "profile", "adakv", "pyramid+adakv", "profile+adakv"]
 
 ROW_BITS = (8, 4)
@@ -183,6 +186,9 @@ class Selection(JsonConfig):
         value_aware: scores alone choose the first half of a head's rows; the others are chosen by score times what a
             row's value adds to the hidden states (CriticalKV, arXiv 2502.03805). For scores that are attention.
         bits: 8 or 4, in which every number of a kept row is stored (KIVI, arXiv 2402.02750); None = not quantized.
+        memory: rows of the budget that are left to memory tokens, trained ones that read the prompt after the soft
+            tokens and whose own rows are kept (RestoreKV, arXiv 2608.01247); 0 = none. Never more than half of a
+            budget, and none where the budget covers the whole prompt.
     """
 
     sinks: int = 0
@@ -193,10 +199,12 @@ class Selection(JsonConfig):
     beta: int = 20
     value_aware: bool = False
     bits: int | None = None
+    memory: int = 0
 
     def __post_init__(self) -> None:
         settle(self)
         check_at_least("Selection", "sinks", self.sinks, 0)
+        check_at_least("Selection", "memory", self.memory, 0)
         check_at_least("Selection", "recent", self.recent, 0)
         check_at_least("Selection", "pool", self.pool, 1)
         if self.pool % 2 == 0:

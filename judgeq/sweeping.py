@@ -14,7 +14,7 @@ from torch import Tensor
 
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress
 from judgeq.cache.retained import RetainedCache
-from judgeq.config import Budget, Decoding, budget_rows, check_budget
+from judgeq.config import AUTO, Budget, Decoding, budget_rows, check_budget
 from judgeq.errors import InputError
 from judgeq.inference.decode import decode
 from judgeq.inference.lookahead import prefill_with_lookahead
@@ -71,7 +71,7 @@ def sweep(
     document: str,
     question: str,
     *,
-    methods: str | Method | Iterable[str | Method] = ("judgeq", "snapkv"),
+    methods: str | Method | Iterable[str | Method] = (AUTO, "snapkv"),
     budgets: Budget | Iterable[Budget] = BUDGETS,
     span: Span | None = None,
     tokens: SoftTokens | str | Path | None = None,
@@ -101,7 +101,7 @@ def sweep(
         InputError: bad input, raised when the first point is requested.
     """
     wanted = [check_budget(budget) for budget in several(budgets)]
-    chosen = resolve_methods(methods, None)
+    chosen = resolve_methods(lm, methods, None, tokens)
     if not chosen or not wanted:
         raise InputError("A sweep needs at least one method and one budget: name some")
     soft = resolve_soft_tokens(lm, chosen, tokens)
@@ -161,14 +161,14 @@ class _Later:
 
 def _read_prefix(request: Request, on_layer: LayerCallback | None) -> PrefixCache | None:
     """The prompt's rows without those of the last tokens, which every budget reads; None where those are all."""
-    lm, soft = request.lm, request.soft_tokens
+    lm = request.lm
     scoring = [plan.method.writer if plan.method.needs_response else plan.method for plan in request.plans]
     needed = [method.queries_needed for method in scoring if method is not None]
     tokens = request.input_ids.shape[1]
     first = tokens - max([1, *filter(None, needed)])
     if first < 1:
         return None
-    rows = PrefixCache(lm.model.config, expected=tokens + (0 if soft is None else len(soft.embeddings)))
+    rows = PrefixCache(lm.model.config, expected=tokens + request.appended_tokens)
     progress = Progress(on_layer, lm.geometry.layers)
     rows.read(lm, [request.input_ids[:, :first]], progress, attention_sums=None in needed)
     return rows

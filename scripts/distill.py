@@ -53,6 +53,7 @@ SOFT_SHARE = 0.6  # of the steps with memory rows: selection is differentiable i
 RATES = {"embeddings": 0.008, "memory": 0.01, "offsets": 0.02, "adapters": 0.002, "memory_adapters": 0.003}
 WARM_UP = 30  # steps
 LAST_PREFIX = 16  # response tokens that may already belong to the prompt
+CONFIG_FILE = "judgeq_config.json"
 END_OF_GGUF = 2  # the end token of SmolLM2, which a GGUF file's configuration does not name
 RESPONSE_SECONDS, REPORT_SECONDS = 80, 40  # of `all`
 PREFIXES = {
@@ -228,6 +229,7 @@ class Judge(nn.Module):
 
     def __init__(self, start):
         super().__init__()
+        self.origin = Path(start) / CONFIG_FILE
         stored = {
             name: tensor.float()
             for name, tensor in load_file(Path(start) / "soft_tokens.safetensors").items()
@@ -302,6 +304,22 @@ class Judge(nn.Module):
             out / "soft_tokens.safetensors",
         )
         (out / "run.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+        if self.origin.exists():
+            told = config_with_memory(json.loads(self.origin.read_text(encoding="utf-8")))
+            (out / CONFIG_FILE).write_text(
+                json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+            )
+
+
+def config_with_memory(config):
+    """What judgeq reads beside the tensors, from that of the soft tokens that a run began with."""
+    recipe = [config["recipe"]] if config.get("recipe") else []
+    return config | {
+        "memory": M,
+        "earlier": config.get("earlier", []) + recipe,
+        "recipe": {},
+        "metrics": {},
+    }
 
 
 def _key(kind, name):

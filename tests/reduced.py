@@ -137,7 +137,7 @@ class Place:
     def provide(self, role: str, word: str, model: str) -> None:
         """Put there what a command reads, unless an earlier command has written it."""
         path = self.folder / word
-        if path.exists() or role not in READ:
+        if role not in READ or path.exists():  # other words may be too long for a name
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         READ[role](self, path, word, model)

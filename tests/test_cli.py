@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from judgeq.methods import METHODS
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.soft_tokens.tensors import MemoryTokens
 from tests.conftest import build_model
 from tests.pdf_files import pdf
 
 QUESTION = "What does a ship pay?"
 FIELDS = set(
     "model method budget prompt_tokens kept_rows kv_bytes kv_bytes_at_end full_kv_bytes answer ttft_s "
-    "decode_tokens_per_s finish notices peak_rows prefill_s query_aware".split()
+    "decode_tokens_per_s finish notices peak_rows prefill_s query_aware memory_rows".split()
 )
 Answer = Callable[..., dict[str, Any]]
 
@@ -67,6 +69,24 @@ def test_help_does_not_wait_for_torch() -> None:
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_memory_rows_are_asked_for_and_told_apart(
+    folder: Path, answer: Answer, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert ask(folder, "--memory", "3") == 2
+    assert "have no memory tokens" in capsys.readouterr().err
+    plain = SoftTokens.from_pretrained(folder / "judge")
+    memory = MemoryTokens(plain.probe.embeddings[:3].clone())
+    with_memory = SoftTokens(replace(plain.probe, memory=memory), replace(plain.config, memory=3))
+    with_memory.save_pretrained(tmp_path / "memory")
+    for method in ("judgeq", "snapkv:recent=0"):
+        found = answer(
+            "--budget", "16", "--method", method, "--memory", "3", "--tokens", str(tmp_path / "memory")
+        )
+        assert (found["kept_rows"], found["memory_rows"]) == ([[13, 13]] * 4, 3)
+    assert main(["tokens", "show", str(tmp_path / "memory")]) == 0
+    assert "4 soft tokens and 3 memory tokens of" in capsys.readouterr().out
 
 
 def test_json_on_standard_output_is_one_object_and_nothing_else(answer: Answer) -> None:

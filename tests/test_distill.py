@@ -12,7 +12,11 @@ from torch import Tensor
 
 import judgeq
 from judgeq.data import chains, records, wiki
+from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
+from judgeq.methods.parsing import method_from_text
 from judgeq.soft_tokens.adapters import LowRank
+from judgeq.soft_tokens.config import CONFIG_FILE, SoftTokensConfig
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training.examples import PromptRows, TrainingExample
 from judgeq.training.trainable import attention_to_examples
@@ -45,6 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (folder / "start").mkdir()
     save_file(probe.tensors(), folder / "start" / "soft_tokens.safetensors")
+    config = SoftTokensConfig(lm.name, sizes.hidden, distill.S, lm.tokenizer_hash, recipe={"seed": 3})
+    config.save(folder / "start" / CONFIG_FILE)
     return folder
 
 
@@ -88,6 +94,9 @@ def test_the_commands_follow_each_other(folder: Path, tmp_path: Path) -> None:
     before, after = (load_file(path / "soft_tokens.safetensors") for path in (folder / "start", out))
     assert not torch.equal(before["soft_tokens"], after["soft_tokens"])
     assert after["memory_tokens"].shape == (distill.M, 64)
+    tokens = judgeq.SoftTokens.for_model(judgeq.load(model, device="cpu"), out)
+    assert (tokens.config.memory, tokens.config.recipe) == (distill.M, {})
+    assert tokens.config.earlier == [{"seed": 3}]
     again = distill.Judge(out)
     assert torch.equal(again.memory, after["memory_tokens"])
     assert len(again.maps) == len(after) - 3
@@ -110,6 +119,39 @@ def test_scores_are_those_of_the_library(folder: Path) -> None:
         ours = torch.stack([layer[at] for layer in asked.mean])
         assert torch.allclose(ours[..., : len(prompt)], theirs.mean(-2), atol=1e-6)
         assert not ours[..., len(prompt) :].any()
+
+
+@pytest.mark.parametrize(("budget", "used"), [(24, 0), (24, 4), (32, 16)])
+def test_memory_rows_are_those_of_the_library(folder: Path, tmp_path: Path, budget: int, used: int) -> None:
+    """The same rows are kept, and the same answer follows from them."""
+    ids, responses = random_prompts(60, 85), random_prompts(9, 14)
+    kinds = {"kinds": torch.zeros(2, dtype=torch.uint8)}
+    save_file(distill.packed(ids) | kinds, tmp_path / "p", metadata={"kinds": "a"})
+    save_file(distill.packed(responses), tmp_path / "r")
+    model, judge = tiny(folder), distill.Judge(folder / "start")
+    for at, tensor in enumerate(
+        [judge.memory, *(own for name, own in judge.maps.items() if "memory" in name)]
+    ):
+        drawn = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(at))
+        tensor.data.copy_((0.2 * drawn).half())
+    judge.save(tmp_path / "judge", {})
+    lesson = distill.TrainingExample(model, distill.Corpus(tmp_path / "p", tmp_path / "r"), [0, 1])
+    with torch.no_grad():
+        asked = judge.ask(model, lesson.prompts)
+        padding = lesson.prompts.hidden[:, None]
+        biases = [distill.hard_bias(scores + padding, budget - used, width=1) for scores in asked.mean]
+        expected = lesson.log_probs(model, distill.Answer(lesson.prompts, biases, asked.memory, used))
+
+    lm = judgeq.load(str(folder / "model"), device="cpu")
+    probe = SoftTokenTensors.from_tensors(load_file(tmp_path / "judge" / "soft_tokens.safetensors"))
+    plan = Plan(method_from_text(f"judgeq:pool=1:memory={used}"), budget)
+    theirs = iter(expected.split([len(response) - 1 for response in responses]))
+    for at, (prompt, response) in enumerate(zip(ids, responses, strict=True)):
+        retained = prefill(lm, prompt[None], [plan], soft_tokens=probe).retained[0]
+        kept = [bias[at, :, : len(prompt)].isfinite().nonzero()[:, 1].view(1, 2, -1) for bias in biases]
+        assert all(torch.equal(*layers) for layers in zip(retained.kept, kept, strict=True))
+        ours = lm.model(response[None, :-1], cache=retained.cache, use_cache=True).logits[0].log_softmax(-1)
+        assert torch.allclose(ours, next(theirs), atol=1e-4)
 
 
 def test_a_response_is_the_models_own_greedy_one(folder: Path) -> None:
@@ -169,6 +211,8 @@ def test_the_stored_experiment_can_be_gone_on_from() -> None:
     judge = distill.Judge(EXPERIMENT)
     assert judge.memory.shape == (distill.M, 576)
     assert len(judge.names) == 210
+    tokens = judgeq.SoftTokens.from_pretrained(EXPERIMENT)
+    assert (tokens.n, tokens.probe.memory_tokens) == (distill.S, distill.M)
     assert len(distill.unpacked(load_file(EXPERIMENT / "responses.safetensors"))) == 8192
     assert len(distill.unpacked(load_file(EXPERIMENT / "held_out_responses.safetensors"))) == 256
 
@@ -178,5 +222,6 @@ def test_the_commands_of_the_experiment_are_understood() -> None:
         line
         for block in code("assets/experiments/memory_rows/README.md", "sh")
         for line in block.text.splitlines()
+        if "scripts.distill" in line
     ]
     assert {distill.parse(line.split()[3:]).what for line in lines} == {"prompts", "all", "train"}

@@ -13,6 +13,7 @@ from judgeq.errors import InputError
 from judgeq.inference import api
 from judgeq.methods import H2O, LAQ, METHODS, JudgeQ, Method, PyramidKV, RandomRows, SnapKV
 from judgeq.methods.parsing import method_from_text, methods_from_text
+from judgeq.models.language_model import LanguageModel
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -67,7 +68,7 @@ def test_several_keep_their_texts_and_their_order() -> None:
     ("text", "said"),
     [
         ("magic", "no method 'magic'"),
-        ("judgeq:wings=2", "no option 'wings'; it has allocation, beta, bits, floor, group, pool"),
+        ("judgeq:wings=2", "no option 'wings'; it has allocation, beta, bits, floor, group, memory"),
         ("judgeq:value_aware=maybe", "'value_aware=maybe' is no switch: give one of true, false"),
         ("judgeq:value_aware", "'value_aware' is no switch"),
         ("judgeq:beta=0", "beta is 0"),
@@ -101,8 +102,14 @@ def test_mistakes_are_named(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ([], "judgeq"),
-        (["--value-aware", "--allocation", "pyramid"], "judgeq:value_aware=true:allocation=pyramid"),
+        (["--method", "judgeq"], "judgeq"),
+        (["--tokens", "DIR"], "judgeq"),
+        ([], "stockanswer"),
+        (["--method", "auto:pool=3", "--sinks", "2"], "stockanswer:pool=3:sinks=2"),
+        (
+            ["--tokens", "DIR", "--value-aware", "--allocation", "pyramid"],
+            "judgeq:value_aware=true:allocation=pyramid",
+        ),
         (
             ["--method", "h2o:average=yes", "--pool", "3", "--value-aware"],
             "h2o:average=1:pool=3:value_aware=1",
@@ -110,19 +117,27 @@ def test_mistakes_are_named(text: str, said: str) -> None:
     ],
 )
 def test_the_options_of_ask_are_those_of_a_text(
-    options: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: list[str],
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    lm: LanguageModel,
 ) -> None:
     asked: list[Method] = []
 
-    def stream(lm: None, document: str, question: str, *, method: Method, **rest: object) -> None:
+    def stream(lm: LanguageModel, document: str, question: str, *, method: Method, **rest: object) -> None:
         asked.append(method)
         raise InputError("seen")
 
     (tmp_path / "doc.txt").write_text("A quay.", encoding="utf-8")
     monkeypatch.setattr(api, "stream", stream)
-    monkeypatch.setattr(ask, "load_model", lambda arguments: None)
+    monkeypatch.setattr(ask, "load_model", lambda arguments: lm)
     assert main(["ask", "--document", str(tmp_path / "doc.txt"), "--question", "Where?", *options]) == 2
     assert asked == [method_from_text(text)]
+    assert ("No soft tokens are known for tiny-llama" in capsys.readouterr().err) is (
+        asked[0].name == "stockanswer"
+    )
 
 
 @pytest.mark.parametrize("name", ["full", "keynorm", "random", "streamingllm"])

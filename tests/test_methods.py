@@ -63,6 +63,7 @@ def test_every_method_has_its_name() -> None:
             "full",
             "judgeq",
             "judgeq+draft",
+            "stockanswer",
             "snapkv",
             "pyramidkv",
             "h2o",

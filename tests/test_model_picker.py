@@ -17,6 +17,7 @@ import torch
 import judgeq
 from app import text
 from app.sections.ask import callbacks as do
+from app.sections.ask.callbacks import Callbacks
 from app.sections.models import view
 from app.sections.take_away import take_away as takeaway
 from app.server import models, own_tokens
@@ -103,6 +104,20 @@ def test_a_switch_changes_model_tokenizer_and_soft_tokens(host: ModelHost, lm: L
     list(view.change_model(host, lm.name, ""))
     assert host.soft_tokens(("judgeq",)) is not None, "the first model keeps the operator's soft tokens"
     assert host.quantization is None
+
+
+def test_the_stock_answer_stands_in_for_judge_q_where_no_soft_tokens_are_known(
+    host: ModelHost, lm: LanguageModel
+) -> None:
+    pickers = ["full", "judgeq", "stockanswer"], ["judgeq", "snapkv"]
+    assert [update.get("value") for update in Callbacks(host).stand_in(*pickers)] == [None, None]
+    without = ModelHost(lm.name, load=lambda name, **options: lm)
+    assert not without.lacks_soft_tokens, "nobody knows before it is loaded"
+    without.model()
+    first, second = Callbacks(without).stand_in(*pickers)
+    assert first["value"] == ["full", "stockanswer"]
+    assert second["value"] == ["stockanswer", "snapkv"]
+    assert f"No soft tokens are known for {lm.name}: the stock answer" in first["info"]
 
 
 @pytest.mark.parametrize(

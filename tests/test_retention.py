@@ -417,6 +417,7 @@ def test_the_map_of_a_prefill_takes_ragged_layers_windows_and_full_layers():
         cache=SimpleNamespace(layers=[layer(), layer(), sliding]),
         kept=[torch.tensor([[[0, 5], [2, 3]]]), None, None],
         scores=[torch.arange(12.0).view(1, 2, 6), None, None],
+        memory=0,
     )
     found = retention_map(SimpleNamespace(name="tiny"), prompt, retained)
     assert [rows.tolist() for rows in found.kept[0]] == [[0, 5], [2, 3]]

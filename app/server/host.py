@@ -20,7 +20,7 @@ from judgeq.documents.document import Document
 from judgeq.errors import JudgeqError
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt, count_prompt
-from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.soft_tokens.soft_tokens import SoftTokens, find_shipped
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +160,11 @@ class ModelHost:
         if self._tokens is None:
             self._tokens = SoftTokens.for_model(self.model(), self.tokens_name)
         return self._tokens
+
+    @property
+    def lacks_soft_tokens(self) -> bool:
+        """Whether the model is loaded and no soft tokens are known for it: none were named, and none are shipped."""
+        return self._lm is not None and self.tokens_name is None and find_shipped(self._lm) is None
 
     def check(self) -> None:
         """Wait for the model that the operator chose, and for the soft tokens if he named some.

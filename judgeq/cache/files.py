@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -109,6 +109,7 @@ class SavedCompressedDocument(SavedDocument):
         method: registered name of the method that chose them.
         budget: rows per KV head.
         bits: in which rows are stored; None = unquantized.
+        memory: memory rows of the budget.
         full_kv_bytes: of the document's complete rows, measured before eviction.
     """
 
@@ -117,6 +118,7 @@ class SavedCompressedDocument(SavedDocument):
     method: str
     budget: PositiveInt
     bits: Literal[8, 4] | None
+    memory: NonNegativeInt = 0
     full_kv_bytes: int
     format: Literal["judgeq.documents.compressed/1"] = "judgeq.documents.compressed/1"  # type: ignore[assignment]
 
@@ -202,16 +204,16 @@ def load_cache(
         if isinstance(cache, PrefixCache):
             cache.ids = found
         layers = []
-        bits = getattr(header, "bits", None)
+        bits, memory = getattr(header, "bits", None), getattr(header, "memory", 0)
         for at, block in enumerate(lm.model.get_decoder().layers if found.shape[1] else ()):
             device = next(block.parameters()).device  # layers may be spread over several
-            layers.append(_LayerState(lm, stored, at, device, found.shape[1], bits))
+            layers.append(_LayerState(lm, stored, at, device, found.shape[1], bits, memory))
             cache.layers[at] = layers[-1].restored(cache.layers[at])
         kept, scores = [layer.kept() for layer in layers], [layer.scores() for layer in layers]
     except (OSError, SafetensorError, KeyError, TensorMismatch) as error:
         raise header.unreadable(folder, error) from None
     if layers:
-        _check_weights(folder, lm, found, cache, kept, bits)
+        _check_weights(folder, lm, found, cache, kept, bits, memory)
     return kept, scores
 
 
@@ -258,6 +260,7 @@ class _LayerState:
         stored: all tensors of the file, by name.
         tokens: of the document.
         bits: in which rows are stored.
+        memory: rows of memory tokens before those that were kept.
     """
 
     lm: LanguageModel
@@ -266,6 +269,7 @@ class _LayerState:
     device: torch.device
     tokens: int
     bits: int | None
+    memory: int = 0
 
     def restored(self, layer: DynamicLayer) -> DynamicLayer:
         """The empty `layer` with its rows, or a ragged one in its place."""
@@ -298,7 +302,8 @@ class _LayerState:
         if not self._has("kept"):
             return None
         heads = self.lm.geometry.kv_heads
-        counts = self._counts() if self._has("counts") else (self._length(),) * heads
+        stored = self._counts() if self._has("counts") else (self._length(),) * heads
+        counts = tuple(rows - self.memory for rows in stored)
         if self.stored[f"kept.{self.at}"].dim() == 1:
             kept: Kept = self._take("kept", (sum(counts),), torch.int64).cpu().split(counts)
         else:
@@ -326,7 +331,7 @@ class _LayerState:
 
     def _counts(self) -> tuple[int, ...]:
         counts = self._take("counts", (self.lm.geometry.kv_heads,), torch.int64)
-        if counts.min() < 0 or counts.max() > self.tokens:
+        if counts.min() < self.memory or counts.max() > self.tokens + self.memory:
             raise TensorMismatch("heads with more rows than the document has tokens")
         return tuple(counts.tolist())
 
@@ -359,6 +364,7 @@ def _check_weights(
     cache: PrefixCache | RetainedCache,
     kept: Sequence[Kept | None],
     bits: int | None,
+    memory: int,
 ) -> None:
     """Read the first tokens again: other weights, or another quantization, give other rows.
 
@@ -372,13 +378,16 @@ def _check_weights(
     everything = torch.arange(ids.shape[1])
     for at in lm.geometry.global_layers:
         heads, rows = cache.layers[at].heads(), kept[at]
+        first = 0 if rows is None else memory
         owners = [everything] * len(heads) if rows is None else rows if isinstance(rows, tuple) else rows[0]
         for head, (stored, own) in enumerate(zip(heads, owners, strict=True)):
             early = own[own < tokens]
             for mine, other in zip(stored, (again.layers[at].keys, again.layers[at].values), strict=True):
                 if not len(early):
                     continue
-                apart = (mine[: len(early)] - other[0, head, early.to(other.device)]).abs().max()
+                apart = (
+                    (mine[first : first + len(early)] - other[0, head, early.to(other.device)]).abs().max()
+                )
                 if not apart <= TOLERANCE * other.abs().max() + rounding * mine.abs().max():
                     raise InputError(
                         f"{folder} was written with other weights than {lm.name} has now: load the model that read the "

@@ -17,6 +17,9 @@ from judgeq.attention.causal import UnmaskedCausal
 Head = tuple[Tensor, Tensor]
 """Keys and values (rows, D) of one KV head."""
 
+MemoryRows = tuple[Tensor, Tensor]
+"""Keys and values (B, H_kv, M, D) of the memory tokens that have read a prompt, in one layer."""
+
 _TAKING = threading.Lock()
 """Held while a fork claims rows of a buffer, not while it writes them; global, since caches are copied with buffers."""
 STEP, SHARE = 32, 8

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from judgeq.attention.causal import later_part
 from judgeq.attention.softcap import hide, to_logits
-from judgeq.cache.layers import Head, RetainedLayer
+from judgeq.cache.layers import Head, MemoryRows, RetainedLayer
 from judgeq.cache.quantized import QuantizedRows
 from judgeq.errors import InputError
 from judgeq.objects import brief
@@ -58,7 +58,12 @@ class FrozenRows:
 
     @classmethod
     def pick(
-        cls, keys: Tensor, values: Tensor, kept: Sequence[Tensor], bits: int | None = None
+        cls,
+        keys: Tensor,
+        values: Tensor,
+        kept: Sequence[Tensor],
+        bits: int | None = None,
+        memory: MemoryRows | None = None,
     ) -> FrozenRows:
         """Copy the kept rows out of complete ones.
 
@@ -66,8 +71,14 @@ class FrozenRows:
             keys, values: (1, H_kv, K, D).
             kept: for each KV head (rows,) int64.
             bits: see `of_heads`.
+            memory: of a batch of 1, stored before the kept rows of each head.
         """
         chosen = [(keys[0, head, rows], values[0, head, rows]) for head, rows in enumerate(kept)]
+        if memory is not None:
+            chosen = [
+                (torch.cat([memory[0][0, head], own]), torch.cat([memory[1][0, head], its]))
+                for head, (own, its) in enumerate(chosen)
+            ]
         return cls.of_heads(chosen, bits)
 
     def dense(self) -> tuple[Tensor, Tensor]:

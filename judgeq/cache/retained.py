@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-from judgeq.cache.layers import GrowingLayer, RetainedLayer
+from judgeq.cache.layers import GrowingLayer, MemoryRows, RetainedLayer
 from judgeq.cache.ragged import FrozenRows, RaggedLayer
 from judgeq.errors import InputError, ModelError
 
@@ -63,7 +63,13 @@ class RetainedCache(DynamicCache):
         return f"<RetainedCache of {len(self.layers)} layers, {self.rows:,} rows of {self.get_seq_length():,} tokens>"
 
     def fill(
-        self, layer: int, keys: Tensor, values: Tensor, kept: Tensor | tuple[Tensor, ...] | None, seen: int
+        self,
+        layer: int,
+        keys: Tensor,
+        values: Tensor,
+        kept: Tensor | tuple[Tensor, ...] | None,
+        seen: int,
+        memory: MemoryRows | None = None,
     ) -> None:
         """Store one layer's rows.
 
@@ -72,6 +78,7 @@ class RetainedCache(DynamicCache):
             kept: (B, H_kv, rows) indices below `seen`, or for each KV head (rows,), in a batch of 1; None keeps all
                 rows, or the window's.
             seen: tokens of the prompt.
+            memory: stored before the kept rows of each head; not where all rows are kept.
 
         Raises:
             InputError: quantized rows, and more than one prompt.
@@ -84,11 +91,15 @@ class RetainedCache(DynamicCache):
             target.update(keys[:, :, last], values[:, :, last])
             target.cumulative_length = seen
         elif isinstance(kept, tuple):
-            self.layers[layer] = RaggedLayer(FrozenRows.pick(keys, values, kept, self.bits), seen)
+            rows = FrozenRows.pick(keys, values, kept, self.bits, memory)
+            self.layers[layer] = RaggedLayer(rows, seen)
         elif kept is None:
             target.retain(keys.clone(), values.clone(), seen=seen)
         else:
-            target.retain(gather_rows(keys, kept), gather_rows(values, kept), seen=seen)
+            chosen = [gather_rows(states, kept) for states in (keys, values)]
+            if memory is not None:
+                chosen = [torch.cat(both, dim=2) for both in zip(memory, chosen, strict=True)]
+            target.retain(*chosen, seen=seen)
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
         """One mask serves all layers without a window: those with chosen rows decide what it must not hide."""

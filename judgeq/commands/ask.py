@@ -19,7 +19,7 @@ from judgeq.commands.common import (
     write,
     write_json,
 )
-from judgeq.config import Allocation, check_text, parse_budget
+from judgeq.config import AUTO, Allocation, check_text, parse_budget
 from judgeq.console import forget_output, say
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from judgeq.inference.decode import Step
     from judgeq.models.language_model import LanguageModel
 
-METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group", "bits")
+METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group", "bits", "memory")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +52,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         parser,
         "--method",
         "NAME",
-        "what decides which rows are kept, with options if you like, such as laq:draft=4; `judgeq methods` lists them",
-        "judgeq",
+        "what decides which rows are kept, with options if you like, such as laq:draft=4; `judgeq methods` lists them; "
+        "auto is judgeq, or stockanswer where no soft tokens are known for the model",
+        AUTO,
     )
     add_option(parser, "--budget", "ROWS|SHARE", "128 = rows per KV head, 0.25 = share of the prompt", "128")
     add_tokens(parser)
@@ -101,8 +102,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_option(
         parser,
         "--group",
-        "mean|max",
-        "how the scores of a KV head's query heads are merged (default: the method's)",
+        "mean|max|largest|defensive",
+        "how the scores of a KV head's queries are merged (default: the method's)",
     )
     add_option(
         parser,
@@ -111,6 +112,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         "store kept rows in so many bits a number (default: the method's)",
         dest="bits",
         type=int,
+    )
+    add_number(
+        parser,
+        "--memory",
+        "rows of the budget left to memory tokens, for soft tokens that were trained with some (default: none)",
     )
     add_option(parser, "--html", "FILE", "write the document with what was kept; - for standard output")
 
@@ -162,6 +168,8 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
     from judgeq.documents.document import Document
     from judgeq.errors import InputError
     from judgeq.inference.api import stream
+    from judgeq.inference.request import auto_method, stand_in_notice
+    from judgeq.methods import JudgeQ, StockAnswer
     from judgeq.methods.parsing import method_from_text
 
     for question in arguments.question:
@@ -180,7 +188,9 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
         evict_every=arguments.evict_every,
     )
     given = [f":{name}={value}" for name in METHOD_OPTIONS if (value := getattr(arguments, name)) is not None]
-    method = method_from_text(arguments.method + "".join(given))
+    name, *options = (arguments.method + "".join(given)).split(":")
+    automatic = name.strip() == AUTO
+    method = method_from_text(":".join([JudgeQ.name if automatic else name, *options]))
     chosen: dict[str, Any] = {"method": method, "budget": budget, "tokens": arguments.tokens}
     asked: dict[str, Any] = {"answer_prefix": arguments.answer_prefix, "decoding": decoding}
     placed = {"question_first": arguments.question_first, "truncate": arguments.truncate}
@@ -196,6 +206,9 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
     if arguments.save_document is not None:
         check_document_folder(arguments.save_document)
     lm: LanguageModel = load_model(arguments)
+    if automatic and not evicted and auto_method(lm, arguments.tokens) != method.name:
+        chosen["method"] = method_from_text(":".join([StockAnswer.name, *options]))
+        _noticed(stand_in_notice(lm))
     if evicted:
         left = CompressedDocument.load(lm, arguments.document)
         return lambda question: left.stream(question, **asked)

@@ -61,6 +61,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from judgeq.evaluation.speed import peak_bound, rows_of, run_rounds, weight_bytes
+    from judgeq.inference.appended import most_appended
     from judgeq.methods.parsing import methods_from_text
     from judgeq.training.progress import Bars
 
@@ -70,7 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.peer_python and arguments.random_weights:
         raise InputError("kvpress reads a model from its files: leave --random-weights out, or --peer-python")
     lm, tokens = _model(arguments, methods)
-    ids = _prompt(arguments, lm, 0 if tokens is None else tokens.n)
+    n_soft = most_appended(lm, methods.values(), 0 if tokens is None else tokens.n)
+    ids = _prompt(arguments, lm, n_soft)
     length = arguments.prompt_tokens
     with ExitStack() as stack, Bars() as bars:
         contenders = _contenders(lm, methods, budgets, tokens)
@@ -82,9 +84,9 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.rounds,
             lambda done, total: bars.advance("answers", done, total),
         )
-    n_soft = 0 if tokens is None else tokens.n
+    memory = max(method.selection.memory for method in methods.values())
     bounds = {
-        each.label: peak_bound(lm, length, n_soft, each.budget)
+        each.label: peak_bound(lm, length, n_soft + memory, each.budget)
         for each in contenders
         if each.method in methods
     }

@@ -167,7 +167,7 @@ class _File:
     ) -> Task:
         from judgeq.evaluation.questions import Task, questions_of
 
-        reserve = tokens.n if tokens else 0
+        reserve = tokens.positions if tokens else 0
         questions = questions_of(lm, self.path, self.lines, reserve, skip_bad=self.skip_bad, **options)
         left_out = self.left_out + len(self.lines) - len(questions)
         if left_out:
@@ -216,7 +216,7 @@ def _run_longbench(arguments: argparse.Namespace) -> None:
     folder = _folder(arguments.longbench_files)
 
     def tasks(lm: LanguageModel, tokens: SoftTokens | None, first: bool) -> list[Task]:
-        reserve = tokens.n if tokens else 0
+        reserve = tokens.positions if tokens else 0
         return longbench_tasks(
             lm, names, arguments.examples, question_first=first, folder=folder, reserve=reserve
         )

@@ -31,7 +31,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_option(push, "--base-model", "OWNER/NAME", meaning)
 
     add_option(export, "--out", "DIR", "folder for PEFT's files", required=True)
-    meaning = "leave out offsets, adapters and profile, without which the soft tokens ask worse"
+    meaning = (
+        "leave out offsets, adapters, memory tokens and profile, without which the soft tokens ask worse"
+    )
     add_flag(export, "--embeddings-only", meaning)
 
     meaning = "a folder or Hub repository of PEFT's prompt tuning"
@@ -49,7 +51,8 @@ def _show(arguments: argparse.Namespace) -> None:
     facts = {
         name: config[name] for name in ("base_revision", "hidden_size", "tokenizer_hash", "judgeq_version")
     }
-    lines = [f"{tokens.n} soft tokens of {config['base_model']}: {', '.join(tokens.parts)}"]
+    memory = f" and {tokens.config.memory} memory tokens" if tokens.config.memory else ""
+    lines = [f"{tokens.n} soft tokens{memory} of {config['base_model']}: {', '.join(tokens.parts)}"]
     lines += [f"  {name.replace('_', ' ')}: {value}" for name, value in (facts | config["metrics"]).items()]
     finish(arguments, {**config, "tensors": tensors}, *lines)
 

@@ -20,7 +20,7 @@ from judgeq.errors import InputError
 from judgeq.inference.answers import Answer, Reading
 from judgeq.inference.decode import Step
 from judgeq.inference.plan import Plan, Retained
-from judgeq.inference.request import Request
+from judgeq.inference.request import Request, memory_notices
 from judgeq.methods import METHODS
 from judgeq.methods.selection import Kept
 from judgeq.models.language_model import LanguageModel
@@ -102,7 +102,7 @@ class CompressedDocument:
             [self.retained.plan],
             decoding,
             prompt=prompt,
-            notices=(QUERY_AGNOSTIC,),
+            notices=(QUERY_AGNOSTIC, *memory_notices([self.retained.plan], first)),
             query_aware=False,
             started=started,
         )
@@ -145,6 +145,7 @@ class CompressedDocument:
             method=name,
             budget=left.plan.budget,
             bits=left.cache.bits,
+            memory=left.memory,
             full_kv_bytes=self.full_kv_bytes,
         )
         return save_cache(path, header, self.prefix.input_ids, left.cache, left.kept, left.scores)
@@ -166,8 +167,9 @@ class CompressedDocument:
         with dated(today):
             prefix = build_prefix(lm, saved.text)
         method = METHODS[saved.method]()
-        method = replace(method, selection=replace(method.selection, bits=saved.bits))
-        retained = Retained(Plan(method, saved.budget), RetainedCache(lm.model.config, saved.bits))
+        method = replace(method, selection=replace(method.selection, bits=saved.bits, memory=saved.memory))
+        cache = RetainedCache(lm.model.config, saved.bits)
+        retained = Retained(Plan(method, saved.budget), cache, memory=saved.memory)
         retained.kept, retained.scores = load_cache(path, saved, lm, prefix.input_ids, retained.cache)
         return cls(lm, prefix, retained, saved.full_kv_bytes, today)
 

@@ -12,7 +12,7 @@ import torch
 
 from judgeq.cache.files import SavedDocument, load_cache, save_cache
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
-from judgeq.config import Budget, budget_rows, check_budget, check_chunk
+from judgeq.config import AUTO, Budget, budget_rows, check_budget, check_chunk
 from judgeq.documents.compressed import CompressedDocument
 from judgeq.errors import InputError
 from judgeq.inference.answers import Answer, Reading
@@ -112,14 +112,14 @@ class Document:
             return run(request, prefix=self._prefix_for(request, on_layer), on_layer=on_layer)
 
     def stream(
-        self, question: str, *, method: str | Method = "judgeq", **options: Any
+        self, question: str, *, method: str | Method = AUTO, **options: Any
     ) -> Generator[Step, None, Answer]:
         """Answer token by token, as `judgeq.stream` does."""
         (writer,) = self.read_for(question, methods=[method], **options).writers
         yield from writer
         return writer.answer()
 
-    def ask(self, question: str, *, method: str | Method = "judgeq", **options: Any) -> Answer:
+    def ask(self, question: str, *, method: str | Method = AUTO, **options: Any) -> Answer:
         """Answer one question, as `judgeq.ask` does."""
         (writer,) = self.read_for(question, methods=[method], **options).writers
         return writer.finish()
@@ -133,7 +133,7 @@ class Document:
     def compress(
         self,
         *,
-        method: str | Method = "judgeq",
+        method: str | Method = AUTO,
         budget: Budget = 128,
         tokens: SoftTokens | str | Path | None = None,
         row_bits: int | None = None,
@@ -151,7 +151,7 @@ class Document:
             InputError: bad input, or a method that needs an answer first.
         """
         budget = check_budget(budget)
-        (chosen,) = resolve_methods([method], row_bits)
+        (chosen,) = resolve_methods(self.lm, [method], row_bits, tokens)
         if chosen.needs_response:
             raise InputError(
                 f"The method {chosen.name!r} scores with an answer and there is no question yet: choose another, such "
@@ -211,8 +211,7 @@ class Document:
         if self._rows is None or (need_sums and not self._rows.has_attention_sums):
             self._read_rows(need_sums, on_layer)
         assert self._rows is not None
-        soft = request.soft_tokens
-        self._rows.reserve(request.input_ids.shape[1] + (0 if soft is None else len(soft.embeddings)))
+        self._rows.reserve(request.input_ids.shape[1] + request.appended_tokens)
         return self._rows
 
     def _read_rows(self, attention_sums: bool, on_layer: LayerCallback | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from judgeq.config import Budget, Decoding, Selection, budget_rows, check_budget
 from judgeq.data.example import Example
 from judgeq.errors import InputError
+from judgeq.inference.appended import most_appended
 from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.request import Request, reserved_positions
@@ -103,7 +104,9 @@ def hit_rates(
     if len(labels) != len(methods):
         raise InputError(f"There are {len(methods)} methods and {len(labels)} names: give one for each")
     collected: dict[tuple[int, int], list[tuple[float, ...]]] = {}
-    reserve = reserved_positions(methods, tokens.n if tokens else 0, response_tokens)
+    reserve = reserved_positions(
+        methods, most_appended(lm, methods, tokens.positions if tokens else 0), response_tokens
+    )
     profile = tokens.profile if tokens else None
     for done, example in enumerate(examples):
         ids = example.input_ids(lm, reserve=reserve)

@@ -78,7 +78,7 @@ def differences_of(cells: Sequence[Cell], asked: Sequence[Asked], seed: int) -> 
     for cell in cells:
         for each in names.values():
             rivals = {BASELINE: None}
-            if cell.fields["metric"] == AVERAGE and each.method.needs_soft_tokens:
+            if cell.fields["metric"] == AVERAGE and each.method.appends:
                 rivals |= dict.fromkeys(other.label for other in asked)
             for label in rivals:
                 other = names.get(f"{label}@{each.budget}")

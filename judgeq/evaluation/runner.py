@@ -18,6 +18,7 @@ from judgeq.config import Budget, Decoding, budget_rows, check_budget
 from judgeq.errors import InputError
 from judgeq.evaluation.journal import Answers, Journal, Rated
 from judgeq.evaluation.questions import Question, Task
+from judgeq.inference.appended import most_appended
 from judgeq.inference.decode_batch import PendingAnswer, decode_together, settled_text
 from judgeq.inference.lookahead import prefill_many
 from judgeq.inference.plan import Plan
@@ -127,7 +128,8 @@ def run(
             with other options.
     """
     started = time.monotonic()
-    reserve = reserved_positions([each.method for each in asked], tokens.n if tokens else 0, 0)
+    methods = [each.method for each in asked]
+    reserve = reserved_positions(methods, most_appended(lm, methods, tokens.positions if tokens else 0), 0)
     found = [_readable(lm, task, reserve, skip_long) for task in tasks]
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
     journal.check({each.name: each.made for each in asked})

@@ -150,7 +150,7 @@ class Again(Ours):
         read = length - QUESTION - REREAD_TOKENS
         if read < 1:  # the warm-up
             return None
-        soft = 0 if self.soft_tokens is None else self.soft_tokens.embeddings.shape[0]
+        soft = 0 if self.soft_tokens is None else self.soft_tokens.appended
         rows = PrefixCache(self.lm.model.config, expected=length + soft)
         rows.read(self.lm, [ids[:, :read]], Progress(None, 0))
         return rows

@@ -81,7 +81,7 @@ class Answer:
 
     @property
     def kept_rows(self) -> list[list[int]]:
-        """Retained rows of each layer and KV head, `[layer][head]`."""
+        """The prompt's retained rows in each layer and KV head, `[layer][head]`; without memory rows."""
         return self.retention.kept_rows.tolist()
 
     @property
@@ -101,6 +101,7 @@ class Answer:
             "query_aware": self.query_aware,
             "prompt_tokens": self.prompt_tokens,
             "kept_rows": self.kept_rows,
+            "memory_rows": self.retention.memory_rows,
             "kv_bytes": self.kv_bytes,
             "kv_bytes_at_end": self.kv_bytes_at_end,
             "full_kv_bytes": self.full_kv_bytes,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.cache.prefix import LayerCallback, PrefixCache
-from judgeq.config import Budget, Decoding
+from judgeq.config import AUTO, Budget, Decoding
 from judgeq.errors import InputError
 from judgeq.inference.answers import Answer, Reading, Writer, generate_batch
 from judgeq.inference.decode import Step
@@ -26,7 +26,7 @@ from judgeq.values import number, several
 
 
 def ask(
-    lm: LanguageModel, document: str, question: str, *, method: str | Method = "judgeq", **options: Any
+    lm: LanguageModel, document: str, question: str, *, method: str | Method = AUTO, **options: Any
 ) -> Answer:
     """Answer one question about a document under a budget. Options as in `read`, without `methods`."""
     (writer,) = read(lm, document, question, methods=[method], **options).writers
@@ -34,7 +34,7 @@ def ask(
 
 
 def stream(
-    lm: LanguageModel, document: str, question: str, *, method: str | Method = "judgeq", **options: Any
+    lm: LanguageModel, document: str, question: str, *, method: str | Method = AUTO, **options: Any
 ) -> Generator[Step, None, Answer]:
     """Answer token by token; the generator returns the `Answer`. Options as in `read`, without `methods`."""
     (writer,) = read(lm, document, question, methods=[method], **options).writers
@@ -72,7 +72,7 @@ def read(
     document: str,
     question: str,
     *,
-    methods: str | Method | Iterable[str | Method] = ("full", "judgeq", "snapkv"),
+    methods: str | Method | Iterable[str | Method] = ("full", AUTO, "snapkv"),
     budget: Budget = 128,
     tokens: SoftTokens | str | Path | None = None,
     question_first: bool = False,
@@ -90,7 +90,8 @@ def read(
     For several questions about one document, `Document` takes a fraction of the time.
 
     Args:
-        methods: one name or instance, or several; each has one writer.
+        methods: one name or instance, or several; each has one writer. `"auto"` is `judgeq`, or `stockanswer` where no
+            soft tokens are given and none are shipped for this model; a notice says so.
         budget: rows per KV head (int) or share of the prompt (float), for every method but `full`.
         tokens: soft tokens, or where to find them; None takes those shipped for this model.
         question_first: put the question before the document.
@@ -144,7 +145,7 @@ def ask_many(
     lm: LanguageModel,
     questions: Iterable[tuple[str, str]],
     *,
-    method: str | Method = "judgeq",
+    method: str | Method = AUTO,
     budget: Budget | Iterable[Budget] = 128,
     tokens: SoftTokens | str | Path | None = None,
     row_bits: int | None = None,
@@ -183,8 +184,8 @@ def ask_many(
             f"There are {len(pairs)} questions and {len(budgets)} budgets: give one for each, or one for all"
         )
     started = time.perf_counter()
-    chosen = resolve_methods([method], row_bits)
-    options = {"methods": chosen, "tokens": resolve_soft_tokens(lm, chosen, tokens), "chunk": chunk, **layout}
+    soft = resolve_soft_tokens(lm, resolve_methods(lm, [method], row_bits, tokens), tokens)
+    options = {"methods": [method], "tokens": soft, "row_bits": row_bits, "chunk": chunk, **layout}
     with dated(now()):  # one for all
         requests = [
             make_request(lm, *pair, budget=own, decoding=decoding, **options)

@@ -3,7 +3,8 @@
 The method scores the rows that each KV head stores, of prompt and answer alike, and the head keeps its budget of them:
 it never stores more than the budget and the tokens between two evictions. Judge Q appends its soft tokens for that and
 removes them again; methods that score with the prompt's last tokens use those written since the previous eviction. Kept
-rows are not changed: keys carry their positions, and *seen* keeps counting. Knows nothing of text.
+rows are not changed: keys carry their positions, and *seen* keeps counting. Memory rows are neither scored nor
+evicted: the first of the budget's rows are theirs. Knows nothing of text.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
-from judgeq.cache.layers import Head
+from judgeq.cache.layers import Head, RetainedLayer
+from judgeq.inference.appended import appended, with_soft_tokens
 from judgeq.inference.decode import next_logits
 from judgeq.inference.plan import Retained
-from judgeq.inference.prefill import checked_soft_tokens, with_soft_tokens
 from judgeq.inference.request import check_decode_eviction
 from judgeq.methods import LayerView
 from judgeq.methods.selection import Forced, allocate_heads, rank_rows
@@ -57,7 +58,10 @@ class DecodingEviction:
         self.plan, self._prompt_hashes = replace(retained.plan, budget=budget), retained.prompt_hashes
         check_decode_eviction([self.plan.method])
         self.lm, self.cache, self.every = lm, retained.cache, every
-        self.soft_tokens = checked_soft_tokens(lm, [self.plan], soft_tokens)
+        self._memory = {
+            layer: 0 if kept is None else retained.memory for layer, kept in enumerate(retained.kept)
+        }
+        self.soft_tokens = appended(lm, self.plan.method, soft_tokens)
         self.rounds = 0
         self._evicted_at = self._tried_at = self.cache.get_seq_length()  # tokens seen by then
         layers = [layer for layer, sliding in enumerate(self.cache.is_sliding) if not sliding]
@@ -89,7 +93,11 @@ class DecodingEviction:
             chosen = self._choose_with_soft_tokens(self.soft_tokens, seen)
         for layer, heads in chosen.items():
             rows: list[Head] = self.cache.layers[layer].heads()
-            kept = [(keys[own], values[own]) for (keys, values), (own, _) in zip(rows, heads, strict=True)]
+            first = self._memory[layer]
+            kept = [
+                (_with_first(keys, own, first), _with_first(values, own, first))
+                for (keys, values), (own, _) in zip(rows, heads, strict=True)
+            ]
             self.cache.layers[layer].replace_rows(kept, seen)
             self._rows[layer] = [rows for _, rows in heads]
             self._calls[layer].clear()
@@ -142,7 +150,11 @@ class DecodingEviction:
             seen: tokens that have passed, without the soft tokens.
             offsets: (H, S, D), see `LayerView`.
         """
-        stored: list[Head] = self.cache.layers[call.layer].heads()  # the soft tokens' rows at the end
+        layer: RetainedLayer = self.cache.layers[call.layer]
+        first = self._memory[call.layer]
+        stored = [
+            (keys[first:], values[first:]) for keys, values in layer.heads()
+        ]  # with the soft tokens' at the end
         known = [rows.extended(seen - self._evicted_at, seen) for rows in self._rows[call.layer]]
         group, dim = call.queries.shape[1] // len(stored), stored[0][1].shape[-1]
         views = []
@@ -188,10 +200,11 @@ class DecodingEviction:
         ]
         if not ranked:
             return tuple(torch.arange(view.prompt_tokens, device=view.keys.device) for view in views)
-        shares = self.plan.shares(self.lm, seen)
+        memory = self._memory[views[0].layer]
+        shares = self.plan.shares(self.lm, seen, memory)
         return allocate_heads(
             [(rows[0, 0], pooled[0, 0]) for rows, pooled in ranked],
-            self.plan.budget,
+            self.plan.budget - memory,
             selection,
             None if shares is None else shares[views[0].layer],
             [view.value_norms()[0, 0] for view in views] if selection.value_aware else None,
@@ -260,6 +273,11 @@ def _without_rows(call: AttentionCall) -> AttentionCall:
 def _joined(calls: Sequence[AttentionCall] | deque[AttentionCall]) -> AttentionCall:
     """Consecutive calls of one layer as one, with all their queries."""
     return replace(calls[-1], queries=torch.cat([call.queries for call in calls], dim=2))
+
+
+def _with_first(rows: Tensor, kept: Tensor, first: int) -> Tensor:
+    """The `first` rows (rows, D) of a head, and after them the `kept` ones, which are counted without these."""
+    return rows[kept] if not first else torch.cat([rows[:first], rows[first:][kept]])
 
 
 def _columns(call: AttentionCall, columns: slice) -> Callable[[], Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from judgeq.cache.prefix import LayerCallback, PrefixCache
+from judgeq.inference.appended import shared_passes
 from judgeq.inference.decode_batch import PendingAnswer, decode_together
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import Prefill, prefill, second_pass
@@ -59,7 +60,9 @@ def prefill_many(
             token, with all layers done.
     """
     lookaheads = [_Lookahead(request) for request in requests]
-    for group in _passes(requests, padded and prefix is None):
+    plans = [plan for each in lookaheads for plan in each.first_plans]
+    padded = padded and prefix is None and _share_a_pass(requests, plans)
+    for group in _passes(requests, padded):
         _first_pass([lookaheads[at] for at in group], prefix, on_layer)
 
     def on_token() -> None:
@@ -90,6 +93,7 @@ class _Lookahead:
         full: the plan of the full cache.
         scored: indices of the plans that need a response, by that response.
         direct: indices of all other plans.
+        memory: most memory rows that any plan keeps.
         first_plans: what the first pass must keep: for the direct plans, for writers, and for the second pass.
         first: the outcome of the first pass, once it is over.
         responses: (1, R) int64 and the seconds that writing took, once they are written.
@@ -102,6 +106,7 @@ class _Lookahead:
         self.full = Plan(Full(), request.input_ids.shape[1])
         self.scored: dict[Response, list[int]] = {}
         self.direct: list[int] = []
+        self.memory = max((plan.memory_rows(request.input_ids.shape[1]) for plan in request.plans), default=0)
         self.responses: dict[Response, tuple[Tensor, float]] = {}
         for at, plan in enumerate(request.plans):
             if plan.method.needs_response:
@@ -140,6 +145,7 @@ class _Lookahead:
                 response,
                 [self.request.plans[at] for at in places],
                 soft_tokens=self.request.soft_tokens,
+                memory=self.first.memory,
                 on_layer=on_layer,
             )
             for at, kept in zip(places, found.retained, strict=True):
@@ -167,11 +173,16 @@ def _passes(requests: Sequence[Request], padded: bool) -> Iterator[list[int]]:
             yield group
 
 
+def _share_a_pass(requests: Sequence[Request], plans: Sequence[Plan]) -> bool:
+    """Whether all plans that score with soft tokens score with the same."""
+    return bool(requests) and len(shared_passes(requests[0].lm, plans, requests[0].soft_tokens)) == 1
+
+
 def _first_pass(
     group: Sequence[_Lookahead], prefix: PrefixCache | None, on_layer: LayerCallback | None
 ) -> None:
     request, plans = group[0].request, [each.first_plans for each in group]
-    soft = request.soft_tokens
+    soft, memory = request.soft_tokens, max(each.memory for each in group)
     if len(group) == 1:
         group[0].first = prefill(
             request.lm,
@@ -180,11 +191,12 @@ def _first_pass(
             soft_tokens=soft,
             prefix=prefix,
             chunk=request.chunk,
+            memory=memory,
             on_layer=on_layer,
         )
         return
     ids = [each.request.input_ids for each in group]
-    found = prefill_padded(request.lm, ids, plans, soft_tokens=soft, on_layer=on_layer)
+    found = prefill_padded(request.lm, ids, plans, soft_tokens=soft, memory=memory, on_layer=on_layer)
     for each, outcome in zip(group, found, strict=True):
         each.first = outcome
 

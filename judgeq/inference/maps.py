@@ -49,4 +49,5 @@ def retention_map(
         scores=stacked_scores([None if score is None else score[0].numpy() for score in retained.scores]),
         query_aware=query_aware,
         title=method.phrase or method.title,
+        memory_rows=retained.memory if any(rows is not None for rows in retained.kept) else 0,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from judgeq.cache.layers import MemoryRows
 from judgeq.cache.retained import RetainedCache
 from judgeq.errors import InputError
 from judgeq.methods import LayerView, Method
@@ -58,10 +59,23 @@ class Plan:
                 "carry none: train soft tokens with one, or choose the allocation adakv or uniform"
             )
 
-    def shares(self, lm: LanguageModel, tokens: int) -> Tensor | None:
+    def evicts(self, tokens: int) -> bool:
+        """Whether rows must go that are not dropped, where a prompt has `tokens` tokens."""
+        return self.budget < tokens - len(self.forced.dropped)
+
+    def memory_rows(self, tokens: int) -> int:
+        """How many of the budget's rows are memory rows where a prompt has `tokens` tokens.
+
+        At most half of the budget and what is not pinned; none where the budget covers the prompt, since nothing goes.
+        """
+        if not self.evicts(tokens):
+            return 0
+        return min(self.method.selection.memory, self.budget // 2, self.budget - len(self.forced.pinned))
+
+    def shares(self, lm: LanguageModel, tokens: int, memory: int = 0) -> Tensor | None:
         """(L, H_kv) int64 rows of each head of a prompt of `tokens` tokens; None where a layer's mean is the budget.
 
-        For layers with a sliding window the entries are 0 and unused.
+        `memory` rows of the budget are not the prompt's. For layers with a sliding window the entries are 0 and unused.
         """
         if not self.method.selection.is_pyramid and self.profile is None:
             return None
@@ -69,7 +83,7 @@ class Plan:
         evicted = sizes.global_layers
         pinned = len(self.forced.pinned)  # in every head; the rest of the budget is split
         free = tokens - pinned - len(self.forced.dropped)
-        spare = min(self.budget - pinned, free)
+        spare = min(self.budget - memory - pinned, free)
         if not spare:
             rows = torch.zeros(len(evicted), 1, dtype=torch.int64)
         elif self.profile is None:
@@ -94,6 +108,8 @@ class Retained:
             allocation is not uniform; None where every row is kept.
         scores: for each layer (B, H_kv, T) float32 on the CPU, before pooling and weighting by values; None where
             nothing was scored.
+        memory: memory rows of the budget, the first ones that each head stores; layers that keep every row of the
+            prompt, such as those with a sliding window, have none.
         extra_s: seconds after the first pass: writing the response that the method scores with, and the second pass.
         prompt_hashes: see `LayerView`.
     """
@@ -105,15 +121,26 @@ class Retained:
     shares: Tensor | None = None
     kept: list[Kept | None] = field(default_factory=list)
     scores: list[Tensor | None] = field(default_factory=list)
+    memory: int = 0
     extra_s: float = 0.0
     prompt_hashes: tuple[int, ...] = ()
 
-    def take(self, view: LayerView, evictable: bool) -> None:
-        """Score, select and store one layer's rows."""
+    @classmethod
+    def of_prompt(cls, lm: LanguageModel, plan: Plan, tokens: int, hashes: tuple[int, ...]) -> Retained:
+        """Before anything is kept of a prompt of `tokens` tokens."""
+        memory = plan.memory_rows(tokens)
+        cache = RetainedCache(lm.model.config, plan.method.selection.bits)
+        return cls(plan, cache, plan.shares(lm, tokens, memory), memory=memory, prompt_hashes=hashes)
+
+    def take(self, view: LayerView, evictable: bool, memory: MemoryRows | None = None) -> None:
+        """Score, select and store one layer's rows, and the first `self.memory` of the layer's memory rows."""
         method = self.plan.method
         scores = view.cached(method, lambda: method.score(view)) if evictable else None
         kept = None if scores is None else self._choose(scores, view)
-        self.cache.fill(view.layer, *view.prompt_rows, kept, seen=view.prompt_tokens)
+        first = None
+        if self.memory and kept is not None and memory is not None:
+            first = memory[0][:, :, : self.memory], memory[1][:, :, : self.memory]
+        self.cache.fill(view.layer, *view.prompt_rows, kept, seen=view.prompt_tokens, memory=first)
         self.kept.append(_on_cpu(kept))
         self.scores.append(None if scores is None else scores.float().cpu())
 
@@ -123,7 +150,7 @@ class Retained:
         ranked = view.cached(key, lambda: rank_rows(scores, selection, forced))
         shares = None if self.shares is None else self.shares[view.layer]
         norms = view.value_norms() if selection.value_aware else None
-        return allocate_rows(ranked, self.plan.budget, selection, shares, norms)
+        return allocate_rows(ranked, self.plan.budget - self.memory, selection, shares, norms)
 
 
 def _on_cpu(kept: Kept | None) -> Kept | None:

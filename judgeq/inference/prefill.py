@@ -7,23 +7,22 @@ eviction. The pass may follow rows that were read before, or earlier chunks. Kno
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
-from judgeq.attention.registry import ATTENTION
+from judgeq.cache.layers import MemoryRows
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
-from judgeq.cache.retained import FrozenCache, RetainedCache
+from judgeq.cache.retained import FrozenCache
 from judgeq.config import check_chunk
 from judgeq.errors import InputError
+from judgeq.inference.appended import SharedPass, shared_passes, with_soft_tokens
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.request import Request
 from judgeq.methods import LayerView
@@ -46,6 +45,7 @@ class Prefill:
         peak_rows: most rows stored at once, summed over layers: all plans' rows, the current layer, and the complete
             rows that this pass follows.
         finished: when the pass was over, by `time.perf_counter`.
+        memory: for each layer the rows of the memory tokens of this pass; empty where there were none.
         response: (1, R) int64, the full cache's greedy answer without its end, where a plan scores with it.
     """
 
@@ -57,6 +57,7 @@ class Prefill:
     full_kv_bytes: int
     peak_rows: int
     finished: float
+    memory: list[MemoryRows] = field(default_factory=list)
     response: Tensor | None = None
 
     @property
@@ -74,6 +75,7 @@ def prefill(
     soft_tokens: SoftTokenTensors | None = None,
     prefix: PrefixCache | None = None,
     chunk: int | None = None,
+    memory: int = 0,
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
     """Read a prompt once, for all plans.
@@ -81,11 +83,12 @@ def prefill(
     Args:
         input_ids: (B, T) int64.
         plans: methods and budgets; none of them may need a response (see `second_pass`).
-        soft_tokens: appended to the prompt; needed as soon as a method scores with them.
+        soft_tokens: appended to the prompt; needed as soon as a method scores with them, or keeps memory rows.
         prefix: rows of tokens that were read before, left unchanged. Leading tokens of the prompt that agree with them
             are not read again, as far as the methods do not need their queries.
         chunk: most tokens of a pass; all but the last add rows to every layer, and the last evicts. None reads the
             prompt in one pass.
+        memory: so many memory tokens read the prompt even if no plan keeps their rows, for a second pass.
         on_layer: progress, and a place to cancel.
 
     Raises:
@@ -94,8 +97,9 @@ def prefill(
     """
     request = Request(lm, input_ids, plans, soft_tokens=soft_tokens, chunk=check_chunk(chunk))
     check_first_pass(plans)
-    soft = checked_soft_tokens(lm, plans, soft_tokens)
     batch, tokens = input_ids.shape
+    kept_memory = [plan.memory_rows(tokens) for plan in plans]
+    passes = shared_passes(lm, plans, soft_tokens, kept_memory, memory)
     queries = [plan.method.queries_needed for plan in plans]
     last, need_sums = min(tokens, max([1, *filter(None, queries)])), None in queries
     before = None
@@ -104,14 +108,15 @@ def prefill(
     first = 0 if before is None else before.seen
     sizes = pass_sizes(tokens - first, request.chunk, last)
     check_chunks(lm.model, lm.name, first + sizes[0], tokens)
+    if len(passes) > 1 and sizes[-1] > last and not _rotated_otherwise(lm, tokens - last, tokens):
+        sizes[-1:] = [sizes[-1] - last, last]  # all of them follow the rows of what comes before
     *early, final = input_ids[:, first:].split(sizes, dim=1)
     if early and before is None:
-        before = PrefixCache(lm.model.config, batch, tokens + (0 if soft is None else len(soft.embeddings)))
-    progress = Progress(on_layer, (len(early) + 1) * lm.geometry.layers)
-    eviction = Eviction(request, (tokens, 0), soft, progress, before, prompt_hashes(input_ids))
+        before = PrefixCache(lm.model.config, batch, tokens + _most(passes))
+    progress = Progress(on_layer, (len(early) + len(passes)) * lm.geometry.layers)
     if before is not None:
         before.read(lm, early, progress, attention_sums=need_sums)
-    return _evicting_pass(eviction, final, before)
+    return _evicting_passes(request, passes, (tokens, 0), progress, final, before)
 
 
 @torch.inference_mode()
@@ -122,6 +127,7 @@ def second_pass(
     plans: Sequence[Plan],
     *,
     soft_tokens: SoftTokenTensors | None = None,
+    memory: Sequence[MemoryRows] = (),
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
     """Evict from complete rows by the attention of a response, with a pass over the response alone.
@@ -131,15 +137,16 @@ def second_pass(
         response_ids: (B, R) int64, what the methods' writer answered, or how that begins.
         plans: methods that need a response.
         soft_tokens: appended to the response; needed as soon as a method scores with them.
+        memory: for each layer rows of memory tokens, which read the prompt in the first pass, for plans that keep some.
 
     Raises:
         InputError: a plan needs soft tokens and there are none.
     """
     request = Request(lm, response_ids, plans, soft_tokens=soft_tokens)
-    soft = checked_soft_tokens(lm, plans, soft_tokens)
+    passes = shared_passes(lm, plans, soft_tokens)
     sizes = rows.get_seq_length(), response_ids.shape[1]
-    eviction = Eviction(request, sizes, soft, Progress(on_layer, lm.geometry.layers))
-    return _evicting_pass(eviction, response_ids, rows)
+    progress = Progress(on_layer, len(passes) * lm.geometry.layers)
+    return _evicting_passes(request, passes, sizes, progress, response_ids, rows, memory)
 
 
 class Eviction:
@@ -153,37 +160,37 @@ class Eviction:
         progress: Progress,
         prefix: PrefixCache | None = None,
         prompt_hashes: tuple[int, ...] = (),
+        memory: Sequence[MemoryRows] = (),
     ) -> None:
         """Before the pass, and before the chunks that precede it.
 
         Args:
             sizes: tokens of the prompt, and of a response after it.
-            soft_tokens: those at the end of the pass.
+            soft_tokens: those at the end of the pass, with their memory tokens.
             prefix: rows that the pass follows; freed layer by layer, unless they are shared.
             prompt_hashes: see `LayerView`.
+            memory: see `second_pass`; by default the rows of this pass's own memory tokens.
         """
         lm, (prompt_tokens, response_tokens) = request.lm, sizes
         self.request, self.soft_tokens, self.progress, self.prefix = request, soft_tokens, progress, prefix
         self.sizes: dict[str, Any] = {"prompt_tokens": prompt_tokens, "response_tokens": response_tokens}
         self.prompt_hashes = prompt_hashes
         self.offsets: Tensor | None = None
+        self.memory_tokens, self.memory = 0, list(memory)
         self.peak_rows = self.full_kv_bytes = 0
         if soft_tokens is not None:
-            self.sizes["soft_tokens"] = n_soft = len(soft_tokens.embeddings)
+            self.sizes["soft_tokens"] = len(soft_tokens.embeddings)
+            self.memory_tokens = soft_tokens.memory_tokens
             if not response_tokens:
-                check_appended(lm.model, lm.name, prompt_tokens, n_soft)
+                check_appended(lm.model, lm.name, prompt_tokens, soft_tokens.positions)
             self.offsets = soft_tokens.offsets_at(lm, sum(sizes))
-        self.retained = [
-            Retained(
-                plan,
-                RetainedCache(lm.model.config, plan.method.selection.bits),
-                plan.shares(lm, prompt_tokens),
-                prompt_hashes=prompt_hashes,
-            )
-            for plan in request.plans
-        ]
+        self.retained = [Retained.of_prompt(lm, plan, prompt_tokens, prompt_hashes) for plan in request.plans]
 
     def observe(self, call: AttentionCall) -> None:
+        rows = call.keys.shape[2]
+        if self.memory_tokens:
+            call = self._without_memory(call)
+        memory = self.memory[call.layer] if self.memory else None
         view = LayerView(
             **vars(call),
             **self.sizes,
@@ -192,8 +199,8 @@ class Eviction:
             prompt_hashes=self.prompt_hashes,
         )
         for retained in self.retained:
-            retained.take(view, evictable=call.window is None)
-        rows = call.keys.shape[2] + sum(retained.cache.rows for retained in self.retained)
+            retained.take(view, evictable=call.window is None, memory=memory)
+        rows += sum(retained.cache.rows for retained in self.retained)
         if self.prefix is not None:
             rows += self.prefix.drop_layer(call.layer)
         self.peak_rows = max(self.peak_rows, rows)
@@ -201,6 +208,13 @@ class Eviction:
         for states in view.prompt_rows:
             self.full_kv_bytes += states[:, :, visible].numel() * states.element_size()
         self.progress.step()
+
+    def _without_memory(self, call: AttentionCall) -> AttentionCall:
+        """The call as it is without memory tokens, whose rows are copied to `memory`."""
+        own, others = slice(-self.memory_tokens, None), slice(None, -self.memory_tokens)
+        self.memory.append((call.keys[:, :, own].clone(), call.values[:, :, own].clone()))
+        queries, keys, values = (states[:, :, others] for states in (call.queries, call.keys, call.values))
+        return replace(call, queries=queries, keys=keys, values=values)
 
     def outcome(self, logits: Tensor) -> Prefill:
         """The result, when the pass is over.
@@ -215,13 +229,59 @@ class Eviction:
             self.full_kv_bytes,
             self.peak_rows,
             time.perf_counter(),
+            self.memory if self.memory_tokens else [],
         )
+
+
+def _evicting_passes(
+    request: Request,
+    passes: Sequence[SharedPass],
+    sizes: tuple[int, int],
+    progress: Progress,
+    ids: Tensor,
+    rows: PrefixCache | FrozenCache | None,
+    memory: Sequence[MemoryRows] = (),
+) -> Prefill:
+    """Passes over the end of a prompt, or over a response, after the same `rows`, each with its own soft tokens."""
+    prefix = rows if isinstance(rows, PrefixCache) else None
+    hashes = () if sizes[1] else prompt_hashes(request.input_ids)
+    found = []
+    for each in passes:
+        own = replace(request, plans=[request.plans[place] for place in each.places])
+        if prefix is not None and len(passes) > 1:
+            rows = prefix.fork()
+        before = rows if isinstance(rows, PrefixCache) else None
+        eviction = Eviction(own, sizes, each.soft_tokens, progress, before, hashes, memory)
+        found.append(_evicting_pass(eviction, ids, rows))
+    by_place = {
+        place: kept
+        for each, outcome in zip(passes, found, strict=True)
+        for place, kept in zip(each.places, outcome.retained, strict=True)
+    }
+    return replace(
+        found[0],
+        request=request,
+        retained=[by_place[place] for place in range(len(request.plans))],
+        peak_rows=_peak_rows(found),
+        finished=found[-1].finished,
+        memory=next((outcome.memory for outcome in found if outcome.memory), []),
+    )
+
+
+def _peak_rows(found: Sequence[Prefill]) -> int:
+    """Most rows stored at once: while a later pass runs, what the earlier ones have kept is stored too."""
+    held = peak = 0
+    for outcome in found:
+        peak = max(peak, held + outcome.peak_rows)
+        held += sum(kept.cache.rows for kept in outcome.retained)
+    return peak
 
 
 def _evicting_pass(eviction: Eviction, ids: Tensor, rows: PrefixCache | FrozenCache | None) -> Prefill:
     """A pass over the end of a prompt, or over a response, after `rows`, with soft tokens at its own end."""
     lm = eviction.request.lm
     embeds, adapted = with_soft_tokens(lm, ids, eviction.soft_tokens)
+    seen = 0 if rows is None else rows.get_seq_length()
     with adapted:
         output = lm.model(
             inputs_embeds=embeds,
@@ -229,39 +289,31 @@ def _evicting_pass(eviction: Eviction, ids: Tensor, rows: PrefixCache | FrozenCa
             use_cache=rows is not None,
             logits_to_keep=torch.tensor([ids.shape[1] - 1], device=lm.device),
             observer=eviction,
+            **_placed(embeds, seen, eviction.soft_tokens),
         )
     return eviction.outcome(output.logits)
 
 
-def with_soft_tokens(
-    lm: LanguageModel, ids: Tensor, soft_tokens: SoftTokenTensors | None
-) -> tuple[Tensor, AbstractContextManager[None]]:
-    """Input embeddings of tokens and soft tokens, (B, N + S, hidden), and the adapters that act on the latter."""
-    embeds = lm.model.get_input_embeddings()(ids.to(lm.device))  # (B, N, hidden)
-    if soft_tokens is None:
-        return embeds, contextlib.nullcontext()
-    appended = soft_tokens.embeddings.to(embeds).expand(embeds.shape[0], -1, -1)
-    return torch.cat([embeds, appended], dim=1), soft_tokens.attached(lm)
+def _most(passes: Sequence[SharedPass]) -> int:
+    """Most soft and memory tokens that one of the passes ends with."""
+    return max(0 if each.soft_tokens is None else each.soft_tokens.appended for each in passes)
 
 
-def checked_soft_tokens(
-    lm: LanguageModel, plans: Sequence[Plan], soft_tokens: SoftTokenTensors | None
-) -> SoftTokenTensors | None:
-    """The soft tokens that a pass ends with; None where no plan scores with them.
+def _placed(embeds: Tensor, seen: int, soft_tokens: SoftTokenTensors | None) -> dict[str, Tensor]:
+    """Positions for a pass that ends with memory tokens; none where each token follows the one before.
 
-    Raises:
-        InputError: a plan needs soft tokens and there are none; or the model's attention cannot be observed.
+    The mask hides nothing: without one transformers takes positions that begin again for another text.
+
+    Args:
+        embeds: (B, N, hidden), the whole pass.
+        seen: tokens before it.
     """
-    used = lm.model.config._attn_implementation
-    if used != ATTENTION:
-        raise InputError(
-            f"{lm.name} runs with attention {used!r}, which shows no queries: load it with judgeq.load, or wrap it "
-            "with judgeq.LanguageModel.wrap"
-        )
-    needing = [plan.method.name for plan in plans if plan.method.needs_soft_tokens]
-    if needing and soft_tokens is None:
-        raise InputError(f"The method {needing[0]!r} needs soft tokens: pass some, or train them")
-    return soft_tokens if needing else None
+    if soft_tokens is None or not soft_tokens.memory_tokens:
+        return {}
+    batch, count = embeds.shape[:2]
+    places = torch.arange(seen, seen + count, device=embeds.device).expand(batch, -1)
+    everything = torch.ones(batch, seen + count, dtype=torch.int64, device=embeds.device)
+    return {"position_ids": soft_tokens.place(places), "attention_mask": everything}
 
 
 def check_first_pass(plans: Sequence[Plan]) -> None:

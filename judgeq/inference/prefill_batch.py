@@ -14,14 +14,13 @@ from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
 from judgeq.cache.prefix import LayerCallback, Progress
+from judgeq.inference.appended import shared_passes, with_soft_tokens
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import (
     Eviction,
     Prefill,
     check_first_pass,
-    checked_soft_tokens,
     prompt_hashes,
-    with_soft_tokens,
 )
 from judgeq.inference.request import Request
 from judgeq.models.language_model import LanguageModel
@@ -85,6 +84,7 @@ def prefill_padded(
     plans: Sequence[Sequence[Plan]],
     *,
     soft_tokens: SoftTokenTensors | None = None,
+    memory: int = 0,
     on_layer: LayerCallback | None = None,
 ) -> list[Prefill]:
     """`prefill` of several prompts in one pass, each with plans of its own.
@@ -93,8 +93,8 @@ def prefill_padded(
 
     Args:
         prompts: token ids, each (1, T).
-        plans: those of each prompt.
-        soft_tokens, on_layer: as in `prefill`.
+        plans: those of each prompt; all that score with soft tokens score with the same.
+        soft_tokens, memory, on_layer: as in `prefill`.
 
     Returns:
         One outcome a prompt.
@@ -104,7 +104,11 @@ def prefill_padded(
     """
     all_plans = [plan for own in plans for plan in own]
     check_first_pass(all_plans)
-    soft = checked_soft_tokens(lm, all_plans, soft_tokens)
+    own_memory = [
+        plan.memory_rows(ids.shape[1]) for ids, own in zip(prompts, plans, strict=True) for plan in own
+    ]
+    (shared,) = shared_passes(lm, all_plans, soft_tokens, own_memory, memory)
+    soft = shared.soft_tokens
     silent = [Progress(None, 0)] * (len(prompts) - 1)  # a layer is done when the last prompt has its rows
     evictions = [
         Eviction(Request(lm, ids, own), (ids.shape[1], 0), soft, progress, None, prompt_hashes(ids))
@@ -113,14 +117,17 @@ def prefill_padded(
         )
     ]
     ids, padding = pad_left([ids[0] for ids in prompts])
-    embeds, adapted = with_soft_tokens(lm, ids, soft)  # (B, N + S, hidden)
+    embeds, adapted = with_soft_tokens(lm, ids, soft)  # (B, N + S + M, hidden)
+    inputs = padding_inputs(torch.tensor(padding, device=lm.device), 0, embeds.shape[1])
+    if soft is not None:
+        inputs["position_ids"] = soft.place(inputs["position_ids"])
     with adapted:
         output = lm.model(
             inputs_embeds=embeds,
             use_cache=False,
             logits_to_keep=torch.tensor([ids.shape[1] - 1], device=lm.device),
             observer=_Unpadded(evictions, padding),
-            **padding_inputs(torch.tensor(padding, device=lm.device), 0, embeds.shape[1]),
+            **inputs,
         )
     return [
         eviction.outcome(logits) for logits, eviction in zip(output.logits.split(1), evictions, strict=True)

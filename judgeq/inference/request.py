@@ -10,17 +10,18 @@ from typing import Any
 
 from torch import Tensor
 
-from judgeq.config import Budget, Decoding, budget_rows, check_budget, check_chunk
+from judgeq.config import AUTO, Budget, Decoding, budget_rows, check_budget, check_chunk
 from judgeq.errors import InputError
+from judgeq.inference.appended import most_appended
 from judgeq.inference.plan import Plan
 from judgeq.inference.spans import Span, forced_rows
-from judgeq.methods import Full, Method, method_named
+from judgeq.methods import Full, JudgeQ, Method, StockAnswer, method_named
 from judgeq.methods.selection import Forced
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_appended
 from judgeq.objects import brief
 from judgeq.prompts.prompt import FEWER_BEHIND, SHORTER_ANSWER, Prompt, build_prompt
-from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.soft_tokens.soft_tokens import SoftTokens, find_shipped
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.values import several
 
@@ -35,7 +36,7 @@ class Request:
         plans: methods and their budgets.
         decoding: of the answers. Its length and stop texts also hold for whole answers that a method scores with, which
             are always greedy.
-        soft_tokens: needed as soon as a method scores with them.
+        soft_tokens: the trained ones, needed as soon as a method scores with them.
         chunk: most tokens of a pass over the prompt; None = one pass.
         prompt: where the tokens come from; None where only these are known.
         decoding_budget: rows per KV head where rows are evicted during decoding; unlike a plan's it may exceed the
@@ -59,13 +60,19 @@ class Request:
     query_aware: bool = True
     started: float = field(default_factory=time.perf_counter)
 
+    @property
+    def appended_tokens(self) -> int:
+        """Most soft and memory tokens that a pass of its methods ends with."""
+        trained = 0 if self.soft_tokens is None else self.soft_tokens.appended
+        return most_appended(self.lm, [plan.method for plan in self.plans], trained)
+
 
 def make_request(
     lm: LanguageModel,
     document: str,
     question: str,
     *,
-    methods: str | Method | Iterable[str | Method] = ("full", "judgeq", "snapkv"),
+    methods: str | Method | Iterable[str | Method] = ("full", AUTO, "snapkv"),
     budget: Budget = 128,
     tokens: SoftTokens | str | Path | None = None,
     pinned: Span | Iterable[Span] = (),
@@ -85,52 +92,95 @@ def make_request(
     """
     started = time.perf_counter()
     budget, chunk = check_budget(budget), check_chunk(chunk)
-    chosen = resolve_methods(methods, row_bits)
+    named = several(methods)
+    chosen = resolve_methods(lm, named, row_bits, tokens)
     evicting = [method for method in chosen if evicts_while_decoding(method, decoding)]
     check_decode_eviction(evicting)
     soft = resolve_soft_tokens(lm, chosen, tokens)
-    n_soft = soft.n if soft else 0
+    n_soft = most_appended(lm, chosen, soft.positions if soft else 0)
     longest = decoding.max_new_tokens + (n_soft if evicting else 0)  # soft tokens follow the answer too
     reserve = reserved_positions(chosen, n_soft, longest)
     lower = SHORTER_ANSWER if reserve == longest else FEWER_BEHIND
     prompt = build_prompt(lm, document, question, reserve=reserve, lower=lower, **layout)
-    if any(method.needs_soft_tokens for method in evicting):
+    if any(method.appends for method in evicting):
         check_appended(lm.model, lm.name, prompt.tokens + decoding.max_new_tokens, n_soft)
     forced = forced_rows(prompt, document, pinned, dropped)
     rows = budget_rows(budget, prompt.tokens)
     asked_rows = budget if isinstance(budget, int) else rows
+    plans = make_plans(chosen, rows, prompt.tokens, soft, forced)
     return Request(
         lm,
         prompt.input_ids,
-        make_plans(chosen, rows, prompt.tokens, soft, forced),
+        plans,
         decoding,
         soft.probe if soft else None,
         chunk,
         prompt,
         decoding_budget=asked_rows,
-        notices=_notices(prompt, asked_rows, rows, forced),
+        notices=(
+            *_stand_in(lm, named, chosen),
+            *_notices(prompt, asked_rows, rows, forced),
+            *memory_notices(plans, prompt.tokens),
+        ),
         started=started,
     )
 
 
-def resolve_methods(methods: str | Method | Iterable[str | Method], row_bits: int | None) -> list[Method]:
-    """One method or several, given by name or as instances, with rows stored in `row_bits` unless that is None."""
-    chosen = [method_named(method) for method in several(methods)]
+def resolve_methods(
+    lm: LanguageModel,
+    methods: str | Method | Iterable[str | Method],
+    row_bits: int | None,
+    tokens: SoftTokens | str | Path | None = None,
+) -> list[Method]:
+    """One method or several, given by name or as instances, with rows stored in `row_bits` unless that is None.
+
+    Args:
+        tokens: soft tokens, or where to find them; with None, `AUTO` asks whether some are shipped.
+    """
+    chosen = [
+        method_named(auto_method(lm, tokens) if method == AUTO else method) for method in several(methods)
+    ]
     if row_bits is None:
         return chosen
     return [replace(each, selection=replace(each.selection, bits=row_bits)) for each in chosen]
 
 
+def auto_method(lm: LanguageModel, tokens: SoftTokens | str | Path | None = None) -> str:
+    """The name that `AUTO` stands for: Judge Q, or the stock answer where no soft tokens are known for the model."""
+    known = tokens is not None or find_shipped(lm) is not None
+    return JudgeQ.name if known else StockAnswer.name
+
+
+def stand_in_notice(lm: LanguageModel) -> str:
+    """What a person should know where the stock answer stands in for Judge Q."""
+    return (
+        f"No soft tokens are known for {lm.name}: the stock answer, which needs none, chooses the rows in place of "
+        f"Judge Q, whose soft tokens `python -m judgeq train --model {lm.name}` would make."
+    )
+
+
+def _stand_in(lm: LanguageModel, named: Sequence[str | Method], chosen: Sequence[Method]) -> tuple[str, ...]:
+    pairs = zip(named, chosen, strict=True)
+    stands_in = any(name == AUTO and isinstance(method, StockAnswer) for name, method in pairs)
+    return (stand_in_notice(lm),) if stands_in else ()
+
+
 def resolve_soft_tokens(
     lm: LanguageModel, methods: Sequence[Method], tokens: SoftTokens | str | Path | None
 ) -> SoftTokens | None:
-    """The soft tokens that methods use, see `judgeq.read`; None where none of them does."""
+    """The soft tokens that methods use, see `judgeq.read`; None where none of them does.
+
+    Raises:
+        InputError: there are none, they do not fit, or they have fewer memory tokens than a method asks for.
+    """
     if not any(method.uses_soft_tokens for method in methods):
         return None
     if isinstance(tokens, SoftTokens):
         tokens.check(lm)
-        return tokens
-    return SoftTokens.for_model(lm, tokens)
+    else:
+        tokens = SoftTokens.for_model(lm, tokens)
+    tokens.probe.with_memory(max(method.selection.memory for method in methods))
+    return tokens
 
 
 def make_plans(
@@ -177,6 +227,20 @@ def check_decode_eviction(methods: Iterable[Method]) -> None:
             raise InputError(
                 "Rows in few bits would be rounded once more at each eviction: give row_bits or evict_every, not both"
             )
+
+
+def memory_notices(plans: Iterable[Plan], tokens: int) -> tuple[str, ...]:
+    """What to know of plans that keep fewer memory rows of a prompt of `tokens` tokens than they are asked for."""
+    kept = {
+        (plan.budget, plan.memory_rows(tokens), plan.method.selection.memory)
+        for plan in plans
+        if plan.evicts(tokens)
+    }
+    return tuple(
+        f"A budget of {budget:,} rows has room for {left} memory rows and not for {asked}: the others are the prompt's."
+        for budget, left, asked in sorted(kept)
+        if left < asked
+    )
 
 
 def _notices(prompt: Prompt, asked_rows: int, rows: int, forced: Forced) -> tuple[str, ...]:

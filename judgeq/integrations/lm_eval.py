@@ -25,6 +25,7 @@ from judgeq._version import __version__
 from judgeq.cache.retained import RetainedCache
 from judgeq.config import Decoding, budget_rows, parse_budget
 from judgeq.errors import InputError
+from judgeq.inference.appended import most_appended
 from judgeq.inference.decode import Step, decode, next_logits
 from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan
@@ -263,7 +264,7 @@ class JudgeQLM(TemplateLM):
 
     def _read(self, ids: list[int], decoding: Decoding) -> Prefill:
         """Read one context, the end of it where it is too long, and let the method keep its rows."""
-        soft = self.tokens.n if self.tokens else 0
+        soft = most_appended(self.lm, [self.method], self.tokens.positions if self.tokens else 0)
         reserve = reserved_positions([self.method], soft, decoding.max_new_tokens)
         limit = self.max_length - reserve
         if limit < 1:

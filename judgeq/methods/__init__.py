@@ -15,6 +15,7 @@ from judgeq.methods.oracle import Oracle
 from judgeq.methods.pyramid_kv import PyramidKV
 from judgeq.methods.random_rows import RandomRows
 from judgeq.methods.snapkv import SnapKV
+from judgeq.methods.stock_answer import StockAnswer
 from judgeq.methods.streaming_llm import StreamingLLM
 
 METHODS: dict[str, type[Method]] = {
@@ -23,6 +24,7 @@ METHODS: dict[str, type[Method]] = {
         Full,
         JudgeQ,
         JudgeQDraft,
+        StockAnswer,
         SnapKV,
         PyramidKV,
         H2O,
@@ -69,6 +71,7 @@ __all__ = [
     "PyramidKV",
     "RandomRows",
     "SnapKV",
+    "StockAnswer",
     "StreamingLLM",
     "method_named",
     "title_of",

@@ -19,7 +19,14 @@ from judgeq.attention.call import AttentionCall
 from judgeq.config import Selection, check_at_least
 from judgeq.errors import InputError
 from judgeq.methods.look import Look
-from judgeq.methods.scoring import accumulated_attention, mean_attention, output_norms
+from judgeq.methods.scoring import (
+    LARGEST,
+    Aggregation,
+    accumulated_attention,
+    largest_attention,
+    mean_attention,
+    output_norms,
+)
 from judgeq.objects import brief
 from judgeq.values import settle
 
@@ -76,22 +83,26 @@ class LayerView(AttentionCall):
         """Queries of this pass that are the prompt's, its last ones."""
         return self.queries.shape[2] - self.response_tokens - self.soft_tokens
 
-    def soft_attention(self) -> Tensor:
-        """Attention of the soft tokens to the prompt, averaged over them: (B, H_kv, G, T)."""
+    def soft_attention(self, how: Aggregation = "mean") -> Tensor:
+        """Attention of the soft tokens to the prompt, averaged over them: (B, H_kv, G, T).
+
+        Args:
+            how: `largest` and `defensive` take the largest instead of the mean, here and below.
+        """
         first = self.keys.shape[2] - self.soft_tokens
-        return self.cached("soft", lambda: self._attention(first, self.soft_tokens, self.offsets))
+        return self._attention(first, self.soft_tokens, how, self.offsets)
 
-    def response_attention(self) -> Tensor:
+    def response_attention(self, how: Aggregation = "mean") -> Tensor:
         """Attention of the response to the prompt, averaged over its tokens: (B, H_kv, G, T)."""
-        return self.cached("response", lambda: self._attention(self.prompt_tokens, self.response_tokens))
+        return self._attention(self.prompt_tokens, self.response_tokens, how)
 
-    def window_attention(self, window: int) -> Tensor:
+    def window_attention(self, window: int, how: Aggregation = "mean") -> Tensor:
         """Attention of the last `window` prompt queries to the prompt, averaged over them: (B, H_kv, G, T).
 
         While an answer is written only the queries since the previous eviction are at hand.
         """
         window = min(window, self.prompt_tokens if self.row_ages is None else self.prompt_queries)
-        return self.cached(("window", window), lambda: self._attention(self.prompt_tokens - window, window))
+        return self._attention(self.prompt_tokens - window, window, how)
 
     def accumulated_attention(self) -> Tensor:
         """Attention of all prompt queries to the prompt, summed over them: (B, H_kv, G, T).
@@ -122,7 +133,16 @@ class LayerView(AttentionCall):
             )
         return found + F.pad(self.prefix_attention, (0, self.prompt_tokens - first))
 
-    def _attention(self, first: int, count: int, added: Tensor | None = None) -> Tensor:
+    def _attention(self, first: int, count: int, how: Aggregation, added: Tensor | None = None) -> Tensor:
+        """Of the queries of `count` tokens from `first` on, their mean or the largest."""
+        over_queries = largest_attention if how in LARGEST else mean_attention
+        return self.cached(
+            (over_queries, first, count, added is None),
+            lambda: over_queries(*self._asking(first, count, added), first, self.prompt_tokens, self.softcap),
+        )
+
+    def _asking(self, first: int, count: int, added: Tensor | None) -> tuple[Tensor, Tensor, float]:
+        """Queries of `count` tokens from `first` on, the keys up to the last of them, and the factor on both."""
         at = first - self._first_query
         if at < 0:
             raise InputError(
@@ -132,8 +152,7 @@ class LayerView(AttentionCall):
         queries = self.queries[:, :, at : at + count]
         if added is not None:
             queries = queries + added.to(queries)
-        keys = self.keys[:, :, : first + count]
-        return mean_attention(queries, keys, self.scaling, first, self.prompt_tokens, self.softcap)
+        return queries, self.keys[:, :, : first + count], self.scaling
 
 
 @dataclass(frozen=True)
@@ -146,7 +165,7 @@ class Method(ABC):
         phrase: its name inside a sentence, such as `"the full cache"`; empty = `title`.
         summary: what it keeps, in one line.
         look: how it is drawn; None = a spare one.
-        needs_soft_tokens: it scores with soft tokens, appended to the pass.
+        needs_soft_tokens: it scores with trained soft tokens, appended to the pass.
         needs_response: it scores with an answer, or the beginning of one, in a second pass after the prompt.
         attention: its scores are attention, which can be compared between heads and weighted by values.
         version: counts up when it scores otherwise, so that no answers of both are mixed.
@@ -185,6 +204,11 @@ class Method(ABC):
                 f"Selection.allocation is {own.allocation!r} and the scores of {self.name} are no attention, so its "
                 "heads cannot compete: leave adakv out"
             )
+        if self.appended_text and own.memory:
+            raise InputError(
+                f"Selection.memory is {own.memory} and {self.name} has no memory tokens, which are trained with soft "
+                "tokens: leave it out, or choose judgeq"
+            )
         for name in sorted(self.idle):
             if getattr(own, name) != getattr(usual, name):
                 raise InputError(
@@ -192,9 +216,19 @@ class Method(ABC):
                 )
 
     @property
+    def appended_text(self) -> str:
+        """A text whose tokens it scores with in place of trained soft tokens; empty = none."""
+        return ""
+
+    @property
+    def appends(self) -> bool:
+        """Whether it scores with soft tokens, trained ones or those of a text."""
+        return self.needs_soft_tokens or bool(self.appended_text)
+
+    @property
     def uses_soft_tokens(self) -> bool:
-        """Whether it scores with soft tokens, or splits its budget by the profile that is trained with them."""
-        return self.needs_soft_tokens or self.selection.needs_profile
+        """Whether it scores with trained soft tokens, or needs the memory tokens or the profile that come with them."""
+        return self.needs_soft_tokens or self.selection.needs_profile or self.selection.memory > 0
 
     @property
     def writer(self) -> Method | None:

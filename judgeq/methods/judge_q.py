@@ -9,7 +9,7 @@ from torch import Tensor
 from judgeq.config import Selection
 from judgeq.methods.base import LayerView, Method
 from judgeq.methods.look import Look
-from judgeq.methods.scoring import GroupMerge, merge_group
+from judgeq.methods.scoring import Aggregation, merge_group
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class JudgeQ(Method):
     needs_soft_tokens = True
     queries_needed = 0
     selection: Selection = Selection(pool=7)
-    group: GroupMerge = "mean"
+    group: Aggregation = "mean"
 
     def score(self, view: LayerView) -> Tensor:
-        return merge_group(view.soft_attention(), self.group)
+        return merge_group(view.soft_attention(self.group), self.group)

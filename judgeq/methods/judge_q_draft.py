@@ -15,7 +15,7 @@ from judgeq.config import Selection
 from judgeq.methods.base import DraftMethod, LayerView, Method
 from judgeq.methods.judge_q import JudgeQ
 from judgeq.methods.look import Look
-from judgeq.methods.scoring import GroupMerge, merge_group
+from judgeq.methods.scoring import LARGEST, Aggregation, merge_group
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,13 @@ class JudgeQDraft(DraftMethod):
     look = Look("#b07d00", "10px,3px,2px,3px", "diamond")
     needs_soft_tokens = True
     selection: Selection = Selection(pool=7)
-    group: GroupMerge = "mean"
+    group: Aggregation = "mean"
 
     @property
     def writer(self) -> Method:
         return JudgeQ()
 
     def score(self, view: LayerView) -> Tensor:
-        return merge_group((view.response_attention() + view.soft_attention()) / 2, self.group)
+        draft, soft = view.response_attention(self.group), view.soft_attention(self.group)
+        both = draft.maximum(soft) if self.group in LARGEST else (draft + soft) / 2
+        return merge_group(both, self.group)

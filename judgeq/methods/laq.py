@@ -13,7 +13,7 @@ from torch import Tensor
 from judgeq.config import Selection
 from judgeq.methods.base import DraftMethod, LayerView, Method
 from judgeq.methods.look import Look
-from judgeq.methods.scoring import GroupMerge, merge_group
+from judgeq.methods.scoring import Aggregation, merge_group
 from judgeq.methods.snapkv import SnapKV
 
 
@@ -26,11 +26,11 @@ class LAQ(DraftMethod):
     summary = "Drafts eight tokens, keeps what they attend to."
     look = Look("#5f74d8", "12px,4px", "star")
     selection: Selection = Selection(recent=32, pool=7)
-    group: GroupMerge = "mean"
+    group: Aggregation = "mean"
 
     @property
     def writer(self) -> Method:
         return SnapKV()
 
     def score(self, view: LayerView) -> Tensor:
-        return merge_group(view.response_attention(), self.group)
+        return merge_group(view.response_attention(self.group), self.group)

@@ -13,7 +13,7 @@ from torch import Tensor
 from judgeq.config import Selection
 from judgeq.methods.base import LayerView, Method
 from judgeq.methods.look import Look
-from judgeq.methods.scoring import GroupMerge, merge_group
+from judgeq.methods.scoring import Aggregation, merge_group
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Oracle(Method):
     look = Look("#c85393", "10px,3px,2px,3px", "triangle-down")
     needs_response = True
     selection: Selection = Selection(pool=7)
-    group: GroupMerge = "mean"
+    group: Aggregation = "mean"
 
     def score(self, view: LayerView) -> Tensor:
-        return merge_group(view.response_attention(), self.group)
+        return merge_group(view.response_attention(self.group), self.group)

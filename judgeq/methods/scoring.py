@@ -14,6 +14,12 @@ from torch import Tensor
 from judgeq.attention.softcap import QUERY_BLOCK, to_logits
 
 GroupMerge = Literal["mean", "max"]
+"""How the query heads of a group become one score."""
+Aggregation = Literal["mean", "max", "largest", "defensive"]
+"""How queries and query heads become one score: the mean of both; the largest head's mean over the queries; the largest
+of any query and head; or that, and no less than the mean of its KV head's (DefensiveKV, arXiv 2510.13334)."""
+LARGEST = ("largest", "defensive")
+"""Those that take the largest over queries, not the mean."""
 
 
 def attention_logits(
@@ -86,6 +92,18 @@ def mean_attention(
     return weights.mean(-2)
 
 
+def largest_attention(
+    queries: Tensor,
+    keys: Tensor,
+    scaling: float,
+    first_position: int,
+    prompt_tokens: int,
+    softcap: float | None = None,
+) -> Tensor:
+    """The largest of `attention_to_prompt` over the probing queries: (B, H_kv, G, T) float32."""
+    return attention_to_prompt(queries, keys, scaling, first_position, prompt_tokens, softcap).amax(-2)
+
+
 def accumulated_attention(
     queries: Tensor,
     keys: Tensor,
@@ -140,6 +158,9 @@ def output_norms(values: Tensor, weight: Tensor) -> Tensor:
     return norms / by_head.shape[2]
 
 
-def merge_group(scores: Tensor, how: GroupMerge = "mean") -> Tensor:
+def merge_group(scores: Tensor, how: Aggregation = "mean") -> Tensor:
     """One score a KV head from its `G` query heads: (B, H_kv, G, T) -> (B, H_kv, T), higher = keep."""
-    return scores.amax(2) if how == "max" else scores.mean(2)
+    if how == "mean":
+        return scores.mean(2)
+    largest = scores.amax(2)
+    return largest.maximum(largest.mean(-1, keepdim=True)) if how == "defensive" else largest

@@ -9,7 +9,7 @@ from torch import Tensor
 from judgeq.config import Selection, check_at_least
 from judgeq.methods.base import LayerView, Method
 from judgeq.methods.look import Look
-from judgeq.methods.scoring import GroupMerge, merge_group
+from judgeq.methods.scoring import Aggregation, merge_group
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SnapKV(Method):
     look = Look("#0c8f6d", "7px,3px", "square")
     selection: Selection = Selection(recent=32, pool=7)
     window: int = 32
-    group: GroupMerge = "mean"
+    group: Aggregation = "mean"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,4 +37,4 @@ class SnapKV(Method):
         return self.window
 
     def score(self, view: LayerView) -> Tensor:
-        return merge_group(view.window_attention(self.window), self.group)
+        return merge_group(view.window_attention(self.window, self.group), self.group)

@@ -36,6 +36,7 @@ class KeptRows:
             that were not scored, None where nothing was scored.
         query_aware: the question was visible when rows were chosen.
         title: the method's name inside a sentence, such as `"the full cache"`; empty = `method`.
+        memory_rows: rows that each head stores beside these, of memory tokens; none in layers where all rows are kept.
     """
 
     __repr__ = brief
@@ -50,10 +51,12 @@ class KeptRows:
     scores: np.ndarray | None = field(default=None, repr=False)
     query_aware: bool = True
     title: str = field(default="", repr=False)
+    memory_rows: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
-        (budget,) = whole_numbers("RetentionMap.budget", [self.budget])
-        object.__setattr__(self, "budget", budget)
+        for name in ("budget", "memory_rows"):
+            (number,) = whole_numbers(f"RetentionMap.{name}", [getattr(self, name)])
+            object.__setattr__(self, name, number)
         object.__setattr__(self, "document", whole_numbers("RetentionMap.document", self.document))
         if len(self.offsets) == 0 or not self.kept or not self.kept[0] or len(self.document) != 2:
             raise InputError(
@@ -263,6 +266,7 @@ class KeptRows:
             "model": self.model,
             "budget": self.budget,
             "query_aware": self.query_aware,
+            "memory_rows": self.memory_rows,
             "before": self.text[:start],
             "document": self.text[start:end],
             "after": self.text[end:],
@@ -296,6 +300,7 @@ class KeptRows:
                 "scores": None if scores is None else np.array(scores, dtype=np.float32),
                 "query_aware": bool(values.get("query_aware", True)),
                 "title": str(values.get("title", "")),
+                "memory_rows": int(values.get("memory_rows", 0)),
             }
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"The retention map cannot be read: {error!r}") from error

@@ -59,14 +59,26 @@ def sentences(found: KeptRows, layer: int | None = None, head: int | None = None
         "still hold the word."
     )
     unseen = "" if found.query_aware else " Rows were chosen before the question was known: query-agnostic."
+    memory = memory_sentence(found)
     return [
         MARKED,
         *([several] if len(chosen) > 1 else []),
         f"{subject(found)} keeps {rows} of {tokens:,} rows in {heads}: {percent(mean / tokens)}. {kept_words} of the "
         f"document’s words are kept by {'it' if len(chosen) == 1 else 'at least one head'}.",
         f"Of a head’s {mean:,.0f} rows, {in_document:,.0f} hold the document on average; the rest hold the question "
-        f"and the chat template.{unseen}",
+        f"and the chat template.{memory}{unseen}",
     ]
+
+
+def memory_sentence(found: KeptRows) -> str:
+    """What stays beside the prompt's rows, with a space in front; empty where nothing does."""
+    if not found.memory_rows:
+        return ""
+    are = "is a memory row" if found.memory_rows == 1 else "are memory rows"
+    return (
+        f" {found.memory_rows:,} more of the budget’s {found.budget:,} rows {are}, left by trained tokens that have "
+        "read the prompt."
+    )
 
 
 def shown_positions(text: str) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Low-rank adapters that act on the soft tokens' positions alone (the idea of LookaheadKV, arXiv 2603.10899).
+"""Low-rank adapters that act on the soft or memory tokens' positions alone (the idea of LookaheadKV, arXiv 2603.10899).
 
-The base model is not changed: while a pass runs, each linear map adds a low-rank term to its output at the last
+The base model is not changed: while a pass runs, each linear map adds a low-rank term to its output at those
 positions; before and after that pass, and for the prompt's positions at any time, the model is what it was.
 """
 
@@ -85,24 +85,29 @@ class LowRank:
             )
 
     @contextlib.contextmanager
-    def attached(self, lm: LanguageModel, positions: int) -> Iterator[None]:
-        """Within this block, passes of this thread add the adapters' terms at their last `positions` positions."""
+    def attached(self, lm: LanguageModel, positions: int, behind: int = 0) -> Iterator[None]:
+        """Within this block, passes of this thread add the adapters' terms at `positions` positions.
+
+        Args:
+            behind: positions that follow these, at the end of the pass.
+        """
+        own = slice(-positions - behind, -behind or None)
         owner = threading.get_ident()
         with contextlib.ExitStack() as stack:
             with _NUMBERING:
                 for name, linear in _linear_maps(lm).items():
-                    hook = _term(self.down[name], self.up[name], positions, owner)
+                    hook = _term(self.down[name], self.up[name], own, owner)
                     stack.callback(linear.register_forward_hook(hook).remove)
             yield
 
 
-def _term(down: Tensor, up: Tensor, positions: int, owner: int) -> Callable[..., None]:
+def _term(down: Tensor, up: Tensor, positions: slice, owner: int) -> Callable[..., None]:
     """A forward hook of one linear map."""
 
     def add(linear: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if threading.get_ident() == owner:
-            soft = inputs[0][..., -positions:, :]
-            output[..., -positions:, :] += ((soft @ down.to(soft)) @ up.to(soft)).to(output.dtype)
+            soft = inputs[0][..., positions, :]
+            output[..., positions, :] += ((soft @ down.to(soft)) @ up.to(soft)).to(output.dtype)
 
     return add
 

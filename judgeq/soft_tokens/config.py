@@ -24,6 +24,7 @@ class SoftTokensConfig(JsonConfig):
         base_model: name of the model they were trained on.
         hidden_size: width of that model's embeddings.
         n: number of soft tokens.
+        memory: number of memory tokens after them. Not in the file where it is 0, which earlier versions read too.
         tokenizer_hash: fingerprint of the tokenizer and chat template seen in training.
         base_revision: revision of the base model, if it has one.
         recipe: the training configuration.
@@ -39,6 +40,7 @@ class SoftTokensConfig(JsonConfig):
     n: int
     tokenizer_hash: str
     base_revision: str | None = None
+    memory: int = 0
     recipe: dict[str, Any] = field(default_factory=dict, hash=False)
     earlier: list[dict[str, Any]] = field(default_factory=list, hash=False)
     metrics: dict[str, Any] = field(default_factory=dict, hash=False)
@@ -47,6 +49,7 @@ class SoftTokensConfig(JsonConfig):
     def __post_init__(self) -> None:
         check_at_least("SoftTokensConfig", "n", self.n, 1)
         check_at_least("SoftTokensConfig", "hidden_size", self.hidden_size, 1)
+        check_at_least("SoftTokensConfig", "memory", self.memory, 0)
         for name in ("base_model", "tokenizer_hash"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"SoftTokensConfig.{name} is {getattr(self, name)!r}; give a text")
@@ -55,6 +58,12 @@ class SoftTokensConfig(JsonConfig):
                 raise InputError(
                     f"SoftTokensConfig.{name} is {getattr(self, name)!r}; give a {kind.__name__}"
                 )
+
+    def to_dict(self) -> dict[str, Any]:
+        values = super().to_dict()
+        if not self.memory:
+            del values["memory"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

@@ -34,7 +34,7 @@ def model_card(config: SoftTokensConfig, name: str, licence: str = LICENCE) -> s
 
 {config.n} soft tokens of width {config.hidden_size}. Appended behind a prompt, their attention says which rows of the
 KV cache the answer will need ([arXiv {PAPER}](https://arxiv.org/abs/{PAPER})). The base model is not changed.
-
+{_memory(config)}
 ```python
 import judgeq
 
@@ -57,6 +57,16 @@ python -m judgeq ask --model {config.base_model} --tokens {name} --document FILE
 
 Made for revision `{config.base_revision}` with tokenizer `{config.tokenizer_hash}`, judgeq {config.judgeq_version}.
 """
+
+
+def _memory(config: SoftTokensConfig) -> str:
+    """What memory tokens are for; empty where there are none."""
+    if not config.memory:
+        return ""
+    return (
+        f"{config.memory} memory tokens follow them and read the prompt in the same pass: with `judgeq:memory=8` the "
+        "rows of the first 8\nstay in the cache, inside the budget.\n"
+    )
 
 
 def _front_matter(config: SoftTokensConfig, licence: str) -> str:

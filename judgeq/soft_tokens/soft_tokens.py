@@ -1,5 +1,7 @@
 """The trained artefact: `n` embeddings that are appended to a prompt and score which of its rows will matter.
 
+Memory tokens may follow them, whose own rows stay.
+
 Owns the file format, the check that it fits a base model, and the ways to share it. Knows nothing of how it is trained
 or used.
 """
@@ -30,7 +32,7 @@ from judgeq.soft_tokens import peft as peft_files
 from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.config import CONFIG_FILE, LICENCE, SoftTokensConfig
 from judgeq.soft_tokens.model_card import LIBRARY, model_card
-from judgeq.soft_tokens.tensors import SoftTokenTensors
+from judgeq.soft_tokens.tensors import SoftTokenTensors, embed
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -67,6 +69,13 @@ class SoftTokens:
                 f"The soft tokens have shape {tuple(self.probe.embeddings.shape)} and their config says {expected}: "
                 "the file was changed by hand or belongs to another model"
             )
+        memory, width = self.probe.memory, self.config.hidden_size
+        found = (0, width) if memory is None else tuple(memory.embeddings.shape)
+        if found != (self.config.memory, width):
+            raise InputError(
+                f"The memory tokens have shape {found} and their config says {(self.config.memory, width)}: the file "
+                "was changed by hand or belongs to another model"
+            )
         if not all(torch.isfinite(tensor).all() for tensor in self.tensors().values()):
             raise InputError("The soft tokens contain NaN or infinite numbers: train them again")
 
@@ -94,10 +103,20 @@ class SoftTokens:
         return self.config.n
 
     @property
+    def positions(self) -> int:
+        """Positions after a prompt that they and their memory tokens take."""
+        return self.probe.positions
+
+    @property
     def parts(self) -> list[str]:
         """What they consist of: `embeddings` alone is the paper's form."""
         probe = self.probe
-        beside = {"query offsets": probe.query_offsets, "adapters": probe.adapters, "profile": self.profile}
+        beside = {
+            "query offsets": probe.query_offsets,
+            "adapters": probe.adapters,
+            "memory tokens": probe.memory,
+            "profile": self.profile,
+        }
         return ["embeddings", *(name for name, part in beside.items() if part is not None)]
 
     @classmethod
@@ -107,9 +126,7 @@ class SoftTokens:
         Args:
             token_ids: (n,) int64.
         """
-        embed = lm.model.get_input_embeddings()  # called, since some families scale what it looks up
-        with torch.no_grad():
-            embeddings = embed(token_ids.to(embed.weight.device)).float().cpu()
+        embeddings = embed(lm, token_ids)
         config = SoftTokensConfig(
             base_model=lm.name,
             base_revision=lm.revision,
@@ -164,8 +181,9 @@ class SoftTokens:
                 f"The query offsets have shape {tuple(offsets.shape)} and {lm.name} needs {expected}: "
                 "the file was changed by hand or belongs to another model"
             )
-        if self.probe.adapters is not None:
-            self.probe.adapters.check(lm)
+        for adapters in (self.probe.adapters, self.probe.memory_adapters):
+            if adapters is not None:
+                adapters.check(lm)
         if self.profile is not None:
             self.profile.check(len(sizes.global_layers), sizes.kv_heads)
 
@@ -280,8 +298,8 @@ class SoftTokens:
         """Write the embeddings as PEFT's prompt tuning; returns the folder. PEFT puts them *before* a prompt.
 
         Args:
-            embeddings_only: leave out what PEFT has no place for. Soft tokens that were trained with offsets or
-                adapters ask worse without them.
+            embeddings_only: leave out what PEFT has no place for, memory tokens among it. Soft tokens that were trained
+                with offsets or adapters ask worse without them.
 
         Raises:
             InputError: something would be left out, the folder cannot be written, or it holds files that judgeq has not
@@ -323,16 +341,22 @@ class SoftTokens:
         return tokens.adopt(lm)
 
 
+def find_shipped(lm: LanguageModel) -> Path | None:
+    """The folder of soft tokens that come with this library; None where there are none for this model."""
+    configs = sorted(assets_path("soft_tokens").glob(f"*/{CONFIG_FILE}"))
+    fitting = (each for each in configs if same_model(SoftTokensConfig.load(each).base_model, lm.name))
+    return next((config.parent for config in fitting), None)
+
+
 def shipped_for(lm: LanguageModel) -> Path:
-    """The folder of soft tokens that come with this library."""
-    for config in sorted(assets_path("soft_tokens").glob(f"*/{CONFIG_FILE}")):
-        if same_model(SoftTokensConfig.load(config).base_model, lm.name):
-            return config.parent
+    """`find_shipped`, or an `InputError` that says what to do."""
+    if (shipped := find_shipped(lm)) is not None:
+        return shipped
     others = hub.published("judgeq", public_name(lm.name)) if lm.revision is not None else []
     found = f" (others have published {', '.join(others)} on the Hub)" if others else ""
     raise InputError(
-        f"No soft tokens are shipped for {lm.name}{found}: name a folder or a Hub repository of some, or train "
-        f"them with `python -m judgeq train --model {lm.name}`"
+        f"No soft tokens are shipped for {lm.name}{found}: name a folder or a Hub repository of some, train "
+        f"them with `python -m judgeq train --model {lm.name}`, or choose the method stockanswer, which needs none"
     )
 
 

@@ -31,7 +31,7 @@ from app.style.toasts import shown
 from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError, JudgeqError
 from judgeq.look.format import size
-from judgeq.methods import METHODS
+from judgeq.methods import METHODS, JudgeQ, StockAnswer
 
 TICK = 0.3
 """Seconds between two updates of the page."""
@@ -81,6 +81,17 @@ class Callbacks:
         if run is None:
             return None, empty_cards(text.DEFAULT_METHODS), *((gr.skip(),) * FIELDS)
         return run, run_cards(run), *map_updates(run, True)
+
+    def stand_in(self, *pickers: list[str]) -> list[Any]:
+        """Pickers of methods, with the stock answer in place of Judge Q where the model has no soft tokens."""
+        if not self.host.lacks_soft_tokens:
+            return [gr.update(info=None) for _ in pickers]
+        told = text.STANDS_IN.format(model=self.host.name)
+        known = {JudgeQ.name: StockAnswer.name}
+        return [
+            gr.update(value=list(dict.fromkeys(known.get(name, name) for name in chosen)), info=told)
+            for chosen in pickers
+        ]
 
     def begin(
         self,

@@ -82,8 +82,8 @@ def _build_choice(host: ModelHost) -> dict[str, Any]:
     }
 
 
-def wire_models(host: ModelHost, part: Models, status: gr.HTML) -> None:
-    """Changing the model, and bringing soft tokens.
+def wire_models(host: ModelHost, part: Models, status: gr.HTML) -> list[Any]:
+    """Changing the model, and bringing soft tokens; returns the events after which the model may be another.
 
     Args:
         status: where the page says what it does.
@@ -106,8 +106,10 @@ def wire_models(host: ModelHost, part: Models, status: gr.HTML) -> None:
     part.files.upload(upload, [part.files, part.own], taken, **QUEUED)
     part.shipped.click(shipped, part.own, taken, **QUEUED)
     if part.load is not None and part.take is not None and part.hub_id is not None:
-        part.load.click(load, [part.name, part.precision], status, concurrency_limit=1, **QUIET)
+        changed = part.load.click(load, [part.name, part.precision], status, concurrency_limit=1, **QUIET)
         gr.on([part.take.click, part.hub_id.submit], take, [part.hub_id, part.own], taken, **QUEUED)
+        return [changed]
+    return []
 
 
 def change_model(host: ModelHost, name: str, precision: str) -> Iterator[str]:
