@@ -1,4 +1,4 @@
-"""Train soft tokens and memory tokens on one GPU: by attention, and by distillation from the model's own answers.
+"""Train soft tokens and memory tokens, by attention and by distillation from the model's own answers.
 
     python -m scripts.distill prompts --model smollm2-135m --part train --count 8192 --seed 7 --out train.safetensors
     python -m scripts.distill prompts --model smollm2-135m --part held_out --count 256 --seed 7
@@ -12,7 +12,11 @@
     python -m scripts.distill all --model smollm2-135m --prompts train.safetensors --held-out held_out.safetensors
         --start assets/soft_tokens/smollm2-135m --seconds 330 --out DIR
 
-`all` is both `respond` and `train` with one loading of the model; its seconds are those of everything. A model is a
+    python -m scripts.distill train --only memory --memory 8 --longest 1600 --limit 500 --most 1 --dtype float32 ...
+
+`all` is both `respond` and `train` with one loading of the model; its seconds are those of everything. `--only memory`
+trains memory tokens beside soft tokens that stay as they are: what does not change, rows and scores of each prompt, is
+then computed once and stored in memory, which makes it a matter of an hour on a CPU. A model is a
 folder with safetensors or one GGUF file of a Llama without sliding windows, or judgeq's name of an embedded one;
 `--start` is a folder of soft tokens with offsets and adapters. judgeq is imported for `prompts` and for such a name
 alone: elsewhere `python distill.py` does. Without a GPU everything runs on the CPU.
@@ -44,9 +48,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AttentionInterface, AutoModelForCausalLM
 
-S, M, RANK, RESPONSE = 32, 16, 8, 64
+S, RANK, RESPONSE = 32, 8, 64
 BUDGETS, BUDGET_WEIGHTS = (32, 64, 128, 256, 512), (3, 6, 5, 4, 2)
 MEMORIES, MEMORY_WEIGHTS = (0, 4, 8, 16), (4, 3, 8, 5)
+DRAWS = 2  # of a budget for each visit of a prompt, where memory tokens alone are trained
 POOL, TEMPER, TINY = 7, 0.35, 1e-9
 ATTENTION_WEIGHT = 3.0
 SOFT_SHARE = 0.6  # of the steps with memory rows: selection is differentiable in these
@@ -130,17 +135,32 @@ class Prompts:
         return self.lengths[:, None] + torch.arange(count, device=self.lengths.device)
 
 
+class Rows(NamedTuple):
+    """Rows that an answer may look at, as `Prompts` has them: of each layer keys and values, and what hides padding."""
+
+    rows: list[tuple[Tensor, Tensor]]
+    hidden: Tensor
+
+    def selected(self, scores, count) -> Rows:
+        """The `count` rows of each head with the highest pooled scores; there are so many in the shortest prompt."""
+        found = []
+        for each, pair in zip(scores, self.rows, strict=True):
+            kept = best_rows(each + self.hidden[:, None], count)[..., None]
+            found.append(tuple(rows.gather(2, kept.expand(-1, -1, -1, rows.shape[-1])) for rows in pair))
+        return Rows(found, self.hidden.new_zeros(len(self.hidden), count))
+
+
 class Ask:
     """Soft and memory tokens after the prompts.
 
     Attributes:
         largest, mean: of each layer (B, H_kv, T), over soft tokens and the query heads of a group.
-        memory: of each layer the memory tokens' keys and values, (B, H_kv, M, D).
+        soft, memory: of each layer these tokens' keys and values, (B, H_kv, S, D) and (B, H_kv, M, D).
     """
 
     def __init__(self, prompts, offsets, cos, sin):
         self.prompts, self.offsets, self.cos, self.sin = prompts, offsets, cos, sin
-        self.largest, self.mean, self.memory = [], [], []
+        self.largest, self.mean, self.soft, self.memory = [], [], [], []
 
     def attend(self, layer, queries, keys, values, scaling):
         old_keys, old_values = self.prompts.rows[layer]
@@ -158,6 +178,7 @@ class Ask:
         weights = (logits + bias[..., :S, : tokens + S]).softmax(-1)[..., :tokens]
         self.largest.append(weights.amax((2, 3)))
         self.mean.append(weights.mean((2, 3)))
+        self.soft.append((keys[:, :, :S], values[:, :, :S]))
         self.memory.append((keys[:, :, S:], values[:, :, S:]))
         return output
 
@@ -168,14 +189,16 @@ class Answer:
     Attributes:
         attention: of each layer (B, H_kv, T), the mean over the response's own tokens and the query heads of a group;
             only with `response_mask`.
+        own: of each layer keys and values of the response's tokens.
     """
 
     def __init__(self, prompts, biases=None, memory=None, used=0, response_mask=None):
         self.prompts, self.biases, self.memory, self.used = prompts, biases, memory, used
-        self.mask, self.attention = response_mask, []
+        self.mask, self.attention, self.own = response_mask, [], []
 
     def attend(self, layer, queries, keys, values, scaling):
-        old_keys, old_values = self.prompts.rows[layer]
+        self.own.append((keys, values))
+        old_keys, old_values = (rows.to(keys.dtype) for rows in self.prompts.rows[layer])
         batch, kv_heads, count = len(keys), keys.shape[1], queries.shape[2]
         bias = self.prompts.hidden[:, None, None, None]
         if self.biases is not None:
@@ -227,7 +250,7 @@ class Write:
 class Judge(nn.Module):
     """Soft tokens with offsets and adapters, and memory tokens with adapters of their own."""
 
-    def __init__(self, start):
+    def __init__(self, start, memory=16, only_memory=False):
         super().__init__()
         self.origin = Path(start) / CONFIG_FILE
         stored = {
@@ -235,7 +258,7 @@ class Judge(nn.Module):
             for name, tensor in load_file(Path(start) / "soft_tokens.safetensors").items()
         }
         self.embeddings = nn.Parameter(stored["soft_tokens"])
-        memory = stored.get("memory_tokens", self.embeddings.data[:M].clone())
+        memory = stored.get("memory_tokens", self.embeddings.data)[:memory].clone()
         self.memory = nn.Parameter(memory)
         self.offsets = nn.Parameter(stored["query_offsets"])
         first = PREFIXES["soft_down"]
@@ -251,8 +274,13 @@ class Judge(nn.Module):
                 found |= {"memory_down": noise / math.sqrt(len(down)), "memory_up": torch.zeros(up.shape)}
             maps |= {_key(kind, name): nn.Parameter(tensor) for kind, tensor in found.items()}
         self.maps = nn.ParameterDict(maps)
+        if only_memory:
+            self.requires_grad_(False)
+            for group in self.groups(True):
+                for tensor in group["params"]:
+                    tensor.requires_grad_(True)
 
-    def groups(self):
+    def groups(self, only_memory=False):
         """For an optimizer, each with its peak learning rate."""
         soft = [tensor for name, tensor in self.maps.items() if name.startswith("soft")]
         memory = [tensor for name, tensor in self.maps.items() if name.startswith("memory")]
@@ -263,14 +291,15 @@ class Judge(nn.Module):
             "adapters": soft,
             "memory_adapters": memory,
         }
-        return [{"params": params, "peak": RATES[name]} for name, params in tensors.items()]
+        chosen = [name for name in tensors if "memory" in name or not only_memory]
+        return [{"params": tensors[name], "peak": RATES[name]} for name in chosen]
 
     @contextmanager
-    def attached(self, model) -> Iterator[None]:
-        """Within this block, passes of soft and memory tokens run through their adapters."""
+    def attached(self, model, soft=S) -> Iterator[None]:
+        """Within this block, passes of so many soft tokens, and of memory tokens, run through their adapters."""
         hooks = []
         for name in self.names:
-            term = _term(*(self.maps[_key(kind, name)] for kind in PREFIXES))
+            term = _term(soft, *(self.maps[_key(kind, name)] for kind in PREFIXES))
             hooks.append(model.model.layers.get_submodule(name).register_forward_hook(term))
         try:
             yield
@@ -280,13 +309,21 @@ class Judge(nn.Module):
 
     def ask(self, model, prompts) -> Ask:
         """One pass behind the prompts. A memory token stands where the soft token of its number does."""
-        positions = torch.cat([prompts.positions(S), prompts.positions(M)], 1)
+        positions = torch.cat([prompts.positions(S), prompts.positions(len(self.memory))], 1)
         embeds = torch.cat([self.embeddings, self.memory]).to(model.dtype).expand(len(positions), -1, -1)
         cos, sin = model.model.rotary_emb(embeds.float(), positions)
         ask = Ask(prompts, self.offsets, cos.float(), sin.float())
         with self.attached(model):
             model.model(inputs_embeds=embeds, position_ids=positions, use_cache=False, step=ask)
         return ask
+
+    def remember(self, model, rows, positions):
+        """The memory rows, of each layer (B, H_kv, M, D), from `Rows` of prompts and of soft tokens after them."""
+        embeds = self.memory.to(model.dtype).expand(len(positions), -1, -1)
+        answer = Answer(rows)
+        with self.attached(model, 0):
+            model.model(inputs_embeds=embeds, position_ids=positions, use_cache=False, step=answer)
+        return answer.own
 
     def save(self, out, config):
         """Write the tensors, and beside them what is known of the run."""
@@ -305,17 +342,18 @@ class Judge(nn.Module):
         )
         (out / "run.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
         if self.origin.exists():
-            told = config_with_memory(json.loads(self.origin.read_text(encoding="utf-8")))
+            told = json.loads(self.origin.read_text(encoding="utf-8"))
+            told = config_with_memory(told, len(self.memory))
             (out / CONFIG_FILE).write_text(
                 json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8"
             )
 
 
-def config_with_memory(config):
+def config_with_memory(config, memory):
     """What judgeq reads beside the tensors, from that of the soft tokens that a run began with."""
     recipe = [config["recipe"]] if config.get("recipe") else []
     return config | {
-        "memory": M,
+        "memory": memory,
         "earlier": config.get("earlier", []) + recipe,
         "recipe": {},
         "metrics": {},
@@ -335,11 +373,11 @@ def _of_rank(down, up):
     return left[:, :RANK] * root, root[:, None] * right[:RANK]
 
 
-def _term(soft_down, soft_up, memory_down, memory_up):
-    """A forward hook of one linear map."""
+def _term(count, soft_down, soft_up, memory_down, memory_up):
+    """A forward hook of one linear map; `count` soft tokens come first."""
 
     def add(linear, inputs, output):
-        soft, memory = inputs[0][:, :S], inputs[0][:, S:]
+        soft, memory = inputs[0][:, :count], inputs[0][:, count:]
         terms = [
             (soft @ soft_down.to(soft.dtype)) @ soft_up.to(soft.dtype),
             (memory @ memory_down.to(soft.dtype)) @ memory_up.to(soft.dtype),
@@ -358,9 +396,13 @@ def pooled(scores, width=POOL):
 
 def hard_bias(scores, rows, width=POOL):
     """0 for the kept rows of every head, -inf for the others; padding has a score of -inf."""
+    return torch.full_like(scores, -torch.inf).scatter(-1, best_rows(scores, rows, width), 0.0)
+
+
+def best_rows(scores, rows, width=POOL):
+    """Places of the rows that are kept."""
     ranked = pooled(scores, width) + 1e-6 * scores
-    kept = ranked.topk(min(rows, ranked.shape[-1]), -1).indices
-    return torch.full_like(ranked, -torch.inf).scatter(-1, kept, 0.0)
+    return ranked.topk(min(rows, ranked.shape[-1]), -1).indices
 
 
 def soft_bias(scores, rows, width):
@@ -434,9 +476,14 @@ class Corpus:
         self.prompts = unpacked(stored)
         self.responses = unpacked(load_file(responses)) if responses else []
 
-    def answered(self, shortest):
-        """Indices of prompts whose response has so many tokens."""
-        return [at for at, ids in enumerate(self.responses) if len(ids) >= shortest]
+    def answered(self, shortest, longest=math.inf, limit=None):
+        """Indices of prompts of at most `longest` tokens whose response has `shortest`: all, or `limit` random ones."""
+        found = [
+            at
+            for at, (prompt, ids) in enumerate(zip(self.prompts, self.responses, strict=True))
+            if len(ids) >= shortest and len(prompt) <= longest
+        ]
+        return found if limit is None or limit >= len(found) else random.Random(0).sample(found, limit)
 
     def batches(self, indices, tokens, most, rng=None):
         """Indices of prompts of similar length, so many tokens together, the shortest first or in random order."""
@@ -541,16 +588,18 @@ class TrainingExample:
         return model.lm_head(passed.last_hidden_state[self.mask.bool()]).float().log_softmax(-1)
 
     def divergence(self, student):
-        return F.kl_div(student, self.teacher, reduction="none", log_target=True).sum(-1)
+        return F.kl_div(student, self.teacher.float(), reduction="none", log_target=True).sum(-1)
 
 
-def draw_budget(lesson, rng):
+def draw_budget(lesson, rng, most, least=0):
     """Rows to keep, how many of them are memory rows, and whether selection is differentiable."""
     shortest = int(lesson.prompts.lengths.min())
     weighted = zip(BUDGETS, BUDGET_WEIGHTS, strict=True)
     fitting = [each for each in weighted if each[0] <= 0.6 * shortest] or [(BUDGETS[0], 1)]
     budget = rng.choices(*zip(*fitting, strict=True))[0]
-    used = min(rng.choices(MEMORIES, MEMORY_WEIGHTS)[0], budget // 4)
+    weighted = zip(MEMORIES, MEMORY_WEIGHTS, strict=True)
+    allowed = [each for each in weighted if least <= each[0] <= most]
+    used = min(rng.choices(*zip(*allowed, strict=True))[0], budget // 4)
     return budget, used, used == 0 or rng.random() < SOFT_SHARE
 
 
@@ -577,10 +626,90 @@ def losses(model, judge, lesson, budget, used, width):
     return lesson.divergence(student).mean(), aligned
 
 
+class Remembered:
+    """A batch for memory tokens beside soft tokens that do not change: their scores and rows, computed once.
+
+    Rows are stored in bfloat16.
+    """
+
+    def __init__(self, model, judge, lesson):
+        with torch.no_grad():
+            asked = judge.ask(model, lesson.prompts)
+        self.lesson, self.scores = lesson, asked.mean
+        lesson.prompts.rows = _narrow(lesson.prompts.rows)
+        lesson.teacher = lesson.teacher.half()
+        self.prompt = Rows(lesson.prompts.rows, lesson.prompts.hidden)
+        self.soft = _narrow(asked.soft)
+
+    def loss(self, model, judge, budgets):
+        """The mean KL divergence of the answer over budgets, given as rows and how many of them are memory rows."""
+        hidden = self.prompt.hidden
+        seen = Rows(
+            [
+                tuple(torch.cat(both, 2) for both in zip(*pairs, strict=True))
+                for pairs in zip(self.prompt.rows, self.soft, strict=True)
+            ],
+            torch.cat([hidden, hidden.new_zeros(len(hidden), S)], 1),
+        )
+        memory = judge.remember(model, seen, self.lesson.prompts.positions(len(judge.memory)))
+        found = []
+        for budget, used in budgets:
+            kept = self.prompt.selected(self.scores, budget - used)
+            student = self.lesson.log_probs(model, Answer(kept, memory=memory, used=used))
+            found.append(self.lesson.divergence(student).mean())
+        return torch.stack(found).mean()
+
+
+def _narrow(rows):
+    return [tuple(each.bfloat16() for each in pair) for pair in rows]
+
+
+def train_memory(model, judge, corpus, held_out, args):
+    """Memory tokens alone, by the divergence of answers; as `train`, over the same prompts again and again."""
+    rng, adam = random.Random(args.seed), torch.optim.Adam(judge.groups(only_memory=True))
+    out, usable = Path(args.out), corpus.answered(3, args.longest, args.limit)
+    batches, remembered = corpus.batches(usable, args.tokens, args.most, rng), {}
+    started, steps, history, saved = time.perf_counter(), 0, [], 0.0
+    while True:
+        rng.shuffle(batches)
+        for batch in batches:
+            elapsed = time.perf_counter() - started
+            share = max(elapsed / args.seconds, steps / args.steps)
+            if share >= 1:
+                print(f"run: {steps} steps, {len(usable)} prompts, {elapsed:.0f} s", flush=True)
+                record = {"steps": steps, "prompts": len(usable), "seconds": round(elapsed), "history": history}
+                judge.save(out, record | {"unfinished": True})
+                return record | {"held_out": report(model, judge, held_out, args, MEMORY_ONLY)}
+            for group in adam.param_groups:
+                group["lr"] = group["peak"] * min(1.0, (steps + 1) / WARM_UP) * _cosine(share)
+            key = tuple(batch)
+            if key not in remembered:
+                remembered[key] = Remembered(model, judge, TrainingExample(model, corpus, batch, rng))
+            own = remembered[key]
+            budgets = [draw_budget(own.lesson, rng, len(judge.memory), 1)[:2] for _ in range(DRAWS)]
+            loss = own.loss(model, judge, budgets)
+            adam.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_([each for group in adam.param_groups for each in group["params"]], 1.0)
+            adam.step()
+            steps += 1
+            history.append((*budgets, round(float(loss.detach()), 4)))
+            if steps in (1, 2, 5, 10) or steps % 50 == 0:
+                recent = [each[-1] for each in history[-50:]]
+                print(f"run {steps} {elapsed:.0f} s, kl {sum(recent) / len(recent):.3f}", flush=True)
+            if elapsed - saved > 120:
+                saved = elapsed
+                judge.save(out, {"steps": steps, "unfinished": True})
+
+
+def _cosine(share):
+    return 0.5 * (1 + math.cos(math.pi * share))
+
+
 def train(model, judge, corpus, held_out, args):
     """Adam with a warm-up, then a cosine to 0 at the end of the time, or of `args.steps`; gives the run's record."""
     rng, adam = random.Random(args.seed), torch.optim.Adam(judge.groups())
-    out, usable = Path(args.out), corpus.answered(3)
+    out, usable = Path(args.out), corpus.answered(3, args.longest, args.limit)
     started, steps, seen, history, saved = time.perf_counter(), 0, 0, [], 0.0
     while True:
         for batch in corpus.batches(usable, args.tokens, args.most, rng):
@@ -597,10 +726,9 @@ def train(model, judge, corpus, held_out, args):
                 judge.save(out, record)
                 return record | {"held_out": report(model, judge, held_out, args, WHOLE)}
             for group in adam.param_groups:
-                warm = min(1.0, (steps + 1) / WARM_UP)
-                group["lr"] = group["peak"] * warm * 0.5 * (1 + math.cos(math.pi * share))
+                group["lr"] = group["peak"] * min(1.0, (steps + 1) / WARM_UP) * _cosine(share)
             lesson = TrainingExample(model, corpus, batch, rng)
-            budget, used, soft = draw_budget(lesson, rng)
+            budget, used, soft = draw_budget(lesson, rng, len(judge.memory))
             divergence, aligned = losses(
                 model, judge, lesson, budget, used, 0.5 * 0.25**share if soft else None
             )
@@ -656,6 +784,11 @@ WHOLE = (
     Form("largest, pool 13", "largest", pool=13),
     Form("largest+8, pool 3", "largest", pool=3, memory=8),
 )
+MEMORY_ONLY = (
+    Form("mean", "mean"),
+    Form("mean+4", "mean", memory=4),
+    Form("mean+8", "mean", memory=8),
+)
 
 
 class Means:
@@ -683,7 +816,7 @@ def report(model, judge, corpus, args, forms):
     Only prompts that are longer than the budget count. A budget covers the memory rows.
     """
     means = Means()
-    for batch in corpus.batches(corpus.answered(2), args.tokens, args.most):
+    for batch in corpus.batches(corpus.answered(2, args.longest, args.held_out_limit), args.tokens, args.most):
         lesson = TrainingExample(model, corpus, batch)
         asked = judge.ask(model, lesson.prompts)
         kinds = [corpus.kinds[at] for at in batch]
@@ -764,6 +897,11 @@ def parse(arguments):
     parser.add_argument(
         "--steps", type=float, default=math.inf, help="end after so many, before the time is over"
     )
+    parser.add_argument("--only", choices=("memory",), help="train the memory tokens alone")
+    parser.add_argument("--memory", type=int, default=16, help="number of memory tokens")
+    parser.add_argument("--longest", type=float, default=math.inf, help="leave out prompts of more tokens")
+    parser.add_argument("--limit", type=int, help="of prompts to train on; the others are left out")
+    parser.add_argument("--held-out-limit", type=int, help="of prompts to measure with")
     parser.add_argument("--tokens", type=int, default=65536, help="largest batch")
     parser.add_argument("--most", type=int, default=96, help="prompts in a batch")
     parser.add_argument("--seed", type=int, default=0, help="of prompts, or of the order of training")
@@ -799,10 +937,10 @@ def main(arguments=None):
         torch.cuda.empty_cache()
         args.seconds -= time.perf_counter() - started + REPORT_SECONDS
     corpus, held_out = Corpus(args.prompts, args.responses), Corpus(args.held_out, args.held_out_responses)
-    judge = Judge(args.start).to(device)
+    judge = Judge(args.start, args.memory, args.only == "memory").to(device)
     print("start:", flush=True)
-    before = report(model, judge, held_out, args, START)
-    record = train(model, judge, corpus, held_out, args)
+    before = report(model, judge, held_out, args, MEMORY_ONLY[:1] if args.only else START)
+    record = (train_memory if args.only else train)(model, judge, corpus, held_out, args)
     judge.save(out, record | {"before": before})
     if device == "cuda":
         most, elapsed = torch.cuda.max_memory_allocated() / 1e9, time.perf_counter() - started

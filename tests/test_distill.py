@@ -93,9 +93,9 @@ def test_the_commands_follow_each_other(folder: Path, tmp_path: Path) -> None:
     assert set(record["before"]) == {"mean", "largest"}
     before, after = (load_file(path / "soft_tokens.safetensors") for path in (folder / "start", out))
     assert not torch.equal(before["soft_tokens"], after["soft_tokens"])
-    assert after["memory_tokens"].shape == (distill.M, 64)
+    assert after["memory_tokens"].shape == (16, 64)
     tokens = judgeq.SoftTokens.for_model(judgeq.load(model, device="cpu"), out)
-    assert (tokens.config.memory, tokens.config.recipe) == (distill.M, {})
+    assert (tokens.config.memory, tokens.config.recipe) == (16, {})
     assert tokens.config.earlier == [{"seed": 3}]
     again = distill.Judge(out)
     assert torch.equal(again.memory, after["memory_tokens"])
@@ -209,10 +209,10 @@ def test_a_batch_keeps_no_padding_and_no_more_rows_than_the_budget(folder: Path)
 
 def test_the_stored_experiment_can_be_gone_on_from() -> None:
     judge = distill.Judge(EXPERIMENT)
-    assert judge.memory.shape == (distill.M, 576)
+    assert judge.memory.shape == (16, 576)
     assert len(judge.names) == 210
     tokens = judgeq.SoftTokens.from_pretrained(EXPERIMENT)
-    assert (tokens.n, tokens.probe.memory_tokens) == (distill.S, distill.M)
+    assert (tokens.n, tokens.probe.memory_tokens) == (distill.S, 16)
     assert len(distill.unpacked(load_file(EXPERIMENT / "responses.safetensors"))) == 8192
     assert len(distill.unpacked(load_file(EXPERIMENT / "held_out_responses.safetensors"))) == 256
 
