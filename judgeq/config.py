@@ -187,8 +187,9 @@ class Selection(JsonConfig):
             row's value adds to the hidden states (CriticalKV, arXiv 2502.03805). For scores that are attention.
         bits: 8 or 4, in which every number of a kept row is stored (KIVI, arXiv 2402.02750); None = not quantized.
         memory: rows of the budget that are left to memory tokens, trained ones that read the prompt after the soft
-            tokens and whose own rows are kept (RestoreKV, arXiv 2608.01247); 0 = none. Never more than half of a
-            budget, and none where the budget covers the whole prompt.
+            tokens and whose own rows are kept (RestoreKV, arXiv 2608.01247); 0 = none. None = all that the soft tokens
+            have, at most one row in eight, for methods that score with these; none for others. Never more than half
+            of a budget, and none where the budget covers the whole prompt.
     """
 
     sinks: int = 0
@@ -199,12 +200,13 @@ class Selection(JsonConfig):
     beta: int = 20
     value_aware: bool = False
     bits: int | None = None
-    memory: int = 0
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         settle(self)
         check_at_least("Selection", "sinks", self.sinks, 0)
-        check_at_least("Selection", "memory", self.memory, 0)
+        if self.memory is not None:
+            check_at_least("Selection", "memory", self.memory, 0)
         check_at_least("Selection", "recent", self.recent, 0)
         check_at_least("Selection", "pool", self.pool, 1)
         if self.pool % 2 == 0:

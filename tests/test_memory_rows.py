@@ -467,3 +467,34 @@ def test_adapters_of_another_model_are_refused(
     other = SoftTokens(replace(tokens.probe, memory=memory), tokens.config)
     with pytest.raises(InputError, match="adapters do not fit"):
         other.check(make_lm())
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "kept"),
+    [
+        ("judgeq", 64, MEMORY),
+        ("judgeq", 24, 3),
+        ("judgeq", 7, 0),
+        ("judgeq+draft", 64, MEMORY),
+        ("judgeq:memory=0", 64, 0),
+        ("judgeq:memory=2", 8, 2),
+        ("snapkv", 64, 0),
+        ("snapkv:memory=3", 64, 3),
+    ],
+)
+def test_who_scores_with_soft_tokens_keeps_their_memory_rows_unless_told_otherwise(
+    lm: LanguageModel, tokens: SoftTokens, name: str, budget: int, kept: int
+) -> None:
+    (answer,) = [
+        judgeq.ask(lm, TEXT * 2, "Where?", method=method_from_text(name), budget=budget, tokens=tokens)
+    ]
+    assert answer.retention.memory_rows == kept
+    assert not answer.notices
+    assert {len(head) for layer in answer.retention.kept for head in layer} == {budget - kept}
+    document = judgeq.Document(lm, TEXT * 2)
+    if not method_from_text(name).needs_response:
+        asked = method_from_text(name).selection.memory or 0
+        assert (
+            document.compress(method=method_from_text(name), budget=budget, tokens=tokens).retained.memory
+            == asked
+        )

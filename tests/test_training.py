@@ -25,16 +25,17 @@ from judgeq.methods import JudgeQ
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from judgeq.training import loop
+from judgeq.training import run
 from judgeq.training import store as stores
 from judgeq.training.config import TrainConfig
 from judgeq.training.curve import curve_figure
 from judgeq.training.examples import AttentionRecorder, PromptRows, TrainingExample
-from judgeq.training.loop import example_losses, passes, train
+from judgeq.training.loop import example_losses, train
 from judgeq.training.objectives import OBJECTIVES
 from judgeq.training.profile import best_shares, learn_profile
 from judgeq.training.progress import Progress
 from judgeq.training.responses import generate_responses
+from judgeq.training.run import passes
 from judgeq.training.store import Store
 from judgeq.training.trainable import attention_to_example, initial_tokens, let_gradients_through, trainable
 from judgeq.training.validation import held_out_hit_rates
@@ -323,23 +324,25 @@ def same(ours: SoftTokens, theirs: SoftTokens) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("phase", "at"), [("responses", 4), ("held-out responses", 2), ("training", 2), ("training", 5)]
+    ("phase", "at"),
+    [("responses", 4), ("held-out responses", 2), ("training", 2), ("training", 5), ("memory tokens", 3)],
 )
 def test_an_interrupted_run_ends_with_the_same_soft_tokens(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, at: int
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_STEPS", 2)
-    straight = train(lm, CONFIG, tmp_path / "straight")
+    monkeypatch.setattr(run, "CHECKPOINT_STEPS", 2)
+    config = changed(memory=2, memory_rank=1)
+    straight = train(lm, config, tmp_path / "straight")
     with pytest.raises(Stop):
-        train(lm, CONFIG, tmp_path / "broken", progress=Log(stop=(phase, at)))
+        train(lm, config, tmp_path / "broken", progress=Log(stop=(phase, at)))
     assert not (tmp_path / "broken" / "judgeq_config.json").exists()
     log = Log()
-    resumed = train(lm, CONFIG, tmp_path / "broken", progress=log)
+    resumed = train(lm, config, tmp_path / "broken", progress=log)
     assert same(resumed, straight)
     history = [json.loads((tmp_path / name / "history.json").read_text()) for name in ("broken", "straight")]
     assert history[0] == history[1]
-    if phase == "training":
-        assert ("training", 1) not in log.seen
+    if phase in ("training", "memory tokens"):
+        assert (phase, 1) not in log.seen
     else:
         assert next(entry for entry in log.seen if entry[0] == phase) == (
             phase,
@@ -372,7 +375,7 @@ def test_what_was_left_of_responses_comes_out_as_in_a_run_without_a_break(
 def test_a_begun_run_is_not_gone_on_with_by_accident(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_STEPS", 2)
+    monkeypatch.setattr(run, "CHECKPOINT_STEPS", 2)
     with pytest.raises(Stop):
         train(lm, CONFIG, tmp_path, progress=Log(stop=("training", 5)))
     with pytest.raises(InputError, match="add --resume"):

@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.rounds,
             lambda done, total: bars.advance("answers", done, total),
         )
-    memory = max(method.selection.memory for method in methods.values())
+    memory = 0 if tokens is None else tokens.config.memory
     bounds = {
         each.label: peak_bound(lm, length, n_soft + memory, each.budget)
         for each in contenders
@@ -151,10 +151,12 @@ def _contenders(
     from judgeq.inference.plan import Plan
     from judgeq.methods import Full
 
-    probe, profile = (tokens.probe, tokens.profile) if tokens else (None, None)
+    probe = tokens.probe if tokens else None
 
     def plans(budget: Budget, *chosen: Method) -> Any:
-        return lambda length: [Plan(method, budget_rows(budget, length), profile) for method in chosen]
+        return lambda length: [
+            Plan.with_tokens(method, budget_rows(budget, length), tokens) for method in chosen
+        ]
 
     evicting = {name: method for name, method in methods.items() if not isinstance(method, Full)}
     found: list[Contender] = [

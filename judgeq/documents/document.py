@@ -18,15 +18,15 @@ from judgeq.errors import InputError
 from judgeq.inference.answers import Answer, Reading
 from judgeq.inference.api import in_turn, run
 from judgeq.inference.decode import Step
+from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.inference.request import (
     Request,
-    make_plans,
     make_request,
     resolve_methods,
     resolve_soft_tokens,
 )
-from judgeq.methods import Method
+from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_chunks
 from judgeq.prompts.prompt import build_prefix, dated, now
@@ -141,7 +141,8 @@ class Document:
     ) -> CompressedDocument:
         """Evict once, before any question is known: query-agnostic.
 
-        Soft tokens, or a method's window, directly follow the document. Rows that are stored already are not read
+        Soft tokens, or a method's window, directly follow the document; memory rows, which were trained with a question
+        before them, only where the method asks for them by number. Rows that are stored already are not read
         again, and kept until `forget`; without them the document is evicted layer by layer while it is read.
 
         Args:
@@ -159,12 +160,14 @@ class Document:
             )
         self._check_positions()
         soft = resolve_soft_tokens(self.lm, [chosen], tokens)
+        rows = self.tokens if isinstance(chosen, Full) else budget_rows(budget, self.tokens)
+        plan = Plan(chosen, rows, soft.profile if soft else None)
         with self._lock:
             self._check_cast()
             outcome = prefill(
                 self.lm,
                 self.prefix.input_ids,
-                make_plans([chosen], budget_rows(budget, self.tokens), self.tokens, soft),
+                [plan],
                 soft_tokens=soft.probe if soft else None,
                 prefix=self._rows,
                 chunk=self.chunk,

@@ -198,8 +198,7 @@ def _to_read(
     lm: LanguageModel, question: Question, asked: Sequence[Asked], tokens: SoftTokens | None
 ) -> Request:
     ids = question.input_ids(lm)
-    profile = tokens.profile if tokens else None
-    plans = [Plan(each.method, budget_rows(each.budget, ids.shape[1]), profile) for each in asked]
+    plans = [Plan.with_tokens(each.method, budget_rows(each.budget, ids.shape[1]), tokens) for each in asked]
     return Request(lm, ids, plans, _greedy(question), tokens.probe if tokens else None)
 
 

@@ -111,3 +111,20 @@ def with_soft_tokens(
         return embeds, contextlib.nullcontext()
     appended = soft_tokens.appended_embeddings().to(embeds).expand(embeds.shape[0], -1, -1)
     return torch.cat([embeds, appended], dim=1), soft_tokens.attached(lm)
+
+
+def placed(embeds: Tensor, seen: int, soft_tokens: SoftTokenTensors | None) -> dict[str, Tensor]:
+    """Positions for a pass that ends with memory tokens; none where each token follows the one before.
+
+    The mask hides nothing: without one transformers takes positions that begin again for another text.
+
+    Args:
+        embeds: (B, N, hidden), the whole pass.
+        seen: tokens before it.
+    """
+    if soft_tokens is None or not soft_tokens.memory_tokens:
+        return {}
+    batch, count = embeds.shape[:2]
+    places = torch.arange(seen, seen + count, device=embeds.device).expand(batch, -1)
+    everything = torch.ones(batch, seen + count, dtype=torch.int64, device=embeds.device)
+    return {"position_ids": soft_tokens.place(places), "attention_mask": everything}

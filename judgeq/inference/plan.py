@@ -15,7 +15,11 @@ from judgeq.methods.selection import Forced, Kept, allocate_rows, pyramid_rows, 
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
 from judgeq.soft_tokens.budget_profile import BudgetProfile
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import whole
+
+LEAST_PER_MEMORY_ROW = 8
+"""Rows that a budget has for each memory row that nobody asked for by number."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Plan:
         profile: learned budgets, for methods whose allocation needs them; None for all others.
         forced: rows that are kept or evicted regardless of their scores. Methods without scores, such as `full`, and
             layers with a sliding window ignore it.
+        memory: memory rows that are asked for; None = those of the method's selection, 0 where it leaves them open.
 
     Raises:
         InputError: the method needs a profile and there is none, or more rows are pinned than the budget has.
@@ -39,12 +44,15 @@ class Plan:
     budget: int
     profile: BudgetProfile | None = None
     forced: Forced = Forced()
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         budget = whole(self.budget)
         if budget is None or budget < 1:
             raise InputError(f"Plan.budget is {self.budget!r}: give rows per KV head, at least 1")
         object.__setattr__(self, "budget", budget)
+        if self.memory is None:
+            object.__setattr__(self, "memory", self.method.selection.memory or 0)
         pinned = len(self.forced.pinned)
         if pinned > self.budget:
             raise InputError(
@@ -59,6 +67,16 @@ class Plan:
                 "carry none: train soft tokens with one, or choose the allocation adakv or uniform"
             )
 
+    @classmethod
+    def with_tokens(
+        cls, method: Method, budget: int, tokens: SoftTokens | None, forced: Forced = Forced()
+    ) -> Plan:
+        """A plan that takes from soft tokens what the method leaves open: the profile and the number of memory rows."""
+        memory = method.selection.memory
+        if memory is None and tokens is not None and method.needs_soft_tokens:
+            memory = min(tokens.config.memory, budget // LEAST_PER_MEMORY_ROW)
+        return cls(method, budget, tokens.profile if tokens else None, forced, memory)
+
     def evicts(self, tokens: int) -> bool:
         """Whether rows must go that are not dropped, where a prompt has `tokens` tokens."""
         return self.budget < tokens - len(self.forced.dropped)
@@ -70,7 +88,7 @@ class Plan:
         """
         if not self.evicts(tokens):
             return 0
-        return min(self.method.selection.memory, self.budget // 2, self.budget - len(self.forced.pinned))
+        return min(self.memory or 0, self.budget // 2, self.budget - len(self.forced.pinned))
 
     def shares(self, lm: LanguageModel, tokens: int, memory: int = 0) -> Tensor | None:
         """(L, H_kv) int64 rows of each head of a prompt of `tokens` tokens; None where a layer's mean is the budget.

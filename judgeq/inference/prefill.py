@@ -22,7 +22,7 @@ from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
 from judgeq.cache.retained import FrozenCache
 from judgeq.config import check_chunk
 from judgeq.errors import InputError
-from judgeq.inference.appended import SharedPass, shared_passes, with_soft_tokens
+from judgeq.inference.appended import SharedPass, placed, shared_passes, with_soft_tokens
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.request import Request
 from judgeq.methods import LayerView
@@ -289,7 +289,7 @@ def _evicting_pass(eviction: Eviction, ids: Tensor, rows: PrefixCache | FrozenCa
             use_cache=rows is not None,
             logits_to_keep=torch.tensor([ids.shape[1] - 1], device=lm.device),
             observer=eviction,
-            **_placed(embeds, seen, eviction.soft_tokens),
+            **placed(embeds, seen, eviction.soft_tokens),
         )
     return eviction.outcome(output.logits)
 
@@ -297,23 +297,6 @@ def _evicting_pass(eviction: Eviction, ids: Tensor, rows: PrefixCache | FrozenCa
 def _most(passes: Sequence[SharedPass]) -> int:
     """Most soft and memory tokens that one of the passes ends with."""
     return max(0 if each.soft_tokens is None else each.soft_tokens.appended for each in passes)
-
-
-def _placed(embeds: Tensor, seen: int, soft_tokens: SoftTokenTensors | None) -> dict[str, Tensor]:
-    """Positions for a pass that ends with memory tokens; none where each token follows the one before.
-
-    The mask hides nothing: without one transformers takes positions that begin again for another text.
-
-    Args:
-        embeds: (B, N, hidden), the whole pass.
-        seen: tokens before it.
-    """
-    if soft_tokens is None or not soft_tokens.memory_tokens:
-        return {}
-    batch, count = embeds.shape[:2]
-    places = torch.arange(seen, seen + count, device=embeds.device).expand(batch, -1)
-    everything = torch.ones(batch, seen + count, dtype=torch.int64, device=embeds.device)
-    return {"position_ids": soft_tokens.place(places), "attention_mask": everything}
 
 
 def check_first_pass(plans: Sequence[Plan]) -> None:

@@ -179,7 +179,7 @@ def resolve_soft_tokens(
         tokens.check(lm)
     else:
         tokens = SoftTokens.for_model(lm, tokens)
-    tokens.probe.with_memory(max(method.selection.memory for method in methods))
+    tokens.probe.with_memory(max(method.selection.memory or 0 for method in methods))
     return tokens
 
 
@@ -187,9 +187,8 @@ def make_plans(
     methods: Sequence[Method], rows: int, tokens: int, soft: SoftTokens | None, forced: Forced = Forced()
 ) -> list[Plan]:
     """Plans for a prompt of `tokens` tokens; `full` keeps all of them, whatever is dropped."""
-    profile = soft.profile if soft else None
     return [
-        Plan(method, tokens) if isinstance(method, Full) else Plan(method, rows, profile, forced)
+        Plan(method, tokens) if isinstance(method, Full) else Plan.with_tokens(method, rows, soft, forced)
         for method in methods
     ]
 
@@ -232,9 +231,7 @@ def check_decode_eviction(methods: Iterable[Method]) -> None:
 def memory_notices(plans: Iterable[Plan], tokens: int) -> tuple[str, ...]:
     """What to know of plans that keep fewer memory rows of a prompt of `tokens` tokens than they are asked for."""
     kept = {
-        (plan.budget, plan.memory_rows(tokens), plan.method.selection.memory)
-        for plan in plans
-        if plan.evicts(tokens)
+        (plan.budget, plan.memory_rows(tokens), plan.memory or 0) for plan in plans if plan.evicts(tokens)
     }
     return tuple(
         f"A budget of {budget:,} rows has room for {left} memory rows and not for {asked}: the others are the prompt's."

@@ -274,8 +274,8 @@ class JudgeQLM(TemplateLM):
         self.contexts += 1
         self.cut += len(ids) > limit
         ids = ids[-limit:] or [self.prefix_token_id]
-        probe, profile = (self.tokens.probe, self.tokens.profile) if self.tokens else (None, None)
-        plan = Plan(self.method, budget_rows(self.budget, len(ids)), profile)
+        probe = self.tokens.probe if self.tokens else None
+        plan = Plan.with_tokens(self.method, budget_rows(self.budget, len(ids)), self.tokens)
         return prefill_with_lookahead(Request(self.lm, torch.tensor([ids]), [plan], decoding, probe))
 
     def _say_cut(self, before: int) -> None:

@@ -228,7 +228,7 @@ class Method(ABC):
     @property
     def uses_soft_tokens(self) -> bool:
         """Whether it scores with trained soft tokens, or needs the memory tokens or the profile that come with them."""
-        return self.needs_soft_tokens or self.selection.needs_profile or self.selection.memory > 0
+        return self.needs_soft_tokens or self.selection.needs_profile or bool(self.selection.memory)
 
     @property
     def writer(self) -> Method | None:

@@ -64,8 +64,8 @@ def _memory(config: SoftTokensConfig) -> str:
     if not config.memory:
         return ""
     return (
-        f"{config.memory} memory tokens follow them and read the prompt in the same pass: with `judgeq:memory=8` the "
-        "rows of the first 8\nstay in the cache, inside the budget.\n"
+        f"{config.memory} memory tokens follow them and read the prompt in the same pass. Their own rows stay in the "
+        "cache, inside the budget;\nthe method `judgeq:memory=0` does without.\n"
     )
 
 

@@ -39,7 +39,11 @@ class TrainConfig(JsonConfig):
         learning_rate: of Adam, at its peak; linear warm-up over 5 % of the steps, then a cosine down to 0.
         offset_learning_rate: the same for the offsets.
         adapter_learning_rate: the same for the adapters.
-        epochs: passes over the examples.
+        epochs: passes over the examples; 0 = the soft tokens of `start` stay as they are, and memory tokens alone are
+            trained.
+        memory: memory tokens, trained after the soft tokens; 0 = none.
+        memory_rank: of their adapters; their learning rates are those of the soft tokens.
+        memory_epochs: passes over the examples for them.
         accumulate: examples a step, shared among all processes.
         held_out: prompts of the held-out part that the hit rate is measured on while training; 0 = none.
         seed: of data, initialisation and order.
@@ -63,6 +67,9 @@ class TrainConfig(JsonConfig):
     offset_learning_rate: float = 0.05
     adapter_learning_rate: float = 0.003
     epochs: int = 3
+    memory: int = 0
+    memory_rank: int = 8
+    memory_epochs: int = 2
     accumulate: int = 2
     held_out: int = 16
     seed: int = 0
@@ -70,11 +77,17 @@ class TrainConfig(JsonConfig):
     def __post_init__(self) -> None:
         settle(self)
         checked_seed("TrainConfig.seed", self.seed)
-        for field in "examples min_tokens response_tokens batch n rank epochs accumulate".split():
+        for (
+            field
+        ) in "examples min_tokens response_tokens batch n rank memory_rank memory_epochs accumulate".split():
             check_at_least("TrainConfig", field, getattr(self, field), 1)
-        for field in ("prefix_tokens", "temperature", "held_out"):
+        for field in ("prefix_tokens", "temperature", "held_out", "epochs", "memory"):
             check_at_least("TrainConfig", field, getattr(self, field), 0)
         check_at_least("TrainConfig", "max_tokens", self.max_tokens, self.min_tokens)
+        if not self.epochs and not self.memory:
+            raise InputError(
+                "TrainConfig.epochs is 0 and there are no memory tokens to train: give one of them"
+            )
         if not 0 < self.temper <= 1:
             raise InputError(f"TrainConfig.temper is {self.temper}; give a power above 0 and up to 1")
         for field in ("learning_rate", "offset_learning_rate", "adapter_learning_rate"):

@@ -68,6 +68,11 @@ def earlier_tokens(lm: LanguageModel, config: TrainConfig) -> SoftTokens | None:
             f"{config.start} has {tokens.n} soft tokens and adapters of rank {rank}: give --n {tokens.n} "
             f"--rank {rank} to continue from there"
         )
+    if tokens.config.memory and not config.memory:
+        raise InputError(
+            f"{config.start} has {tokens.config.memory} memory tokens, trained beside its soft tokens as they are: "
+            f"give --memory {tokens.config.memory} to train both on"
+        )
     return tokens
 
 
