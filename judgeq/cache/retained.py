@@ -124,13 +124,8 @@ class RetainedCache(DynamicCache):
     @property
     def rows(self) -> int:
         """Stored rows per KV head, summed over layers; where heads differ their mean, rounded up."""
-        sizes = [layer.keys.shape[1:3] for layer in self._filled()]  # (H_kv, rows)
-        if not sizes:
-            return 0
-        stored = sum(heads * rows for heads, rows in sizes) + sum(
-            sum(frozen.counts) for frozen in self._frozen()
-        )
-        return -(-stored // sizes[0][0])
+        heads = next((layer.keys.shape[1] for layer in self._filled()), 1)
+        return -(-sum(map(stored_rows, self._filled())) // heads)
 
     @contextlib.contextmanager
     def passing(self, tokens: int) -> Iterator[None]:
@@ -208,6 +203,13 @@ def _by_head(keys: Tensor, kept: Tensor | None) -> tuple[Tensor, ...]:
             f"Quantized rows are stored for one prompt at a time and this batch has {batch}: prefill them one by one"
         )
     return (torch.arange(rows, device=keys.device),) * heads if kept is None else tuple(kept[0])
+
+
+def stored_rows(layer: DynamicLayer) -> int:
+    """Rows that all KV heads of a layer store together."""
+    heads, rows = layer.keys.shape[1:3]
+    frozen = layer.frozen if isinstance(layer, RaggedLayer) else None
+    return heads * rows + (0 if frozen is None else sum(frozen.counts))
 
 
 def gather_rows(rows: Tensor, kept: Tensor) -> Tensor:

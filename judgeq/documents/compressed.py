@@ -167,9 +167,9 @@ class CompressedDocument:
         with dated(today):
             prefix = build_prefix(lm, saved.text)
         method = METHODS[saved.method]()
-        method = replace(method, selection=replace(method.selection, bits=saved.bits, memory=saved.memory))
+        method = replace(method, selection=replace(method.selection, bits=saved.bits))
         cache = RetainedCache(lm.model.config, saved.bits)
-        retained = Retained(Plan(method, saved.budget), cache, memory=saved.memory)
+        retained = Retained(Plan(method, saved.budget, memory=saved.memory), cache, memory=saved.memory)
         retained.kept, retained.scores = load_cache(path, saved, lm, prefix.input_ids, retained.cache)
         return cls(lm, prefix, retained, saved.full_kv_bytes, today)
 
@@ -181,9 +181,9 @@ class CompressedDocument:
 
 def _with_later(kept: Kept | None, first: int, tokens: int) -> Kept | None:
     """Kept rows, and all rows from `first` on."""
-    later = torch.arange(first, tokens)
     if kept is None:
         return None
+    later = torch.arange(first, tokens, device=kept[0].device)
     if isinstance(kept, tuple):
         return tuple(torch.cat([rows, later]) for rows in kept)
     return torch.cat([kept, later.expand(*kept.shape[:2], -1)], dim=-1)

@@ -37,7 +37,7 @@ def retention_map(
             kept.append((every,) * layer.keys.shape[1])
         else:
             heads = rows if isinstance(rows, tuple) else rows[0]
-            kept.append(tuple(head.numpy().astype(np.int32) for head in heads))
+            kept.append(tuple(head.cpu().numpy().astype(np.int32) for head in heads))
     return RetentionMap(
         method=method.name,
         model=lm.name,
@@ -46,7 +46,9 @@ def retention_map(
         offsets=tuple((int(first), int(last)) for first, last in prompt.offsets),
         document=prompt.document,
         kept=tuple(kept),
-        scores=stacked_scores([None if score is None else score[0].numpy() for score in retained.scores]),
+        scores=stacked_scores(
+            [None if score is None else score[0].cpu().numpy() for score in retained.scores]
+        ),
         query_aware=query_aware,
         title=method.phrase or method.title,
         memory_rows=retained.memory if any(rows is not None for rows in retained.kept) else 0,

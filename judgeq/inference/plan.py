@@ -122,10 +122,10 @@ class Retained:
         plan: method and budget.
         cache: the retained rows, ready for decoding.
         shares: (L, H_kv) rows of each head, where a profile or pyramid gives them.
-        kept: for each layer (B, H_kv, rows) int64 on the CPU, ascending, or (rows,) for each KV head where the
-            allocation is not uniform; None where every row is kept.
-        scores: for each layer (B, H_kv, T) float32 on the CPU, before pooling and weighting by values; None where
-            nothing was scored.
+        kept: for each layer (B, H_kv, rows) int64, ascending, or (rows,) for each KV head where the allocation is not
+            uniform; None where every row is kept. On the layer's device, as scores are: nobody waits for them.
+        scores: for each layer (B, H_kv, T) float32, before pooling and weighting by values; None where nothing was
+            scored.
         memory: memory rows of the budget, the first ones that each head stores; layers that keep every row of the
             prompt, such as those with a sliding window, have none.
         extra_s: seconds after the first pass: writing the response that the method scores with, and the second pass.
@@ -159,8 +159,8 @@ class Retained:
         if self.memory and kept is not None and memory is not None:
             first = memory[0][:, :, : self.memory], memory[1][:, :, : self.memory]
         self.cache.fill(view.layer, *view.prompt_rows, kept, seen=view.prompt_tokens, memory=first)
-        self.kept.append(_on_cpu(kept))
-        self.scores.append(None if scores is None else scores.float().cpu())
+        self.kept.append(kept)
+        self.scores.append(None if scores is None else scores.float())
 
     def _choose(self, scores: Tensor, view: LayerView) -> Kept:
         selection, forced = self.plan.method.selection, self.plan.forced
@@ -169,9 +169,3 @@ class Retained:
         shares = None if self.shares is None else self.shares[view.layer]
         norms = view.value_norms() if selection.value_aware else None
         return allocate_rows(ranked, self.plan.budget - self.memory, selection, shares, norms)
-
-
-def _on_cpu(kept: Kept | None) -> Kept | None:
-    if isinstance(kept, tuple):
-        return tuple(rows.cpu() for rows in kept)
-    return None if kept is None else kept.cpu()

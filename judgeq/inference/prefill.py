@@ -19,7 +19,7 @@ from torch import Tensor
 from judgeq.attention.call import AttentionCall
 from judgeq.cache.layers import MemoryRows
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
-from judgeq.cache.retained import FrozenCache
+from judgeq.cache.retained import FrozenCache, stored_rows
 from judgeq.config import check_chunk
 from judgeq.errors import InputError
 from judgeq.inference.appended import SharedPass, placed, shared_passes, with_soft_tokens
@@ -178,6 +178,7 @@ class Eviction:
         self.offsets: Tensor | None = None
         self.memory_tokens, self.memory = 0, list(memory)
         self.peak_rows = self.full_kv_bytes = 0
+        self._stored = [0] * len(request.plans)
         if soft_tokens is not None:
             self.sizes["soft_tokens"] = len(soft_tokens.embeddings)
             self.memory_tokens = soft_tokens.memory_tokens
@@ -200,7 +201,7 @@ class Eviction:
         )
         for retained in self.retained:
             retained.take(view, evictable=call.window is None, memory=memory)
-        rows += sum(retained.cache.rows for retained in self.retained)
+        rows += self._rows_so_far(call)
         if self.prefix is not None:
             rows += self.prefix.drop_layer(call.layer)
         self.peak_rows = max(self.peak_rows, rows)
@@ -208,6 +209,12 @@ class Eviction:
         for states in view.prompt_rows:
             self.full_kv_bytes += states[:, :, visible].numel() * states.element_size()
         self.progress.step()
+
+    def _rows_so_far(self, call: AttentionCall) -> int:
+        """Rows per KV head that all plans have stored of the layers up to this one."""
+        for at, retained in enumerate(self.retained):
+            self._stored[at] += stored_rows(retained.cache.layers[call.layer])
+        return sum(-(-stored // call.keys.shape[1]) for stored in self._stored)
 
     def _without_memory(self, call: AttentionCall) -> AttentionCall:
         """The call as it is without memory tokens, whose rows are copied to `memory`."""
