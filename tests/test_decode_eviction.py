@@ -410,14 +410,14 @@ def ask(lm: LanguageModel, tokens: SoftTokens, **options: object) -> judgeq.Answ
 
 def test_an_answer_tells_what_was_held_at_its_end(endless: LanguageModel, tokens: SoftTokens) -> None:
     answer = ask(endless, tokens, decoding=Decoding(50, evict_every=8))
-    assert answer.held is not None
+    assert answer.rows_at_end is not None
     assert answer.kv_bytes == 4 * 2 * 20 * ROW
-    rows = sum(len(rows) for layer in answer.held for rows in layer)
+    rows = sum(len(rows) for layer in answer.rows_at_end for rows in layer)
     assert rows <= 4 * 2 * (20 + 8)
     assert rows * ROW <= answer.kv_bytes_at_end <= most_bytes(20, 8)
     assert answer.retention.kept_rows.tolist() == [[20, 20]] * 4
     left = answer.retention_at_end
-    for layer, heads in enumerate(answer.held):
+    for layer, heads in enumerate(answer.rows_at_end):
         for head, rows in enumerate(heads):
             prompt = [row for row in rows.tolist() if row < answer.prompt_tokens]
             assert left.kept[layer][head].tolist() == prompt
@@ -479,8 +479,8 @@ def test_a_stop_text_ends_it_and_a_reader_may_leave(endless: LanguageModel, toke
     answer = writer.answer()
     assert answer.finish == "cancelled"
     assert free.startswith(answer.text)
-    assert answer.held is not None
-    assert answer.held[0][0][-1] == answer.prompt_tokens + 29
+    assert answer.rows_at_end is not None
+    assert answer.rows_at_end[0][0][-1] == answer.prompt_tokens + 29
 
 
 @pytest.mark.parametrize("method", ["oracle", "laq", "judgeq+draft"])

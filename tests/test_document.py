@@ -142,7 +142,7 @@ def test_rows_are_judged_again_behind_a_document(
             found = document.ask(question, method=method, **options)
             expected = judgeq.ask(some_lm, TEXT, question, method=method, **options)
             assert found.text == expected.text
-            for ours, theirs in zip(found.held, expected.held, strict=True):
+            for ours, theirs in zip(found.rows_at_end, expected.rows_at_end, strict=True):
                 assert all(map(np.array_equal, ours, theirs))
             assert (found.kv_bytes, found.kv_bytes_at_end) == (expected.kv_bytes, expected.kv_bytes_at_end)
 

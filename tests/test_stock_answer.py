@@ -130,8 +130,8 @@ def test_every_way_to_ask_gives_the_same_answer(lm: LanguageModel, trained: Soft
 def test_rows_are_evicted_again_while_an_answer_is_written(lm: LanguageModel) -> None:
     decoding = Decoding(max_new_tokens=24, evict_every=4)
     answer = ask(lm, DOCUMENT, QUESTION, method="stockanswer", budget=16, decoding=decoding)
-    assert answer.held is not None
-    assert max(len(head) for layer in answer.held for head in layer) <= 16 + 4
+    assert answer.rows_at_end is not None
+    assert max(len(head) for layer in answer.rows_at_end for head in layer) <= 16 + 4
 
 
 def test_the_largest_is_taken_by_every_method_that_asks_with_queries(

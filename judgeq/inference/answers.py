@@ -57,7 +57,7 @@ class Answer:
         finish: `"end"`, `"stop"` or `"length"`; `"cancelled"` when it was stopped before.
         notices: sentences a person should see, such as a budget that exceeds the prompt.
         query_aware: the question was visible when rows were chosen.
-        held: where rows were evicted during decoding, `[layer][head]`, the tokens whose rows were stored at the end,
+        rows_at_end: where rows were evicted during decoding, `[layer][head]`, the tokens whose rows were stored at the end,
             ascending; the answer's first token has the number `prompt_tokens`. Else None.
     """
 
@@ -77,7 +77,7 @@ class Answer:
     finish: str
     notices: tuple[str, ...] = ()
     query_aware: bool = True
-    held: tuple[tuple[np.ndarray, ...], ...] | None = None
+    rows_at_end: tuple[tuple[np.ndarray, ...], ...] | None = None
 
     @property
     def kept_rows(self) -> list[list[int]]:
@@ -87,9 +87,9 @@ class Answer:
     @property
     def retention_at_end(self) -> RetentionMap:
         """What was left of the prompt at the end; the scores are those of the prefill."""
-        if self.held is None:
+        if self.rows_at_end is None:
             return self.retention
-        kept = tuple(tuple(rows[rows < self.prompt_tokens] for rows in layer) for layer in self.held)
+        kept = tuple(tuple(rows[rows < self.prompt_tokens] for rows in layer) for layer in self.rows_at_end)
         return replace(self.retention, kept=kept)
 
     def to_dict(self) -> dict[str, Any]:
@@ -224,7 +224,7 @@ class Writer:
         text = "".join(step.text for step in self.steps)
         answer = self.answer_of(text, self.steps[-1].finish if self.steps else None, self.timing)
         stored = None if self._eviction is None else _arrays(self._eviction.stored_tokens())
-        return replace(answer, kv_bytes_at_end=self.retained.cache.kv_bytes, held=stored)
+        return replace(answer, kv_bytes_at_end=self.retained.cache.kv_bytes, rows_at_end=stored)
 
     def answer_of(self, text: str, finish: str | None, timing: Timing) -> Answer:
         """An answer that was written elsewhere, from the rows that were kept here."""

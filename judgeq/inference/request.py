@@ -20,7 +20,7 @@ from judgeq.methods.selection import Forced
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_appended
 from judgeq.objects import brief
-from judgeq.prompts.prompt import FEWER_BEHIND, SHORTER_ANSWER, Prompt, build_prompt
+from judgeq.prompts.prompt import FEWER_APPENDED, SHORTER_ANSWER, Prompt, build_prompt
 from judgeq.soft_tokens.soft_tokens import SoftTokens, find_shipped
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.values import several
@@ -100,7 +100,7 @@ def make_request(
     n_soft = most_appended(lm, chosen, soft.positions if soft else 0)
     longest = decoding.max_new_tokens + (n_soft if evicting else 0)  # soft tokens follow the answer too
     reserve = reserved_positions(chosen, n_soft, longest)
-    lower = SHORTER_ANSWER if reserve == longest else FEWER_BEHIND
+    lower = SHORTER_ANSWER if reserve == longest else FEWER_APPENDED
     prompt = build_prompt(lm, document, question, reserve=reserve, lower=lower, **layout)
     if any(method.appends for method in evicting):
         check_appended(lm.model, lm.name, prompt.tokens + decoding.max_new_tokens, n_soft)

@@ -27,7 +27,7 @@ CUT_MARK = "\n[…]\n"
 SEPARATOR = "\n\n"
 
 SHORTER_ANSWER = "ask for a shorter answer (max_new_tokens)"
-FEWER_BEHIND = "choose a method that appends fewer tokens to the prompt"
+FEWER_APPENDED = "choose a method that appends fewer tokens to the prompt"
 """How to leave fewer positions free after a prompt."""
 
 _today: ContextVar[date | None] = ContextVar("today", default=None)
