@@ -423,7 +423,7 @@ def test_an_answer_tells_what_was_held_at_its_end(endless: LanguageModel, tokens
             assert left.kept[layer][head].tolist() == prompt
     assert left.to_html()
     plain = ask(endless, tokens, decoding=Decoding(50))
-    assert plain.held is None
+    assert plain.rows_at_end is None
     assert plain.retention_at_end is plain.retention
     assert plain.kv_bytes_at_end >= 4 * 2 * (20 + 49) * ROW > most_bytes(20, 8)
 
@@ -434,7 +434,7 @@ def test_a_budget_above_prompt_and_answer_is_not_cut_to_the_prompt(
     free = ask(endless, tokens, budget=1000, decoding=Decoding(50))
     bounded = ask(endless, tokens, budget=1000, decoding=Decoding(50, evict_every=8))
     assert bounded.text == free.text
-    assert all(len(rows) == free.prompt_tokens + 49 for layer in bounded.held for rows in layer)
+    assert all(len(rows) == free.prompt_tokens + 49 for layer in bounded.rows_at_end for rows in layer)
     share = ask(endless, tokens, budget=1.0, decoding=Decoding(50, evict_every=8))
     assert share.kv_bytes_at_end <= most_bytes(share.prompt_tokens, 8)
 
@@ -449,9 +449,9 @@ def test_the_full_cache_beside_a_bounded_method_keeps_everything(
     for writer in reading.writers:
         assert len(list(writer)) == 30
     full, snapkv = (writer.answer() for writer in reading.writers)
-    assert full.held is None
+    assert full.rows_at_end is None
     assert full.kv_bytes_at_end >= full.full_kv_bytes + 4 * 2 * 29 * ROW
-    assert snapkv.held is not None
+    assert snapkv.rows_at_end is not None
 
 
 def test_an_answer_still_ends_where_it_ends(start: Start, endless: LanguageModel) -> None:

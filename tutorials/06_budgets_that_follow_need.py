@@ -135,7 +135,9 @@ lines(curves, "tokens written", "rows in each head")
 # %%
 bounded = writer.answer()
 left = bounded.retention_at_end.kept_rows.mean()
-everything = sum(len(rows) for layer in bounded.held for rows in layer) / bounded.retention.kept_rows.size
+everything = (
+    sum(len(rows) for layer in bounded.rows_at_end for rows in layer) / bounded.retention.kept_rows.size
+)
 print(
     f"At the end a head holds {everything:.0f} rows: {left:.0f} of the prompt, the others of the answer itself."
 )

@@ -57,8 +57,8 @@ class Answer:
         finish: `"end"`, `"stop"` or `"length"`; `"cancelled"` when it was stopped before.
         notices: sentences a person should see, such as a budget that exceeds the prompt.
         query_aware: the question was visible when rows were chosen.
-        rows_at_end: where rows were evicted during decoding, `[layer][head]`, the tokens whose rows were stored at the end,
-            ascending; the answer's first token has the number `prompt_tokens`. Else None.
+        rows_at_end: where rows were evicted during decoding, `[layer][head]`, the tokens whose rows were stored at the
+            end, ascending; the answer's first token has the number `prompt_tokens`. Else None.
     """
 
     __repr__, __eq__, __hash__ = brief, same, hash_of_texts
