@@ -473,6 +473,8 @@ def test_adapters_of_another_model_are_refused(
     ("name", "budget", "kept"),
     [
         ("judgeq", 64, MEMORY),
+        ("judgeq", 128, MEMORY),
+        ("judgeq", 129, 0),
         ("judgeq", 24, 3),
         ("judgeq", 7, 0),
         ("judgeq+draft", 64, MEMORY),

@@ -43,6 +43,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         add_methods(kind, "judgeq,snapkv" if kind is hit_rate else "full,judgeq,snapkv", "64,128,256")
     for kind in kinds[1:]:
         add_number(kind, "--per", "budgets are rows for every N tokens of the prompt, such as 1000")
+        meaning = "memory rows of methods that name none (default: those of the soft tokens)"
+        add_number(kind, "--memory", meaning)
         meaning = (
             "stop after this time with what is measured so far; the same command resumes (with --json FILE)"
         )

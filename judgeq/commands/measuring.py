@@ -76,7 +76,8 @@ def _measure(arguments: argparse.Namespace, tasks: Tasks, settings: dict[str, An
     from judgeq.methods.parsing import methods_from_text
     from judgeq.training.progress import Bars
 
-    methods = methods_from_text(arguments.methods)
+    given = {} if arguments.memory is None else {"memory": arguments.memory}
+    methods = methods_from_text(arguments.methods, **given)
     asked = runner.asked_of(methods, read_budgets(arguments.budgets, arguments.per))
     if arguments.minutes is not None:
         check_at_least("evaluate", "minutes", arguments.minutes, 0)

@@ -18,8 +18,9 @@ from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import whole
 
-LEAST_PER_MEMORY_ROW = 8
-"""Rows that a budget has for each memory row that nobody asked for by number."""
+LEAST_PER_MEMORY_ROW, MOST_PER_MEMORY_ROW = 8, 32
+"""Rows that a budget has for each memory row that nobody asked for by number. Where it has more, memory rows draw more
+attention from selected ones than they are worth (docs/measured.md)."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Plan:
         memory = method.selection.memory
         if memory is None and tokens is not None and method.needs_soft_tokens:
             memory = min(tokens.config.memory, budget // LEAST_PER_MEMORY_ROW)
+            memory = memory if budget <= MOST_PER_MEMORY_ROW * memory else 0
         return cls(method, budget, tokens.profile if tokens else None, forced, memory)
 
     def evicts(self, tokens: int) -> bool:
