@@ -210,8 +210,8 @@ print(f"when the answer begins  {sum(max(heads) for heads in answer.kept_rows):6
 #     print(f"{rate.method:20} {rate.mean:5.1%}")
 # ```
 #
-# A little: a shorter window holds less of the text's end, and so more of the question in proportion. It stays far
-# after the soft tokens.
+# Hardly: a shorter window holds less of the text's end, and so more of the question in proportion, but fewer tokens
+# look. It stays far after the soft tokens.
 #
 # </details>
 #
