@@ -20,6 +20,8 @@ from tests.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = samples()[0]
+BRIEF = 1200
+"""Characters of its document that are read in a moment, for tests that are not about the answer."""
 PATIENCE = 1000 * PATIENCE_S
 """For Playwright, which counts in milliseconds."""
 

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -63,6 +64,16 @@ def required(lines: list[str]) -> list[metadata.Distribution]:
     return list(found.values())
 
 
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        pass
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
 @dataclass
 class Container:
     """A folder in which steps are done as in an image.
@@ -111,11 +122,9 @@ class Container:
                 source, target = Path(str(file.locate())), packages / file
                 if ".." in file.parts or target.exists() or not source.exists():
                     continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    os.link(source, target)
-                except OSError:  # another file system
-                    shutil.copyfile(source, target)
+                _link(source, target)
+                if source.suffix == ".py" and (compiled := Path(cache_from_source(source))).exists():
+                    _link(compiled, Path(cache_from_source(target)))
 
     def surroundings(self, **more: str) -> dict[str, str]:
         """The variables of a process in it; nothing of this process but what pip needs to find packages, quickly."""

@@ -15,12 +15,14 @@ from typing import Any
 import httpx
 import pytest
 
+from app import ui
 from app.server import surroundings
 from app.server.host import ModelHost
 from app.start import launch
 from judgeq.errors import InputError, JudgeqError
 from judgeq.models.language_model import LanguageModel
 from tests.browser import ROOT
+from tests.waiting import PATIENCE_S
 
 FOREIGN = "203.0.113.7"
 """An address that is kept for documents."""
@@ -179,15 +181,25 @@ def start(*words: str, **variables: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("words", [["--model", "no-such-model"], ["--model", "nobody/no-such-model"]])
-def test_a_model_that_cannot_be_had_ends_the_demo(words: list[str], tmp_path: Path) -> None:
-    demo = start(*words, "--port", "0", GRADIO_TEMP_DIR=str(tmp_path))
+def test_a_model_that_cannot_be_had_ends_the_demo(tmp_path: Path) -> None:
+    demo = start("--model", "nobody/no-such-model", "--port", "0", GRADIO_TEMP_DIR=str(tmp_path))
     _, told = demo.communicate(timeout=180)
     assert demo.returncode == 2
     assert told.splitlines()[-1].startswith("app.py: ")
     assert "no-such-model" in told.splitlines()[-1]
     assert "Traceback" not in told
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_no_one_knows_ends_it_before_the_page_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.environ["GRADIO_TEMP_DIR"] = str(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(ui, "build", lambda host, _: host.wait(PATIENCE_S))
+    with pytest.raises(SystemExit, match="2"):
+        launch(["--model", "no-such-model", "--port", "0"])
+    assert capsys.readouterr().err.startswith("app.py: There is no model 'no-such-model': ")
 
 
 @pytest.mark.embedded

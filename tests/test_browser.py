@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser import PATIENCE, SAMPLE, overflow
+from tests.browser import BRIEF, PATIENCE, SAMPLE, overflow
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
@@ -17,6 +17,7 @@ def test_the_page_opens_with_answers_and_the_next_question_finds_the_document_re
     expect(page.locator("#cards .notice")).to_contain_text("Stored answers of this model")
     expect(page.locator("article.card.done")).to_have_count(3)
     expect(page.locator("#map-document mark").first).to_be_visible()
+    page.locator("#document textarea").fill(SAMPLE.document[:BRIEF])
     page.get_by_role("button", name="Ask", exact=True).click()
     expect(page.locator(".status.ready", has_text="Read once in")).to_be_visible(timeout=PATIENCE)
     expect(page.locator("#cards .notice")).to_have_count(0)

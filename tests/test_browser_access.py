@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import PATIENCE, overflow
+from tests.browser import BRIEF, PATIENCE, SAMPLE, overflow
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
@@ -44,6 +44,9 @@ def tab_to(page: Page, selector: str) -> None:
 
 def test_the_keyboard_alone_asks_asks_again_reads_and_takes_along(page: Page) -> None:
     page.keyboard.press("Tab")
+    tab_to(page, "#document textarea")
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text(SAMPLE.document[:BRIEF])
     tab_to(page, "#question textarea")
     page.keyboard.press("Control+A")
     page.keyboard.type("Who wrote the notes?")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser import PATIENCE, SAMPLE, free_port, running
+from tests.browser import BRIEF, PATIENCE, SAMPLE, free_port, running
 from tests.container import NEEDS_ROOT, Container, instructions, required
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,6 +97,7 @@ def space(container: Container, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def test_the_space_is_reached_by_a_browser_and_answers(space: str, browser: Browser) -> None:
     page = browser.new_page()
     page.goto(space)
+    page.locator("#document textarea").fill(SAMPLE.document[:BRIEF])
     page.get_by_role("button", name="Ask", exact=True).click(timeout=PATIENCE)
     expect(page.locator(".status.ready", has_text="Read once in")).to_be_visible()
     expect(page.locator("article.card.done").first.locator(".answer")).to_contain_text(SAMPLE.answer)
@@ -151,7 +152,7 @@ def test_the_installed_wheel_imports_answers_and_has_its_soft_tokens(
 
     run("pip", "install", "--quiet", str(wheel))
     assert "site-packages" in run("python", "-c", "import judgeq; print(judgeq.__file__)")
-    (tmp_path / "text.txt").write_text(SAMPLE.document, encoding="utf-8")
+    (tmp_path / "text.txt").write_text(SAMPLE.document[:BRIEF], encoding="utf-8")
     told = run(
         *("judgeq", "ask", "--document", "text.txt", "--question", SAMPLE.question),
         *("--budget", "64", "--max-new-tokens", "24", "--json", "-"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +19,7 @@ from lm_eval.tasks import TaskManager
 from transformers import PreTrainedTokenizerFast
 
 import judgeq
+from judgeq.cli import main
 from judgeq.config import Budget, Decoding
 from judgeq.errors import InputError
 from judgeq.inference.decode import decode
@@ -38,7 +37,6 @@ DOCUMENT = TEXT.strip()
 QUESTIONS = {"How tall is the lighthouse?": "31", "What must a ship name?": "captain"}
 SNAPKV = "snapkv:window=4:recent=4"
 SHORT = Decoding(max_new_tokens=8)
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -398,22 +396,15 @@ def test_without_lm_eval_a_sentence_says_how_to_install_it(monkeypatch: pytest.M
 
 @pytest.mark.embedded
 def test_the_command_evaluates_the_embedded_model_and_writes_results(
-    smol: LanguageModel, tasks: Path
+    smol: LanguageModel, tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [
         *("--model", "judgeq", "--model_args", "pretrained=smollm2-135m,method=judgeq:pool=5,budget=64"),
         *("--tasks", "harbour", "--include_path", str(tasks), "--apply_chat_template", "--log_samples"),
         *("--device", "cpu", "--output_path", str(tasks / "results")),
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "judgeq", "lm-eval", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "HF_DATASETS_CACHE": str(tasks / "datasets"), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", ["judgeq"])
+    assert main(["lm-eval", *arguments]) == 0
     (file,) = (tasks / "results").rglob("results_*.json")
     results = json.loads(file.read_text(encoding="utf-8"))
     assert "exact_match,none" in results["results"]["harbour"]

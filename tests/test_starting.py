@@ -24,14 +24,21 @@ def test_a_model_that_cannot_be_loaded_is_told_in_its_own_words(tmp_path: Path) 
 
 
 def test_the_command_writes_every_round(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     model = tmp_path / "model"
     build_model().save_pretrained(model)
     tokenizer.save_pretrained(model)
     target = tmp_path / "start.json"
+    asked: list[dict[str, object]] = []
+    measured = start(name=str(model))
+    monkeypatch.setattr("benchmarks.start.start", lambda **words: asked.append(words) or measured)
     main(["--model", str(model), "--rounds", "2", "--json", str(target)])
     written = json.loads(target.read_text(encoding="utf-8"))
+    assert [each["name"] for each in asked] == [str(model)] * 3, "the first one is not counted"
     assert [set(each) for each in written["rounds"]] == [{"torch_s", "import_s", "load_s"}] * 2
     assert all(each["load_s"] > 0 for each in written["rounds"])
     assert written["command"] == f"python -m benchmarks.start --model {model} --rounds 2"

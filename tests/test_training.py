@@ -28,7 +28,7 @@ from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training import run
 from judgeq.training import store as stores
 from judgeq.training.config import TrainConfig
-from judgeq.training.curve import curve_figure
+from judgeq.training.curve import CURVES, curve_figure, write_curve
 from judgeq.training.examples import AttentionRecorder, PromptRows, TrainingExample
 from judgeq.training.loop import example_losses, train
 from judgeq.training.objectives import OBJECTIVES
@@ -65,6 +65,17 @@ ARTICLES = tuple(
 @pytest.fixture(autouse=True)
 def small_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wiki, "wiki_articles", lambda held_out: ARTICLES[held_out::2])
+
+
+@pytest.fixture(autouse=True)
+def blank_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A curve takes a second to draw: the test that looks at one draws it."""
+
+    def write(history: object, folder: Path) -> None:
+        for name in CURVES:
+            (folder / name).touch()
+
+    monkeypatch.setattr(loop, "write_curve", write)
 
 
 def changed(**values: object) -> TrainConfig:
@@ -384,7 +395,10 @@ def test_a_begun_run_is_not_gone_on_with_by_accident(
         train(lm, changed(temper=0.5), tmp_path)
 
 
-def test_the_run_is_watched_and_described(lm: LanguageModel, tmp_path: Path) -> None:
+def test_the_run_is_watched_and_described(
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "write_curve", write_curve)
     log = Log()
     tokens = train(lm, CONFIG, tmp_path, progress=log)
     assert "rows of 6 prompts take up to" in log.notes[0]

@@ -164,7 +164,7 @@ def test_visitors_cannot_change_the_model_there(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ZeroGPU is Linux")
-def test_a_worker_of_the_real_package_answers(lm: LanguageModel) -> None:
+def test_a_worker_of_the_real_package_answers_and_that_no_gpu_is_free_is_said(lm: LanguageModel) -> None:
     values = in_a_space()
     expected = result(done(Run(TASK, tiny_host(lm))))
     for answers in values["answers"]:
@@ -176,22 +176,17 @@ def test_a_worker_of_the_real_package_answers(lm: LanguageModel) -> None:
     (said,) = values["errors"]
     assert "4,096 positions" in said
     scheduled = [line.split()[1] for line in values["asked"] if line.startswith("/schedule ")]
-    assert len(scheduled) == 4
+    assert len(scheduled) == 5
     assert all(1 <= int(seconds) <= zero.MOST_S for seconds in scheduled)
+    assert values["none_free"] == "ZeroGPU says: No GPU was available. Try again later"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ZeroGPU is Linux")
-def test_that_no_gpu_is_free_is_said() -> None:
-    values = in_a_space(TEST_NO_GPU="yes")
-    assert set(values["errors"]) == {"ZeroGPU says: No GPU was available. Try again later"}
-
-
-def in_a_space(**environment: str) -> dict[str, Any]:
+def in_a_space() -> dict[str, Any]:
     """What `tests.zero_space` prints."""
     ran = subprocess.run(
         [sys.executable, "-m", "tests.zero_space"],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -17,10 +17,11 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 ASKED: list[str] = []
+NONE_FREE = threading.Event()
 
 
 class Scheduler(BaseHTTPRequestHandler):
-    """Lends one GPU to everybody, or none with TEST_NO_GPU."""
+    """Lends one GPU to everybody, until none is free."""
 
     def do_POST(self) -> None:
         url = urlsplit(self.path)
@@ -28,7 +29,7 @@ class Scheduler(BaseHTTPRequestHandler):
         ASKED.append(url.path + " " + parse_qs(url.query).get("durationSeconds", [""])[0])
         lent = {"idle": True, "nvidiaIndex": 0, "nvidiaUUID": "GPU-0", "allowToken": "yes"}
         status, body = 200, json.dumps(lent).encode()
-        if url.path == "/schedule" and os.environ.get("TEST_NO_GPU"):
+        if url.path == "/schedule" and NONE_FREE.is_set():
             status, body = 503, b"{}"
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -83,10 +84,14 @@ def main() -> None:
     sweep = SweepRun(SweepTask(DOCUMENT, QUESTION, budgets=(8, 16), max_new_tokens=4), host).start()
     for run in (*runs, broken, sweep):
         run.finished.wait(100)
+    NONE_FREE.set()
+    refused = Run(task, host).start()
+    refused.finished.wait(100)
     values = {
         "asked": ASKED,
         "errors": [str(run.error) for run in (*runs, broken, sweep) if run.error],
-        "answers": [result(run) for run in runs] if not runs[0].error else [],
+        "none_free": str(refused.error),
+        "answers": [result(run) for run in runs],
         "maps": [run.retention["judgeq"].to_json(scores=False) for run in runs if run.retention],
         "same": [
             lane.answer.retention is lane.retention for run in runs for lane in run.lanes if lane.answer

@@ -117,7 +117,7 @@ HTML(answers["judgeq"].retention.difference_html(answers["snapkv"].retention))
 # the left its line is high. 100 % is more than a right answer needs, since the full cache keeps writing after it.
 
 # %%
-budgets = [8, 16, 32, 64, 128, 256]
+budgets = [8, 16, 32, 64, 128]
 points = list(
     judgeq.sweep(lm, document, question, methods=("judgeq", "snapkv"), budgets=budgets, max_new_tokens=16)
 )
@@ -141,7 +141,7 @@ figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.04])
 # <summary>Answer</summary>
 #
 # ```python
-# judgeq.ask(lm, document, "What was the name of the trawler?", budget=64).retention
+# judgeq.ask(lm, document, "What was the name of the trawler?", budget=64, decoding=short).retention
 # ```
 #
 # Other ones, next to the words that the model always attends to. The question is in front of the soft tokens, so

@@ -4,7 +4,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/judgeq/blob/main/tutorials/04_measure.ipynb)
 #
 # One good answer says little. Afterwards you can run a benchmark, read its table, say how far its numbers can
-# be trusted, draw it, and compare a method of your own with the others. This takes about a minute and a half on
+# be trusted, draw it, and compare a method of your own with the others. This takes about a minute on
 # two cores, without a GPU.
 
 # %%
@@ -47,7 +47,7 @@ def judgeq_command(words):
 
 # %% tags=["timed"]
 judgeq_command(
-    "evaluate ruler --tasks niah_single_1,niah_multikey_2 --lengths 512 --examples 4 "
+    "evaluate ruler --tasks niah_single_1,niah_multikey_2 --lengths 512 --examples 2 "
     f"--methods full,judgeq,snapkv --budgets 32,64 --json {folder}/ruler.json"
 )
 
@@ -124,7 +124,7 @@ for method in ("judgeq", "laq"):
 
 # %% tags=["timed"]
 judgeq_command(
-    "evaluate niah --lengths 1024,1280 --depths 0,50,100 --examples 1 "
+    "evaluate niah --lengths 512,768 --depths 0,50,100 --examples 1 "
     f"--methods full,judgeq,snapkv --budgets 64 --json {folder}/niah.json"
 )
 
@@ -190,7 +190,7 @@ METHODS[ValueNorm.name] = ValueNorm
 
 # %% tags=["timed"]
 judgeq_command(
-    "evaluate hit-rate --data wiki --examples 3 --min-tokens 256 --max-tokens 512 "
+    "evaluate hit-rate --data wiki --examples 2 --min-tokens 256 --max-tokens 384 "
     f"--methods valuenorm,valuenorm:power=1,random,snapkv,judgeq --budgets 16,64 --json {folder}/own.json"
 )
 

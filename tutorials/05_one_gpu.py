@@ -115,13 +115,13 @@ from judgeq.training.progress import Bars
 
 recipe = TrainConfig(
     data="wiki",
-    examples=6,
+    examples=4,
     min_tokens=64,
     max_tokens=128,
-    response_tokens=12,
+    response_tokens=8,
     n=8,
     capacity="offsets",
-    epochs=2,
+    epochs=1,
     held_out=0,
 )
 with Bars() as bars:

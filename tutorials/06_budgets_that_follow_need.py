@@ -4,9 +4,9 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/judgeq/blob/main/tutorials/06_budgets_that_follow_need.ipynb)
 #
 # So far every head of every layer kept the same number of rows, for one question, until the end of the answer. None
-# of that has to be so. Here budgets are split by need, a text is read once and asked often, the memory of a long
-# answer is bounded, and rows are quantized. Bytes are measured at each step. This takes about a minute and a
-# half on two cores, without a GPU.
+# of that has to be so. Here a text is read once and asked often, budgets are split by need, the memory of a long
+# answer is bounded, and rows are quantized. Bytes are measured at each step. This takes about a minute on two cores,
+# without a GPU.
 
 # %%
 import sys
@@ -34,55 +34,10 @@ question = "What is the code of the oil store?"
 short = judgeq.Decoding(max_new_tokens=12)
 
 # %% [markdown]
-# ## Not every head needs the same
-#
-# The text is a week in the log of a lighthouse keeper. Some heads look at a few of its words, others at hundreds.
-# `adakv` lets the heads of a layer compete for the layer's rows: the best scores win, in whichever head they are.
-# `profile` knows from training how many rows each layer and head deserves; the soft tokens bring it along. The total
-# stays what it was.
-
-# %%
-even, adakv, learned = (
-    JudgeQ(selection=Selection(allocation=name)) for name in ("uniform", "adakv", "profile")
-)
-reading = judgeq.read(
-    lm, document, question, methods=("full", even, adakv, learned), budget=64, decoding=short
-)
-full, *split = (writer.finish() for writer in reading.writers)
-print(f"full cache {full.kv_bytes / 1e6:6.2f} MB")
-for name, answer in zip(("even", "adakv", "profile"), split, strict=True):
-    rows = answer.retention.kept_rows
-    freed = full.kv_bytes - answer.kv_bytes
-    print(f"{name:10} {answer.kv_bytes / 1e6:6.2f} MB, {freed / 1e6:.2f} MB freed,", end=" ")
-    print(f"{rows.min():2} to {rows.max():3} rows a head: {answer.text}")
-
-# %% [markdown]
-# The bytes are measured from the tensors. Rows are stored one after the other, without padding, so uneven budgets
-# take no more memory than even ones.
-#
-# The figure shows the rows that each of the model's three KV heads keeps in each layer with `adakv`, for this text
-# and question: what is bright in one head of a layer is dark in another.
-
-# %%
-split[1].retention.to_head_figure()
-
-# %% [markdown]
-# The next figure shows the learned profile, the same for every text. It moves rows between layers as well; the first
-# layer, whose attention is spread over much of the text, gets the most by far. Mind the scale below, which reaches
-# further.
-
-# %%
-split[2].retention.to_head_figure()
-
-# %% [markdown]
-# Does it answer better? On this one question `adakv` loses the code. Over many prompts we measured no difference that
-# their number could show, so an even budget is the default. It may be another matter with your model: notebook 4 says
-# how to measure it.
-#
 # ## Read once, ask often
 #
-# A `Document` keeps the rows of the text. Each question reads its own few tokens, and rows are chosen anew from the
-# complete ones: the second question loses nothing to the first.
+# The text is a week in the log of a lighthouse keeper. A `Document` keeps its rows. Each question reads its own few
+# tokens, and rows are chosen anew from the complete ones: the second question loses nothing to the first.
 
 # %% tags=["timed"]
 log = judgeq.Document(lm, document)
@@ -115,18 +70,62 @@ for asked in (question, "How many gallons of paraffin are there?"):
     print(f"{asked:40} {small.ask(asked, decoding=short).text!r}")
 
 # %% [markdown]
+# ## Not every head needs the same
+#
+# Some heads look at a few words of the log, others at hundreds. `adakv` lets the heads of a layer compete for the
+# layer's rows: the best scores win, in whichever head they are. `profile` knows from training how many rows each layer
+# and head deserves; the soft tokens bring it along. The total stays what it was.
+
+# %%
+even, adakv, learned = (
+    JudgeQ(selection=Selection(allocation=name)) for name in ("uniform", "adakv", "profile")
+)
+methods = ("full", even, adakv, learned)
+reading = log.read_for(question, methods=methods, budget=64, decoding=short)
+full, *split = (writer.finish() for writer in reading.writers)
+print(f"full cache {full.kv_bytes / 1e6:6.2f} MB")
+for name, answer in zip(("even", "adakv", "profile"), split, strict=True):
+    rows = answer.retention.kept_rows
+    freed = full.kv_bytes - answer.kv_bytes
+    print(f"{name:10} {answer.kv_bytes / 1e6:6.2f} MB, {freed / 1e6:.2f} MB freed,", end=" ")
+    print(f"{rows.min():2} to {rows.max():3} rows a head: {answer.text}")
+
+# %% [markdown]
+# The bytes are measured from the tensors. Rows are stored one after the other, without padding, so uneven budgets
+# take no more memory than even ones.
+#
+# The figure shows the rows that each of the model's three KV heads keeps in each layer with `adakv`, for this text
+# and question: what is bright in one head of a layer is dark in another.
+
+# %%
+split[1].retention.to_head_figure()
+
+# %% [markdown]
+# The next figure shows the learned profile, the same for every text. It moves rows between layers as well; the first
+# layer, whose attention is spread over much of the text, gets the most by far. Mind the scale below, which reaches
+# further.
+
+# %%
+split[2].retention.to_head_figure()
+
+# %% [markdown]
+# Does it answer better? On this one question `adakv` loses the code. Over many prompts we measured no difference that
+# their number could show, so an even budget is the default. It may be another matter with your model: notebook 4 says
+# how to measure it.
+
+# %% [markdown]
 # ## Long answers
 #
 # Every token of an answer adds rows too. With `evict_every=16` all rows, those of the answer included, are scored
 # again after every 16 tokens, and each head keeps its budget of them. The figure shows the rows that a head holds
-# while 48 tokens are written: without a bound they grow as long as the answer does, with one they never exceed the
+# while 40 tokens are written: without a bound they grow as long as the answer does, with one they never exceed the
 # budget and 16.
 
 # %%
 request = "Tell what happened on each day of the week."
 curves = {}
 for name, every in {"without a bound": None, "judged again every 16 tokens": 16}.items():
-    decoding = judgeq.Decoding(max_new_tokens=48, evict_every=every)
+    decoding = judgeq.Decoding(max_new_tokens=40, evict_every=every)
     (writer,) = log.read_for(request, methods=["judgeq"], budget=64, decoding=decoding).writers
     held = [writer.retained.cache.rows / lm.geometry.layers for _ in writer]
     curves[name] = (range(1, len(held) + 1), held)
@@ -163,7 +162,7 @@ for rows, bits in ((25, 32), (89, 8), (160, 4)):
 # %%
 budgets = (8, 16, 32, 64, 128)
 rounded = [JudgeQ(selection=Selection(bits=bits)) for bits in (None, 8, 4)]
-points = list(judgeq.sweep(lm, document, question, methods=rounded, budgets=budgets, max_new_tokens=16))
+points = list(judgeq.sweep(lm, document, question, methods=rounded, budgets=budgets, max_new_tokens=12))
 curves = {}
 for index, (bits, size) in enumerate(row_bytes.items()):
     line = points[index :: len(rounded)]  # every method at the first budget, then at the next
@@ -204,7 +203,7 @@ figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
 # <summary>Answer</summary>
 #
 # ```python
-# for budget in (128, 256, 512, 1024):
+# for budget in (512, 1024):
 #     print(budget, log.compress(budget=budget).ask(question, decoding=short).text)
 # ```
 #
