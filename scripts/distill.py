@@ -677,7 +677,12 @@ def train_memory(model, judge, corpus, held_out, args):
             share = max(elapsed / args.seconds, steps / args.steps)
             if share >= 1:
                 print(f"run: {steps} steps, {len(usable)} prompts, {elapsed:.0f} s", flush=True)
-                record = {"steps": steps, "prompts": len(usable), "seconds": round(elapsed), "history": history}
+                record = {
+                    "steps": steps,
+                    "prompts": len(usable),
+                    "seconds": round(elapsed),
+                    "history": history,
+                }
                 judge.save(out, record | {"unfinished": True})
                 return record | {"held_out": report(model, judge, held_out, args, MEMORY_ONLY)}
             for group in adam.param_groups:
@@ -816,7 +821,9 @@ def report(model, judge, corpus, args, forms):
     Only prompts that are longer than the budget count. A budget covers the memory rows.
     """
     means = Means()
-    for batch in corpus.batches(corpus.answered(2, args.longest, args.held_out_limit), args.tokens, args.most):
+    for batch in corpus.batches(
+        corpus.answered(2, args.longest, args.held_out_limit), args.tokens, args.most
+    ):
         lesson = TrainingExample(model, corpus, batch)
         asked = judge.ask(model, lesson.prompts)
         kinds = [corpus.kinds[at] for at in batch]

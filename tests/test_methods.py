@@ -65,6 +65,7 @@ def test_every_method_has_its_name() -> None:
             "judgeq+draft",
             "stockanswer",
             "snapkv",
+            "defensivekv",
             "pyramidkv",
             "h2o",
             "laq",

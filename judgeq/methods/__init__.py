@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from judgeq.errors import InputError
 from judgeq.methods.base import LayerView, Method
+from judgeq.methods.defensive_kv import DefensiveKV
 from judgeq.methods.full import Full
 from judgeq.methods.h2o import H2O
 from judgeq.methods.judge_q import JudgeQ
@@ -26,6 +27,7 @@ METHODS: dict[str, type[Method]] = {
         JudgeQDraft,
         StockAnswer,
         SnapKV,
+        DefensiveKV,
         PyramidKV,
         H2O,
         LAQ,
@@ -60,6 +62,7 @@ __all__ = [
     "H2O",
     "LAQ",
     "METHODS",
+    "DefensiveKV",
     "Full",
     "JudgeQ",
     "JudgeQDraft",
