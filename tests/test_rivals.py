@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
+import pytest
 import torch
 from torch import Tensor
 
+from judgeq import ask
+from judgeq.config import Decoding
+from judgeq.inference.decode import decode
+from judgeq.inference.decode_eviction import DecodingEviction
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
-from judgeq.methods import DefensiveKV
+from judgeq.methods import TOVA, ChunkKV, DefensiveKV
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from tests.test_prefill import attention_of
 
-TOKENS = 90
+TOKENS, SHORT = 90, Decoding(max_new_tokens=4)
 
 
 def grouped(lm: LanguageModel, ids: Tensor) -> dict[int, Tensor]:
@@ -34,3 +41,51 @@ def test_defensivekv_takes_the_largest_and_no_less_than_the_mean(each_lm: Langua
         assert torch.equal(even.scores[layer], split.scores[layer])
         assert sum(map(len, split.kept[layer])) == 2 * 40
         assert all(set(range(58, 90)) <= set(rows.tolist()) for rows in split.kept[layer])
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 10, 200])
+def test_chunkkv_keeps_whole_chunks(some_lm: LanguageModel, ids: Tensor, chunk: int) -> None:
+    method = ChunkKV(window=16, chunk=chunk)
+    kept = prefill(some_lm, ids, [Plan(method, 32 + 3 * 10)]).retained[0]
+    for layer, paid in grouped(some_lm, ids).items():
+        by_row = paid[..., -16:, :].mean((1, 2, 3))  # (1, T)
+        chunks = by_row.split(chunk, -1)
+        expected = torch.cat([part.mean(-1, keepdim=True).expand_as(part) for part in chunks], -1)
+        assert torch.allclose(kept.scores[layer][0], expected.expand(2, -1), atol=1e-5)
+        assert torch.equal(*kept.kept[layer][0])
+        best = kept.scores[layer][0, 0, :-32].argsort(descending=True, stable=True)[:30].sort().values
+        assert torch.equal(kept.kept[layer][0, 0], torch.cat([best, torch.arange(58, TOKENS)]))
+
+
+def test_tova_keeps_the_same_rows_in_all_heads_by_the_last_token(
+    some_lm: LanguageModel, ids: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(some_lm.__dict__, "eos_ids", frozenset())
+    outcome = prefill(some_lm, ids, [Plan(TOVA(), 40)])
+    for layer, paid in grouped(some_lm, ids).items():
+        expected = paid[..., -1, :].mean((1, 2)).expand(2, -1)
+        assert torch.allclose(outcome.retained[0].scores[layer][0], expected, atol=1e-5)
+        assert torch.equal(*outcome.retained[0].kept[layer][0])
+    outcome = prefill(some_lm, ids, [Plan(TOVA(), TOKENS)])
+    eviction = DecodingEviction(some_lm, outcome.retained[0], TOKENS + 2, 6)
+    steps = decode(some_lm, eviction.cache, outcome.logits, Decoding(20), eviction.next_logits)
+    written = [
+        step.token for step in islice(steps, 7)
+    ]  # the sixth token is read, and more rows than the budget stored
+    eviction.evict()
+    assert eviction.rounds == 1
+    read = torch.cat([ids, torch.tensor([written[:6]])], 1)
+    for layer, paid in grouped(some_lm, read).items():
+        weights = paid[0, ..., -1, :].mean((0, 1))
+        weights[-1] = 2  # the recent window
+        expected = weights.topk(TOKENS + 2).indices.sort().values
+        assert all(torch.equal(head, expected) for head in eviction.stored_tokens()[layer])
+
+
+@pytest.mark.parametrize("method", ["tova"])
+def test_methods_for_decoding_say_so_where_only_a_prompt_is_evicted(lm: LanguageModel, method: str) -> None:
+    options = {"method": method_from_text(method), "budget": 24}
+    (notice,) = ask(lm, "A quay. " * 20, "Where?", decoding=SHORT, **options).notices
+    assert notice.endswith("give evict_every, or choose another method, such as snapkv.")
+    bounded = Decoding(max_new_tokens=4, evict_every=2)
+    assert ask(lm, "A quay. " * 20, "Where?", decoding=bounded, **options).notices == ()

@@ -179,6 +179,8 @@ class DecodingEviction:
             )
             views.append(view)
         scores = [self.plan.method.score(view) for view in views]
+        if self.plan.method.same_rows:
+            scores = [torch.stack([score for score in scores if score is not None]).mean(0)] * len(scores)
         return [
             (own, _HeadRows(rows.positions[own], None if score is None else score[0, 0, own]))
             for rows, score, own in zip(known, scores, self._select(known, views, scores, seen), strict=True)

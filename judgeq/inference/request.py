@@ -120,6 +120,7 @@ def make_request(
         notices=(
             *_stand_in(lm, named, chosen),
             *_notices(prompt, asked_rows, rows, forced),
+            *_decoding_notices(chosen, decoding),
             *memory_notices(plans, prompt.tokens),
         ),
         started=started,
@@ -227,6 +228,17 @@ def check_decode_eviction(methods: Iterable[Method]) -> None:
             raise InputError(
                 "Rows in few bits would be rounded once more at each eviction: give row_bits or evict_every, not both"
             )
+
+
+def _decoding_notices(methods: Iterable[Method], decoding: Decoding) -> tuple[str, ...]:
+    if decoding.evict_every is not None:
+        return ()
+    return tuple(
+        f"{method.title or method.name} was made for eviction while an answer is written, and here rows of the prompt "
+        "alone are evicted: give evict_every, or choose another method, such as snapkv."
+        for method in methods
+        if method.for_decoding
+    )
 
 
 def memory_notices(plans: Iterable[Plan], tokens: int) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from judgeq.errors import InputError
 from judgeq.methods.base import LayerView, Method
+from judgeq.methods.chunk_kv import ChunkKV
 from judgeq.methods.defensive_kv import DefensiveKV
 from judgeq.methods.full import Full
 from judgeq.methods.h2o import H2O
@@ -18,6 +19,7 @@ from judgeq.methods.random_rows import RandomRows
 from judgeq.methods.snapkv import SnapKV
 from judgeq.methods.stock_answer import StockAnswer
 from judgeq.methods.streaming_llm import StreamingLLM
+from judgeq.methods.tova import TOVA
 
 METHODS: dict[str, type[Method]] = {
     cls.name: cls
@@ -29,7 +31,9 @@ METHODS: dict[str, type[Method]] = {
         SnapKV,
         DefensiveKV,
         PyramidKV,
+        ChunkKV,
         H2O,
+        TOVA,
         LAQ,
         KeyNorm,
         StreamingLLM,
@@ -62,6 +66,8 @@ __all__ = [
     "H2O",
     "LAQ",
     "METHODS",
+    "TOVA",
+    "ChunkKV",
     "DefensiveKV",
     "Full",
     "JudgeQ",

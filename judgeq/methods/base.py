@@ -168,6 +168,7 @@ class Method(ABC):
         needs_soft_tokens: it scores with trained soft tokens, appended to the pass.
         needs_response: it scores with an answer, or the beginning of one, in a second pass after the prompt.
         attention: its scores are attention, which can be compared between heads and weighted by values.
+        same_rows: all KV heads of a layer keep the same rows, by the mean of what they score.
         version: counts up when it scores otherwise, so that no answers of both are mixed.
         idle: fields of the selection that would do nothing for it.
         selection: sinks, recent window and pooling that turn its scores into rows.
@@ -181,6 +182,7 @@ class Method(ABC):
     needs_soft_tokens: ClassVar[bool] = False
     needs_response: ClassVar[bool] = False
     attention: ClassVar[bool] = True
+    same_rows: ClassVar[bool] = False
     version: ClassVar[int] = 1
     idle: ClassVar[frozenset[str]] = frozenset()
 
@@ -203,6 +205,11 @@ class Method(ABC):
             raise InputError(
                 f"Selection.allocation is {own.allocation!r} and the scores of {self.name} are no attention, so its "
                 "heads cannot compete: leave adakv out"
+            )
+        if self.same_rows and (own.value_aware or own.adapts or own.needs_profile):
+            raise InputError(
+                f"All heads of a layer keep the same rows with {self.name}, which value_aware and the allocations "
+                "adakv and profile would not allow: leave them out"
             )
         if self.appended_text and own.memory:
             raise InputError(
@@ -229,6 +236,11 @@ class Method(ABC):
     def uses_soft_tokens(self) -> bool:
         """Whether it scores with trained soft tokens, or needs the memory tokens or the profile that come with them."""
         return self.needs_soft_tokens or self.selection.needs_profile or self.selection.memory > 0
+
+    @property
+    def for_decoding(self) -> bool:
+        """Whether it was made for eviction while an answer is written, and says little of a prompt alone."""
+        return False
 
     @property
     def writer(self) -> Method | None:
