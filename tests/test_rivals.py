@@ -14,7 +14,7 @@ from judgeq.inference.decode import decode
 from judgeq.inference.decode_eviction import DecodingEviction
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
-from judgeq.methods import TOVA, ChunkKV, DefensiveKV
+from judgeq.methods import TOVA, ChunkKV, DefensiveKV, RandomRows
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from tests.test_prefill import attention_of
@@ -82,10 +82,26 @@ def test_tova_keeps_the_same_rows_in_all_heads_by_the_last_token(
         assert all(torch.equal(head, expected) for head in eviction.stored_tokens()[layer])
 
 
-@pytest.mark.parametrize("method", ["tova"])
+@pytest.mark.parametrize("method", ["tova", "random:protect=true"])
 def test_methods_for_decoding_say_so_where_only_a_prompt_is_evicted(lm: LanguageModel, method: str) -> None:
     options = {"method": method_from_text(method), "budget": 24}
     (notice,) = ask(lm, "A quay. " * 20, "Where?", decoding=SHORT, **options).notices
     assert notice.endswith("give evict_every, or choose another method, such as snapkv.")
     bounded = Decoding(max_new_tokens=4, evict_every=2)
     assert ask(lm, "A quay. " * 20, "Where?", decoding=bounded, **options).notices == ()
+
+
+def test_random_rows_leave_a_protected_prompt_alone(
+    lm: LanguageModel, ids: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(lm.__dict__, "eos_ids", frozenset())
+    outcome = prefill(lm, ids, [Plan(RandomRows(protect=True), TOKENS)])
+    eviction = DecodingEviction(lm, outcome.retained[0], 2 * TOKENS, 10)
+    written = list(decode(lm, eviction.cache, outcome.logits, Decoding(160), eviction.next_logits))
+    assert len(written) == 160
+    assert eviction.rounds > 4
+    heads = [head for layer in eviction.stored_tokens() for head in layer]
+    assert all(head[:TOKENS].tolist() == list(range(TOKENS)) for head in heads)
+    answers = {tuple(head[TOKENS:].tolist()) for head in heads}
+    assert len(answers) == len(heads)  # each draws its own
+    assert all(rows[-1] - rows[0] > len(rows) for rows in answers)  # and not the latest alone
