@@ -320,7 +320,14 @@ def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
     assert torch.equal(*logits)
 
 
-@pytest.mark.parametrize("name", [*sorted(set(DECODABLE) - {"random"}), "judgeq:allocation=adakv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *sorted(set(DECODABLE) - {"random", "expectedattention"}),
+        "expectedattention:queries=20",
+        "judgeq:allocation=adakv",
+    ],
+)
 def test_with_all_rows_held_the_scores_are_those_of_a_prompt_that_holds_the_answer(
     start: Start, some_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str
 ) -> None:

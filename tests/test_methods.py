@@ -71,6 +71,7 @@ def test_every_method_has_its_name() -> None:
             "h2o",
             "tova",
             "laq",
+            "expectedattention",
             "keynorm",
             "streamingllm",
             "random",

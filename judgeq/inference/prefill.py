@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -196,6 +197,7 @@ class Eviction:
             **self.sizes,
             offsets=None if self.offsets is None else self.offsets[call.layer],
             prefix_attention=None if self.prefix is None else self.prefix.attention_of(call.layer),
+            rotate_ahead=partial(self.request.lm.rotate_ahead, call.layer, self.sizes["prompt_tokens"]),
             prompt_hashes=self.prompt_hashes,
         )
         for retained in self.retained:

@@ -6,6 +6,7 @@ from judgeq.errors import InputError
 from judgeq.methods.base import LayerView, Method
 from judgeq.methods.chunk_kv import ChunkKV
 from judgeq.methods.defensive_kv import DefensiveKV
+from judgeq.methods.expected_attention import ExpectedAttention
 from judgeq.methods.full import Full
 from judgeq.methods.h2o import H2O
 from judgeq.methods.judge_q import JudgeQ
@@ -35,6 +36,7 @@ METHODS: dict[str, type[Method]] = {
         H2O,
         TOVA,
         LAQ,
+        ExpectedAttention,
         KeyNorm,
         StreamingLLM,
         RandomRows,
@@ -69,6 +71,7 @@ __all__ = [
     "TOVA",
     "ChunkKV",
     "DefensiveKV",
+    "ExpectedAttention",
     "Full",
     "JudgeQ",
     "JudgeQDraft",

@@ -33,6 +33,10 @@ from judgeq.values import settle
 Found = TypeVar("Found")
 
 
+def _unknown_rotation(queries: Tensor, future: int) -> Tensor:
+    raise InputError("This pass knows nothing of its model's rotation: give the LayerView a rotate_ahead")
+
+
 @dataclass(frozen=True, eq=False)
 class LayerView(AttentionCall):
     """One layer of a prefill, between its attention and its eviction: an `AttentionCall` and what is known around it.
@@ -50,6 +54,8 @@ class LayerView(AttentionCall):
         row_ages: (T,) int64, tokens that have passed since each row, itself included; None in a prefill.
         previous_scores: (B, H_kv, T) scores of the rows at the previous eviction, 0 for newer rows; None = no scores.
         draw_id: a number of this eviction, different for each head; 0 in a prefill.
+        rotate_ahead: gives queries (B, H, Q, D) of this pass's last prompt tokens as they would be, on average, at so
+            many later positions, float32; see `models.rope.rotate_ahead`.
         prompt_hashes: a number for each prompt of the batch, computed from its tokens; empty in a second pass.
     """
 
@@ -63,6 +69,7 @@ class LayerView(AttentionCall):
     row_ages: Tensor | None = None
     previous_scores: Tensor | None = None
     draw_id: int = 0
+    rotate_ahead: Callable[[Tensor, int], Tensor] = _unknown_rotation
     prompt_hashes: tuple[int, ...] = ()
     _cache: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
