@@ -24,7 +24,17 @@ from judgeq.inference.decode import Step, decode
 from judgeq.inference.decode_eviction import DecodingEviction
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import prefill
-from judgeq.methods import H2O, METHODS, JudgeQ, KeyNorm, LayerView, Method, SnapKV, StreamingLLM
+from judgeq.methods import (
+    H2O,
+    METHODS,
+    JudgeQ,
+    KeyNorm,
+    LayerView,
+    Method,
+    SnapKV,
+    StreamingLLM,
+    question_methods,
+)
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.budget_profile import BudgetProfile
@@ -37,7 +47,7 @@ from tests.test_rope import longrope
 
 TOKENS = 90
 EXACT = Selection(pool=1)
-DECODABLE = [name for name, cls in METHODS.items() if not cls.needs_response and name != "full"]
+DECODABLE = [name for name in question_methods() if not METHODS[name].needs_response and name != "full"]
 
 
 def allowed(*allocations: str) -> list[tuple[str, str]]:

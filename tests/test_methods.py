@@ -75,6 +75,8 @@ def test_every_method_has_its_name() -> None:
             "keynorm",
             "streamingllm",
             "random",
+            "kvzip",
+            "kvzip+",
             "oracle",
         )
     ]

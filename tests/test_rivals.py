@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,17 +13,33 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from judgeq import ask
+from judgeq import Document, ask, ask_many, sweep
 from judgeq.attention.call import AttentionCall
 from judgeq.config import Decoding, Selection
+from judgeq.documents.compressed import CompressedDocument
 from judgeq.errors import InputError, ModelError
+from judgeq.inference import replay
 from judgeq.inference.decode import decode
 from judgeq.inference.decode_eviction import DecodingEviction
+from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan
-from judgeq.inference.prefill import prefill
-from judgeq.methods import TOVA, ChunkKV, DefensiveKV, ExpectedAttention, RandomRows
+from judgeq.inference.prefill import prefill, second_pass
+from judgeq.inference.request import Request
+from judgeq.methods import (
+    METHODS,
+    TOVA,
+    ChunkKV,
+    DefensiveKV,
+    ExpectedAttention,
+    KVzip,
+    KVzipPlus,
+    RandomRows,
+    kvzip,
+)
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
+from tests.conftest import TEXT
+from tests.rounding import moved_rows
 from tests.test_prefill import attention_of
 from tests.test_rope import dynamic, longrope, scaled
 
@@ -190,6 +207,115 @@ def test_methods_for_decoding_say_so_where_only_a_prompt_is_evicted(lm: Language
     assert notice.endswith("give evict_every, or choose another method, such as snapkv.")
     bounded = Decoding(max_new_tokens=4, evict_every=2)
     assert ask(lm, "A quay. " * 20, "Where?", decoding=bounded, **options).notices == ()
+
+
+def replay_scores(
+    lm: LanguageModel, method: KVzip, parts: list[tuple[tuple[int, int], Tensor]], ids: Tensor
+) -> dict:
+    """The definition from one pass over document and replay each: for each layer that evicts (1, H_kv, T)."""
+    found = {layer: torch.zeros(1, 2, ids.shape[1]) for layer in lm.geometry.global_layers}
+    for (first, end), response in parts:
+        calls: list[AttentionCall] = []
+        whole = torch.cat([ids, response], 1)
+        states = lm.model(whole, observer=SimpleNamespace(observe=calls.append), output_hidden_states=True)
+        tokens, replay = ids.shape[1], response.shape[1]
+        seen = [
+            *range(min(method.selection.sinks, first)),
+            *range(first, end),
+            *range(tokens, tokens + replay),
+        ]
+        for layer, scores in found.items():
+            call, module = calls[layer], lm.model.get_decoder().layers[layer]
+            keys, values = (rows[:, :, seen].repeat_interleave(2, 1) for rows in (call.keys, call.values))
+            logits = call.queries[:, :, tokens:] @ keys.mT * call.scaling
+            if call.softcap:
+                logits = (logits / call.softcap).tanh() * call.softcap
+            causal = torch.ones(replay, replay, dtype=torch.bool).triu(1)
+            logits[..., -replay:] = logits[..., -replay:].masked_fill(causal, -torch.inf)
+            paid = logits.softmax(-1)
+            if method.weighs:
+                norm = getattr(module, "input_layernorm", torch.nn.Identity())
+                read = norm(states.hidden_states[layer])[0, tokens:].norm(dim=-1)
+                by_head = module.self_attn.o_proj.weight.reshape(64, 4, 16)
+                added = torch.einsum("ehd,bhtd->bhte", by_head, values).norm(dim=-1)
+                paid = paid / read[:, None] * added[:, :, None]
+            part = slice(len(seen) - replay - (end - first), len(seen) - replay)
+            scores[..., first:end] = paid[..., part].amax(2).reshape(1, 2, 2, -1).amax(2)
+    return found
+
+
+@pytest.mark.parametrize("chunk", [2048, 30])
+@pytest.mark.parametrize("kind", [KVzip, KVzipPlus])
+def test_kvzip_keeps_what_a_replay_attends_to(
+    each_lm: LanguageModel, kind: type[KVzip], chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kvzip, "QUERY_BLOCK", 16)  # the last block is shorter
+    lm, method = each_lm, kind(chunk=chunk)
+    document = Document(lm, TEXT, chunk=50)
+    compressed = document.compress(method=method, budget=20)
+    parts = list(replay._replays(lm, document.prefix, chunk))
+    said = [lm.tokenizer.decode(response[0]) for _, response in parts]
+    assert "Repeat the previous context exactly.<|end|>\n<|start|>assistant\n" in said[0]
+    assert said[0].endswith(TEXT.strip()) or chunk == 30
+    assert all("starting with" in text for text in said[1:])
+    assert [end for (_, end), _ in parts[:-1]] == [first for (first, _), _ in parts[1:]]
+    assert parts[-1][0][1] == document.tokens
+    expected = replay_scores(lm, method, parts, document.prefix.input_ids)
+    head = parts[0][0][0]
+    for layer, scores in expected.items():
+        assert torch.allclose(compressed.retained.scores[layer], scores, rtol=1e-3, atol=1e-5)
+        assert not compressed.retained.scores[layer][..., :head].any()
+        kept = compressed.retained.kept[layer]
+        assert sum(map(len, kept)) == 2 * 20
+        assert all(rows[:4].tolist() == [0, 1, 2, 3] for rows in kept)
+    assert not any(layer.self_attn._forward_pre_hooks for layer in lm.model.get_decoder().layers)
+
+
+@pytest.mark.parametrize("name", ["kvzip", "kvzip+"])
+def test_a_replayed_document_answers_saves_and_frees(lm: LanguageModel, tmp_path: Path, name: str) -> None:
+    fresh = Document(lm, TEXT).compress(method=name, budget=20)
+    read = Document(lm, TEXT).read()
+    held = read.compress(method=name, budget=20)
+    moved_rows(fresh.retained.kept, held.retained.kept, fresh.retained.scores)
+    assert fresh.full_kv_bytes == Document(lm, TEXT).compress(method="full").full_kv_bytes
+    assert fresh.kv_bytes < fresh.full_kv_bytes
+    answer = fresh.ask("Where is it?", decoding=SHORT)
+    assert answer.method == name
+    loaded = CompressedDocument.load(lm, fresh.save(tmp_path / "kept"))
+    assert loaded.ask("Where is it?", decoding=SHORT).text == answer.text
+    even = read.compress(method=method_from_text(f"{name}:allocation=uniform:sinks=0"), budget=20, row_bits=8)
+    assert {rows.shape[-1] for layer in even.retained.kept for rows in layer} == {20}
+
+
+@pytest.mark.parametrize("name", ["kvzip", "kvzip+"])
+def test_a_replay_is_refused_where_the_question_is_known(lm: LanguageModel, ids: Tensor, name: str) -> None:
+    method = METHODS[name]()
+    known = {"method": name, "budget": 20}
+    for refused in (
+        lambda: ask(lm, TEXT, "Where?", **known),
+        lambda: ask_many(lm, [(TEXT, "Where?")], **known),
+        lambda: Document(lm, TEXT).ask("Where?", **known),
+        lambda: list(sweep(lm, TEXT, "Where?", methods=[name], budgets=20)),
+        lambda: prefill(lm, ids, [Plan(method, 20)]),
+        lambda: prefill_with_lookahead(Request(lm, ids, [Plan(method, 20)])),
+    ):
+        with pytest.raises(
+            InputError, match=r"before any question is known: use Document\.compress\(method="
+        ):
+            refused()
+    rows = prefill(lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
+    with pytest.raises(InputError, match=r"scores a replay: evict with Document\.compress"):
+        second_pass(lm, rows, ids[:, :5], [Plan(method, 20)])
+    for option, said in (("chunk=0", r"\.chunk is 0"), ("memory=4", "memory is 4 and does nothing")):
+        with pytest.raises(InputError, match=said):
+            method_from_text(f"{name}:{option}")
+
+
+def test_document_and_replay_must_fit_the_positions(make_lm: Callable[..., LanguageModel]) -> None:
+    document = Document(make_lm(max_position_embeddings=200), TEXT)
+    with pytest.raises(InputError, match="replay fewer tokens at once, as with kvzip:chunk=512"):
+        document.compress(method="kvzip", budget=20)
+    document.compress(method=KVzip(chunk=10), budget=20)
 
 
 def test_random_rows_leave_a_protected_prompt_alone(

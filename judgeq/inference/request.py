@@ -94,6 +94,7 @@ def make_request(
     budget, chunk = check_budget(budget), check_chunk(chunk)
     named = several(methods)
     chosen = resolve_methods(lm, named, row_bits, tokens)
+    check_question_known(chosen)
     evicting = [method for method in chosen if evicts_while_decoding(method, decoding)]
     check_decode_eviction(evicting)
     soft = resolve_soft_tokens(lm, chosen, tokens)
@@ -210,6 +211,17 @@ def reserved_positions(methods: Iterable[Method], soft_tokens: int, answer_token
 def evicts_while_decoding(method: Method, decoding: Decoding) -> bool:
     """Whether rows are evicted while the answer is written; the full cache never evicts."""
     return decoding.evict_every is not None and not isinstance(method, Full)
+
+
+def check_question_known(methods: Iterable[Method]) -> None:
+    """Refuse methods that choose rows of a document alone, with an `InputError`."""
+    for method in methods:
+        if method.replays:
+            raise InputError(
+                f"{method.title or method.name} chooses rows by a replay of the document, before any question is "
+                f"known: use Document.compress(method={method.name!r}), or `judgeq ask --query-agnostic`, or choose a "
+                "method that has the question in view, such as judgeq"
+            )
 
 
 def check_decode_eviction(methods: Iterable[Method]) -> None:

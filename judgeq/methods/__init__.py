@@ -12,6 +12,7 @@ from judgeq.methods.h2o import H2O
 from judgeq.methods.judge_q import JudgeQ
 from judgeq.methods.judge_q_draft import JudgeQDraft
 from judgeq.methods.key_norm import KeyNorm
+from judgeq.methods.kvzip import KVzip, KVzipPlus
 from judgeq.methods.laq import LAQ
 from judgeq.methods.look import Look
 from judgeq.methods.oracle import Oracle
@@ -40,6 +41,8 @@ METHODS: dict[str, type[Method]] = {
         KeyNorm,
         StreamingLLM,
         RandomRows,
+        KVzip,
+        KVzipPlus,
         Oracle,
     )
 }
@@ -59,6 +62,11 @@ def method_named(method: str | Method) -> Method:
     return METHODS[method]()
 
 
+def question_methods() -> list[str]:
+    """Names of the methods that can choose rows with a question in view."""
+    return [name for name, method in METHODS.items() if not method.replays]
+
+
 def title_of(name: str) -> str:
     """The title of a registered method in pages and figures; another name is returned unchanged."""
     return (METHODS[name].title if name in METHODS else "") or name
@@ -75,6 +83,8 @@ __all__ = [
     "Full",
     "JudgeQ",
     "JudgeQDraft",
+    "KVzip",
+    "KVzipPlus",
     "KeyNorm",
     "LayerView",
     "Look",
@@ -86,5 +96,6 @@ __all__ = [
     "StockAnswer",
     "StreamingLLM",
     "method_named",
+    "question_methods",
     "title_of",
 ]

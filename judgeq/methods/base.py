@@ -52,7 +52,11 @@ class LayerView(AttentionCall):
         prefix_attention: (B, H_kv, G, c) float32, the attention that the `c` tokens before this pass paid one another,
             summed; None where no method needs it, or there are none.
         row_ages: (T,) int64, tokens that have passed since each row, itself included; None in a prefill.
-        previous_scores: (B, H_kv, T) scores of the rows at the previous eviction, 0 for newer rows; None = no scores.
+        previous_scores: (B, H_kv, T) scores of the rows at the previous eviction, 0 for newer rows, or by the replays
+            before this one; None = no scores.
+        replayed: first row and end of the part of the prompt that the response repeats; None = it repeats none.
+        input_norms: (B, Q) float32, L2 norms of the hidden states that this layer's attention read; None where no
+            method weighs by them.
         draw_id: a number of this eviction, different for each head; 0 in a prefill.
         rotate_ahead: gives queries (B, H, Q, D) of this pass's last prompt tokens as they would be, on average, at so
             many later positions, float32; see `models.rope.rotate_ahead`.
@@ -69,6 +73,8 @@ class LayerView(AttentionCall):
     row_ages: Tensor | None = None
     previous_scores: Tensor | None = None
     draw_id: int = 0
+    replayed: tuple[int, int] | None = None
+    input_norms: Tensor | None = None
     rotate_ahead: Callable[[Tensor, int], Tensor] = _unknown_rotation
     prompt_hashes: tuple[int, ...] = ()
     _cache: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
@@ -174,6 +180,8 @@ class Method(ABC):
         look: how it is drawn; None = a spare one.
         needs_soft_tokens: it scores with trained soft tokens, appended to the pass.
         needs_response: it scores with an answer, or the beginning of one, in a second pass after the prompt.
+        replays: it scores with a replay of a document, in second passes before any question is known.
+        weighs: it weighs those scores by `LayerView.input_norms`.
         attention: its scores are attention, which can be compared between heads and weighted by values.
         same_rows: all KV heads of a layer keep the same rows, by the mean of what they score.
         version: counts up when it scores otherwise, so that no answers of both are mixed.
@@ -188,6 +196,8 @@ class Method(ABC):
     look: ClassVar[Look | None] = None
     needs_soft_tokens: ClassVar[bool] = False
     needs_response: ClassVar[bool] = False
+    replays: ClassVar[bool] = False
+    weighs: ClassVar[bool] = False
     attention: ClassVar[bool] = True
     same_rows: ClassVar[bool] = False
     version: ClassVar[int] = 1
@@ -258,6 +268,11 @@ class Method(ABC):
     def response_tokens(self) -> int | None:
         """Length of that response; None = the whole answer."""
         return None
+
+    @property
+    def replay_chunk(self) -> int:
+        """Most tokens of the document that one replay repeats."""
+        return 0
 
     @property
     def queries_needed(self) -> int | None:
