@@ -542,6 +542,17 @@ def parity_score_gap(method: str) -> str:
 
 
 @value
+def parity_key_gap() -> str:
+    return f"{results('parity_kvpress')['key_gap']:.0e}"
+
+
+@value
+def parity_agreement(task: str, budget: str) -> str:
+    rows = (row for row in results("parity_kvpress")["rows"] if row["task"] == f"parity/{task}")
+    return percent(next(row["score"] for row in rows if str(row["budget"]) == budget))
+
+
+@value
 def parity_transformers() -> str:
     found = results("parity_kvpress")
     return f"{found['kvpress']['transformers']} and {found['versions']['transformers']}"
