@@ -18,7 +18,7 @@ from app.server.task import Task
 from app.style.toasts import sent
 from judgeq.config import Budget, parse_budget
 from judgeq.errors import InputError, JudgeqError
-from judgeq.methods import METHODS
+from judgeq.methods import METHODS, question_methods
 
 TICK = 1.0
 """Seconds between two progress messages."""
@@ -173,7 +173,7 @@ class Endpoints:
             "positions": geometry.max_positions,
             "layers": geometry.layers,
             "kv_heads": geometry.kv_heads,
-            "methods": {name: cls.summary or "A method of its own." for name, cls in METHODS.items()},
+            "methods": {name: METHODS[name].summary or "A method of its own." for name in question_methods()},
             "budget": f"rows from 1 to {geometry.max_positions}, or a share above 0 and up to 1",
             "limits": {
                 "max_new_tokens": limits.answer,
@@ -216,7 +216,7 @@ def _names(value: object) -> tuple[Any, ...]:
     if not isinstance(value, list) or len(value) > 40:
         raise InputError("The methods are neither a list nor a short text: give names separated by commas")
     if not value:
-        raise InputError(f"No method is named: choose from {', '.join(METHODS)}")
+        raise InputError(f"No method is named: choose from {', '.join(question_methods())}")
     return tuple(value)
 
 

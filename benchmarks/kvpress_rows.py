@@ -17,6 +17,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,9 +29,11 @@ NO_KVPRESS = 3
 def main(request_file: str, folder: str) -> int:
     """Read a request and write `about.json` and one safetensors file a prompt.
 
-    A request has `model` (a folder), `prompts` (token ids), `budgets` (rows) and `presses`, each with `name`, `press`,
-    `options` and `attention`. A file has `keys.LAYER` (H_kv, T, D), and for each press and budget
-    `NAME.BUDGET.rows.LAYER` (H_kv, rows) and `NAME.BUDGET.scores.LAYER` (H_kv, T).
+    A request has `model` (a folder), `prompts` and `documents` (token ids), `budgets` (rows) and `presses`, each with
+    `name`, `press`, `options`, `attention`, `inside` (options of the SnapKVPress that it wraps, or None) and `replay`.
+    A file has `keys.LAYER` (H_kv, T, D), and for each press and budget `NAME.BUDGET.rows.LAYER` (H_kv, rows) and
+    `NAME.BUDGET.scores.LAYER` (H_kv, T). Presses that replay read the documents, the others the prompts; their heads
+    compete, so that their rows are (1, H_kv * rows), counted through the heads.
     """
     if find_spec("kvpress") is None:
         return NO_KVPRESS
@@ -43,11 +46,16 @@ def main(request_file: str, folder: str) -> int:
     model = AutoModelForCausalLM.from_pretrained(
         request["model"], dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False
     ).eval()
+    replaying = [press for press in request["presses"] if press["replay"]]
+    for at, ids in enumerate(request["documents"] if replaying else ()):
+        replayed = read_replayed(model, torch.tensor([ids]), replaying, request["budgets"])
+        save_file(replayed, Path(folder) / f"document{at}.safetensors")
+    reading = [press for press in request["presses"] if not press["replay"]]
     for at, ids in enumerate(request["prompts"]):
         found: dict[str, Tensor] = {}
-        for attention in dict.fromkeys(press["attention"] for press in request["presses"]):
+        for attention in dict.fromkeys(press["attention"] for press in reading):
             model.set_attn_implementation(attention)
-            presses = [press for press in request["presses"] if press["attention"] == attention]
+            presses = [press for press in reading if press["attention"] == attention]
             with torch.inference_mode():
                 # the keys of the first implementation stay: they are compared with ours
                 found = read(model, torch.tensor([ids]), presses, request["budgets"]) | found
@@ -65,9 +73,7 @@ def read(model: Any, ids: Tensor, presses: list[dict[str, Any]], budgets: list[i
 
     length = ids.shape[1]
     asked = {
-        f"{press['name']}.{budget}": getattr(kvpress, press["press"])(
-            compression_ratio=removed(length, budget), **press["options"]
-        )
+        f"{press['name']}.{budget}": _press(press, removed(length, budget))
         for press in presses
         for budget in budgets
     }
@@ -77,6 +83,58 @@ def read(model: Any, ids: Tensor, presses: list[dict[str, Any]], budgets: list[i
     with watch(model):
         model.model(ids, past_key_values=DynamicCache(config=model.config))
     return found
+
+
+def _press(asked: dict[str, Any], ratio: float) -> Any:
+    """A press that removes this share of the rows, or one around a SnapKVPress that does."""
+    import kvpress
+
+    kind = getattr(kvpress, asked["press"])
+    if asked["inside"] is None:
+        return kind(compression_ratio=ratio, **asked["options"])
+    return kind(press=kvpress.SnapKVPress(compression_ratio=ratio, **asked["inside"]), **asked["options"])
+
+
+def read_replayed(
+    model: Any, ids: Tensor, presses: list[dict[str, Any]], budgets: list[int]
+) -> dict[str, Tensor]:
+    """A pass over a document, (1, T) int64, and a replay of it, for each press."""
+    import torch
+    from transformers import DynamicCache
+
+    found: dict[str, Tensor] = {}
+    heads = model.config.num_key_value_heads
+    # the number of rows to remove is rounded down
+    ratios = {budget: 1 - (budget - 0.25 / heads) / ids.shape[1] for budget in budgets}
+    for asked in presses:
+        press = _press(asked, ratios[budgets[0]])
+        press.compress_post = _noting(press, asked["name"], ratios, found)
+        with torch.inference_mode(), press(model):
+            model.model(input_ids=ids, past_key_values=DynamicCache(config=model.config))
+    return found
+
+
+def _noting(
+    press: Any, name: str, ratios: dict[int, float], found: dict[str, Tensor]
+) -> Callable[[Any], None]:
+    """A press' `compress_post` for each budget; notes its scores, which it forgets, and the rows that it leaves."""
+    import torch
+
+    compress = press.compress_post
+
+    def compress_post(model: Any) -> None:
+        for budget, press.compression_ratio in ratios.items():
+            compress(model)
+            for layer, scores in enumerate(press.score_val[:, 0]):
+                module = model.model.layers[layer].self_attn
+                _, heads, rows = module.masked_key_indices
+                kept = torch.ones(scores.shape, dtype=torch.bool)
+                kept[heads, rows] = False
+                found[f"{name}.{budget}.scores.{layer}"] = scores.clone()
+                found[f"{name}.{budget}.rows.{layer}"] = kept.flatten().nonzero().T.contiguous()
+                module.masked_key_indices = None
+
+    return compress_post
 
 
 def removed(length: int, budget: int) -> float:
@@ -98,8 +156,10 @@ def _recorder(asked: dict[str, Any], found: dict[str, Tensor]) -> Callable[..., 
         found[f"keys.{layer}"] = keys[0].clone(memory_format=torch.contiguous_format)
         numbers = torch.arange(keys.shape[2])[:, None].expand(keys.shape)
         for name, press in asked.items():
-            scores = press.score(module, hidden_states, keys, values, attentions, kwargs)
-            _, kept = press.compress(module, hidden_states, keys, numbers, attentions, kwargs)
+            scorer = getattr(press, "press", press)
+            scores = scorer.score(module, hidden_states, keys, values, attentions, kwargs)
+            with patch.object(scorer, "score", return_value=scores):  # row numbers are no values to score by
+                _, kept = press.compress(module, hidden_states, keys, numbers, attentions, kwargs)
             found[f"{name}.scores.{layer}"] = scores[0].contiguous()
             found[f"{name}.rows.{layer}"] = kept[0, ..., 0].contiguous()
         return keys, values

@@ -9,6 +9,7 @@ rows score the same but for rounding, and real differences.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -34,10 +35,12 @@ from judgeq.errors import InputError
 from judgeq.evaluation.kvpress_peer import KVPRESS
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import prefill
+from judgeq.inference.replay import prefill_with_replay
 from judgeq.methods import Full, Method
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
+from judgeq.prompts.prompt import Prompt, build_prefix
 from judgeq.training.progress import Bars
 
 TOLERANCE = 1e-5
@@ -55,6 +58,8 @@ class Pairing:
         equal: the settings mean the same, so every row that differs is a tie or a finding.
         scored: both give a row the same score, not only the same rank.
         attention: transformers' implementation that the press needs.
+        inside: options of the SnapKVPress that the press wraps; None where it wraps none.
+        replay: both read documents and evict by a replay of them; heads compete, and are compared as one.
     """
 
     name: str
@@ -64,12 +69,17 @@ class Pairing:
     equal: bool = True
     scored: bool = True
     attention: str = "sdpa"
+    inside: dict[str, int] | None = None
+    replay: bool = False
 
     @property
     def method(self) -> Method:
         """Our side."""
         return method_from_text(self.ours)
 
+
+WHOLE = 16
+"""Rows of a window and of a chunk; prompts are cut to a multiple, so that all chunks are whole."""
 
 PAIRINGS = (
     Pairing(
@@ -80,6 +90,20 @@ PAIRINGS = (
     Pairing(
         "h2o", "ObservedAttentionPress", {}, "h2o:average=true:recent=0:pool=1", attention="eager"
     ),  # the press is given the attention, which only the eager implementation keeps
+    Pairing("tova", "TOVAPress", {}, "tova"),
+    Pairing(
+        "chunkkv",
+        "ChunkKVPress",
+        {"chunk_length": WHOLE},
+        "chunkkv:window=16:recent=16:chunk=16",
+        scored=False,
+        inside={"window_size": 16, "kernel_size": 1},
+    ),
+    Pairing("expectedattention", "ExpectedAttentionPress", {}, "expectedattention"),
+    Pairing("kvzip", "KVzipPress", {"layerwise": True}, "kvzip", replay=True),
+    Pairing(
+        "kvzip+", "KVzipPress", {"layerwise": True, "kvzip_plus_normalization": True}, "kvzip+", replay=True
+    ),
     Pairing(
         "snapkv-pooled",
         "SnapKVPress",
@@ -145,20 +169,26 @@ class Agreement:
             retained: what our method kept.
             theirs: tensors of `kvpress_rows.py`; layers that one side leaves alone do not count.
         """
-        prefix, recent = f"{self.pairing.name}.{self.budget}", retained.plan.method.selection.recent
+        prefix, selection = f"{self.pairing.name}.{self.budget}", retained.plan.method.selection
         for layer, (kept, scores) in enumerate(zip(retained.kept, retained.scores, strict=True)):
             rows = theirs.get(f"{prefix}.rows.{layer}")
             if kept is None or scores is None or rows is None:
                 continue
-            ours = torch.stack(kept) if isinstance(kept, tuple) else kept[0]  # (H_kv, rows)
+            by_press = theirs[f"{prefix}.scores.{layer}"]
+            length = scores.shape[-1]
+            if self.pairing.replay:  # (1, H_kv * rows)
+                ours = torch.cat([rows + head * length for head, rows in enumerate(kept)])[None]
+            else:
+                ours = torch.stack(kept) if isinstance(kept, tuple) else kept[0]  # (H_kv, rows)
             self.sizes[layer] = ours.shape[1], rows.shape[1]
             if ours.shape != rows.shape:
                 continue
-            by_press = theirs[f"{prefix}.scores.{layer}"]
-            self.layers[layer] = self.layers.get(layer, Counts()) + count_rows(ours, rows, by_press)
+            counted = by_press.flatten()[None] if self.pairing.replay else by_press
+            self.layers[layer] = self.layers.get(layer, Counts()) + count_rows(ours, rows, counted)
             if self.pairing.equal and self.pairing.scored:
-                last = scores.shape[-1] - recent  # kvpress gives the window a score of its own
-                self.score_gap = max(self.score_gap, score_gap(scores[0, :, :last], by_press[:, :last]))
+                # kvpress gives sinks and window a score of their own
+                own = slice(selection.sinks, length - selection.recent)
+                self.score_gap = max(self.score_gap, score_gap(scores[0, :, own], by_press[:, own]))
 
     def to_row(self, prompts: int) -> dict[str, Any]:
         """One row of a results file; `score` is None where the two sides keep different numbers of rows."""
@@ -234,6 +264,7 @@ def compare(
     budgets: Sequence[int],
     python: str,
     *,
+    documents: Sequence[Prompt] = (),
     pairings: Sequence[Pairing] = PAIRINGS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
@@ -245,6 +276,7 @@ def compare(
         prompts: token ids, each (1, T).
         budgets: rows per KV head.
         python: interpreter of the environment with kvpress.
+        documents: what pairings that replay read, see `build_prefix`.
 
     Raises:
         InputError: a prompt is too short for a budget or a press, kvpress cannot be run, or there is no layer that
@@ -256,12 +288,16 @@ def compare(
             f"A prompt has no more than {longest} tokens: give longer prompts, or smaller budgets"
         )
     found = [Agreement(pairing, budget) for pairing in pairings for budget in budgets]
-    plans = [Plan(Full(), 1), *(Plan(each.pairing.method, each.budget) for each in found)]
+    reading, replaying = (
+        [each for each in found if each.pairing.replay is replay] for replay in (False, True)
+    )
+    plans = [Plan(Full(), 1), *(Plan(each.pairing.method, each.budget) for each in reading)]
     gap = 0.0
     with TemporaryDirectory() as place:
         request = {
             "model": str(folder.resolve()),
             "prompts": [ids[0].tolist() for ids in prompts],
+            "documents": [document.input_ids[0].tolist() for document in documents],
             "budgets": list(budgets),
             "presses": [asdict(pairing) for pairing in pairings],
         }
@@ -269,10 +305,19 @@ def compare(
         for at, ids in enumerate(prompts):
             theirs = load_file(Path(place) / f"prompt{at}.safetensors")
             full, *retained = prefill(lm, ids, plans).retained
-            for agreement, ours in zip(found, retained, strict=True):
+            for agreement, ours in zip(reading, retained, strict=True):
                 agreement.add(ours, theirs)
             gap = max(gap, _key_gap(full, theirs))
-            progress(at + 1, len(prompts))
+            progress(at + 1, len(prompts) + len(documents))
+        for at, document in enumerate(documents if replaying else ()):
+            theirs = load_file(Path(place) / f"document{at}.safetensors")
+            for _, group in itertools.groupby(replaying, key=lambda each: each.pairing.name):
+                own = list(group)
+                same = [Plan(each.pairing.method, each.budget) for each in own]
+                retained = prefill_with_replay(lm, document, same).retained
+                for agreement, ours in zip(own, retained, strict=True):
+                    agreement.add(ours, theirs)
+            progress(len(prompts) + at + 1, len(prompts) + len(documents))
     if not all(each.sizes for each in found):
         raise InputError(f"{lm.name} has no layer that both sides evict from: give a model without windows")
     return Comparison(tuple(found), gap, about)
@@ -351,11 +396,13 @@ def measure(arguments: argparse.Namespace) -> None:
     examples = _examples(arguments.data)
     folder = model_folder(arguments.model)
     lm = load(arguments.model, dtype="float32", device="cpu")
-    prompts = [example.input_ids(lm) for example in examples]
+    prompts = [_whole(example.input_ids(lm)) for example in examples]
+    documents = [build_prefix(lm, example.messages[-1].content) for example in examples]
     with Bars() as bars:
         bars.note(f"kvpress reads {len(prompts):,} prompts …")
+        advance = partial(bars.advance, "prompts")
         outcome = compare(
-            lm, folder, prompts, budgets, arguments.python, progress=partial(bars.advance, "prompts")
+            lm, folder, prompts, budgets, arguments.python, documents=documents, progress=advance
         )
     rows = [agreement.to_row(len(prompts)) for agreement in outcome.agreements]
     result = {
@@ -371,6 +418,10 @@ def measure(arguments: argparse.Namespace) -> None:
         "rows": rows,
     }
     finish(arguments, result, *_table(rows))
+
+
+def _whole(ids: Tensor) -> Tensor:
+    return ids[:, : ids.shape[1] // WHOLE * WHOLE]
 
 
 def _budgets(text: str) -> list[int]:

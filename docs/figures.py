@@ -35,6 +35,12 @@ TITLES = {
     "stockanswer": "stock answer",
     "laq": "LAQ",
     "snapkv": "SnapKV",
+    "defensivekv": "DefensiveKV",
+    "chunkkv": "ChunkKV",
+    "expectedattention": "Expected Attention",
+    "tova": "TOVA",
+    "kvzip": "KVzip",
+    "kvzip+": "KVzip+",
     "pyramidkv": "PyramidKV",
     "h2o": "H2O",
     "streamingllm": "StreamingLLM",
@@ -533,6 +539,17 @@ def parity_pyramid() -> Lines:
 def parity_score_gap(method: str) -> str:
     rows = [row for each in _parity(equal=True) for row in each]
     return f"{max(row['score_gap'] for row in rows if row['method'].split(':')[0] == method):.1e}"
+
+
+@value
+def parity_key_gap() -> str:
+    return f"{results('parity_kvpress')['key_gap']:.0e}"
+
+
+@value
+def parity_agreement(task: str, budget: str) -> str:
+    rows = (row for row in results("parity_kvpress")["rows"] if row["task"] == f"parity/{task}")
+    return percent(next(row["score"] for row in rows if str(row["budget"]) == budget))
 
 
 @value

@@ -28,13 +28,13 @@ from app.server.host import ModelHost
 from app.server.run import Run
 from judgeq import __version__
 from judgeq._assets import assets_path
-from judgeq.methods import METHODS
+from judgeq.methods import question_methods
 from judgeq.models.language_model import LanguageModel
 from tests.conftest import build_model, build_tokenizer
 from tests.server import DOCUMENT, QUESTION, tiny_host
 from tests.waiting import PATIENCE_S
 
-METHOD_SETS = (["full", "judgeq", "snapkv"], list(METHODS), ["h2o", "laq"], ["streamingllm"])
+METHOD_SETS = (["full", "judgeq", "snapkv"], question_methods(), ["h2o", "laq"], ["streamingllm"])
 
 
 def soak(host: ModelHost, runs: int, every: int) -> list[dict[str, Any]]:

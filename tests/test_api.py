@@ -11,7 +11,7 @@ import torch
 import judgeq
 from judgeq.config import Allocation, Decoding, Selection
 from judgeq.errors import InputError
-from judgeq.methods import METHODS, JudgeQ, Oracle, SnapKV
+from judgeq.methods import JudgeQ, Oracle, SnapKV, question_methods
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.generators import to_the_end
@@ -29,9 +29,9 @@ def tokens(lm: LanguageModel) -> SoftTokens:
 
 def test_every_method_answers_from_one_prefill(lm: LanguageModel, tokens: SoftTokens) -> None:
     reading = judgeq.read(
-        lm, DOCUMENT, QUESTION, methods=list(METHODS), budget=16, tokens=tokens, decoding=SHORT
+        lm, DOCUMENT, QUESTION, methods=question_methods(), budget=16, tokens=tokens, decoding=SHORT
     )
-    assert [writer.name for writer in reading.writers] == list(METHODS)
+    assert [writer.name for writer in reading.writers] == question_methods()
     for writer in reading.writers:
         assert list(writer)
         rows = reading.prompt.tokens if writer.name == "full" else 16

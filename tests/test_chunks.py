@@ -18,7 +18,7 @@ from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import Prefill, prefill
 from judgeq.inference.request import Request
-from judgeq.methods import H2O, METHODS, Full, JudgeQ, LayerView, Method, SnapKV
+from judgeq.methods import H2O, METHODS, Full, JudgeQ, LayerView, Method, SnapKV, question_methods
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.rounding import moved_rows
@@ -38,7 +38,7 @@ def soft(soft_with_offsets: SoftTokenTensors) -> SoftTokenTensors:
 def every_method(lm: LanguageModel) -> list[Method]:
     """All of them; keys that the model makes equally long leave key norms to rounding."""
     levelled = lm.model.config.model_type in LEVELLED
-    return [method() for name, method in METHODS.items() if not (levelled and name == "keynorm")]
+    return [METHODS[name]() for name in question_methods() if not (levelled and name == "keynorm")]
 
 
 def assert_same(ours: Retained, theirs: Retained) -> None:

@@ -19,7 +19,7 @@ from judgeq.cache.layers import STEP
 from judgeq.cli import main
 from judgeq.data import planted, wiki
 from judgeq.data.articles import Article
-from judgeq.methods import METHODS
+from judgeq.methods import question_methods
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.soft_tokens import SoftTokens
@@ -115,7 +115,7 @@ def test_pages_of_a_pdf_that_are_left_out_are_named(folder: Path, capsys: pytest
     assert "judgeq: scan.pdf has no text on page 2 of 2" in err
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", question_methods())
 def test_every_method_has_a_name_here(answer: Answer, method: str) -> None:
     assert answer("--method", method, "--budget", "0.5")["method"] == method
 

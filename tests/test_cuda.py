@@ -18,7 +18,7 @@ from judgeq.evaluation.random_weights import random_model, random_soft_tokens
 from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan
 from judgeq.inference.request import Request
-from judgeq.methods import METHODS
+from judgeq.methods import METHODS, question_methods
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
@@ -38,7 +38,12 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
 ]
 SHORT = Decoding(max_new_tokens=12)
-WAYS = [*METHODS, "judgeq:allocation=adakv", "judgeq:allocation=profile", "judgeq:value_aware=true"]
+WAYS = [
+    *question_methods(),
+    "judgeq:allocation=adakv",
+    "judgeq:allocation=profile",
+    "judgeq:value_aware=true",
+]
 CONFIG = changed(examples=8, batch=4, epochs=12, accumulate=4, held_out=2)
 
 

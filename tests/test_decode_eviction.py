@@ -24,7 +24,17 @@ from judgeq.inference.decode import Step, decode
 from judgeq.inference.decode_eviction import DecodingEviction
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import prefill
-from judgeq.methods import H2O, METHODS, JudgeQ, KeyNorm, LayerView, Method, SnapKV, StreamingLLM
+from judgeq.methods import (
+    H2O,
+    METHODS,
+    JudgeQ,
+    KeyNorm,
+    LayerView,
+    Method,
+    SnapKV,
+    StreamingLLM,
+    question_methods,
+)
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.budget_profile import BudgetProfile
@@ -37,7 +47,7 @@ from tests.test_rope import longrope
 
 TOKENS = 90
 EXACT = Selection(pool=1)
-DECODABLE = [name for name, cls in METHODS.items() if not cls.needs_response and name != "full"]
+DECODABLE = [name for name in question_methods() if not METHODS[name].needs_response and name != "full"]
 
 
 def allowed(*allocations: str) -> list[tuple[str, str]]:
@@ -320,7 +330,14 @@ def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
     assert torch.equal(*logits)
 
 
-@pytest.mark.parametrize("name", [*sorted(set(DECODABLE) - {"random"}), "judgeq:allocation=adakv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *sorted(set(DECODABLE) - {"random", "expectedattention"}),
+        "expectedattention:queries=20",
+        "judgeq:allocation=adakv",
+    ],
+)
 def test_with_all_rows_held_the_scores_are_those_of_a_prompt_that_holds_the_answer(
     start: Start, some_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str
 ) -> None:

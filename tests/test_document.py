@@ -21,7 +21,7 @@ from judgeq.config import Decoding, Selection
 from judgeq.documents.document import REREAD_TOKENS, Document
 from judgeq.errors import InputError
 from judgeq.inference.answers import Reading
-from judgeq.methods import H2O, METHODS, JudgeQ, PyramidKV, SnapKV
+from judgeq.methods import H2O, METHODS, JudgeQ, PyramidKV, SnapKV, question_methods
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import WINDOW
@@ -184,7 +184,7 @@ def test_a_question_costs_its_own_tokens(make_lm: Callable[..., LanguageModel]) 
     assert counted.take() == again
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "h2o"])
+@pytest.mark.parametrize("method", [name for name in question_methods() if name != "h2o"])
 def test_only_h2o_needs_the_attention_of_all_queries(
     lm: LanguageModel, tokens: SoftTokens, method: str
 ) -> None:

@@ -23,7 +23,7 @@ from mcp.client.streamable_http import streamablehttp_client
 from app.server.host import ModelHost
 from app.server.limits import Limits
 from app.ui import build
-from judgeq.methods import METHODS
+from judgeq.methods import question_methods
 from judgeq.models.language_model import LanguageModel
 from judgeq.retention import RetentionMap
 from tests.server import DOCUMENT, QUESTION, served, tiny_host
@@ -191,7 +191,7 @@ def test_a_program_learns_what_it_may_ask_for(call: Call) -> None:
     told = call("models_and_methods")
     assert told["model"] == "tiny-llama"
     assert (told["positions"], told["layers"], told["kv_heads"]) == (4096, 4, 2)
-    assert set(told["methods"]) == set(METHODS)
+    assert set(told["methods"]) == set(question_methods())
     assert told["limits"]["max_new_tokens"] == Limits().answer
     for name in ("full", "keynorm"):
         assert (

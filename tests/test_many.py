@@ -18,7 +18,7 @@ from judgeq.inference.api import ask, ask_many, read
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.inference.prefill_batch import MOST_TOKENS, group_by_length, pad_left, prefill_padded
-from judgeq.methods import METHODS, Full, JudgeQ, Method, SnapKV, method_named
+from judgeq.methods import Full, JudgeQ, Method, SnapKV, method_named, question_methods
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
@@ -91,7 +91,7 @@ ALLOCATIONS: tuple[Allocation, ...] = ("adakv", "profile", "profile+adakv", "pyr
 @pytest.mark.parametrize(
     "method",
     [
-        *sorted(METHODS),
+        *sorted(question_methods()),
         *(JudgeQ(selection=Selection(pool=3, allocation=each)) for each in ALLOCATIONS),
         SnapKV(selection=Selection(pool=3, recent=4, value_aware=True)),
     ],

@@ -74,6 +74,7 @@ def test_several_keep_their_texts_and_their_order() -> None:
         ("judgeq:beta=0", "beta is 0"),
         ("keynorm:value_aware=true", "no attention that values could weigh"),
         ("laq:draft=0", "LAQ.draft is 0"),
+        ("chunkkv:chunk=0", "ChunkKV.chunk is 0"),
         ("pyramidkv:window=0", "PyramidKV.window is 0"),
         ("judgeq:", "no option ''"),
         ("judgeq:selection=1", "no option 'selection'"),
@@ -140,6 +141,13 @@ def test_the_options_of_ask_are_those_of_a_text(
     )
 
 
+@pytest.mark.parametrize("name", ["tova", "chunkkv"])
+@pytest.mark.parametrize("option", ["value_aware=1", "allocation=adakv", "allocation=profile"])
+def test_heads_that_keep_the_same_rows_do_not_choose(name: str, option: str) -> None:
+    with pytest.raises(InputError, match=f"All heads of a layer keep the same rows with {name}"):
+        method_from_text(f"{name}:{option}")
+
+
 @pytest.mark.parametrize("name", ["full", "keynorm", "random", "streamingllm"])
 @pytest.mark.parametrize(
     "option", ["value_aware=true", "allocation=adakv", "allocation=pyramid+adakv", "allocation=profile+adakv"]
@@ -155,6 +163,7 @@ def test_what_needs_attention_is_refused_where_scores_are_none(name: str, option
         *(f"full:{option}" for option in ("sinks=4", "recent=8", "pool=7", "allocation=pyramid")),
         "streamingllm:recent=8",
         "streamingllm:pool=7",
+        "chunkkv:pool=7",
         "pyramidkv:allocation=uniform",
         "pyramidkv:allocation=adakv",
     ],
@@ -169,7 +178,11 @@ def test_an_option_without_effect_is_refused(text: str) -> None:
     [
         *(f"{name}:bits=4" for name in METHODS),
         *(f"{name}:allocation=pyramid" for name in METHODS if name != "full"),
-        *(f"{name}:value_aware=1:allocation=pyramid+adakv" for name in METHODS if METHODS[name].attention),
+        *(
+            f"{name}:value_aware=1:allocation=pyramid+adakv"
+            for name, method in METHODS.items()
+            if method.attention and not method.same_rows
+        ),
         "random:pool=7:sinks=4",
         "keynorm:pool=7:recent=16",
         "streamingllm:sinks=8",
@@ -193,6 +206,7 @@ def test_defaults_pass_over_methods_that_have_no_use_for_them() -> None:
     [
         ("snapkv", "window"),
         ("pyramidkv", "window"),
+        ("chunkkv", "chunk"),
         ("laq", "draft"),
         ("judgeq+draft", "draft"),
         ("random", "seed"),

@@ -65,12 +65,18 @@ def test_every_method_has_its_name() -> None:
             "judgeq+draft",
             "stockanswer",
             "snapkv",
+            "defensivekv",
             "pyramidkv",
+            "chunkkv",
             "h2o",
+            "tova",
             "laq",
+            "expectedattention",
             "keynorm",
             "streamingllm",
             "random",
+            "kvzip",
+            "kvzip+",
             "oracle",
         )
     ]

@@ -17,16 +17,21 @@ from torch import Tensor
 
 from benchmarks import kvpress_rows, parity
 from benchmarks.parity import PAIRINGS, Comparison, Counts, Pairing, compare, count_rows
+from judgeq.data.jsonl import read_json_lines
 from judgeq.errors import InputError
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
+from judgeq.inference.replay import prefill_with_replay
 from judgeq.methods import Full
 from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import Prompt, build_prefix
+from tests.conftest import TEXT
 
 OTHER_PYTHON = os.environ.get("JUDGEQ_KVPRESS_PYTHON", "")
 SNAPKV = Pairing(
     "snapkv", "SnapKVPress", {"window_size": 4, "kernel_size": 1}, "snapkv:window=4:recent=4:pool=1"
 )
+KVZIP = Pairing("kvzip", "KVzipPress", {}, "kvzip", replay=True)
 PYRAMID = Pairing(
     "pyramidkv", "PyramidKVPress", {"window_size": 4}, "pyramidkv:window=4:recent=4:pool=1", equal=False
 )
@@ -38,6 +43,20 @@ def prompt(tokens: int = 60) -> Tensor:
 
 def copy(tensor: Tensor) -> Tensor:
     return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def heads_as_one(
+    lm: LanguageModel, document: Prompt, pairings: list[Pairing], budget: int
+) -> dict[str, Tensor]:
+    """What the other side would write of a replay if it agreed."""
+    written = {}
+    for pairing in pairings:
+        ours = prefill_with_replay(lm, document, [Plan(pairing.method, budget)]).retained[0]
+        for layer, (heads, scores) in enumerate(zip(ours.kept, ours.scores, strict=True)):
+            rows = [rows + head * document.tokens for head, rows in enumerate(heads)]
+            written[f"{pairing.name}.{budget}.rows.{layer}"] = torch.cat(rows)[None]
+            written[f"{pairing.name}.{budget}.scores.{layer}"] = copy(scores[0])
+    return written
 
 
 def rows_as_ours(lm: LanguageModel, ids: Tensor, pairings: list[Pairing], budget: int) -> dict[str, Tensor]:
@@ -125,6 +144,27 @@ def test_one_other_row_other_scores_and_other_keys_are_found(
     assert outcome.key_gap == pytest.approx(0.25)
 
 
+def test_heads_that_compete_are_compared_as_one(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = build_prefix(lm, TEXT)
+    replayed = heads_as_one(lm, document, [KVZIP], 12)
+    rows = replayed["kvzip.12.rows.1"]
+    rows[0, -1] = next(row for row in range(rows.max()) if row not in rows)
+    written = rows_as_ours(lm, prompt(), [SNAPKV], 12)
+
+    def ask(python: str, request: dict[str, Any], folder: Path) -> dict[str, str]:
+        assert request["documents"] == [document.input_ids[0].tolist()]
+        save_file(written, folder / "prompt0.safetensors")
+        save_file(replayed, folder / "document0.safetensors")
+        return {}
+
+    monkeypatch.setattr(parity, "ask_kvpress", ask)
+    pairings = [KVZIP, SNAPKV]
+    outcome = compare(lm, Path("m"), [prompt()], [12], "python", documents=[document], pairings=pairings)
+    kvzip, snapkv = (agreement.to_row(1) for agreement in outcome.agreements)
+    assert (kvzip["kept"], kvzip["same"], kvzip["different"]) == (4 * 2 * 12, 4 * 2 * 12 - 1, 1)
+    assert (snapkv["same"], kvzip["score_gap"]) == (4 * 2 * 12, 0.0)
+
+
 def test_different_numbers_of_rows_are_shown_side_by_side(
     lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +204,11 @@ def test_every_pairing_names_a_method_of_ours() -> None:
         "keynorm",
         "h2o",
         "pyramidkv",
+        "tova",
+        "chunkkv",
+        "expectedattention",
+        "kvzip",
+        "kvzip+",
     }
 
 
@@ -228,7 +273,9 @@ def test_row_numbers_travel_through_a_press_and_nothing_is_removed() -> None:
 )
 def test_kvpress_keeps_the_same_rows(lm: LanguageModel, tmp_path: Path) -> None:
     lm.model.save_pretrained(tmp_path)
-    outcome = compare(lm, tmp_path, [prompt(150), prompt(200)], [24, 40], OTHER_PYTHON)
+    lm.tokenizer.save_pretrained(tmp_path)
+    documents = [build_prefix(lm, TEXT * 2)]
+    outcome = compare(lm, tmp_path, [prompt(160), prompt(208)], [32, 48], OTHER_PYTHON, documents=documents)
     rows = [agreement.to_row(2) for agreement in outcome.agreements]
     assert {row["different"] for row in rows if row["equal_settings"]} == {0}
     assert any(row["different"] for row in rows if row["score"] is not None and not row["equal_settings"])
@@ -258,7 +305,14 @@ def test_the_command_writes_what_was_compared(
 
     def ask(python: str, request: dict[str, Any], folder: Path) -> dict[str, str]:
         ids = torch.tensor(request["prompts"])
-        save_file(rows_as_ours(lm, ids, list(PAIRINGS), 8), folder / "prompt0.safetensors")
+        reading = [pairing for pairing in PAIRINGS if not pairing.replay]
+        save_file(rows_as_ours(lm, ids, reading, 8), folder / "prompt0.safetensors")
+        (line,) = read_json_lines(tmp_path / "data.jsonl")[0]
+        document = build_prefix(lm, line.example.messages[-1].content)
+        assert request["documents"] == [document.input_ids[0].tolist()]
+        replaying = [pairing for pairing in PAIRINGS if pairing.replay]
+        replayed = heads_as_one(lm, document, replaying, 8)
+        save_file(replayed, folder / "document0.safetensors")
         return {"kvpress": "0.5.5"}
 
     monkeypatch.setattr(parity, "ask_kvpress", ask)

@@ -14,7 +14,7 @@ import judgeq
 from judgeq.config import Allocation, Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.inference.plan import Plan
-from judgeq.methods import METHODS, JudgeQ, Method, SnapKV, StreamingLLM
+from judgeq.methods import JudgeQ, Method, SnapKV, StreamingLLM, question_methods
 from judgeq.methods.parsing import method_from_text
 from judgeq.methods.selection import Forced, rank_rows
 from judgeq.models.language_model import LanguageModel
@@ -26,7 +26,7 @@ from tests.test_profile import profile
 
 DOCUMENT = f"{TEXT}The keeper is called Aldous. {TEXT}"
 QUESTION = "How tall is the lighthouse?"
-EVICTING = [name for name in METHODS if name != "full"]
+EVICTING = [name for name in question_methods() if name != "full"]
 SHORT = Decoding(max_new_tokens=4)
 
 

@@ -15,7 +15,7 @@ import judgeq
 from judgeq.cache.prefix import PrefixCache
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError
-from judgeq.methods import METHODS, JudgeQ
+from judgeq.methods import JudgeQ, question_methods
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.sweeping import BUDGETS, SweepPoint, sweep
@@ -76,7 +76,7 @@ def test_a_point_is_what_asking_at_that_budget_gives(lm: LanguageModel, soft: So
     full = reading.writers[0].finish()
     tokens = [step.token for step in reading.writers[0].steps]
     assert len(tokens) > 3, "else there is nothing to agree with"
-    names = [name for name in METHODS if name != "full"]
+    names = [name for name in question_methods() if name != "full"]
     found = points(lm, methods=names, budgets=(0.1, 0.5), span=NAME)
     assert len(found) == 2 * len(names)
     for point in found:

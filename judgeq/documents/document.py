@@ -20,6 +20,7 @@ from judgeq.inference.api import in_turn, run
 from judgeq.inference.decode import Step
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
+from judgeq.inference.replay import prefill_with_replay
 from judgeq.inference.request import (
     Request,
     make_request,
@@ -143,7 +144,8 @@ class Document:
 
         Soft tokens, or a method's window, directly follow the document; memory rows, which were trained with a question
         before them, only where the method asks for them by number. Rows that are stored already are not read
-        again, and kept until `forget`; without them the document is evicted layer by layer while it is read.
+        again, and kept until `forget`; without them the document is evicted layer by layer while it is read. Methods
+        that replay (`kvzip`) store it completely meanwhile.
 
         Args:
             method, budget, tokens, row_bits: as in `judgeq.read`; the budget is a share of the document.
@@ -161,18 +163,15 @@ class Document:
         self._check_positions()
         soft = resolve_soft_tokens(self.lm, [chosen], tokens)
         rows = self.tokens if isinstance(chosen, Full) else budget_rows(budget, self.tokens)
-        plan = Plan(chosen, rows, soft.profile if soft else None)
-        with self._lock:
+        plans = [Plan(chosen, rows, soft.profile if soft else None)]
+        passes: dict[str, Any] = {"prefix": self._rows, "chunk": self.chunk, "on_layer": on_layer}
+        with self._lock, dated(self.today):
             self._check_cast()
-            outcome = prefill(
-                self.lm,
-                self.prefix.input_ids,
-                [plan],
-                soft_tokens=soft.probe if soft else None,
-                prefix=self._rows,
-                chunk=self.chunk,
-                on_layer=on_layer,
-            )
+            if chosen.replays:
+                outcome = prefill_with_replay(self.lm, self.prefix, plans, **passes)
+            else:
+                probe = soft.probe if soft else None
+                outcome = prefill(self.lm, self.prefix.input_ids, plans, soft_tokens=probe, **passes)
         return CompressedDocument(
             self.lm, self.prefix, outcome.retained[0], outcome.full_kv_bytes, self.today
         )

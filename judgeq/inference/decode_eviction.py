@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -174,11 +175,14 @@ class DecodingEviction:
                 offsets=None if offsets is None else offsets[own],
                 row_ages=seen - rows.positions,
                 previous_scores=None if rows.scores is None else rows.scores[None, None],
+                rotate_ahead=partial(self.lm.rotate_ahead, call.layer, seen),
                 draw_id=(self.rounds + 1) * len(stored) + head,
                 prompt_hashes=self._prompt_hashes,
             )
             views.append(view)
         scores = [self.plan.method.score(view) for view in views]
+        if self.plan.method.same_rows:
+            scores = [torch.stack([score for score in scores if score is not None]).mean(0)] * len(scores)
         return [
             (own, _HeadRows(rows.positions[own], None if score is None else score[0, 0, own]))
             for rows, score, own in zip(known, scores, self._select(known, views, scores, seen), strict=True)

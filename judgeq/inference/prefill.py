@@ -7,16 +7,19 @@ eviction. The pass may follow rows that were read before, or earlier chunks. Kno
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
+from judgeq.attention.inputs import noted_input_norms
 from judgeq.cache.layers import MemoryRows
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
 from judgeq.cache.retained import FrozenCache, stored_rows
@@ -24,7 +27,7 @@ from judgeq.config import check_chunk
 from judgeq.errors import InputError
 from judgeq.inference.appended import SharedPass, placed, shared_passes, with_soft_tokens
 from judgeq.inference.plan import Plan, Retained
-from judgeq.inference.request import Request
+from judgeq.inference.request import Request, check_question_known
 from judgeq.methods import LayerView
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_appended, check_chunks, rope_depends_on_length
@@ -128,6 +131,8 @@ def second_pass(
     *,
     soft_tokens: SoftTokenTensors | None = None,
     memory: Sequence[MemoryRows] = (),
+    replayed: tuple[int, int] | None = None,
+    previous_scores: Sequence[Tensor | None] = (),
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
     """Evict from complete rows by the attention of a response, with a pass over the response alone.
@@ -138,6 +143,8 @@ def second_pass(
         plans: methods that need a response.
         soft_tokens: appended to the response; needed as soon as a method scores with them.
         memory: for each layer rows of memory tokens, which read the prompt in the first pass, for plans that keep some.
+        replayed: see `LayerView`.
+        previous_scores: for each layer those of the replays before this one, see `LayerView`; empty = none.
 
     Raises:
         InputError: a plan needs soft tokens and there are none.
@@ -146,7 +153,27 @@ def second_pass(
     passes = shared_passes(lm, plans, soft_tokens)
     sizes = rows.get_seq_length(), response_ids.shape[1]
     progress = Progress(on_layer, len(passes) * lm.geometry.layers)
-    return _evicting_passes(request, passes, sizes, progress, response_ids, rows, memory)
+    with contextlib.ExitStack() as stack:
+        weighs = any(plan.method.weighs for plan in plans)
+        norms = stack.enter_context(noted_input_norms(lm.model)) if weighs else {}
+        replay = _Replay(replayed, previous_scores, norms)
+        return _evicting_passes(request, passes, sizes, progress, response_ids, rows, memory, replay)
+
+
+@dataclass(frozen=True, eq=False)
+class _Replay:
+    """What is known around a replay, see `LayerView`; for each layer, but `replayed`."""
+
+    replayed: tuple[int, int] | None = None
+    previous_scores: Sequence[Tensor | None] = ()
+    input_norms: Mapping[int, Tensor] = field(default_factory=dict)
+
+    def of_layer(self, layer: int) -> dict[str, Any]:
+        return {
+            "replayed": self.replayed,
+            "previous_scores": self.previous_scores[layer] if self.previous_scores else None,
+            "input_norms": self.input_norms.get(layer),
+        }
 
 
 class Eviction:
@@ -161,6 +188,7 @@ class Eviction:
         prefix: PrefixCache | None = None,
         prompt_hashes: tuple[int, ...] = (),
         memory: Sequence[MemoryRows] = (),
+        replay: _Replay = _Replay(),
     ) -> None:
         """Before the pass, and before the chunks that precede it.
 
@@ -170,11 +198,12 @@ class Eviction:
             prefix: rows that the pass follows; freed layer by layer, unless they are shared.
             prompt_hashes: see `LayerView`.
             memory: see `second_pass`; by default the rows of this pass's own memory tokens.
+            replay: see `second_pass`.
         """
         lm, (prompt_tokens, response_tokens) = request.lm, sizes
         self.request, self.soft_tokens, self.progress, self.prefix = request, soft_tokens, progress, prefix
         self.sizes: dict[str, Any] = {"prompt_tokens": prompt_tokens, "response_tokens": response_tokens}
-        self.prompt_hashes = prompt_hashes
+        self.prompt_hashes, self.replay = prompt_hashes, replay
         self.offsets: Tensor | None = None
         self.memory_tokens, self.memory = 0, list(memory)
         self.peak_rows = self.full_kv_bytes = 0
@@ -195,8 +224,10 @@ class Eviction:
         view = LayerView(
             **vars(call),
             **self.sizes,
+            **self.replay.of_layer(call.layer),
             offsets=None if self.offsets is None else self.offsets[call.layer],
             prefix_attention=None if self.prefix is None else self.prefix.attention_of(call.layer),
+            rotate_ahead=partial(self.request.lm.rotate_ahead, call.layer, self.sizes["prompt_tokens"]),
             prompt_hashes=self.prompt_hashes,
         )
         for retained in self.retained:
@@ -248,6 +279,7 @@ def _evicting_passes(
     ids: Tensor,
     rows: PrefixCache | FrozenCache | None,
     memory: Sequence[MemoryRows] = (),
+    replay: _Replay = _Replay(),
 ) -> Prefill:
     """Passes over the end of a prompt, or over a response, after the same `rows`, each with its own soft tokens."""
     prefix = rows if isinstance(rows, PrefixCache) else None
@@ -258,7 +290,7 @@ def _evicting_passes(
         if prefix is not None and len(passes) > 1:
             rows = prefix.fork()
         before = rows if isinstance(rows, PrefixCache) else None
-        eviction = Eviction(own, sizes, each.soft_tokens, progress, before, hashes, memory)
+        eviction = Eviction(own, sizes, each.soft_tokens, progress, before, hashes, memory, replay)
         found.append(_evicting_pass(eviction, ids, rows))
     by_place = {
         place: kept
@@ -307,7 +339,8 @@ def _most(passes: Sequence[SharedPass]) -> int:
 
 
 def check_first_pass(plans: Sequence[Plan]) -> None:
-    """Refuse plans that need a response, with an `InputError`."""
+    """Refuse plans that need a response or a replay, with an `InputError`."""
+    check_question_known(plan.method for plan in plans)
     for plan in plans:
         if plan.method.needs_response:
             raise InputError(f"The method {plan.method.name!r} needs a response: it takes a second pass")

@@ -94,6 +94,7 @@ def make_request(
     budget, chunk = check_budget(budget), check_chunk(chunk)
     named = several(methods)
     chosen = resolve_methods(lm, named, row_bits, tokens)
+    check_question_known(chosen)
     evicting = [method for method in chosen if evicts_while_decoding(method, decoding)]
     check_decode_eviction(evicting)
     soft = resolve_soft_tokens(lm, chosen, tokens)
@@ -120,6 +121,7 @@ def make_request(
         notices=(
             *_stand_in(lm, named, chosen),
             *_notices(prompt, asked_rows, rows, forced),
+            *_decoding_notices(chosen, decoding),
             *memory_notices(plans, prompt.tokens),
         ),
         started=started,
@@ -210,6 +212,17 @@ def evicts_while_decoding(method: Method, decoding: Decoding) -> bool:
     return decoding.evict_every is not None and not isinstance(method, Full)
 
 
+def check_question_known(methods: Iterable[Method]) -> None:
+    """Refuse methods that choose rows of a document alone, with an `InputError`."""
+    for method in methods:
+        if method.replays:
+            raise InputError(
+                f"{method.title or method.name} chooses rows by a replay of the document, before any question is "
+                f"known: use Document.compress(method={method.name!r}), or `judgeq ask --query-agnostic`, or choose a "
+                "method that has the question in view, such as judgeq"
+            )
+
+
 def check_decode_eviction(methods: Iterable[Method]) -> None:
     """Refuse methods that cannot evict while an answer is written.
 
@@ -226,6 +239,17 @@ def check_decode_eviction(methods: Iterable[Method]) -> None:
             raise InputError(
                 "Rows in few bits would be rounded once more at each eviction: give row_bits or evict_every, not both"
             )
+
+
+def _decoding_notices(methods: Iterable[Method], decoding: Decoding) -> tuple[str, ...]:
+    if decoding.evict_every is not None:
+        return ()
+    return tuple(
+        f"{method.title or method.name} was made for eviction while an answer is written, and here rows of the prompt "
+        "alone are evicted: give evict_every, or choose another method, such as snapkv."
+        for method in methods
+        if method.for_decoding
+    )
 
 
 def memory_notices(plans: Iterable[Plan], tokens: int) -> tuple[str, ...]:

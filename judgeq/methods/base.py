@@ -33,6 +33,10 @@ from judgeq.values import settle
 Found = TypeVar("Found")
 
 
+def _unknown_rotation(queries: Tensor, future: int) -> Tensor:
+    raise InputError("This pass knows nothing of its model's rotation: give the LayerView a rotate_ahead")
+
+
 @dataclass(frozen=True, eq=False)
 class LayerView(AttentionCall):
     """One layer of a prefill, between its attention and its eviction: an `AttentionCall` and what is known around it.
@@ -48,8 +52,14 @@ class LayerView(AttentionCall):
         prefix_attention: (B, H_kv, G, c) float32, the attention that the `c` tokens before this pass paid one another,
             summed; None where no method needs it, or there are none.
         row_ages: (T,) int64, tokens that have passed since each row, itself included; None in a prefill.
-        previous_scores: (B, H_kv, T) scores of the rows at the previous eviction, 0 for newer rows; None = no scores.
+        previous_scores: (B, H_kv, T) scores of the rows at the previous eviction, 0 for newer rows, or by the replays
+            before this one; None = no scores.
+        replayed: first row and end of the part of the prompt that the response repeats; None = it repeats none.
+        input_norms: (B, Q) float32, L2 norms of the hidden states that this layer's attention read; None where no
+            method weighs by them.
         draw_id: a number of this eviction, different for each head; 0 in a prefill.
+        rotate_ahead: gives queries (B, H, Q, D) of this pass's last prompt tokens as they would be, on average, at so
+            many later positions, float32; see `models.rope.rotate_ahead`.
         prompt_hashes: a number for each prompt of the batch, computed from its tokens; empty in a second pass.
     """
 
@@ -63,6 +73,9 @@ class LayerView(AttentionCall):
     row_ages: Tensor | None = None
     previous_scores: Tensor | None = None
     draw_id: int = 0
+    replayed: tuple[int, int] | None = None
+    input_norms: Tensor | None = None
+    rotate_ahead: Callable[[Tensor, int], Tensor] = _unknown_rotation
     prompt_hashes: tuple[int, ...] = ()
     _cache: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -167,7 +180,10 @@ class Method(ABC):
         look: how it is drawn; None = a spare one.
         needs_soft_tokens: it scores with trained soft tokens, appended to the pass.
         needs_response: it scores with an answer, or the beginning of one, in a second pass after the prompt.
+        replays: it scores with a replay of a document, in second passes before any question is known.
+        weighs: it weighs those scores by `LayerView.input_norms`.
         attention: its scores are attention, which can be compared between heads and weighted by values.
+        same_rows: all KV heads of a layer keep the same rows, by the mean of what they score.
         version: counts up when it scores otherwise, so that no answers of both are mixed.
         idle: fields of the selection that would do nothing for it.
         selection: sinks, recent window and pooling that turn its scores into rows.
@@ -180,7 +196,10 @@ class Method(ABC):
     look: ClassVar[Look | None] = None
     needs_soft_tokens: ClassVar[bool] = False
     needs_response: ClassVar[bool] = False
+    replays: ClassVar[bool] = False
+    weighs: ClassVar[bool] = False
     attention: ClassVar[bool] = True
+    same_rows: ClassVar[bool] = False
     version: ClassVar[int] = 1
     idle: ClassVar[frozenset[str]] = frozenset()
 
@@ -203,6 +222,11 @@ class Method(ABC):
             raise InputError(
                 f"Selection.allocation is {own.allocation!r} and the scores of {self.name} are no attention, so its "
                 "heads cannot compete: leave adakv out"
+            )
+        if self.same_rows and (own.value_aware or own.adapts or own.needs_profile):
+            raise InputError(
+                f"All heads of a layer keep the same rows with {self.name}, which value_aware and the allocations "
+                "adakv and profile would not allow: leave them out"
             )
         if self.appended_text and own.memory:
             raise InputError(
@@ -231,6 +255,11 @@ class Method(ABC):
         return self.needs_soft_tokens or self.selection.needs_profile or bool(self.selection.memory)
 
     @property
+    def for_decoding(self) -> bool:
+        """Whether it was made for eviction while an answer is written, and says little of a prompt alone."""
+        return False
+
+    @property
     def writer(self) -> Method | None:
         """The method whose rows, at the same budget, the response is written with; None = the full cache."""
         return None
@@ -239,6 +268,11 @@ class Method(ABC):
     def response_tokens(self) -> int | None:
         """Length of that response; None = the whole answer."""
         return None
+
+    @property
+    def replay_chunk(self) -> int:
+        """Most tokens of the document that one replay repeats."""
+        return 0
 
     @property
     def queries_needed(self) -> int | None:

@@ -19,6 +19,8 @@ class RandomRows(Method):
     """Uniform scores from a seed; every prompt, layer and head draws its own.
 
     Attributes:
+        protect: while an answer is written, rows of the prompt stay and only those of the answer are drawn
+            (arXiv 2603.09430). Give a budget larger than the prompt: else the prompt fills it.
         seed: of at most 64 bits; the same seed keeps the same rows of a prompt.
     """
 
@@ -32,15 +34,25 @@ class RandomRows(Method):
     queries_needed = 0
     selection: Selection = Selection(pool=1)
     seed: int = 0
+    protect: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checked_seed("RandomRows.seed", self.seed)
 
+    @property
+    def for_decoding(self) -> bool:
+        return self.protect
+
     def score(self, view: LayerView) -> Tensor:
         batch, heads = view.keys.shape[:2]
-        drawn = [self._draw(view, prompt, heads) for prompt in view.prompt_hashes or (0,) * batch]
-        return torch.stack(drawn).to(view.keys.device)
+        draws = [self._draw(view, prompt, heads) for prompt in view.prompt_hashes or (0,) * batch]
+        drawn = torch.stack(draws).to(view.keys.device)
+        if self.protect and view.row_ages is None:
+            return drawn + 1  # what scores 1 or more later on is the prompt's
+        if self.protect and view.previous_scores is not None:
+            return torch.where(view.previous_scores >= 1, view.previous_scores, drawn)
+        return drawn
 
     def _draw(self, view: LayerView, prompt: int, heads: int) -> Tensor:
         """(H_kv, T) for one prompt."""

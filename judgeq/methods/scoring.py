@@ -141,21 +141,32 @@ def accumulated_attention(
 def output_norms(values: Tensor, weight: Tensor) -> Tensor:
     """How much each row's value can add to the hidden states: the L1 norm of `W_o v` (CriticalKV, arXiv 2502.03805).
 
+    Returns:
+        (B, H_kv, T) float32, the mean of `norms_by_head` over the query heads of a group.
+    """
+    return norms_by_head(values, weight, 1).mean(2)
+
+
+def norms_by_head(values: Tensor, weight: Tensor, order: int) -> Tensor:
+    """Norm of what each query head's output projection makes of each row's value.
+
     Args:
         values: (B, H_kv, T, D).
         weight: (hidden, H * D), the output projection of the layer.
+        order: 1 or 2, of the norm.
 
     Returns:
-        (B, H_kv, T) float32, the mean over the query heads of a group.
+        (B, H_kv, G, T) float32.
     """
     kv_heads, dim = values.shape[1], values.shape[3]
     by_head = weight.unflatten(1, (kv_heads, -1, dim))  # (hidden, H_kv, G, D)
-    norms = torch.zeros(values.shape[:3], device=values.device)
+    batch, rows = values.shape[0], values.shape[2]
+    norms = torch.zeros(batch, kv_heads, by_head.shape[2], rows, device=values.device)
     for head in range(kv_heads):  # one at a time: (B, T, hidden) is large
-        for projection in by_head[:, head].unbind(1):
+        for at, projection in enumerate(by_head[:, head].unbind(1)):
             added = values[:, head].float() @ projection.float().T
-            norms[:, head] += torch.linalg.vector_norm(added, ord=1, dim=-1)
-    return norms / by_head.shape[2]
+            norms[:, head, at] = torch.linalg.vector_norm(added, ord=order, dim=-1)
+    return norms
 
 
 def merge_group(scores: Tensor, how: Aggregation = "mean") -> Tensor:

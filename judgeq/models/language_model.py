@@ -203,6 +203,24 @@ class LanguageModel:
             )
         return rotate(self.model, queries, first_position)
 
+    def rotate_ahead(self, layer: int, tokens: int, queries: Any, future: int) -> Any:
+        """Queries of the last of `tokens` tokens as at later positions, see `rope.rotate_ahead`.
+
+        Raises:
+            ModelError: the family's rotation cannot be reproduced from outside, or depends on the length there.
+        """
+        from judgeq.models.rope import rope_depends_on_length, rotate_ahead
+
+        why = rope_depends_on_length(self.model, 1, tokens + future)
+        if not self._shows_rotation:
+            why = "does not show how it turns queries"
+        if why:
+            raise ModelError(
+                f"{self.name} {why}, so queries after the prompt cannot be foreseen: choose another method, such as "
+                "judgeq or snapkv."
+            )
+        return rotate_ahead(self.model, layer, queries, future)
+
     @cached_property
     def _shows_rotation(self) -> bool:
         from judgeq.models.rope import shows_rotation

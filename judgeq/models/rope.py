@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
@@ -42,6 +43,31 @@ def rotate(model: Any, queries: Tensor, first_position: int) -> Tensor:
             queries_of, _ = apply(queries_of, queries_of, cos, sin)
         rotated.append(queries_of)
     return torch.cat(rotated)
+
+
+def rotate_ahead(model: Any, layer: int, queries: Tensor, future: int) -> Tensor:
+    """Queries of consecutive tokens as they would be, on average, at the `future` positions after the last of them.
+
+    RoPE is linear, and a later position is a further rotation by the distance: that of averaged cosines and sines.
+
+    Args:
+        model: one that `shows_rotation`, at lengths on which its rotation does not depend.
+        queries: (B, H, Q, D), after RoPE.
+
+    Returns:
+        (B, H, Q, D) float32.
+    """
+    decoder, queries = model.get_decoder(), queries.float()
+    if not getattr(decoder.layers[layer].self_attn, "use_rope", True):
+        return queries
+    kind = (decoder.config.layer_types[layer],) if isinstance(decoder.rotary_emb.rope_type, dict) else ()
+    distances = torch.arange(1, queries.shape[2] + future, device=queries.device)[None]
+    tables = torch.stack(decoder.rotary_emb(queries, distances, *kind)).double()  # (2, 1, Q + future - 1, D)
+    tables = tables / tables.norm(dim=0)  # some embeddings also stretch, which the queries have been already
+    sums = F.pad(tables.cumsum(2), (0, 0, 1, 0))
+    cos, sin = ((sums[:, :, future:] - sums[:, :, :-future]) / future).flip(2).float()  # (1, Q, D) each
+    rotated, _ = sys.modules[type(decoder).__module__].apply_rotary_pos_emb(queries, queries, cos, sin)
+    return rotated
 
 
 @torch.no_grad()

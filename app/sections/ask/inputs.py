@@ -14,7 +14,7 @@ from app.sections.ask.files import Files, build_files, wire_files
 from app.sections.events import LIGHT
 from app.server.host import ModelHost
 from app.server.samples import samples
-from judgeq.methods import METHODS, title_of
+from judgeq.methods import question_methods, title_of
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def build_inputs(host: ModelHost) -> Inputs:
     status = gr.HTML(loading_status(*host.progress), elem_id="status")
     with gr.Accordion(text.OPTIONS, open=False, elem_id="options"):
         methods = gr.CheckboxGroup(
-            [(title_of(name), name) for name in METHODS],
+            [(title_of(name), name) for name in question_methods()],
             value=list(text.DEFAULT_METHODS),
             label=text.COMPARE,
             elem_id="methods",

@@ -12,7 +12,7 @@ from app.sections.events import LIGHT, QUEUED
 from app.sections.sweep import callbacks as do
 from app.server.host import ModelHost
 from app.server.sweep_run import SweepTask
-from judgeq.methods import METHODS, title_of
+from judgeq.methods import question_methods, title_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def build_sweep(keep_s: int) -> Sweep:
     gr.HTML(f'<h2 class="section">{text.SWEEP_TITLE}</h2><p class="fine">{text.SWEEP_LEAD}</p>')
     with gr.Column(elem_id="sweep"):
         methods = gr.CheckboxGroup(
-            [(title_of(name), name) for name in METHODS if name != "full"],
+            [(title_of(name), name) for name in question_methods() if name != "full"],
             value=list(SweepTask.methods),
             label=text.SWEEP_METHODS,
             elem_id="sweep-methods",
