@@ -10,6 +10,12 @@ import numpy as np
 import pytest
 
 import judgeq
+from app import text
+from app.sections.ask.cards import MOST_LOST, run_cards
+from app.server.host import ModelHost
+from app.server.run import Run
+from app.server.task import Lane, note_lost
+from app.server.task import Task as DemoTask
 from judgeq.data.example import Example
 from judgeq.evaluation.journal import Journal, Rated
 from judgeq.evaluation.questions import Question, Task
@@ -95,9 +101,9 @@ def test_an_answer_says_what_of_it_is_lost(lm: LanguageModel) -> None:
 def test_evaluation_measures_the_right_answers_in_what_was_said(lm: LanguageModel) -> None:
     example = Example.asking(DOCUMENT * 5, "Who?", "test", answers=("4718", "Zoe"))
     question = Question(example, max_new_tokens=2)
-    text, offsets = chat_characters(lm, example.messages)
+    said, offsets = chat_characters(lm, example.messages)
     assert len(offsets) == question.input_ids(lm).shape[1]
-    at = text.index("4718")
+    at = said.index("4718")
     tokens = sum(first < at + 4 and last > at for first, last in offsets)
     assert question.occurrences(lm).lost(np.zeros(len(offsets), dtype=bool)) == Lost(
         tokens, tokens, ((0, 4),)
@@ -169,3 +175,30 @@ def test_the_report_lines_up_equal_bytes_and_what_is_lost() -> None:
     assert byte_points(first, 1000) == {}
     assert bytes_table(first, 1000) is None
     assert byte_curves(first, 1000, {}) is None
+
+
+def test_a_card_marks_the_words_that_its_method_has_lost() -> None:
+    evil = "<b>Bob</b> read “Ada” &amp; 4718"
+    run = Run(DemoTask("d", "q", methods=()), ModelHost("m"))
+    kept = {"snapkv": without("Bob", "4718"), "judgeq": without(), "laq": None}
+    run.lanes = [Lane("full", text=evil, finish="end", retention=everything(DOCUMENT))]
+    run.lanes += [Lane(name, text="It is.", finish="end", retention=map_) for name, map_ in kept.items()]
+    note_lost(run.lanes)
+    run.finished.set()
+    cards_of = dict(zip(("full", *kept), run_cards(run).split("<article")[1:], strict=True))
+    assert "<mark>Bob</mark> <mark>4718</mark></p>" in cards_of["snapkv"]
+    assert text.LOST_WORDS in cards_of["snapkv"]
+    assert "<td>50 % <small>of 6 tokens</small>" in cards_of["snapkv"]  # Bob, rea|d, Ada, 471|8
+    assert "<td>0 % <small>of 6 tokens</small>" in cards_of["judgeq"]
+    for name in ("full", "laq"):
+        assert text.LOST not in cards_of[name]
+        assert "<mark>" not in cards_of[name]
+    run.lanes[1].lost_words = ("<img src=x>", *map(str, range(40)))
+    shown = run_cards(run)
+    assert "<mark>&lt;img src=x&gt;</mark>" in shown
+    assert shown.count("<mark>") == MOST_LOST
+    assert text.LOST_MORE.format(count=41 - MOST_LOST) in shown
+    run.lanes[0].finish = "cancelled"
+    run.lanes[1].lost = None
+    note_lost(run.lanes)
+    assert run.lanes[1].lost is None, "half an answer is no reference"

@@ -170,33 +170,21 @@ def bytes_table(block: Block, length: int | None) -> Table | None:
     points = byte_points(block, length)
     if not points:
         return None
-    lines = []
-    fitted = {family: [_fitting(found, share) for share in BYTE_SHARES] for family, found in points.items()}
-    shown = {family: cells for family, cells in fitted.items() if any(cells)}
-    for family, cells in shown.items():
-        best = [
-            best_of(
-                {
-                    name: at_share.score
-                    for name, each in shown.items()
-                    if (at_share := each[at]) and deployable(name)
-                }
-            )
-            for at in range(len(BYTE_SHARES))
-        ]
-        lines.append(
-            (
-                method_title(family),
-                [
-                    Cell(percent(point.score), point.detail, family in best[at]) if point else NOTHING
-                    for at, point in enumerate(cells)
-                ],
-            )
-        )
-    if not lines:
+    fitted = {method: [_fitting(found, share) for share in BYTE_SHARES] for method, found in points.items()}
+    measured = [at for at in range(len(BYTE_SHARES)) if any(cells[at] for cells in fitted.values())]
+    if not measured:
         return None
-    caption = f"{block.title}{_spans(block, length)}: average score at equal bytes of the full cache’s"
-    return _table(caption, "method", [f"{100 * share:g} %" for share in BYTE_SHARES], lines, note=EQUAL_BYTES)
+    lines: dict[str, list[Cell]] = {method: [] for method in fitted if any(fitted[method])}
+    for at in measured:
+        found = {method: point for method in lines if (point := fitted[method][at])}
+        best = best_of({method: point.score for method, point in found.items() if deployable(method)})
+        for method, cells in lines.items():
+            point = found.get(method)
+            cells.append(Cell(percent(point.score), point.detail, method in best) if point else NOTHING)
+    caption = f"{block.title}{_spans(block, length)}: average score at equal bytes"
+    columns = [f"{100 * BYTE_SHARES[at]:g} %" for at in measured]
+    named = [(method_title(method), cells) for method, cells in lines.items()]
+    return _table(caption, "method", columns, named, note=EQUAL_BYTES)
 
 
 def _fitting(points: Sequence[BytePoint], share: float) -> BytePoint | None:
