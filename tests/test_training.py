@@ -25,7 +25,7 @@ from judgeq.methods import JudgeQ
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from judgeq.training import run
+from judgeq.training import loop, run
 from judgeq.training import store as stores
 from judgeq.training.config import TrainConfig
 from judgeq.training.curve import CURVES, curve_figure, write_curve

@@ -23,7 +23,7 @@ from app import text
 from app.server.host import ModelHost
 from app.server.logs import log_quietly
 from app.server.queue import Place
-from app.server.task import Earlier, Lane, Task
+from app.server.task import Earlier, Lane, Task, note_lost
 from judgeq.config import Decoding
 from judgeq.documents.document import Document
 from judgeq.errors import InputError, JudgeqError
@@ -285,6 +285,7 @@ class Run:
             for lane, writer in zip(self.lanes, reading.writers, strict=True):
                 lane.answer = writer.answer()
                 lane.finish = lane.answer.finish
+            note_lost(self.lanes)
 
     def _reader(self, lm: LanguageModel) -> Callable[..., Reading]:
         """Reads a question about the task's document; where the document is kept, its rows are too."""

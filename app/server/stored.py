@@ -19,7 +19,7 @@ import judgeq
 from app.server.host import ModelHost
 from app.server.run import Run
 from app.server.samples import expected_answer, samples
-from app.server.task import Lane, Task
+from app.server.task import Lane, Task, note_lost
 from judgeq._assets import assets_path
 from judgeq.inference.answers import Answer, Timing
 from judgeq.retention import RetentionMap
@@ -69,7 +69,9 @@ def _stored_values() -> dict[str, Any]:
 
 @cache
 def _stored_lanes() -> tuple[Lane, ...]:
-    return tuple(_lane(lane) for lane in _stored_values()["lanes"])
+    lanes = tuple(_lane(lane) for lane in _stored_values()["lanes"])
+    note_lost(lanes)
+    return lanes
 
 
 def store(run: Run) -> bytes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from app.server.own_tokens import OwnTokens
 from judgeq.inference.answers import Answer
 from judgeq.inference.spans import Span
 from judgeq.retention import RetentionMap
+from judgeq.retention.lost import Lost
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Lane:
     Attributes:
         rows: rows per KV head when decoding starts, the mean over layers.
         kv_bytes: bytes of those rows, keys and values, all layers and heads.
+        lost: how much of the full cache's answer this method has lost everywhere; None without that answer.
+        lost_words: its words of which no head keeps everything, each once.
     """
 
     method: str
@@ -51,6 +55,20 @@ class Lane:
     finish: str | None = None
     retention: RetentionMap | None = None
     answer: Answer | None = None
+    lost: Lost | None = None
+    lost_words: tuple[str, ...] = ()
+
+
+def note_lost(lanes: Sequence[Lane]) -> None:
+    """Fill in what the methods have lost of the full cache's answer, where that was written to its end."""
+    full = next((lane for lane in lanes if lane.method == "full"), None)
+    if full is None or full.finish in (None, "cancelled"):
+        return
+    for lane in lanes:
+        if lane is not full and lane.retention is not None:
+            lane.lost = lane.retention.lost_everywhere(full.text)
+            words = (full.text[first:last] for first, last in lane.lost.spans)
+            lane.lost_words = tuple(dict.fromkeys(words))
 
 
 @dataclass(frozen=True)

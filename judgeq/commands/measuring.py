@@ -194,5 +194,6 @@ def _details(row: dict[str, Any]) -> str:
     low, high = row["interval"]
     gap, same, held = row.get("gap_closed"), row.get("as_full"), row.get("kv_bytes")
     closed = "" if gap is None else f"  gap closed {gap:.0%}"
+    lost = "" if row.get("lost") is None else f"  lost everywhere {row['lost']:.0%}"
     size = "" if held is None else f"  {held / 1e6:.2f} MB"
-    return f"  [{low:.3f}, {high:.3f}]{size}{'' if same is None else f'  as full {same:.0%}'}{closed}"
+    return f"  [{low:.3f}, {high:.3f}]{lost}{size}{'' if same is None else f'  as full {same:.0%}'}{closed}"

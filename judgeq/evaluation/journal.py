@@ -31,6 +31,8 @@ class Rated:
         score: from 0 to 1.
         kv_bytes: of the keys and values it was generated from, measured after prefill; None where unknown.
         made: identifies the method and its options; None in files of judgeq 0.1.0.
+        lost: share of the right answers' tokens in the prompt that no head of any layer keeps, see
+            `RetentionMap.lost_everywhere`; None where no word of them stands there, and where unknown.
     """
 
     __repr__ = brief
@@ -39,6 +41,7 @@ class Rated:
     score: float
     kv_bytes: int | None = None
     made: str | None = field(default=None, compare=False)
+    lost: float | None = field(default=None, compare=False)
 
 
 class Journal:
@@ -123,10 +126,12 @@ class Journal:
             for text, names in by_text.items()
         ]
         taken = {name: rated.kv_bytes for name, rated in answers.items() if rated.kv_bytes is not None}
+        lost = {name: round(rated.lost, 6) for name, rated in answers.items() if rated.lost is not None}
         made = {_method_of(name): rated.made for name, rated in answers.items() if rated.made is not None}
         if self.path is not None:
             line = {"key": key, "task": task, "answers": written, "kv_bytes": taken}
-            self._append({**line, "made": made} if made else line)
+            more = {"lost": lost, "made": made}
+            self._append({**line, **{field: values for field, values in more.items() if values}})
 
     def _append(self, value: dict[str, Any]) -> None:
         assert self.path is not None
@@ -146,11 +151,13 @@ class Journal:
                     held = {**held, **line["setup"]}
                     continue
                 answers = self._answers.setdefault(line["key"], {})
-                taken, made = line.get("kv_bytes", {}), line.get("made", {})
+                taken, made, lost = (line.get(name, {}) for name in ("kv_bytes", "made", "lost"))
                 for each in line["answers"]:
                     for name in each["by"]:
                         own = made.get(_method_of(name))
-                        answers[name] = Rated(each["text"], each["score"], taken.get(name), own)
+                        answers[name] = Rated(
+                            each["text"], each["score"], taken.get(name), own, lost.get(name)
+                        )
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 f"{path} is not a file of answers: give another --json, or delete it to start again"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from judgeq.data.example import Example
@@ -19,6 +20,8 @@ from judgeq.errors import InputError
 from judgeq.evaluation.metrics import score
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
+from judgeq.prompts.prompt import chat_characters
+from judgeq.retention.lost import Occurrences
 from judgeq.values import settle
 
 LONGEST = 24
@@ -58,6 +61,12 @@ class Question:
         """
         self.score("")  # refuses what cannot be rated
         return self.example.input_ids(lm, reserve=max(self.max_new_tokens, reserve))
+
+    def occurrences(self, lm: LanguageModel) -> Occurrences:
+        """Where the words of the right answers, of all of them together, stand in what the messages say."""
+        example = self.example
+        text, offsets = chat_characters(lm, example.messages, example.answer_prefix)
+        return Occurrences(text, np.array(offsets).reshape(-1, 2), " ".join(example.answers))
 
     def score(self, text: str) -> float:
         """How right an answer is, from 0 to 1."""

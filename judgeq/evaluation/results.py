@@ -149,10 +149,29 @@ def _row(cell: Cell, asked: Asked, full: str | None, seed: int) -> dict[str, Any
     held = [answers[asked.name].kv_bytes for group in cell.groups for answers in group.values()]
     if None not in held:
         row["kv_bytes"] = round(sum(filter(None, held)) / len(held))
+    if (lost := _lost(cell, asked.name)) is not None:
+        row["lost"] = round(lost, DIGITS)
     if full is not None:
         same = cell.values(lambda answers: float(answers[asked.name].text == answers[full].text))
         row["as_full"] = round(mean(same), DIGITS)
     return row
+
+
+def _lost(cell: Cell, name: str) -> float | None:
+    """The mean share of right answers that is lost everywhere, over the questions where that is known of any method.
+
+    None where there is no such question, or where it is unknown of this method for one of them.
+    """
+    known = [
+        [
+            answers[name].lost
+            for answers in group.values()
+            if any(each.lost is not None for each in answers.values())
+        ]
+        for group in cell.groups
+    ]
+    shares = [[share for share in group if share is not None] for group in known if group]
+    return mean(shares) if shares and sum(map(len, shares)) == sum(map(len, known)) else None
 
 
 def _task_cells(measured: Measured) -> list[Cell]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from torch import Tensor
 
 from judgeq.cache.retained import RetainedCache
@@ -21,7 +22,8 @@ from judgeq.evaluation.questions import Question, Task
 from judgeq.inference.appended import most_appended
 from judgeq.inference.decode_batch import PendingAnswer, decode_together, settled_text
 from judgeq.inference.lookahead import prefill_many
-from judgeq.inference.plan import Plan
+from judgeq.inference.maps import kept_of_heads
+from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.request import Request, reserved_positions
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
@@ -170,13 +172,18 @@ def answer_all(
     outcomes = iter(prefill_many(reading))
     texts: list[dict[str, str]] = [{} for _ in questions]
     taken: list[dict[str, int]] = [{} for _ in questions]
+    lost: list[dict[str, float | None]] = [{} for _ in questions]
     waiting: list[tuple[int, Asked, PendingAnswer]] = []
     for at, (question, methods) in enumerate(zip(questions, asked, strict=True)):
         if methods:
             outcome = next(outcomes)
+            words = question.occurrences(lm)
             for each, kept in zip(methods, outcome.retained, strict=True):
                 answer = _unwritten(question, kept.cache, outcome.logits)
                 taken[at][each.name] = kept.cache.kv_bytes
+                lost[at][each.name] = words.lost(
+                    _kept_somewhere(kept, outcome.request.input_ids.shape[1])
+                ).share
                 # the oracle had it written
                 if outcome.response is not None and each.method == Full():
                     texts[at][each.name] = settled_text(lm, outcome.response[0].tolist(), answer)
@@ -187,11 +194,26 @@ def answer_all(
         texts[at][each.name] = done.text
     return [
         {
-            each.name: Rated(found[each.name], question.score(found[each.name]), held[each.name], each.made)
+            each.name: Rated(
+                found[each.name],
+                question.score(found[each.name]),
+                held[each.name],
+                each.made,
+                gone[each.name],
+            )
             for each in methods
         }
-        for question, methods, found, held in zip(questions, asked, texts, taken, strict=True)
+        for question, methods, found, held, gone in zip(questions, asked, texts, taken, lost, strict=True)
     ]
+
+
+def _kept_somewhere(retained: Retained, tokens: int) -> np.ndarray:
+    """(T,) bool: the prompt's tokens that at least one head of a layer keeps."""
+    kept = np.zeros(tokens, dtype=bool)
+    for layer in kept_of_heads(retained, tokens):
+        for rows in layer:
+            kept[rows] = True
+    return kept
 
 
 def _to_read(

@@ -92,6 +92,11 @@ class Answer:
         kept = tuple(tuple(rows[rows < self.prompt_tokens] for rows in layer) for layer in self.rows_at_end)
         return replace(self.retention, kept=kept)
 
+    @property
+    def lost_share(self) -> float | None:
+        """The share of this answer's tokens in the document that no head keeps; see `RetentionMap.lost_everywhere`."""
+        return self.retention.lost_everywhere(self.text).share
+
     def to_dict(self) -> dict[str, Any]:
         """What the command line prints as JSON."""
         return {
@@ -107,6 +112,7 @@ class Answer:
             "full_kv_bytes": self.full_kv_bytes,
             "peak_rows": self.peak_rows,
             "answer": self.text,
+            "lost_share": self.lost_share,
             "finish": self.finish,
             "ttft_s": round(self.timing.ttft_s, 4),
             "prefill_s": round(self.timing.prefill_s, 4),

@@ -28,16 +28,7 @@ def retention_map(
         raise InputError(
             f"A retention map shows one prompt and this batch has {batch}: prefill them one by one"
         )
-    tokens, method = prompt.tokens, retained.plan.method
-    kept = []
-    for rows, layer in zip(retained.kept, layers, strict=True):
-        if rows is None:
-            window = layer.sliding_window - 1 if layer.is_sliding else tokens
-            every = np.arange(max(0, tokens - window), tokens, dtype=np.int32)
-            kept.append((every,) * layer.keys.shape[1])
-        else:
-            heads = rows if isinstance(rows, tuple) else rows[0]
-            kept.append(tuple(head.cpu().numpy().astype(np.int32) for head in heads))
+    method = retained.plan.method
     return RetentionMap(
         method=method.name,
         model=lm.name,
@@ -45,7 +36,7 @@ def retention_map(
         text=prompt.text,
         offsets=tuple((int(first), int(last)) for first, last in prompt.offsets),
         document=prompt.document,
-        kept=tuple(kept),
+        kept=kept_of_heads(retained, prompt.tokens),
         scores=stacked_scores(
             [None if score is None else score[0].cpu().numpy() for score in retained.scores]
         ),
@@ -53,3 +44,17 @@ def retention_map(
         title=method.phrase or method.title,
         memory_rows=retained.memory if any(rows is not None for rows in retained.kept) else 0,
     )
+
+
+def kept_of_heads(retained: Retained, tokens: int) -> tuple[tuple[np.ndarray, ...], ...]:
+    """`[layer][head]`, ascending int32 indices of the rows kept of one prompt of `tokens` tokens."""
+    kept = []
+    for rows, layer in zip(retained.kept, retained.cache.layers, strict=True):
+        if rows is None:
+            window = layer.sliding_window - 1 if layer.is_sliding else tokens
+            every = np.arange(max(0, tokens - window), tokens, dtype=np.int32)
+            kept.append((every,) * layer.keys.shape[1])
+        else:
+            heads = rows if isinstance(rows, tuple) else rows[0]
+            kept.append(tuple(head.cpu().numpy().astype(np.int32) for head in heads))
+    return tuple(kept)

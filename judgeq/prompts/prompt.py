@@ -194,6 +194,22 @@ def build_chat(
     return torch.tensor([ids])
 
 
+def chat_characters(
+    lm: LanguageModel, messages: Sequence[Message], answer_prefix: str = ""
+) -> tuple[str, list[tuple[int, int]]]:
+    """The text of a conversation's prompt and the character span of each token of `build_chat`.
+
+    What is no message, the template and the answer's prefix, is blank, so that only what was said can be found there.
+    """
+    text, offsets = "", list[tuple[int, int]]()
+    pieces = _pieces(lm, messages, answer_prefix)
+    for at, (piece, is_data) in enumerate(pieces):
+        encoded = lm.encode(piece, is_data=is_data).offsets
+        offsets += [(len(text) + first, len(text) + last) for first, last in encoded]
+        text += piece if is_data and at < len(pieces) - 1 else " " * len(piece)
+    return text, offsets
+
+
 @dataclass(frozen=True)
 class _Parts:
     """All of a prompt but its document; fields as the arguments of `build_prompt`."""

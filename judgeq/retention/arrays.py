@@ -15,6 +15,7 @@ import numpy as np
 
 from judgeq.errors import InputError
 from judgeq.objects import brief
+from judgeq.retention.lost import Lost, Occurrences
 from judgeq.retention.units import Granularity, is_word, unit_values
 from judgeq.values import whole, whole_numbers
 
@@ -169,6 +170,34 @@ class KeptRows:
         """
         chosen = self.rows_of(layer, head)
         return np.bincount(np.concatenate(chosen), minlength=self.tokens) / len(chosen)
+
+    def lost_everywhere(self, answer: str) -> Lost:
+        """How much of an answer stands in the document and is kept by no head of any layer.
+
+        Near 90 % of rows removed, answers break where a token is gone from every head (arXiv 2603.01426). What counts:
+
+        - *Words of the answer* that also occur in the document as whole words, without regard to case. Punctuation and
+          white space are no words, and special tokens are not in the document.
+        - *Tokens*, the document's own: those that share a character with such an occurrence. A word that the answer
+          repeats counts again.
+        - *Every occurrence* in the document: the one with the fewest lost tokens stands for the word, so that a word is
+          lost only where each of its occurrences has lost something. The same word in the question does not count.
+        - *Every layer*: one with a sliding window keeps the rows of that window, and where a layer keeps every row
+          nothing is lost. Memory rows hold no token.
+
+        The document may still be known where its row is gone, since later rows have read it: an upper bound of what
+        is missing, not a proof.
+
+        Args:
+            answer: any text, such as the full cache's answer.
+        """
+        inside = self.document_tokens
+        kept = np.zeros(self.tokens, dtype=bool)
+        kept[np.concatenate(self.rows_of())] = True
+        start, end = self.document
+        offsets = np.asarray(self.offsets[inside.start : inside.stop], dtype=np.int64).reshape(-1, 2)
+        occurrences = Occurrences(self.document_text, offsets.clip(start, end) - start, answer)
+        return occurrences.lost(kept[inside.start : inside.stop])
 
     def layer_profile(self, bins: int) -> np.ndarray:
         """(L, bins) float64: share of rows kept in each layer and each of `bins` equal stretches of the prompt.

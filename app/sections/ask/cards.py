@@ -13,8 +13,11 @@ from app.server.run import Run
 from app.server.task import Lane
 from app.templates import render
 from judgeq.errors import InputError
-from judgeq.look.format import duration, size
+from judgeq.look.format import duration, size, visible
 from judgeq.methods import METHODS, title_of
+
+MOST_LOST = 12
+"""Words that a card names."""
 
 
 def percent(share: float) -> str:
@@ -169,6 +172,8 @@ def _card(lane: Lane, run: Run | None) -> dict[str, Any]:
         "pieces": pieces,
         "cut": bool(cut),
         "remarks": remarks,
+        "lost": [visible(word) for word in lane.lost_words[:MOST_LOST]],
+        "more_lost": max(0, len(lane.lost_words) - MOST_LOST),
         "share": share,
         "costs": costs,
     }
@@ -208,9 +213,16 @@ def _costs(lane: Lane, run: Run | None) -> tuple[float, list[tuple[str, str, str
         kv, of_full = size(lane.kv_bytes), text.OF_FULL.format(share=percent(share)) if share < 1 else ""
     first = text.PENDING if lane.ttft_s is None else duration(lane.ttft_s)
     speed = text.PENDING if lane.tokens_per_s is None else f"{lane.tokens_per_s:.1f} tokens/s"
+    lost = []
+    if lane.lost is not None and lane.lost.share is not None:
+        noun = "token" if lane.lost.tokens == 1 else "tokens"
+        lost = [
+            (text.LOST, percent(lane.lost.share), text.OF_TOKENS.format(tokens=lane.lost.tokens, noun=noun))
+        ]
     return min(share, 1.0), [
         (text.ROWS_KEPT, rows, of_rows),
         (text.KV_CACHE, kv, of_full),
+        *lost,
         (text.FIRST_TOKEN, first, ""),
         (text.SPEED, speed, ""),
     ]

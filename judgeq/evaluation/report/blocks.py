@@ -6,7 +6,7 @@ Figures of different files are never mixed: they may have been measured with oth
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from judgeq.config import Budget
@@ -60,6 +60,12 @@ class Block:
     def all_methods(self) -> list[str]:
         """The full cache first, if it was measured, then the others."""
         return self.methods if self.full is None else [self.full, *self.methods]
+
+    @property
+    def quantized_full(self) -> list[str]:
+        """Full caches stored in fewer bits; they have bytes of their own, but no budget."""
+        found = dict.fromkeys(row.method for row in self.rows if kind_of(row.method) == FULL)
+        return [method for method in found if method != self.full]
 
     @property
     def budgets(self) -> list[Budget]:
@@ -136,6 +142,8 @@ class Block:
             "n": sum(row.n for row in singles),
             "tasks": len(singles),
             "interval": None,
+            "kv_bytes": _mean_of(row.kv_bytes for row in singles),
+            "lost": _mean_of(row.lost for row in singles),
             "per_layer": (),
         }
         return singles[0].model_copy(update=computed)
@@ -190,6 +198,13 @@ class Block:
         return [row for row in self.rows if row.method == method and (whole or row.budget == budget)]
 
 
+def _mean_of(values: Iterable[float | None]) -> float | None:
+    """None unless all are known."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(found) else None
+
+
 def deployable(method: str) -> bool:
     """Whether a method could be used: it evicts, and does not need to know the answer."""
     return kind_of(method) not in NOT_DEPLOYABLE
@@ -199,6 +214,45 @@ def best_of(scores: Mapping[str, float]) -> list[str]:
     """The names with the highest score, as exact as files are."""
     most = max(scores.values(), default=0.0)
     return [name for name, score in scores.items() if round(score, 4) == round(most, 4)]
+
+
+@dataclass(frozen=True)
+class BytePoint:
+    """A method at one budget, by what it stores.
+
+    Attributes:
+        share: of the bytes of the full cache, unquantized.
+        score: the average.
+        interval: of the score.
+        detail: the budget, as people write it, with the bytes.
+    """
+
+    share: float
+    score: float
+    interval: Interval | None
+    detail: str
+
+
+def byte_points(block: Block, length: int | None) -> dict[str, list[BytePoint]]:
+    """By method, in ascending order of bytes; every precision of the rows is a method of its own.
+
+    A full cache of fewer bits is a point as well. Empty where the file does not have the bytes of the full cache and of
+    some other method, or compares kept rows alone.
+    """
+    full = None if block.full is None else block.average(FULL, 1.0, length)
+    if full is None or not full.kv_bytes or block.is_hit_rate:
+        return {}
+    pairs = [(method, budget) for method in block.methods for budget in block.budgets]
+    pairs += [(method, 1.0) for method in block.quantized_full]
+    points: dict[str, list[BytePoint]] = {}
+    for method, budget in pairs:
+        row = block.average(method, budget, length)
+        if row is not None and row.kv_bytes:
+            title = budget_title(budget, block.per) if kind_of(method) != FULL else "all rows"
+            detail = f"{title}, {row.kv_bytes / 1e6:,.2f} MB"
+            point = BytePoint(row.kv_bytes / full.kv_bytes, row.score, row.interval, detail)
+            points.setdefault(method, []).append(point)
+    return {method: sorted(found, key=lambda point: point.share) for method, found in points.items()}
 
 
 def blocks_of(file: ResultFile, named: Container[str] = ()) -> list[Block]:

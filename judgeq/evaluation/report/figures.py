@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from judgeq.config import Budget
-from judgeq.evaluation.report.blocks import Block, Move, Moves
+from judgeq.evaluation.report.blocks import Block, BytePoint, Move, Moves, byte_points
 from judgeq.evaluation.report.read import Row, SpeedFile
 from judgeq.evaluation.report.styles import styles_of
 from judgeq.evaluation.report.words import FULL, budget_title, kind_of, length_title, method_title
@@ -27,6 +27,8 @@ MOST_TEXTS = 8
 """Columns of a small heatmap up to which the numbers fit into its cells."""
 PERCENT = {"range": [-3, 103], "tickvals": [0, 25, 50, 75, 100], "ticktext": ["0", "25", "50", "75", "100 %"]}
 """An axis of shares: the same in all figures, so that they compare."""
+BYTE_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+"""Shares of the full cache's bytes that the axis names."""
 BESIDE = 4
 """Heatmaps in a row of a figure."""
 PANEL, LABELS = 24, 92
@@ -64,6 +66,35 @@ def budget_curves(block: Block, length: int | None, styles: Styles) -> Figure:
         ticktext=ticks,
         range=[-0.35, len(budgets) - 0.65],
         title=_axis_title(block),
+    )
+    return figure.update_yaxes(**PERCENT)
+
+
+def byte_curves(block: Block, length: int | None, styles: Styles) -> Figure | None:
+    """Average score over bytes, a line a method, on a logarithmic axis; None where the file does not have the bytes."""
+    points = byte_points(block, length)
+    if not points:
+        return None
+    traces = [
+        _curve(
+            method,
+            styles[method],
+            [round(100 * point.share, 3) for point in found],
+            [point.score for point in found],
+            ", %{text} (%{x:.3g} % of the bytes): %{y:.1f} %",
+            intervals=found,
+            text=[point.detail for point in found],
+        )
+        for method, found in points.items()
+    ]
+    figure = _framed(traces, height=270)
+    shares = [point.share for found in points.values() for point in found]
+    ticks = [share for share in BYTE_TICKS if min(shares) <= share * 1.3 and share <= 1.3 * max(shares)]
+    figure.update_xaxes(
+        type="log",
+        tickvals=[100 * share for share in ticks],
+        ticktext=[f"{100 * share:g} %" for share in ticks],
+        title="bytes, of the full cache’s",
     )
     return figure.update_yaxes(**PERCENT)
 
@@ -256,7 +287,7 @@ def _curve(
     shares: Sequence[float | None],
     hover: str,
     *,
-    intervals: Sequence[Row | Move | None] = (),
+    intervals: Sequence[Row | Move | BytePoint | None] = (),
     mode: str = "lines+markers",
     size: int = 9,
     **options: Any,
@@ -283,7 +314,7 @@ def _across(share: float, budgets: int, style: Look, unit: str) -> Scatter:
     return _curve(FULL, style, [-0.5, budgets - 0.5], [share] * 2, f": %{{y:.1f}} {unit}", mode="lines")
 
 
-def _bars(values: Iterable[tuple[float | None, Row | Move | None]], color: str) -> dict[str, Any]:
+def _bars(values: Iterable[tuple[float | None, Row | Move | BytePoint | None]], color: str) -> dict[str, Any]:
     """Plotly's error bars from intervals, in points, paler than the markers; none where there is no interval."""
     above, below = [], []
     for share, measured in values:

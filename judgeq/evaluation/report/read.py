@@ -114,12 +114,16 @@ class Row(Entry):
     Attributes:
         score: from 0 to 1.
         tasks: how many it spans.
+        kv_bytes: of the rows that answers were generated from, keys and values of all layers, the mean over prompts.
+        lost: share of the right answers' tokens in the prompt that no head of any layer keeps.
         per_layer: hit rates from the first layer to the last; empty for answers.
         part: `"first"` or `"last"` where the row covers only those questions of its task that have this position.
     """
 
     score: _Share
     tasks: _Number = 1
+    kv_bytes: _Count | None = None
+    lost: _Share | None = None
     per_layer: tuple[_Share, ...] = ()
     part: str = ""
 

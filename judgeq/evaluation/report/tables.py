@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from judgeq.config import Budget
-from judgeq.evaluation.report.blocks import Block, Move, Moves, best_of, deployable
+from judgeq.evaluation.report.blocks import Block, BytePoint, Move, Moves, best_of, byte_points, deployable
 from judgeq.evaluation.report.paper import CITATION, MODEL, Published
 from judgeq.evaluation.report.read import AVERAGE, BASELINE, ResultFile, Row, SpeedFile
 from judgeq.evaluation.report.words import (
@@ -31,6 +31,15 @@ MARK = "†"
 MARKED = f"{MARK} The full cache itself scores below {100 * FULL_FAILS:.0f} %: what eviction costs does not show here."
 INTERVALS = "With 95 % intervals of the difference, question by question; with zero inside, it may be chance."
 GAINED = "Points gained (+) or lost (−) when the question comes before the document instead of after it."
+LOST = (
+    "Of the tokens of the right answer’s words that stand in the prompt, those whose row no head of any layer keeps; "
+    "in brackets the score. Near 90 % removed answers break where a token is gone from every head (arXiv 2603.01426)."
+)
+BYTE_SHARES = (0.025, 0.05, 0.1, 0.18, 0.32, 0.5)
+EQUAL_BYTES = (
+    "Bytes of the rows, keys and values of all layers, that answers were generated from, as shares of the full cache’s "
+    "unquantized bytes. Each method with the most rows that fit; – where it was not measured near this share."
+)
 SPEED_NOTE = (
     "Medians of rounds in which every contender takes a turn. Ratios are taken within a round. The roofline is what "
     "reading weights and rows from memory allows: (weights + full rows) / (weights + kept rows)."
@@ -91,8 +100,13 @@ def score_table(block: Block, length: int | None) -> Table:
 
 
 def compared_tables(block: Block) -> list[Table]:
-    """Leads over SnapKV and closed gaps, on average over everything."""
-    tables = (lead_table(block, block.scopes[0]), gap_table(block, block.scopes[0]))
+    """Leads over SnapKV, closed gaps, what is lost everywhere and equal bytes, on average over everything."""
+    tables = (
+        lead_table(block, block.scopes[0]),
+        gap_table(block, block.scopes[0]),
+        lost_table(block, block.scopes[0]),
+        bytes_table(block, block.scopes[0]),
+    )
     return [table for table in tables if table is not None]
 
 
@@ -130,6 +144,54 @@ def gap_table(block: Block, length: int | None) -> Table | None:
         return None
     gap = f"the gap between {method_title(BASELINE)} and the full cache"
     return _of_methods(f"{block.title}: share of {gap} that is closed", block, lines)
+
+
+def lost_table(block: Block, length: int | None) -> Table | None:
+    """Score, and the share of the right answers that no head keeps, methods x budgets; None where it is unknown."""
+    lines = {}
+    for method in block.methods:
+        rows = [block.average(method, budget, length) for budget in block.budgets]
+        if any(row and row.lost is not None for row in rows):
+            lines[method] = [
+                NOTHING if row is None or row.lost is None else Cell(percent(row.lost), percent(row.score))
+                for row in rows
+            ]
+    if not lines:
+        return None
+    caption = f"{block.title}: share of the right answer that is lost everywhere, and the score beside it"
+    return _of_methods(caption, block, lines, note=LOST, exact=True)
+
+
+def bytes_table(block: Block, length: int | None) -> Table | None:
+    """Scores at equal bytes, methods x shares of the full cache's bytes; None where bytes are unknown.
+
+    Each method is shown at the most rows that fit; no score where they leave a fifth of the share unused.
+    """
+    points = byte_points(block, length)
+    if not points:
+        return None
+    fitted = {method: [_fitting(found, share) for share in BYTE_SHARES] for method, found in points.items()}
+    measured = [at for at in range(len(BYTE_SHARES)) if any(cells[at] for cells in fitted.values())]
+    if not measured:
+        return None
+    lines: dict[str, list[Cell]] = {method: [] for method in fitted if any(fitted[method])}
+    for at in measured:
+        found = {method: point for method in lines if (point := fitted[method][at])}
+        best = best_of({method: point.score for method, point in found.items() if deployable(method)})
+        for method, cells in lines.items():
+            point = found.get(method)
+            cells.append(Cell(percent(point.score), point.detail, method in best) if point else NOTHING)
+    caption = f"{block.title}{_spans(block, length)}: average score at equal bytes"
+    columns = [f"{100 * BYTE_SHARES[at]:g} %" for at in measured]
+    named = [(method_title(method), cells) for method, cells in lines.items()]
+    return _table(caption, "method", columns, named, note=EQUAL_BYTES)
+
+
+def _fitting(points: Sequence[BytePoint], share: float) -> BytePoint | None:
+    """The largest that fits into a share of the bytes, unless it leaves a fifth of it unused."""
+    fitting = [point for point in points if point.share < share + 0.001]
+    largest = max(fitting, key=lambda point: point.share, default=None)
+    return largest if largest and largest.share > 0.8 * share else None
 
 
 def task_tables(block: Block) -> dict[tuple[int | None, Budget], Table]:
