@@ -13,10 +13,12 @@
         --start assets/soft_tokens/smollm2-135m --seconds 330 --out DIR
 
     python -m scripts.distill train --only memory --memory 8 --longest 1600 --limit 500 --most 1 --dtype float32 ...
+    python -m scripts.distill merge --soft assets/soft_tokens/smollm2-135m --start DIR --rank 2 --out DIR
 
 `all` is both `respond` and `train` with one loading of the model; its seconds are those of everything. `--only memory`
 trains memory tokens beside soft tokens that stay as they are: what does not change, rows and scores of each prompt, is
-then computed once and stored in memory, which makes it a matter of an hour on a CPU. A model is a
+then computed once and stored in memory, which makes it a matter of an hour on a CPU. `merge` puts such memory tokens beside
+the soft tokens of another folder. A model is a
 folder with safetensors or one GGUF file of a Llama without sliding windows, or judgeq's name of an embedded one;
 `--start` is a folder of soft tokens with offsets and adapters. judgeq is imported for `prompts` and for such a name
 alone: elsewhere `python distill.py` does. Without a GPU everything runs on the CPU.
@@ -364,13 +366,30 @@ def _key(kind, name):
     return f"{kind}|{name.replace('.', '/')}"  # names of parameters have no dots
 
 
-def _of_rank(down, up):
-    """The best approximation of rank `RANK`, where they have a higher one."""
-    if down.shape[1] <= RANK:
+def _of_rank(down, up, rank=RANK):
+    """The best approximation of such a rank, where they have a higher one."""
+    if down.shape[1] <= rank:
         return down, up
     left, scale, right = torch.linalg.svd(down @ up, full_matrices=False)
-    root = scale[:RANK].sqrt()
-    return left[:, :RANK] * root, root[:, None] * right[:RANK]
+    root = scale[:rank].sqrt()
+    return left[:, :rank] * root, root[:, None] * right[:rank]
+
+
+def merge(args):
+    """The soft tokens of one folder as they are, with the memory tokens of another, whose adapters are cut."""
+    soft, out = Path(args.soft), Path(args.out)
+    stored = load_file(soft / "soft_tokens.safetensors")
+    trained = load_file(Path(args.start) / "soft_tokens.safetensors")
+    memory = {name: tensor for name, tensor in trained.items() if name.startswith("memory_")}
+    for name in [name for name in memory if name.startswith(PREFIXES["memory_down"])]:
+        other = PREFIXES["memory_up"] + name.removeprefix(PREFIXES["memory_down"])
+        pair = _of_rank(memory[name].float(), memory[other].float(), args.rank)
+        memory |= {key: each.half().contiguous() for key, each in zip((name, other), pair, strict=True)}
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(stored | memory, out / "soft_tokens.safetensors")
+    config = json.loads((soft / CONFIG_FILE).read_text(encoding="utf-8"))
+    config["memory"] = len(memory["memory_tokens"])
+    (out / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _term(count, soft_down, soft_up, memory_down, memory_up):
@@ -889,8 +908,8 @@ def load_model(folder, device, dtype):
 
 def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("prompts", "respond", "train", "all"))
-    for name in ("model", "prompts", "responses", "held-out", "held-out-responses", "start", "out"):
+    parser.add_argument("what", choices=("prompts", "respond", "train", "all", "merge"))
+    for name in ("model", "prompts", "responses", "held-out", "held-out-responses", "start", "soft", "out"):
         parser.add_argument("--" + name)
     parser.add_argument(
         "--data", default="wiki:3,code:1,records:3,chains:3", help="what `prompts` draws from"
@@ -906,6 +925,7 @@ def parse(arguments):
     )
     parser.add_argument("--only", choices=("memory",), help="train the memory tokens alone")
     parser.add_argument("--memory", type=int, default=16, help="number of memory tokens")
+    parser.add_argument("--rank", type=int, default=2, help="of the memory tokens' adapters after `merge`")
     parser.add_argument("--longest", type=float, default=math.inf, help="leave out prompts of more tokens")
     parser.add_argument("--limit", type=int, help="of prompts to train on; the others are left out")
     parser.add_argument("--held-out-limit", type=int, help="of prompts to measure with")
@@ -920,6 +940,9 @@ def main(arguments=None):
     args = parse(arguments)
     if args.what == "prompts":
         write_prompts(args)
+        return
+    if args.what == "merge":
+        merge(args)
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = True
