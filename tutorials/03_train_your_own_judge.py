@@ -5,7 +5,7 @@
 #
 # Soft tokens are a few trained vectors that are appended to a prompt. What they attend to is kept in the model's
 # memory, the rest is evicted. Afterwards you know what they learn from, you have trained some, seen how far
-# they got beside SnapKV, and taught them texts of your own. This takes about a minute on two cores,
+# they got beside SnapKV, and taught them texts of your own. This takes about two minutes on two cores,
 # without a GPU.
 
 # %%
@@ -45,16 +45,15 @@ from judgeq.training.config import TrainConfig
 
 recipe = TrainConfig(
     data="wiki",
-    examples=8,
+    examples=12,
     min_tokens=96,
     max_tokens=192,
-    response_tokens=12,
+    response_tokens=16,
     prefix_tokens=8,
     n=16,
     capacity="offsets",
     epochs=3,
     held_out=3,
-    seed=1,
 )
 source = parse_sources(recipe.data)
 unseen = parse_sources(recipe.data, part="held_out")
@@ -187,13 +186,13 @@ def compared(prompts, judges):
             [16, 32, 64],
             tokens=soft,
             names=list(methods),
-            response_tokens=12,
+            response_tokens=16,
         )
         rows += [rate.to_row("held-out prompts") for rate in found]
     return blocks_of(results_from({"model": lm.name, "rows": rows}, "here", "here"))[0]
 
 
-prompts = unseen.examples(lm, 2, tokens=(128, 256), seed=1)
+prompts = unseen.examples(lm, 3, tokens=(128, 320), seed=1)
 shipped = judgeq.SoftTokens.for_model(lm)
 before = initial_tokens(lm, recipe, train_set)
 rates = compared(prompts, {"untrained": before, "trained": tokens, "shipped": shipped})
@@ -206,9 +205,9 @@ for method in rates.methods:
 
 # %% [markdown]
 # What the lines show: the hit rate over the budget. Words from answers, untrained, already know more than the
-# prompt's last tokens: they stand where an answer would begin. Training on eight prompts takes them about as far as
-# the shipped ones, on texts as short as those that they were trained on. Two prompts are few, so do not trust the last
-# points of such figures; notebook 4 says how far to trust what.
+# prompt's last tokens: they stand where an answer would begin. Training on a dozen prompts takes them more than
+# half of the way to the shipped ones. Three prompts are few, so do not trust the last points of such figures;
+# notebook 4 says how far to trust what.
 #
 # ## What they keep
 #
@@ -221,7 +220,7 @@ from judgeq._assets import assets_path
 
 hut = assets_path("samples", "hut.txt").read_text(encoding="utf-8").split("\n\n")
 document, question = "\n\n".join(hut[2:6]), "What is the telephone number of the mountain rescue?"
-decoding = judgeq.Decoding(max_new_tokens=12)
+decoding = judgeq.Decoding(max_new_tokens=16)
 reading = judgeq.read(
     lm, document, question, methods=("oracle", "judgeq"), budget=48, tokens=tokens, decoding=decoding
 )
@@ -255,7 +254,7 @@ def line():
 
 
 path = folder / "orders.jsonl"
-path.write_text("".join(json.dumps(line()) + "\n" for _ in range(40)), encoding="utf-8")
+path.write_text("".join(json.dumps(line()) + "\n" for _ in range(60)), encoding="utf-8")
 print(path.read_text(encoding="utf-8").splitlines()[0])
 
 # %% [markdown]
@@ -268,15 +267,15 @@ from judgeq.data.jsonl import JsonLinesSource
 
 own, own_unseen = JsonLinesSource(path, held_out=False), JsonLinesSource(path, held_out=True)
 own_recipe = replace(
-    recipe, data="orders.jsonl", examples=4, epochs=2, held_out=0, start=str(folder / "judge")
+    recipe, data="orders.jsonl", examples=6, epochs=2, held_out=0, start=str(folder / "judge")
 )
 with Bars() as bars:
     own_tokens = train(
         lm, own_recipe, folder / "orders", source=own, held_out=own_unseen, store_gb=1, progress=bars
     )
 
-prompts = own_unseen.examples(lm, 2, tokens=size, seed=0)
-draw_scores(compared(prompts, {"before": tokens, "orders": own_tokens}))
+prompts = own_unseen.examples(lm, 3, tokens=size, seed=0)
+draw_scores(compared(prompts, {"before": tokens, "orders": own_tokens, "shipped": shipped}))
 
 # %% [markdown]
 # The lines `before` and `orders` are your soft tokens before and after they saw orders, on lines that they did
