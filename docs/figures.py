@@ -182,13 +182,19 @@ def variants(name: str, *tasks: str) -> Lines:
     """Methods with options, at every budget of each task in turn."""
     rows = results(name)["rows"]
     found = {(row["task"], row["method"], row["budget"]): row["score"] for row in rows}
+    every = sorted({row["budget"] for row in rows} - {1.0})
     for method in dict.fromkeys(row["method"] for row in rows):
-        budgets = [64, 128, 256] if method != "full" else [1.0] * 3
+        budgets = every if method != "full" else [1.0] * len(every)
         base, *options = method.split(":")
-        title = ", ".join(
-            [TITLES[base], *(option.replace("group=", "").replace("=", " ") for option in options)]
-        )
+        title = ", ".join([TITLES[base], *(_option(option) for option in options)])
         yield [title, *(percent(found[task, method, budget], 0) for task in tasks for budget in budgets)]
+
+
+def _option(option: str) -> str:
+    name, _, value = option.partition("=")
+    if name == "memory":
+        return f"{value if value != '0' else 'no'} memory rows"
+    return value if name == "group" else f"{name} {value}"
 
 
 @value
@@ -284,23 +290,12 @@ def memory_rows(figure: str) -> Lines:
 
 
 @table
-def memory_rows_answers(task: str) -> Lines:
-    """Of the experiment's soft tokens, and of the shipped ones on the same prompts."""
-    for title, name in (("", "answers.json"), ("shipped: ", "answers_shipped.json")):
-        rows = [row for row in _experiment(name)["rows"] if row["task"] == task]
-        for method in dict.fromkeys(row["method"] for row in rows):
-            base, _, memory = method.partition(":memory=")
-            found = [percent(row["score"]) for row in rows if row["method"] == method]
-            if base != "full":
-                yield [title + TITLES[base] + (memory and f" + {memory} memory rows"), *found]
-            elif not title:  # one score, whatever the budget
-                yield [TITLES[base], *found * 3]
-
-
-@value
-def memory_rows_asked() -> str:
-    (asked,) = {row["n"] for row in _experiment("answers.json")["rows"] if "/" not in row["task"]}
-    return str(asked)
+def memory_rows_alone(figure: str) -> Lines:
+    """Of the second run's record, `run_alone.json`."""
+    titles = {"mean": "no memory rows", "mean+4": "4 memory rows", "mean+8": "8 memory rows"}
+    for name, by_budget in _experiment("run_alone.json")["held_out"].items():
+        found = (each[figure] for each in by_budget.values())
+        yield [titles[name], *(f"{each:.3f}" if figure == "kl" else percent(each) for each in found)]
 
 
 def _experiment(name: str) -> Any:
