@@ -15,13 +15,13 @@
     python -m scripts.distill train --only memory --memory 8 --longest 1600 --limit 500 --most 1 --dtype float32 ...
     python -m scripts.distill merge --soft assets/soft_tokens/smollm2-135m --start DIR --rank 2 --out DIR
 
-`all` is both `respond` and `train` with one loading of the model; its seconds are those of everything. `--only memory`
-trains memory tokens beside soft tokens that stay as they are: what does not change, rows and scores of each prompt, is
-then computed once and stored in memory, which makes it a matter of an hour on a CPU. `merge` puts such memory tokens beside
-the soft tokens of another folder. A model is a
-folder with safetensors or one GGUF file of a Llama without sliding windows, or judgeq's name of an embedded one;
-`--start` is a folder of soft tokens with offsets and adapters. judgeq is imported for `prompts` and for such a name
-alone: elsewhere `python distill.py` does. Without a GPU everything runs on the CPU.
+`all` is both `respond` and `train` with one loading of the model; its seconds are those of everything. `--only
+memory` trains memory tokens beside soft tokens that stay as they are: what does not change, rows and scores of each
+prompt, is then computed once and stored in memory, which makes it a matter of an hour on a CPU. `merge` puts such
+memory tokens beside the soft tokens of another folder. A model is a folder with safetensors or one GGUF file of a
+Llama without sliding windows, or judgeq's name of an embedded one; `--start` is a folder of soft tokens with offsets
+and adapters. judgeq is imported for `prompts` and for such a name alone: elsewhere `python distill.py` does. Without
+a GPU everything runs on the CPU.
 
 A prompt is read once a step, without gradients. `S` soft tokens and `M` memory tokens, each group with low-rank
 adapters of its own, then read its rows in one pass. The soft tokens' largest attention selects rows; the memory tokens'

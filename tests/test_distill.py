@@ -222,4 +222,4 @@ def test_the_commands_of_the_experiment_are_understood() -> None:
         for line in block.text.splitlines()
         if "scripts.distill" in line
     ]
-    assert {distill.parse(line.split()[3:]).what for line in lines} == {"prompts", "all", "train"}
+    assert {distill.parse(line.split()[3:]).what for line in lines} == {"prompts", "all", "train", "merge"}

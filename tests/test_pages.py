@@ -54,7 +54,7 @@ def test_memory(given: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     names = run("docs/memory.md", {})
     answer = names["answer"]
     assert answer.finish == "length"
-    assert all(len(rows) <= 48 + 64 for layer in answer.held for rows in layer)
+    assert all(len(rows) <= 48 + 64 for layer in answer.rows_at_end for rows in layer)
     assert len(names["survivors"]) == 2
     assert all(rows.min() >= 0 and rows.max() == 198 for rows in names["survivors"])
     assert names["plain"].kv_bytes > 3 * names["small"].kv_bytes
