@@ -147,6 +147,14 @@ def _document(place: Place, path: Path, word: str, model: str) -> None:
     path.write_text(TEXT * 8, encoding="utf-8")
 
 
+def _begun(place: Place, path: Path, word: str, model: str) -> None:
+    """Soft tokens without memory tokens, which would have to be trained on too."""
+    tokens = SoftTokens.from_pretrained(place.shared / "judge")
+    config = dataclasses.replace(tokens.config, base_model=model, memory=0)
+    probe = dataclasses.replace(tokens.probe, memory=None)
+    dataclasses.replace(tokens, probe=probe, config=config).save_pretrained(path)
+
+
 def _soft_tokens(place: Place, path: Path, word: str, model: str) -> None:
     place.judge(path, model)
 
@@ -198,7 +206,8 @@ READ: dict[str, Callable[[Place, Path, str, str], None]] = {
     "report": _results,
     "import-peft": _prompt,
     "--include_path": _tasks,
-    **dict.fromkeys(("--tokens", "--start", "ablation", "show", "push", "export-peft"), _soft_tokens),
+    "--start": _begun,
+    **dict.fromkeys(("--tokens", "ablation", "show", "push", "export-peft"), _soft_tokens),
 }
 """What makes the files that a command names, by option or, for names without one, by verb."""
 
@@ -211,7 +220,7 @@ def make_shared(folder: Path) -> Path:
     )
     build_tokenizer(text_of("README.md"), VOCABULARY).save_pretrained(folder / "model")
     sizes = {name.removeprefix("--").replace("-", "_"): int(value) for name, value in TRAINING.items()}
-    config = TrainConfig(data="code", **sizes)
+    config = TrainConfig(data="code", memory=8, memory_epochs=1, **sizes)
     train(load(str(folder / "model")), config, folder / "judge", remove_store=True)
     path = folder / "judge" / CONFIG_FILE
     made = json.loads(path.read_text(encoding="utf-8"))

@@ -65,7 +65,7 @@ def test_a_run_is_taken_along_in_every_form_and_its_link_brings_it_back(
         expect(tab.get_by_role("heading", level=1)).to_have_text(SAMPLE.question)
         expect(tab.locator("article").first).to_contain_text(answers[0]["answer"].strip())
         expect(tab.locator(".panel:visible")).to_have_count(1)
-        expect(tab.locator(".panel:visible")).to_contain_text("Judge Q keeps 96 of")
+        expect(tab.locator(".panel:visible")).to_contain_text("Judge Q keeps 88 of")
         tab.get_by_role("radio", name="Judge Q").focus()
         tab.keyboard.press("ArrowRight")
         expect(tab.locator(".panel:visible")).to_contain_text("SnapKV keeps 96 of")

@@ -68,7 +68,7 @@ def test_a_learned_profile_keeps_as_many_rows_in_all(smol: LanguageModel) -> Non
     answer = judgeq.ask(
         smol, DOCUMENT, SAMPLE["question"], method=method, budget=64, decoding=Decoding(max_new_tokens=24)
     )
-    rows = [rows for layer in answer.kept_rows for rows in layer]
+    rows = [rows + answer.retention.memory_rows for layer in answer.kept_rows for rows in layer]
     assert 0.98 * 64 * 90 < sum(rows) <= 64 * 90
     assert len(set(rows)) > 20
     assert answer.kv_bytes == sum(rows) * 64 * 2 * 4

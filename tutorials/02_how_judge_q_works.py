@@ -170,6 +170,8 @@ layer_lines({rate.method: np.array(rate.per_layer) for rate in rates}, "hit rate
 #    at it. The best ones of each head are copied, the layer's other rows go. Then the next layer runs.
 # 3. The soft tokens' own rows are dropped too. The model writes on as if nothing had happened: each row carries
 #    its position, so gaps do not matter.
+# 4. Eight more trained tokens, the *memory tokens*, follow the soft tokens and read the prompt as well. Their rows
+#    stay: 8 of the budget's 64, with what no single row of the prompt says. `judgeq:memory=0` does without them.
 #
 # So memory never holds more than one layer in full, even while the prompt is read. `peak_rows` says how many rows
 # were held at once, here for the notebook's first pages:

@@ -305,8 +305,12 @@ print(f"This notebook: {recipe.examples} prompts, {recipe.epochs} epochs")
 # ```sh
 # python -m judgeq train --quick --out judge
 # python -m judgeq train --data orders.jsonl --start judge --examples 200 --out judge-orders
-# python -m judgeq ask --tokens judge-orders --document FILE --question TEXT --budget 128
+# python -m judgeq train --data orders.jsonl --start judge-orders --epochs 0 --memory 8 --out judge-memory
+# python -m judgeq ask --tokens judge-memory --document FILE --question TEXT --budget 128
 # ```
+#
+# The third leaves the soft tokens as they are and trains eight *memory tokens* beside them, whose own rows stay in
+# the cache (notebook 2 has the idea).
 #
 # [Soft tokens as files](../docs/soft-tokens.md) says what is in the folder; notebook 7 shares it.
 #

@@ -7,6 +7,7 @@ from typing import Literal
 
 from judgeq.config import JsonConfig, check_at_least
 from judgeq.errors import InputError
+from judgeq.objects import brief
 from judgeq.values import checked_seed, settle
 
 Objective = Literal["tempered", "kl", "mse", "pooled", "values", "ranking", "tempered+ranking"]
@@ -48,6 +49,8 @@ class TrainConfig(JsonConfig):
         held_out: prompts of the held-out part that the hit rate is measured on while training; 0 = none.
         seed: of data, initialisation and order.
     """
+
+    __repr__ = brief
 
     data: str = "wiki:3,code:1,records:3"
     examples: int = 480
