@@ -81,7 +81,9 @@ def page(browser: Browser, demo: str) -> Iterator[Page]:
     tab.on("request", lambda sent: foreign.append(sent.url) if not _own(sent.url, demo) else None)
     tab.goto(demo)
     expect(tab.locator(".status.ready")).to_be_visible(timeout=PATIENCE)
-    expect(tab.locator(".card.done")).to_have_count(3, timeout=PATIENCE)  # stored answers, which fill the form too
+    expect(tab.locator(".card.done")).to_have_count(
+        3, timeout=PATIENCE
+    )  # stored answers, which fill the form too
     yield tab
     context.close()
     assert foreign == []
