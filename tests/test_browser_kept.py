@@ -21,10 +21,10 @@ from judgeq.retention import RetentionMap
 BEFORE, AFTER = "<|user|>\n", "\n\nWho?<|end|>"
 LINES = [
     f'Page {number}. The 😀 keeper <b>{number}</b> walks to tower {number * 37} & writes "all\'s well" there.'
-    for number in range(250)
+    for number in range(600)
 ]
 DOCUMENT = "\n\n".join(LINES)
-"""About 7,000 tokens."""
+"""About 17,000 tokens."""
 
 pytestmark = pytest.mark.browser
 
@@ -47,8 +47,8 @@ def made_up(method: str, seed: int, budget: int, *, ragged: bool = False) -> Ret
 
 
 MAPS = {
-    "judgeq": made_up("judgeq", 1, 1700),
-    "snapkv": made_up("snapkv", 2, 1700, ragged=True),
+    "judgeq": made_up("judgeq", 1, 4000),
+    "snapkv": made_up("snapkv", 2, 4000, ragged=True),
 }
 
 
@@ -195,10 +195,8 @@ def test_the_keyboard_alone_reads_words_and_selects_them(page: Page) -> None:
     expect(reading(page)).to_contain_text("held")
     page.keyboard.press("End")
     assert current(page) == '."'[0]
-    page.wait_for_function(
-        "(() => { const { bottom } = [...CSS.highlights.get('jq-word')][0].getBoundingClientRect();"
-        " return 0 < bottom && bottom < innerHeight })()"
-    )
+    area = page.evaluate("[...CSS.highlights.get('jq-word')][0].getBoundingClientRect().bottom")
+    assert 0 < area < 900, "the current word is on the screen"
     place = current_place(page)
     page.keyboard.press("ArrowUp")
     assert place - 200 < current_place(page) < place - 60, "one line up, in the paragraph before"
@@ -230,15 +228,15 @@ def test_a_selection_with_the_mouse_shows_what_survived(page: Page) -> None:
 
 
 def test_typed_words_are_shown_in_the_text_and_missing_ones_explained(page: Page) -> None:
-    page.locator("#span textarea").fill("keeper <b>231</b>")
+    page.locator("#span textarea").fill("keeper <b>431</b>")
     page.get_by_role("button", name="Find").click()
-    expect(page.locator("#survival caption")).to_contain_text("keeper <b>231</b>")
+    expect(page.locator("#survival caption")).to_contain_text("keeper <b>431</b>")
     page.wait_for_function("CSS.highlights.get('jq-region')?.size === 1")
     area = page.evaluate(
         "(() => { const r = [...CSS.highlights.get('jq-region')][0]; const b = r.getBoundingClientRect();"
         " return [String(r), b.top, b.bottom] })()"
     )
-    assert area[0] == "keeper <b>231</b>"
+    assert area[0] == "keeper <b>431</b>"
     assert 0 < area[1] < area[2] < 900
     page.locator("#span textarea").fill("zebra")
     page.keyboard.press("Enter")
@@ -298,7 +296,7 @@ def test_a_long_document_is_laid_out_where_it_is_seen(page: Page) -> None:
     )
     blocks, nodes, visibility, shown = counted
     assert shown == DOCUMENT
-    assert blocks > 25
+    assert blocks > 50
     assert nodes < 0.6 * MAPS["judgeq"].tokens
     assert visibility == "auto"
 

@@ -129,12 +129,11 @@ function tell(unit) {
 
 // Scrolls box and page until a place can be seen with the lines around it, clear of the reading line that sticks to the top.
 function bring(start, end) {
-  for (let pass = 0; pass < 9; pass++) { // blocks get their true height when they are first laid out
+  for (let pass = 0; pass < 2; pass++) { // blocks get their true height when they are first laid out
     const area = rangeOf(start, end).getBoundingClientRect(), around = view.text.getBoundingClientRect();
     const above = around.top + ROOM_PX - area.top, below = area.bottom - around.bottom + ROOM_PX;
     if (above > 0) view.text.scrollTop -= above;
     else if (below > 0) view.text.scrollTop += Math.min(below, -above);
-    else break;
   }
   const area = rangeOf(start, end).getBoundingClientRect();
   const panel = element.querySelector(".jq-reading")?.getBoundingClientRect().height ?? 0;
