@@ -683,105 +683,109 @@ def _narrow(rows):
     return [tuple(each.bfloat16() for each in pair) for pair in rows]
 
 
-def train_memory(model, judge, corpus, held_out, args):
-    """Memory tokens alone, by the divergence of answers; as `train`, over the same prompts again and again."""
-    rng, adam = random.Random(args.seed), torch.optim.Adam(judge.groups(only_memory=True))
-    out, usable = Path(args.out), corpus.answered(3, args.longest, args.limit)
-    batches, remembered = corpus.batches(usable, args.tokens, args.most, rng), {}
-    started, steps, history, saved = time.perf_counter(), 0, [], 0.0
+def paced(adam, args, batches):
+    """Batches, with the seconds so far and the share of the run that is over, until all of it is.
+
+    Sets the learning rates: a warm-up, then a cosine to 0 at the end of the time, or of `args.steps`.
+
+    Args:
+        batches: gives those of one epoch.
+    """
+    started, steps = time.perf_counter(), 0
     while True:
-        rng.shuffle(batches)
-        for batch in batches:
+        for batch in batches():
             elapsed = time.perf_counter() - started
             share = max(elapsed / args.seconds, steps / args.steps)
             if share >= 1:
-                print(f"run: {steps} steps, {len(usable)} prompts, {elapsed:.0f} s", flush=True)
-                record = {
-                    "steps": steps,
-                    "prompts": len(usable),
-                    "seconds": round(elapsed),
-                    "history": history,
-                }
-                judge.save(out, record | {"unfinished": True})
-                return record | {"held_out": report(model, judge, held_out, args, MEMORY_ONLY)}
+                return
+            rate = min(1.0, (steps + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * share))
             for group in adam.param_groups:
-                group["lr"] = group["peak"] * min(1.0, (steps + 1) / WARM_UP) * _cosine(share)
-            key = tuple(batch)
-            if key not in remembered:
-                remembered[key] = Remembered(model, judge, TrainingExample(model, corpus, batch, rng))
-            own = remembered[key]
-            budgets = [draw_budget(own.lesson, rng, len(judge.memory), 1)[:2] for _ in range(DRAWS)]
-            loss = own.loss(model, judge, budgets)
-            adam.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_([each for group in adam.param_groups for each in group["params"]], 1.0)
-            adam.step()
+                group["lr"] = group["peak"] * rate
+            yield elapsed, share, batch
             steps += 1
-            history.append((*budgets, round(float(loss.detach()), 4)))
-            if steps in (1, 2, 5, 10) or steps % 50 == 0:
-                recent = [each[-1] for each in history[-50:]]
-                print(f"run {steps} {elapsed:.0f} s, kl {sum(recent) / len(recent):.3f}", flush=True)
-            if elapsed - saved > 120:
-                saved = elapsed
-                judge.save(out, {"steps": steps, "unfinished": True})
 
 
-def _cosine(share):
-    return 0.5 * (1 + math.cos(math.pi * share))
+def descend(adam, loss):
+    """One step, of gradients of norm 1 at most; none where the loss is no number."""
+    adam.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_([each for group in adam.param_groups for each in group["params"]], 1.0)
+    if math.isfinite(float(loss.detach())):
+        adam.step()
+
+
+class Log:
+    """What each step gave: printed now and then as means of the last `every` steps, saved with the judge each minute.
+
+    Attributes:
+        history: one tuple a step, its last figures the losses.
+    """
+
+    def __init__(self, judge, out, names, every):
+        self.judge, self.out, self.names, self.every = judge, out, names, every
+        self.history, self.saved, self.elapsed = [], 0.0, 0.0
+
+    def note(self, elapsed, entry):
+        """`entry` ends with one loss for each name."""
+        self.history.append(entry)
+        self.elapsed, steps = elapsed, len(self.history)
+        if steps in (1, 2, 3, 5, 10) or steps % self.every == 0:
+            recent = self.history[-self.every :]
+            means = [sum(each[at] for each in recent) / len(recent) for at in range(-len(self.names), 0)]
+            told = ", ".join(f"{name} {mean:.4f}" for name, mean in zip(self.names, means, strict=True))
+            print(f"run {steps} {elapsed:.0f} s, {told}", flush=True)
+        if elapsed - self.saved > 60:
+            self.saved = elapsed
+            self.judge.save(self.out, {"steps": steps, "unfinished": True})
+
+    def record(self, **more):
+        """Of the whole run; saved, since what is measured after it takes its time."""
+        found = {
+            "steps": len(self.history),
+            "seconds": round(self.elapsed, 1),
+            "history": self.history,
+        } | more
+        print(f"run: {found['steps']} steps, {found['seconds']:.0f} s", flush=True)
+        self.judge.save(self.out, found | {"unfinished": True})
+        return found
+
+
+def train_memory(model, judge, corpus, held_out, args):
+    """Memory tokens alone, by the divergence of answers, over the same prompts again and again."""
+    rng, adam = random.Random(args.seed), torch.optim.Adam(judge.groups(only_memory=True))
+    usable = corpus.answered(3, args.longest, args.limit)
+    batches, remembered = corpus.batches(usable, args.tokens, args.most, rng), {}
+    log = Log(judge, Path(args.out), ["kl"], 50)
+    for elapsed, _, batch in paced(adam, args, lambda: rng.sample(batches, len(batches))):
+        key = tuple(batch)
+        if key not in remembered:
+            remembered[key] = Remembered(model, judge, TrainingExample(model, corpus, batch, rng))
+        own = remembered[key]
+        budgets = [draw_budget(own.lesson, rng, len(judge.memory), 1)[:2] for _ in range(DRAWS)]
+        loss = own.loss(model, judge, budgets)
+        descend(adam, loss)
+        log.note(elapsed, (*budgets, round(float(loss.detach()), 4)))
+    record = log.record(prompts=len(usable))
+    return record | {"held_out": report(model, judge, held_out, args, MEMORY_ONLY)}
 
 
 def train(model, judge, corpus, held_out, args):
-    """Adam with a warm-up, then a cosine to 0 at the end of the time, or of `args.steps`; gives the run's record."""
+    """Everything, by both losses; gives the run's record."""
     rng, adam = random.Random(args.seed), torch.optim.Adam(judge.groups())
-    out, usable = Path(args.out), corpus.answered(3, args.longest, args.limit)
-    started, steps, seen, history, saved = time.perf_counter(), 0, 0, [], 0.0
-    while True:
-        for batch in corpus.batches(usable, args.tokens, args.most, rng):
-            elapsed = time.perf_counter() - started
-            share = max(elapsed / args.seconds, steps / args.steps)
-            if share >= 1:
-                print(f"run: {steps} steps, {seen} prompts, {elapsed:.0f} s", flush=True)
-                record = {
-                    "steps": steps,
-                    "prompts_seen": seen,
-                    "seconds": round(elapsed, 1),
-                    "history": history,
-                }
-                judge.save(out, record)
-                return record | {"held_out": report(model, judge, held_out, args, WHOLE)}
-            for group in adam.param_groups:
-                group["lr"] = group["peak"] * min(1.0, (steps + 1) / WARM_UP) * _cosine(share)
-            lesson = TrainingExample(model, corpus, batch, rng)
-            budget, used, soft = draw_budget(lesson, rng, len(judge.memory))
-            divergence, aligned = losses(
-                model, judge, lesson, budget, used, 0.5 * 0.25**share if soft else None
-            )
-            adam.zero_grad(set_to_none=True)
-            (aligned + divergence).backward()
-            nn.utils.clip_grad_norm_([each for each in judge.parameters() if each.grad is not None], 1.0)
-            if math.isfinite(float((aligned + divergence).detach())):
-                adam.step()
-            steps, seen = steps + 1, seen + len(batch)
-            history.append(
-                (
-                    budget,
-                    used,
-                    int(soft),
-                    round(float(divergence.detach()), 4),
-                    round(float(aligned.detach()), 4),
-                )
-            )
-            if steps in (1, 2, 3, 5, 10) or steps % 25 == 0:
-                kl, attention = (
-                    sum(each[at] for each in history[-25:]) / len(history[-25:]) for at in (3, 4)
-                )
-                print(
-                    f"run {steps} {elapsed:.0f} s, kl {kl:.3f}, attention {attention:.4f}, batch {len(batch)}",
-                    flush=True,
-                )
-            if elapsed - saved > 60:
-                saved = elapsed
-                judge.save(out, {"steps": steps, "unfinished": True})
+    usable, seen = corpus.answered(3, args.longest, args.limit), 0
+    log = Log(judge, Path(args.out), ["kl", "attention"], 25)
+    for elapsed, share, batch in paced(
+        adam, args, lambda: corpus.batches(usable, args.tokens, args.most, rng)
+    ):
+        lesson = TrainingExample(model, corpus, batch, rng)
+        budget, used, soft = draw_budget(lesson, rng, len(judge.memory))
+        divergence, aligned = losses(model, judge, lesson, budget, used, 0.5 * 0.25**share if soft else None)
+        descend(adam, aligned + divergence)
+        seen += len(batch)
+        figures = (round(float(each.detach()), 4) for each in (divergence, aligned))
+        log.note(elapsed, (budget, used, int(soft), *figures))
+    record = log.record(prompts_seen=seen)
+    return record | {"held_out": report(model, judge, held_out, args, WHOLE)}
 
 
 # Measuring

@@ -17,6 +17,7 @@ from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.examples import TrainingExample
 from judgeq.training.loop import train
 from judgeq.training.memory import MemoryRun
+from judgeq.training.run import Setting
 from judgeq.training.workers import Workers
 from tests.test_memory_rows import MEMORY, probe_of
 from tests.test_training import CONFIG, changed, filled, same, small_corpus
@@ -29,7 +30,9 @@ def memory_run(some_lm: LanguageModel, tmp_path: Path) -> MemoryRun:
     """Over random soft and memory tokens of which the last adapters do something."""
     probe, train_set = probe_of(some_lm), filled(some_lm, tmp_path / "store")
     config = changed(memory=MEMORY, memory_epochs=1)
-    return MemoryRun(some_lm, config, probe, probe, train_set, train_set, Workers(), tmp_path / "none")
+    return MemoryRun(
+        Setting(some_lm, config, train_set, train_set, Workers()), tmp_path / "none", probe, probe
+    )
 
 
 @pytest.mark.parametrize(("budget", "used"), [(16, MEMORY), (6, 3), (40, MEMORY)])
@@ -64,10 +67,10 @@ def test_memory_tokens_learn_and_nothing_else_changes(lm: LanguageModel, tmp_pat
     assert figures["held_out_hit_rate_64"] == soft.config.metrics["held_out_hit_rate_64"]
     assert same(SoftTokens.for_model(lm, tmp_path / "both"), both)
 
-    workers, train_set = Workers(), filled(lm, store)
+    train_set = filled(lm, store)
+    setting = Setting(lm, more, train_set, train_set, Workers())
     first, last = (
-        MemoryRun(lm, more, both.probe, start, train_set, train_set, workers, tmp_path / "none")
-        for start in (soft.probe, both.probe)
+        MemoryRun(setting, tmp_path / "none", both.probe, start) for start in (soft.probe, both.probe)
     )
     examples: list[TrainingExample] = [train_set[at] for at in range(len(train_set))]
     with torch.no_grad():

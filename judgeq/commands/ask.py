@@ -116,7 +116,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_number(
         parser,
         "--memory",
-        "rows of the budget left to memory tokens, for soft tokens that were trained with some (default: none)",
+        "rows of the budget left to memory tokens (default: the method's)",
     )
     add_option(parser, "--html", "FILE", "write the document with what was kept; - for standard output")
 

@@ -19,8 +19,8 @@ from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import whole
 
 LEAST_PER_MEMORY_ROW, MOST_PER_MEMORY_ROW = 8, 32
-"""Rows that a budget has for each memory row that nobody asked for by number. Where it has more, memory rows draw more
-attention from selected ones than they are worth (docs/measured.md)."""
+"""How many rows a budget must have, and may have at most, for each memory row that it gets by default. Above the most,
+memory rows take more attention away from selected rows than they are worth (docs/measured.md)."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Retained:
         cache: the retained rows, ready for decoding.
         shares: (L, H_kv) rows of each head, where a profile or pyramid gives them.
         kept: for each layer (B, H_kv, rows) int64, ascending, or (rows,) for each KV head where the allocation is not
-            uniform; None where every row is kept. On the layer's device, as scores are: nobody waits for them.
+            uniform; None where every row is kept. They stay on the layer's device, as scores do.
         scores: for each layer (B, H_kv, T) float32, before pooling and weighting by values; None where nothing was
             scored.
         memory: memory rows of the budget, the first ones that each head stores; layers that keep every row of the

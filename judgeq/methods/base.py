@@ -23,8 +23,7 @@ from judgeq.methods.scoring import (
     LARGEST,
     Aggregation,
     accumulated_attention,
-    largest_attention,
-    mean_attention,
+    attention_to_prompt,
     output_norms,
 )
 from judgeq.objects import brief
@@ -148,14 +147,16 @@ class LayerView(AttentionCall):
 
     def _attention(self, first: int, count: int, how: Aggregation, added: Tensor | None = None) -> Tensor:
         """Of the queries of `count` tokens from `first` on, their mean or the largest."""
-        over_queries = largest_attention if how in LARGEST else mean_attention
-        return self.cached(
-            (over_queries, first, count, added is None),
-            lambda: over_queries(*self._asking(first, count, added), first, self.prompt_tokens, self.softcap),
-        )
+        largest = how in LARGEST
 
-    def _asking(self, first: int, count: int, added: Tensor | None) -> tuple[Tensor, Tensor, float]:
-        """Queries of `count` tokens from `first` on, the keys up to the last of them, and the factor on both."""
+        def over_queries() -> Tensor:
+            paid = self._paid(first, count, added)  # (B, H_kv, G, count, T)
+            return paid.amax(-2) if largest else paid.mean(-2)
+
+        return self.cached((largest, first, count, added is None), over_queries)
+
+    def _paid(self, first: int, count: int, added: Tensor | None) -> Tensor:
+        """Attention of each of `count` tokens from `first` on to the prompt."""
         at = first - self._first_query
         if at < 0:
             raise InputError(
@@ -165,7 +166,8 @@ class LayerView(AttentionCall):
         queries = self.queries[:, :, at : at + count]
         if added is not None:
             queries = queries + added.to(queries)
-        return queries, self.keys[:, :, : first + count], self.scaling
+        keys = self.keys[:, :, : first + count]
+        return attention_to_prompt(queries, keys, self.scaling, first, self.prompt_tokens, self.softcap)
 
 
 @dataclass(frozen=True)

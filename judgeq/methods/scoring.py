@@ -92,18 +92,6 @@ def mean_attention(
     return weights.mean(-2)
 
 
-def largest_attention(
-    queries: Tensor,
-    keys: Tensor,
-    scaling: float,
-    first_position: int,
-    prompt_tokens: int,
-    softcap: float | None = None,
-) -> Tensor:
-    """The largest of `attention_to_prompt` over the probing queries: (B, H_kv, G, T) float32."""
-    return attention_to_prompt(queries, keys, scaling, first_position, prompt_tokens, softcap).amax(-2)
-
-
 def accumulated_attention(
     queries: Tensor,
     keys: Tensor,

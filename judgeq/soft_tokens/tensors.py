@@ -102,12 +102,6 @@ class SoftTokenTensors:
         kept = replace(self.memory, embeddings=self.memory.embeddings[:count]) if count else None
         return replace(self, memory=kept)
 
-    def memory_first(self, count: int) -> MemoryTokens:
-        """The first `count` memory tokens; raises as `with_memory` does."""
-        memory = self.with_memory(count).memory
-        assert memory is not None
-        return memory
-
     def place(self, position_ids: Tensor) -> Tensor:
         """Position ids (B, N + S + M) of a pass that ends with these tokens, from ascending ones.
 

@@ -29,7 +29,7 @@ from judgeq.training.memory import MemoryRun
 from judgeq.training.objectives import NEED_VALUES, OBJECTIVES
 from judgeq.training.profile import learn_profile
 from judgeq.training.progress import Progress
-from judgeq.training.run import Run
+from judgeq.training.run import Run, Setting
 from judgeq.training.store import Store, check_store, is_store
 from judgeq.training.trainable import (
     attention_to_examples,
@@ -111,20 +111,12 @@ def train(
     unseen = held_out or parse_sources(config.data, part="held_out")
     held_out_set = Store(folder / "held_out", lm, config, unseen, config.held_out, rows)
     held_out_set.fill(progress, workers, store_gb, phase="held-out responses")
-    run = SoftTokenRun(lm, config, train_set, held_out_set, workers, out / CHECKPOINT)
+    setting = Setting(lm, config, train_set, held_out_set, workers)
+    run = SoftTokenRun(setting, out / CHECKPOINT)
     run.finish(progress)
     probe, memory = run.probe, None
     if config.memory:
-        memory = MemoryRun(
-            lm,
-            config,
-            finished(probe),
-            run.initial.probe,
-            train_set,
-            held_out_set,
-            workers,
-            out / MEMORY_CHECKPOINT,
-        )
+        memory = MemoryRun(setting, out / MEMORY_CHECKPOINT, finished(probe), run.initial.probe)
         memory.finish(progress)
         probe = memory.probe
     profile = learn_profile(train_set)
@@ -176,19 +168,11 @@ class SoftTokenRun(Run):
 
     phase = "training"
 
-    def __init__(
-        self,
-        lm: LanguageModel,
-        config: TrainConfig,
-        train_set: Store,
-        held_out_set: Store,
-        workers: Workers,
-        checkpoint: Path,
-    ) -> None:
-        self.initial = initial_tokens(lm, config, train_set)
-        self.probe = trainable(self.initial.probe, lm, config)
-        groups = parameter_groups(self.probe, config)
-        super().__init__(lm, config, train_set, held_out_set, workers, checkpoint, groups, config.epochs)
+    def __init__(self, setting: Setting, checkpoint: Path) -> None:
+        self.initial = initial_tokens(setting.lm, setting.config, setting.train_set)
+        self.probe = trainable(self.initial.probe, setting.lm, setting.config)
+        groups = parameter_groups(self.probe, setting.config)
+        super().__init__(setting, checkpoint, groups, setting.config.epochs)
 
     def losses(self, examples: Sequence[TrainingExample]) -> Tensor:
         return example_losses(self.lm, self.probe, examples, self.config)

@@ -25,11 +25,8 @@ from judgeq.methods.selection import select_rows
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.tensors import MemoryTokens, SoftTokenTensors
-from judgeq.training.config import TrainConfig
 from judgeq.training.examples import PromptRows, TrainingExample
-from judgeq.training.run import Run
-from judgeq.training.store import Store
-from judgeq.training.workers import Workers
+from judgeq.training.run import Run, Setting
 
 BUDGETS, WEIGHTS = (32, 64, 128, 256, 512), (3, 6, 5, 4, 2)
 """What a step draws from, rows of a budget; of those that are shorter than the prompt."""
@@ -46,29 +43,19 @@ class MemoryRun(Run):
     phase = "memory tokens"
 
     def __init__(
-        self,
-        lm: LanguageModel,
-        config: TrainConfig,
-        probe: SoftTokenTensors,
-        earlier: SoftTokenTensors,
-        train_set: Store,
-        held_out_set: Store,
-        workers: Workers,
-        checkpoint: Path,
+        self, setting: Setting, checkpoint: Path, probe: SoftTokenTensors, earlier: SoftTokenTensors
     ) -> None:
         """Start from the memory tokens of `earlier`, and where it has fewer, from the first soft tokens."""
 
         def wanted(tensor: Tensor) -> Tensor:
             return tensor.to(lm.device, copy=True).requires_grad_()
 
-        count = config.memory
-        if earlier.memory_tokens >= count and earlier.memory_adapters is not None:
-            memory = earlier.memory_first(count)
-        else:
-            first = probe.embeddings[torch.arange(count) % len(probe.embeddings)]
-            memory = MemoryTokens(first, LowRank.zero(lm, config.memory_rank, config.seed))
-        assert memory.adapters is not None
-        embeddings, adapters = wanted(memory.embeddings), memory.adapters.map(wanted)
+        lm, config = setting.lm, setting.config
+        count, first, maps = config.memory, probe.embeddings, None
+        if earlier.memory is not None and earlier.memory_tokens >= count:
+            first, maps = earlier.memory.embeddings, earlier.memory.adapters
+        embeddings = wanted(first[torch.arange(count) % len(first)])
+        adapters = (maps or LowRank.zero(lm, config.memory_rank, config.seed)).map(wanted)
         self.probe = replace(probe, memory=MemoryTokens(embeddings, adapters))
         groups: list[dict[str, object]] = [
             {"params": [embeddings], "peak": config.learning_rate},
@@ -77,8 +64,7 @@ class MemoryRun(Run):
                 "peak": config.adapter_learning_rate,
             },
         ]
-        epochs = config.memory_epochs
-        super().__init__(lm, config, train_set, held_out_set, workers, checkpoint, groups, epochs)
+        super().__init__(setting, checkpoint, groups, config.memory_epochs)
 
     def losses(self, examples: Sequence[TrainingExample]) -> Tensor:
         """With a budget that is drawn for each step."""

@@ -7,6 +7,7 @@ import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from judgeq.errors import InputError, JudgeqError
 from judgeq.inference.prefill_batch import group_by_length
 from judgeq.models.language_model import LanguageModel
+from judgeq.objects import brief
 from judgeq.output import replacing
 from judgeq.training.config import TrainConfig
 from judgeq.training.examples import TrainingExample
@@ -31,6 +33,24 @@ EVALUATIONS = 6  # times that held-out figures are measured, the last time at th
 MAX_LENGTH_RATIO = 2.0  # how many times the shortest prompt of a pass the longest may be
 
 
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What every optimization of a training shares.
+
+    Attributes:
+        train_set, held_out_set: examples to train on, and to measure on.
+        workers: the processes that share them.
+    """
+
+    __repr__ = brief
+
+    lm: LanguageModel
+    config: TrainConfig
+    train_set: Store
+    held_out_set: Store
+    workers: Workers
+
+
 class Run(ABC):
     """State of one optimization: Adam, the history so far, and their checkpoint.
 
@@ -42,15 +62,7 @@ class Run(ABC):
     phase: ClassVar[str]
 
     def __init__(
-        self,
-        lm: LanguageModel,
-        config: TrainConfig,
-        train_set: Store,
-        held_out_set: Store,
-        workers: Workers,
-        checkpoint: Path,
-        groups: list[dict[str, object]],
-        epochs: int,
+        self, setting: Setting, checkpoint: Path, groups: list[dict[str, object]], epochs: int
     ) -> None:
         """Continue from the checkpoint where there is one.
 
@@ -61,8 +73,9 @@ class Run(ABC):
         Raises:
             InputError: the checkpoint is that of another recipe.
         """
-        self.lm, self.config, self.train_set, self.held_out_set = lm, config, train_set, held_out_set
-        self.workers, self.checkpoint, self.epochs = workers, checkpoint, epochs
+        self.lm, self.config, self.workers = setting.lm, setting.config, setting.workers
+        self.train_set, self.held_out_set = setting.train_set, setting.held_out_set
+        self.checkpoint, self.epochs = checkpoint, epochs
         self.adam = torch.optim.Adam(groups)
         self.history: list[dict[str, float]] = []
         if checkpoint.exists():
