@@ -259,6 +259,8 @@ class Judge(nn.Module):
             name: tensor.float()
             for name, tensor in load_file(Path(start) / "soft_tokens.safetensors").items()
         }
+        if len(stored.get("memory_tokens", ())) < memory:  # they would not do: begin with new ones
+            stored = {name: tensor for name, tensor in stored.items() if not name.startswith("memory_")}
         self.embeddings = nn.Parameter(stored["soft_tokens"])
         memory = stored.get("memory_tokens", self.embeddings.data)[:memory].clone()
         self.memory = nn.Parameter(memory)
@@ -370,9 +372,10 @@ def _of_rank(down, up, rank=RANK):
     """The best approximation of such a rank, where they have a higher one."""
     if down.shape[1] <= rank:
         return down, up
-    left, scale, right = torch.linalg.svd(down @ up, full_matrices=False)
+    (before, first), (after, last) = torch.linalg.qr(down), torch.linalg.qr(up.T)
+    left, scale, right = torch.linalg.svd(first @ last.T)  # of the product, without the product
     root = scale[:rank].sqrt()
-    return left[:, :rank] * root, root[:, None] * right[:rank]
+    return before @ left[:, :rank] * root, root[:, None] * (right[:rank] @ after.T)
 
 
 def merge(args):

@@ -208,9 +208,12 @@ def test_a_batch_keeps_no_padding_and_no_more_rows_than_the_budget(folder: Path)
 
 
 def test_shipped_soft_tokens_and_stored_responses_can_be_gone_on_from() -> None:
-    judge = distill.Judge(ROOT / "assets/soft_tokens/smollm2-135m")
+    shipped = ROOT / "assets/soft_tokens/smollm2-135m"
+    judge = distill.Judge(shipped, memory=8)
     assert judge.memory.shape == (8, 576)
     assert len(judge.names) == 210
+    more = distill.Judge(shipped, memory=16)
+    assert torch.equal(more.memory, more.embeddings[:16]), "new ones, where there are not as many"
     assert len(distill.unpacked(load_file(EXPERIMENT / "responses.safetensors"))) == 8192
     assert len(distill.unpacked(load_file(EXPERIMENT / "held_out_responses.safetensors"))) == 256
 

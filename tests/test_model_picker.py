@@ -112,7 +112,7 @@ def test_the_stock_answer_stands_in_for_judge_q_where_no_soft_tokens_are_known(
     pickers = ["full", "judgeq", "stockanswer"], ["judgeq", "snapkv"]
     assert [update.get("value") for update in Callbacks(host).stand_in(*pickers)] == [None, None]
     without = ModelHost(lm.name, load=lambda name, **options: lm)
-    assert not without.lacks_soft_tokens, "nobody knows before it is loaded"
+    assert not without.lacks_soft_tokens, "not known before the model is loaded"
     without.model()
     first, second = Callbacks(without).stand_in(*pickers)
     assert first["value"] == ["full", "stockanswer"]
