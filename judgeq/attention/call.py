@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class RowWeights:
+    """How much one token's query heads attend to each stored row of a layer, as the attention's output used it.
+
+    A query head's weights add up to 1 over both parts.
+
+    Attributes:
+        rows: (H_kv, G, K) float32, to the rows of `AttentionCall.keys`, the token's own last.
+        frozen: (G, R) float32, to the frozen rows of a `RaggedLayer`, those of KV head 0 first, each by the query heads
+            of its group; None elsewhere.
+    """
+
+    rows: Tensor
+    frozen: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +38,7 @@ class AttentionCall:
         softcap: bound of the attention logits; None = no bound.
         window: sliding window of this layer in tokens, the query's own included; None = no window.
         output_weight: gives (hidden, H * D), the layer's output projection; see `registry.output_weight`.
+        weights: those of a pass over one token of one prompt, for an observer that `weighs`; else None.
     """
 
     layer: int
@@ -32,10 +49,14 @@ class AttentionCall:
     softcap: float | None
     window: int | None
     output_weight: Callable[[], Tensor]
+    weights: RowWeights | None = field(default=None, kw_only=True)
 
 
 class Observer(Protocol):
-    """Receives the attention calls of a forward pass that is given it as `observer=`."""
+    """Receives the attention calls of a forward pass that is given it as `observer=`.
+
+    One with a true attribute `weighs` also gets their weights; attention is then computed so that these are left over.
+    """
 
     def observe(self, call: AttentionCall) -> None:
         """Called once per layer, in ascending order."""
@@ -68,3 +89,12 @@ class OwnAttention(Protocol):
         Raises:
             InputError: the mask does not fit, see `causal.later_part`.
         """
+
+
+class WeighedAttention(OwnAttention, Protocol):
+    """An `OwnAttention` whose weights can be recorded."""
+
+    def weighed_attention(
+        self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, softcap: float | None = None
+    ) -> tuple[Tensor, RowWeights]:
+        """`OwnAttention.attention` of one token of one prompt, and its weights."""

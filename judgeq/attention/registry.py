@@ -17,10 +17,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from judgeq.attention.call import AttentionCall, Observer, OwnAttention
+from judgeq.attention.call import AttentionCall, Observer, OwnAttention, RowWeights
 from judgeq.attention.causal import UnmaskedCausal, check_places, check_seen
 from judgeq.attention.cpu import few_rows
 from judgeq.attention.softcap import capped_attention
+from judgeq.attention.weights import weighed_attention
 from judgeq.errors import ModelError
 
 ATTENTION = "judgeq"
@@ -46,8 +47,17 @@ def judged_attention(
     own: OwnAttention | None = getattr(key, "own_attention", None)
     if isinstance(own, UnmaskedCausal) and attention_mask is None and query.shape[2] == 1:
         own = None  # one token sees every row
+    weights: RowWeights | None = None
+    weigh = getattr(observer, "weighs", False) and query.shape[:3:2] == (1, 1)
+    own_weighed = getattr(own, "weighed_attention", None)
     with few_rows(query.shape[2]):
-        if own is not None:
+        if weigh and own is None:
+            attended, weights = weighed_attention(query, key, value, attention_mask, factor, softcap)
+            output = attended, None
+        elif weigh and own_weighed is not None:
+            attended, weights = own_weighed(query, key, value, factor, softcap)
+            output = attended, None
+        elif own is not None:
             output = own.attention(query, key, value, factor, softcap, attention_mask), None
         elif softcap is not None:
             output = capped_attention(query, key, value, attention_mask, factor, softcap), None
@@ -57,7 +67,9 @@ def judged_attention(
             )
     if observer is not None:
         layer, weight = int(module.layer_idx), partial(output_weight, module, query)  # type: ignore[arg-type]
-        observer.observe(AttentionCall(layer, query, key, value, factor, softcap, window, weight))
+        observer.observe(
+            AttentionCall(layer, query, key, value, factor, softcap, window, weight, weights=weights)
+        )
     return output
 
 

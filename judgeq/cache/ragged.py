@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from judgeq.attention.call import RowWeights
 from judgeq.attention.causal import later_part
 from judgeq.attention.softcap import hide, to_logits
 from judgeq.cache.layers import Head, MemoryRows, RetainedLayer
@@ -145,14 +146,36 @@ class FrozenRows:
         kernel = varlen_kernel(grouped) if softcap is None else None
         if kernel is not None:
             output = rows._all_heads(kernel, grouped, late, values[0])
-        elif grouped.shape[1] * sum(self.counts) <= MAX_FUSED_WORK:
-            output = rows._together(grouped, late, values[0], softcap)
         else:
-            output = rows._each_head(grouped, late, values[0], softcap)
+            output = rows._products(grouped, late, values[0], softcap)[0]
         return output.reshape(1, heads, count, -1).transpose(1, 2).contiguous()
 
-    def _each_head(self, queries: Tensor, late: Tensor, values: Tensor, softcap: float | None) -> Tensor:
-        """One softmax a head, over both parts, in few operations: launching them bounds a small model's step.
+    def weighed_attention(
+        self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, softcap: float | None = None
+    ) -> tuple[Tensor, RowWeights]:
+        """See `WeighedAttention`."""
+        heads, kv_heads = queries.shape[1], keys.shape[1]
+        grouped = (queries * scaling).reshape(kv_heads, heads // kv_heads, -1)  # (H_kv, G, D)
+        late = to_logits(grouped @ keys[0].transpose(1, 2), 1.0, softcap)
+        output, weights = self.as_read()._products(grouped, late, values[0], softcap)
+        if isinstance(weights, Tensor):
+            rows = sum(self.counts)
+            own, frozen = weights[..., rows:], weights[..., :rows].sum(0)
+        else:
+            parts = [
+                each.split((rows, late.shape[-1]), -1)
+                for each, rows in zip(weights, self.counts, strict=True)
+            ]
+            own, frozen = (
+                torch.stack([late for _, late in parts]),
+                torch.cat([early for early, _ in parts], -1),
+            )
+        return output.reshape(1, 1, heads, -1), RowWeights(own, frozen)
+
+    def _products(
+        self, queries: Tensor, late: Tensor, values: Tensor, softcap: float | None
+    ) -> tuple[Tensor, Tensor | list[Tensor]]:
+        """Attention without a kernel of its own, in the way that is quicker for its size.
 
         Args:
             queries: (H_kv, Q, D), scaled.
@@ -161,17 +184,31 @@ class FrozenRows:
             softcap: bound of the logits.
 
         Returns:
-            (H_kv, Q, D).
+            (H_kv, Q, D), and float32 weights: for each KV head (Q, rows + t), its frozen rows and the tail, or
+            (H_kv, Q, R + t) with 0 for rows of other heads.
         """
-        outputs = []
+        few = queries.shape[1] * sum(self.counts) <= MAX_FUSED_WORK
+        return (self._together if few else self._each_head)(queries, late, values, softcap)
+
+    def _each_head(
+        self, queries: Tensor, late: Tensor, values: Tensor, softcap: float | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One softmax a head, over both parts, in few operations: launching them bounds a small model's step.
+
+        Arguments and results as in `_products`.
+        """
+        outputs, weights = [], []
         parts = zip(self._heads, queries.unbind(), late.unbind(), values.unbind(), strict=True)
         for (early_keys, early_values), asked, own, late_values in parts:
             logits = torch.cat((to_logits(asked @ early_keys, 1.0, softcap), own), -1)
-            to_early, to_late = logits.softmax(-1).to(values).split((len(early_values), len(late_values)), -1)
+            weights.append(logits.softmax(-1))
+            to_early, to_late = weights[-1].to(values).split((len(early_values), len(late_values)), -1)
             outputs.append(torch.addmm(to_early @ early_values, to_late, late_values))
-        return torch.stack(outputs)
+        return torch.stack(outputs), weights
 
-    def _together(self, queries: Tensor, late: Tensor, values: Tensor, softcap: float | None) -> Tensor:
+    def _together(
+        self, queries: Tensor, late: Tensor, values: Tensor, softcap: float | None
+    ) -> tuple[Tensor, Tensor]:
         """`_each_head` in a third of the operations: over the rows of all heads, those of other heads masked."""
         kv_heads, count, dim = queries.shape
         early_keys, early_values = self.dense()
@@ -179,9 +216,10 @@ class FrozenRows:
         early = to_logits(queries.reshape(-1, dim) @ early_keys.T, 1.0, softcap).view(kv_heads, count, rows)
         others = self._owners != torch.arange(kv_heads, device=late.device)[:, None]
         logits = torch.cat((early.masked_fill(others[:, None], float("-inf")), late), -1)
-        to_early, to_late = logits.softmax(-1).to(values).split((rows, late.shape[-1]), -1)
+        weights = logits.softmax(-1)
+        to_early, to_late = weights.to(values).split((rows, late.shape[-1]), -1)
         seen = (to_early.reshape(-1, rows) @ early_values).view(kv_heads, count, dim)
-        return torch.baddbmm(seen, to_late, values)
+        return torch.baddbmm(seen, to_late, values), weights
 
     def _all_heads(self, kernel: VarlenKernel, queries: Tensor, late: Tensor, values: Tensor) -> Tensor:
         """`_each_head` in one call for the frozen rows of all heads.

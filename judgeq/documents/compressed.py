@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from judgeq.cache.retained import RetainedCache
 from judgeq.config import Decoding
 from judgeq.errors import InputError
 from judgeq.inference.answers import Answer, Reading
-from judgeq.inference.decode import Step
+from judgeq.inference.attending import CountedHeads, Recorder, WhatAttends
+from judgeq.inference.decode import Step, next_logits
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.request import Request, memory_notices
 from judgeq.methods import METHODS
@@ -60,8 +62,17 @@ class CompressedDocument:
         """Bytes of the kept rows, measured from the tensors."""
         return self.retained.cache.kv_bytes
 
-    def read_for(self, question: str, *, answer_prefix: str = "", decoding: Decoding = Decoding()) -> Reading:
+    def read_for(
+        self,
+        question: str,
+        *,
+        answer_prefix: str = "",
+        decoding: Decoding = Decoding(),
+        attended: WhatAttends = False,
+    ) -> Reading:
         """Read a question; the reading has one writer. Arguments as in `judgeq.read`.
+
+        The first token of an answer is chosen after the question, and attends to kept rows alone, too.
 
         Raises:
             InputError: bad input, eviction during decoding, or a question that changes how the document's end is split
@@ -89,12 +100,11 @@ class CompressedDocument:
             raise InputError(
                 "The question changes how the end of the document is split into tokens: begin it with another word"
             )
-        cache = self.retained.cache.fork()
-        with torch.inference_mode():
-            ids = prompt.input_ids[:, first:].to(lm.device)
-            logits = lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+        cache, counted = self.retained.cache.fork(), CountedHeads.asked(lm, attended)
         kept = [_with_later(rows, first, prompt.tokens) for rows in self.retained.kept]
         scores = [_unscored(score, prompt.tokens - first) for score in self.retained.scores]
+        retained = replace(self.retained, cache=cache, kept=kept, scores=scores)
+        logits, paid = _read(lm, prompt.input_ids[:, first:], retained, prompt.tokens, counted)
         row_bytes = self.full_kv_bytes // lm.geometry.complete_rows(first)
         request = Request(
             lm,
@@ -104,15 +114,17 @@ class CompressedDocument:
             prompt=prompt,
             notices=(QUERY_AGNOSTIC, *memory_notices([self.retained.plan], first)),
             query_aware=False,
+            attended=counted,
             started=started,
         )
         return Reading(
             request,
             logits.float(),
-            [replace(self.retained, cache=cache, kept=kept, scores=scores)],
+            [retained],
             full_kv_bytes=row_bytes * lm.geometry.complete_rows(prompt.tokens),
             peak_rows=cache.rows,
             finished=time.perf_counter(),
+            attended=paid,
         )
 
     def stream(self, question: str, **options: Any) -> Generator[Step, None, Answer]:
@@ -177,6 +189,30 @@ class CompressedDocument:
     def text(self) -> str:
         """The document, as the model has read it."""
         return self.prefix.text[slice(*self.prefix.document)]
+
+
+def _read(
+    lm: LanguageModel, ids: Tensor, retained: Retained, tokens: int, counted: CountedHeads | None
+) -> tuple[Tensor, Tensor | None]:
+    """Logits (1, V) after a question, ids (1, n), and what its last token attends to, see `Recorder`.
+
+    Args:
+        tokens: of the prompt.
+        counted: whose attention is recorded, in a pass over that token alone; None = nothing is.
+    """
+    if counted is None:
+        return _pass(lm, ids, retained.cache), None
+    if ids.shape[1] > 1:
+        _pass(lm, ids[:, :-1], retained.cache)
+    recorder = Recorder(lm, retained, tokens, counted)
+    logits = recorder.next_logits(int(ids[0, -1]), partial(next_logits, lm, retained.cache))
+    return logits, recorder.vectors[0]
+
+
+@torch.inference_mode()
+def _pass(lm: LanguageModel, ids: Tensor, cache: RetainedCache) -> Tensor:
+    """(1, V) after these tokens, (1, n)."""
+    return lm.model(input_ids=ids.to(lm.device), cache=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
 
 
 def _with_later(kept: Kept | None, first: int, tokens: int) -> Kept | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from judgeq.inference.decode import Step, decode
+from judgeq.inference.attending import Recorder, as_rows
+from judgeq.inference.decode import Step, decode, next_logits
 from judgeq.inference.decode_batch import PendingAnswer, decode_together
 from judgeq.inference.decode_eviction import DecodingEviction
 from judgeq.inference.maps import retention_map
@@ -19,7 +20,7 @@ from judgeq.inference.prefill import Prefill
 from judgeq.inference.request import evicts_while_decoding
 from judgeq.objects import brief, hash_of_texts, same
 from judgeq.prompts.prompt import Prompt
-from judgeq.retention import RetentionMap
+from judgeq.retention import Attended, RetentionMap
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Answer:
         finish: `"end"`, `"stop"` or `"length"`; `"cancelled"` when it was stopped before.
         notices: sentences a person should see, such as a budget that exceeds the prompt.
         query_aware: the question was visible when rows were chosen.
+        attended: what each token of the answer attends to, where that was asked for; else None.
         rows_at_end: where rows were evicted during decoding, `[layer][head]`, the tokens whose rows were stored at the
             end, ascending; the answer's first token has the number `prompt_tokens`. Else None.
     """
@@ -78,6 +80,7 @@ class Answer:
     notices: tuple[str, ...] = ()
     query_aware: bool = True
     rows_at_end: tuple[tuple[np.ndarray, ...], ...] | None = None
+    attended: Attended | None = None
 
     @property
     def kept_rows(self) -> list[list[int]]:
@@ -113,6 +116,7 @@ class Answer:
             "peak_rows": self.peak_rows,
             "answer": self.text,
             "lost_share": self.lost_share,
+            "sources": None if self.attended is None else [asdict(each) for each in self.attended.sources()],
             "finish": self.finish,
             "ttft_s": round(self.timing.ttft_s, 4),
             "prefill_s": round(self.timing.prefill_s, 4),
@@ -172,6 +176,7 @@ class Writer:
         self.steps: list[Step] = []
         request, method = reading.request, retained.plan.method
         self._eviction: DecodingEviction | None = None
+        self._recorder: Recorder | None = None
         if evicts_while_decoding(method, request.decoding):
             self._eviction = DecodingEviction(
                 request.lm,
@@ -180,7 +185,12 @@ class Writer:
                 request.decoding.evict_every or 0,
                 request.soft_tokens,
             )
-        forward = self._eviction.next_logits if self._eviction else None
+        forward = (
+            self._eviction.next_logits if self._eviction else partial(next_logits, request.lm, retained.cache)
+        )
+        if request.attended is not None:
+            self._recorder = Recorder(request.lm, retained, reading.prompt.tokens, request.attended)
+            forward = partial(self._recorder.next_logits, forward=forward)
         self._decode = decode(request.lm, retained.cache, reading.logits, request.decoding, forward)
 
     def __repr__(self) -> str:
@@ -230,7 +240,23 @@ class Writer:
         text = "".join(step.text for step in self.steps)
         answer = self.answer_of(text, self.steps[-1].finish if self.steps else None, self.timing)
         stored = None if self._eviction is None else _arrays(self._eviction.stored_tokens())
-        return replace(answer, kv_bytes_at_end=self.retained.cache.kv_bytes, rows_at_end=stored)
+        return replace(
+            answer,
+            kv_bytes_at_end=self.retained.cache.kv_bytes,
+            rows_at_end=stored,
+            attended=self.attended_since(0),
+        )
+
+    def attended_since(self, first: int) -> Attended | None:
+        """What the tokens from this one on attend to, of those that are written; None where nothing is recorded."""
+        counted = self.reading.request.attended
+        if counted is None or self._recorder is None:
+            return None
+        assert self.reading.attended is not None
+        vectors = [self.reading.attended, *self._recorder.vectors][first : len(self.steps)]
+        return Attended.of_steps(
+            self.retention, [step.text for step in self.steps], as_rows(vectors), counted.layer, counted.head
+        )
 
     def answer_of(self, text: str, finish: str | None, timing: Timing) -> Answer:
         """An answer that was written elsewhere, from the rows that were kept here."""

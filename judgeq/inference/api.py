@@ -12,6 +12,7 @@ from judgeq.cache.prefix import LayerCallback, PrefixCache
 from judgeq.config import AUTO, Budget, Decoding
 from judgeq.errors import InputError
 from judgeq.inference.answers import Answer, Reading, Writer, generate_batch
+from judgeq.inference.attending import WhatAttends
 from judgeq.inference.decode import Step
 from judgeq.inference.decode_batch import check_together
 from judgeq.inference.lookahead import prefill_many, prefill_with_lookahead
@@ -83,6 +84,7 @@ def read(
     row_bits: int | None = None,
     decoding: Decoding = Decoding(),
     chunk: int | None = None,
+    attended: WhatAttends = False,
     on_layer: LayerCallback | None = None,
 ) -> Reading:
     """Read document and question once and let each method keep its rows.
@@ -104,6 +106,8 @@ def read(
         row_bits: store every method's rows in 8 or 4 bits; None leaves it to the method's `Selection.bits`.
         decoding: how answers are written, and whether rows are evicted meanwhile.
         chunk: most tokens of a pass over the prompt; None reads it in one. What is kept is the same.
+        attended: record which of the stored rows each token of an answer attends to, as `Answer.attended`: summed over
+            all heads, or of one layer and query head, as in `(12, 3)`, with None for all layers or all heads.
         on_layer: progress of the prefill, and a place to cancel.
 
     Raises:
@@ -124,6 +128,7 @@ def read(
         row_bits=row_bits,
         decoding=decoding,
         chunk=chunk,
+        attended=attended,
     )
     return run(request, on_layer=on_layer)
 
@@ -174,6 +179,11 @@ def ask_many(
     Raises:
         InputError: bad input, in one sentence.
     """
+    if layout.pop("attended", False):
+        raise InputError(
+            "What answers attend to is not recorded where they are written side by side: leave attended out, or call "
+            "ask for each question"
+        )
     check_together(decoding)
     pairs = _pairs(questions)
     budgets = several(budget)

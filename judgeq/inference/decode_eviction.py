@@ -21,6 +21,7 @@ from torch import Tensor
 from judgeq.attention.call import AttentionCall
 from judgeq.cache.layers import Head, RetainedLayer
 from judgeq.inference.appended import appended, with_soft_tokens
+from judgeq.inference.attending import Recorder
 from judgeq.inference.decode import next_logits
 from judgeq.inference.plan import Retained
 from judgeq.inference.request import check_decode_eviction
@@ -71,15 +72,17 @@ class DecodingEviction:
         longest = None if needed is None else max(1, needed)
         self._calls: dict[int, deque[AttentionCall]] = {layer: deque(maxlen=longest) for layer in layers}
 
-    def next_logits(self, token: int) -> Tensor:
+    def next_logits(self, token: int, observer: Recorder | None = None) -> Tensor:
         """(1, V) after one more token, see `decode.next_logits`; evicts before it when that is due."""
         seen = self.cache.get_seq_length()
         if seen - self._tried_at >= self.every:
             if seen > self.plan.budget:
                 self.evict()
+                if observer is not None:
+                    observer.stored(*self._stored_heads())
             self._tried_at = seen
-        observer = _Observer(lambda call: self._calls[call.layer].append(_without_rows(call)))
-        return next_logits(self.lm, self.cache, token, observer=observer)
+        own = _Observer(lambda call: self._calls[call.layer].append(_without_rows(call)), observer)
+        return next_logits(self.lm, self.cache, token, observer=own)
 
     @torch.inference_mode()
     def evict(self) -> None:
@@ -104,6 +107,12 @@ class DecodingEviction:
             self._calls[layer].clear()
         self._evicted_at = seen
         self.rounds += 1
+
+    def _stored_heads(self) -> tuple[list[list[Tensor] | None], list[int]]:
+        """What `Recorder.stored` takes, right after an eviction."""
+        layers = range(len(self.cache.layers))
+        heads = [[rows.positions for rows in self._rows[at]] if at in self._rows else None for at in layers]
+        return heads, [self._memory[at] for at in layers]
 
     def stored_tokens(self) -> list[list[Tensor]]:
         """For each layer and KV head (rows,) int64 on the CPU, ascending: the tokens whose rows are stored now.
@@ -260,10 +269,13 @@ _Choice = tuple[Tensor, _HeadRows]
 class _Observer:
     """Hands on the calls of all layers without a sliding window; the others are bounded already."""
 
-    def __init__(self, take: Callable[[AttentionCall], None]) -> None:
-        self.take = take
+    def __init__(self, take: Callable[[AttentionCall], None], recorder: Recorder | None = None) -> None:
+        """`recorder`: gets all calls, with their weights."""
+        self.take, self.recorder, self.weighs = take, recorder, recorder is not None
 
     def observe(self, call: AttentionCall) -> None:
+        if self.recorder is not None:
+            self.recorder.observe(call)
         if call.window is None:
             self.take(call)
 
@@ -271,7 +283,7 @@ class _Observer:
 def _without_rows(call: AttentionCall) -> AttentionCall:
     """A call whose keys and values can be freed."""
     nothing = call.keys.new_empty(0)
-    return replace(call, keys=nothing, values=nothing)
+    return replace(call, keys=nothing, values=nothing, weights=None)
 
 
 def _joined(calls: Sequence[AttentionCall] | deque[AttentionCall]) -> AttentionCall:

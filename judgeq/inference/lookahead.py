@@ -192,6 +192,7 @@ def _first_pass(
             prefix=prefix,
             chunk=request.chunk,
             memory=memory,
+            attended=request.attended,
             on_layer=on_layer,
         )
         return

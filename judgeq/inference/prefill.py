@@ -26,6 +26,7 @@ from judgeq.cache.retained import FrozenCache, stored_rows
 from judgeq.config import check_chunk
 from judgeq.errors import InputError
 from judgeq.inference.appended import SharedPass, placed, shared_passes, with_soft_tokens
+from judgeq.inference.attending import CountedHeads, PromptAttention
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.request import Request, check_question_known
 from judgeq.methods import LayerView
@@ -50,6 +51,8 @@ class Prefill:
         finished: when the pass was over, by `time.perf_counter`.
         memory: for each layer the rows of the memory tokens of this pass; empty where there were none.
         response: (1, R) int64, the full cache's greedy answer without its end, where a plan scores with it.
+        attended: (T + 1,) float32, what the first token of an answer attends to, see `Recorder`; None where the
+            request does not ask for it.
     """
 
     __repr__ = brief
@@ -62,6 +65,7 @@ class Prefill:
     finished: float
     memory: list[MemoryRows] = field(default_factory=list)
     response: Tensor | None = None
+    attended: Tensor | None = None
 
     @property
     def prefill_s(self) -> float:
@@ -79,6 +83,7 @@ def prefill(
     prefix: PrefixCache | None = None,
     chunk: int | None = None,
     memory: int = 0,
+    attended: CountedHeads | None = None,
     on_layer: LayerCallback | None = None,
 ) -> Prefill:
     """Read a prompt once, for all plans.
@@ -92,13 +97,16 @@ def prefill(
         chunk: most tokens of a pass; all but the last add rows to every layer, and the last evicts. None reads the
             prompt in one pass.
         memory: so many memory tokens read the prompt even if no plan keeps their rows, for a second pass.
+        attended: see `Request`; of one prompt only.
         on_layer: progress, and a place to cancel.
 
     Raises:
         InputError: a plan needs soft tokens and there are none, or needs a response; a chunk without a token, or
             chunks that the model's positions do not allow.
     """
-    request = Request(lm, input_ids, plans, soft_tokens=soft_tokens, chunk=check_chunk(chunk))
+    request = Request(
+        lm, input_ids, plans, soft_tokens=soft_tokens, chunk=check_chunk(chunk), attended=attended
+    )
     check_first_pass(plans)
     batch, tokens = input_ids.shape
     kept_memory = [plan.memory_rows(tokens) for plan in plans]
@@ -214,6 +222,9 @@ class Eviction:
             if not response_tokens:
                 check_appended(lm.model, lm.name, prompt_tokens, soft_tokens.positions)
             self.offsets = soft_tokens.offsets_at(lm, sum(sizes))
+        self.attended: PromptAttention | None = None
+        if request.attended is not None:
+            self.attended = PromptAttention(request.attended, prompt_tokens, lm.device)
         self.retained = [Retained.of_prompt(lm, plan, prompt_tokens, prompt_hashes) for plan in request.plans]
 
     def observe(self, call: AttentionCall) -> None:
@@ -230,6 +241,8 @@ class Eviction:
             rotate_ahead=partial(self.request.lm.rotate_ahead, call.layer, self.sizes["prompt_tokens"]),
             prompt_hashes=self.prompt_hashes,
         )
+        if self.attended is not None:
+            self.attended.add(view)
         for retained in self.retained:
             retained.take(view, evictable=call.window is None, memory=memory)
         rows += self._rows_so_far(call)
@@ -268,6 +281,7 @@ class Eviction:
             self.peak_rows,
             time.perf_counter(),
             self.memory if self.memory_tokens else [],
+            attended=None if self.attended is None else self.attended.mean,
         )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from judgeq.config import AUTO, Budget, Decoding, budget_rows, check_budget, check_chunk
 from judgeq.errors import InputError
 from judgeq.inference.appended import most_appended
+from judgeq.inference.attending import CountedHeads, WhatAttends
 from judgeq.inference.plan import Plan
 from judgeq.inference.spans import Span, forced_rows
 from judgeq.methods import Full, JudgeQ, Method, StockAnswer, method_named
@@ -43,6 +44,7 @@ class Request:
             prompt.
         notices: sentences a person should see.
         query_aware: the question is visible when rows are chosen.
+        attended: whose attention is recorded while answers are written; None = nothing is.
         started: when this was asked, by `time.perf_counter`.
     """
 
@@ -58,6 +60,7 @@ class Request:
     decoding_budget: int = 0
     notices: tuple[str, ...] = ()
     query_aware: bool = True
+    attended: CountedHeads | None = None
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -80,6 +83,7 @@ def make_request(
     row_bits: int | None = None,
     decoding: Decoding = Decoding(),
     chunk: int | None = None,
+    attended: WhatAttends = False,
     **layout: Any,
 ) -> Request:
     """Resolve and check a question about a document. Options as in `judgeq.read`.
@@ -124,6 +128,7 @@ def make_request(
             *_decoding_notices(chosen, decoding),
             *memory_notices(plans, prompt.tokens),
         ),
+        attended=CountedHeads.asked(lm, attended),
         started=started,
     )
 

@@ -45,7 +45,7 @@ def unit_values(
     """
     check_granularity(granularity)
     if granularity in ("sentence", "paragraph"):
-        spans = sentences_of(text) if granularity == "sentence" else paragraphs_of(text)
+        spans = spans_of(text, granularity)
         return spans, _means(offsets, values, spans)
     tokens, best = _merged(text, offsets, values)
     if granularity == "token":
@@ -55,6 +55,27 @@ def unit_values(
     for (first, last), value in zip(tokens.tolist(), best.tolist(), strict=True):
         by_character[first:last] = value
     return words, np.maximum.reduceat(by_character, words.ravel())[::2] if len(words) else np.zeros(0)
+
+
+def spans_of(text: str, granularity: Granularity) -> np.ndarray:
+    """(n, 2) spans of words, sentences or paragraphs."""
+    return {"word": words_of, "sentence": sentences_of, "paragraph": paragraphs_of}[granularity](text)
+
+
+def unit_of_tokens(text: str, offsets: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """(T,) int64: for each token the unit in which its last character that is no space lies; -1 = none.
+
+    Args:
+        offsets: (T, 2) character spans of tokens in `text`.
+        spans: (n, 2) disjoint ascending spans of units.
+    """
+    if not len(spans):
+        return np.full(len(offsets), -1)
+    last = np.array(
+        [first + len(text[first:end].rstrip()) - 1 for first, end in offsets.tolist()], dtype=np.int64
+    )
+    unit = np.searchsorted(spans[:, 0], last, side="right") - 1
+    return np.where((last >= offsets[:, 0]) & (unit >= 0) & (last < spans[unit, 1]), unit, -1)
 
 
 def words_of(text: str) -> np.ndarray:

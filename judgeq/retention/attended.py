@@ -1,0 +1,215 @@
+"""What an answer attends to, token by token, tied to the document's characters: the sentences that it leans on.
+
+Arrays and text only, as a retention map. Attention says where the model reads, which is a good hint at where an answer
+comes from, and no proof: what a row carries was gathered from the tokens before it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from judgeq.console import say
+from judgeq.errors import InputError
+from judgeq.look.format import percent, visible
+from judgeq.objects import brief
+from judgeq.retention import glow
+from judgeq.retention.arrays import KeptRows
+from judgeq.retention.document_units import DocumentUnits
+from judgeq.retention.units import Granularity
+from judgeq.values import whole, whole_numbers
+
+MEDIAN_OF = 64
+"""First tokens of an answer whose median says where attention rests: more change little and take longer."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sentence of the document that an answer leans on.
+
+    Attributes:
+        text: the sentence.
+        start, end: its characters, counted from the document's start.
+        share: of the attention that the answer pays to the document.
+    """
+
+    text: str
+    start: int
+    end: int
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Attended:
+    """What each token of an answer attends to: the pass that chose it, over the rows that were stored then.
+
+    The first token is chosen by the prompt's last one, before anything is evicted. N is the number of tokens with text;
+    an end token has none.
+
+    Attributes:
+        found: the kept rows, with the prompt's tokens and their characters.
+        text: the answer.
+        spans: (N, 2) character spans of the tokens in `text`; tokens that only together are text share one.
+        weights: (N, T) float32, to each token of the prompt: the mean over layers and query heads.
+        memory: (N,) float32, to memory tokens. What is missing to 1 is attention to the answer itself.
+        layer, head: only this layer, or this query head of each layer, counts; None = all.
+    """
+
+    __repr__ = brief
+
+    found: KeptRows = field(repr=False)
+    text: str
+    spans: np.ndarray
+    weights: np.ndarray
+    memory: np.ndarray
+    layer: int | None = None
+    head: int | None = None
+
+    @classmethod
+    def of_steps(
+        cls,
+        found: KeptRows,
+        texts: Sequence[str],
+        vectors: np.ndarray,
+        layer: int | None = None,
+        head: int | None = None,
+    ) -> Attended:
+        """From what an answer's tokens add to its text, and the attention of all or of the last of them.
+
+        Args:
+            texts: one a token; "" where a character is incomplete, or text is withheld.
+            vectors: (n, T + 1) float32, to the prompt's tokens and to memory tokens.
+        """
+        ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+        starts = ends - [len(text) for text in texts]
+        later = np.searchsorted(ends, starts, side="right")  # the first token that adds text from there on
+        count = int(np.searchsorted(later, len(texts)))  # what follows adds none
+        spans = np.stack([starts[:count], ends[later[:count]]], axis=1).reshape(-1, 2)
+        first = len(texts) - len(vectors)
+        own = vectors[: max(0, count - first)]
+        return cls(found, "".join(texts), spans[first:], own[:, :-1], own[:, -1], layer, head)
+
+    @cached_property
+    def specific(self) -> np.ndarray:
+        """(N, T) float32: the attention beyond what a prompt's token gets from the answer's median token.
+
+        Attention sinks, such as the first token and some small words, get about as much from every token, whatever is
+        written (arXiv 2309.17453); what a token reads in addition is where it comes from. With fewer than three tokens
+        there is no such median, and this is all attention.
+        """
+        return np.maximum(self.weights - resting(self.weights), 0)
+
+    @property
+    def own(self) -> np.ndarray:
+        """(N,) float32, attention to the answer's own tokens."""
+        return np.clip(1 - self.weights.sum(1) - self.memory, 0, 1)
+
+    def shares(self) -> dict[str, float]:
+        """Where the attention goes, the mean over all tokens: four shares that add up to 1.
+
+        `document`; `prompt`, what is around it: the question and the chat template, whose first token takes much in
+        most models; `memory`, memory tokens; `answer`, the answer itself.
+        """
+        if not len(self.spans):
+            return {"document": 0.0, "prompt": 0.0, "memory": 0.0, "answer": 0.0}
+        inside = self.found.document_tokens
+        document = float(self.weights[:, inside.start : inside.stop].sum(1).mean())
+        whole_prompt = float(self.weights.sum(1).mean())
+        return {
+            "document": document,
+            "prompt": whole_prompt - document,
+            "memory": float(self.memory.mean()),
+            "answer": float(self.own.mean()),
+        }
+
+    def units(
+        self, granularity: Granularity = "word", *, specific: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The document's words, sentences or paragraphs, and how much each token of the answer attends to each.
+
+        Args:
+            specific: of `specific`, not of all attention.
+
+        Returns:
+            (n, 2) int64 disjoint ascending character spans in the document, and (N, n) float32, summed over the tokens
+            that end in each.
+
+        Raises:
+            InputError: an unknown granularity, or `"token"`: see `weights`.
+        """
+        units = DocumentUnits(self.found, granularity)
+        return units.spans, units.sums(self.specific if specific else self.weights)
+
+    def sources(self, k: int = 3, span: tuple[int, int] | None = None) -> list[Source]:
+        """The sentences that the answer leans on most, by `specific` attention, the first one most.
+
+        Args:
+            k: how many, at most.
+            span: characters `(first, last)` of the answer, whose tokens alone count; None = all.
+
+        Raises:
+            InputError: `k` is not a whole number of at least 1, or there is no such span.
+        """
+        number = whole(k)
+        if number is None or number < 1:
+            raise InputError(f"k is {k!r}: give the number of sentences, at least 1")
+        chosen = self._tokens_of(span)
+        inside = self.found.document_tokens
+        paid = self.specific[chosen].sum(0)
+        total = float(paid[inside.start : inside.stop].sum())
+        spans, paid = self._sentences.spans, self._sentences.sums(paid[None])[0]
+        text = self.found.document_text
+        order = [at for at in np.argsort(-paid, kind="stable")[:number].tolist() if paid[at] > 0]
+        places = [(*spans[at].tolist(), float(paid[at]) / total) for at in order]
+        return [Source(text[first:last], first, last, share) for first, last, share in places]
+
+    def to_html(self) -> str:
+        """The answer over the document, in a frame of its own with a script: hold a word, or move the slider."""
+        return glow.frame(self)
+
+    def show(self) -> None:
+        """Show it: answer and document in a notebook, the sources in a terminal."""
+        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+        if getattr(shell, "kernel", None) is not None:
+            from IPython.display import HTML, display
+
+            display(HTML(self.to_html()))
+            return
+        lines = [
+            f"{percent(each.share):>6}  {visible(' '.join(each.text.split()))}" for each in self.sources()
+        ]
+        say("\n".join([glow.sentence(self), *lines, ""]), sys.stdout)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    @cached_property
+    def _sentences(self) -> DocumentUnits:
+        return DocumentUnits(self.found, "sentence")
+
+    def _tokens_of(self, span: tuple[int, int] | None) -> np.ndarray:
+        """(N,) bool, the tokens with a character of a span of the answer."""
+        if span is None:
+            return np.ones(len(self.spans), dtype=bool)
+        found = whole_numbers("span", span)
+        if len(found) != 2 or not 0 <= found[0] < found[1] <= len(self.text):
+            raise InputError(
+                f"The span is {span!r}: give two whole numbers from 0 to {len(self.text)}, the answer's characters, "
+                "the smaller one first"
+            )
+        return (self.spans[:, 0] < found[1]) & (self.spans[:, 1] > found[0])
+
+
+def resting(weights: np.ndarray) -> np.ndarray:
+    """(T,) the attention that each token of a prompt gets from the median token of an answer; see `specific`.
+
+    Args:
+        weights: (N, T).
+    """
+    if len(weights) < 3:
+        return np.zeros(weights.shape[1], dtype=weights.dtype)
+    return np.median(weights[:MEDIAN_OF], axis=0)

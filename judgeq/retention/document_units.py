@@ -1,0 +1,35 @@
+"""A document's words, sentences or paragraphs, and the prompt's tokens that make them up. Knows nothing of answers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from judgeq.errors import InputError
+from judgeq.retention.arrays import KeptRows
+from judgeq.retention.units import Granularity, check_granularity, spans_of, unit_of_tokens
+
+
+class DocumentUnits:
+    """A document's words, sentences or paragraphs, and the prompt's tokens that end in each.
+
+    Attributes:
+        spans: (n, 2) int64 disjoint ascending character spans in the document.
+    """
+
+    def __init__(self, found: KeptRows, granularity: Granularity) -> None:
+        """Raises an `InputError` for an unknown granularity, or `"token"`."""
+        check_granularity(granularity)
+        if granularity == "token":
+            raise InputError("granularity is 'token': read weights, or choose word, sentence or paragraph")
+        inside, (start, end) = found.document_tokens, found.document
+        offsets = np.asarray(found.offsets[inside.start : inside.stop], dtype=np.int64).reshape(-1, 2)
+        self.spans = spans_of(found.document_text, granularity)
+        unit = unit_of_tokens(found.document_text, offsets.clip(start, end) - start, self.spans)
+        self._tokens = np.flatnonzero(unit >= 0) + inside.start
+        self._unit = unit[unit >= 0]
+
+    def sums(self, weights: np.ndarray) -> np.ndarray:
+        """(N, T) of the prompt's tokens -> (N, n) float32, added up over the tokens of each unit."""
+        count = len(self.spans)
+        sums = [np.bincount(self._unit, row[self._tokens], minlength=count) for row in weights]
+        return np.array(sums, dtype=np.float32).reshape(-1, count)
