@@ -21,6 +21,7 @@ import torch
 
 from app import text
 from app.server.host import ModelHost
+from app.server.live import Live
 from app.server.logs import log_quietly
 from app.server.queue import Place
 from app.server.task import Earlier, Lane, Task, note_lost
@@ -31,6 +32,7 @@ from judgeq.inference.answers import Reading
 from judgeq.inference.api import in_turn, read
 from judgeq.models.language_model import LanguageModel
 from judgeq.retention import RetentionMap
+from judgeq.retention.glow import Lights
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +152,9 @@ class Run:
         texts = sys.getsizeof(self.task.document) + (
             self.document.tokens * TOKEN_BYTES if self.document else 0
         )
-        return texts + sum(_map_bytes(found) for found in self.retention.values())
+        answers = (lane.answer for lane in self.lanes if lane.answer and lane.answer.attended)
+        attended = sum(answer.attended.weights.nbytes for answer in answers if answer.attended)
+        return texts + attended + sum(_map_bytes(found) for found in self.retention.values())
 
     def evict(self) -> None:
         """Free everything but the answers' text; a run in progress is left unchanged."""
@@ -251,7 +255,9 @@ class Run:
             known = self.lanes[index].retention
             if known is not None:
                 lane.retention = known
-                lane.answer = lane.answer and replace(lane.answer, retention=known)
+                if lane.answer is not None:
+                    attended = lane.answer.attended and replace(lane.answer.attended, found=known)
+                    lane.answer = replace(lane.answer, retention=known, attended=attended)
             self.lanes[index] = lane
         vars(self).update(values)
 
@@ -268,9 +274,12 @@ class Run:
             pinned=task.pinned,
             dropped=task.dropped,
             decoding=Decoding(max_new_tokens=task.max_new_tokens),
+            attended=True,
             on_layer=self._on_layer,
         )
         self._record(reading, lm.geometry.layers)
+        lights = Lights(reading.writers[0].retention)
+        followed = [Live(lights, lane) for lane in self.lanes]
         self.phase = "writing"
         yield
         try:
@@ -280,11 +289,14 @@ class Run:
                 lane.seconds.append(step.seconds)
                 lane.finish = step.finish
                 lane.ttft_s, lane.tokens_per_s = timing.ttft_s, timing.decode_tokens_per_s or None
+                followed[index].follow(reading.writers[index])
                 yield
         finally:
             for lane, writer in zip(self.lanes, reading.writers, strict=True):
                 lane.answer = writer.answer()
                 lane.finish = lane.answer.finish
+            for each in followed:
+                each.finish()
             note_lost(self.lanes)
 
     def _reader(self, lm: LanguageModel) -> Callable[..., Reading]:

@@ -106,6 +106,8 @@ def _values(lane: Lane) -> dict[str, Any]:
         "rows": lane.rows,
         "seconds": lane.seconds,
         "answer": lane.answer.to_dict(),
+        "steps": lane.steps,
+        "leaning": lane.leaning,
         "map": lane.answer.retention.to_json(scores=not full),
     }
 
@@ -132,6 +134,8 @@ def _lane(values: dict[str, Any]) -> Lane:
         finish=answer.finish,
         retention=kept,
         answer=answer,
+        steps=values["steps"],
+        leaning=values["leaning"],
     )
 
 

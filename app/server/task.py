@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from app.server.own_tokens import OwnTokens
 from judgeq.inference.answers import Answer
@@ -43,6 +44,8 @@ class Lane:
         kv_bytes: bytes of those rows, keys and values, all layers and heads.
         lost: how much of the full cache's answer this method has lost everywhere; None without that answer.
         lost_words: its words of which no head keeps everything, each once.
+        steps: for each token of the answer its word and what it attends to, see `judgeq.retention.glow.Lights.steps`.
+        leaning: the sentences that the answer leans on, see `Lights.leaning`.
     """
 
     method: str
@@ -57,6 +60,8 @@ class Lane:
     answer: Answer | None = None
     lost: Lost | None = None
     lost_words: tuple[str, ...] = ()
+    steps: list[list[int]] = field(default_factory=list)
+    leaning: list[dict[str, Any]] = field(default_factory=list)
 
 
 def note_lost(lanes: Sequence[Lane]) -> None:

@@ -70,7 +70,7 @@ function makeGlow() {
     })));
   }
 
-  return { light, merged, range };
+  return { light, merged, range, length: (element) => nodesOf(element).length };
 }
 
 // A replay: a slider over the tokens of one or several answers, a button that plays them, and words that can be held.
@@ -89,7 +89,7 @@ function replayGlow(root, steps, { answers, places, tell = () => {}, every = 260
       const found = elements[name]?.querySelector(`[data-word="${word}"]`);
       return found ? [found] : [];
     });
-    glow.light(places().flatMap(([name, element]) =>
+    glow.light(places(words).flatMap(([name, element]) =>
       words[name]?.length && element ? [[element, +(element.dataset.start ?? 0), words[name]]] : []), marked);
     tell(words);
   }

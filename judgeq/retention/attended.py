@@ -157,15 +157,9 @@ class Attended:
         number = whole(k)
         if number is None or number < 1:
             raise InputError(f"k is {k!r}: give the number of sentences, at least 1")
-        chosen = self._tokens_of(span)
-        inside = self.found.document_tokens
-        paid = self.specific[chosen].sum(0)
-        total = float(paid[inside.start : inside.stop].sum())
-        spans, paid = self._sentences.spans, self._sentences.sums(paid[None])[0]
+        found = self._sentences.ranked(self.specific[self._tokens_of(span)].sum(0), number)
         text = self.found.document_text
-        order = [at for at in np.argsort(-paid, kind="stable")[:number].tolist() if paid[at] > 0]
-        places = [(*spans[at].tolist(), float(paid[at]) / total) for at in order]
-        return [Source(text[first:last], first, last, share) for first, last, share in places]
+        return [Source(text[first:last], first, last, share) for first, last, share in found]
 
     def to_html(self) -> str:
         """The answer over the document, in a frame of its own with a script: hold a word, or move the slider."""

@@ -20,7 +20,7 @@ from judgeq.retention.document_units import DocumentUnits
 from judgeq.retention.text import blocks, shown_positions
 
 if TYPE_CHECKING:
-    from judgeq.retention.attended import Attended, Source
+    from judgeq.retention.attended import Attended
 
 MOST_WORDS, LEAST = 8, 0.12
 """Words that light up at once, and the least share of the strongest one's attention among them."""
@@ -61,38 +61,39 @@ class Lights:
         words = words_of_tokens(attended.text, attended.spans)
         return [[word, *self.of(row)] for word, row in zip(words, attended.specific, strict=True)]
 
-    def excerpt(self, source: Source, paid: np.ndarray) -> tuple[str, int]:
-        """A sentence, or its part around the strongest word, and where that begins in what is shown.
+    def leaning(self, weights: np.ndarray, most: int = SOURCES) -> list[dict[str, Any]]:
+        """What a page shows of the sentences that an answer leans on, the first one most.
 
         Args:
-            paid: (n,) attention to the document's words.
-        """
-        start, end = source.start, source.end
-        if end - start > EXCERPT:
-            spans = self.words.spans
-            inside = np.flatnonzero((spans[:, 0] >= start) & (spans[:, 1] <= end))
-            best = spans[inside[np.argmax((paid * self._real)[inside])]] if len(inside) else (start, start)
-            middle = int(best[0])
-            start = max(start, min(middle - EXCERPT // 2, end - EXCERPT))
-            end = min(end, start + EXCERPT)
-            text = self.found.document_text
-            while start > source.start and not text[start - 1].isspace():
-                start -= 1
-            while end < source.end and not text[end].isspace():
-                end += 1
-        piece = self.found.document_text[start:end].replace("\r\n", "\n").replace("\r", "\n")
-        return piece, int(self._positions[start])
+            weights: (T,) to the prompt's tokens, summed over those of the answer.
 
-    def leaning(self, attended: Attended, most: int = SOURCES) -> list[dict[str, Any]]:
-        """What a page shows of an answer's sources: `share`, `text`, where it begins, and whether it is cut there."""
-        paid = self.words.sums(attended.specific.sum(0)[None])[0]
+        Returns:
+            For each `share`; `text`, the sentence or its part around the strongest word; `start`, where that begins in
+            what is shown; and `cut`, whether there is more of the sentence before and after.
+        """
+        paid = self.words.sums(weights[None])[0] * self._real
         found = []
-        for source in attended.sources(most):
-            piece, position = self.excerpt(source, paid)
-            first, last = (int(self._positions[at]) for at in (source.start, source.end))
-            cut = position > first, position + int(shown_positions(piece)[-1]) < last
-            found.append({"share": source.share, "text": piece, "start": position, "cut": cut})
+        for first, last, share in self.sentences.ranked(weights, most):
+            start, end = self._excerpt(first, last, paid)
+            text = self.found.document_text[start:end].replace("\r\n", "\n").replace("\r", "\n")
+            cut = start > first, end < last
+            found.append({"share": share, "text": text, "start": int(self._positions[start]), "cut": cut})
         return found
+
+    def _excerpt(self, first: int, last: int, paid: np.ndarray) -> tuple[int, int]:
+        """Whole words of a sentence around its strongest one."""
+        if last - first <= EXCERPT:
+            return first, last
+        spans, text = self.words.spans, self.found.document_text
+        inside = np.flatnonzero((spans[:, 0] >= first) & (spans[:, 1] <= last))
+        best = int(spans[inside[np.argmax(paid[inside])], 0]) if len(inside) else first
+        start = max(first, min(best - EXCERPT // 2, last - EXCERPT))
+        end = min(last, start + EXCERPT)
+        while start > first and not text[start - 1].isspace():
+            start -= 1
+        while end < last and not text[end].isspace():
+            end += 1
+        return start, end
 
 
 def answer_words(text: str) -> list[tuple[int, int]]:
@@ -129,15 +130,15 @@ def frame(attended: Attended) -> str:
         styles=Markup(variables()) + css("base", "glow"),
         script=script("glow"),
         sentence=sentence(attended),
-        answer=pieces(attended.text),
+        answer=numbered_words(attended.text),
         steps=json.dumps({"a": lights.steps(attended)}, separators=(",", ":")),
-        sources=lights.leaning(attended),
+        sources=lights.leaning(attended.specific.sum(0)),
         blocks=["".join(piece for piece, _ in block) for block in blocks(found.document_text, *nothing)],
     )
     return render("frame.html.j2", page=page)
 
 
-def pieces(text: str) -> list[tuple[str, int]]:
+def numbered_words(text: str) -> list[tuple[str, int]]:
     """An answer in pieces: each word with its index, and what stands between words with -1."""
     found, position = list[tuple[str, int]](), 0
     for index, (first, last) in enumerate(answer_words(text)):

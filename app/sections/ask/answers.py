@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import gradio as gr
 
 from app import text
 from app.sections.ask.cards import empty_cards
+from judgeq.look.pages import script
+
+SCRIPT = str(script("glow")) + Path(__file__).with_name("glow.js").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Answers:
 
 def build_answers() -> Answers:
     """The components, with cards that wait."""
-    cards = gr.HTML(empty_cards(text.DEFAULT_METHODS), elem_id="cards")
+    cards = gr.HTML(empty_cards(text.DEFAULT_METHODS), elem_id="cards", js_on_load=SCRIPT)
     with gr.Row(elem_id="again"):
         question = gr.Textbox(
             label=text.AGAIN,

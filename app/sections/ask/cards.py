@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +16,12 @@ from app.templates import render
 from judgeq.errors import InputError
 from judgeq.look.format import duration, size, visible
 from judgeq.methods import METHODS, title_of
+from judgeq.retention.glow import numbered_words
 
 MOST_LOST = 12
 """Words that a card names."""
+MOST_NEW = 6
+"""Tokens of each answer that an update of the page can show one after the other."""
 
 
 def percent(share: float) -> str:
@@ -123,9 +127,12 @@ def _status(kind: str, line: str, share: float | None = None, notices: Sequence[
 
 
 def _cards(lanes: Sequence[Lane], run: Run | None) -> str:
+    live, steps = _replay(run)
     return render(
         "ask/cards.j2",
         cards=[_card(lane, run) for lane in lanes],
+        live=live,
+        steps=steps,
         busy=run is not None and not run.finished.is_set(),
         computed=run.computed if run and run.phase == "stored" else "",
         question=run.task.question if run else None,
@@ -169,7 +176,8 @@ def _card(lane: Lane, run: Run | None) -> dict[str, Any]:
         "hint": METHODS[lane.method].summary if lane.method in METHODS else "",
         "state": state,
         "verdict": _verdict(lane, state, run),
-        "pieces": pieces,
+        "pieces": _words(pieces),
+        "leaning": lane.leaning,
         "cut": bool(cut),
         "remarks": remarks,
         "lost": [visible(word) for word in lane.lost_words[:MOST_LOST]],
@@ -177,6 +185,42 @@ def _card(lane: Lane, run: Run | None) -> dict[str, Any]:
         "share": share,
         "costs": costs,
     }
+
+
+def _words(pieces: Sequence[Piece]) -> list[tuple[list[tuple[str, int]], str, str]]:
+    """Pieces as words with their numbers in the answer, the white space after each piece, and its kind.
+
+    What is missing in the answer has words without numbers: -1, as white space.
+    """
+    found, count = [], 0
+    for piece, kind in pieces:
+        shown = piece.rstrip()
+        words = [(shown, -1)]
+        if kind != "missing":
+            words = [(text, -1 if index < 0 else count + index) for text, index in numbered_words(shown)]
+            count += sum(index >= 0 for _, index in words)
+        found.append((words, piece[len(shown) :], kind))
+    return found
+
+
+def _replay(run: Run | None) -> tuple[str, str]:
+    """What the page's script needs to light words: the last tokens of answers in progress, all of finished ones."""
+    lanes = [lane for lane in run.lanes if lane.steps] if run else []
+    if run is None or not lanes:
+        return "", ""
+    if run.finished.is_set():
+        return "", _compact({lane.method: lane.steps for lane in lanes})
+    last = {
+        lane.method: [
+            [at, *lane.steps[at]] for at in range(max(0, len(lane.steps) - MOST_NEW), len(lane.steps))
+        ]
+        for lane in lanes
+    }
+    return _compact(last), ""
+
+
+def _compact(values: Any) -> str:
+    return json.dumps(values, separators=(",", ":"))
 
 
 def _verdict(lane: Lane, state: str, run: Run | None) -> tuple[str, str] | None:
