@@ -27,7 +27,20 @@ from tests.test_browser_kept import DOCUMENT, MAPS
 
 pytestmark = pytest.mark.browser
 
-WORDS = ["The", " keeper", " <b>", " of", " tower", " 😀", " walks", " 1147", " times", " &", " writes", " it."]
+WORDS = [
+    "The",
+    " keeper",
+    " <b>",
+    " of",
+    " tower",
+    " 😀",
+    " walks",
+    " 1147",
+    " times",
+    " &",
+    " writes",
+    " it.",
+]
 LINE = DOCUMENT.index("keeper <b>31</b>")
 """In the 32nd line, to which the answers attend."""
 
@@ -139,7 +152,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     tab.context.close()
 
 
-def test_words_light_up_while_answers_are_written_without_long_frames(page: Page) -> None:
+def test_words_light_up_while_answers_are_written(page: Page) -> None:
     page.evaluate(
         """() => {
           window.lit = [];
@@ -149,15 +162,13 @@ def test_words_light_up_while_answers_are_written_without_long_frames(page: Page
             if (name === "jq-glow-3" && words.length) window.lit.push(words.join(" "));
             return set(name, value);
           };
-          window.slow = [];
-          new PerformanceObserver((list) => window.slow.push(...list.getEntries().map((each) => each.duration)))
-            .observe({ type: "longtask" });
         }"""
     )
     ask(page)
     seen = page.evaluate("window.lit")
     assert len(set(seen)) >= 4, seen
-    assert any("tower" in words for words in seen)
+    words = {word for words in seen for word in words.split()}
+    assert words & {strongest("judgeq", at) for at in range(3, 9)}
 
 
 def test_holding_a_word_lights_where_it_came_from(page: Page) -> None:
@@ -202,9 +213,7 @@ def test_a_finger_holds_words_on_a_phone_and_axe_finds_nothing(
     browser: Browser, address: str, dark: bool
 ) -> None:
     where = f"{address}?__theme={'dark' if dark else 'light'}"
-    tab = opened(
-        browser, where, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
-    )
+    tab = opened(browser, where, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     ask(tab)
     tab.locator('.card[data-method="judgeq"] [data-word]', has_text="tower").tap()
     assert strongest("judgeq", 4) in lit(tab)

@@ -52,6 +52,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     meaning = "Python of an environment with kvpress, to measure its SnapKV too"
     add_option(parser, "--peer-python", "FILE", meaning)
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", title="instead of answers")
+    attended = kinds.add_parser("attended", help="what recording an answer's attention costs a token")
+    attended.set_defaults(run=_attended)
+    add_common(attended)
+    add_methods(attended, "full,judgeq,judgeq:allocation=adakv", "128")
+    add_number(attended, "--prompt-tokens", "length of the prompt", 1024)
+    add_number(attended, "--decode-tokens", "tokens of a round, each with and without", 64)
+    add_number(attended, "--rounds", "how often they are written", 3)
     step = kinds.add_parser("step", help="a training step with and without stored rows")
     step.set_defaults(run=_step)
     add_common(step)
@@ -213,6 +220,60 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
             f"{row['label']:{width}}  {row['first_s']:9.3f} s   {row['first_over_plain'] - 1:+9.1%}"
             f"  {1000 * row['token_s']:6.2f} ms  {row['speedup']:7.2f}x  {share:>11}  {peak:>10}  {kept:>10}"
         )
+
+
+def _attended(arguments: argparse.Namespace) -> None:
+    from judgeq.evaluation.attended_cost import WARM_UP, attended_times
+    from judgeq.inference.plan import Plan
+    from judgeq.methods import Full
+    from judgeq.methods.parsing import methods_from_text
+    from judgeq.training.progress import Bars
+
+    for name, least in (("prompt_tokens", 2), ("decode_tokens", WARM_UP + 2), ("rounds", 1)):
+        check_at_least("bench", name, getattr(arguments, name), least)
+    methods, budgets = methods_from_text(arguments.methods), read_budgets(arguments.budgets)
+    lm = load_model(arguments)
+    tokens = soft_tokens(lm, methods.values(), arguments.tokens)
+    length = arguments.prompt_tokens
+    plans = [
+        (name if full else f"{name}@{budget}", Plan.with_tokens(method, budget_rows(budget, length), tokens))
+        for name, method in methods.items()
+        for full in (isinstance(method, Full),)
+        for budget in ([1.0] if full else budgets)
+    ]
+    ids = _prompt(arguments, lm, 0 if tokens is None else tokens.n)
+    with Bars() as bars:
+        times = attended_times(
+            lm,
+            ids,
+            plans,
+            tokens.probe if tokens else None,
+            arguments.decode_tokens,
+            arguments.rounds,
+            lambda done, total: bars.advance("rounds", done, total),
+        )
+    rows = [each.row() for each in times]
+    result = {
+        "benchmark": "attended",
+        "model": lm.name,
+        "settings": {
+            "prompt_tokens": length,
+            "decode_tokens": arguments.decode_tokens,
+            "rounds": arguments.rounds,
+            "seed": arguments.seed,
+            "command": command_of(arguments.words, ("--json",)),
+        },
+        "machine": _machine(lm),
+        "versions": versions(("torch", "transformers")),
+        "rows": rows,
+    }
+    width = max(len(row["label"]) for row in rows)
+    lines = (
+        f"{row['label']:{width}}  {1000 * row['token_s']:7.2f} ms a token, {row['ratio'] - 1:+.1%} with attention "
+        f"recorded (half of {row['pairs']} pairs from {row['ratio_low'] - 1:+.1%} to {row['ratio_high'] - 1:+.1%})"
+        for row in rows
+    )
+    finish(arguments, result, *lines)
 
 
 def _step(arguments: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -16,8 +17,12 @@ from judgeq.look.format import one_line, percent
 from judgeq.look.pages import css, render
 from judgeq.look.palette import variables
 from judgeq.methods import title_of
+from judgeq.retention.attended import Source
 from judgeq.retention.figures import heat_values, ramp_png
 from judgeq.retention.html import style_sheet
+
+if TYPE_CHECKING:
+    from judgeq.inference.answers import Answer
 
 FINISH = {
     "length": "Cut at the longest answer that was allowed.",
@@ -39,7 +44,7 @@ def to_html(comparison: ComparisonData) -> str:
         styles=styles,
         policy=_policy(styles),
         short=one_line(comparison.question)[:80],
-        cards=list(zip(titles, answers, strict=True)),
+        cards=list(zip(titles, answers, map(_sources, answers), strict=True)),
         finish=FINISH,
         panels=[
             (title, answer.retention, Markup(html), heat_values(answer.retention, label.format(title)))
@@ -48,6 +53,11 @@ def to_html(comparison: ComparisonData) -> str:
         ramp=ramp_png(),
         facts=_facts(comparison),
     )
+
+
+def _sources(answer: Answer) -> list[Source]:
+    """The sentences that an answer leans on, where that was recorded."""
+    return [] if answer.attended is None else answer.attended.sources()
 
 
 def _policy(styles: list[Markup]) -> str:

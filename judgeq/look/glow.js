@@ -115,6 +115,10 @@ function replayGlow(root, steps, { answers, places, tell = () => {}, every = 260
     show({ [name]: glow.merged(own) }, { [name]: index });
   }
 
+  function whole() { // what whole answers attend to
+    show(Object.fromEntries(Object.entries(steps).map(([name, own]) => [name, glow.merged(own)])), {});
+  }
+
   function stop() {
     clearInterval(timer);
     timer = 0;
@@ -157,5 +161,5 @@ function replayGlow(root, steps, { answers, places, tell = () => {}, every = 260
     label.textContent = `${longest} tokens`;
   }
   button?.addEventListener("click", play);
-  return { token, word, stop, onWord, onKey, show };
+  return { token, word, whole, stop, onWord, onKey, show };
 }

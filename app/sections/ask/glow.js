@@ -90,8 +90,9 @@ function update() {
   clearInterval(timer);
   [seen, now, said, queue] = [{}, {}, {}, []];
   replay = data ? replayGlow(element, JSON.parse(data.dataset.steps), options) : null;
-  if (replay) replay.steady = true;
-  glow.light([]);
+  if (!replay) return glow.light([]);
+  replay.whole();
+  replay.steady = true;
 }
 
 element.addEventListener("pointerover", (event) => replay?.steady && replay.onWord(event));
