@@ -102,10 +102,12 @@ def _fingerprint() -> str:
 def _values(lane: Lane) -> dict[str, Any]:
     assert lane.answer is not None
     full = lane.method == "full"
+    said = lane.answer.to_dict()
+    del said["sources"]  # `leaning` shows them, and what they are computed from is not stored
     return {
         "rows": lane.rows,
         "seconds": lane.seconds,
-        "answer": lane.answer.to_dict(),
+        "answer": said,
         "steps": lane.steps,
         "leaning": lane.leaning,
         "map": lane.answer.retention.to_json(scores=not full),

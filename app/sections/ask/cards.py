@@ -176,7 +176,7 @@ def _card(lane: Lane, run: Run | None) -> dict[str, Any]:
         "hint": METHODS[lane.method].summary if lane.method in METHODS else "",
         "state": state,
         "verdict": _verdict(lane, state, run),
-        "pieces": _words(pieces),
+        "pieces": _words(pieces, numbered=bool(lane.steps)),
         "leaning": lane.leaning,
         "cut": bool(cut),
         "remarks": remarks,
@@ -187,16 +187,16 @@ def _card(lane: Lane, run: Run | None) -> dict[str, Any]:
     }
 
 
-def _words(pieces: Sequence[Piece]) -> list[tuple[list[tuple[str, int]], str, str]]:
+def _words(pieces: Sequence[Piece], numbered: bool) -> list[tuple[list[tuple[str, int]], str, str]]:
     """Pieces as words with their numbers in the answer, the white space after each piece, and its kind.
 
-    What is missing in the answer has words without numbers: -1, as white space.
+    White space has the number -1, as what is missing in the answer, or all of it where words are not numbered.
     """
     found, count = [], 0
     for piece, kind in pieces:
         shown = piece.rstrip()
         words = [(shown, -1)]
-        if kind != "missing":
+        if numbered and kind != "missing":
             words = [(text, -1 if index < 0 else count + index) for text, index in numbered_words(shown)]
             count += sum(index >= 0 for _, index in words)
         found.append((words, piece[len(shown) :], kind))
