@@ -267,6 +267,13 @@ def bench_step() -> Lines:
         yield [f"{row['prompt_tokens']:,}", *times, f"{row['ratio']:.1f}"]
 
 
+@table
+def bench_attended() -> Lines:
+    for row in results("bench_attended")["rows"]:
+        low, middle, high = (f"{row[name] - 1:+.1%}" for name in ("ratio_low", "ratio", "ratio_high"))
+        yield [row["label"], f"{1000 * row['token_s']:.0f} ms", middle, f"{low} to {high}"]
+
+
 @value
 def step_ratios() -> str:
     ratios = [row["ratio"] for row in results("bench_step")["rows"]]

@@ -62,6 +62,7 @@ SIZES: dict[str, dict[str, str]] = {
     "evaluate jsonl": {"--budgets": FIRST},
     "bench": {"--prompt-tokens": "400", "--decode-tokens": "2", "--rounds": "1"},
     "bench step": {"--lengths": "100", "--rounds": "1"},
+    "bench attended": {"--prompt-tokens": "100", "--decode-tokens": "6", "--rounds": "1"},
     "lm-eval": {"--limit": "1", "--metadata": '{"max_seq_lengths": [600]}'},
 }
 """Options by verb, with what they are here, whether the document names them or not; `FIRST` of what it lists."""

@@ -16,7 +16,9 @@ from transformers import DynamicCache
 import judgeq
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError
+from judgeq.evaluation.attended_cost import WARM_UP, attended_times
 from judgeq.inference.answers import Writer
+from judgeq.inference.plan import Plan
 from judgeq.methods import Full, SnapKV
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
@@ -255,3 +257,12 @@ def test_a_terminal_gets_the_sources(capsys: pytest.CaptureFixture[str]) -> None
     said = capsys.readouterr().out
     assert "of this answer’s tokens" in said
     assert "Ada wrote <script>" in said
+
+
+def test_its_cost_is_measured_on_equal_tokens(lm: LanguageModel) -> None:
+    ids = torch.randint(3, 300, (1, 60), generator=torch.Generator().manual_seed(1))
+    plans = [("full", Plan(Full(), 60)), ("ragged", Plan(METHODS["ragged"], 9))]
+    for times in attended_times(lm, ids, plans, None, tokens=WARM_UP + 4, rounds=2):
+        row = times.row()
+        assert row["pairs"] == 8
+        assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]

@@ -73,6 +73,15 @@ from IPython.display import HTML
 HTML(answer.retention.to_html(layer=22))
 
 # %% [markdown]
+# ## See where the answer comes from
+#
+# With `attended=True` the library records what each token of the answer attends to while it is written. Hold a word
+# of the answer: lit is what the model reads for it. Below the answer are the sentences that it leans on.
+
+# %%
+judgeq.ask(lm, document, question, budget=64, attended=True, decoding=short).attended
+
+# %% [markdown]
 # ## Compare
 #
 # One reading of the text serves any number of methods, each with the same 64 rows. `full` forgets nothing. `snapkv`

@@ -34,7 +34,7 @@ class Lights:
 
     def __init__(self, found: KeptRows) -> None:
         self.found = found
-        self.words, self.sentences = (DocumentUnits(found, kind) for kind in ("word", "sentence"))  # type: ignore[arg-type]
+        self.words, self.sentences = (DocumentUnits(found, kind) for kind in ("word", "sentence"))
         self._real = found.words_among(self.words.spans)
         self._positions = shown_positions(found.document_text)
 

@@ -192,7 +192,7 @@ def _words(pieces: Sequence[Piece], numbered: bool) -> list[tuple[list[tuple[str
 
     White space has the number -1, as what is missing in the answer, or all of it where words are not numbered.
     """
-    found, count = [], 0
+    found, count = list[tuple[list[tuple[str, int]], str, str]](), 0
     for piece, kind in pieces:
         shown = piece.rstrip()
         words = [(shown, -1)]
