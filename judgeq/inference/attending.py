@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from judgeq.attention.call import AttentionCall
+from judgeq.attention.call import AttentionCall, RowWeights
 from judgeq.cache.ragged import RaggedLayer
 from judgeq.errors import InputError
 from judgeq.inference.plan import Retained
@@ -124,7 +124,7 @@ class Recorder:
         self._number = counted.number(lm.geometry.layers, lm.geometry.heads)
         self._cache, self._seen = retained.cache, retained.cache.get_seq_length()
         self._sum = torch.zeros(tokens + 1, device=self._device)
-        self._parts: list[Tensor] = []
+        self._chosen: list[tuple[int, RowWeights]] = []
         self.vectors: list[Tensor] = []
         heads = [
             None if rows is None else list(rows if isinstance(rows, tuple) else rows[0])
@@ -145,8 +145,7 @@ class Recorder:
             if rows is None and isinstance(layer, RaggedLayer) and layer.frozen is not None:
                 rows = [torch.arange(self._tokens)] * len(layer.frozen.counts)  # quantized, and all of them
             self._rows.append(None if rows is None else [self._targets(each, first) for each in rows])
-        self._index: dict[int, Tensor] = {}
-        self._all: Tensor | None = None
+        self._index: Tensor | None = None
 
     def _targets(self, rows: Tensor, memory: int) -> Tensor:
         """Where the weights of a head's rows are added: tokens of the answer are nobody's."""
@@ -157,22 +156,33 @@ class Recorder:
     def observe(self, call: AttentionCall) -> None:
         if self._counted.layer not in (None, call.layer) or call.weights is None:
             return
-        rows, frozen = call.weights.rows, call.weights.frozen
-        targets = self._rows[call.layer]
-        if targets is None:  # the last ones of the tokens seen
-            count = rows.shape[2] - (self._seen + 1 - self._tokens)
-            if count > 0:
-                own = self._counted.summed(rows[:, :, :count]).sum(0)
-                self._sum[self._tokens - count : self._tokens] += own.to(self._device)
+        if self._rows[call.layer] is not None:  # all layers at once later: launching operations takes time
+            self._chosen.append((call.layer, call.weights))
             return
-        counts = [0] * rows.shape[0] if frozen is None else self._cache.layers[call.layer].frozen.counts
-        if call.layer not in self._index:
-            parts = [each.split([n, len(each) - n]) for each, n in zip(targets, counts, strict=True)]
-            self._index[call.layer] = torch.cat([each[at] for at in (0, 1) for each in parts])
-        if frozen is not None:
-            self._parts.append(self._of_frozen(frozen, counts).to(self._device))
-        own = self._counted.summed(rows[:, :, : len(targets[0]) - counts[0]])
-        self._parts.append(own.flatten().to(self._device))
+        count = call.weights.rows.shape[2] - (self._seen + 1 - self._tokens)
+        if count > 0:  # the last ones of the tokens seen
+            rows = self._counted.summed(call.weights.rows[:, :, :count]).sum(0)
+            self._sum[self._tokens - count : self._tokens] += rows.to(self._device)
+
+    def _places(self, layer: int) -> tuple[list[Tensor], Sequence[int]]:
+        """For each KV head of a layer where its rows' weights are added, and how many of these rows are frozen."""
+        targets, held = self._rows[layer], self._cache.layers[layer]
+        assert targets is not None
+        frozen = held.frozen if isinstance(held, RaggedLayer) else None
+        return targets, [0] * len(targets) if frozen is None else frozen.counts
+
+    def _flat(self, layer: int, weights: RowWeights) -> Tensor:
+        """(rows,) the weights of a layer's rows, summed over query heads: frozen ones first, as in `_index_of`."""
+        targets, counts = self._places(layer)
+        own = self._counted.summed(weights.rows[:, :, : len(targets[0]) - counts[0]]).flatten()
+        if weights.frozen is not None:
+            own = torch.cat([self._of_frozen(weights.frozen, counts), own])
+        return own.to(self._device)
+
+    def _index_of(self, layer: int) -> Tensor:
+        targets, counts = self._places(layer)
+        parts = [each.split([n, len(each) - n]) for each, n in zip(targets, counts, strict=True)]
+        return torch.cat([each[at] for at in (0, 1) for each in parts])
 
     def _of_frozen(self, weights: Tensor, counts: Sequence[int]) -> Tensor:
         """(G, R) weights of frozen rows -> (R,), those of the query heads that count."""
@@ -183,6 +193,15 @@ class Recorder:
         found[first : first + counts[head]] = weights[place, first : first + counts[head]]
         return found
 
+    def _of_all(self) -> Tensor:
+        """What `_flat` gives of all layers, one after the other."""
+        alike = {(each.rows.shape, each.rows.device, each.frozen is None) for _, each in self._chosen}
+        widths = {len(self._places(layer)[0][0]) for layer, _ in self._chosen}
+        if len(alike) > 1 or len(widths) > 1 or self._counted.head is not None or not next(iter(alike))[2]:
+            return torch.cat([self._flat(*each) for each in self._chosen])
+        rows = torch.cat([each.rows for _, each in self._chosen])
+        return rows[:, :, : widths.pop()].sum(1).flatten().to(self._device)
+
     def next_logits(self, token: int, forward: Callable[..., Tensor]) -> Tensor:
         """What `forward` gives for one more token, observed; a pass that fails leaves nothing.
 
@@ -190,7 +209,7 @@ class Recorder:
             forward: takes the token and `observer`.
         """
         self._sum.zero_()
-        self._parts.clear()
+        self._chosen.clear()
         logits = forward(token, observer=self)
         self._close()
         return logits
@@ -198,10 +217,11 @@ class Recorder:
     @torch.inference_mode()
     def _close(self) -> None:
         found = torch.cat([self._sum, self._sum.new_zeros(1)])
-        if self._parts:
-            if self._all is None:
-                self._all = torch.cat([self._index[layer] for layer in sorted(self._index)])
-            found.index_add_(0, self._all, torch.cat(self._parts))
+        if self._chosen:
+            if self._index is None:
+                self._index = torch.cat([self._index_of(layer) for layer, _ in self._chosen])
+            found.index_add_(0, self._index, self._of_all())
+            self._chosen.clear()
         self.vectors.append(found[:-1] / self._number)
         self._seen += 1
 
