@@ -77,8 +77,8 @@ def test_memory_rows_are_asked_for_and_told_apart(
     assert ask(folder, "--memory", "3") == 2
     assert "have no memory tokens" in capsys.readouterr().err
     plain = SoftTokens.from_pretrained(folder / "judge")
-    memory = MemoryTokens(plain.probe.embeddings[:3].clone())
-    with_memory = SoftTokens(replace(plain.probe, memory=memory), replace(plain.config, memory=3))
+    memory = MemoryTokens(plain.weights.embeddings[:3].clone())
+    with_memory = SoftTokens(replace(plain.weights, memory=memory), replace(plain.config, memory=3))
     with_memory.save_pretrained(tmp_path / "memory")
     for method in ("judgeq", "snapkv:recent=0"):
         found = answer(

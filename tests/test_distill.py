@@ -42,13 +42,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     adapters = LowRank.zero(lm, rank=distill.RANK, seed=0).map(lambda tensor: tensor + drawn(*tensor.shape))
     sizes = lm.geometry
-    probe = SoftTokenTensors(
+    weights = SoftTokenTensors(
         drawn(distill.S, sizes.hidden),
         5 * drawn(sizes.layers, sizes.heads, distill.S, sizes.head_dim),
         adapters,
     )
     (folder / "start").mkdir()
-    save_file(probe.tensors(), folder / "start" / "soft_tokens.safetensors")
+    save_file(weights.tensors(), folder / "start" / "soft_tokens.safetensors")
     config = SoftTokensConfig(lm.name, sizes.hidden, distill.S, lm.tokenizer_hash, recipe={"seed": 3})
     config.save(folder / "start" / CONFIG_FILE)
     return folder
@@ -106,11 +106,11 @@ def test_scores_are_those_of_the_library(folder: Path) -> None:
     """The mean over soft tokens and group, whatever the memory tokens are and however prompts are padded."""
     ids = random_prompts(40, 73, 55)
     lm = judgeq.load(str(folder / "model"), device="cpu")
-    probe = SoftTokenTensors.from_tensors(load_file(folder / "start" / "soft_tokens.safetensors"))
+    weights = SoftTokenTensors.from_tensors(load_file(folder / "start" / "soft_tokens.safetensors"))
     nothing = torch.zeros(0)
     examples = [TrainingExample(prompt, nothing, nothing) for prompt in ids]
     with torch.no_grad():
-        expected = attention_to_examples(lm, probe, examples, PromptRows(lm, examples))
+        expected = attention_to_examples(lm, weights, examples, PromptRows(lm, examples))
         model = tiny(folder)
         judge = distill.Judge(folder / "start")
         judge.memory.data.normal_(generator=torch.Generator().manual_seed(2))
@@ -143,11 +143,11 @@ def test_memory_rows_are_those_of_the_library(folder: Path, tmp_path: Path, budg
         expected = lesson.log_probs(model, distill.Answer(lesson.prompts, biases, asked.memory, used))
 
     lm = judgeq.load(str(folder / "model"), device="cpu")
-    probe = SoftTokenTensors.from_tensors(load_file(tmp_path / "judge" / "soft_tokens.safetensors"))
+    weights = SoftTokenTensors.from_tensors(load_file(tmp_path / "judge" / "soft_tokens.safetensors"))
     plan = Plan(method_from_text(f"judgeq:pool=1:memory={used}"), budget)
     theirs = iter(expected.split([len(response) - 1 for response in responses]))
     for at, (prompt, response) in enumerate(zip(ids, responses, strict=True)):
-        retained = prefill(lm, prompt[None], [plan], soft_tokens=probe).retained[0]
+        retained = prefill(lm, prompt[None], [plan], soft_tokens=weights).retained[0]
         kept = [bias[at, :, : len(prompt)].isfinite().nonzero()[:, 1].view(1, 2, -1) for bias in biases]
         assert all(torch.equal(*layers) for layers in zip(retained.kept, kept, strict=True))
         ours = lm.model(response[None, :-1], cache=retained.cache, use_cache=True).logits[0].log_softmax(-1)

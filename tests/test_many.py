@@ -44,7 +44,7 @@ def soft_tokens(lm: LanguageModel, method: str | Method) -> SoftTokens | None:
     noise = torch.randn((5, 64), generator=torch.Generator().manual_seed(1))
     offsets = torch.randn((4, 4, 5, 16), generator=torch.Generator().manual_seed(2))
     return SoftTokens(
-        SoftTokenTensors(made.probe.embeddings + noise, offsets),
+        SoftTokenTensors(made.weights.embeddings + noise, offsets),
         made.config,
         profile(8, 64, layers=len(lm.geometry.global_layers)),
     )

@@ -54,8 +54,8 @@ def soft_tokens(lm: LanguageModel, parts: str) -> SoftTokens:
     if adapters:
         up = {name: torch.randn(part.shape, generator=draw) * 0.3 for name, part in adapters.up.items()}
         adapters = LowRank(adapters.down, up)
-    stored = SoftTokenTensors(tokens.probe.embeddings, offsets, adapters).tensors()
-    return dataclasses.replace(tokens, probe=SoftTokenTensors.from_tensors(stored))
+    stored = SoftTokenTensors(tokens.weights.embeddings, offsets, adapters).tensors()
+    return dataclasses.replace(tokens, weights=SoftTokenTensors.from_tensors(stored))
 
 
 def saved(lm: LanguageModel, tokens: SoftTokens, folder: Path) -> tuple[Path, Path]:
@@ -110,7 +110,7 @@ def test_the_press_keeps_and_answers_as_we_do(
     tokens = soft_tokens(lm, parts)
     theirs = pressed(saved(lm, tokens, tmp_path), ids, tmp_path, pool)
     method = JudgeQ(selection=Selection(pool=pool))
-    outcome = prefill(lm, ids, [Plan(method, BUDGET)], soft_tokens=tokens.probe)
+    outcome = prefill(lm, ids, [Plan(method, BUDGET)], soft_tokens=tokens.weights)
     (ours,) = outcome.retained
     assert theirs["rows"] == [layer[0].tolist() for layer in ours.kept if layer is not None]
     steps = list(decode(lm, ours.cache, outcome.logits, Decoding(LENGTH)))
@@ -126,8 +126,8 @@ def test_shipped_soft_tokens_keep_the_same_rows_there(smol: LanguageModel, tmp_p
     document = assets_path("samples", "hut.txt").read_text(encoding="utf-8")
     ids = build_prompt(smol, document, "What is the number of the mountain rescue?").input_ids
     theirs = pressed((embedded_model_path(), assets_path("soft_tokens", "smollm2-135m")), ids, tmp_path, 7)
-    probe = SoftTokens.for_model(smol).probe
-    (ours,) = prefill(smol, ids, [Plan(JudgeQ(), BUDGET)], soft_tokens=probe).retained
+    weights = SoftTokens.for_model(smol).weights
+    (ours,) = prefill(smol, ids, [Plan(JudgeQ(), BUDGET)], soft_tokens=weights).retained
     assert theirs["rows"] == [layer[0].tolist() for layer in ours.kept if layer is not None]
 
 

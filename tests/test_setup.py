@@ -31,7 +31,7 @@ def tokens_of(lm: LanguageModel, factor: float = 1.0) -> SoftTokens:
     plain = SoftTokens.initialise(lm, torch.arange(10, 18))
     adapters = LowRank.zero(lm, 2, 0)
     adapters = LowRank(adapters.down, {name: torch.full_like(up, factor) for name, up in adapters.up.items()})
-    return replace(plain, probe=replace(plain.probe, adapters=adapters))
+    return replace(plain, weights=replace(plain.weights, adapters=adapters))
 
 
 def opened(path: Path, lm: LanguageModel, tokens: SoftTokens | None, precision: str = "float32") -> Journal:
@@ -45,10 +45,13 @@ def opened(path: Path, lm: LanguageModel, tokens: SoftTokens | None, precision: 
         (
             "soft tokens",
             lambda tokens: replace(
-                tokens, probe=replace(tokens.probe, embeddings=tokens.probe.embeddings * 2)
+                tokens, weights=replace(tokens.weights, embeddings=tokens.weights.embeddings * 2)
             ),
         ),
-        ("adapters and profile", lambda tokens: replace(tokens, probe=replace(tokens.probe, adapters=None))),
+        (
+            "adapters and profile",
+            lambda tokens: replace(tokens, weights=replace(tokens.weights, adapters=None)),
+        ),
         ("adapters and profile", lambda tokens: replace(tokens, profile=profile(100))),
         ("soft tokens", lambda tokens: None),
     ],

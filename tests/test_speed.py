@@ -209,7 +209,7 @@ def test_shapes_are_what_their_names_say() -> None:
     assert (lm.geometry.layers, lm.geometry.kv_heads, lm.name) == (4, 2, "tiny (random weights)")
     for ours, theirs in zip(lm.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-    assert random_soft_tokens(lm, 5, 0).probe.embeddings.shape == (5, 64)
+    assert random_soft_tokens(lm, 5, 0).weights.embeddings.shape == (5, 64)
     with pytest.raises(ModelError, match="no shape 'huge': choose one of tiny, smollm2-135m"):
         random_model("huge")
 

@@ -151,7 +151,7 @@ def _contenders(
     from judgeq.inference.plan import Plan
     from judgeq.methods import Full
 
-    probe = tokens.probe if tokens else None
+    weights = tokens.weights if tokens else None
 
     def plans(budget: Budget, *chosen: Method) -> Any:
         return lambda length: [
@@ -163,17 +163,17 @@ def _contenders(
         Plain(lm),
         Ours(lm, FULL, FULL, 1.0, lambda length: [Plan(Full(), length)]),
         *(
-            Ours(lm, f"{name}@{budget}", name, budget, plans(budget, method), probe)
+            Ours(lm, f"{name}@{budget}", name, budget, plans(budget, method), weights)
             for name, method in evicting.items()
             for budget in budgets
         ),
     ]
     if len(evicting) > 1:
         together = plans(budgets[0], *evicting.values())
-        found.append(Ours(lm, TOGETHER, TOGETHER, budgets[0], together, probe))
+        found.append(Ours(lm, TOGETHER, TOGETHER, budgets[0], together, weights))
     if evicting:
         first = next(iter(evicting.values()))
-        found.append(Again(lm, AGAIN, AGAIN, budgets[0], plans(budgets[0], first), probe))
+        found.append(Again(lm, AGAIN, AGAIN, budgets[0], plans(budgets[0], first), weights))
     return found
 
 

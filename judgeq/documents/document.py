@@ -170,8 +170,8 @@ class Document:
             if chosen.replays:
                 outcome = prefill_with_replay(self.lm, self.prefix, plans, **passes)
             else:
-                probe = soft.probe if soft else None
-                outcome = prefill(self.lm, self.prefix.input_ids, plans, soft_tokens=probe, **passes)
+                weights = soft.weights if soft else None
+                outcome = prefill(self.lm, self.prefix.input_ids, plans, soft_tokens=weights, **passes)
         return CompressedDocument(
             self.lm, self.prefix, outcome.retained[0], outcome.full_kv_bytes, self.today
         )

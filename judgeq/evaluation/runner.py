@@ -221,7 +221,7 @@ def _to_read(
 ) -> Request:
     ids = question.input_ids(lm)
     plans = [Plan.with_tokens(each.method, budget_rows(each.budget, ids.shape[1]), tokens) for each in asked]
-    return Request(lm, ids, plans, _greedy(question), tokens.probe if tokens else None)
+    return Request(lm, ids, plans, _greedy(question), tokens.weights if tokens else None)
 
 
 def _unwritten(question: Question, cache: RetainedCache, logits: Tensor) -> PendingAnswer:

@@ -70,8 +70,8 @@ def _later(lm: LanguageModel) -> dict[str, Any]:
 
 def _asking(tokens: SoftTokens) -> str:
     """Of embeddings and query offsets."""
-    offsets = tokens.probe.query_offsets
-    return _digest([tokens.probe.embeddings] if offsets is None else [tokens.probe.embeddings, offsets])
+    offsets = tokens.weights.query_offsets
+    return _digest([tokens.weights.embeddings] if offsets is None else [tokens.weights.embeddings, offsets])
 
 
 def _beside(tokens: SoftTokens) -> str | None:

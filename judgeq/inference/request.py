@@ -114,7 +114,7 @@ def make_request(
         prompt.input_ids,
         plans,
         decoding,
-        soft.probe if soft else None,
+        soft.weights if soft else None,
         chunk,
         prompt,
         decoding_budget=asked_rows,
@@ -181,7 +181,7 @@ def resolve_soft_tokens(
         tokens.check(lm)
     else:
         tokens = SoftTokens.for_model(lm, tokens)
-    tokens.probe.with_memory(max(method.selection.memory or 0 for method in methods))
+    tokens.weights.with_memory(max(method.selection.memory or 0 for method in methods))
     return tokens
 
 

@@ -274,9 +274,9 @@ class JudgeQLM(TemplateLM):
         self.contexts += 1
         self.cut += len(ids) > limit
         ids = ids[-limit:] or [self.prefix_token_id]
-        probe = self.tokens.probe if self.tokens else None
+        weights = self.tokens.weights if self.tokens else None
         plan = Plan.with_tokens(self.method, budget_rows(self.budget, len(ids)), self.tokens)
-        return prefill_with_lookahead(Request(self.lm, torch.tensor([ids]), [plan], decoding, probe))
+        return prefill_with_lookahead(Request(self.lm, torch.tensor([ids]), [plan], decoding, weights))
 
     def _say_cut(self, before: int) -> None:
         if self.cut > before:

@@ -51,25 +51,25 @@ class SoftTokens:
     """Soft tokens of one base model.
 
     Attributes:
-        probe: the tensors, float32 on the CPU.
+        weights: the tensors, float32 on the CPU.
         config: origin and fit.
         profile: how many rows each layer and KV head deserves; None = none was learned.
     """
 
     __repr__ = brief
 
-    probe: SoftTokenTensors
+    weights: SoftTokenTensors
     config: SoftTokensConfig
     profile: BudgetProfile | None = None
 
     def __post_init__(self) -> None:
         expected = (self.config.n, self.config.hidden_size)
-        if tuple(self.probe.embeddings.shape) != expected:
+        if tuple(self.weights.embeddings.shape) != expected:
             raise InputError(
-                f"The soft tokens have shape {tuple(self.probe.embeddings.shape)} and their config says {expected}: "
+                f"The soft tokens have shape {tuple(self.weights.embeddings.shape)} and their config says {expected}: "
                 "the file was changed by hand or belongs to another model"
             )
-        memory, width = self.probe.memory, self.config.hidden_size
+        memory, width = self.weights.memory, self.config.hidden_size
         found = (0, width) if memory is None else tuple(memory.embeddings.shape)
         if found != (self.config.memory, width):
             raise InputError(
@@ -95,7 +95,7 @@ class SoftTokens:
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored, by name."""
-        return self.probe.tensors() | (self.profile.tensors() if self.profile else {})
+        return self.weights.tensors() | (self.profile.tensors() if self.profile else {})
 
     @property
     def n(self) -> int:
@@ -105,16 +105,16 @@ class SoftTokens:
     @property
     def positions(self) -> int:
         """Positions after a prompt that they and their memory tokens take."""
-        return self.probe.positions
+        return self.weights.positions
 
     @property
     def parts(self) -> list[str]:
         """What they consist of: `embeddings` alone is the paper's form."""
-        probe = self.probe
+        weights = self.weights
         beside = {
-            "query offsets": probe.query_offsets,
-            "adapters": probe.adapters,
-            "memory tokens": probe.memory,
+            "query offsets": weights.query_offsets,
+            "adapters": weights.adapters,
+            "memory tokens": weights.memory,
             "profile": self.profile,
         }
         return ["embeddings", *(name for name, part in beside.items() if part is not None)]
@@ -175,13 +175,13 @@ class SoftTokens:
                     f"({what} {ours} there, {theirs} here): choose soft tokens of {lm.name}, or train some with "
                     f"`python -m judgeq train --model {lm.name}`"
                 )
-        offsets, expected = self.probe.query_offsets, (sizes.layers, sizes.heads, self.n, sizes.head_dim)
+        offsets, expected = self.weights.query_offsets, (sizes.layers, sizes.heads, self.n, sizes.head_dim)
         if offsets is not None and tuple(offsets.shape) != expected:
             raise InputError(
                 f"The query offsets have shape {tuple(offsets.shape)} and {lm.name} needs {expected}: "
                 "the file was changed by hand or belongs to another model"
             )
-        for adapters in (self.probe.adapters, self.probe.memory_adapters):
+        for adapters in (self.weights.adapters, self.weights.memory_adapters):
             if adapters is not None:
                 adapters.check(lm)
         if self.profile is not None:
@@ -314,7 +314,7 @@ class SoftTokens:
             )
         base = public_name(self.config.base_model)
         revision = None if self.config.base_model in EMBEDDED else self.config.base_revision
-        peft_files.write(folder, self.probe.embeddings, base, revision)
+        peft_files.write(folder, self.weights.embeddings, base, revision)
         return Path(folder)
 
     @classmethod

@@ -77,7 +77,7 @@ def compare_runs(folders: str | Path | Iterable[str | Path]) -> dict[str, Any]:
                 f"{folder} has no held-out hit rates on {model}: train it with --held-out above 0"
             )
         changed = {name: value for name, value in recipe.items() if base[name] != value}
-        trained = sum(tensor.numel() for tensor in each.probe.tensors().values())
+        trained = sum(tensor.numel() for tensor in each.weights.tensors().values())
         runs.append(Run(changed, recipe, rates, trained))
     held_out = {"prompts": base["held_out"], "document_tokens": [base["min_tokens"], base["max_tokens"]]}
     return {"model": model, "measured_on": held_out, "rows": [run.to_row(model) for run in runs]}

@@ -37,13 +37,13 @@ class MemoryRun(Run):
     """The memory tokens and their adapters.
 
     Attributes:
-        probe: soft tokens, which do not change, and memory tokens as they are now.
+        weights: soft tokens, which do not change, and memory tokens as they are now.
     """
 
     phase = "memory tokens"
 
     def __init__(
-        self, setting: Setting, checkpoint: Path, probe: SoftTokenTensors, earlier: SoftTokenTensors
+        self, setting: Setting, checkpoint: Path, weights: SoftTokenTensors, earlier: SoftTokenTensors
     ) -> None:
         """Start from the memory tokens of `earlier`, and where it has fewer, from the first soft tokens."""
 
@@ -51,12 +51,12 @@ class MemoryRun(Run):
             return tensor.to(lm.device, copy=True).requires_grad_()
 
         lm, config = setting.lm, setting.config
-        count, first, maps = config.memory, probe.embeddings, None
+        count, first, maps = config.memory, weights.embeddings, None
         if earlier.memory is not None and earlier.memory_tokens >= count:
             first, maps = earlier.memory.embeddings, earlier.memory.adapters
         embeddings = wanted(first[torch.arange(count) % len(first)])
         adapters = (maps or LowRank.zero(lm, config.memory_rank, config.seed)).map(wanted)
-        self.probe = replace(probe, memory=MemoryTokens(embeddings, adapters))
+        self.weights = replace(weights, memory=MemoryTokens(embeddings, adapters))
         groups: list[dict[str, object]] = [
             {"params": [embeddings], "peak": config.learning_rate},
             {
@@ -93,7 +93,7 @@ class MemoryRun(Run):
     ) -> list[Tensor]:
         """KL divergence from the answer over all rows, nats a token, at each budget."""
         lm, rows = self.lm, PromptRows(self.lm, [example])
-        asked = Asked(lm, self.probe, rows, len(example.prompt))
+        asked = Asked(lm, self.weights, rows, len(example.prompt))
         with torch.no_grad():
             teacher = _log_probs(lm, example, rows.cache)
         found = []
@@ -113,19 +113,19 @@ class Asked:
         memory: of each such layer the memory rows, (1, H_kv, M, D), with gradients.
     """
 
-    def __init__(self, lm: LanguageModel, probe: SoftTokenTensors, rows: PromptRows, tokens: int) -> None:
+    def __init__(self, lm: LanguageModel, weights: SoftTokenTensors, rows: PromptRows, tokens: int) -> None:
         self.lm, self.rows, self.tokens = lm, rows, tokens
-        self.soft, self.offsets = len(probe.embeddings), probe.offsets_at(lm, tokens)
+        self.soft, self.offsets = len(weights.embeddings), weights.offsets_at(lm, tokens)
         self.scores: dict[int, Tensor] = {}
         self.memory: dict[int, MemoryRows] = {}
-        embeds = probe.appended_embeddings().to(lm.device, lm.dtype)[None]
-        with probe.attached(lm):
+        embeds = weights.appended_embeddings().to(lm.device, lm.dtype)[None]
+        with weights.attached(lm):
             lm.model(
                 inputs_embeds=embeds,
                 cache=rows.cache,
                 logits_to_keep=1,
                 observer=self,
-                **placed(embeds, tokens, probe),
+                **placed(embeds, tokens, weights),
             )
 
     def observe(self, call: AttentionCall) -> None:

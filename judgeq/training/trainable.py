@@ -62,7 +62,7 @@ def earlier_tokens(lm: LanguageModel, config: TrainConfig) -> SoftTokens | None:
     if config.start in FRESH_STARTS:
         return None
     tokens = SoftTokens.for_model(lm, config.start)
-    rank = tokens.probe.adapters.rank if tokens.probe.adapters else config.rank
+    rank = tokens.weights.adapters.rank if tokens.weights.adapters else config.rank
     if (tokens.n, rank) != (config.n, config.rank):
         raise InputError(
             f"{config.start} has {tokens.n} soft tokens and adapters of rank {rank}: give --n {tokens.n} "
@@ -89,11 +89,11 @@ def initial_tokens(lm: LanguageModel, config: TrainConfig, train_set: Store) -> 
     tokens = SoftTokens.initialise(lm, pool[torch.randint(len(pool), (config.n,), generator=generator)])
     if config.start != "random":
         return tokens
-    noise = torch.randn(tokens.probe.embeddings.shape, generator=generator) * weights.float().std().item()
-    return replace(tokens, probe=SoftTokenTensors(noise))
+    noise = torch.randn(tokens.weights.embeddings.shape, generator=generator) * weights.float().std().item()
+    return replace(tokens, weights=SoftTokenTensors(noise))
 
 
-def trainable(probe: SoftTokenTensors, lm: LanguageModel, config: TrainConfig) -> SoftTokenTensors:
+def trainable(weights: SoftTokenTensors, lm: LanguageModel, config: TrainConfig) -> SoftTokenTensors:
     """A copy whose tensors require gradients; offsets and adapters that are new start by adding nothing."""
     sizes = lm.geometry
 
@@ -103,41 +103,41 @@ def trainable(probe: SoftTokenTensors, lm: LanguageModel, config: TrainConfig) -
     offsets = adapters = None
     if "offsets" in config.capacity:
         shape = (sizes.layers, sizes.heads, config.n, sizes.head_dim)
-        offsets = wanted(torch.zeros(shape) if probe.query_offsets is None else probe.query_offsets)
+        offsets = wanted(torch.zeros(shape) if weights.query_offsets is None else weights.query_offsets)
     if "adapters" in config.capacity:
-        adapters = (probe.adapters or LowRank.zero(lm, config.rank, config.seed)).map(wanted)
-    return SoftTokenTensors(wanted(probe.embeddings), offsets, adapters)
+        adapters = (weights.adapters or LowRank.zero(lm, config.rank, config.seed)).map(wanted)
+    return SoftTokenTensors(wanted(weights.embeddings), offsets, adapters)
 
 
-def parameter_groups(probe: SoftTokenTensors, config: TrainConfig) -> list[dict[str, object]]:
+def parameter_groups(weights: SoftTokenTensors, config: TrainConfig) -> list[dict[str, object]]:
     """The tensors of `trainable` for an optimizer, each group with its peak learning rate."""
-    groups: list[dict[str, object]] = [{"params": [probe.embeddings], "peak": config.learning_rate}]
-    if probe.query_offsets is not None:
-        groups.append({"params": [probe.query_offsets], "peak": config.offset_learning_rate})
-    if probe.adapters is not None:
-        tensors = [*probe.adapters.down.values(), *probe.adapters.up.values()]
+    groups: list[dict[str, object]] = [{"params": [weights.embeddings], "peak": config.learning_rate}]
+    if weights.query_offsets is not None:
+        groups.append({"params": [weights.query_offsets], "peak": config.offset_learning_rate})
+    if weights.adapters is not None:
+        tensors = [*weights.adapters.down.values(), *weights.adapters.up.values()]
         groups.append({"params": tensors, "peak": config.adapter_learning_rate})
     return groups
 
 
-def finished(probe: SoftTokenTensors) -> SoftTokenTensors:
+def finished(weights: SoftTokenTensors) -> SoftTokenTensors:
     """The tensors as they are now and as a file would give them back, on the CPU, apart from the optimization."""
-    stored = {name: tensor.detach().cpu().clone() for name, tensor in probe.tensors().items()}
+    stored = {name: tensor.detach().cpu().clone() for name, tensor in weights.tensors().items()}
     return SoftTokenTensors.from_tensors(stored)
 
 
 def attention_to_examples(
-    lm: LanguageModel, probe: SoftTokenTensors, examples: Sequence[TrainingExample], rows: PromptRows
+    lm: LanguageModel, weights: SoftTokenTensors, examples: Sequence[TrainingExample], rows: PromptRows
 ) -> list[Tensor]:
-    """Attention of the soft tokens to each prompt, (L, H_kv, G, T_i), differentiable in the probe's tensors.
+    """Attention of the soft tokens to each prompt, (L, H_kv, G, T_i), differentiable in `weights`.
 
     One pass for all examples; `L` counts the layers that see the whole prompt.
     """
-    offsets = [probe.offsets_at(lm, len(example.prompt)) for example in examples]
-    together = None if probe.query_offsets is None else torch.stack(offsets, dim=1)  # type: ignore[arg-type]
+    offsets = [weights.offsets_at(lm, len(example.prompt)) for example in examples]
+    together = None if weights.query_offsets is None else torch.stack(offsets, dim=1)  # type: ignore[arg-type]
     recorder = AttentionRecorder(together, rows.padding)
-    embeddings = probe.embeddings.to(lm.dtype)
-    with probe.attached(lm):
+    embeddings = weights.embeddings.to(lm.dtype)
+    with weights.attached(lm):
         lm.model(
             inputs_embeds=embeddings.expand(len(examples), -1, -1),
             cache=rows.cache,
@@ -148,6 +148,6 @@ def attention_to_examples(
     return rows.unpadded(torch.stack(recorder.layers), dim=-1)
 
 
-def attention_to_example(lm: LanguageModel, probe: SoftTokenTensors, example: TrainingExample) -> Tensor:
+def attention_to_example(lm: LanguageModel, weights: SoftTokenTensors, example: TrainingExample) -> Tensor:
     """`attention_to_examples` of one."""
-    return attention_to_examples(lm, probe, [example], PromptRows(lm, [example]))[0]
+    return attention_to_examples(lm, weights, [example], PromptRows(lm, [example]))[0]

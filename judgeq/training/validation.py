@@ -22,7 +22,7 @@ TOP = Selection(pool=1)
 @torch.no_grad()
 def held_out_hit_rates(
     lm: LanguageModel,
-    probe: SoftTokenTensors,
+    weights: SoftTokenTensors,
     train_set: Store,
     workers: Workers,
     budgets: Sequence[int] = BUDGETS,
@@ -34,7 +34,7 @@ def held_out_hit_rates(
     sums = dict.fromkeys(budgets, 0.0)
     for index in range(workers.rank, len(train_set), workers.count):
         example = train_set[index]
-        ours = merge_group(attention_to_example(lm, probe, example).cpu())
+        ours = merge_group(attention_to_example(lm, weights, example).cpu())
         teacher = merge_group(example.teacher.float())
         for budget in budgets:
             found, wanted = (select_rows(scores, budget, TOP) for scores in (ours, teacher))
