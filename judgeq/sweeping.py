@@ -20,13 +20,7 @@ from judgeq.inference.decode import decode
 from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.maps import retention_map
 from judgeq.inference.plan import Plan
-from judgeq.inference.request import (
-    Request,
-    make_plans,
-    make_request,
-    resolve_methods,
-    resolve_soft_tokens,
-)
+from judgeq.inference.request import Request, make_plans, make_request, resolve_methods, resolve_soft_tokens
 from judgeq.inference.spans import Span, rows_of
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel

@@ -93,11 +93,7 @@ def mean_attention(
 
 
 def accumulated_attention(
-    queries: Tensor,
-    keys: Tensor,
-    scaling: float,
-    block: int | None = None,
-    softcap: float | None = None,
+    queries: Tensor, keys: Tensor, scaling: float, block: int | None = None, softcap: float | None = None
 ) -> Tensor:
     """Attention that rows get from the last `Q` tokens, summed over their queries.
 

@@ -232,10 +232,7 @@ def _drop_decoration(tree: Any) -> None:
     inline = [each for each in marked if each not in blocks]
     outer = [each for each in blocks if not any(above in blocks for above in each.iterancestors())]
     behind = any(_is_dialog(each) for each in tree.iter()) or 2 * _length(outer) >= _length([tree])
-    for each in (
-        *(() if behind else outer),
-        *(() if _length(inline) >= _length([tree]) else inline),
-    ):
+    for each in (*(() if behind else outer), *(() if _length(inline) >= _length([tree]) else inline)):
         each.drop_tree()
 
 

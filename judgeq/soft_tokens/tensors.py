@@ -127,10 +127,7 @@ class SoftTokenTensors:
         """Within this block, passes of this thread that end with these tokens run through their adapters."""
         soft, memory = len(self.embeddings), self.memory_tokens
         with contextlib.ExitStack() as stack:
-            for adapters, count, behind in (
-                (self.adapters, soft, memory),
-                (self.memory_adapters, memory, 0),
-            ):
+            for adapters, count, behind in ((self.adapters, soft, memory), (self.memory_adapters, memory, 0)):
                 if adapters is not None:
                     here = adapters.map(lambda tensor: tensor.to(lm.device))
                     stack.enter_context(here.attached(lm, count, behind))
