@@ -113,8 +113,8 @@ def estimate(
         weights=_weights(config, width, quantization),
         full_rows=full,
         kept_rows=kept,
-        reading=(kept if wide == tokens else full)
-        + layer,  # chunks fill every layer before the last one evicts
+        # chunks fill every layer before the last one evicts
+        reading=(kept if wide == tokens else full) + layer,
         reading_full=full + layer,
     )
 
@@ -122,9 +122,8 @@ def estimate(
 def _weights(config: Any, width: int, quantization: str | None) -> int:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    with torch.device(
-        "meta"
-    ):  # the class itself: `from_config` would set the number type of the whole process
+    with torch.device("meta"):
+        # the class itself: `from_config` would set the number type of the whole process
         model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
     head = model.get_output_embeddings()
     tied = config.get_text_config(decoder=True).tie_word_embeddings

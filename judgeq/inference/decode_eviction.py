@@ -153,9 +153,8 @@ class DecodingEviction:
         """
         layer: RetainedLayer = self.cache.layers[call.layer]
         first = self._memory[call.layer]
-        stored = [
-            (keys[first:], values[first:]) for keys, values in layer.heads()
-        ]  # with the soft tokens' at the end
+        # with the soft tokens' at the end
+        stored = [(keys[first:], values[first:]) for keys, values in layer.heads()]
         known = [rows.extended(seen - self._evicted_at, seen) for rows in self._rows[call.layer]]
         group, dim = call.queries.shape[1] // len(stored), stored[0][1].shape[-1]
         views = []

@@ -224,11 +224,7 @@ def check_question_known(methods: Iterable[Method]) -> None:
 
 
 def check_decode_eviction(methods: Iterable[Method]) -> None:
-    """Refuse methods that cannot evict while an answer is written.
-
-    Raises:
-        InputError: one scores with an answer that must be written before, or stores its rows in few bits.
-    """
+    """Refuse, with an `InputError`, methods that score with an answer written before, or store rows in few bits."""
     for method in methods:
         if method.needs_response:
             raise InputError(

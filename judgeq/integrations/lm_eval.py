@@ -316,8 +316,7 @@ def main(arguments: Sequence[str]) -> None:
     parsed = cli.parse_args()
     if getattr(parsed, "model", None) == "judgeq":
         name = (parsed.model_args or {}).get("pretrained", DEFAULT_MODEL)
-        if (
-            name in EMBEDDED
-        ):  # tasks that make their own texts, such as RULER's, load a tokenizer by that name
+        # tasks that make their own texts, such as RULER's, load a tokenizer by that name
+        if name in EMBEDDED:
             parsed.metadata = {"tokenizer": str(embedded_model_path(name)), **(parsed.metadata or {})}
     cli.execute(parsed)

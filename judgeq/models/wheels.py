@@ -194,9 +194,8 @@ def _build_in_cache(target: Path, build: Callable[[Path], str], progress: Progre
     with _only_one_process(target, progress):
         if is_intact(target):  # another process has just built it
             return target
-        for left_over in target.parent.glob(
-            f".{target.name}.{'[0-9a-f]' * 32}"
-        ):  # by a process that was killed
+        # by a process that was killed
+        for left_over in target.parent.glob(f".{target.name}.{'[0-9a-f]' * 32}"):
             shutil.rmtree(left_over, ignore_errors=True)
         if (target / MANIFEST).exists():
             progress(f"The copy in {target} is damaged or of another format; building it again …", None)

@@ -145,11 +145,8 @@ def _fill_in(tree: Any) -> None:
         else:
             options = [each for each in field.iter("option") if each.get("hidden") is None]
             chosen = [each for each in options if each.get("selected") is not None]
-            if (
-                not chosen
-                and field.get("multiple") is None
-                and field.get("size", "1").strip() in ("", "0", "1")
-            ):
+            single = field.get("multiple") is None and field.get("size", "1").strip() in ("", "0", "1")
+            if single and not chosen:
                 chosen = [each for each in options if each.get("disabled") is None][:1]
             text = ", ".join(
                 " ".join((each.text_content() or each.get("label", "")).split()) for each in chosen
@@ -213,12 +210,8 @@ def _blank(element: Any) -> None:
         part.text = None
         for inner in part:
             inner.tail = None
-            if _style(inner, "visibility") not in (
-                "visible",
-                "initial",
-                "hidden",
-                "collapse",
-            ):  # the last have their turn
+            # hidden ones have their turn
+            if _style(inner, "visibility") not in ("visible", "initial", "hidden", "collapse"):
                 open_parts.append(inner)
 
 

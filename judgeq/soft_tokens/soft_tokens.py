@@ -63,19 +63,16 @@ class SoftTokens:
     profile: BudgetProfile | None = None
 
     def __post_init__(self) -> None:
-        expected = (self.config.n, self.config.hidden_size)
-        if tuple(self.weights.embeddings.shape) != expected:
-            raise InputError(
-                f"The soft tokens have shape {tuple(self.weights.embeddings.shape)} and their config says {expected}: "
-                "the file was changed by hand or belongs to another model"
-            )
         memory, width = self.weights.memory, self.config.hidden_size
-        found = (0, width) if memory is None else tuple(memory.embeddings.shape)
-        if found != (self.config.memory, width):
-            raise InputError(
-                f"The memory tokens have shape {found} and their config says {(self.config.memory, width)}: the file "
-                "was changed by hand or belongs to another model"
-            )
+        for what, found, count in (
+            ("soft", tuple(self.weights.embeddings.shape), self.config.n),
+            ("memory", (0, width) if memory is None else tuple(memory.embeddings.shape), self.config.memory),
+        ):
+            if found != (count, width):
+                raise InputError(
+                    f"The {what} tokens have shape {found} and their config says {(count, width)}: the file was "
+                    "changed by hand or belongs to another model"
+                )
         if not all(torch.isfinite(tensor).all() for tensor in self.tensors().values()):
             raise InputError("The soft tokens contain NaN or infinite numbers: train them again")
 
@@ -126,9 +123,12 @@ class SoftTokens:
         Args:
             token_ids: (n,) int64.
         """
-        embeddings = embed(lm, token_ids)
+        return cls._untrained(lm, embed(lm, token_ids), lm.name)
+
+    @classmethod
+    def _untrained(cls, lm: LanguageModel, embeddings: Tensor, base_model: str) -> SoftTokens:
         config = SoftTokensConfig(
-            base_model=lm.name,
+            base_model=base_model,
             base_revision=lm.revision,
             hidden_size=embeddings.shape[1],
             n=embeddings.shape[0],
@@ -329,14 +329,7 @@ class SoftTokens:
         """
         folder = hub.local_folder(name, revision, (peft_files.CONFIG_FILE, peft_files.TENSOR_FILE))
         embeddings, base = peft_files.read(folder)
-        config = SoftTokensConfig(
-            base_model=base or lm.name,
-            base_revision=lm.revision,
-            hidden_size=embeddings.shape[1],
-            n=embeddings.shape[0],
-            tokenizer_hash=lm.tokenizer_hash,
-        )
-        tokens = cls(SoftTokenTensors(embeddings), config)
+        tokens = cls._untrained(lm, embeddings, base or lm.name)
         tokens.check(lm)
         return tokens.adopt(lm)
 
@@ -361,11 +354,7 @@ def shipped_for(lm: LanguageModel) -> Path:
 
 
 def check_tokens_folder(folder: str | Path) -> None:
-    """Refuse a folder that soft tokens cannot be saved into, before there are any.
-
-    Raises:
-        InputError: it cannot be written, or holds files that judgeq has not written.
-    """
+    """Refuse, with an `InputError`, a folder that cannot be written or holds files that judgeq has not written."""
     check_folder(folder, FILES, saved_before(folder))
 
 

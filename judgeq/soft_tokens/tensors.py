@@ -206,7 +206,4 @@ def _read_adapters(stored: Mapping[str, Tensor], prefix: str = "") -> LowRank | 
         raise InputError(
             f"Half of the adapter {min(down.keys() ^ up.keys())} is missing: copy the file again"
         )
-    names = sorted(down)
-    return (
-        LowRank({name: down[name] for name in names}, {name: up[name] for name in names}) if names else None
-    )
+    return LowRank(*({name: maps[name] for name in sorted(maps)} for maps in (down, up))) if down else None

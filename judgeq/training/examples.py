@@ -147,9 +147,10 @@ class PromptRows:
             near = layer in sizes.sliding
             at = (sizes.sliding if near else sizes.global_layers).index(layer)
             names = ("window_keys", "window_values") if near else ("keys", "values")
-            yield tuple(
+            keys, values = (
                 self._stacked([getattr(example, name)[at] for example in self._examples]) for name in names
-            )  # type: ignore[misc]
+            )
+            yield keys, values
 
     def _stacked(self, rows: Sequence[Tensor]) -> Tensor:
         longest = max(each.shape[1] for each in rows)

@@ -136,11 +136,7 @@ def train(
 
 
 def check_folders(out: str | Path, store: str | Path) -> None:
-    """Reject folders that cannot be written, before anything else is done.
-
-    Raises:
-        InputError: one cannot be written, or holds files that judgeq has not written.
-    """
+    """Refuse, with an `InputError`, folders that cannot be written or hold files that judgeq has not written."""
     inside = is_store(Path(store)) and Path(store).resolve().is_relative_to(Path(out).resolve())
     check_folder(out, WRITTEN, _before(Path(out)), shared=inside)
     check_store(store)

@@ -27,6 +27,7 @@ from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.tensors import MemoryTokens, SoftTokenTensors
 from judgeq.training.examples import PromptRows, TrainingExample
 from judgeq.training.run import Run, Setting
+from judgeq.training.trainable import parameter_groups, trainable_copy
 
 BUDGETS, WEIGHTS = (32, 64, 128, 256, 512), (3, 6, 5, 4, 2)
 """What a step draws from, rows of a budget; of those that are shorter than the prompt."""
@@ -46,24 +47,14 @@ class MemoryRun(Run):
         self, setting: Setting, checkpoint: Path, weights: SoftTokenTensors, earlier: SoftTokenTensors
     ) -> None:
         """Start from the memory tokens of `earlier`, and where it has fewer, from the first soft tokens."""
-
-        def wanted(tensor: Tensor) -> Tensor:
-            return tensor.to(lm.device, copy=True).requires_grad_()
-
-        lm, config = setting.lm, setting.config
+        lm, config, wanted = setting.lm, setting.config, trainable_copy(setting.lm)
         count, first, maps = config.memory, weights.embeddings, None
         if earlier.memory is not None and earlier.memory_tokens >= count:
             first, maps = earlier.memory.embeddings, earlier.memory.adapters
         embeddings = wanted(first[torch.arange(count) % len(first)])
         adapters = (maps or LowRank.zero(lm, config.memory_rank, config.seed)).map(wanted)
         self.weights = replace(weights, memory=MemoryTokens(embeddings, adapters))
-        groups: list[dict[str, object]] = [
-            {"params": [embeddings], "peak": config.learning_rate},
-            {
-                "params": [*adapters.down.values(), *adapters.up.values()],
-                "peak": config.adapter_learning_rate,
-            },
-        ]
+        groups = parameter_groups(SoftTokenTensors(embeddings, adapters=adapters), config)
         super().__init__(setting, checkpoint, groups, config.memory_epochs)
 
     def losses(self, examples: Sequence[TrainingExample]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -41,11 +41,7 @@ def let_gradients_through(lm: LanguageModel) -> None:
 
 
 def check_one_device(lm: LanguageModel) -> None:
-    """Refuse a model whose layers are spread over several devices.
-
-    Raises:
-        InputError: they are.
-    """
+    """Refuse, with an `InputError`, a model whose layers are spread over several devices."""
     if len({parameter.device for parameter in lm.model.parameters()}) > 1:
         raise InputError(
             f"The layers of {lm.name} are spread over several devices, and training takes a model on one: load it with "
@@ -95,11 +91,7 @@ def initial_tokens(lm: LanguageModel, config: TrainConfig, train_set: Store) -> 
 
 def trainable(weights: SoftTokenTensors, lm: LanguageModel, config: TrainConfig) -> SoftTokenTensors:
     """A copy whose tensors require gradients; offsets and adapters that are new start by adding nothing."""
-    sizes = lm.geometry
-
-    def wanted(tensor: Tensor) -> Tensor:
-        return tensor.to(lm.device, copy=True).requires_grad_()
-
+    sizes, wanted = lm.geometry, trainable_copy(lm)
     offsets = adapters = None
     if "offsets" in config.capacity:
         shape = (sizes.layers, sizes.heads, config.n, sizes.head_dim)
@@ -107,6 +99,11 @@ def trainable(weights: SoftTokenTensors, lm: LanguageModel, config: TrainConfig)
     if "adapters" in config.capacity:
         adapters = (weights.adapters or LowRank.zero(lm, config.rank, config.seed)).map(wanted)
     return SoftTokenTensors(wanted(weights.embeddings), offsets, adapters)
+
+
+def trainable_copy(lm: LanguageModel) -> Callable[[Tensor], Tensor]:
+    """Copies a tensor to the model's device, where it requires gradients."""
+    return lambda tensor: tensor.to(lm.device, copy=True).requires_grad_()
 
 
 def parameter_groups(weights: SoftTokenTensors, config: TrainConfig) -> list[dict[str, object]]:
