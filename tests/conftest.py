@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,12 @@ from transformers import (
     SmolLM3Config,
 )
 
+from judgeq.cache.retained import RetainedCache
+from judgeq.config import Decoding
+from judgeq.inference.decode import decode
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.hub import Hub, running_hub
 
@@ -135,6 +140,25 @@ def build_model(family: str = "llama", seed: int = 0, **changes: Any) -> Any:
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
+@contextmanager
+def without_end(lm: LanguageModel) -> Iterator[None]:
+    """Within, answers get their full length: random models stop anywhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(lm.__dict__, "eos_ids", frozenset())
+        yield
+
+
+def written(lm: LanguageModel, cache: RetainedCache, logits: torch.Tensor, length: int) -> list[int]:
+    """An answer of so many tokens."""
+    with without_end(lm):
+        return [step.token for step in decode(lm, cache, logits, Decoding(length))]
+
+
+def four_tokens(lm: LanguageModel) -> SoftTokens:
+    """Soft tokens of a tiny model that are embeddings alone."""
+    return SoftTokens.initialise(lm, torch.arange(40, 44))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """What `-n auto` means."""
@@ -182,6 +206,19 @@ def make_lm() -> Callable[..., LanguageModel]:
 def lm(make_lm: Callable[..., LanguageModel]) -> LanguageModel:
     """One tiny Llama for all tests that do not change it."""
     return make_lm()
+
+
+@pytest.fixture
+def endless(lm: LanguageModel) -> Iterator[LanguageModel]:
+    """The same, whose answers have no end."""
+    with without_end(lm):
+        yield lm
+
+
+@pytest.fixture(scope="session")
+def tokens(lm: LanguageModel) -> SoftTokens:
+    """Four soft tokens for it."""
+    return four_tokens(lm)
 
 
 @pytest.fixture(scope="session", params=sorted(CONFIGS))

@@ -68,14 +68,6 @@ def soft(soft_with_offsets: SoftTokenTensors) -> SoftTokenTensors:
 ROW = 16 * 2 * 4  # numbers, keys and values, bytes
 
 
-@pytest.fixture
-def endless(lm: LanguageModel) -> Iterator[LanguageModel]:
-    """Random models stop anywhere; this one never does."""
-    lm.__dict__["eos_ids"] = frozenset()
-    yield lm
-    del lm.__dict__["eos_ids"]
-
-
 def profile_of(lm: LanguageModel) -> BudgetProfile:
     return profile(8, 64, layers=len(lm.geometry.global_layers))
 
@@ -414,11 +406,6 @@ def test_values_count_for_the_rows_of_an_answer_too(start: Start) -> None:
 
 
 # Through the public functions
-
-
-@pytest.fixture(scope="module")
-def tokens(lm: LanguageModel) -> SoftTokens:
-    return SoftTokens.initialise(lm, torch.arange(40, 44))
 
 
 def ask(lm: LanguageModel, tokens: SoftTokens, **options: object) -> judgeq.Answer:

@@ -87,6 +87,10 @@ def responses(results: dict[str, Any], task: str) -> list[Any]:
     return [[answer for (answer,) in sample["resps"]] for sample in samples]
 
 
+def answers_of_ask(lm: LanguageModel, **options: Any) -> list[str]:
+    return [judgeq.ask(lm, DOCUMENT, question, decoding=SHORT, **options).text for question in QUESTIONS]
+
+
 def asking(*contexts: str, **options: Any) -> list[Instance]:
     given = {"max_gen_toks": 8, "until": [], **options}
     return [Instance("generate_until", {}, (context, given), 0) for context in contexts]
@@ -128,11 +132,7 @@ def test_a_task_with_a_chat_template_gets_the_answers_of_ask(
     lm: LanguageModel, tasks: Path, method: str, budget: Budget
 ) -> None:
     results = evaluate(JudgeQLM(lm, method=method, budget=budget), tasks, "harbour", apply_chat_template=True)
-    chosen = method_from_text(method)
-    expected = [
-        judgeq.ask(lm, DOCUMENT, question, method=chosen, budget=budget, decoding=SHORT).text
-        for question in QUESTIONS
-    ]
+    expected = answers_of_ask(lm, method=method_from_text(method), budget=budget)
     assert responses(results, "harbour") == [[text] for text in expected]
 
 
@@ -149,10 +149,7 @@ def test_soft_tokens_come_from_their_folder(lm: LanguageModel, tmp_path: Path, t
     folder = soft.save_pretrained(tmp_path / "judge")
     model = JudgeQLM(lm, budget=16, tokens=str(folder))
     results = evaluate(model, tasks, "harbour", apply_chat_template=True)
-    expected = [
-        judgeq.ask(lm, DOCUMENT, question, tokens=soft, budget=16, decoding=SHORT).text
-        for question in QUESTIONS
-    ]
+    expected = answers_of_ask(lm, tokens=soft, budget=16)
     assert responses(results, "harbour") == [[text] for text in expected]
 
 
@@ -411,9 +408,4 @@ def test_the_command_evaluates_the_embedded_model_and_writes_results(
     assert (results["config"]["method"], results["config"]["budget"]) == ("judgeq:pool=5", 64)
     (samples,) = (tasks / "results").rglob("samples_harbour_*.jsonl")
     written = [json.loads(line)["resps"][0][0] for line in samples.read_text("utf-8").splitlines()]
-    method = method_from_text("judgeq:pool=5")
-    expected = [
-        judgeq.ask(smol, DOCUMENT, question, method=method, budget=64, decoding=SHORT).text
-        for question in QUESTIONS
-    ]
-    assert written == expected
+    assert written == answers_of_ask(smol, method=method_from_text("judgeq:pool=5"), budget=64)

@@ -36,7 +36,7 @@ from judgeq.retention.text import sentences
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, SoftTokens
 from judgeq.soft_tokens.tensors import MemoryTokens, SoftTokenTensors
-from tests.conftest import TEXT
+from tests.conftest import TEXT, without_end
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.rounding import moved_rows
 from tests.test_profile import profile
@@ -267,10 +267,8 @@ def test_memory_rows_are_never_evicted_while_an_answer_is_written(
     retained = outcome.retained[0]
     before = [[keys[:MEMORY].clone() for keys, _ in rows_of(retained, layer)] for layer in range(4)]
     eviction = DecodingEviction(lm, retained, 40, 4, weights_of(lm))
-    lm.__dict__["eos_ids"] = frozenset()  # random models stop anywhere
-    for _ in decode(lm, retained.cache, outcome.logits, Decoding(max_new_tokens=14), eviction.next_logits):
-        pass
-    del lm.__dict__["eos_ids"]
+    with without_end(lm):
+        list(decode(lm, retained.cache, outcome.logits, Decoding(14), eviction.next_logits))
     assert eviction.rounds == 3
     eviction.evict()
     layers = [rows_of(retained, layer) for layer in range(4)]
@@ -396,10 +394,7 @@ def test_a_budget_that_is_too_small_says_so(lm: LanguageModel, tokens: SoftToken
 
 @pytest.mark.parametrize(
     ("memory", "count", "said"),
-    [
-        (True, 5, "have 4 memory tokens and 5 memory rows are asked for"),
-        (False, 1, "have no memory tokens"),
-    ],
+    [(True, 5, "have 4 memory tokens and 5 memory rows are asked for"), (False, 1, "have no memory tokens")],
 )
 def test_more_than_there_are_is_refused(
     lm: LanguageModel, ids: Tensor, tokens: SoftTokens, memory: bool, count: int, said: str

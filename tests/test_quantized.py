@@ -186,20 +186,6 @@ def test_the_full_cache_can_be_stored_in_few_bits(lm: LanguageModel, ids: Tensor
         rounded.cache.frozen()
 
 
-def test_plain_generate_continues_as_decode_does(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
-    outcome = read(each_lm, ids, soft, 4)
-    fork = outcome.retained[0].cache.fork()
-    each_lm.__dict__["eos_ids"] = frozenset()
-    written = decode(each_lm, outcome.retained[0].cache, outcome.logits, Decoding(7))
-    expected = [step.token for step in written]
-    del each_lm.__dict__["eos_ids"]
-    prompt = torch.cat([ids, torch.tensor([expected[:1]])], 1)
-    again = each_lm.model.generate(prompt, cache=fork, max_new_tokens=6, do_sample=False, eos_token_id=None)
-    assert again[0, TOKENS:].tolist() == expected
-
-
 def test_a_fork_shares_the_codes_and_a_copy_does_not(
     lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:

@@ -93,9 +93,8 @@ def test_tova_keeps_the_same_rows_in_all_heads_by_the_last_token(
     outcome = prefill(some_lm, ids, [Plan(TOVA(), TOKENS)])
     eviction = DecodingEviction(some_lm, outcome.retained[0], TOKENS + 2, 6)
     steps = decode(some_lm, eviction.cache, outcome.logits, Decoding(20), eviction.next_logits)
-    written = [
-        step.token for step in islice(steps, 7)
-    ]  # the sixth token is read, and more rows than the budget stored
+    # the sixth token is read, and more rows than the budget stored
+    written = [step.token for step in islice(steps, 7)]
     eviction.evict()
     assert eviction.rounds == 1
     read = torch.cat([ids, torch.tensor([written[:6]])], 1)

@@ -50,11 +50,8 @@ def dynamic(make_lm: Callable[..., LanguageModel]) -> LanguageModel:
 
 
 @pytest.fixture
-def soft() -> SoftTokenTensors:
-    generator = torch.Generator().manual_seed(2)
-    return SoftTokenTensors(
-        torch.randn((5, 64), generator=generator), torch.randn((4, 4, 5, 16), generator=generator)
-    )
+def soft(soft_with_offsets: SoftTokenTensors) -> SoftTokenTensors:
+    return soft_with_offsets
 
 
 def follows_the_reference(lm: LanguageModel, ids: Tensor, plan: Plan, soft: SoftTokenTensors | None) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import judgeq
 from judgeq.config import Decoding, Selection
@@ -43,11 +42,6 @@ def measure(
 ) -> Measured:
     asked = asked_of({method.name: method for method in methods}, budgets)
     return run(lm, [Task("t", questions)], asked, tokens=tokens, journal=Journal(None, {}))[0]
-
-
-@pytest.fixture(scope="module")
-def tokens(lm: LanguageModel) -> SoftTokens:
-    return SoftTokens.initialise(lm, torch.arange(40, 44))
 
 
 @pytest.fixture
@@ -177,10 +171,7 @@ def test_tasks_take_turns_and_progress_is_told(
 
 
 def test_a_killed_run_goes_on_where_it_was(
-    lm: LanguageModel,
-    answered: list[tuple[str, list[str]]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    lm: LanguageModel, answered: list[tuple[str, list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "TOGETHER", 1)
     path = tmp_path / "items.jsonl"

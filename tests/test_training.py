@@ -355,10 +355,8 @@ def test_an_interrupted_run_ends_with_the_same_soft_tokens(
     if phase in ("training", "memory tokens"):
         assert (phase, 1) not in log.seen
     else:
-        assert next(entry for entry in log.seen if entry[0] == phase) == (
-            phase,
-            at,
-        )  # nothing is computed again
+        # nothing is computed again
+        assert next(entry for entry in log.seen if entry[0] == phase) == (phase, at)
 
 
 @pytest.mark.parametrize("left", [[0], [5], [0, 1, 7], [3, 4, 8, 11]], ids=str)
