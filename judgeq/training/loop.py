@@ -36,12 +36,12 @@ from judgeq.training.trainable import (
     check_one_device,
     earlier_tokens,
     finished,
+    held_out_hit_rates,
     initial_tokens,
     let_gradients_through,
     parameter_groups,
     trainable,
 )
-from judgeq.training.validation import held_out_hit_rates
 from judgeq.training.workers import Workers
 
 CHECKPOINT, MEMORY_CHECKPOINT = "checkpoint.safetensors", "memory_checkpoint.safetensors"

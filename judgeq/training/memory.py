@@ -20,7 +20,7 @@ from judgeq.cache.layers import MemoryRows
 from judgeq.cache.retained import FrozenCache, gather_rows
 from judgeq.inference.appended import placed
 from judgeq.methods import JudgeQ
-from judgeq.methods.scoring import mean_attention, merge_group
+from judgeq.methods.scoring import attention_to_prompt, merge_group
 from judgeq.methods.selection import select_rows
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.adapters import LowRank
@@ -126,8 +126,8 @@ class Asked:
         if self.offsets is not None:
             queries = queries + self.offsets[call.layer].to(queries)
         keys = call.keys[:, :, :last].detach()
-        attention = mean_attention(queries, keys, call.scaling, self.tokens, self.tokens, call.softcap)
-        self.scores[call.layer] = merge_group(attention)
+        paid = attention_to_prompt(queries, keys, call.scaling, self.tokens, self.tokens, call.softcap)
+        self.scores[call.layer] = merge_group(paid.mean(-2))
         self.memory[call.layer] = call.keys[:, :, last:], call.values[:, :, last:]
 
     def kept(self, count: int, memory: int) -> FrozenCache:

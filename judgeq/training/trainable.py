@@ -1,4 +1,4 @@
-"""The tensors that are trained, and their attention to stored prompts."""
+"""The tensors that are trained, their attention to stored prompts, and how often that finds the best rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from judgeq.config import Selection
 from judgeq.errors import InputError
+from judgeq.methods.scoring import merge_group
+from judgeq.methods.selection import overlap, select_rows
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import SoftTokens
@@ -16,8 +19,11 @@ from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training.config import TrainConfig
 from judgeq.training.examples import AttentionRecorder, PromptRows, TrainingExample
 from judgeq.training.store import Store
+from judgeq.training.workers import Workers
 from judgeq.values import seed64
 
+BUDGETS = (64, 128, 256)  # rows at which the hit rate is measured
+TOP = Selection(pool=1)
 FRESH_STARTS = ("responses", "vocabulary", "random")
 FIRST_EXAMPLES = 256  # whose responses the first embeddings are drawn from
 
@@ -148,3 +154,28 @@ def attention_to_examples(
 def attention_to_example(lm: LanguageModel, weights: SoftTokenTensors, example: TrainingExample) -> Tensor:
     """`attention_to_examples` of one."""
     return attention_to_examples(lm, weights, [example], PromptRows(lm, [example]))[0]
+
+
+@torch.no_grad()
+def held_out_hit_rates(
+    lm: LanguageModel,
+    weights: SoftTokenTensors,
+    train_set: Store,
+    workers: Workers,
+    budgets: Sequence[int] = BUDGETS,
+) -> dict[str, float]:
+    """Share of the teacher's top rows that the soft tokens find, by budget, averaged over examples, layers and heads.
+
+    The examples are shared among the workers; each gets the complete figures.
+    """
+    sums = dict.fromkeys(budgets, 0.0)
+    for index in range(workers.rank, len(train_set), workers.count):
+        example = train_set[index]
+        ours = merge_group(attention_to_example(lm, weights, example).cpu())
+        teacher = merge_group(example.teacher.float())
+        for budget in budgets:
+            found, wanted = (select_rows(scores, budget, TOP) for scores in (ours, teacher))
+            sums[budget] += float(overlap(found, wanted))
+    return {
+        f"hit_rate_{budget}": round(workers.total(sums[budget]) / len(train_set), 4) for budget in budgets
+    }
