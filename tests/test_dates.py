@@ -176,16 +176,7 @@ def test_an_evaluation_goes_on_with_the_date_it_began_with(
         return run(*arguments, **options)
 
     monkeypatch.setattr(runner, "run", noted)
-    words = [
-        "evaluate",
-        "jsonl",
-        "--data",
-        str(tmp_path / "data.jsonl"),
-        "--methods",
-        "full,snapkv",
-        "--budgets",
-        "8",
-    ]
+    words = [*"evaluate jsonl --methods full,snapkv --budgets 8 --data".split(), str(tmp_path / "data.jsonl")]
     for result in ("one", "one", "other"):
         assert main([*words, "--json", str(tmp_path / f"{result}.json")]) == 0
     assert named[0] == named[1] == Journal.begun(tmp_path / "one.items.jsonl")

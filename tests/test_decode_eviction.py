@@ -47,6 +47,7 @@ from tests.test_rope import longrope
 
 TOKENS = 90
 EXACT = Selection(pool=1)
+MIXED = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
 DECODABLE = [name for name in question_methods() if not METHODS[name].needs_response and name != "full"]
 
 
@@ -238,7 +239,7 @@ def test_a_row_stays_what_it_was_at_the_place_that_is_told(
 def test_layers_with_a_sliding_window_are_left_alone(
     start: Start, make_lm: Callable[..., LanguageModel], ids: Tensor, length: int
 ) -> None:
-    lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
+    lm = make_lm("qwen2", **MIXED)
     eviction, _ = start(JudgeQ(), 6, 100, lm, ids[:, :length])
     for token in (5, 6, 7):
         eviction.next_logits(token)
@@ -281,8 +282,7 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
     allocation: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sliding = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
-    lm = make_lm(family, **(sliding if family == "qwen2" else {}))
+    lm = make_lm(family, **(MIXED if family == "qwen2" else {}))
     monkeypatch.setattr(Failing, "failures", [])
     selection = Selection(allocation=allocation)
     runs = [start(method(selection=selection), 6, 5, lm, ids[:, :length])[0] for method in (Failing, JudgeQ)]
@@ -312,8 +312,7 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
 def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
     start: Start, make_lm: Callable[..., LanguageModel], family: str
 ) -> None:
-    sliding = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
-    lm = make_lm(family, **(sliding if family == "qwen2" else {}))
+    lm = make_lm(family, **(MIXED if family == "qwen2" else {}))
     eviction, _ = start(JudgeQ(), 500, 4, lm)
     eviction.next_logits(5)
     untouched = eviction.cache.fork()
