@@ -34,7 +34,9 @@ from judgeq.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from judgeq.evaluation.runner import Asked
     from judgeq.models.language_model import LanguageModel
+    from judgeq.soft_tokens.soft_tokens import SoftTokens
 
 CONTINUE = "Continue this text where it ends."
 METHODS = ",".join(
@@ -70,32 +72,33 @@ def measure(arguments: argparse.Namespace) -> None:
     """What the command does."""
     import torch
 
+    from judgeq.evaluation.runner import asked_of
     from judgeq.evaluation.statistics import bootstrap_interval
     from judgeq.methods.parsing import methods_from_text
     from judgeq.training.progress import Bars
 
     for name in ("examples", "prompt_tokens", "continuation", "evict_every"):
         check_at_least("bounded", name, getattr(arguments, name), 1)
-    methods, budgets = methods_from_text(arguments.methods), read_budgets(arguments.budgets)
+    methods = methods_from_text(arguments.methods)
+    asked = asked_of(methods, read_budgets(arguments.budgets))
     lm = load_model(arguments)
     tokens = soft_tokens(lm, methods.values(), arguments.tokens)
-    found: dict[tuple[str, Any], list[tuple[float, float]]] = {}
+    found: dict[Asked, list[tuple[float, float]]] = {each: [] for each in asked}
     texts = list(_texts(lm, arguments.examples, arguments.prompt_tokens, arguments.continuation))
     with Bars() as bars, torch.inference_mode():
         advance = partial(bars.advance, "texts")
         for done, (ids, later) in enumerate(texts, 1):
             whole = lm.model(input_ids=torch.cat([ids, later], 1).to(lm.device), use_cache=False)
             reference = whole.logits[0, ids.shape[1] - 1 : -1].float().log_softmax(-1).cpu()
-            for (label, method), budget in ((each, budget) for each in methods.items() for budget in budgets):
-                logits = _bounded(lm, ids, later, method, budget, tokens, arguments.evict_every)
+            for each, logits in _bounded(lm, ids, later, asked, tokens, arguments.evict_every):
                 predicted = logits.float().log_softmax(-1).cpu()
                 kl = (reference.exp() * (reference - predicted)).sum(-1).mean()
                 equal = (reference.argmax(-1) == predicted.argmax(-1)).float().mean()
-                found.setdefault((label, budget), []).append((float(kl), float(equal)))
+                found[each].append((float(kl), float(equal)))
             advance(done, len(texts))
     rows = []
-    for (label, budget), figures in found.items():
-        row: dict[str, Any] = {"method": label, "budget": budget, "n": len(figures)}
+    for each, figures in found.items():
+        row: dict[str, Any] = {"method": each.label, "budget": each.budget, "n": len(figures)}
         for name, values in zip(("kl", "equal_first"), zip(*figures, strict=True), strict=True):
             low, high = bootstrap_interval([list(values)], arguments.seed)
             row |= {name: round(fmean(values), 4), f"{name}_interval": [round(low, 4), round(high, 4)]}
@@ -139,9 +142,14 @@ def _texts(lm: LanguageModel, count: int, prompt: int, continuation: int) -> Ite
 
 
 def _bounded(
-    lm: LanguageModel, ids: Tensor, later: Tensor, method: Any, budget: Any, tokens: Any, every: int
-) -> Tensor:
-    """Logits (N, V) for each of the later tokens, with rows evicted every few of them."""
+    lm: LanguageModel,
+    ids: Tensor,
+    later: Tensor,
+    asked: Sequence[Asked],
+    tokens: SoftTokens | None,
+    every: int,
+) -> Iterator[tuple[Asked, Tensor]]:
+    """Each method at each budget, with logits (N, V) for the later tokens; rows are evicted every few of them."""
     import torch
 
     from judgeq.config import budget_rows
@@ -149,10 +157,12 @@ def _bounded(
     from judgeq.inference.plan import Plan
     from judgeq.inference.prefill import prefill
 
-    rows, soft = budget_rows(budget, ids.shape[1]), tokens.probe if tokens else None
-    outcome = prefill(lm, ids, [Plan.with_tokens(method, rows, tokens)], soft_tokens=soft)
-    eviction = DecodingEviction(lm, outcome.retained[0], rows, every, soft)
-    return torch.cat([outcome.logits, eviction.read(later[:, :-1])[0]])
+    soft, rows = tokens.probe if tokens else None, [budget_rows(each.budget, ids.shape[1]) for each in asked]
+    plans = [Plan.with_tokens(each.method, count, tokens) for each, count in zip(asked, rows, strict=True)]
+    outcome = prefill(lm, ids, plans, soft_tokens=soft)
+    for each, count, retained in zip(asked, rows, outcome.retained, strict=True):
+        eviction = DecodingEviction(lm, retained, count, every, soft)
+        yield each, torch.cat([outcome.logits, eviction.read(later[:, :-1])[0]])
 
 
 if __name__ == "__main__":
