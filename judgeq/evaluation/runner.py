@@ -16,6 +16,7 @@ from torch import Tensor
 
 from judgeq.cache.retained import RetainedCache
 from judgeq.config import Budget, Decoding, budget_rows, check_budget
+from judgeq.documents.compressed import check_without_question, compress
 from judgeq.errors import InputError
 from judgeq.evaluation.journal import Answers, Journal, Rated
 from judgeq.evaluation.questions import Question, Task
@@ -24,10 +25,11 @@ from judgeq.inference.decode_batch import PendingAnswer, decode_together, settle
 from judgeq.inference.lookahead import prefill_many
 from judgeq.inference.maps import kept_of_heads
 from judgeq.inference.plan import Plan, Retained
-from judgeq.inference.request import Request, reserved_positions
+from judgeq.inference.request import Request, check_question_known, reserved_positions
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
+from judgeq.prompts.prompt import build_prefix
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import several
 
@@ -131,6 +133,11 @@ def run(
     """
     started = time.monotonic()
     methods = [each.method for each in asked]
+    unknown = {question.unknown is not None for task in tasks for question in task.questions}
+    if True in unknown:
+        check_without_question(methods)
+    if False in unknown:
+        check_question_known(methods)
     reserve = reserved_positions(methods, most_appended(lm, methods, tokens.positions if tokens else 0), 0)
     found = [_readable(lm, task, reserve, skip_long) for task in tasks]
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
@@ -168,27 +175,36 @@ def answer_all(
         asked: of each question; a budget that exceeds the prompt keeps all of it.
         tokens: soft tokens and their profile, where a method needs them.
     """
-    reading = [_to_read(lm, *pair, tokens) for pair in zip(questions, asked, strict=True) if pair[1]]
+    reading = [
+        _to_read(lm, question, methods, tokens)
+        for question, methods in zip(questions, asked, strict=True)
+        if methods and question.unknown is None
+    ]
     outcomes = iter(prefill_many(reading))
     texts: list[dict[str, str]] = [{} for _ in questions]
     taken: list[dict[str, int]] = [{} for _ in questions]
     lost: list[dict[str, float | None]] = [{} for _ in questions]
     waiting: list[tuple[int, Asked, PendingAnswer]] = []
     for at, (question, methods) in enumerate(zip(questions, asked, strict=True)):
-        if methods:
+        if not methods:
+            continue
+        response = None
+        if question.unknown is not None:
+            found = _compressed(lm, question, question.unknown, methods, tokens)
+        else:
             outcome = next(outcomes)
-            words = question.occurrences(lm)
-            for each, kept in zip(methods, outcome.retained, strict=True):
-                answer = _unwritten(question, kept.cache, outcome.logits)
-                taken[at][each.name] = kept.cache.kv_bytes
-                lost[at][each.name] = words.lost(
-                    _kept_somewhere(kept, outcome.request.input_ids.shape[1])
-                ).share
-                # the oracle had it written
-                if outcome.response is not None and each.method == Full():
-                    texts[at][each.name] = settled_text(lm, outcome.response[0].tolist(), answer)
-                else:
-                    waiting.append((at, each, answer))
+            response = outcome.response
+            found = [(kept, outcome.logits) for kept in outcome.retained]
+        length, words = question.input_ids(lm).shape[1], question.occurrences(lm)
+        for each, (kept, logits) in zip(methods, found, strict=True):
+            answer = _unwritten(question, kept.cache, logits)
+            taken[at][each.name] = kept.cache.kv_bytes
+            lost[at][each.name] = words.lost(_kept_somewhere(kept, length)).share
+            # the oracle had it written
+            if response is not None and each.method == Full():
+                texts[at][each.name] = settled_text(lm, response[0].tolist(), answer)
+            else:
+                waiting.append((at, each, answer))
     written = decode_together(lm, [answer for _, _, answer in waiting])
     for (at, each, _), done in zip(waiting, written, strict=True):
         texts[at][each.name] = done.text
@@ -205,6 +221,29 @@ def answer_all(
         }
         for question, methods, found, held, gone in zip(questions, asked, texts, taken, lost, strict=True)
     ]
+
+
+def _compressed(
+    lm: LanguageModel,
+    question: Question,
+    parts: tuple[str, str],
+    asked: Sequence[Asked],
+    tokens: SoftTokens | None,
+) -> list[tuple[Retained, Tensor]]:
+    """What each method keeps of a document without its question, and of the question; and the logits (1, V) after it.
+
+    Budgets are shares of the document, or its rows. Memory rows are kept where a method asks for them by number.
+    """
+    document = build_prefix(lm, parts[0])
+    profile = tokens.profile if tokens else None
+    plans = [Plan(each.method, budget_rows(each.budget, document.tokens), profile) for each in asked]
+    found = []
+    for compressed in compress(lm, document, plans, tokens.weights if tokens else None):
+        reading = compressed.read_for(
+            parts[1], answer_prefix=question.example.answer_prefix, decoding=_greedy(question)
+        )
+        found.append((reading.retained[0], reading.logits))
+    return found
 
 
 def _kept_somewhere(retained: Retained, tokens: int) -> np.ndarray:

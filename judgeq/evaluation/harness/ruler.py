@@ -46,6 +46,7 @@ def ruler_tasks(
     *,
     seed: int,
     question_first: bool = False,
+    question_unknown: bool = False,
     files: LocalFiles | None = None,
 ) -> list[Task]:
     """Every named task at every length.
@@ -56,6 +57,8 @@ def ruler_tasks(
         count: questions of each task and length; asking for more later gives the same ones first.
         seed: of every choice.
         question_first: the prompt's last line, which is the question, is moved before the rest.
+        question_unknown: rows are chosen of what is before the last line, and that is read afterwards; a benchmark of
+            its own, `ruler-unknown`.
         files: local files used instead of downloads.
 
     Raises:
@@ -72,8 +75,8 @@ def ruler_tasks(
             )
             made.append(
                 Task(
-                    f"ruler/{name}",
-                    [ruler_question(task, doc, question_first) for doc in docs],
+                    f"{'ruler-unknown' if question_unknown else 'ruler'}/{name}",
+                    [ruler_question(task, doc, question_first, question_unknown) for doc in docs],
                     length=length,
                     question_first=question_first,
                     notes=notes,
@@ -87,13 +90,16 @@ def ruler_definition(name: str) -> Definition:
     return definition("RULER", name, "ruler")
 
 
-def ruler_question(task: Definition, doc: Mapping[str, Any], question_first: bool) -> Question:
+def ruler_question(
+    task: Definition, doc: Mapping[str, Any], question_first: bool = False, question_unknown: bool = False
+) -> Question:
     """A document of lm-eval's generator as a question; raises `InputError` where its last line is not the question."""
     text, answers, prefix = task.text(doc), tuple(doc["outputs"]), task.prefix(doc)
-    if question_first:
-        rest, question = _split_question(text)
+    parts = None
+    if question_first or question_unknown:
+        parts = _split_question(text)
         example = Example.asking(
-            rest, question, task.name, question_first=True, answers=answers, answer_prefix=prefix
+            *parts, task.name, question_first=question_first, answers=answers, answer_prefix=prefix
         )
     else:
         example = Example((Message("user", text),), task.name, answers, prefix)
@@ -103,6 +109,7 @@ def ruler_question(task: Definition, doc: Mapping[str, Any], question_first: boo
         metric="ruler_part" if task.name.startswith("qa_") else "ruler",
         rate=_rate(task, doc),
         stop=task.stop,
+        unknown=parts if question_unknown else None,
     )
 
 
