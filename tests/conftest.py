@@ -58,6 +58,8 @@ CONFIGS: dict[str, Any] = {
     "qwen3_moe": Qwen3MoeConfig,
     "smollm3": SmolLM3Config,
 }
+MakeLM = Callable[..., LanguageModel]
+"""A maker of tiny models, see `make_lm`."""
 SLIDING, GLOBAL = "sliding_attention", "full_attention"
 WINDOW = 24
 """Tokens that layers with a sliding window see."""
@@ -191,7 +193,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="session")
-def make_lm() -> Callable[..., LanguageModel]:
+def make_lm() -> MakeLM:
     """`make_lm("qwen3", seed=1, num_hidden_layers=2)`: a new tiny model with a tokenizer of its own."""
 
     def make(family: str = "llama", seed: int = 0, **changes: Any) -> LanguageModel:
@@ -203,7 +205,7 @@ def make_lm() -> Callable[..., LanguageModel]:
 
 
 @pytest.fixture(scope="session")
-def lm(make_lm: Callable[..., LanguageModel]) -> LanguageModel:
+def lm(make_lm: MakeLM) -> LanguageModel:
     """One tiny Llama for all tests that do not change it."""
     return make_lm()
 
@@ -222,13 +224,13 @@ def tokens(lm: LanguageModel) -> SoftTokens:
 
 
 @pytest.fixture(scope="session", params=sorted(CONFIGS))
-def each_lm(request: pytest.FixtureRequest, make_lm: Callable[..., LanguageModel]) -> LanguageModel:
+def each_lm(request: pytest.FixtureRequest, make_lm: MakeLM) -> LanguageModel:
     """A tiny model of every family in turn."""
     return make_lm(request.param)
 
 
 @pytest.fixture(scope="session", params=["gemma2", "gemma3_text", "granite", "llama", "smollm3"])
-def some_lm(request: pytest.FixtureRequest, make_lm: Callable[..., LanguageModel]) -> LanguageModel:
+def some_lm(request: pytest.FixtureRequest, make_lm: MakeLM) -> LanguageModel:
     """A tiny model of each family that stores, turns or scales rows in a way of its own: for what builds upon what
     `each_lm` has shown of all."""
     return make_lm(request.param)

@@ -40,7 +40,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import TEXT
+from tests.conftest import TEXT, MakeLM
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_profile import profile
 from tests.test_rope import longrope
@@ -237,7 +237,7 @@ def test_a_row_stays_what_it_was_at_the_place_that_is_told(
 
 @pytest.mark.parametrize("length", [10, 40])
 def test_layers_with_a_sliding_window_are_left_alone(
-    start: Start, make_lm: Callable[..., LanguageModel], ids: Tensor, length: int
+    start: Start, make_lm: MakeLM, ids: Tensor, length: int
 ) -> None:
     lm = make_lm("qwen2", **MIXED)
     eviction, _ = start(JudgeQ(), 6, 100, lm, ids[:, :length])
@@ -275,7 +275,7 @@ class Failing(JudgeQ):
 @pytest.mark.parametrize("allocation", ["uniform", "adakv"])
 def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
     start: Start,
-    make_lm: Callable[..., LanguageModel],
+    make_lm: MakeLM,
     ids: Tensor,
     length: int,
     family: str,
@@ -310,7 +310,7 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
-    start: Start, make_lm: Callable[..., LanguageModel], family: str
+    start: Start, make_lm: MakeLM, family: str
 ) -> None:
     lm = make_lm(family, **(MIXED if family == "qwen2" else {}))
     eviction, _ = start(JudgeQ(), 500, 4, lm)
@@ -499,9 +499,7 @@ def test_rounded_rows_are_refused(lm: LanguageModel, tokens: SoftTokens) -> None
         ask(lm, tokens, row_bits=8, decoding=Decoding(8, evict_every=4))
 
 
-def test_soft_tokens_that_would_stand_where_other_factors_begin_are_refused(
-    make_lm: Callable[..., LanguageModel],
-) -> None:
+def test_soft_tokens_that_would_stand_where_other_factors_begin_are_refused(make_lm: MakeLM) -> None:
     lm = longrope(make_lm, known=300)
     tokens = SoftTokens.initialise(lm, torch.arange(40, 44))
     room = 300 - ask(lm, tokens, decoding=Decoding(1)).prompt_tokens - tokens.n

@@ -6,7 +6,6 @@ import importlib
 import json
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from judgeq.methods import Full
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.conftest import TEXT
+from tests.conftest import TEXT, MakeLM
 
 DOCUMENT = TEXT.strip()
 QUESTIONS = {"How tall is the lighthouse?": "31", "What must a ship name?": "captain"}
@@ -179,7 +178,7 @@ def test_an_answer_ends_before_the_first_stop_text(lm: LanguageModel) -> None:
 
 
 def test_a_stop_text_that_is_a_special_token_ends_the_answer(
-    make_lm: Callable[..., LanguageModel], monkeypatch: pytest.MonkeyPatch
+    make_lm: MakeLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = make_lm()
     ids = lm.tokenizer(TEXT, return_tensors="pt")["input_ids"]
@@ -219,9 +218,7 @@ def test_generation_options_that_would_be_ignored_are_refused() -> None:
         decoding_of({"num_beams": 4, "top_k": 3, "until": []})
 
 
-def test_a_text_without_special_tokens_gets_those_of_the_tokenizer(
-    make_lm: Callable[..., LanguageModel],
-) -> None:
+def test_a_text_without_special_tokens_gets_those_of_the_tokenizer(make_lm: MakeLM) -> None:
     from tokenizers.processors import TemplateProcessing
 
     lm = make_lm()
@@ -353,7 +350,7 @@ def test_bad_arguments_are_refused_in_a_sentence(
 
 
 def test_lm_evals_own_device_and_batch_size_do_no_harm(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, make_lm: Callable[..., LanguageModel]
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, make_lm: MakeLM
 ) -> None:
     make_lm().model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,7 +22,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.sweeping import sweep
-from tests.conftest import TEXT
+from tests.conftest import TEXT, MakeLM
 from tests.test_profile import profile
 
 QUESTIONS = [
@@ -103,7 +102,7 @@ def test_answers_are_those_of_one_question_at_a_time_with_every_method_and_alloc
     same(*both(lm, method, True))
 
 
-def test_and_with_sliding_windows(make_lm: Callable[..., LanguageModel]) -> None:
+def test_and_with_sliding_windows(make_lm: MakeLM) -> None:
     mixed = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
     same(*both(mixed, "snapkv", True))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ from judgeq.retention.text import sentences
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, SoftTokens
 from judgeq.soft_tokens.tensors import MemoryTokens, SoftTokenTensors
-from tests.conftest import TEXT, without_end
+from tests.conftest import TEXT, MakeLM, without_end
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.rounding import moved_rows
 from tests.test_profile import profile
@@ -455,9 +455,7 @@ def test_files_keep_them(lm: LanguageModel, tokens: SoftTokens, tmp_path: Path) 
     assert SoftTokens.from_pretrained(folder).weights.memory is None
 
 
-def test_adapters_of_another_model_are_refused(
-    make_lm: Callable[..., LanguageModel], tokens: SoftTokens
-) -> None:
+def test_adapters_of_another_model_are_refused(make_lm: MakeLM, tokens: SoftTokens) -> None:
     memory = MemoryTokens(tokens.weights.memory.embeddings, LowRank.zero(make_lm(intermediate_size=32), 2, 0))
     other = SoftTokens(replace(tokens.weights, memory=memory), tokens.config)
     with pytest.raises(InputError, match="adapters do not fit"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
@@ -20,7 +19,7 @@ from judgeq.methods import METHODS, Full, JudgeQ, Oracle, RandomRows, SnapKV, St
 from judgeq.methods.scoring import merge_group
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import WINDOW, written
+from tests.conftest import WINDOW, MakeLM, written
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.rounding import moved_rows
 from tests.test_profile import profile
@@ -165,9 +164,7 @@ def test_a_fork_is_not_changed_by_the_other_continuation(lm: LanguageModel, ids:
     assert outcome.retained[0].cache.get_seq_length() == TOKENS + 3
 
 
-def test_nothing_is_left_on_the_model(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors
-) -> None:
+def test_nothing_is_left_on_the_model(make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors) -> None:
     lm = make_lm()
 
     def state() -> list[object]:
@@ -204,16 +201,14 @@ def test_judge_q_without_soft_tokens_is_refused(lm: LanguageModel, ids: Tensor) 
         prefill(lm, ids, [Plan(JudgeQ(), 8)])
 
 
-def test_another_attention_is_refused(make_lm: Callable[..., LanguageModel], ids: Tensor) -> None:
+def test_another_attention_is_refused(make_lm: MakeLM, ids: Tensor) -> None:
     lm = make_lm()
     lm.model.set_attn_implementation("eager")
     with pytest.raises(InputError, match="eager"):
         prefill(lm, ids, [Plan(Full(), TOKENS)])
 
 
-def test_layers_with_a_sliding_window_keep_their_window_and_the_answer(
-    make_lm: Callable[..., LanguageModel], ids: Tensor
-) -> None:
+def test_layers_with_a_sliding_window_keep_their_window_and_the_answer(make_lm: MakeLM, ids: Tensor) -> None:
     lm = make_lm("mistral", sliding_window=24)
     outcome = prefill(lm, ids, [Plan(SnapKV(), 16)])
     assert outcome.retained[0].kept == [None] * 4

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from judgeq.prompts.prompt import build_prompt
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
+from tests.conftest import MakeLM
 
 ROOT = Path(__file__).resolve().parents[1]
 OTHER_PYTHON = os.environ.get("JUDGEQ_KVPRESS_PYTHON", "")
@@ -99,12 +99,7 @@ def pressed(places: tuple[Path, Path], ids: torch.Tensor, folder: Path, pool: in
     ],
 )
 def test_the_press_keeps_and_answers_as_we_do(
-    make_lm: Callable[..., LanguageModel],
-    ids: torch.Tensor,
-    tmp_path: Path,
-    family: str,
-    parts: str,
-    pool: int,
+    make_lm: MakeLM, ids: torch.Tensor, tmp_path: Path, family: str, parts: str, pool: int
 ) -> None:
     lm = make_lm(family)
     tokens = soft_tokens(lm, parts)
@@ -141,7 +136,7 @@ def test_shipped_soft_tokens_keep_the_same_rows_there(smol: LanguageModel, tmp_p
     ],
 )
 def test_soft_tokens_of_another_model_are_refused(
-    make_lm: Callable[..., LanguageModel],
+    make_lm: MakeLM,
     lm: LanguageModel,
     ids: torch.Tensor,
     tmp_path: Path,
@@ -155,9 +150,7 @@ def test_soft_tokens_of_another_model_are_refused(
 
 
 @in_kvpress
-def test_layers_with_a_sliding_window_are_refused(
-    make_lm: Callable[..., LanguageModel], ids: torch.Tensor, tmp_path: Path
-) -> None:
+def test_layers_with_a_sliding_window_are_refused(make_lm: MakeLM, ids: torch.Tensor, tmp_path: Path) -> None:
     lm = make_lm("mistral", sliding_window=32)
     places = saved(lm, soft_tokens(lm, "embeddings"), tmp_path)
     assert "a sliding window" in pressed(places, ids, tmp_path, 1)["refused"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -31,7 +30,7 @@ from judgeq.methods import Full, JudgeQ, SnapKV
 from judgeq.methods.parsing import method_from_text, methods_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import TEXT
+from tests.conftest import TEXT, MakeLM
 from tests.test_profile import profile
 from tests.test_ragged import packed_attention
 
@@ -201,7 +200,7 @@ def test_a_fork_shares_the_codes_and_a_copy_does_not(
 
 
 def test_layers_with_a_sliding_window_are_not_rounded(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors
+    make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
     exact, rounded = (read(lm, ids, soft, bits).retained[0].cache for bits in (None, 8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt
 from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import written
+from tests.conftest import MakeLM, written
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_profile import profile
 
@@ -84,7 +84,7 @@ def test_a_budget_of_the_whole_prompt_changes_nothing(
 
 
 def test_layers_with_a_sliding_window_stand_beside_ragged_ones(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors
+    make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
     outcome = read(lm, ids, soft, budget=TOKENS)

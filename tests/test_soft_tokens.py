@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
 from judgeq.soft_tokens.tensors import TENSOR_NAME, SoftTokenTensors
+from tests.conftest import MakeLM
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_sibling_is_another_model(lm: LanguageModel, tokens: SoftTokens, name:
 
 
 def test_the_same_model_under_another_name_can_be_adopted(
-    lm: LanguageModel, tokens: SoftTokens, make_lm: Callable[..., LanguageModel]
+    lm: LanguageModel, tokens: SoftTokens, make_lm: MakeLM
 ) -> None:
     elsewhere = renamed(lm, "/models/snapshot-7")
     with pytest.raises(InputError, match=r"tokens\.adopt\(lm\)"):

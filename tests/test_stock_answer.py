@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from judgeq.methods.scoring import merge_group
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
+from tests.conftest import MakeLM
 from tests.generators import to_the_end
 from tests.rounding import moved_rows
 from tests.test_prefill import attention_of
@@ -90,7 +91,7 @@ def test_behind_a_response_too(lm: LanguageModel, ids: Tensor, soft: SoftTokenTe
 
 
 def test_a_model_whose_positions_depend_on_the_length_is_read_once_for_each(
-    make_lm: Callable[..., LanguageModel], soft: SoftTokenTensors
+    make_lm: MakeLM, soft: SoftTokenTensors
 ) -> None:
     lm = longrope(make_lm)
     assert_alone(lm, torch.randint(3, 300, (1, 66)), soft, [StockAnswer(), JudgeQ(), SnapKV()])
@@ -174,7 +175,7 @@ def test_words_that_are_none_are_refused(text: str) -> None:
         StockAnswer(text=text)
 
 
-def test_a_prompt_must_leave_room_for_the_words(make_lm: Callable[..., LanguageModel]) -> None:
+def test_a_prompt_must_leave_room_for_the_words(make_lm: MakeLM) -> None:
     lm = make_lm("llama", max_position_embeddings=128)
     with pytest.raises(InputError, match="128"):
         ask(lm, DOCUMENT, QUESTION, method=StockAnswer(text="word " * 120), decoding=SHORT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,6 +44,7 @@ from judgeq.training.trainable import (
     trainable,
 )
 from judgeq.training.workers import Workers
+from tests.conftest import MakeLM
 
 CONFIG = TrainConfig(
     data="wiki",
@@ -205,7 +205,7 @@ def random_weights(lm: LanguageModel) -> SoftTokenTensors:
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "mixtral"])
 def test_examples_in_one_pass_teach_what_each_teaches(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str, stored: bool
+    make_lm: MakeLM, tmp_path: Path, family: str, stored: bool
 ) -> None:
     lm = make_lm(family)
     train_set = all_of(filled(lm, tmp_path))[:4]
@@ -508,9 +508,7 @@ def test_a_store_grows_with_the_number_of_examples(lm: LanguageModel, tmp_path: 
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
-def test_the_announced_size_is_near_the_real_one(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str
-) -> None:
+def test_the_announced_size_is_near_the_real_one(make_lm: MakeLM, tmp_path: Path, family: str) -> None:
     lm = make_lm(family)
     train_set = filled(lm, tmp_path)
     size = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
@@ -555,9 +553,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "granite", "mixtral", "smollm3"])
-def test_families_with_layers_of_their_own_train(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str
-) -> None:
+def test_families_with_layers_of_their_own_train(make_lm: MakeLM, tmp_path: Path, family: str) -> None:
     """The first embeddings are what the model's own look like, and the profile leaves sliding layers out."""
     lm = make_lm(family)
     config = changed(capacity="adapters+offsets", epochs=12, accumulate=6)
@@ -575,22 +571,20 @@ def test_families_with_layers_of_their_own_train(
     assert sum(rows) == 9 * 2 * len(lm.geometry.global_layers)
 
 
-def test_a_model_that_never_evicts_is_not_trained(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path
-) -> None:
+def test_a_model_that_never_evicts_is_not_trained(make_lm: MakeLM, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="sees only the last 24 tokens"):
         train(make_lm("mistral", sliding_window=24), CONFIG, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_in_bfloat16_trains(make_lm: Callable[..., LanguageModel], tmp_path: Path) -> None:
+def test_a_model_in_bfloat16_trains(make_lm: MakeLM, tmp_path: Path) -> None:
     lm = make_lm()
     lm.model.to(torch.bfloat16)
     history = trained_history(lm, tmp_path)
     assert history[-1]["loss"] < 0.9 * history[0]["loss"]
 
 
-def test_a_model_in_4_bit_trains(make_lm: Callable[..., LanguageModel], tmp_path: Path) -> None:
+def test_a_model_in_4_bit_trains(make_lm: MakeLM, tmp_path: Path) -> None:
     """Gradients flow through a frozen NF4 base."""
     make_lm(intermediate_size=128).model.save_pretrained(tmp_path / "model")
     config = BitsAndBytesConfig(
