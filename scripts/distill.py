@@ -815,11 +815,7 @@ WHOLE = (
     Form("largest, pool 13", "largest", pool=13),
     Form("largest+8, pool 3", "largest", pool=3, memory=8),
 )
-MEMORY_ONLY = (
-    Form("mean", "mean"),
-    Form("mean+4", "mean", memory=4),
-    Form("mean+8", "mean", memory=8),
-)
+MEMORY_ONLY = (Form("mean", "mean"), Form("mean+4", "mean", memory=4), Form("mean+8", "mean", memory=8))
 
 
 class Means:

@@ -113,11 +113,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         dest="bits",
         type=int,
     )
-    add_number(
-        parser,
-        "--memory",
-        "rows of the budget left to memory tokens (default: the method's)",
-    )
+    add_number(parser, "--memory", "rows of the budget left to memory tokens (default: the method's)")
     add_option(parser, "--html", "FILE", "write the document with what was kept; - for standard output")
 
 

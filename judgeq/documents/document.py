@@ -21,12 +21,7 @@ from judgeq.inference.decode import Step
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.inference.replay import prefill_with_replay
-from judgeq.inference.request import (
-    Request,
-    make_request,
-    resolve_methods,
-    resolve_soft_tokens,
-)
+from judgeq.inference.request import Request, make_request, resolve_methods, resolve_soft_tokens
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_chunks

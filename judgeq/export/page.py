@@ -19,10 +19,7 @@ from judgeq.methods import title_of
 from judgeq.retention.figures import heat_values, ramp_png
 from judgeq.retention.html import style_sheet
 
-FINISH = {
-    "length": "Cut at the longest answer that was allowed.",
-    "cancelled": "Stopped before its end.",
-}
+FINISH = {"length": "Cut at the longest answer that was allowed.", "cancelled": "Stopped before its end."}
 
 
 def to_html(comparison: ComparisonData) -> str:

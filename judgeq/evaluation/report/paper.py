@@ -62,9 +62,7 @@ PUBLISHED = {
         41.23,
     ),
     "hit-rate": Published(
-        "Hit rate",
-        (128, 256, 512),
-        {"snapkv": (53.44, 55.23, 58.46), "judgeq": (61.37, 62.34, 65.06)},
+        "Hit rate", (128, 256, 512), {"snapkv": (53.44, 55.23, 58.46), "judgeq": (61.37, 62.34, 65.06)}
     ),
 }
 """By the benchmark's name."""
