@@ -26,8 +26,9 @@ from torch import Tensor
 
 from benchmarks import kvpress_rows
 from judgeq._assets import assets_path
+from judgeq._version import versions
 from judgeq.cli import run
-from judgeq.commands.common import DEFAULT_MODEL, add_json, add_option, finish, model_folder, versions
+from judgeq.commands.common import DEFAULT_MODEL, add_json, add_option, finish, model_folder
 from judgeq.config import parse_budget
 from judgeq.data.example import Example
 from judgeq.data.jsonl import read_json_lines

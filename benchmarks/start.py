@@ -16,8 +16,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from judgeq._version import versions
 from judgeq.cli import run
-from judgeq.commands.common import add_common, add_number, command_of, finish, versions
+from judgeq.commands.common import add_common, add_number, command_of, finish
 from judgeq.config import check_at_least
 from judgeq.errors import InputError
 

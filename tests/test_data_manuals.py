@@ -12,7 +12,7 @@ import pytest
 from judgeq.data import manuals
 from judgeq.data.example import Example, Source
 from judgeq.data.lengths import count_tokens, draw_length, fit
-from judgeq.data.manuals import FolderSource, ManualSource, Page
+from judgeq.data.manuals import FolderSource, ManualSource, TitledPage
 from judgeq.data.passages import folder_texts, manual_texts
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
@@ -115,7 +115,7 @@ def test_every_section_of_the_manual_begins_with_its_title() -> None:
 
 
 def test_questions_about_sentences_and_rules() -> None:
-    page = Page(
+    page = TitledPage(
         "x",
         "The first sentence of this text is a plain one. The second sentence comes\nright after the first one.\n\n"
         "   stmt ::= name value\n   long ::= one\n            two\n   last ::= end\n",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from judgeq._version import __version__
+from judgeq._version import __version__, versions
 from judgeq.commands.common import (
     add_common,
     add_methods,
@@ -18,7 +18,6 @@ from judgeq.commands.common import (
     load_model,
     load_random,
     model_folder,
-    versions,
     write_json,
 )
 from judgeq.commands.measuring import read_budgets, soft_tokens
