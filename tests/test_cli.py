@@ -71,7 +71,7 @@ def test_help_does_not_wait_for_torch() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_memory_rows_are_asked_for_and_told_apart(
+def test_memory_rows(
     folder: Path, answer: Answer, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert ask(folder, "--memory", "3") == 2
@@ -98,9 +98,7 @@ def test_json_on_standard_output_is_one_object_and_nothing_else(answer: Answer) 
     assert answer("--budget", "16", "--dtype", "bfloat16")["kv_bytes"] == 4 * 16 * 256 / 2
 
 
-def test_without_json_the_answer_is_printed_and_its_cost_said(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_answer_and_its_cost_are_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(folder, "--budget", "16", "--json", str(folder / "out.json")) == 0
     out, err = capsys.readouterr()
     assert out.strip() == json.loads((folder / "out.json").read_text())["answer"].strip()
@@ -120,7 +118,7 @@ def test_every_method_has_a_name_here(answer: Answer, method: str) -> None:
     assert answer("--method", method, "--budget", "0.5")["method"] == method
 
 
-def test_several_questions_are_answered_from_one_reading(
+def test_one_reading_several_questions(
     folder: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = "Where is the <harbour>?"
@@ -140,7 +138,7 @@ def test_several_questions_are_answered_from_one_reading(
     assert err.count("judgeq: 128 of") == 2
 
 
-def test_a_saved_document_takes_the_place_of_the_file(
+def test_a_saved_document(
     folder: Path, answer: Answer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = str(tmp_path / "read")
@@ -154,9 +152,7 @@ def test_a_saved_document_takes_the_place_of_the_file(
     assert "does not hold a readable document" in capsys.readouterr().err
 
 
-def test_a_document_can_be_evicted_before_the_question(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evicting_before_the_question(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(folder, "--budget", "16", "--json", "-", "--query-agnostic") == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["query_aware"] is False
@@ -310,9 +306,7 @@ def evaluate(folder: Path, kind: str, *options: str) -> int:
 
 
 @pytest.mark.usefixtures("articles")
-def test_answers_are_measured_for_every_task_method_and_budget(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_answers_of_every_task_method_and_budget(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--data", "facts,keys", "--lengths", "500,700", "--examples", "2", "--max-new-tokens", "4"]
     measured = ["--methods", "full,judgeq:group=max,snapkv", "--budgets", "64,128", "--per", "1000"]
     assert evaluate(folder, "answers", *options, *measured, "--json", "-") == 0
@@ -349,9 +343,7 @@ def test_answers_are_measured_for_every_task_method_and_budget(
         assert row["gap_closed"] is None  # a random model is never right
 
 
-def test_a_file_of_ones_own_is_measured_by_its_own_metrics(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_of_ones_own_and_its_metrics(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = {"context": "The harbour lies in the north.", "question": QUESTION, "answers": ["3 crowns"]}
     lines = [asked, {**asked, "metric": "f1", "max_new_tokens": 3}, {"context": "No question."}]
     (folder / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -426,9 +418,7 @@ def test_what_cannot_be_measured_gets_one_sentence(
     assert not out
 
 
-def test_soft_tokens_are_shown_and_travel_to_peft_and_back(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_soft_tokens_travel_to_peft_and_back(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judge, prompt, again = (str(folder / name) for name in ("judge", "prompt", "again"))
     assert main(["tokens", "show", judge, "--json", "-"]) == 0
     shown = json.loads(capsys.readouterr().out)

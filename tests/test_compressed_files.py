@@ -108,7 +108,7 @@ class Latest(Method):
         return torch.arange(view.prompt_tokens).float().expand(batch, heads, -1)
 
 
-def test_a_method_of_ones_own_has_to_be_registered(
+def test_a_method_must_be_registered(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compressed = Document(lm, TEXT).compress(method=Latest(), budget=40)
@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(
 
 
 @pytest.mark.parametrize("choice", ["all rows", "all rows in few bits"])
-def test_other_weights_under_the_same_name_are_noticed(
+def test_other_weights_are_noticed(
     make_lm: Callable[..., LanguageModel], tmp_path: Path, choice: str
 ) -> None:
     left(make_lm(), choice).save(tmp_path)
@@ -187,9 +187,7 @@ def test_other_weights_under_the_same_name_are_noticed(
         CompressedDocument.load(make_lm(seed=1), tmp_path)
 
 
-def test_a_complete_document_is_no_compressed_one_and_the_other_way_round(
-    lm: LanguageModel, tmp_path: Path
-) -> None:
+def test_complete_and_compressed_documents_are_told_apart(lm: LanguageModel, tmp_path: Path) -> None:
     Document(lm, TEXT).save(tmp_path / "whole")
     left(lm).save(tmp_path / "left")
     with pytest.raises(InputError, match=r"CompressedDocument\.save"):

@@ -35,9 +35,7 @@ def of_kind(lm: LanguageModel, kind: str) -> list[Example]:
     return [example for example in drawn(lm) if example.kind == kind]
 
 
-def test_questions_stand_before_and_behind_the_document_and_some_answers_have_begun(
-    lm: LanguageModel,
-) -> None:
+def test_questions_stand_on_both_sides_and_some_answers_have_begun(lm: LanguageModel) -> None:
     questions = [re.split(r"\n\n", text_of(example))[-1] for example in drawn(lm)]
     last = sum(bool(re.match("What|Which|Who|List|With|By|Where", question)) for question in questions)
     assert 110 < last < 170

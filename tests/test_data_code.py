@@ -39,9 +39,7 @@ def definition(source: str) -> Definition:
     return Definition("f", "made_up.py", source)
 
 
-def test_documents_have_the_asked_length_and_half_of_them_are_short(
-    lm: LanguageModel, drawn: list[Example]
-) -> None:
+def test_documents_have_the_asked_length_half_of_them_short(lm: LanguageModel, drawn: list[Example]) -> None:
     longest_question = 300
     lengths = [count_tokens(lm, text(example)) for example in drawn if example.kind != "code/complete"]
     assert min(lengths) >= TOKENS[0] - SLACK

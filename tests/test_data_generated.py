@@ -36,9 +36,7 @@ def text(example: Example) -> str:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_the_first_examples_stay_the_same_and_another_seed_gives_others(
-    lm: LanguageModel, source: type
-) -> None:
+def test_the_first_examples_stay_the_same_for_a_seed(lm: LanguageModel, source: type) -> None:
     assert drawn(lm, source, 20) == drawn(lm, source, 40)[:20]
     assert drawn(lm, source, 20) != drawn(lm, source, 20, seed=4)
 
@@ -51,9 +49,7 @@ def test_the_first_examples_stay_the_same_and_another_seed_gives_others(
         (ChainsSource, "handed same tally values codes dialogue"),
     ],
 )
-def test_every_shape_comes_up_and_answers_stand_in_the_text(
-    lm: LanguageModel, source: type, kinds: str
-) -> None:
+def test_every_shape_has_its_answers_in_the_text(lm: LanguageModel, source: type, kinds: str) -> None:
     examples = drawn(lm, source, 300)
     assert {example.kind for example in examples} == set(kinds.split())
     assert min(Counter(example.kind for example in examples).values()) >= 8
@@ -68,9 +64,7 @@ def test_every_shape_comes_up_and_answers_stand_in_the_text(
 
 
 @pytest.mark.parametrize(("source", "low", "high"), [(WikiSource, 3, 29), (RecordsSource, 80, 160)])
-def test_questions_stand_before_and_after_the_document(
-    lm: LanguageModel, source: type, low: int, high: int
-) -> None:
+def test_questions_stand_on_both_sides(lm: LanguageModel, source: type, low: int, high: int) -> None:
     if source is WikiSource:
         asked = [example for example in drawn(lm, count=300) if "Summarize" in text(example)]
         last = sum(not text(example).startswith("Summarize") for example in asked)

@@ -132,9 +132,7 @@ def test_what_is_for_measuring_is_not_trained_on(tmp_path: Path, part: Part) -> 
             parse_sources(name, part=part)
 
 
-def test_a_file_is_split_into_a_part_to_train_on_and_one_to_measure_on(
-    lm: LanguageModel, tmp_path: Path
-) -> None:
+def test_a_file_is_split_for_training_and_measuring(lm: LanguageModel, tmp_path: Path) -> None:
     path = tmp_path / "chats.jsonl"
     lines = [{"context": f"Ship {at} is blue.", "question": "Which colour?"} for at in range(200)]
     path.write_text("\n".join(map(json.dumps, lines)))

@@ -79,9 +79,7 @@ def test_the_share_of_code_and_the_turns(source: ShareGptSource, lm: LanguageMod
     assert {len(example.messages) for example in found} >= {1, 3}
 
 
-def test_the_first_examples_stay_the_same_and_the_seed_shuffles(
-    source: ShareGptSource, lm: LanguageModel
-) -> None:
+def test_the_first_examples_stay_the_same_for_a_seed(source: ShareGptSource, lm: LanguageModel) -> None:
     found = source.examples(lm, 30, tokens=TOKENS, seed=5)
     assert source.examples(lm, 9, tokens=TOKENS, seed=5) == found[:9]
     assert source.examples(lm, 9, tokens=TOKENS, seed=6) != found[:9]
@@ -124,9 +122,7 @@ def test_all_that_was_said_before_stays(tmp_path: Path, lm: LanguageModel) -> No
     assert tuple(message.content for message in example.messages) == said
 
 
-def test_the_hub_is_streamed_and_never_read_whole(
-    general: Path, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hub_is_streamed(general: Path, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, dict[str, Any]]] = []
     load: Callable[..., Any] = datasets.load_dataset
 
@@ -145,9 +141,7 @@ def test_the_hub_is_streamed_and_never_read_whole(
 @pytest.mark.parametrize(
     "error", [ConnectionError("no route\nto host"), datasets.exceptions.DatasetNotFoundError("x")]
 )
-def test_a_hub_out_of_reach_says_what_to_do(
-    error: Exception, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_out_of_reach(error: Exception, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any, **options: Any) -> Any:
         raise error
 

@@ -99,7 +99,7 @@ def test_every_question_is_answered_as_if_it_were_the_first(some_lm: LanguageMod
 
 
 @pytest.mark.parametrize(("family", "changes"), SLIDING)
-def test_layers_with_a_sliding_window_are_read_on_from(
+def test_sliding_windows_are_read_on_from(
     make_lm: Callable[..., LanguageModel], family: str, changes: dict
 ) -> None:
     lm = make_lm(family, **changes)
@@ -122,16 +122,14 @@ def test_layers_with_a_sliding_window_are_read_on_from(
         {"methods": [PyramidKV(selection=Selection(recent=8, allocation="pyramid+adakv", value_aware=True))]},
     ],
 )
-def test_options_mean_the_same_behind_a_document(
-    lm: LanguageModel, tokens: SoftTokens, options: dict
-) -> None:
+def test_options_mean_the_same_with_a_document(lm: LanguageModel, tokens: SoftTokens, options: dict) -> None:
     document = Document(lm, TEXT).read()
     options = {"methods": ["judgeq", "h2o"], "budget": 40, "tokens": tokens, "decoding": SHORT, **options}
     assert_as_read(document, TEXT, QUESTIONS, **options)
 
 
 @pytest.mark.parametrize("chunk", [None, 50])
-def test_rows_are_judged_again_behind_a_document(
+def test_rows_are_judged_again(
     some_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, chunk: int | None
 ) -> None:
     monkeypatch.setitem(some_lm.__dict__, "eos_ids", frozenset())  # random models stop anywhere
@@ -185,18 +183,14 @@ def test_a_question_costs_its_own_tokens(make_lm: Callable[..., LanguageModel]) 
 
 
 @pytest.mark.parametrize("method", [name for name in question_methods() if name != "h2o"])
-def test_only_h2o_needs_the_attention_of_all_queries(
-    lm: LanguageModel, tokens: SoftTokens, method: str
-) -> None:
+def test_only_h2o_needs_all_queries_attention(lm: LanguageModel, tokens: SoftTokens, method: str) -> None:
     document = Document(lm, TEXT).read()
     rows = document._rows
     document.ask(QUESTIONS[0], method=method, tokens=tokens, decoding=SHORT)
     assert document._rows is rows
 
 
-def test_questions_leave_the_documents_rows_as_they_are_and_copy_none(
-    lm: LanguageModel, tokens: SoftTokens
-) -> None:
+def test_questions_leave_the_documents_rows_as_they_are(lm: LanguageModel, tokens: SoftTokens) -> None:
     document = Document(lm, TEXT).read()
     rows = document._rows
     assert rows is not None
@@ -398,9 +392,7 @@ def test_what_is_left_is_not_judged_again(lm: LanguageModel, tokens: SoftTokens)
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.needs_response])
-def test_methods_that_look_at_an_answer_need_a_question(
-    lm: LanguageModel, tokens: SoftTokens, method: str
-) -> None:
+def test_methods_that_need_an_answer_are_refused(lm: LanguageModel, tokens: SoftTokens, method: str) -> None:
     with pytest.raises(InputError, match="no question yet"):
         Document(lm, TEXT).compress(method=method, tokens=tokens)
 
@@ -415,9 +407,7 @@ def folder(tmp_path: Path, make_lm: Callable[..., LanguageModel]) -> Path:
     return document.save(tmp_path / "document")
 
 
-def test_a_saved_document_is_asked_without_reading_it_again(
-    make_lm: Callable[..., LanguageModel], folder: Path
-) -> None:
+def test_a_saved_document_is_not_read_again(make_lm: Callable[..., LanguageModel], folder: Path) -> None:
     lm = make_lm()
     tokens, document, counted = soft(lm), Document.load(lm, folder), Counted(lm)
     assert document.text == TEXT.strip()
@@ -429,7 +419,7 @@ def test_a_saved_document_is_asked_without_reading_it_again(
 
 
 @pytest.mark.parametrize(("family", "changes"), SLIDING)
-def test_windows_are_saved_too(
+def test_windows_are_saved(
     make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str, changes: dict
 ) -> None:
     lm = make_lm(family, **changes)
@@ -438,9 +428,7 @@ def test_windows_are_saved_too(
     assert_as_read(Document.load(lm, folder), TEXT, QUESTIONS[:1], **options)
 
 
-def test_a_document_can_be_saved_where_it_came_from(
-    make_lm: Callable[..., LanguageModel], folder: Path
-) -> None:
+def test_a_document_is_saved_where_it_came_from(make_lm: Callable[..., LanguageModel], folder: Path) -> None:
     lm = make_lm()
     document = Document.load(lm, folder)
     before = [tensor.clone() for tensor in document._rows.tensors()]
@@ -505,9 +493,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(
         Document.load(lm, folder)
 
 
-def test_other_weights_under_the_same_name_are_noticed(
-    make_lm: Callable[..., LanguageModel], folder: Path
-) -> None:
+def test_other_weights_of_this_name_are_noticed(make_lm: Callable[..., LanguageModel], folder: Path) -> None:
     with pytest.raises(InputError, match="other weights"):
         Document.load(make_lm(seed=1), folder)
 
@@ -526,9 +512,7 @@ def test_the_embedded_model_answers_again_from_the_same_reading(smol: LanguageMo
     assert_as_read(document, document.text, ("What is this text about?", "Who is named first?"), **options)
 
 
-def test_a_model_that_was_cast_since_is_told_to_read_again(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path
-) -> None:
+def test_a_model_cast_since_has_to_read_again(make_lm: Callable[..., LanguageModel], tmp_path: Path) -> None:
     lm, short = make_lm(), Decoding(max_new_tokens=3)
     document = Document(lm, TEXT).read()
     compressed = document.compress(method="snapkv", budget=16)

@@ -94,9 +94,7 @@ def test_names_are_those_given(lm: LanguageModel) -> None:
 
 
 @pytest.mark.parametrize("allocation", get_args(Allocation))
-def test_every_allocation_is_measured_against_the_even_oracle(
-    lm: LanguageModel, allocation: Allocation
-) -> None:
+def test_allocations_are_measured_against_the_even_oracle(lm: LanguageModel, allocation: Allocation) -> None:
     plain = SoftTokens.initialise(lm, torch.arange(40, 44))
     tokens = replace(plain, profile=profile(8, 64))
     method = SnapKV(selection=Selection(recent=2, allocation=allocation))

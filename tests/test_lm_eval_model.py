@@ -124,9 +124,7 @@ def test_lm_eval_finds_the_model_by_its_name_and_still_its_own() -> None:
 
 
 @pytest.mark.parametrize(("method", "budget"), [("full", 1.0), (SNAPKV, 24), (SNAPKV, 0.25)])
-def test_a_task_with_a_chat_template_gets_the_answers_of_ask(
-    lm: LanguageModel, tasks: Path, method: str, budget: Budget
-) -> None:
+def test_a_task_gets_the_answers_of_ask(lm: LanguageModel, tasks: Path, method: str, budget: Budget) -> None:
     results = evaluate(JudgeQLM(lm, method=method, budget=budget), tasks, "harbour", apply_chat_template=True)
     chosen = method_from_text(method)
     expected = [
@@ -222,9 +220,7 @@ def test_generation_options_that_would_be_ignored_are_refused() -> None:
         decoding_of({"num_beams": 4, "top_k": 3, "until": []})
 
 
-def test_a_text_without_special_tokens_gets_those_of_the_tokenizer(
-    make_lm: Callable[..., LanguageModel],
-) -> None:
+def test_plain_text_gets_the_tokenizers_special_tokens(make_lm: Callable[..., LanguageModel]) -> None:
     from tokenizers.processors import TemplateProcessing
 
     lm = make_lm()
@@ -247,9 +243,7 @@ def test_a_begun_answer_is_continued(lm: LanguageModel) -> None:
 # What does not fit
 
 
-def test_a_context_that_is_too_long_loses_its_beginning_and_is_counted(
-    lm: LanguageModel, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_too_long_a_context_loses_its_beginning(lm: LanguageModel, caplog: pytest.LogCaptureFixture) -> None:
     model = JudgeQLM(lm, method="full", max_length=40)
     ids = lm.tokenizer(TEXT, return_tensors="pt")["input_ids"]
     with caplog.at_level(logging.WARNING):
@@ -297,9 +291,7 @@ def test_continuations_are_scored_from_what_was_kept(lm: LanguageModel) -> None:
     assert full[0][0] == pytest.approx(few[0][0], abs=1e-4)
 
 
-def test_neighbours_with_one_context_share_its_prefill(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_neighbours_share_a_prefill(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model = JudgeQLM(lm, method=SNAPKV, budget=12)
     pairs = [(DOCUMENT, " It is tall."), (DOCUMENT, " the moon"), ("The harbour", " lies")]
     alone = [model.loglikelihood(choosing(pair))[0] for pair in pairs]
@@ -348,9 +340,7 @@ def test_perplexity_is_refused_in_a_sentence(lm: LanguageModel) -> None:
         ({"max_length": "long"}, "a whole number from 2 to 4096"),
     ],
 )
-def test_bad_arguments_are_refused_in_a_sentence(
-    lm: LanguageModel, arguments: dict[str, Any], message: str
-) -> None:
+def test_bad_arguments_are_refused(lm: LanguageModel, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         JudgeQLM(lm, **{"method": "full", **arguments})
 
@@ -372,9 +362,7 @@ def test_lm_evals_own_device_and_batch_size_do_no_harm(
         assert str(JudgeQLM.create_from_arg_string(text, {"device": "cuda:0"}).device) == "cpu"
 
 
-def test_tasks_that_make_their_own_texts_find_the_tokenizer_of_an_embedded_model(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_tasks_find_an_embedded_models_tokenizer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ran: list[Any] = []
     monkeypatch.setattr("sys.argv", ["judgeq"])
     monkeypatch.setattr("lm_eval._cli.HarnessCLI.execute", lambda self, parsed: ran.append(parsed.metadata))

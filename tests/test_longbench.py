@@ -98,7 +98,7 @@ def test_the_template_holds_context_and_question_in_their_places(lm: LanguageMod
         ("lcc", "code_sim_score", "    return number * 3", "    return number"),
     ],
 )
-def test_answers_are_rated_by_the_tasks_own_metric(
+def test_each_task_has_its_metric(
     lm: LanguageModel, name: str, metric: str, right: str | None, part: str
 ) -> None:
     question = one(lm, name).questions[0]
@@ -202,16 +202,12 @@ def test_data_out_of_reach_says_what_to_put_where(lm: LanguageModel, folder: Pat
         (line(all_classes=None), 'line 2: "all_classes" is not a list of texts'),
     ],
 )
-def test_a_wrong_line_is_named_with_its_number(
-    lm: LanguageModel, tmp_path: Path, wrong: Any, message: str
-) -> None:
+def test_a_wrong_line_is_named(lm: LanguageModel, tmp_path: Path, wrong: Any, message: str) -> None:
     with pytest.raises(InputError, match=rf"trec\.jsonl {message}"):
         one(lm, "trec", 5, written(tmp_path, "trec", line(), wrong))
 
 
-def test_a_file_without_lines_and_a_folder_that_is_not_there_are_refused(
-    lm: LanguageModel, tmp_path: Path
-) -> None:
+def test_no_lines_no_folder_or_no_questions_are_refused(lm: LanguageModel, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="qasper has no questions"):
         one(lm, "qasper", 1, written(tmp_path, "qasper"))
     with pytest.raises(InputError, match="There is no folder"):
@@ -220,9 +216,7 @@ def test_a_file_without_lines_and_a_folder_that_is_not_there_are_refused(
         one(lm, "qasper", 0)
 
 
-def test_unknown_names_and_a_missing_lm_eval_are_said(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_names_and_no_lm_eval(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         InputError, match="There is no task 'dureader': choose all, or one or more of narrativeqa"
     ):

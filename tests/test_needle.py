@@ -48,9 +48,7 @@ def test_the_needle_stands_at_the_depth_that_is_asked_for(lm: LanguageModel, fil
             assert len(before) / around == pytest.approx(depth, abs=0.05)
 
 
-def test_all_depths_hide_the_same_needles_in_a_haystack_that_nearly_fills_the_length(
-    lm: LanguageModel, files: LocalFiles
-) -> None:
+def test_all_depths_hide_the_same_needles_in_a_full_haystack(lm: LanguageModel, files: LocalFiles) -> None:
     answers = [[question.example.answers for question in task.questions] for task in asked(lm, files)]
     assert answers[0] == answers[1] == answers[2]
     assert answers[0][0] != answers[0][1]

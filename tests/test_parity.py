@@ -115,9 +115,7 @@ def test_all_of_a_window_that_is_larger_than_the_budget_ties() -> None:
 # Comparing
 
 
-def test_equal_rows_scores_and_keys_are_reported_as_such(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_rows_scores_and_keys(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = compared(lm, monkeypatch, rows_as_ours(lm, prompt(), [SNAPKV], 12), SNAPKV)
     (row,) = (agreement.to_row(1) for agreement in outcome.agreements)
     assert (row["score"], row["ties"], row["different"], row["kept"]) == (1.0, 0, 0, 4 * 2 * 12)
@@ -126,9 +124,7 @@ def test_equal_rows_scores_and_keys_are_reported_as_such(
     assert outcome.key_gap == 0.0
 
 
-def test_one_other_row_other_scores_and_other_keys_are_found(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_rows_scores_and_keys_are_found(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     written = rows_as_ours(lm, prompt(), [SNAPKV], 12)
     rows, scores = written["snapkv.12.rows.2"], written["snapkv.12.scores.2"]
     rest = scores[0].clone()
@@ -165,9 +161,7 @@ def test_heads_that_compete_are_compared_as_one(lm: LanguageModel, monkeypatch: 
     assert (snapkv["same"], kvzip["score_gap"]) == (4 * 2 * 12, 0.0)
 
 
-def test_different_numbers_of_rows_are_shown_side_by_side(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_numbers_of_rows_stand_side_by_side(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     written = rows_as_ours(lm, prompt(), [PYRAMID], 12)
     ours = [written[f"pyramidkv.12.rows.{layer}"].shape[1] for layer in range(4)]
     for layer in range(4):
@@ -180,9 +174,7 @@ def test_different_numbers_of_rows_are_shown_side_by_side(
     assert set(agreement.layers) == {layer for layer, rows in enumerate(ours) if rows == 12}
 
 
-def test_layers_that_one_side_leaves_alone_do_not_count(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_layers_left_alone_do_not_count(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     written = rows_as_ours(lm, prompt(), [SNAPKV], 12)
     only = {name: tensor for name, tensor in written.items() if name.endswith(".3")}
     (agreement,) = compared(lm, monkeypatch, only, SNAPKV).agreements

@@ -46,9 +46,7 @@ def parts(example: Example) -> tuple[str, str]:
     return (first[1], first[0]) if example.kind.endswith("/first") else (last[0], last[1])
 
 
-def test_the_answer_stands_in_the_document_once_and_not_in_the_question(
-    lm: LanguageModel, source: Source
-) -> None:
+def test_the_answer_stands_once_and_not_in_the_question(lm: LanguageModel, source: Source) -> None:
     for example in drawn(lm, source):
         document, question = parts(example)
         (answer,) = example.answers
@@ -123,9 +121,7 @@ def test_records_have_one_form_and_different_keys_and_values(lm: LanguageModel) 
         assert asked in example.answer_prefix
 
 
-def test_articles_that_hold_the_answer_are_left_out(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_articles_with_the_answer_are_left_out(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     value = drawn(lm, PlantedFacts(), 1)[0].answers[0]
     telling = tuple(
         Article(article.title, f"{article.text} This tells {value.upper()} to all.", "")

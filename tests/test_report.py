@@ -120,9 +120,7 @@ def test_a_method_that_lacks_a_task_has_no_average() -> None:
         (lambda value: value.update(notes="one"), "notes: input should be a valid tuple"),
     ],
 )
-def test_what_is_no_result_file_is_refused(
-    change: Callable[[dict], Any], message: str, tmp_path: Path
-) -> None:
+def test_other_files_are_refused(change: Callable[[dict], Any], message: str, tmp_path: Path) -> None:
     value = raw("ruler")
     change(value)
     path = tmp_path / "bad.json"
@@ -461,9 +459,7 @@ def report(*arguments: str) -> int:
     return main(["report", *arguments])
 
 
-def test_the_command_writes_both_or_prints_markdown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_or_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [str(RESULTS / f"{name}.json") for name in ("ruler", "hit_rate")]
     html, markdown = tmp_path / "r.html", tmp_path / "r.md"
     assert report(*names, "--html", str(html), "--markdown", str(markdown), "--title", "Night run") == 0

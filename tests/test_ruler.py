@@ -104,9 +104,7 @@ def tokens(lm: LanguageModel, question: Question) -> int:
 
 
 @pytest.mark.parametrize("name", RULER_GENERATED)
-def test_every_generated_task_has_its_length_its_output_length_and_its_answers_in_the_text(
-    words: LanguageModel, name: str
-) -> None:
+def test_generated_tasks_have_their_lengths_and_answers_in_the_text(words: LanguageModel, name: str) -> None:
     task = one(words, name, count=4)
     assert (task.name, task.length, len(task.questions)) == (f"ruler/{name}", 2048, 4)
     assert len({question.key for question in task.questions}) == 4
@@ -126,9 +124,7 @@ def test_the_prefix_stands_behind_the_chat_template_without_a_space_of_its_own(l
 
 
 @pytest.mark.parametrize("name", [*RULER_TASKS])
-def test_the_question_moves_to_the_front_and_nothing_else_changes(
-    words: LanguageModel, qa_files: LocalFiles, name: str
-) -> None:
+def test_nothing_but_the_question_moves(words: LanguageModel, qa_files: LocalFiles, name: str) -> None:
     last = one(words, name, count=2, files=qa_files)
     first = one(words, name, count=2, files=qa_files, question_first=True)
     assert first.question_first
@@ -140,9 +136,7 @@ def test_the_question_moves_to_the_front_and_nothing_else_changes(
         assert after.example.answers == before.example.answers
 
 
-def test_a_prompt_that_does_not_end_with_its_question_is_refused(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_question_that_does_not_come_last(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library.Definition, "text", lambda *_: "One line.\nNo question")
     with pytest.raises(InputError, match="does not end with its question"):
         one(lm, "niah_single_1", 512, question_first=True)
@@ -162,9 +156,7 @@ def test_a_part_of_the_answers_is_a_part_of_the_score(words: LanguageModel) -> N
     assert word.score(word.example.answers[0].upper()) == 0.1
 
 
-def test_questions_about_documents_are_rated_by_the_other_metric(
-    words: LanguageModel, qa_files: LocalFiles
-) -> None:
+def test_questions_about_documents_have_another_metric(words: LanguageModel, qa_files: LocalFiles) -> None:
     question = one(words, "qa_squad", files=qa_files).questions[0]
     assert (question.metric, question.score("It is ada lovell."), question.score("Nobody")) == (
         "ruler_part",
@@ -177,9 +169,7 @@ def test_questions_about_documents_are_rated_by_the_other_metric(
 
 
 @pytest.mark.parametrize("name", ["niah_single_2", "niah_multikey_3", "vt", "cwe", "fwe"])
-def test_more_questions_begin_with_the_same_ones_and_another_seed_gives_others(
-    words: LanguageModel, name: str
-) -> None:
+def test_more_questions_begin_with_the_same_ones(words: LanguageModel, name: str) -> None:
     few, many = one(words, name, count=3), one(words, name, count=9)
     assert [q.key for q in few.questions] == [q.key for q in many.questions[:3]]
     assert few.questions[0].key != one(words, name, seed=6).questions[0].key
@@ -200,9 +190,7 @@ def test_another_process_asks_the_same_questions(lm: LanguageModel) -> None:
     assert run.stdout.split() == here
 
 
-def test_the_global_generators_go_on_and_nothing_is_printed(
-    words: LanguageModel, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_process_is_left_as_it_was(words: LanguageModel, capfd: pytest.CaptureFixture[str]) -> None:
     def states() -> list[Any]:
         return [random.getstate(), np.random.get_state()[1].tolist()]  # noqa: NPY002
 
@@ -229,9 +217,7 @@ def test_lm_eval_is_as_before_once_the_questions_are_made(words: LanguageModel) 
 @pytest.mark.parametrize(
     ("name", "length"), [(name, 200) for name in ("niah_multikey_3", "vt", "cwe")] + [("fwe", 199)]
 )
-def test_a_length_that_a_task_cannot_fill_is_refused_at_once(
-    words: LanguageModel, name: str, length: int
-) -> None:
+def test_a_length_that_a_task_cannot_fill(words: LanguageModel, name: str, length: int) -> None:
     with pytest.raises(InputError, match=r"longer prompts|at least 200"):
         one(words, name, length)
 
@@ -264,7 +250,7 @@ def test_only_as_many_questions_as_ruler_has(words: LanguageModel, count: int) -
 # Where texts come from
 
 
-def test_pythons_manual_takes_the_place_of_essays_that_cannot_be_fetched(
+def test_pythons_manual_replaces_missing_essays(
     words: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nltk.data.find", fails(LookupError))
@@ -291,9 +277,7 @@ def test_ones_own_essays_are_the_haystack_and_a_note_says_so(words: LanguageMode
     assert "afterwards.\nGulls were first here." in text(task.questions[0])
 
 
-def test_lm_evals_essays_are_taken_where_the_hub_answers(
-    words: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hubs_essays_are_used(words: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     one(words, "niah_single_1")
     from lm_eval.tasks.ruler import prepare_niah
 
@@ -340,9 +324,7 @@ def test_a_hub_out_of_reach_leaves_only_the_cache(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("name", ["qa_squad", "qa_hotpot"])
-def test_documents_with_questions_come_from_ones_own_files(
-    words: LanguageModel, qa_files: LocalFiles, name: str
-) -> None:
+def test_documents_come_from_ones_own_files(words: LanguageModel, qa_files: LocalFiles, name: str) -> None:
     task = one(words, name, count=9, files=qa_files)
     assert [question.example.answers for question in task.questions] == [(name,) for name in ANSWERS]
     assert all(q.example.answers[0] in text(q) for q in task.questions)
@@ -372,7 +354,7 @@ def test_questions_whose_document_does_not_fit_make_way_for_the_next_ones(
         ("qa_hotpot", "hotpotqa.json", "hotpot_dev_distractor_v1.json"),
     ],
 )
-def test_questions_that_cannot_be_fetched_say_what_to_put_where(
+def test_missing_questions_say_what_to_put_where(
     words: LanguageModel, name: str, file: str, url: str
 ) -> None:
     with pytest.raises(InputError, match="--ruler-files") as caught:
@@ -389,9 +371,7 @@ def test_questions_that_cannot_be_fetched_say_what_to_put_where(
         ('{"data": []}', "is not what lm-eval reads"),
     ],
 )
-def test_a_file_in_another_format_is_named(
-    words: LanguageModel, tmp_path: Path, content: str, message: str
-) -> None:
+def test_another_format_is_named(words: LanguageModel, tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "squad.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=rf"squad\.json {message}"):
         one(words, "qa_squad", files=LocalFiles(tmp_path))
@@ -405,9 +385,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 # What a person types
 
 
-def test_without_lm_eval_the_error_says_what_to_install(
-    words: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_lm_eval(words: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("lm_eval", "lm_eval.tasks", "lm_eval.tasks._yaml_loader"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=r'^RULER needs lm-eval: pip install "judgeq\[benchmarks\]"$'):

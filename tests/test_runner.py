@@ -130,9 +130,7 @@ def test_a_learned_profile_reaches_the_methods(lm: LanguageModel, tokens: SoftTo
         measure(lm, [question()], [method], [16], tokens)
 
 
-def test_bad_questions_are_refused_before_any_work(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_questions_are_refused_at_once(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*args: object, **options: object) -> None:
         raise AssertionError("the model ran")
 

@@ -73,7 +73,7 @@ def test_other_numbers_in_the_adapters_are_noticed(lm: LanguageModel, tmp_path: 
 
 
 @pytest.mark.parametrize("package", ["torch", "transformers"])
-def test_other_libraries_are_noticed(
+def test_other_libraries(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     opened(tmp_path / "items.jsonl", lm, None)
@@ -83,9 +83,7 @@ def test_other_libraries_are_noticed(
         opened(tmp_path / "items.jsonl", lm, None)
 
 
-def test_another_model_of_the_same_name_is_noticed(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path
-) -> None:
+def test_another_model_of_this_name_is_noticed(make_lm: Callable[..., LanguageModel], tmp_path: Path) -> None:
     opened(tmp_path / "items.jsonl", make_lm(seed=1), None)
     opened(tmp_path / "items.jsonl", make_lm(seed=1), None)
     with pytest.raises(InputError, match="the weights "):
@@ -110,9 +108,7 @@ def answered(lm: LanguageModel, path: Path, label: str, method: Method) -> Answe
 @pytest.mark.parametrize(
     "other", [SnapKV(window=8), SnapKV(selection=Selection(pool=7)), RandomRows()], ids=str
 )
-def test_a_method_of_the_same_name_with_other_options_is_refused(
-    lm: LanguageModel, tmp_path: Path, other: Method
-) -> None:
+def test_a_method_with_other_options_is_refused(lm: LanguageModel, tmp_path: Path, other: Method) -> None:
     path = tmp_path / "items.jsonl"
     assert answered(lm, path, "mine", SnapKV()) == answered(lm, path, "mine", SnapKV())
     with pytest.raises(InputError, match="mine@20 that were made with other options"):
@@ -129,9 +125,7 @@ def older(path: Path, lm: LanguageModel, tokens: SoftTokens | None, *names: str)
     path.write_text("\n".join(map(json.dumps, ({"setup": first}, line))) + "\n")
 
 
-def test_an_older_file_is_gone_on_with_and_says_from_then_on_what_it_did_not(
-    lm: LanguageModel, tmp_path: Path
-) -> None:
+def test_an_older_file_says_from_then_on_what_it_did_not(lm: LanguageModel, tmp_path: Path) -> None:
     path = tmp_path / "items.jsonl"
     older(path, lm, None, "snapkv@20")
     journal = opened(path, lm, None)

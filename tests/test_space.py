@@ -69,9 +69,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
 # What is sent
 
 
-def test_a_space_gets_what_it_needs_and_nothing_else(
-    root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_space_gets_what_it_needs(root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--repo", "me/demo", "--hardware", "cpu-upgrade", "--json", "-")
     assert code == 0
     there = hub.files("spaces/me/demo")
@@ -82,9 +80,7 @@ def test_a_space_gets_what_it_needs_and_nothing_else(
     assert json.loads(out)["commit"] == made.branches["main"]
 
 
-def test_a_dry_run_lists_the_same_and_asks_nobody(
-    root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_lists_the_same(root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--repo", "me/demo", "--dry-run")
     assert code == 0
     sizes = {line.split()[1]: line.split()[0] for line in out.splitlines()[:-1]}
@@ -95,9 +91,7 @@ def test_a_dry_run_lists_the_same_and_asks_nobody(
     assert set(hub.files("spaces/me/demo")) == {*sizes, ".gitattributes"}
 
 
-def test_a_second_time_only_differences_are_sent(
-    root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_differences_are_sent(root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "--repo", "me/demo")
     (root / "app" / "ui.py").rename(root / "app" / "page.py")
     commit(root, {"app.py": "new\n", "app/ui.py": "text\n"})
@@ -187,7 +181,7 @@ def test_an_unclean_tree_is_refused_by_name(root: Path, hub: Hub, capsys: pytest
     assert not hub.requests
 
 
-def test_without_a_checkout_the_command_says_so(
+def test_without_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(space, "ROOT", tmp_path)
@@ -196,9 +190,7 @@ def test_without_a_checkout_the_command_says_so(
     assert "made from a git checkout" in err
 
 
-def test_without_git_the_command_says_so(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_git(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PATH", "")
     assert run(capsys, "--repo", "me/demo", "--dry-run")[::2] == (
         2,
@@ -248,7 +240,7 @@ def test_a_hub_that_refuses_is_quoted(
     assert (code, said in err) == (2, True)
 
 
-def test_no_token_and_no_network_are_said(
+def test_no_token_or_network(
     root: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")

@@ -147,9 +147,7 @@ def test_our_bytes_are_those_of_the_rows(lm: LanguageModel) -> None:
     assert plain.peak_bytes == 4 * 100 * a_row
 
 
-def test_the_next_question_reads_its_own_tokens_and_keeps_the_same_rows(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_question_reads_its_own_tokens(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     forward = type(lm.model).forward
 
@@ -170,7 +168,7 @@ def test_the_next_question_reads_its_own_tokens_and_keeps_the_same_rows(
     assert again.held(IDS[:, :64]) is None
 
 
-def test_plain_transformers_runs_without_our_attention_and_leaves_the_model_as_it_was(
+def test_plain_transformers_leaves_the_model_as_it_was(
     lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
@@ -191,9 +189,7 @@ def test_plain_transformers_runs_without_our_attention_and_leaves_the_model_as_i
 
 
 @pytest.mark.parametrize(("quantization", "share"), [("8bit", 0.4), ("4bit", 0.3)])
-def test_random_weights_in_few_bits_take_less_and_say_nearly_the_same(
-    quantization: str, share: float
-) -> None:
+def test_random_weights_in_few_bits_say_nearly_the_same(quantization: str, share: float) -> None:
     full, small = (random_model("tiny", "cpu", quantization=given) for given in (None, quantization))
     assert small.model.get_memory_footprint() < share * full.model.get_memory_footprint()
     with torch.no_grad():
@@ -279,9 +275,7 @@ def test_the_table_on_the_screen_has_a_line_for_everyone(capsys: pytest.CaptureF
         (["--methods", "snapkv:allocation=profile"], "profile"),
     ],
 )
-def test_what_cannot_be_measured_gets_one_sentence(
-    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_measured(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(*options) == 2
     assert said in capsys.readouterr().err
 

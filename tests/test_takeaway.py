@@ -171,7 +171,7 @@ def test_the_heatmap_has_words_and_its_columns_tell_what_stood_there(kept: Compa
     assert visible(found.text[: found.offsets[0][1]]).split()[0][:5] in titles[0]
 
 
-def test_the_program_of_the_documentation_runs(
+def test_the_documented_program_runs(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = (Path(__file__).parents[1] / "docs" / "take-away.md").read_text(encoding="utf-8")
@@ -353,7 +353,7 @@ def test_a_question_is_only_ever_a_string(question: str) -> None:
 
 
 @pytest.mark.parametrize("kind", takeaway.KINDS)
-def test_a_file_goes_to_the_browser_and_never_to_the_disk(
+def test_no_file_goes_to_the_disk(
     run: Run, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))

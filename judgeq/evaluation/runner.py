@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
-from torch import Tensor
 
-from judgeq.cache.retained import RetainedCache
 from judgeq.config import Budget, Decoding, budget_rows, check_budget
 from judgeq.errors import InputError
 from judgeq.evaluation.journal import Answers, Journal, Rated
@@ -136,7 +135,8 @@ def run(
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
     journal.check({each.name: each.made for each in asked})
     done, in_time = 0, True
-    for turn in _batched(turns, TOGETHER):
+    for start in range(0, len(turns), TOGETHER):
+        turn = turns[start : start + TOGETHER]
         questions = [found[number].questions[at] for at, number in turn]
         missing = [
             [each for each in asked if not each.is_answered(journal.answers(question.key))]
@@ -170,41 +170,32 @@ def answer_all(
     """
     reading = [_to_read(lm, *pair, tokens) for pair in zip(questions, asked, strict=True) if pair[1]]
     outcomes = iter(prefill_many(reading))
-    texts: list[dict[str, str]] = [{} for _ in questions]
-    taken: list[dict[str, int]] = [{} for _ in questions]
-    lost: list[dict[str, float | None]] = [{} for _ in questions]
-    waiting: list[tuple[int, Asked, PendingAnswer]] = []
-    for at, (question, methods) in enumerate(zip(questions, asked, strict=True)):
-        if methods:
-            outcome = next(outcomes)
-            words = question.occurrences(lm)
-            for each, kept in zip(methods, outcome.retained, strict=True):
-                answer = _unwritten(question, kept.cache, outcome.logits)
-                taken[at][each.name] = kept.cache.kv_bytes
-                lost[at][each.name] = words.lost(
-                    _kept_somewhere(kept, outcome.request.input_ids.shape[1])
-                ).share
-                # the oracle had it written
-                if outcome.response is not None and each.method == Full():
-                    texts[at][each.name] = settled_text(lm, outcome.response[0].tolist(), answer)
-                else:
-                    waiting.append((at, each, answer))
-    written = decode_together(lm, [answer for _, _, answer in waiting])
-    for (at, each, _), done in zip(waiting, written, strict=True):
-        texts[at][each.name] = done.text
-    return [
-        {
-            each.name: Rated(
-                found[each.name],
-                question.score(found[each.name]),
-                held[each.name],
-                each.made,
-                gone[each.name],
+    found: list[Answers] = [{} for _ in questions]
+    waiting: list[tuple[PendingAnswer, Callable[[str], None]]] = []
+    for question, methods, answers in zip(questions, asked, found, strict=True):
+        if not methods:
+            continue
+        outcome, words = next(outcomes), question.occurrences(lm)
+        for each, kept in zip(methods, outcome.retained, strict=True):
+            lost = words.lost(_kept_somewhere(kept, outcome.request.input_ids.shape[1])).share
+            rate = partial(_rate, answers, question, each, kept.cache.kv_bytes, lost)
+            answer = PendingAnswer(
+                kept.cache, outcome.logits, _greedy(question), question.settled, until_circles=True
             )
-            for each in methods
-        }
-        for question, methods, found, held, gone in zip(questions, asked, texts, taken, lost, strict=True)
-    ]
+            if outcome.response is not None and each.method == Full():  # the oracle had it written
+                rate(settled_text(lm, outcome.response[0].tolist(), answer))
+            else:
+                waiting.append((answer, rate))
+    written = decode_together(lm, [answer for answer, _ in waiting])
+    for (_, rate), done in zip(waiting, written, strict=True):
+        rate(done.text)
+    return found
+
+
+def _rate(
+    answers: Answers, question: Question, asked: Asked, kv_bytes: int, lost: float | None, text: str
+) -> None:
+    answers[asked.name] = Rated(text, question.score(text), kv_bytes, asked.made, lost)
 
 
 def _kept_somewhere(retained: Retained, tokens: int) -> np.ndarray:
@@ -224,17 +215,8 @@ def _to_read(
     return Request(lm, ids, plans, _greedy(question), tokens.probe if tokens else None)
 
 
-def _unwritten(question: Question, cache: RetainedCache, logits: Tensor) -> PendingAnswer:
-    return PendingAnswer(cache, logits, _greedy(question), question.settled, until_circles=True)
-
-
 def _greedy(question: Question) -> Decoding:
     return Decoding(max_new_tokens=question.max_new_tokens, stop=question.stop)
-
-
-def _batched(turns: Sequence[tuple[int, int]], size: int) -> Iterator[Sequence[tuple[int, int]]]:
-    """Pieces of `size`; `itertools.batched` needs Python 3.12."""
-    return (turns[start : start + size] for start in range(0, len(turns), size))
 
 
 def _readable(lm: LanguageModel, task: Task, reserve: int, skip_long: bool) -> Measured:
