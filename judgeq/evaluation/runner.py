@@ -178,7 +178,7 @@ def answer_all(
         outcome, words = next(outcomes), question.occurrences(lm)
         for each, kept in zip(methods, outcome.retained, strict=True):
             lost = words.lost(_kept_somewhere(kept, outcome.request.input_ids.shape[1])).share
-            rate = partial(_rate, answers, question, each, kept.cache.kv_bytes, lost)
+            rate: Callable[[str], None] = partial(_rate, answers, question, each, kept.cache.kv_bytes, lost)
             answer = PendingAnswer(
                 kept.cache, outcome.logits, _greedy(question), question.settled, until_circles=True
             )
@@ -189,7 +189,10 @@ def answer_all(
     written = decode_together(lm, [answer for answer, _ in waiting])
     for (_, rate), done in zip(waiting, written, strict=True):
         rate(done.text)
-    return found
+    return [
+        {each.name: answers[each.name] for each in methods}
+        for methods, answers in zip(asked, found, strict=True)
+    ]
 
 
 def _rate(

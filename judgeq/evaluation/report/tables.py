@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -90,76 +90,59 @@ def score_table(block: Block, length: int | None) -> Table:
     """Averages, methods x budgets; the best deployable method of each budget is marked."""
     best = {budget: block.best(budget, length) for budget in block.budgets}
     rated = "share of the oracle’s top rows that are kept" if block.is_hit_rate else "average score"
-    lines = {
-        method: [
-            _score(block.average(method, budget, length), method in best[budget]) for budget in block.budgets
-        ]
+    lines = [
+        (
+            method_title(method),
+            [
+                _score(block.average(method, budget, length), method in best[budget])
+                for budget in block.budgets
+            ],
+        )
         for method in block.all_methods
-    }
-    return _of_methods(f"{block.title}{_spans(block, length)}: {rated}", block, lines)
+    ]
+    caption = f"{block.title}{_spans(block, length)}: {rated}"
+    return _table(caption, "method", block.budget_titles, lines)
 
 
 def compared_tables(block: Block) -> list[Table]:
     """Leads over SnapKV, closed gaps, what is lost everywhere and equal bytes, on average over everything."""
-    tables = (
-        lead_table(block, block.scopes[0]),
-        gap_table(block, block.scopes[0]),
-        lost_table(block, block.scopes[0]),
-        bytes_table(block, block.scopes[0]),
-    )
-    return [table for table in tables if table is not None]
+    compared = (lead_table, gap_table, lost_table, bytes_table)
+    return [table for make in compared if (table := make(block, block.scopes[0])) is not None]
 
 
 def lead_table(block: Block, length: int | None) -> Table | None:
     """Points above SnapKV with intervals, methods x budgets; None without SnapKV."""
-    leads = {
-        method: [block.lead(method, budget, length) for budget in block.budgets]
-        for method in block.methods
-        if deployable(method) and method != BASELINE
-    }
-    lines = {
-        method: [
-            Cell(points(lead.difference), between(lead.interval, signed=True)) if lead else NOTHING
-            for lead in found
-        ]
-        for method, found in leads.items()
-        if any(found)
-    }
-    if not lines:
-        return None
-    exact = any(lead and lead.interval for found in leads.values() for lead in found)
+
+    def lead(method: str, budget: Budget) -> Cell | None:
+        found = block.lead(method, budget, length) if deployable(method) else None
+        return Cell(points(found.difference), between(found.interval, signed=True)) if found else None
+
     caption = f"{block.title}: points above {method_title(BASELINE)}"
-    return _of_methods(caption, block, lines, note=INTERVALS if exact else "", exact=True)
+    table = _of_methods(caption, block, block.methods, lead, note=INTERVALS, exact=True)
+    sure = table and any(cell.detail for _, cells in table.lines for cell in cells)
+    return replace(table, note="") if table and not sure else table
 
 
 def gap_table(block: Block, length: int | None) -> Table | None:
     """Share of the gap between SnapKV and the full cache that is closed, methods x budgets."""
-    gaps = {
-        method: [block.gap_closed(method, budget, length) for budget in block.budgets]
-        for method in block.methods
-        if method != BASELINE
-    }
-    lines = {method: list(map(_gap, found)) for method, found in gaps.items() if set(found) != {None}}
-    if not lines:
-        return None
-    gap = f"the gap between {method_title(BASELINE)} and the full cache"
-    return _of_methods(f"{block.title}: share of {gap} that is closed", block, lines)
+    methods = [method for method in block.methods if method != BASELINE]
+    caption = (
+        f"{block.title}: share of the gap between {method_title(BASELINE)} and the full cache that is closed"
+    )
+    return _of_methods(
+        caption, block, methods, lambda method, budget: _gap(block.gap_closed(method, budget, length))
+    )
 
 
 def lost_table(block: Block, length: int | None) -> Table | None:
     """Score, and the share of the right answers that no head keeps, methods x budgets; None where it is unknown."""
-    lines = {}
-    for method in block.methods:
-        rows = [block.average(method, budget, length) for budget in block.budgets]
-        if any(row and row.lost is not None for row in rows):
-            lines[method] = [
-                NOTHING if row is None or row.lost is None else Cell(percent(row.lost), percent(row.score))
-                for row in rows
-            ]
-    if not lines:
-        return None
+
+    def lost(method: str, budget: Budget) -> Cell | None:
+        row = block.average(method, budget, length)
+        return None if row is None or row.lost is None else Cell(percent(row.lost), percent(row.score))
+
     caption = f"{block.title}: share of the right answer that is lost everywhere, and the score beside it"
-    return _of_methods(caption, block, lines, note=LOST, exact=True)
+    return _of_methods(caption, block, block.methods, lost, note=LOST, exact=True)
 
 
 def bytes_table(block: Block, length: int | None) -> Table | None:
@@ -286,7 +269,7 @@ def paper_tables(published: Published, blocks: Iterable[Block]) -> tuple[list[Ta
         for method, scores in published.scores.items()
     ]
     gaps = [
-        (method, list(map(_gap, published.gap_closed(method))))
+        (method, [_gap(share) or NOTHING for share in published.gap_closed(method)])
         for method in published.scores
         if method != BASELINE
     ]
@@ -369,11 +352,17 @@ def _table(
     return Table(caption, corner, tuple(columns), rows, **options)
 
 
-def _of_methods(caption: str, block: Block, lines: Mapping[str, Sequence[Cell]], **options: Any) -> Table:
-    """Methods x the block's budgets."""
-    columns = block.budget_titles
-    named = [(method_title(method), cells) for method, cells in lines.items()]
-    return _table(caption, "method", columns, named, **options)
+def _of_methods(
+    caption: str,
+    block: Block,
+    methods: Iterable[str],
+    cell: Callable[[str, Budget], Cell | None],
+    **options: Any,
+) -> Table | None:
+    """Methods x the block's budgets, without methods that have no cell; None where none has."""
+    found = [(method_title(method), [cell(method, budget) for budget in block.budgets]) for method in methods]
+    lines = [(title, [each or NOTHING for each in cells]) for title, cells in found if any(cells)]
+    return _table(caption, "method", block.budget_titles, lines, **options) if lines else None
 
 
 def _spans(block: Block, length: int | None) -> str:
@@ -390,8 +379,8 @@ def _score(row: Row | None, best: bool = False) -> Cell:
     return NOTHING if row is None else Cell(percent(row.score), between(row.interval), best)
 
 
-def _gap(share: float | None) -> Cell:
-    return NOTHING if share is None else Cell(f"{100 * share:.0f} %".replace("-", "−"))
+def _gap(share: float | None) -> Cell | None:
+    return None if share is None else Cell(f"{100 * share:.0f} %".replace("-", "−"))
 
 
 def _moved(move: Move | None) -> Cell:
