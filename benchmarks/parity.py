@@ -33,7 +33,7 @@ from judgeq.config import parse_budget
 from judgeq.data.example import Example
 from judgeq.data.jsonl import read_json_lines
 from judgeq.errors import InputError
-from judgeq.evaluation.kvpress_peer import KVPRESS
+from judgeq.evaluation.kvpress_peer import KVPRESS, failed, not_a_python
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import prefill
 from judgeq.inference.replay import prefill_with_replay
@@ -343,29 +343,18 @@ def ask_kvpress(python: str, request: dict[str, Any], folder: Path) -> dict[str,
             check=False,
         )
     except OSError as error:
-        raise InputError(
-            f"{python} is not a working Python ({error.strerror}): give the one of the environment with kvpress"
-        ) from None
-    if done.returncode == kvpress_rows.NO_KVPRESS:
-        raise InputError(
-            f"{python} has no kvpress: install it there with `{python} -m pip install {KVPRESS}`"
-        )
+        raise not_a_python(python, error) from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise InputError(
-            f"kvpress under {python} failed ({last}): install {KVPRESS} there, in a new environment"
-        )
+        raise failed(python, done.returncode, last)
     about: dict[str, str] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     return about
 
 
 def _key_gap(full: Retained, theirs: dict[str, Tensor]) -> float:
     """Largest difference between two numbers of the keys, over the layers that hold all of them on both sides."""
-    gaps = [
-        float((held.keys[0] - theirs[f"keys.{layer}"]).abs().max())
-        for layer, held in enumerate(full.cache.layers)
-        if not held.is_sliding and f"keys.{layer}" in theirs
-    ]
+    layers = [(layer, f"keys.{at}") for at, layer in enumerate(full.cache.layers) if not layer.is_sliding]
+    gaps = [float((layer.keys[0] - theirs[name]).abs().max()) for layer, name in layers if name in theirs]
     return max(gaps, default=0.0)
 
 
@@ -397,7 +386,7 @@ def measure(arguments: argparse.Namespace) -> None:
     examples = _examples(arguments.data)
     folder = model_folder(arguments.model)
     lm = load(arguments.model, dtype="float32", device="cpu")
-    prompts = [_whole(example.input_ids(lm)) for example in examples]
+    prompts = [ids[:, : ids.shape[1] // WHOLE * WHOLE] for ids in (each.input_ids(lm) for each in examples)]
     documents = [build_prefix(lm, example.messages[-1].content) for example in examples]
     with Bars() as bars:
         bars.note(f"kvpress reads {len(prompts):,} prompts …")
@@ -419,10 +408,6 @@ def measure(arguments: argparse.Namespace) -> None:
         "rows": rows,
     }
     finish(arguments, result, *_table(rows))
-
-
-def _whole(ids: Tensor) -> Tensor:
-    return ids[:, : ids.shape[1] // WHOLE * WHOLE]
 
 
 def _budgets(text: str) -> list[int]:

@@ -298,11 +298,7 @@ def test_a_folder_that_is_a_file_is_refused(lm: LanguageModel, tmp_path: Path) -
 @pytest.mark.parametrize("save", SAVES)
 @pytest.mark.parametrize("step", range(1, 6))
 def test_whenever_a_save_is_interrupted_one_whole_save_can_be_read(
-    lm: LanguageModel,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    save: Callable[..., None],
-    step: int,
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: Callable[..., None], step: int
 ) -> None:
     """Every renaming in turn is the one that a killed process does not come to any more."""
     save(lm, tmp_path)

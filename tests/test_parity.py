@@ -285,10 +285,7 @@ def test_shares_and_models_that_are_no_folder_are_refused(capsys: pytest.Capture
 
 
 def test_the_command_writes_what_was_compared(
-    lm: LanguageModel,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lm.model.save_pretrained(tmp_path / "model")
     lm.tokenizer.save_pretrained(tmp_path / "model")

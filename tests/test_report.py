@@ -25,12 +25,7 @@ from judgeq.evaluation.report import (
     to_markdown,
 )
 from judgeq.evaluation.report.blocks import blocks_of, moves_of, parts_of
-from judgeq.evaluation.report.figures import (
-    budget_curves,
-    layer_curves,
-    moved_points,
-    needle_heatmap,
-)
+from judgeq.evaluation.report.figures import budget_curves, layer_curves, moved_points, needle_heatmap
 from judgeq.evaluation.report.pages import escaped, table_text
 from judgeq.evaluation.report.paper import PUBLISHED
 from judgeq.evaluation.report.read import results_from

@@ -175,10 +175,7 @@ def test_tasks_take_turns_and_progress_is_told(
 
 
 def test_a_killed_run_goes_on_where_it_was(
-    lm: LanguageModel,
-    answered: list[tuple[str, list[str]]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    lm: LanguageModel, answered: list[tuple[str, list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "TOGETHER", 1)
     path = tmp_path / "items.jsonl"

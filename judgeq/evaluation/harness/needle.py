@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from judgeq.errors import InputError
-from judgeq.evaluation.harness.generation import generate
 from judgeq.evaluation.harness.local_files import LocalFiles
-from judgeq.evaluation.harness.ruler import ruler_definition, ruler_question
+from judgeq.evaluation.harness.ruler import made_task
 from judgeq.evaluation.questions import Task
 from judgeq.models.language_model import LanguageModel
 from judgeq.values import whole_numbers
@@ -42,19 +41,10 @@ def needle_tasks(
     for depth in places:
         if not 0 <= depth <= 100:
             raise InputError(f"A needle has no depth of {depth} %: give percents from 0 to 100")
-    task = ruler_definition(GENERATOR)
-    made = []
-    for length in wanted:
-        for depth in places:
-            docs, notes = generate(
-                lm,
-                task,
-                length,
-                count,
-                seed=f"{seed}:needle:{length}",
-                files=files or LocalFiles(),
-                depth=depth,
-            )
-            questions = [ruler_question(task, doc, question_first) for doc in docs]
-            made.append(Task("niah", questions, length, depth, question_first, notes))
-    return made
+    return [
+        made_task(
+            lm, "niah", GENERATOR, length, count, f"{seed}:needle:{length}", question_first, files, depth
+        )
+        for length in wanted
+        for depth in places
+    ]

@@ -63,32 +63,33 @@ def ruler_tasks(
             fetched nor found in `files`.
     """
     wanted = whole_numbers("lengths", lengths)
-    made = []
-    for name in check_names(names, RULER_TASKS):
-        task = ruler_definition(name)
-        for length in wanted:
-            docs, notes = generate(
-                lm, task, length, count, seed=f"{seed}:{name}:{length}", files=files or LocalFiles()
-            )
-            made.append(
-                Task(
-                    f"ruler/{name}",
-                    [ruler_question(task, doc, question_first) for doc in docs],
-                    length=length,
-                    question_first=question_first,
-                    notes=notes,
-                )
-            )
-    return made
+    return [
+        made_task(lm, f"ruler/{name}", name, length, count, f"{seed}:{name}:{length}", question_first, files)
+        for name in check_names(names, RULER_TASKS)
+        for length in wanted
+    ]
 
 
-def ruler_definition(name: str) -> Definition:
-    """The definition of one of `RULER_TASKS`; raises `InputError` without lm-eval."""
-    return definition("RULER", name, "ruler")
+def made_task(
+    lm: LanguageModel,
+    label: str,
+    generator: str,
+    length: int,
+    count: int,
+    seed: str,
+    question_first: bool,
+    files: LocalFiles | None,
+    depth: int | None = None,
+) -> Task:
+    """Questions of one generator of lm-eval at one length; raises what `ruler_tasks` does."""
+    task = definition("RULER", generator, "ruler")
+    docs, notes = generate(lm, task, length, count, seed=seed, files=files or LocalFiles(), depth=depth)
+    questions = [_question(task, doc, question_first) for doc in docs]
+    return Task(label, questions, length, depth, question_first, notes)
 
 
-def ruler_question(task: Definition, doc: Mapping[str, Any], question_first: bool) -> Question:
-    """A document of lm-eval's generator as a question; raises `InputError` where its last line is not the question."""
+def _question(task: Definition, doc: Mapping[str, Any], question_first: bool) -> Question:
+    """A document as a question; raises `InputError` where its last line is not the question."""
     text, answers, prefix = task.text(doc), tuple(doc["outputs"]), task.prefix(doc)
     if question_first:
         rest, question = _split_question(text)

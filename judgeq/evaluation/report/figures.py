@@ -47,7 +47,7 @@ def budget_curves(block: Block, length: int | None, styles: Styles) -> Figure:
         rows = [block.average(method, budget, length) for budget in budgets]
         shift = SPREAD * (at - (len(block.methods) - 1) / 2)
         if any(rows):
-            scores = [row and row.score for row in rows]
+            scores = [None if row is None else row.score for row in rows]
             hover = ", %{text}: %{y:.1f} %"
             places, text = _places(budgets, shift), block.budget_titles
             traces.append(_curve(method, styles[method], places, scores, hover, intervals=rows, text=text))
