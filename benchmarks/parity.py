@@ -53,7 +53,6 @@ class Pairing:
     """A press and the method that should keep the same rows, or is shown beside it.
 
     Attributes:
-        name: in results.
         press: class of kvpress, with `options`.
         ours: method as `method_from_text` reads it.
         equal: the settings mean the same, so every row that differs is a tie or a finding.
@@ -126,13 +125,7 @@ PAIRINGS = (
 
 @dataclass(frozen=True)
 class Counts:
-    """Kept rows, of one layer or of many.
-
-    Attributes:
-        kept: rows that each side keeps.
-        same: rows that both keep.
-        ties: rows that differ and whose scores do not.
-    """
+    """Kept rows, of one layer or of many: on each side, on both, and `ties` that differ while their scores do not."""
 
     kept: int = 0
     same: int = 0
@@ -164,12 +157,7 @@ class Agreement:
         return sum(self.layers.values(), Counts())
 
     def add(self, retained: Retained, theirs: dict[str, Tensor]) -> None:
-        """Count one prompt's rows.
-
-        Args:
-            retained: what our method kept.
-            theirs: tensors of `kvpress_rows.py`; layers that one side leaves alone do not count.
-        """
+        """Count one prompt's rows; layers that one side leaves alone do not count."""
         prefix, selection = f"{self.pairing.name}.{self.budget}", retained.plan.method.selection
         for layer, (kept, scores) in enumerate(zip(retained.kept, retained.scores, strict=True)):
             rows = theirs.get(f"{prefix}.rows.{layer}")
@@ -221,12 +209,9 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Outcome of `compare`.
+    """Outcome of `compare`, pairing by pairing and budget by budget.
 
-    Attributes:
-        agreements: pairing by pairing, budget by budget.
-        key_gap: largest difference between two numbers of the keys, here and there.
-        about: versions in the other environment.
+    `key_gap` is the largest difference between two numbers of the keys; `about` has the versions over there.
     """
 
     agreements: tuple[Agreement, ...]
@@ -325,10 +310,7 @@ def compare(
 
 
 def ask_kvpress(python: str, request: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Run `kvpress_rows.py` under another Python; its files are in `folder` afterwards.
-
-    Returns:
-        The versions in that environment.
+    """Run `kvpress_rows.py` under another Python; its files are in `folder` afterwards. Gives the versions there.
 
     Raises:
         InputError: there is no such Python, it has no kvpress, or kvpress fails.

@@ -37,13 +37,7 @@ print(json.dumps([with_torch - begun, imported - with_torch, loaded - imported])
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Seconds of the three parts of a start.
-
-    Attributes:
-        torch_s: `import torch`.
-        import_s: `import judgeq` after it.
-        load_s: `judgeq.load`, which imports transformers.
-    """
+    """Seconds of `import torch`, of `import judgeq` after it, and of `judgeq.load`, which imports transformers."""
 
     torch_s: float
     import_s: float

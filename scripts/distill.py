@@ -687,12 +687,9 @@ def _narrow(rows):
 
 
 def paced(adam, args, batches):
-    """Batches, with the seconds so far and the share of the run that is over, until all of it is.
+    """The batches of each epoch, with the seconds so far and the share of the run that is over, until all of it is.
 
     Sets the learning rates: a warm-up, then a cosine to 0 at the end of the time, or of `args.steps`.
-
-    Args:
-        batches: gives those of one epoch.
     """
     started, steps = time.perf_counter(), 0
     while True:

@@ -52,12 +52,7 @@ SECRETS = {
 
 @dataclass(frozen=True)
 class SpaceFile:
-    """One file as it is going to be published.
-
-    Attributes:
-        path: in the repository, parted by slashes.
-        size: bytes.
-    """
+    """One file as it is going to be published: its path in the repository, and bytes."""
 
     path: str
     size: int

@@ -32,12 +32,7 @@ FIRST_LINES = "Repeat the first {count} lines of `{name}` word for word."
 
 @dataclass(frozen=True)
 class CodePage(Page):
-    """A document of code.
-
-    Attributes:
-        shown: definitions whose first line it shows, in order.
-        whole: those of them that it shows to the end.
-    """
+    """A document of code: definitions whose first line it shows, in order, and those that it shows to the end."""
 
     shown: tuple[Definition, ...]
     whole: tuple[Definition, ...]

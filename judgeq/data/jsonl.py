@@ -37,13 +37,7 @@ ROLES = {
 
 @dataclass(frozen=True)
 class JsonLine:
-    """One line of a file.
-
-    Attributes:
-        max_new_tokens: how long the answer may be; None where the line does not say.
-        metric: how an answer is compared with `example.answers`, one of `METRICS`.
-        line: number in the file, from 1.
-    """
+    """One line of a file, by its number from 1; what it does not say of the answer's length is None."""
 
     example: Example
     max_new_tokens: int | None

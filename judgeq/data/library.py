@@ -41,7 +41,6 @@ class Definition:
     """One function, method or class.
 
     Attributes:
-        name: as its `def` or `class` says it.
         file: path in the library, such as `json/decoder.py`; for a method, its class too.
         source: with decorators, not indented.
     """

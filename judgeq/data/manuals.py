@@ -41,11 +41,7 @@ REPEAT = "Repeat word for word the sentence that begins with “{start}”."
 
 @dataclass(frozen=True)
 class TitledPage(Page):
-    """A document.
-
-    Attributes:
-        titles: subjects that it shows from their beginning.
-    """
+    """A document, and the subjects that it shows from their beginning."""
 
     titles: tuple[str, ...]
 

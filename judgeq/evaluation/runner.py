@@ -42,7 +42,6 @@ class Asked:
 
     Attributes:
         label: what a person called the method, options included.
-        method: the method.
         budget: as asked for; `WHOLE` for the full cache.
     """
 
@@ -84,7 +83,6 @@ class Measured:
     """Answers to the questions of one task, as far as they are written.
 
     Attributes:
-        task: the task.
         questions: those that the model can read, by their place in the task.
         answers: to those that were asked, by the same places.
     """

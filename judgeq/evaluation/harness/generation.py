@@ -73,14 +73,11 @@ def generate(
     files: LocalFiles,
     depth: int | None = None,
 ) -> tuple[list[Doc], tuple[str, ...]]:
-    """The first documents of a task, and what a reader of their results must know.
+    """The first documents of a task, and what a reader of their results must know; raises what `ruler_tasks` does.
 
     Args:
         length: tokens of a prompt and its answer.
         depth: percent of a haystack before its needle; None is anywhere.
-
-    Raises:
-        InputError: see `ruler_tasks`.
     """
     if length < SHORTEST:
         raise InputError(f"RULER has no prompts of {length:,} tokens: ask for at least {SHORTEST}")

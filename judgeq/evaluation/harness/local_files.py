@@ -13,10 +13,7 @@ from judgeq.errors import InputError
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """A folder that may hold `essays.txt` or texts in `essays/`, `squad.json` and `hotpotqa.json`.
-
-    Attributes:
-        folder: None has no files.
+    """A folder that may hold `essays.txt` or texts in `essays/`, `squad.json` and `hotpotqa.json`; None has no files.
 
     Raises:
         InputError: there is no such folder.

@@ -27,12 +27,8 @@ def needle_tasks(
     """Every depth at every length; the needles of a length are the same at all depths.
 
     Args:
-        lengths: one or several, tokens of a prompt and its answer together, before the chat template.
         depths: one or several, percent of the haystack's sentences before the needle.
-        count: questions of each length and depth; asking for more later gives the same ones first.
-        seed: of every choice.
-        question_first: the question is before the haystack.
-        files: local files used instead of downloads.
+        lengths, count, seed, question_first, files: as in `ruler_tasks`.
 
     Raises:
         InputError: lm-eval is missing, a depth outside 0 … 100, or a length that the haystack cannot fill.

@@ -22,9 +22,7 @@ class Block:
     """The rows of one benchmark in one file, with the question in one place.
 
     Attributes:
-        file: where they are from.
         benchmark: its name; a hit rate's name has the texts in it.
-        question_first: the question comes before the document.
         rows: tasks and averages, no parts of tasks.
         named: the title has the file's name, because other files measured the same benchmark.
     """
@@ -221,8 +219,6 @@ class BytePoint:
 
     Attributes:
         share: of the bytes of the full cache, unquantized.
-        score: the average.
-        interval: of the score.
         detail: the budget, as people write it, with the bytes.
     """
 
@@ -271,13 +267,9 @@ def blocks_of(file: ResultFile, named: Container[str] = ()) -> list[Block]:
 
 @dataclass(frozen=True)
 class Move:
-    """What moving the question to the front does to a method's average.
+    """A method's average with the question last and first, over `tasks` that were measured in both places.
 
-    Attributes:
-        last: score with the question at the end.
-        first: score with the question before the document.
-        interval: of `first - last`, where the file has one.
-        tasks: that were measured in both places.
+    The interval is that of `first - last`, where the file has one.
     """
 
     last: float

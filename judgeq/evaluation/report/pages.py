@@ -48,13 +48,7 @@ _ENTITIES = {"<": "&lt;", ">": "&gt;"}
 
 
 def to_html(files: Sequence[ResultFile], title: str = TITLE, speed: Sequence[SpeedFile] = ()) -> str:
-    """The report as a page.
-
-    Args:
-        files: of `evaluate`.
-        title: heading of the page.
-        speed: files of `bench`.
-    """
+    """The report as a page: files of `evaluate`, and `speed`, files of `bench`."""
     from plotly.colors import get_colorscale
     from plotly.offline import get_plotlyjs
 

@@ -254,12 +254,7 @@ def read_results(path: Path) -> ResultFile:
 
 
 def results_from(value: Any, name: str, where: str) -> ResultFile:
-    """The content of a file of `evaluate`, checked.
-
-    Args:
-        value: as JSON gives it.
-        name: what to call the file.
-        where: what to call it in an error.
+    """The content of a file of `evaluate` as JSON gives it, checked; `where` is what errors call it.
 
     Raises:
         InputError: it is not a results file.

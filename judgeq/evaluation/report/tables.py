@@ -63,9 +63,7 @@ class Table:
     """A table of figures, or of facts.
 
     Attributes:
-        caption: what it shows.
         corner: what its lines are.
-        columns: headers.
         lines: a header and one cell a column; a header that starts with `MARK` is explained by `note`.
         note: below it.
         prose: cells hold words, not figures.
