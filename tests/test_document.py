@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -262,11 +262,8 @@ def test_threads_take_turns(lm: LanguageModel) -> None:
     def ask(question: str) -> None:
         found[question] = document.ask(question, method="snapkv", budget=40, decoding=SHORT).text
 
-    threads = [threading.Thread(target=ask, args=(question,)) for question in QUESTIONS]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(QUESTIONS)) as threads:
+        list(threads.map(ask, QUESTIONS))
     for question in QUESTIONS:
         expected = judgeq.ask(lm, TEXT, question, method="snapkv", budget=40, decoding=SHORT).text
         assert found[question] == expected
@@ -348,10 +345,8 @@ def test_it_is_said_everywhere_that_the_question_was_not_known(lm: LanguageModel
     aware = judgeq.ask(lm, TEXT, QUESTIONS[0], budget=40, tokens=tokens, decoding=SHORT)
     answer = Document(lm, TEXT).compress(budget=40, tokens=tokens).ask(QUESTIONS[0], decoding=SHORT)
     question = answer.prompt_tokens - Document(lm, TEXT).tokens
-    assert aware.query_aware
-    assert aware.retention.query_aware
-    assert not answer.query_aware
-    assert not answer.retention.query_aware
+    assert (aware.query_aware, aware.retention.query_aware) == (True, True)
+    assert (answer.query_aware, answer.retention.query_aware) == (False, False)
     assert answer.to_dict()["query_aware"] is False
     assert "query-agnostic" in answer.notices[0]
     assert "query-agnostic" in answer.retention.to_html()
@@ -448,10 +443,10 @@ def changed(folder: Path, **fields: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def with_tensors(folder: Path, **tensors: torch.Tensor | None) -> None:
+def with_tensor(folder: Path, name: str, tensor: torch.Tensor | None) -> None:
     path = folder / "rows.safetensors"
-    stored = {**load_file(path), **{name.replace("_", "."): tensor for name, tensor in tensors.items()}}
-    save_file({name: tensor for name, tensor in stored.items() if tensor is not None}, path)
+    stored = {**load_file(path), name: tensor}
+    save_file({each: kept for each, kept in stored.items() if kept is not None}, path)
 
 
 def cut(path: Path, share: float) -> None:
@@ -472,12 +467,12 @@ def cut(path: Path, share: float) -> None:
         (lambda folder: changed(folder, format="other/1"), "readable document"),
         (lambda folder: changed(folder, text=3), "readable document"),
         (lambda folder: changed(folder, text="Another text. " * 40), "another text"),
-        (lambda folder: with_tensors(folder, ids=None), "readable document"),
-        (lambda folder: with_tensors(folder, ids=torch.ones(3)), "readable document"),
-        (lambda folder: with_tensors(folder, ids=torch.ones(1, 5, dtype=torch.int64)), "readable document"),
-        (lambda folder: with_tensors(folder, keys_2=None), "readable document"),
-        (lambda folder: with_tensors(folder, values_3=torch.ones(1, 2, 7, 16)), "readable document"),
-        (lambda folder: with_tensors(folder, attention_3=torch.ones(1, 2, 2, 7)), "readable document"),
+        (lambda folder: with_tensor(folder, "ids", None), "readable document"),
+        (lambda folder: with_tensor(folder, "ids", torch.ones(3)), "readable document"),
+        (lambda folder: with_tensor(folder, "ids", torch.ones(1, 5, dtype=torch.int64)), "readable document"),
+        (lambda folder: with_tensor(folder, "keys.2", None), "readable document"),
+        (lambda folder: with_tensor(folder, "values.3", torch.ones(1, 2, 7, 16)), "readable document"),
+        (lambda folder: with_tensor(folder, "attention.3", torch.ones(1, 2, 2, 7)), "readable document"),
         (lambda folder: changed(folder, model="another"), "read by another"),
         (lambda folder: changed(folder, revision="abc"), "revision"),
         (lambda folder: changed(folder, dtype="torch.bfloat16"), "dtype"),
@@ -521,6 +516,7 @@ def test_a_model_cast_since_has_to_read_again(make_lm: Callable[..., LanguageMod
     next(steps)
     for changed, back in ((torch.float16, torch.float32), (torch.bfloat16, torch.float32)):
         lm.model.to(changed)
+        said = f"read in torch.float32 on cpu and .* become {changed} .* since"
         for asked in (
             lambda: document.ask("Who keeps it?", method="snapkv"),
             lambda: document.compress(method="snapkv"),
@@ -528,9 +524,7 @@ def test_a_model_cast_since_has_to_read_again(make_lm: Callable[..., LanguageMod
             lambda: compressed.ask("Who keeps it?"),
             lambda: in_bits.ask("Who keeps it?"),
         ):
-            with pytest.raises(
-                InputError, match=f"read in torch.float32 on cpu and .* become {changed} .* since"
-            ):
+            with pytest.raises(InputError, match=said):
                 asked()
         lm.model.to(back)
     assert compressed.ask("Who keeps it?", decoding=short).finish == "length"

@@ -55,15 +55,15 @@ def test_layers_are_told_apart() -> None:
     rate = HitRate("judgeq", 64, ((0.0, 0.5, 1.0), (0.5, 0.5, 0.5)))
     assert rate.rates == (0.5, 0.5)
     assert rate.per_layer == (0.25, 0.5, 0.75)
-    assert rate.to_row("wiki") == {
+    row = {
         "method": "judgeq",
         "budget": 64,
         "task": "hit-rate/wiki",
         "metric": "hit_rate",
         "score": 0.5,
         "n": 2,
-        "per_layer": [0.25, 0.5, 0.75],
     }
+    assert rate.to_row("wiki") == {**row, "per_layer": [0.25, 0.5, 0.75]}
 
 
 def test_the_layers_of_a_run_average_to_its_score(lm: LanguageModel) -> None:

@@ -18,22 +18,14 @@ from judgeq.models.language_model import LanguageModel
 
 FILES = Path(__file__).parent / "data" / "longbench"
 LONGEST = {
-    "narrativeqa": 128,
-    "qasper": 128,
-    "multifieldqa_en": 64,
-    "hotpotqa": 32,
-    "2wikimqa": 32,
-    "musique": 32,
-    "gov_report": 512,
-    "qmsum": 512,
-    "multi_news": 512,
-    "trec": 64,
-    "triviaqa": 32,
-    "samsum": 128,
-    "passage_count": 32,
-    "passage_retrieval_en": 32,
-    "lcc": 64,
-    "repobench-p": 64,
+    name: tokens
+    for tokens, names in {
+        32: "hotpotqa 2wikimqa musique triviaqa passage_count passage_retrieval_en",
+        64: "multifieldqa_en trec lcc repobench-p",
+        128: "narrativeqa qasper samsum",
+        512: "gov_report qmsum multi_news",
+    }.items()
+    for name in names.split()
 }
 
 

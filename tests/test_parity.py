@@ -102,12 +102,9 @@ def test_a_row_that_scores_as_the_last_one_kept_is_a_tie() -> None:
     assert count_rows(ours, theirs, scores) == Counts(kept=4, same=2, ties=1)
 
 
-def test_a_row_that_scores_high_is_no_tie_for_one_at_the_cut() -> None:
+def test_a_high_score_is_no_tie_and_a_window_larger_than_the_budget_ties() -> None:
     scores = torch.tensor([[0.9, 0.25, 0.25, 0.1]])
     assert count_rows(torch.tensor([[1, 2]]), torch.tensor([[0, 1]]), scores) == Counts(kept=2, same=1)
-
-
-def test_all_of_a_window_that_is_larger_than_the_budget_ties() -> None:
     scores = torch.tensor([[0.1, 2.0, 2.0, 2.0, 2.0]])
     assert count_rows(torch.tensor([[3, 4]]), torch.tensor([[1, 2]]), scores) == Counts(kept=2, ties=2)
 
@@ -190,39 +187,24 @@ def test_a_prompt_must_be_longer_than_budgets_and_windows(lm: LanguageModel) -> 
 
 def test_every_pairing_names_a_method_of_ours() -> None:
     assert len({pairing.name for pairing in PAIRINGS}) == len(PAIRINGS)
-    assert {pairing.method.name for pairing in PAIRINGS} == {
-        "snapkv",
-        "streamingllm",
-        "keynorm",
-        "h2o",
-        "pyramidkv",
-        "tova",
-        "chunkkv",
-        "expectedattention",
-        "kvzip",
-        "kvzip+",
-    }
+    names = "snapkv streamingllm keynorm h2o pyramidkv tova chunkkv expectedattention kvzip kvzip+"
+    assert {pairing.method.name for pairing in PAIRINGS} == set(names.split())
 
 
 # The other Python
 
 
-def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nowhere is not a working Python"):
-        parity.ask_kvpress(str(tmp_path / "nowhere"), {}, tmp_path)
-
-
-def test_a_python_without_kvpress_is_told_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has no kvpress: install it there with .* kvpress==0\.5\.5"):
-        parity.ask_kvpress(sys.executable, {}, tmp_path)
-
-
-def test_why_kvpress_failed_is_passed_on(tmp_path: Path) -> None:
+def test_why_kvpress_cannot_be_run_is_told(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho one >&2\necho 'ImportError: no torch' >&2\nexit 1\n")
     python.chmod(0o755)
-    with pytest.raises(InputError, match=r"failed \(ImportError: no torch\)"):
-        parity.ask_kvpress(str(python), {}, tmp_path)
+    for place, said in (
+        (str(tmp_path / "nowhere"), "nowhere is not a working Python"),
+        (sys.executable, r"has no kvpress: install it there with .* kvpress==0\.5\.5"),
+        (str(python), r"failed \(ImportError: no torch\)"),
+    ):
+        with pytest.raises(InputError, match=said):
+            parity.ask_kvpress(place, {}, tmp_path)
 
 
 def test_the_script_needs_nothing_of_ours(tmp_path: Path) -> None:

@@ -333,17 +333,7 @@ def test_a_name_in_a_figure_is_no_markup() -> None:
 
 
 def test_a_method_looks_the_same_wherever_it_stands_and_like_no_other() -> None:
-    names = [
-        "judgeq",
-        "snapkv",
-        "full",
-        "oracle",
-        "mine",
-        "yours",
-        "judgeq:pool=5",
-        "judgeq:allocation=adakv",
-        "mine:a=1",
-    ]
+    names = "judgeq snapkv full oracle mine yours judgeq:pool=5 judgeq:allocation=adakv mine:a=1".split()
     styles = styles_of(names)
     assert styles == styles_of(reversed(names))
     looks = {(style.dash, style.symbol, style.color) for style in styles.values()}

@@ -114,15 +114,8 @@ def test_the_real_checkout_sends_the_demo_and_no_more(monkeypatch: pytest.Monkey
         pytest.skip("not a checkout")
     monkeypatch.setattr(space, "_changed", lambda root: [])
     files = {file.path: file.size for file in space.space_files(ROOT)}
-    assert {
-        "app.py",
-        "README.md",
-        "requirements.txt",
-        "app/ui.py",
-        "judgeq/inference/api.py",
-        "app/sections/kept/kept.js",
-    } <= set(files)
-    assert {"assets/samples/stored.json.gz", "assets/samples/index.json"} <= set(files)
+    needed = "app.py README.md requirements.txt app/ui.py judgeq/inference/api.py app/sections/kept/kept.js"
+    assert {*needed.split(), "assets/samples/stored.json.gz", "assets/samples/index.json"} <= set(files)
     assert not [
         path for path in files if path.startswith(("tests/", "docs/", "tutorials/")) or ".jsonl" in path
     ]

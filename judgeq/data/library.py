@@ -18,16 +18,7 @@ from pathlib import Path
 from judgeq.data.example import is_held_out
 from judgeq.errors import InputError
 
-LEFT_OUT = {
-    "test",
-    "tests",
-    "idlelib",
-    "lib2to3",
-    "pydoc_data",
-    "encodings",
-    "site-packages",
-    "dist-packages",
-}
+LEFT_OUT = set("test tests idlelib lib2to3 pydoc_data encodings site-packages dist-packages".split())
 LINES = range(4, 161)
 """How long a definition may be."""
 _QUIET = threading.Lock()

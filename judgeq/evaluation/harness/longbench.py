@@ -21,23 +21,9 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.supported import CONTENT_MARK
 from judgeq.prompts.prompt import SEPARATOR, Message, build_chat
 
-LONGBENCH_TASKS = (
-    "narrativeqa",
-    "qasper",
-    "multifieldqa_en",
-    "hotpotqa",
-    "2wikimqa",
-    "musique",
-    "gov_report",
-    "qmsum",
-    "multi_news",
-    "trec",
-    "triviaqa",
-    "samsum",
-    "passage_count",
-    "passage_retrieval_en",
-    "lcc",
-    "repobench-p",
+LONGBENCH_TASKS = tuple(
+    "narrativeqa qasper multifieldqa_en hotpotqa 2wikimqa musique gov_report qmsum multi_news trec triviaqa samsum "
+    "passage_count passage_retrieval_en lcc repobench-p".split()
 )
 WITHOUT_TEMPLATE = ("trec", "triviaqa", "samsum", "lcc", "repobench-p")
 """Tasks that LongBench asks as plain text."""

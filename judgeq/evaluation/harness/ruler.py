@@ -20,18 +20,9 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import Message
 from judgeq.values import whole_numbers
 
-RULER_GENERATED = (
-    "niah_single_1",
-    "niah_single_2",
-    "niah_single_3",
-    "niah_multikey_1",
-    "niah_multikey_2",
-    "niah_multikey_3",
-    "niah_multivalue",
-    "niah_multiquery",
-    "vt",
-    "cwe",
-    "fwe",
+RULER_GENERATED = tuple(
+    "niah_single_1 niah_single_2 niah_single_3 niah_multikey_1 niah_multikey_2 niah_multikey_3 niah_multivalue "
+    "niah_multiquery vt cwe fwe".split()
 )
 """Tasks whose documents are made up, or essays."""
 RULER_TASKS = (*RULER_GENERATED, "qa_squad", "qa_hotpot")
