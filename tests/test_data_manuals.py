@@ -121,7 +121,6 @@ def test_questions_about_sentences_and_rules() -> None:
     )
     rng = random.Random(0)
     example = manuals._next(page, rng)
-    assert example
     assert example.answers == ("The second sentence comes right after the first one.",)
     assert "“The first sentence of this text is a plain one.”" in text(example)
     rules = {example.answers for example in (manuals._syntax(page, rng) for _ in range(20)) if example}

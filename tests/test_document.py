@@ -193,7 +193,6 @@ def test_only_h2o_needs_all_queries_attention(lm: LanguageModel, tokens: SoftTok
 def test_questions_leave_the_documents_rows_as_they_are(lm: LanguageModel, tokens: SoftTokens) -> None:
     document = Document(lm, TEXT).read()
     rows = document._rows
-    assert rows is not None
     stored = [layer.keys.untyped_storage().data_ptr() for layer in rows.layers]
     before, size = [tensor.clone() for tensor in rows.tensors()], document.kv_bytes
     for question in QUESTIONS:
@@ -210,7 +209,6 @@ def test_questions_leave_the_documents_rows_as_they_are(lm: LanguageModel, token
 
 def test_forks_read_on_in_the_room_behind_the_rows_one_after_the_other(lm: LanguageModel) -> None:
     rows = Document(lm, TEXT).read()._rows
-    assert rows is not None
     for ids in torch.randint(3, 300, (2, 1, 20)):
         fork = rows.fork()
         fork.read(lm, [ids], Progress(None, 0))
@@ -357,7 +355,6 @@ def test_it_is_said_everywhere_that_the_question_was_not_known(lm: LanguageModel
     assert answer.kv_bytes == 4 * (40 + question) * 256
     assert answer.full_kv_bytes == aware.full_kv_bytes
     assert answer.peak_rows == 4 * (40 + question)
-    assert answer.retention.scores is not None
     assert np.isnan(answer.retention.scores).any(axis=(0, 1)).sum() == question
     assert np.isfinite(np.array(answer.retention.to_figure("score").data[0].z, dtype=float)).any()
 

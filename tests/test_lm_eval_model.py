@@ -155,10 +155,8 @@ def test_soft_tokens_come_from_their_folder(lm: LanguageModel, tmp_path: Path, t
 
 
 def test_the_full_cache_continues_plain_text(lm: LanguageModel) -> None:
-    assert JudgeQLM(lm, method="full").generate_until(asking(TEXT, TEXT * 2)) == [
-        continued(lm, TEXT),
-        continued(lm, TEXT * 2),
-    ]
+    found = JudgeQLM(lm, method="full").generate_until(asking(TEXT, TEXT * 2))
+    assert found == [continued(lm, TEXT), continued(lm, TEXT * 2)]
 
 
 def test_results_say_what_was_measured(lm: LanguageModel, tasks: Path) -> None:
@@ -193,29 +191,23 @@ def test_a_stop_text_that_is_a_special_token_ends_the_answer(
     assert model.generate_until(asking(TEXT, until=["<|over|>"])) == [text]
 
 
-def test_samples_differ_from_request_to_request_and_come_again_with_their_seed(lm: LanguageModel) -> None:
+def test_samples_differ_from_request_to_request_and_depend_on_their_seed_alone(lm: LanguageModel) -> None:
     sampled = asking(TEXT, TEXT, do_sample=True, temperature=2.0, top_p=0.95)
     first, second = JudgeQLM(lm, method="full", seed=5).generate_until(sampled)
     assert first != second
     assert JudgeQLM(lm, method="full", seed=5).generate_until(sampled) == [first, second]
-
-
-def test_a_sample_does_not_depend_on_what_was_answered_before(lm: LanguageModel) -> None:
     options = {"do_sample": True, "temperature": 2.0}
     both = JudgeQLM(lm, method="full").generate_until(asking(TEXT, TEXT[:80], **options))
     left = JudgeQLM(lm, method="full").generate_until(asking(TEXT[:80], **options))
     assert both[1:] == left
 
 
-def test_generation_options_mean_what_they_mean_in_lm_eval() -> None:
+def test_generation_options_mean_what_they_mean_in_lm_eval_or_are_refused() -> None:
     assert decoding_of({}) == Decoding(max_new_tokens=256)
     assert decoding_of({"max_new_tokens": 9, "until": "\n", "num_beams": 1}) == Decoding(9, stop=("\n",))
     assert decoding_of({"do_sample": False, "temperature": 0.7}).temperature == 0
     assert decoding_of({"do_sample": True}).temperature == 1
     assert decoding_of({"temperature": 0.7, "top_p": 0.9}) == Decoding(256, temperature=0.7, top_p=0.9)
-
-
-def test_generation_options_that_would_be_ignored_are_refused() -> None:
     with pytest.raises(InputError, match=r"without num_beams, top_k: .* max_gen_toks"):
         decoding_of({"num_beams": 4, "top_k": 3, "until": []})
 
@@ -302,9 +294,8 @@ def test_neighbours_share_a_prefill(lm: LanguageModel, monkeypatch: pytest.Monke
 
 def test_a_choice_is_the_likeliest_continuation(lm: LanguageModel, tasks: Path) -> None:
     results = evaluate(JudgeQLM(lm, method="full"), tasks, "choices")
-    for (right, wrong), (question, answer) in zip(
-        responses(results, "choices"), QUESTIONS.items(), strict=True
-    ):
+    pairs = zip(responses(results, "choices"), QUESTIONS.items(), strict=True)
+    for (right, wrong), (question, answer) in pairs:
         context = f"{DOCUMENT}\n\n{question}"
         assert right[0] == pytest.approx(plainly(lm, context, f" {answer}")[0], abs=1e-3)
         assert wrong[0] == pytest.approx(plainly(lm, context, " the moon")[0], abs=1e-3)
@@ -312,9 +303,8 @@ def test_a_choice_is_the_likeliest_continuation(lm: LanguageModel, tasks: Path) 
 
 def test_an_empty_context_is_read_as_the_beginning_of_a_text(lm: LanguageModel) -> None:
     model = JudgeQLM(lm, method="full")
-    assert model.loglikelihood(choosing(("", "The harbour")))[0][0] == pytest.approx(
-        plainly(lm, "<|start|>", "The harbour")[0], abs=1e-3
-    )
+    (found,) = model.loglikelihood(choosing(("", "The harbour")))
+    assert found[0] == pytest.approx(plainly(lm, "<|start|>", "The harbour")[0], abs=1e-3)
     assert model.generate_until(asking("")) == [continued(lm, "<|start|>")]
 
 
@@ -351,9 +341,8 @@ def test_lm_evals_own_device_and_batch_size_do_no_harm(
     make_lm().model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     given = {"pretrained": str(tmp_path / "model"), "method": SNAPKV, "budget": 0.25, "device": "cpu"}
-    model = JudgeQLM.create_from_arg_obj(
-        given, {"batch_size": 1, "max_batch_size": None, "device": "nowhere"}
-    )
+    more = {"batch_size": 1, "max_batch_size": None, "device": "nowhere"}
+    model = JudgeQLM.create_from_arg_obj(given, more)
     assert str(model.device) == "cpu"
     assert model.budget == 0.25
     text = f"pretrained={given['pretrained']},method=full,budget=64"

@@ -26,12 +26,16 @@ from tests.conftest import TEXT
 from tests.test_profile import profile
 
 
+def with_probe(tokens: SoftTokens, **changes: object) -> SoftTokens:
+    return replace(tokens, probe=replace(tokens.probe, **changes))
+
+
 def tokens_of(lm: LanguageModel, factor: float = 1.0) -> SoftTokens:
     """Soft tokens with adapters, whose terms are `factor` times as large."""
     plain = SoftTokens.initialise(lm, torch.arange(10, 18))
     adapters = LowRank.zero(lm, 2, 0)
     adapters = LowRank(adapters.down, {name: torch.full_like(up, factor) for name, up in adapters.up.items()})
-    return replace(plain, probe=replace(plain.probe, adapters=adapters))
+    return with_probe(plain, adapters=adapters)
 
 
 def opened(path: Path, lm: LanguageModel, tokens: SoftTokens | None, precision: str = "float32") -> Journal:
@@ -42,13 +46,8 @@ def opened(path: Path, lm: LanguageModel, tokens: SoftTokens | None, precision: 
 @pytest.mark.parametrize(
     ("field", "change"),
     [
-        (
-            "soft tokens",
-            lambda tokens: replace(
-                tokens, probe=replace(tokens.probe, embeddings=tokens.probe.embeddings * 2)
-            ),
-        ),
-        ("adapters and profile", lambda tokens: replace(tokens, probe=replace(tokens.probe, adapters=None))),
+        ("soft tokens", lambda tokens: with_probe(tokens, embeddings=tokens.probe.embeddings * 2)),
+        ("adapters and profile", lambda tokens: with_probe(tokens, adapters=None)),
         ("adapters and profile", lambda tokens: replace(tokens, profile=profile(100))),
         ("soft tokens", lambda tokens: None),
     ],
