@@ -81,23 +81,19 @@ class Pairing:
 WHOLE = 16
 """Rows of a window and of a chunk; prompts are cut to a multiple, so that all chunks are whole."""
 
+WINDOW = {"window_size": WHOLE, "kernel_size": 1}
+OURS = f"window={WHOLE}:recent={WHOLE}"
 PAIRINGS = (
-    Pairing(
-        "snapkv", "SnapKVPress", {"window_size": 16, "kernel_size": 1}, "snapkv:window=16:recent=16:pool=1"
-    ),
+    Pairing("snapkv", "SnapKVPress", WINDOW, f"snapkv:{OURS}:pool=1"),
     Pairing("streamingllm", "StreamingLLMPress", {"n_sink": 4}, "streamingllm:sinks=4:pool=1", scored=False),
     Pairing("keynorm", "KnormPress", {}, "keynorm:pool=1"),
-    Pairing(
-        "h2o", "ObservedAttentionPress", {}, "h2o:average=true:recent=0:pool=1", attention="eager"
-    ),  # the press is given the attention, which only the eager implementation keeps
+    # the press is given the attention, which only the eager implementation keeps
+    Pairing("h2o", "ObservedAttentionPress", {}, "h2o:average=true:recent=0:pool=1", attention="eager"),
     Pairing("tova", "TOVAPress", {}, "tova"),
     Pairing(
-        "chunkkv",
-        "ChunkKVPress",
-        {"chunk_length": WHOLE},
-        "chunkkv:window=16:recent=16:chunk=16",
+        *("chunkkv", "ChunkKVPress", {"chunk_length": WHOLE}, f"chunkkv:{OURS}:chunk={WHOLE}"),
         scored=False,
-        inside={"window_size": 16, "kernel_size": 1},
+        inside=WINDOW,
     ),
     Pairing("expectedattention", "ExpectedAttentionPress", {}, "expectedattention"),
     Pairing("kvzip", "KVzipPress", {"layerwise": True}, "kvzip", replay=True),
@@ -105,20 +101,10 @@ PAIRINGS = (
         "kvzip+", "KVzipPress", {"layerwise": True, "kvzip_plus_normalization": True}, "kvzip+", replay=True
     ),
     Pairing(
-        "snapkv-pooled",
-        "SnapKVPress",
-        {"window_size": 16, "kernel_size": 5},
-        "snapkv:window=16:recent=16:pool=5",
-        equal=False,
+        "snapkv-pooled", "SnapKVPress", {**WINDOW, "kernel_size": 5}, f"snapkv:{OURS}:pool=5", equal=False
     ),
     Pairing("snapkv-default", "SnapKVPress", {"window_size": 64, "kernel_size": 5}, "snapkv", equal=False),
-    Pairing(
-        "pyramidkv",
-        "PyramidKVPress",
-        {"window_size": 16, "kernel_size": 1},
-        "pyramidkv:window=16:recent=16:pool=1",
-        equal=False,
-    ),
+    Pairing("pyramidkv", "PyramidKVPress", WINDOW, f"pyramidkv:{OURS}:pool=1", equal=False),
 )
 """What is compared. A window of 16 leaves the smallest budgets rows to choose; pooling is compared on its own."""
 

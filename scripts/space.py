@@ -80,12 +80,9 @@ def space_files(root: Path) -> list[SpaceFile]:
             raise InputError(
                 f"{path} looks like a secret and is tracked by git: take it out of the history first"
             )
-    chosen = sorted(path for path in tracked if _is_needed(path))
+    below = tuple(f"{folder}/" for folder in NEEDED_FOLDERS)
+    chosen = sorted(path for path in tracked if path in (*NEEDED, *SHOWN) or path.startswith(below))
     return [_checked(root, path) for path in chosen]
-
-
-def _is_needed(path: str) -> bool:
-    return path in (*NEEDED, *SHOWN) or path.startswith(tuple(f"{folder}/" for folder in NEEDED_FOLDERS))
 
 
 def _checked(root: Path, path: str) -> SpaceFile:

@@ -65,10 +65,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_number(answers, "--examples", "prompts of each length", 32)
     add_number(answers, "--max-new-tokens", "longest answer, where a file does not say", 24)
 
-    meaning = (
-        "JSON lines with context, question, answers and optionally answer_prefix, max_new_tokens, question_first and "
-        "metric"
-    )
+    more = "answer_prefix, max_new_tokens, question_first and metric"
+    meaning = f"JSON lines with context, question, answers and optionally {more}"
     add_option(jsonl, "--data", "FILE", meaning, required=True)
 
     for kind, examples in ((ruler, 25), (niah, 2), (longbench, 25)):
@@ -190,10 +188,10 @@ def _run_ruler(arguments: argparse.Namespace) -> None:
     generated = ",".join(RULER_GENERATED)
     names = benchmark_names(generated if arguments.tasks == "generated" else arguments.tasks, RULER_TASKS)
     lengths = read_numbers(arguments.lengths, "length")
-    more = {"seed": arguments.seed, "files": LocalFiles(_folder(arguments.ruler_files))}
+    files = LocalFiles(_folder(arguments.ruler_files))
 
-    def tasks(lm: LanguageModel, tokens: SoftTokens | None, first: bool) -> list[Task]:
-        return ruler_tasks(lm, names, lengths, arguments.examples, question_first=first, **more)
+    def tasks(lm: LanguageModel, tokens: SoftTokens | None, **more: Any) -> list[Task]:
+        return ruler_tasks(lm, names, lengths, seed=arguments.seed, files=files, **more)
 
     _measure_everywhere(arguments, tasks, {"tasks": names, "lengths": lengths})
 
@@ -203,10 +201,10 @@ def _run_niah(arguments: argparse.Namespace) -> None:
 
     lengths = read_numbers(arguments.lengths, "length")
     depths = [_depth(text) for text in arguments.depths.split(",")]
-    more = {"seed": arguments.seed, "files": LocalFiles(_folder(arguments.ruler_files))}
+    files = LocalFiles(_folder(arguments.ruler_files))
 
-    def tasks(lm: LanguageModel, tokens: SoftTokens | None, first: bool) -> list[Task]:
-        return needle_tasks(lm, lengths, depths, arguments.examples, question_first=first, **more)
+    def tasks(lm: LanguageModel, tokens: SoftTokens | None, **more: Any) -> list[Task]:
+        return needle_tasks(lm, lengths, depths, seed=arguments.seed, files=files, **more)
 
     _measure_everywhere(arguments, tasks, {"lengths": lengths, "depths": depths})
 
@@ -217,26 +215,21 @@ def _run_longbench(arguments: argparse.Namespace) -> None:
     names = benchmark_names(arguments.tasks, LONGBENCH_TASKS)
     folder = _folder(arguments.longbench_files)
 
-    def tasks(lm: LanguageModel, tokens: SoftTokens | None, first: bool) -> list[Task]:
-        reserve = tokens.positions if tokens else 0
-        return longbench_tasks(
-            lm, names, arguments.examples, question_first=first, folder=folder, reserve=reserve
-        )
+    def tasks(lm: LanguageModel, tokens: SoftTokens | None, **more: Any) -> list[Task]:
+        return longbench_tasks(lm, names, folder=folder, reserve=tokens.positions if tokens else 0, **more)
 
     _measure_everywhere(arguments, tasks, {"tasks": names})
 
 
 def _measure_everywhere(
-    arguments: argparse.Namespace,
-    tasks: Callable[[LanguageModel, SoftTokens | None, bool], list[Task]],
-    settings: dict[str, Any],
+    arguments: argparse.Namespace, tasks: Callable[..., list[Task]], settings: dict[str, Any]
 ) -> None:
-    """`tasks` is called with the model, the soft tokens and whether the question is first."""
+    """`tasks` is called with the model and the soft tokens, `count`, and `question_first` for each place in turn."""
     check_at_least("evaluate", "examples", arguments.examples, 1)
 
     def in_every_place(lm: LanguageModel, tokens: SoftTokens | None) -> Iterator[Task]:
         for first in PLACES[arguments.question]:
-            yield from tasks(lm, tokens, first)
+            yield from tasks(lm, tokens, count=arguments.examples, question_first=first)
 
     measure(arguments, in_every_place, {**settings, "examples": arguments.examples}, skip_long=True)
 

@@ -56,9 +56,8 @@ def to_html(files: Sequence[ResultFile], title: str = TITLE, speed: Sequence[Spe
 
     def add(figure: Figure) -> int:
         """Keeps a figure's data for the end of the page; its number there."""
-        data.append(
-            Markup(figure.to_json().replace("<", "\\u003c"))
-        )  # nothing in it can end the script element
+        safe = figure.to_json().replace("<", "\\u003c")  # nothing in it can end the script element
+        data.append(Markup(safe))
         return len(data) - 1
 
     return render(
