@@ -157,9 +157,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(
 
 
 @pytest.mark.parametrize("choice", ["all rows", "all rows in few bits"])
-def test_other_weights_are_noticed(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path, choice: str
-) -> None:
+def test_other_weights_are_seen(make_lm: Callable[..., LanguageModel], tmp_path: Path, choice: str) -> None:
     left(make_lm(), choice).save(tmp_path)
     with pytest.raises(InputError, match="other weights"):
         CompressedDocument.load(make_lm(seed=1), tmp_path)

@@ -133,9 +133,7 @@ def test_no_place_for_a_file(tmp_path: Path, name: str, check: Callable[[str], N
 
 
 @posix
-def test_circles_of_links_sockets_and_read_only_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_circular_links_sockets_and_read_only_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with socket.socket(socket.AF_UNIX) as made:
@@ -242,9 +240,7 @@ def test_a_folder_of_others_is_left_alone(
 
 
 @pytest.mark.parametrize("save", SAVES)
-def test_an_earlier_save_is_replaced_whole(
-    lm: LanguageModel, tmp_path: Path, save: Callable[..., None]
-) -> None:
+def test_an_earlier_save_is_replaced(lm: LanguageModel, tmp_path: Path, save: Callable[..., None]) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / ".gitattributes").write_text("*.safetensors filter=lfs")
     save(lm, tmp_path)

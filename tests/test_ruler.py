@@ -250,9 +250,7 @@ def test_only_as_many_questions_as_ruler_has(words: LanguageModel, count: int) -
 # Where texts come from
 
 
-def test_pythons_manual_replaces_missing_essays(
-    words: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_manual_replaces_missing_essays(words: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nltk.data.find", fails(LookupError))
     task = one(words, "niah_single_2")
     assert task.notes == (MANUAL_NOTE, SENTENCES_NOTE)
@@ -354,9 +352,7 @@ def test_questions_whose_document_does_not_fit_make_way_for_the_next_ones(
         ("qa_hotpot", "hotpotqa.json", "hotpot_dev_distractor_v1.json"),
     ],
 )
-def test_missing_questions_say_what_to_put_where(
-    words: LanguageModel, name: str, file: str, url: str
-) -> None:
+def test_missing_questions_say_what_to_do(words: LanguageModel, name: str, file: str, url: str) -> None:
     with pytest.raises(InputError, match="--ruler-files") as caught:
         one(words, name)
     assert url in str(caught.value)

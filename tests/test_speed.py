@@ -153,7 +153,7 @@ def test_the_next_question_reads_its_own_tokens(lm: LanguageModel, monkeypatch: 
     assert again.held(IDS[:, :64]) is None
 
 
-def test_plain_transformers_leaves_the_model_as_it_was(
+def test_plain_transformers_leaves_the_model_alone(
     lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
