@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -324,15 +323,6 @@ def test_a_method_looks_the_same_wherever_it_stands_and_like_no_other() -> None:
 
 
 # The page and the published results
-
-
-def test_the_published_results_are_what_the_documented_command_writes() -> None:
-    measured = (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
-    pattern = r"^python -m judgeq report (.*) --markdown docs/results\.md$"
-    (command,) = re.findall(pattern, measured, re.MULTILINE)
-    files = [read_results(ROOT / word) for word in shlex.split(command)]
-    assert to_markdown(files) == (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert "Hit rate, manuals" in to_html(files)
 
 
 class Elements(HTMLParser):

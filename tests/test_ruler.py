@@ -35,21 +35,12 @@ from judgeq.evaluation.harness.generation import (
 )
 from judgeq.evaluation.questions import Question, Task
 from judgeq.models.language_model import LanguageModel
+from tests.reduced import Everything
 
 LONGEST = {"niah": 128, "vt": 30, "cwe": 120, "fwe": 50, "qa": 32}
 SENTENCE = "The keeper wrote down the name of ship number {at} before noon."
 NEEDLE = "One of the special magic numbers for "
 ANSWERS = ("Ada Lovell", "Bea Marsh", "Cy Nolan", "Di Otter")
-
-
-class Everything(dict[str, str]):
-    """Says of all things that they could not be fetched."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __missing__(self, key: str) -> str:
-        return f"{key} could not be fetched (no network in tests)."
 
 
 @pytest.fixture(autouse=True)

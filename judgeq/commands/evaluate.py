@@ -131,7 +131,7 @@ def _run_answers(arguments: argparse.Namespace) -> None:
     for name in names:
         if name not in PLANTED and not name.endswith(".jsonl"):
             raise InputError(f"There is no data {name!r}: choose {', '.join(PLANTED)}, or give a FILE.jsonl")
-    files = {name: _File(name, arguments.skip_bad) for name in names if name not in PLANTED}
+    files = {name: _file(name, arguments.skip_bad) for name in names if name not in PLANTED}
     count, longest = arguments.examples, arguments.max_new_tokens
 
     def tasks(lm: LanguageModel, tokens: SoftTokens | None) -> Iterator[Task]:
@@ -139,7 +139,7 @@ def _run_answers(arguments: argparse.Namespace) -> None:
 
         for name in names:
             if name in files:
-                yield files[name].task(lm, tokens, longest=longest, count=count)
+                yield files[name](lm, tokens, longest=longest, count=count)
                 continue
             for length in lengths:
                 drawn = PLANTED[name].examples(lm, count, tokens=(length, length), seed=arguments.seed)
@@ -149,31 +149,28 @@ def _run_answers(arguments: argparse.Namespace) -> None:
 
 
 def _run_jsonl(arguments: argparse.Namespace) -> None:
-    file = _File(arguments.data, arguments.skip_bad)
-    measure(arguments, lambda lm, tokens: [file.task(lm, tokens)], {"data": arguments.data})
+    task = _file(arguments.data, arguments.skip_bad)
+    measure(arguments, lambda lm, tokens: [task(lm, tokens)], {"data": arguments.data})
 
 
-class _File:
-    """JSON lines: read before the model is loaded, checked against it afterwards."""
+def _file(name: str, skip_bad: bool) -> Callable[..., Task]:
+    """A file of JSON lines as a task: read before the model is loaded, checked against it when this is called."""
+    from judgeq.data.jsonl import read_json_lines
 
-    def __init__(self, name: str, skip_bad: bool) -> None:
-        from judgeq.data.jsonl import read_json_lines
+    path = Path(name)
+    lines, left_out = read_json_lines(path, skip_bad)
 
-        self.path, self.skip_bad = Path(name), skip_bad
-        self.lines, self.left_out = read_json_lines(self.path, skip_bad)
-
-    def task(
-        self, lm: LanguageModel, tokens: SoftTokens | None, count: int | None = None, **options: Any
-    ) -> Task:
+    def task(lm: LanguageModel, tokens: SoftTokens | None, count: int | None = None, **options: Any) -> Task:
         from judgeq.evaluation.questions import Task, questions_of
 
         reserve = tokens.positions if tokens else 0
-        questions = questions_of(lm, self.path, self.lines, reserve, skip_bad=self.skip_bad, **options)
-        left_out = self.left_out + len(self.lines) - len(questions)
-        if left_out:
-            say(f"judgeq: {self.path}: lines left out: {left_out:,}\n")
-        name = self.path.stem.encode("utf-8", "replace").decode("utf-8")  # names of files may be no UTF-8
-        return Task(name, questions[:count])
+        questions = questions_of(lm, path, lines, reserve, skip_bad=skip_bad, **options)
+        if bad := left_out + len(lines) - len(questions):
+            say(f"judgeq: {path}: lines left out: {bad:,}\n")
+        label = path.stem.encode("utf-8", "replace").decode("utf-8")  # names of files may be no UTF-8
+        return Task(label, questions[:count])
+
+    return task
 
 
 def _run_ruler(arguments: argparse.Namespace) -> None:
