@@ -140,25 +140,18 @@ def check_hardware(name: str | None) -> None:
 
 
 def push_space(
-    files: Mapping[str, Path],
-    repo_id: str,
-    *,
-    private: bool = False,
-    hardware: str | None = None,
-    token: str | None = None,
-    message: str,
+    files: Mapping[str, Path], repo_id: str, *, private: bool, hardware: str | None, message: str
 ) -> CommitInfo:
     """Make these files, by their paths there, all that the Gradio Space `repo_id` holds, in one commit.
 
     Args:
         private: only the owner may see a new Space; a public one is left alone.
         hardware: name as in `SpaceHardware`; None leaves it as it is.
-        token, message: as in `push_folder`.
 
     Raises:
         InputError: no such name, no token, no permission, a Space that holds something else, or no answer.
     """
-    api = signed_in(repo_id, token)
+    api = signed_in(repo_id, None)
     wanted = None if hardware is None else SpaceHardware(hardware)
     there: set[str] = set()
     existed = True
