@@ -326,20 +326,24 @@ def test_a_method_looks_the_same_wherever_it_stands_and_like_no_other() -> None:
 
 
 class Elements(HTMLParser):
-    """Every element with its attributes; scripts are not looked into."""
+    """Every element with its attributes, and the texts between them, as a browser would see a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
 
 
 def test_the_page_asks_no_other_host_for_anything() -> None:
     page = to_html([result("ruler"), result("niah"), result("hit_rate"), result("hostile")])
-    elements = Elements(page).found
+    elements = Elements(page).tags
     for tag, attributes in elements:
         for name in ("src", "href", "srcset", "action", "data"):
             target = attributes.get(name) or ""
@@ -353,7 +357,7 @@ def test_the_page_asks_no_other_host_for_anything() -> None:
 def test_hostile_names_are_shown_and_do_nothing() -> None:
     page = to_html([result("hostile")], title="<b>bold</b>")
     before = page[: page.index('<script type="application/json"')]
-    elements = Elements(page).found
+    elements = Elements(page).tags
     tags = [tag for tag, _ in elements]
     assert not [tag for tag, attributes in elements if attributes.get("onerror") or tag == "img"]
     assert tags.count("title") == tags.count("h1") == 1
@@ -385,7 +389,7 @@ def test_hostile_names_cannot_break_out_of_markdown() -> None:
 
 
 def test_every_figure_is_named_and_every_table_has_a_caption_and_scopes() -> None:
-    elements = Elements(to_html([result("ruler"), result("niah"), result("hit_rate")])).found
+    elements = Elements(to_html([result("ruler"), result("niah"), result("hit_rate")])).tags
     plots = [attributes for _, attributes in elements if attributes.get("class") == "plot"]
     assert plots
     assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)

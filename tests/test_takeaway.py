@@ -11,7 +11,6 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -37,6 +36,7 @@ from judgeq.look.format import visible
 from judgeq.models.language_model import LanguageModel
 from judgeq.retention import RetentionMap
 from judgeq.soft_tokens.soft_tokens import SoftTokens
+from tests.test_report import Elements
 from tests.waiting import PATIENCE_S
 
 EVIL = (
@@ -80,26 +80,10 @@ def ended(task: Task, host: ModelHost) -> Run:
 # The page
 
 
-class Parts(HTMLParser):
-    """What a browser would make of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-
 def test_the_page_holds_answers_costs_and_a_map_of_each_method(kept: Comparison) -> None:
     page = kept.to_html()
     assert page.count("<article>") == page.count('class="jq-map"') == page.count('<svg class="heat"') == 3
-    read = " ".join(Parts(page).words)
+    read = " ".join(Elements(page).words)
     for answer in kept.answers:
         assert visible(answer.text.strip()) in read
         assert f"{answer.prompt_tokens:,}" in read
@@ -110,7 +94,7 @@ def test_the_page_holds_answers_costs_and_a_map_of_each_method(kept: Comparison)
 
 
 def test_nothing_in_the_document_becomes_part_of_the_page(kept: Comparison) -> None:
-    parts = Parts(kept.to_html())
+    parts = Elements(kept.to_html())
     tags = {tag for tag, _ in parts.tags}
     assert "script" not in tags
     assert sum(tag == "style" for tag, _ in parts.tags) == 3, "the page's, the map's, and the choice"
@@ -123,7 +107,7 @@ def test_nothing_in_the_document_becomes_part_of_the_page(kept: Comparison) -> N
 
 def test_the_page_may_load_nothing_and_its_styles_are_named_by_their_hash(kept: Comparison) -> None:
     page = kept.to_html()
-    (policy,) = (found["content"] for tag, found in Parts(page).tags if found.get("http-equiv"))
+    (policy,) = (found["content"] for tag, found in Elements(page).tags if found.get("http-equiv"))
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
     assert rules["img-src"] == "data:"
@@ -148,7 +132,7 @@ def test_the_heatmap_has_the_colours_of_what_was_kept(kept: Comparison) -> None:
 
 def test_methods_are_chosen_without_a_script_and_judge_q_first(kept: Comparison) -> None:
     page = kept.to_html()
-    radios = [found for tag, found in Parts(page).tags if tag == "input"]
+    radios = [found for tag, found in Elements(page).tags if tag == "input"]
     assert [("checked" in found) for found in radios] == [False, True, False]
     for place in range(3):
         assert f"main:has(#m{place}:checked) .panel:not(.m{place}){{display:none}}" in page
@@ -158,7 +142,7 @@ def test_methods_are_chosen_without_a_script_and_judge_q_first(kept: Comparison)
 
 
 def test_the_heatmap_has_words_and_its_columns_tell_what_stood_there(kept: Comparison) -> None:
-    parts = Parts(kept.to_html())
+    parts = Elements(kept.to_html())
     labels = [found["aria-label"] for tag, found in parts.tags if tag == "svg" and found.get("role") == "img"]
     assert [label for label in labels if label and "SnapKV keeps, layer by layer" in label]
     assert len(labels) == 3
