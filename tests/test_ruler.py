@@ -206,11 +206,18 @@ def test_lm_eval_is_as_before_once_the_questions_are_made(words: LanguageModel) 
 
 
 @pytest.mark.parametrize(
-    ("name", "length"), [(name, 200) for name in ("niah_multikey_3", "vt", "cwe")] + [("fwe", 199)]
+    ("name", "length", "count", "said"),
+    [
+        *((name, 200, 3, "ask for longer prompts") for name in ("niah_multikey_3", "vt", "cwe")),
+        ("fwe", 199, 3, "at least 200"),
+        *(("fwe", 2048, count, "from 1 to 500") for count in (0, 501)),
+    ],
 )
-def test_a_length_that_a_task_cannot_fill(words: LanguageModel, name: str, length: int) -> None:
-    with pytest.raises(InputError, match=r"longer prompts|at least 200"):
-        one(words, name, length)
+def test_lengths_and_counts_without_questions(
+    words: LanguageModel, name: str, length: int, count: int, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        one(words, name, length, count)
 
 
 @pytest.mark.parametrize("name", ["vt", "cwe", "fwe"])
@@ -230,12 +237,6 @@ def test_a_haystack_of_a_few_words_is_refused(words: LanguageModel, tmp_path: Pa
     (tmp_path / "essays.txt").write_text("Few words are here. " * 20, encoding="utf-8")
     with pytest.raises(InputError, match="essays of at least 500 words"):
         ruler_tasks(words, ["niah_single_2"], [512], 1, seed=0, files=LocalFiles(tmp_path))
-
-
-@pytest.mark.parametrize("count", [0, 501])
-def test_only_as_many_questions_as_ruler_has(words: LanguageModel, count: int) -> None:
-    with pytest.raises(InputError, match="from 1 to 500"):
-        one(words, "fwe", count=count)
 
 
 # Where texts come from

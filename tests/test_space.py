@@ -174,21 +174,16 @@ def test_an_unclean_tree_is_refused_by_name(root: Path, hub: Hub, capsys: pytest
     assert not hub.requests
 
 
-def test_without_a_checkout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_without_git_or_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
 ) -> None:
+    with monkeypatch.context() as without:
+        without.setenv("PATH", "")
+        said = "judgeq: git is not installed, and says what belongs into a Space: install it\n"
+        assert run(capsys, "--repo", "me/demo", "--dry-run")[::2] == (2, said)
     monkeypatch.setattr(space, "ROOT", tmp_path)
     code, _, err = run(capsys, "--repo", "me/demo", "--dry-run")
-    assert code == 2
-    assert "made from a git checkout" in err
-
-
-def test_without_git(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert run(capsys, "--repo", "me/demo", "--dry-run")[::2] == (
-        2,
-        "judgeq: git is not installed, and says what belongs into a Space: install it\n",
-    )
+    assert (code, "made from a git checkout" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -340,15 +340,12 @@ def test_kvpress_waits_for_its_turn_and_answers(tmp_path: Path) -> None:
 
 @posix
 @pytest.mark.parametrize(
-    ("code", "said"), [("raise SystemExit(3)", "has no kvpress: install it"), ("1 / 0", "failed")]
+    ("code", "said"),
+    [("raise SystemExit(3)", "has no kvpress: install"), ("1 / 0", "failed"), ("", "not a working Python")],
 )
 def test_an_environment_that_fails_is_told_in_one_sentence(tmp_path: Path, code: str, said: str) -> None:
-    with pytest.raises(InputError, match=said), peer.serving(server(code, tmp_path), tmp_path):
-        pass
-
-
-def test_a_python_that_is_none_is_told_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not a working Python"), peer.serving("/nowhere/python", tmp_path):
+    python = server(code, tmp_path) if code else "/nowhere/python"
+    with pytest.raises(InputError, match=said), peer.serving(python, tmp_path):
         pass
 
 

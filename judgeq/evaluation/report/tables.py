@@ -18,6 +18,7 @@ from judgeq.evaluation.report.words import (
     budget_title,
     kind_of,
     length_title,
+    length_titles,
     method_title,
     percent,
     points,
@@ -220,7 +221,7 @@ def needle_tables(block: Block) -> list[Table]:
             for depth in block.depths
         ]
         caption = f"{block.title}: depth by length, {budget_title(budget, block.per)}"
-        tables.append(_table(caption, "method", map(length_title, block.lengths), lines))
+        tables.append(_table(caption, "method", length_titles(block.lengths), lines))
     return tables
 
 

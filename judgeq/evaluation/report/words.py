@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from judgeq.config import Budget
 from judgeq.evaluation.report.read import Entry, Interval
@@ -53,6 +53,11 @@ def task_title(entry: Entry) -> str:
 def length_title(length: int | None) -> str:
     """`1,024 tokens`; None is all lengths together."""
     return "all lengths" if length is None else f"{length:,} tokens"
+
+
+def length_titles(lengths: Iterable[int | None]) -> list[str]:
+    """A title for each."""
+    return list(map(length_title, lengths))
 
 
 def budget_title(budget: Budget, per: int | None = None) -> str:
