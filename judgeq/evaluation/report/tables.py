@@ -11,7 +11,7 @@ from typing import Any
 from judgeq.config import Budget
 from judgeq.evaluation.report.blocks import Block, BytePoint, Move, Moves, best_of, byte_points, deployable
 from judgeq.evaluation.report.paper import CITATION, MODEL, Published
-from judgeq.evaluation.report.read import AVERAGE, BASELINE, ResultFile, Row, SpeedFile
+from judgeq.evaluation.report.read import AVERAGE, BASELINE, ResultFile, Row, SpeedFile, SpeedRow
 from judgeq.evaluation.report.words import (
     FULL,
     between,
@@ -257,10 +257,8 @@ def moved_table(title: str, moves: Moves, per: int | None) -> Table:
 def paper_tables(published: Published, blocks: Iterable[Block]) -> tuple[list[Table], list[Table]]:
     """The paper's scores and closed gaps, and the same as they were measured here."""
     columns = [f"{budget:,} rows" for budget in published.budgets]
-    best = [
-        best_of({method: scores[at] for method, scores in published.scores.items()})
-        for at in range(len(columns))
-    ]
+    by_budget = zip(*published.scores.values(), strict=True)
+    best = [best_of(dict(zip(published.scores, scores, strict=True))) for scores in by_budget]
     lines = [] if published.full is None else [(FULL, [Cell(percent(published.full / 100))] * len(columns))]
     lines += [
         (method, [Cell(percent(score / 100), best=method in best[at]) for at, score in enumerate(scores)])
@@ -271,14 +269,12 @@ def paper_tables(published: Published, blocks: Iterable[Block]) -> tuple[list[Ta
         for method in published.scores
         if method != BASELINE
     ]
-    label = f"Published by others: {published.title}, {MODEL} ({CITATION})"
-    gap_label = (
-        f"Published by others: share of the gap that is closed, {MODEL}, computed from the figures above"
-    )
+    tables = {f"{published.title}, {MODEL} ({CITATION})": lines}
+    if published.full is not None:
+        tables[f"share of the gap that is closed, {MODEL}, computed from the figures above"] = gaps
     theirs = [
-        _table(caption, "method", columns, [(method_title(method), cells) for method, cells in each])
-        for caption, each in ((label, lines), (gap_label, gaps if published.full is not None else []))
-        if each
+        _table(f"Published by others: {caption}", "method", columns, [(method_title(m), c) for m, c in each])
+        for caption, each in tables.items()
     ]
     ours = []
     for block in blocks:
@@ -291,9 +287,8 @@ def facts_table(file: ResultFile | SpeedFile) -> Table:
     """How a file was made: settings, versions, seed, soft tokens, questions."""
     facts = list(_flat(file.facts))
     if isinstance(file, ResultFile):
-        facts.append(
-            ("questions per cell", ", ".join(f"{count:,}" for count in sorted({row.n for row in file.rows})))
-        )
+        counts = sorted({row.n for row in file.rows})
+        facts.append(("questions per cell", ", ".join(f"{count:,}" for count in counts)))
         if file.answered is not None and file.asked is not None:
             facts.append(("questions answered", f"{file.answered:,} of {file.asked:,}"))
     lines = [(name, [Cell(value)]) for name, value in facts]
@@ -304,7 +299,7 @@ def _megabytes(count: float) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-_SPEED_COLUMNS = {
+_SPEED_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "First token": ("first_s", lambda seconds: f"{seconds:.2f} s"),
     "over transformers": ("first_over_plain", lambda ratio: f"{100 * (ratio - 1):+.1f} %"),
     "A later token": ("token_s", lambda seconds: f"{1000 * seconds:.1f} ms"),
@@ -323,20 +318,17 @@ _SPEED_COLUMNS = {
 def speed_table(file: SpeedFile) -> Table:
     """Times and bytes, a line for each contender; columns that something was measured for."""
     columns = {
-        title: [getattr(row, field) for row in file.rows] for title, (field, _) in _SPEED_COLUMNS.items()
+        title: column
+        for title, column in _SPEED_COLUMNS.items()
+        if any(getattr(row, column[0]) is not None for row in file.rows)
     }
-    shown = {title: values for title, values in columns.items() if set(values) != {None}}
-    lines = [
-        (
-            row.label,
-            [
-                NOTHING if values[at] is None else Cell(_SPEED_COLUMNS[title][1](values[at]))
-                for title, values in shown.items()
-            ],
-        )
-        for at, row in enumerate(file.rows)
-    ]
-    return _table("The first token, later tokens, and bytes", "Method", shown, lines, note=SPEED_NOTE)
+
+    def cell(row: SpeedRow, field: str, shown: Callable[[float], str]) -> Cell:
+        value = getattr(row, field)
+        return NOTHING if value is None else Cell(shown(value))
+
+    lines = [(row.label, [cell(row, *column) for column in columns.values()]) for row in file.rows]
+    return _table("The first token, later tokens, and bytes", "Method", columns, lines, note=SPEED_NOTE)
 
 
 def _table(
