@@ -68,17 +68,13 @@ def _choice_rules(count: int) -> Markup:
 def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     settings, budget = comparison.settings, comparison.settings.budget
     notices = dict.fromkeys(notice for answer in comparison.answers for notice in answer.notices)
+    stored = f", weights in {settings.quantization}" if settings.quantization else ""
+    kept = f"{budget:,} rows per KV head" if isinstance(budget, int) else f"{percent(budget)} of the prompt"
     return [
         ("Date", f"{comparison.made:%d %B %Y, %H:%M} {comparison.made:%Z}"),
-        (
-            "Model",
-            settings.model + (f", weights in {settings.quantization}" if settings.quantization else ""),
-        ),
+        ("Model", f"{settings.model}{stored}"),
         ("Prompt", f"{comparison.answers[0].prompt_tokens:,} tokens"),
-        (
-            "Budget",
-            f"{budget:,} rows per KV head" if isinstance(budget, int) else f"{percent(budget)} of the prompt",
-        ),
+        ("Budget", kept),
         ("Question", "before the document" if settings.question_first else "after the document"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
         *(("Note", notice) for notice in notices),
