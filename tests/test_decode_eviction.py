@@ -533,3 +533,26 @@ def test_the_soft_tokens_behind_the_answer_need_positions_too(lm: LanguageModel,
     judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - tokens.n, evict_every=4), **options)
     with pytest.raises(InputError, match="left free for the answer"):
         judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - 2, evict_every=4), **options)
+
+
+@pytest.mark.parametrize("name", DECODABLE)
+def test_reading_tokens_together_is_as_one_by_one(
+    lm: LanguageModel, soft: SoftTokenTensors, name: str
+) -> None:
+    ids = lm.tokenizer(TEXT, return_tensors="pt")["input_ids"]
+    together, alone = (
+        DecodingEviction(
+            lm,
+            prefill(lm, ids, [Plan(METHODS[name](), 24)], soft_tokens=soft).retained[0],
+            24,
+            8,
+            soft,
+        )
+        for _ in range(2)
+    )
+    later = torch.arange(30, 51)[None]
+    each = torch.cat([alone.next_logits(int(token)) for token in later[0]])
+    assert torch.allclose(together.read(later)[0], each, atol=1e-4)
+    assert together.rounds == alone.rounds == 2
+    for ours, theirs in zip(together.stored_tokens(), alone.stored_tokens(), strict=True):
+        assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))

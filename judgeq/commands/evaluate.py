@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PLACES = {"last": (False,), "first": (True,), "both": (False, True)}
 """The position of the question, and so whether it is moved."""
+UNKNOWN = "unknown"
+"""A position of the question: after a document whose rows were chosen without it."""
 KINDS = {
     "hit-rate": "share of the oracle's top rows that a method keeps",
     "answers": "right answers about facts planted in held-out articles",
@@ -72,8 +74,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     for kind, examples in ((ruler, 25), (niah, 2), (longbench, 25)):
         add_number(kind, "--examples", "prompts of each task, length and depth", examples)
         meaning = "its position: last as published, first (moved before the document), or both"
+        choices = tuple(PLACES)
+        if kind is ruler:
+            choices = (*choices, UNKNOWN)
+            meaning += (
+                f", or {UNKNOWN} when rows of the document are chosen, which budgets are then shares of"
+            )
         kind.add_argument(
-            "--question", choices=tuple(PLACES), default="last", help=f"{meaning} (default: %(default)s)"
+            "--question", choices=choices, default="last", help=f"{meaning} (default: %(default)s)"
         )
     for kind, lengths in ((ruler, "1024,2048,4096"), (niah, "512,1024,2048,4096")):
         meaning = "tokens of a prompt and its answer, without the chat template"
@@ -186,9 +194,11 @@ def _run_ruler(arguments: argparse.Namespace) -> None:
     names = benchmark_names(generated if arguments.tasks == "generated" else arguments.tasks, RULER_TASKS)
     lengths = read_numbers(arguments.lengths, "length")
     files = LocalFiles(_folder(arguments.ruler_files))
+    unknown = arguments.question == UNKNOWN
 
     def tasks(lm: LanguageModel, tokens: SoftTokens | None, **more: Any) -> list[Task]:
-        return ruler_tasks(lm, names, lengths, seed=arguments.seed, files=files, **more)
+        options = {"seed": arguments.seed, "files": files, "question_unknown": unknown}
+        return ruler_tasks(lm, names, lengths, **options, **more)
 
     _measure_everywhere(arguments, tasks, {"tasks": names, "lengths": lengths})
 
@@ -225,7 +235,7 @@ def _measure_everywhere(
     check_at_least("evaluate", "examples", arguments.examples, 1)
 
     def in_every_place(lm: LanguageModel, tokens: SoftTokens | None) -> Iterator[Task]:
-        for first in PLACES[arguments.question]:
+        for first in PLACES.get(arguments.question, (False,)):
             yield from tasks(lm, tokens, count=arguments.examples, question_first=first)
 
     measure(arguments, in_every_place, {**settings, "examples": arguments.examples}, skip_long=True)

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from torch import Tensor
 
 from judgeq.config import Budget, Decoding, budget_rows, check_budget
+from judgeq.documents.compressed import check_without_question, compress
 from judgeq.errors import InputError
 from judgeq.evaluation.journal import Answers, Journal, Rated
 from judgeq.evaluation.questions import Question, Task
@@ -23,10 +25,11 @@ from judgeq.inference.decode_batch import PendingAnswer, decode_together, settle
 from judgeq.inference.lookahead import prefill_many
 from judgeq.inference.maps import kept_of_heads
 from judgeq.inference.plan import Plan, Retained
-from judgeq.inference.request import Request, reserved_positions
+from judgeq.inference.request import Request, check_question_known, reserved_positions
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
+from judgeq.prompts.prompt import build_prefix
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import several
 
@@ -128,6 +131,11 @@ def run(
     """
     started = time.monotonic()
     methods = [each.method for each in asked]
+    unknown = {question.unknown is not None for task in tasks for question in task.questions}
+    if True in unknown:
+        check_without_question(methods)
+    if False in unknown:
+        check_question_known(methods)
     reserve = reserved_positions(methods, most_appended(lm, methods, tokens.positions if tokens else 0), 0)
     found = [_readable(lm, task, reserve, skip_long) for task in tasks]
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
@@ -166,22 +174,33 @@ def answer_all(
         asked: of each question; a budget that exceeds the prompt keeps all of it.
         tokens: soft tokens and their profile, where a method needs them.
     """
-    reading = [_to_read(lm, *pair, tokens) for pair in zip(questions, asked, strict=True) if pair[1]]
+    reading = [
+        _to_read(lm, question, methods, tokens)
+        for question, methods in zip(questions, asked, strict=True)
+        if methods and question.unknown is None
+    ]
     outcomes = iter(prefill_many(reading))
-    found: list[Answers] = [{} for _ in questions]
+    rated: list[Answers] = [{} for _ in questions]
     waiting: list[tuple[PendingAnswer, Callable[[str], None]]] = []
-    for question, methods, answers in zip(questions, asked, found, strict=True):
+    for question, methods, answers in zip(questions, asked, rated, strict=True):
         if not methods:
             continue
-        outcome, words = next(outcomes), question.occurrences(lm)
-        for each, kept in zip(methods, outcome.retained, strict=True):
-            lost = words.lost(_kept_somewhere(kept, outcome.request.input_ids.shape[1])).share
+        response = None
+        if question.unknown is not None:
+            found = _compressed(lm, question, question.unknown, methods, tokens)
+        else:
+            outcome = next(outcomes)
+            response = outcome.response
+            found = [(kept, outcome.logits) for kept in outcome.retained]
+        length, words = question.input_ids(lm).shape[1], question.occurrences(lm)
+        for each, (kept, logits) in zip(methods, found, strict=True):
+            lost = words.lost(_kept_somewhere(kept, length)).share
             rate: Callable[[str], None] = partial(_rate, answers, question, each, kept.cache.kv_bytes, lost)
             answer = PendingAnswer(
-                kept.cache, outcome.logits, _greedy(question), question.settled, until_circles=True
+                kept.cache, logits, _greedy(question), question.settled, until_circles=True
             )
-            if outcome.response is not None and each.method == Full():  # the oracle had it written
-                rate(settled_text(lm, outcome.response[0].tolist(), answer))
+            if response is not None and each.method == Full():  # the oracle had it written
+                rate(settled_text(lm, response[0].tolist(), answer))
             else:
                 waiting.append((answer, rate))
     written = decode_together(lm, [answer for answer, _ in waiting])
@@ -189,7 +208,7 @@ def answer_all(
         rate(done.text)
     return [
         {each.name: answers[each.name] for each in methods}
-        for methods, answers in zip(asked, found, strict=True)
+        for methods, answers in zip(asked, rated, strict=True)
     ]
 
 
@@ -197,6 +216,29 @@ def _rate(
     answers: Answers, question: Question, asked: Asked, kv_bytes: int, lost: float | None, text: str
 ) -> None:
     answers[asked.name] = Rated(text, question.score(text), kv_bytes, asked.made, lost)
+
+
+def _compressed(
+    lm: LanguageModel,
+    question: Question,
+    parts: tuple[str, str],
+    asked: Sequence[Asked],
+    tokens: SoftTokens | None,
+) -> list[tuple[Retained, Tensor]]:
+    """What each method keeps of a document without its question, and of the question; and the logits (1, V) after it.
+
+    Budgets are shares of the document, or its rows. Memory rows are kept where a method asks for them by number.
+    """
+    document = build_prefix(lm, parts[0])
+    profile = tokens.profile if tokens else None
+    plans = [Plan(each.method, budget_rows(each.budget, document.tokens), profile) for each in asked]
+    found = []
+    for compressed in compress(lm, document, plans, tokens.probe if tokens else None):
+        reading = compressed.read_for(
+            parts[1], answer_prefix=question.example.answer_prefix, decoding=_greedy(question)
+        )
+        found.append((reading.retained[0], reading.logits))
+    return found
 
 
 def _kept_somewhere(retained: Retained, tokens: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from judgeq.errors import InputError
 from judgeq.evaluation.harness.local_files import LocalFiles
@@ -37,10 +38,9 @@ def needle_tasks(
     for depth in places:
         if not 0 <= depth <= 100:
             raise InputError(f"A needle has no depth of {depth} %: give percents from 0 to 100")
+    options: dict[str, Any] = {"question_first": question_first, "files": files}
     return [
-        made_task(
-            lm, "niah", GENERATOR, length, count, f"{seed}:needle:{length}", question_first, files, depth
-        )
+        made_task(lm, "niah", GENERATOR, length, count, f"{seed}:needle:{length}", depth=depth, **options)
         for length in wanted
         for depth in places
     ]
