@@ -17,6 +17,7 @@ from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from judgeq._version import versions
 from judgeq.cli import run
 from judgeq.commands.common import (
     add_common,
@@ -25,7 +26,6 @@ from judgeq.commands.common import (
     command_of,
     finish,
     load_model,
-    versions,
 )
 from judgeq.commands.measuring import read_budgets, soft_tokens
 from judgeq.config import check_at_least

@@ -216,7 +216,7 @@ def test_layers_with_a_sliding_window_keep_their_window_and_the_answer(make_lm: 
     assert answer(lm, outcome, 0, 8) == expected
 
 
-def test_methods_without_probe_tokens_do_not_pay_for_them(
+def test_methods_without_soft_tokens_do_not_pay_for_them(
     lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     assert prefill(lm, ids, [Plan(SnapKV(), 8)], soft_tokens=soft).peak_rows == 4 * 8 + TOKENS

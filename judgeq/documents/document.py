@@ -19,12 +19,7 @@ from judgeq.inference.answers import Answer, Reading
 from judgeq.inference.api import in_turn, run
 from judgeq.inference.decode import Step
 from judgeq.inference.plan import Plan
-from judgeq.inference.request import (
-    Request,
-    make_request,
-    resolve_methods,
-    resolve_soft_tokens,
-)
+from judgeq.inference.request import Request, make_request, resolve_methods, resolve_soft_tokens
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_chunks

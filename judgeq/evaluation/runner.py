@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from torch import Tensor
 
-from judgeq.cache.retained import RetainedCache
 from judgeq.config import Budget, Decoding, budget_rows, check_budget
 from judgeq.documents.compressed import check_without_question, compress
 from judgeq.errors import InputError
@@ -45,7 +45,6 @@ class Asked:
 
     Attributes:
         label: what a person called the method, options included.
-        method: the method.
         budget: as asked for; `WHOLE` for the full cache.
     """
 
@@ -87,7 +86,6 @@ class Measured:
     """Answers to the questions of one task, as far as they are written.
 
     Attributes:
-        task: the task.
         questions: those that the model can read, by their place in the task.
         answers: to those that were asked, by the same places.
     """
@@ -143,7 +141,8 @@ def run(
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
     journal.check({each.name: each.made for each in asked})
     done, in_time = 0, True
-    for turn in _batched(turns, TOGETHER):
+    for start in range(0, len(turns), TOGETHER):
+        turn = turns[start : start + TOGETHER]
         questions = [found[number].questions[at] for at, number in turn]
         missing = [
             [each for each in asked if not each.is_answered(journal.answers(question.key))]
@@ -181,11 +180,9 @@ def answer_all(
         if methods and question.unknown is None
     ]
     outcomes = iter(prefill_many(reading))
-    texts: list[dict[str, str]] = [{} for _ in questions]
-    taken: list[dict[str, int]] = [{} for _ in questions]
-    lost: list[dict[str, float | None]] = [{} for _ in questions]
-    waiting: list[tuple[int, Asked, PendingAnswer]] = []
-    for at, (question, methods) in enumerate(zip(questions, asked, strict=True)):
+    rated: list[Answers] = [{} for _ in questions]
+    waiting: list[tuple[PendingAnswer, Callable[[str], None]]] = []
+    for question, methods, answers in zip(questions, asked, rated, strict=True):
         if not methods:
             continue
         response = None
@@ -197,30 +194,28 @@ def answer_all(
             found = [(kept, outcome.logits) for kept in outcome.retained]
         length, words = question.input_ids(lm).shape[1], question.occurrences(lm)
         for each, (kept, logits) in zip(methods, found, strict=True):
-            answer = _unwritten(question, kept.cache, logits)
-            taken[at][each.name] = kept.cache.kv_bytes
-            lost[at][each.name] = words.lost(_kept_somewhere(kept, length)).share
-            # the oracle had it written
-            if response is not None and each.method == Full():
-                texts[at][each.name] = settled_text(lm, response[0].tolist(), answer)
-            else:
-                waiting.append((at, each, answer))
-    written = decode_together(lm, [answer for _, _, answer in waiting])
-    for (at, each, _), done in zip(waiting, written, strict=True):
-        texts[at][each.name] = done.text
-    return [
-        {
-            each.name: Rated(
-                found[each.name],
-                question.score(found[each.name]),
-                held[each.name],
-                each.made,
-                gone[each.name],
+            lost = words.lost(_kept_somewhere(kept, length)).share
+            rate: Callable[[str], None] = partial(_rate, answers, question, each, kept.cache.kv_bytes, lost)
+            answer = PendingAnswer(
+                kept.cache, logits, _greedy(question), question.settled, until_circles=True
             )
-            for each in methods
-        }
-        for question, methods, found, held, gone in zip(questions, asked, texts, taken, lost, strict=True)
+            if response is not None and each.method == Full():  # the oracle had it written
+                rate(settled_text(lm, response[0].tolist(), answer))
+            else:
+                waiting.append((answer, rate))
+    written = decode_together(lm, [answer for answer, _ in waiting])
+    for (_, rate), done in zip(waiting, written, strict=True):
+        rate(done.text)
+    return [
+        {each.name: answers[each.name] for each in methods}
+        for methods, answers in zip(asked, rated, strict=True)
     ]
+
+
+def _rate(
+    answers: Answers, question: Question, asked: Asked, kv_bytes: int, lost: float | None, text: str
+) -> None:
+    answers[asked.name] = Rated(text, question.score(text), kv_bytes, asked.made, lost)
 
 
 def _compressed(
@@ -263,17 +258,8 @@ def _to_read(
     return Request(lm, ids, plans, _greedy(question), tokens.weights if tokens else None)
 
 
-def _unwritten(question: Question, cache: RetainedCache, logits: Tensor) -> PendingAnswer:
-    return PendingAnswer(cache, logits, _greedy(question), question.settled, until_circles=True)
-
-
 def _greedy(question: Question) -> Decoding:
     return Decoding(max_new_tokens=question.max_new_tokens, stop=question.stop)
-
-
-def _batched(turns: Sequence[tuple[int, int]], size: int) -> Iterator[Sequence[tuple[int, int]]]:
-    """Pieces of `size`; `itertools.batched` needs Python 3.12."""
-    return (turns[start : start + size] for start in range(0, len(turns), size))
 
 
 def _readable(lm: LanguageModel, task: Task, reserve: int, skip_long: bool) -> Measured:

@@ -24,9 +24,7 @@ SAMPLED = 4096
 def setup_of(lm: LanguageModel, tokens: SoftTokens | None, precision: str) -> dict[str, Any]:
     """All that must be the same for answers to be comparable, by names that a message can carry.
 
-    Args:
-        tokens: soft tokens, where a method needs them.
-        precision: of the weights, as it was asked for.
+    `precision` is that of the weights, as it was asked for.
     """
     return {
         "model": lm.name,

@@ -20,18 +20,9 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import Message
 from judgeq.values import whole_numbers
 
-RULER_GENERATED = (
-    "niah_single_1",
-    "niah_single_2",
-    "niah_single_3",
-    "niah_multikey_1",
-    "niah_multikey_2",
-    "niah_multikey_3",
-    "niah_multivalue",
-    "niah_multiquery",
-    "vt",
-    "cwe",
-    "fwe",
+RULER_GENERATED = tuple(
+    "niah_single_1 niah_single_2 niah_single_3 niah_multikey_1 niah_multikey_2 niah_multikey_3 niah_multivalue "
+    "niah_multiquery vt cwe fwe".split()
 )
 """Tasks whose documents are made up, or essays."""
 RULER_TASKS = (*RULER_GENERATED, "qa_squad", "qa_hotpot")
@@ -66,34 +57,43 @@ def ruler_tasks(
             fetched nor found in `files`.
     """
     wanted = whole_numbers("lengths", lengths)
-    made = []
-    for name in check_names(names, RULER_TASKS):
-        task = ruler_definition(name)
-        for length in wanted:
-            docs, notes = generate(
-                lm, task, length, count, seed=f"{seed}:{name}:{length}", files=files or LocalFiles()
-            )
-            made.append(
-                Task(
-                    f"{'ruler-unknown' if question_unknown else 'ruler'}/{name}",
-                    [ruler_question(task, doc, question_first, question_unknown) for doc in docs],
-                    length=length,
-                    question_first=question_first,
-                    notes=notes,
-                )
-            )
-    return made
+    label = "ruler-unknown" if question_unknown else "ruler"
+    options: dict[str, Any] = {
+        "question_first": question_first,
+        "question_unknown": question_unknown,
+        "files": files,
+    }
+    return [
+        made_task(lm, f"{label}/{name}", name, length, count, f"{seed}:{name}:{length}", **options)
+        for name in check_names(names, RULER_TASKS)
+        for length in wanted
+    ]
 
 
-def ruler_definition(name: str) -> Definition:
-    """The definition of one of `RULER_TASKS`; raises `InputError` without lm-eval."""
-    return definition("RULER", name, "ruler")
+def made_task(
+    lm: LanguageModel,
+    label: str,
+    generator: str,
+    length: int,
+    count: int,
+    seed: str,
+    *,
+    question_first: bool,
+    question_unknown: bool = False,
+    files: LocalFiles | None,
+    depth: int | None = None,
+) -> Task:
+    """Questions of one generator of lm-eval at one length; raises what `ruler_tasks` does."""
+    task = definition("RULER", generator, "ruler")
+    docs, notes = generate(lm, task, length, count, seed=seed, files=files or LocalFiles(), depth=depth)
+    questions = [_question(task, doc, question_first, question_unknown) for doc in docs]
+    return Task(label, questions, length, depth, question_first, notes)
 
 
-def ruler_question(
-    task: Definition, doc: Mapping[str, Any], question_first: bool = False, question_unknown: bool = False
+def _question(
+    task: Definition, doc: Mapping[str, Any], question_first: bool, question_unknown: bool
 ) -> Question:
-    """A document of lm-eval's generator as a question; raises `InputError` where its last line is not the question."""
+    """A document as a question; raises `InputError` where its last line is not the question."""
     text, answers, prefix = task.text(doc), tuple(doc["outputs"]), task.prefix(doc)
     parts = None
     if question_first or question_unknown:
