@@ -25,7 +25,7 @@ BRIEF = 1200
 PATIENCE = 1000 * PATIENCE_S
 """For Playwright, which counts in milliseconds."""
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options()
 
 
 @pytest.fixture(scope="session")
@@ -69,29 +69,30 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     until(is_there)
 
 
-@pytest.fixture
-def page(browser: Browser, demo: str) -> Iterator[Page]:
-    """The page with a loaded model; fails afterwards if it complained or asked another host for anything."""
+@contextmanager
+def watched(browser: Browser, url: str) -> Iterator[Page]:
+    """The page there with a loaded model; it must not complain, open a dialog or ask another host for anything."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    tab = context.new_page()
-    complaints: list[str] = []
-    foreign: list[str] = []
-    tab.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on("request", lambda sent: foreign.append(sent.url) if not _own(sent.url, demo) else None)
-    tab.goto(demo)
-    expect(tab.locator(".status.ready")).to_be_visible(timeout=PATIENCE)
-    expect(tab.locator(".card.done")).to_have_count(
-        3, timeout=PATIENCE
-    )  # stored answers, which fill the form too
+    context.set_default_timeout(PATIENCE)
+    tab, own = context.new_page(), (f"{url}/", "data:", "blob:")
+    wrong: list[str] = []
+    tab.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+    tab.on("request", lambda sent: None if sent.url.startswith(own) else wrong.append(sent.url))
+    tab.goto(url)
+    expect(tab.locator(".status.ready")).to_be_visible()
     yield tab
     context.close()
-    assert foreign == []
-    assert complaints == []
+    assert wrong == []
 
 
-def _own(url: str, demo: str) -> bool:
-    return url.startswith((f"{demo}/", "data:", "blob:"))
+@pytest.fixture
+def page(browser: Browser, demo: str) -> Iterator[Page]:
+    """The demo with its stored answers, which fill the form too."""
+    with watched(browser, demo) as tab:
+        expect(tab.locator(".card.done")).to_have_count(3)
+        yield tab
 
 
 def overflow(page: Page) -> int:
