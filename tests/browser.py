@@ -25,7 +25,7 @@ BRIEF = 1200
 PATIENCE = 1000 * PATIENCE_S
 """For Playwright, which counts in milliseconds."""
 
-expect.set_options()
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
