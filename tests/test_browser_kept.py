@@ -18,6 +18,7 @@ from app.style.page import CSS
 from app.style.theme import theme
 from judgeq.methods import METHODS
 from judgeq.retention import RetentionMap
+from tests.browser import overflow, watched
 
 BEFORE, AFTER = "<|user|>\n", "\n\nWho?<|end|>"
 LINES = [
@@ -78,18 +79,11 @@ def address(browser: Browser) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page with its map drawn; fails afterwards if it complained."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    tab = context.new_page()
-    complaints: list[str] = []
-    tab.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.goto(address)
-    expect(tab.locator("#map-heatmap .heatmaplayer image")).to_be_visible()
-    yield tab
-    context.close()
-    assert complaints == []
+def page(tab: Page, address: str) -> Iterator[Page]:
+    """The page with its map drawn."""
+    with watched(tab, address, alone=False) as page:
+        expect(page.locator("#map-heatmap .heatmaplayer image")).to_be_visible()
+        yield page
 
 
 def box(page: Page) -> Locator:
@@ -311,5 +305,5 @@ def test_a_finger_reads_words_on_a_phone(browser: Browser, address: str) -> None
     tab.touchscreen.tap(*point_at(tab, "walks"))
     expect(reading(tab)).to_contain_text("“walks”")
     expect(reading(tab)).to_be_in_viewport()
-    assert tab.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    assert overflow(tab) <= 0
     context.close()
