@@ -94,9 +94,9 @@ def watched(tab: Page, url: str, *, alone: bool = True) -> Iterator[Page]:
     tab.set_viewport_size({"width": 1280, "height": 900})
     tab.goto(url)
     yield tab
-    tab.goto("about:blank")  # as who leaves
     for event, listener in heard.items():
         tab.remove_listener(event, listener)
+    tab.goto("about:blank")  # as who leaves; what was still asked for fails then
     assert wrong == []
 
 
