@@ -5,8 +5,8 @@
 #
 # Soft tokens are a few trained vectors that are appended to a prompt. What they attend to is kept in the model's
 # memory, the rest is evicted. Afterwards you know what they learn from, you have trained some, seen how far
-# they got beside SnapKV, and taught them texts of your own. This takes about a minute on two cores, without a
-# GPU.
+# they got beside SnapKV, and taught them texts of your own. This takes about a minute and a half on two cores,
+# without a GPU.
 
 # %%
 import sys
@@ -45,7 +45,7 @@ from judgeq.training.config import TrainConfig
 
 recipe = TrainConfig(
     data="wiki",
-    examples=8,
+    examples=12,
     min_tokens=96,
     max_tokens=192,
     response_tokens=16,
@@ -205,8 +205,8 @@ for method in rates.methods:
 
 # %% [markdown]
 # What the lines show: the hit rate over the budget. Words from answers, untrained, already know more than the
-# prompt's last tokens: they stand where an answer would begin. Training on eight prompts takes them a good part
-# of the way to the shipped ones. Two prompts are few, so do not trust the last points of such figures;
+# prompt's last tokens: they stand where an answer would begin. Training on a dozen prompts takes them a third to a
+# half of the way to the shipped ones. Two prompts are few, so do not trust the last points of such figures;
 # notebook 4 says how far to trust what.
 #
 # ## What they keep
