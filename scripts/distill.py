@@ -687,12 +687,9 @@ def _narrow(rows):
 
 
 def paced(adam, args, batches):
-    """Batches, with the seconds so far and the share of the run that is over, until all of it is.
+    """The batches of each epoch, with the seconds so far and the share of the run that is over, until all of it is.
 
     Sets the learning rates: a warm-up, then a cosine to 0 at the end of the time, or of `args.steps`.
-
-    Args:
-        batches: gives those of one epoch.
     """
     started, steps = time.perf_counter(), 0
     while True:
@@ -812,11 +809,7 @@ WHOLE = (
     Form("largest, pool 13", "largest", pool=13),
     Form("largest+8, pool 3", "largest", pool=3, memory=8),
 )
-MEMORY_ONLY = (
-    Form("mean", "mean"),
-    Form("mean+4", "mean", memory=4),
-    Form("mean+8", "mean", memory=8),
-)
+MEMORY_ONLY = (Form("mean", "mean"), Form("mean+4", "mean", memory=4), Form("mean+8", "mean", memory=8))
 
 
 class Means:

@@ -26,7 +26,7 @@ from judgeq.retention import Attended
 from judgeq.retention.glow import Lights
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.masked_reference import REFERENCE, attention, gone_rows
-from tests.test_memory_rows import MEMORY, SOFT, probe_of
+from tests.test_memory_rows import MEMORY, SOFT, weights_of
 from tests.test_retention import BEFORE, everything
 
 DOCUMENT = (
@@ -131,7 +131,7 @@ def test_rows_in_few_bits_are_close_to_the_exact_ones(lm: LanguageModel, method:
 
 def test_memory_tokens_have_a_share_of_their_own(lm: LanguageModel) -> None:
     made = SoftTokens.initialise(lm, torch.arange(40, 40 + SOFT))
-    tokens = SoftTokens(probe_of(lm), replace(made.config, memory=MEMORY))
+    tokens = SoftTokens(weights_of(lm), replace(made.config, memory=MEMORY))
     answer = written(lm, method_from_text(f"judgeq:memory={MEMORY}"), tokens=tokens).answer()
     assert answer.attended is not None
     assert answer.retention.memory_rows

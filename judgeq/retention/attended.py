@@ -139,7 +139,7 @@ class Attended:
             that end in each.
 
         Raises:
-            InputError: an unknown granularity, or `"token"`: see `weights`.
+            InputError: an unknown granularity, or `"token"`, for which there is `weights`.
         """
         units = DocumentUnits(self.found, granularity)
         return units.spans, units.sums(self.specific if specific else self.weights)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from judgeq.errors import InputError
 from judgeq.retention.arrays import KeptRows
-from judgeq.retention.units import Granularity, check_granularity, spans_of, unit_of_tokens
+from judgeq.retention.units import Granularity, spans_of, unit_of_tokens
 
 
 class DocumentUnits:
@@ -17,10 +16,7 @@ class DocumentUnits:
     """
 
     def __init__(self, found: KeptRows, granularity: Granularity) -> None:
-        """Raises an `InputError` for an unknown granularity, or `"token"`."""
-        check_granularity(granularity)
-        if granularity == "token":
-            raise InputError("granularity is 'token': read weights, or choose word, sentence or paragraph")
+        """Raises an `InputError` for tokens, and for anything unknown."""
         inside, (start, end) = found.document_tokens, found.document
         offsets = np.asarray(found.offsets[inside.start : inside.stop], dtype=np.int64).reshape(-1, 2)
         self.spans = spans_of(found.document_text, granularity)

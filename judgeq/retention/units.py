@@ -22,12 +22,6 @@ _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[”�
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
-def check_granularity(granularity: str) -> None:
-    """Raise an `InputError` for anything that is not a `Granularity`."""
-    if granularity not in get_args(Granularity):
-        raise InputError(f"granularity is {granularity!r}: choose one of {', '.join(get_args(Granularity))}")
-
-
 def unit_values(
     text: str, offsets: np.ndarray, values: np.ndarray, granularity: Granularity
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +37,8 @@ def unit_values(
     Returns:
         (n, 2) int64 disjoint ascending spans without space around them, and (n,) float64.
     """
-    check_granularity(granularity)
+    if granularity not in get_args(Granularity):
+        raise InputError(f"granularity is {granularity!r}: choose one of {', '.join(get_args(Granularity))}")
     if granularity in ("sentence", "paragraph"):
         spans = spans_of(text, granularity)
         return spans, _means(offsets, values, spans)
@@ -58,8 +53,11 @@ def unit_values(
 
 
 def spans_of(text: str, granularity: Granularity) -> np.ndarray:
-    """(n, 2) spans of words, sentences or paragraphs."""
-    return {"word": words_of, "sentence": sentences_of, "paragraph": paragraphs_of}[granularity](text)
+    """(n, 2) spans of words, sentences or paragraphs; an `InputError` for anything else."""
+    known = {"word": words_of, "sentence": sentences_of, "paragraph": paragraphs_of}
+    if granularity not in known:
+        raise InputError(f"granularity is {granularity!r}: choose one of {', '.join(known)}")
+    return known[granularity](text)
 
 
 def unit_of_tokens(text: str, offsets: np.ndarray, spans: np.ndarray) -> np.ndarray:
