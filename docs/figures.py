@@ -270,7 +270,9 @@ def bench_step() -> Lines:
 @table
 def bench_attended() -> Lines:
     for row in results("bench_attended")["rows"]:
-        low, middle, high = (f"{100 * (row[name] - 1):+.1f} %" for name in ("ratio_low", "ratio", "ratio_high"))
+        low, middle, high = (
+            f"{100 * (row[name] - 1):+.1f} %" for name in ("ratio_low", "ratio", "ratio_high")
+        )
         yield [row["label"], f"{1000 * row['token_s']:.0f} ms", middle, f"{low} to {high}"]
 
 

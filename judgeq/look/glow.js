@@ -2,18 +2,17 @@
 // text is. Positions are UTF-16 units in the text of an element; a word is three numbers: start, length, attention.
 function makeGlow() {
   const LEVELS = ["jq-glow-1", "jq-glow-2", "jq-glow-3"];
-  const known = new WeakMap();
+  let known = new Map(); // texts as they are during one call of `light`: pages change nodes in place
 
   function nodesOf(element) {
-    const last = element.lastChild;
-    if (known.get(element)?.last !== last) {
+    if (!known.has(element)) {
       const nodes = [], firsts = [], walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
       let position = 0;
       for (; walker.nextNode(); position += walker.currentNode.length) {
         nodes.push(walker.currentNode);
         firsts.push(position);
       }
-      known.set(element, { nodes, firsts, length: position, last });
+      known.set(element, { nodes, firsts, length: position });
     }
     return known.get(element);
   }
@@ -53,6 +52,7 @@ function makeGlow() {
 
   // Lights words in several elements at once: pairs of an element, where its text begins, and the words.
   function light(places, said = []) {
+    known = new Map();
     if (!window.CSS?.highlights) return;
     const lit = LEVELS.map(() => []);
     for (const [element, begins, words] of places) {
@@ -70,7 +70,7 @@ function makeGlow() {
     })));
   }
 
-  return { light, merged, range, length: (element) => nodesOf(element).length };
+  return { light, merged, range };
 }
 
 // A replay: a slider over the tokens of one or several answers, a button that plays them, and words that can be held.

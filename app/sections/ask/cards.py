@@ -17,6 +17,7 @@ from judgeq.errors import InputError
 from judgeq.look.format import duration, size, visible
 from judgeq.methods import METHODS, title_of
 from judgeq.retention.glow import numbered_words
+from judgeq.retention.text import shown_positions
 
 MOST_LOST = 12
 """Words that a card names."""
@@ -132,6 +133,7 @@ def _cards(lanes: Sequence[Lane], run: Run | None) -> str:
         "ask/cards.j2",
         cards=[_card(lane, run) for lane in lanes],
         live=live,
+        length=_document_length(run) if live or steps else 0,
         steps=steps,
         busy=run is not None and not run.finished.is_set(),
         computed=run.computed if run and run.phase == "stored" else "",
@@ -217,6 +219,12 @@ def _replay(run: Run | None) -> tuple[str, str]:
         for lane in lanes
     }
     return _compact(last), ""
+
+
+def _document_length(run: Run | None) -> int:
+    """Of the document as it is shown, in the script's units."""
+    found = next(iter(run.retention.values()), None) if run else None
+    return 0 if found is None else int(shown_positions(found.document_text)[-1])
 
 
 def _compact(values: Any) -> str:

@@ -19,8 +19,7 @@ function places(words) {
 
 // Where in the document it is, in one line from beginning to end.
 function strips(words) {
-  const text = shown();
-  const length = text ? glow.length(text) : 0;
+  const length = +(element.querySelector("[data-length]")?.dataset.length ?? 0);
   for (const strip of element.querySelectorAll(".strip")) {
     const own = words[strip.closest(".card").dataset.method] ?? [];
     const marks = [];
