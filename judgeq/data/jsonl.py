@@ -130,7 +130,7 @@ def read_json_lines(path: Path, skip_bad: bool = False) -> tuple[list[JsonLine],
     """
     found: list[JsonLine] = []
     skipped = 0
-    for number, raw in _numbered(path):
+    for number, raw in numbered_lines(path):
         try:
             found.append(_line(raw, number))
         except InputError as error:
@@ -170,8 +170,12 @@ def _message(turn: Any) -> Message:
     return Message(ROLES[role], _text(turn, key))
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not empty, one at a time."""
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not empty, one at a time, with their numbers from 1.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     try:
         with path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
@@ -187,7 +191,12 @@ def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _line(raw: bytes, number: int) -> JsonLine:
+def json_object(raw: bytes, shape: str) -> dict[str, Any]:
+    """A line's object; `shape` is what one should be.
+
+    Raises:
+        InputError: the line is none.
+    """
     try:
         value = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError:
@@ -195,7 +204,12 @@ def _line(raw: bytes, number: int) -> JsonLine:
     except (ValueError, RecursionError) as error:
         raise InputError(f"not JSON ({error}): give one object a line") from None
     if not isinstance(value, dict):
-        raise InputError('not a JSON object: give {"messages": …} or {"context": …, "question": …}')
+        raise InputError(f"not a JSON object: give {shape}")
+    return value
+
+
+def _line(raw: bytes, number: int) -> JsonLine:
+    value = json_object(raw, '{"messages": …} or {"context": …, "question": …}')
     max_new_tokens = value.get("max_new_tokens")
     if max_new_tokens is not None and (type(max_new_tokens) is not int or max_new_tokens < 1):
         raise InputError(f'"max_new_tokens" is {max_new_tokens!r}: give a whole number of at least 1')
