@@ -67,7 +67,7 @@ def measure(
     from judgeq.evaluation.journal import Journal
     from judgeq.prompts.prompt import dated, now
 
-    with dated(Journal.begun(_journal_path(arguments))), dated(now()):
+    with dated(Journal.begun(journal_path(arguments))), dated(now()):
         _measure(arguments, tasks, settings, skip_long)
 
 
@@ -81,11 +81,11 @@ def _measure(arguments: argparse.Namespace, tasks: Tasks, settings: dict[str, An
     asked = runner.asked_of(methods, read_budgets(arguments.budgets, arguments.per))
     if arguments.minutes is not None:
         check_at_least("evaluate", "minutes", arguments.minutes, 0)
-    kept_in = _journal_path(arguments)
+    kept_in = journal_path(arguments)
     lm = load_model(arguments)
     tokens = soft_tokens(lm, methods.values(), arguments.tokens)
     asked_tasks = list(tasks(lm, tokens))
-    journal = _journal(kept_in, arguments, lm, tokens)
+    journal = open_journal(kept_in, arguments, lm, tokens)
     with Bars() as bars:
         measured = runner.run(
             lm,
@@ -144,7 +144,7 @@ def report(
     finish(arguments, result, *_table(rows))
 
 
-def _journal_path(arguments: argparse.Namespace) -> Path | None:
+def journal_path(arguments: argparse.Namespace) -> Path | None:
     """Beside the results file; None, which is memory, where there is none.
 
     Raises:
@@ -157,7 +157,7 @@ def _journal_path(arguments: argparse.Namespace) -> Path | None:
     return path
 
 
-def _journal(
+def open_journal(
     path: Path | None, arguments: argparse.Namespace, lm: LanguageModel, tokens: SoftTokens | None
 ) -> Journal:
     from judgeq.evaluation.journal import Journal
