@@ -230,7 +230,7 @@ CALIBRATE_LEAD = (
 )
 CALIBRATE_QUESTIONS = "Questions, one per line"
 CALIBRATE_QUESTIONS_INFO = (
-    "Some 22 are the least for 90 % with 90 % confidence. A line that ends with … is a sentence that the answer "
+    "22 are the fewest for 90 % with 90 % confidence. A line that ends with … is a sentence that the answer "
     "continues; what follows => is what a right answer contains."
 )
 CALIBRATE_PLACEHOLDER = "How tall is the tower?\nThe tower was built in … => 1874"

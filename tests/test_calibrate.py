@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +381,20 @@ def test_a_begun_sentence_and_one_document_each(lm: LanguageModel) -> None:
     found = calibrated(lm, [DOCUMENT, TEXT], asked, question_first=True, budgets=64)
     assert found.questions == 2
     assert found.points[0].rows == 64
+
+
+def test_the_page_about_it_runs_as_it_stands_there(
+    lm: LanguageModel, soft: SoftTokens, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "calibrate.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(judgeq, "load", lambda name: lm, raising=False)
+    monkeypatch.setattr(SoftTokens, "for_model", lambda lm, name=None: soft)
+    names: dict[str, Any] = {"text": DOCUMENT, "questions": QUESTIONS}
+    for code in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        exec(code, names)
+    shown = capsys.readouterr().out
+    assert shown.count(names["found"].sentence) == 2
+    assert shown.count("breaks at") == len(names["found"].lost)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from app import text
 from app.sections.ask.cards import busy_status, error_status, loading_status, ready_status
 from app.server.calibrate_run import CalibrationRun
 from app.templates import render
+from judgeq.config import Budget
 from judgeq.errors import InputError
 from judgeq.evaluation.calibration.figure import curve
-from judgeq.evaluation.calibration.result import Answered, Calibration, LostAnswer, budget_text
+from judgeq.evaluation.calibration.result import Answered, Calibration
 from judgeq.look.format import one_line
 
 if TYPE_CHECKING:
@@ -69,21 +70,20 @@ def numbers(run: CalibrationRun) -> str:
     if found is None:
         return ""
     aside = "; ".join(one_line(questions[at].line) for at in found.set_aside[:MOST_SHOWN])
-    names = {point.budget: budget_text(point) for point in found.points}
     return render(
         "calibrate/found.j2",
         found=found,
         asked=len(questions),
         aside=_short(aside + " …" * (len(found.set_aside) > MOST_SHOWN), 4 * LONGEST),
-        named=budget_text,
-        at=lambda lost: _name(lost, names),
+        named=_name,
         short=_short,
         most=MOST_SHOWN,
     )
 
 
-def _name(lost: LostAnswer, names: dict[int | float, str]) -> str:
-    return names[lost.budget]
+def _name(budget: Budget) -> str:
+    """A budget as requested: `10 %` or `128 rows`."""
+    return f"{budget:,} rows" if isinstance(budget, int) else f"{100 * budget:.3g} %"
 
 
 def _short(answer: str, longest: int = LONGEST) -> str:

@@ -69,7 +69,7 @@ def build_calibrate(keep_s: int) -> Calibrate:
                 SHARES, value=0.9, label=text.CALIBRATE_CONFIDENCE, elem_id="calibrate-confidence"
             )
         with gr.Row(elem_id="calibrate-act"):
-            start = gr.Button(text.CALIBRATE, scale=0, min_width=240, elem_id="calibrate-start")
+            start = gr.Button(text.CALIBRATE, scale=0, min_width=290, elem_id="calibrate-start")
             cancel = gr.Button(
                 text.CALIBRATE_CANCEL, interactive=False, scale=0, min_width=100, elem_id="calibrate-cancel"
             )

@@ -35,11 +35,12 @@ def curve(found: Calibration) -> Figure:
         Scatter(
             x=[*x, *reversed(x)],
             y=[100 * point.low for point in points] + [100 * point.high for point in reversed(points)],
+            mode="lines",
             fill="toself",
             fillcolor=_clear(look.color),
             line={"width": 0},
             hoverinfo="skip",
-            name=f"Bounds, each with {sure}",
+            name=f"Bounds, each {sure} sure",
         )
     )
     drawn.add_trace(

@@ -122,7 +122,11 @@ def _begun(sentence: str) -> CalibrationQuestion | None:
         lead, answer = sentence[: told.start()].rstrip(), told.group()
         after_blank = told.start() > len(lead)
         if after_blank and len(lead.split()) >= LEAST_WORDS and answer.lower() not in lead.lower():
-            return None if EXPECTED in sentence else CalibrationQuestion(COMPLETE, answer, lead)
+            return (
+                None
+                if EXPECTED in sentence or lead.isupper()
+                else CalibrationQuestion(COMPLETE, answer, lead)
+            )
     return None
 
 
