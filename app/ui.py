@@ -57,7 +57,7 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
         wire_inputs(reactions, inputs, loaded)
         wire_kept(kept, run)
         wire_pins(pins, kept)
-        pickers = [inputs.methods, sweep.methods]
+        pickers = [inputs.methods, sweep.methods, calibrate.method]
         for known in (loaded, *wire_models(host, models, inputs.status)):
             known.then(reactions.stand_in, pickers, pickers, **LIGHT)
         ends = _wire_run(reactions, inputs, pins, models, answers, kept, run)

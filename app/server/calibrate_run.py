@@ -13,7 +13,7 @@ from app.server.run import Run
 from app.server.task import Task
 from judgeq.config import Budget
 from judgeq.errors import InputError
-from judgeq.evaluation.calibration.calibrate import BUDGETS, Plan
+from judgeq.evaluation.calibration.calibrate import BUDGETS, CalibrationPlan
 from judgeq.evaluation.calibration.questions import CalibrationQuestion, questions_from_text
 from judgeq.evaluation.calibration.result import Answered, Calibration, check_promise
 from judgeq.evaluation.journal import Journal
@@ -71,7 +71,7 @@ class CalibrationRun(Run):
     def answering(self, lm: LanguageModel) -> Generator[None, None, None]:
         """See `Run`; comes up for air after every question."""
         task = self.calibration_task
-        plan = Plan.of(
+        plan = CalibrationPlan.of(
             lm,
             [(task.document, question) for question in task.questions],
             risk=task.risk,

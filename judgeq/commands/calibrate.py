@@ -76,11 +76,11 @@ def _calibrate(
     documents: Sequence[str],
     questions: Sequence[CalibrationQuestion],
 ) -> None:
-    from judgeq.evaluation.calibration.calibrate import Plan
+    from judgeq.evaluation.calibration.calibrate import CalibrationPlan
     from judgeq.evaluation.calibration.questions import pair
     from judgeq.training.progress import Bars
 
-    plan = Plan.of(
+    plan = CalibrationPlan.of(
         lm,
         pair(documents, questions),
         risk=arguments.risk,

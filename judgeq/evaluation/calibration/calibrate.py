@@ -75,7 +75,7 @@ def calibrate(
         InputError: bad input, in one sentence, before anything is read.
     """
     cases = pair(documents, questions)
-    plan = Plan.of(
+    plan = CalibrationPlan.of(
         lm,
         cases,
         budgets=budgets,
@@ -94,7 +94,7 @@ def calibrate(
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class CalibrationPlan:
     """Everything that is asked, resolved and checked.
 
     Attributes:
@@ -125,7 +125,7 @@ class Plan:
         max_new_tokens: int = 32,
         risk: float = 0.1,
         confidence: float = 0.9,
-    ) -> Plan:
+    ) -> CalibrationPlan:
         """Arguments as in `calibrate`; refuses what cannot be asked, every prompt that is too long included."""
         check_promise(risk, confidence)
         wanted = _ordered(budgets)
