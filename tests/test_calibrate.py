@@ -12,9 +12,11 @@ import pytest
 import torch
 
 import judgeq
+from judgeq.cli import main
 from judgeq.config import Decoding
 from judgeq.errors import InputError
 from judgeq.evaluation.calibration import binomial
+from judgeq.evaluation.calibration.calibrate import CalibrationPlan
 from judgeq.evaluation.calibration.questions import (
     COMPLETE,
     CalibrationQuestion,
@@ -381,6 +383,34 @@ def test_a_begun_sentence_and_one_document_each(lm: LanguageModel) -> None:
     found = calibrated(lm, [DOCUMENT, TEXT], asked, question_first=True, budgets=64)
     assert found.questions == 2
     assert found.points[0].rows == 64
+
+
+def test_the_command_writes_what_it_found_and_goes_on_from_its_journal(
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("judgeq.models.loading.load", lambda *_, **__: lm)
+    rows = [{"document": DOCUMENT, "question": each} for each in QUESTIONS * 2]
+    data, out = write(tmp_path / "questions.jsonl", *rows), tmp_path / "found.json"
+    command = ["calibrate", "--data", str(data), "--method", "snapkv", "--max-new-tokens", "4", "--check"]
+    command += ["--budgets", "1.0,0.1", "--risk", "0.8", "--confidence", "0.6", "--json", str(out)]
+    assert main(command) == 0
+    printed, found = capsys.readouterr().out, json.loads(out.read_text())
+    assert found["sentence"] in printed
+    assert found["questions"] == found["check"]["questions"] == 3
+    assert (tmp_path / "found.items.jsonl").read_text().count("\n") == 1 + len(QUESTIONS)
+    monkeypatch.setattr(CalibrationPlan, "_write", lambda *_: pytest.fail("answered again"))
+    assert main(command) == 0
+    assert json.loads(out.read_text()) == found
+    for words, said in (
+        (["--risk", "2"], "risk is 2.0: give a share between 0 and 1"),
+        (["--budgets", "much"], "not a number"),
+        (["--data", str(tmp_path / "none.jsonl")], "There is no file"),
+    ):
+        capsys.readouterr()
+        assert main([*command, *words]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
 
 
 def test_the_page_about_it_runs_as_it_stands_there(
