@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from judgeq._version import versions
 from judgeq.commands.common import (
     add_common,
     add_flag,
@@ -17,7 +18,6 @@ from judgeq.commands.common import (
     command_of,
     finish,
     load_model,
-    versions,
 )
 from judgeq.commands.measuring import PACKAGES, journal_path, open_journal, read_budgets
 from judgeq.config import AUTO, check_at_least

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.config import check_at_least, check_text
-from judgeq.data.jsonl import json_object, numbered_lines
+from judgeq.data.jsonl import json_value, numbered
 from judgeq.errors import InputError
 from judgeq.evaluation.metrics import any_found, normalised
 from judgeq.prompts.text_files import read_document
@@ -153,9 +153,11 @@ def questions_from_file(path: Path) -> tuple[list[str], list[CalibrationQuestion
     documents: list[str] = []
     questions: list[CalibrationQuestion] = []
     texts: dict[str, str] = {}
-    for number, raw in numbered_lines(path):
+    for number, raw in numbered(path):
         try:
-            value = json_object(raw, SHAPE)
+            value = json_value(raw)
+            if not isinstance(value, dict):
+                raise InputError(f"not a JSON object: give {SHAPE}")
             document = _document(value, path.parent, texts)
             questions.append(_question(value))
             documents.append(texts.setdefault(document, document))
