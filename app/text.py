@@ -263,8 +263,8 @@ CALIBRATE_PROMISE = (
     "cache’s answers are right. Where nothing is expected, an answer survives only in the same words."
 )
 CALIBRATE_TABLE = "Every budget in numbers"
-CALIBRATE_COLUMNS = ("Rows kept", "Memory", "Survive", "At least", "At most", "")
-CALIBRATE_SAFE = "safe"
+CALIBRATE_COLUMNS = ("Rows kept", "Memory", "Survive", "At least", "At most", "Safe")
+CALIBRATE_SAFE = "yes"
 CALIBRATE_BROKE = "Broke first"
 CALIBRATE_BROKE_AT = "with {budget}"
 CALIBRATE_BECAME = "became"
