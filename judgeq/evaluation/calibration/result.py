@@ -280,7 +280,7 @@ class Calibration:
             for each in self.lost[:SHOWN]
         ]
         aside = (
-            [f"{len(self.set_aside):,} questions are set aside: the full cache does not find their answer."]
+            [f"Set aside, since the full cache does not find what is expected: {len(self.set_aside):,}."]
             if self.set_aside
             else []
         )
