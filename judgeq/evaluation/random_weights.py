@@ -25,7 +25,7 @@ def random_model(
     device: Any = "auto",
     seed: int = 0,
     *,
-    dtype: Any = "auto",
+    dtype: Any = None,
     quantization: str | None = None,
 ) -> LanguageModel:
     """A model that runs and says nothing; it has no tokenizer.
@@ -43,6 +43,7 @@ def random_model(
 
     from judgeq.attention.cpu import use_fast_products
     from judgeq.attention.registry import ATTENTION
+    from judgeq.models.cpu_trial import use_layout
     from judgeq.models.supported import check_quantization
 
     check_quantization(quantization)
@@ -57,6 +58,7 @@ def random_model(
     model.eval().requires_grad_(False)
     if quantization:
         _store_in_few_bits(model, quantization)
+    use_layout(model)
     return LanguageModel(model, None, f"{shape} (random weights)", None, Geometry.of(config))
 
 
