@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SMALL, LARGE = 2.0**-4, 2.0**6
+"""Rows with their largest number between these, and what comes of them, fit into float16 as they are."""
+
 
 class Layout(NamedTuple):
     """A way to store weights, and to multiply one row by them.
@@ -32,8 +35,12 @@ def _in_float16(row: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
 
     float16 has more digits than bfloat16 and a smaller range: a power of two brings the row into it, and back.
     """
-    power = math.frexp(row.abs().max().item())[1]
-    product = F.linear(row.mul(2.0**-power).half(), weights).to(row.dtype).mul_(2.0**power)
+    largest = torch.linalg.vector_norm(row, math.inf).item()
+    if SMALL <= largest <= LARGE:
+        product = F.linear(row.half(), weights).to(row.dtype)
+    else:
+        power = math.frexp(largest)[1]
+        product = F.linear(row.mul(2.0**-power).half(), weights).to(row.dtype).mul_(2.0**power)
     return product if bias is None else product + bias
 
 

@@ -80,8 +80,8 @@ def load(
     Args:
         name: an embedded model (`smollm2-135m`), a Hub id (`org/name`), a folder, or a `.gguf` file.
         quantization: `"8bit"` or `"4bit"` (NF4, double quantization) with bitsandbytes; on a GPU or the CPU.
-        dtype: a name or a `torch.dtype`; by default float32 on a CPU, the model's own 16-bit type elsewhere. `"auto"` is
-            bfloat16 on a CPU that multiplies it faster, too, after a trial that is remembered for the machine.
+        dtype: a name or a `torch.dtype`; by default float32 on a CPU, the model's own 16-bit type elsewhere; `"auto"`
+            is bfloat16 also on a CPU that multiplies it faster, after a trial that is remembered for the machine.
         device: anything `torch.device` takes; `"auto"` is CUDA where there is one, `"balanced"` spreads the layers over
             all GPUs.
         revision: branch, tag or commit on the Hub.
