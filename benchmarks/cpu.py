@@ -14,7 +14,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +27,7 @@ from torch import Tensor, nn
 
 from benchmarks import llama_speed
 from judgeq.attention.cpu import few_rows
-from judgeq.attention.one_row import LAYOUTS, lay_out
+from judgeq.attention.one_row import LAYOUTS, OneRowLinear, lay_out
 from judgeq.cli import run
 from judgeq.commands.common import (
     DEFAULT_MODEL,
@@ -39,8 +41,10 @@ from judgeq.commands.common import (
 )
 from judgeq.config import Budget, budget_rows, check_at_least
 from judgeq.errors import InputError
-from judgeq.evaluation.speed import Ours, StepTiming, Times, run_rounds
+from judgeq.evaluation.speed import Contender, StepTiming, Times, run_rounds
+from judgeq.inference.decode import next_logits
 from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import prefill
 from judgeq.methods import Full, Method, SnapKV
 from judgeq.models import loading
 from judgeq.models.embedded import EMBEDDED
@@ -94,10 +98,11 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def _models(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     with ExitStack() as stack:
-        contenders = _ours(arguments.model, arguments.budget)
+        ours = _ours(arguments.model, arguments.budget)
+        contenders: list[Contender] = [*ours]
         if arguments.python:
             contenders.append(stack.enter_context(serving(arguments.python, gguf_of(arguments.model))))
-        vocabulary = contenders[0].lm.tokenizer.vocab_size
+        vocabulary = ours[0].lm.tokenizer.vocab_size
         ids = torch.randint(
             vocabulary, (1, arguments.prompt_tokens), generator=torch.Generator().manual_seed(0)
         )
@@ -105,21 +110,45 @@ def _models(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return list(_rows(times))
 
 
-def _ours(model: str, budget: int) -> list[Any]:
-    """float32, then bfloat16 with the weights as PyTorch stores them and in every layout that this CPU has."""
+def clock() -> float:
+    """Seconds; with one thread its own, without those in which other programs had the CPU."""
+    return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
-    def contenders(lm: LanguageModel, label: str, method: Method, kept: Budget) -> Ours:
-        return Ours(lm, label, method.name, kept, lambda length: [Plan(method, budget_rows(kept, length))])
+
+@dataclass
+class Judgeq:
+    """One of our models as a contender, with one method."""
+
+    lm: LanguageModel
+    label: str
+    method: str
+    budget: Budget
+    plan: Callable[[int], Plan]
+
+    def take(self, ids: Tensor, tokens: int) -> StepTiming:
+        """See `Contender`."""
+        stamps = [clock()]
+        found = prefill(self.lm, ids, [self.plan(ids.shape[1])])
+        logits, cache = found.logits, found.retained[0].cache
+        for _ in range(tokens):
+            token = int(logits.argmax(-1))
+            stamps.append(clock())
+            logits = next_logits(self.lm, cache, token)
+        first_s, *later = (after - before for before, after in pairwise([*stamps, clock()]))
+        return StepTiming(first_s, median(later))
+
+
+def _ours(model: str, budget: int) -> list[Judgeq]:
+    """float32, then bfloat16 with the weights as PyTorch stores them and in every layout that this CPU has."""
 
     def load(dtype: str) -> LanguageModel:
         loaded = loading.load(model, dtype=dtype, device="cpu")
         for name, module in [
             *loaded.model.named_modules()
         ]:  # as PyTorch stores them, whatever is fastest here
-            if isinstance(module, nn.Linear) and type(module) is not nn.Linear:
-                plain = nn.Linear(
-                    module.in_features, module.out_features, module.bias is not None, device="meta"
-                )
+            if type(module) is OneRowLinear:
+                sizes = module.in_features, module.out_features, module.bias is not None
+                plain = nn.Linear(*sizes, device="meta")
                 plain.weight, plain.bias = module.weight, module.bias
                 loaded.model.set_submodule(name, plain)
         return loaded
@@ -130,11 +159,16 @@ def _ours(model: str, budget: int) -> list[Any]:
         with contextlib.suppress(RuntimeError, AttributeError):  # this CPU or this PyTorch does not have it
             lay_out(lm.model, layout)
             found.append((f"{BFLOAT16}, {name}", lm))
+    methods: list[tuple[Method, Budget]] = [(Full(), 1.0), (SnapKV(), budget)]
     return [
-        contenders(lm, f"{label}, {method.name}", method, kept)
+        Judgeq(lm, f"{label}, {method.name}", method.name, kept, partial(_plan, method, kept))
         for label, lm in found
-        for method, kept in ((Full(), 1.0), (SnapKV(), budget))
+        for method, kept in methods
     ]
+
+
+def _plan(method: Method, budget: Budget, length: int) -> Plan:
+    return Plan(method, budget_rows(budget, length))
 
 
 def _rows(times: Sequence[Times]) -> Iterator[dict[str, Any]]:
@@ -227,11 +261,7 @@ def serving(python: str, path: Path) -> Iterator[Llama]:
 
 
 def _products(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """All linear layers of the model once, in every layout: seconds, and bytes of weights a second.
-
-    With one thread its own seconds count, without those in which other programs had the CPU.
-    """
-    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    """All linear layers of the model once, in every layout: seconds, and bytes of weights a second."""
     lm = loading.load(arguments.model, dtype=BFLOAT16, device="cpu")
     weights = [module.weight for module in lm.model.modules() if isinstance(module, nn.Linear)]
     numbers = sum(each.numel() for each in weights)

@@ -74,6 +74,7 @@ def _facts(comparison: ComparisonData) -> list[tuple[str, str]]:
             "Model",
             settings.model + (f", weights in {settings.quantization}" if settings.quantization else ""),
         ),
+        ("Precision", comparison.answers[0].precision),
         ("Prompt", f"{comparison.answers[0].prompt_tokens:,} tokens"),
         (
             "Budget",
