@@ -98,15 +98,13 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def _models(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     with ExitStack() as stack:
-        ours = _ours(arguments.model, arguments.budget)
-        contenders: list[Contender] = [*ours]
+        theirs: list[Contender] = []
         if arguments.python:
-            contenders.append(stack.enter_context(serving(arguments.python, gguf_of(arguments.model))))
-        vocabulary = ours[0].lm.tokenizer.vocab_size
-        ids = torch.randint(
-            vocabulary, (1, arguments.prompt_tokens), generator=torch.Generator().manual_seed(0)
-        )
-        times = run_rounds(contenders, ids, arguments.decode_tokens, arguments.rounds)
+            theirs = [stack.enter_context(serving(arguments.python, gguf_of(arguments.model)))]
+        ours = _ours(arguments.model, arguments.budget)
+        vocabulary, generator = ours[0].lm.tokenizer.vocab_size, torch.Generator().manual_seed(0)
+        ids = torch.randint(vocabulary, (1, arguments.prompt_tokens), generator=generator)
+        times = run_rounds([*ours, *theirs], ids, arguments.decode_tokens, arguments.rounds)
     return list(_rows(times))
 
 
