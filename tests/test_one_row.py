@@ -147,6 +147,11 @@ def test_auto_is_what_the_cpu_multiplies_faster(
     assert choose_dtype(dtype, CPU, build_model().config) == expected
 
 
+def test_auto_leaves_quantized_weights_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judgeq.models.cpu_trial, "cpu_trial", lambda: FASTER)
+    assert choose_dtype("auto", CPU, build_model().config, quantized=True) == torch.float32
+
+
 def test_a_layout_is_chosen_where_it_gains_time_and_there_is_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (FASTER.layout, SLOWER.layout) == ("float16", None)
     monkeypatch.setattr(judgeq.models.cpu_trial, "cpu_trial", lambda: FASTER)

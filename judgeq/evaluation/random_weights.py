@@ -50,11 +50,10 @@ def random_model(
     config, device = config_of_shape(shape), choose_device(device)
     if device.type == "cpu":
         use_fast_products()
+    number = choose_dtype(dtype, device, config, quantized=bool(quantization))
     with _DRAWING, torch.random.fork_rng(), device:
         torch.manual_seed(seed64(seed))
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=choose_dtype(dtype, device, config), attn_implementation=ATTENTION
-        )
+        model = AutoModelForCausalLM.from_config(config, dtype=number, attn_implementation=ATTENTION)
     model.eval().requires_grad_(False)
     if quantization:
         _store_in_few_bits(model, quantization)

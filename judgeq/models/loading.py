@@ -111,7 +111,7 @@ def load(
         config = _config(place)
         mapped = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
         check_model(config, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] if mapped else None, place.name)
-        dtype = choose_dtype(dtype, device, config)
+        dtype = choose_dtype(dtype, device, config, quantized=bool(quantization))
         tokenizer = _tokenizer(place)
         check_tokenizer(tokenizer, place.name, config.get_text_config(decoder=True).vocab_size)
     if place.fetch is not None:

@@ -303,8 +303,8 @@ def choose_device(device: Any) -> Any:
     return chosen
 
 
-def choose_dtype(dtype: Any, device: Any, config: Any) -> Any:
-    """The `torch.dtype` meant: see `judgeq.load`."""
+def choose_dtype(dtype: Any, device: Any, config: Any, *, quantized: bool = False) -> Any:
+    """The `torch.dtype` meant: see `judgeq.load`; `"auto"` is float32 for quantized weights on a CPU."""
     import torch
 
     from judgeq.models.cpu_trial import cpu_trial
@@ -313,7 +313,8 @@ def choose_dtype(dtype: Any, device: Any, config: Any) -> Any:
         return dtype
     if dtype is None or dtype == "auto":
         if device.type == "cpu":
-            return torch.bfloat16 if dtype == "auto" and cpu_trial().prefers_bfloat16 else torch.float32
+            tried = dtype == "auto" and not quantized
+            return torch.bfloat16 if tried and cpu_trial().prefers_bfloat16 else torch.float32
         own = config.get_text_config(decoder=True).dtype
         return own if own in (torch.float16, torch.bfloat16) else torch.bfloat16
     if dtype not in DTYPES:
