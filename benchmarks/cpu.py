@@ -156,7 +156,7 @@ def _ours(model: str, budget: int) -> list[Judgeq]:
         lm = load(BFLOAT16)
         with contextlib.suppress(RuntimeError, AttributeError):  # this CPU or this PyTorch does not have it
             lay_out(lm.model, layout)
-            found.append((f"{BFLOAT16}, {name}", lm))
+            found.append((f"{BFLOAT16}, {name} layout", lm))
     methods: list[tuple[Method, Budget]] = [(Full(), 1.0), (SnapKV(), budget)]
     return [
         Judgeq(lm, f"{label}, {method.name}", method.name, kept, partial(_plan, method, kept))
@@ -266,10 +266,13 @@ def _products(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     whole = torch.cat([each.float().flatten() for each in weights])
     target = torch.empty_like(whole)
     calls: dict[str, tuple[int, Callable[[], Any]]] = {"plain copy": (8, lambda: target.copy_(whole))}
+    laid_out_s: dict[str, float] = {}
     for name, (size, dtype, prepare, multiply) in _tried().items():
         rows = {wide: torch.randn(1, wide).to(dtype) for wide in {each.shape[1] for each in weights}}
         with contextlib.suppress(RuntimeError, AttributeError):
+            started = clock()
             products = [partial(multiply, rows[each.shape[1]], prepare(each)) for each in weights]
+            laid_out_s[name] = round(clock() - started, 3)
             products[0]()
             calls[name] = size, partial(_each, products)
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -285,6 +288,7 @@ def _products(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         {
             "label": name,
             "seconds": round(median(times[name]), 5),
+            "laid_out_s": laid_out_s.get(name),
             "gb_s": round(median(size * numbers / each for each in times[name]) / 1e9, 2),
             "over_float32": round(
                 median(ours / usual for ours, usual in zip(times[name], times[FLOAT32], strict=True)), 3
@@ -315,7 +319,12 @@ def _tried() -> dict[str, tuple[int, torch.dtype, Callable[[Tensor], Any], Calla
         )
 
     ours = {
-        f"{BFLOAT16}, {name}": (2, torch.bfloat16, layout.lay_out, partial(_ours_product, layout.multiply))
+        f"{BFLOAT16}, {name} layout": (
+            2,
+            torch.bfloat16,
+            layout.lay_out,
+            partial(_ours_product, layout.multiply),
+        )
         for name, layout in LAYOUTS.items()
     }
     return {

@@ -148,7 +148,7 @@ def check_files(command: Command) -> None:
 MARKS = {
     "gpu": r"\bcuda\b|\b\d+b\b",
     "hub": r"^hf\b",
-    "package index": r"\bpip install\b|^jupyter\b|\bkvpress\b|kvpress-env|JudgeQPress|test_press",
+    "package index": r"\bpip install\b|^jupyter\b|\bkvpress\b|kvpress-env|llama-env|JudgeQPress|test_press",
     "container engine": r"^(docker|podman)\b",
     "browser": r"\bbrowser\b|\bscreenshot\b",
 }
@@ -194,7 +194,7 @@ RULES = [
     Rule(r"hf auth login\b", needs="hub"),
     Rule(r"jupyter lab\b", needs="package index", check=check_files),
     Rule(r"(\S+/)?pip install\b", needs="package index", check=check_install),
-    Rule(r"python -m venv kvpress-env\b", needs="package index"),
+    Rule(r"python -m venv (kvpress|llama)-env\b", needs="package index"),
     Rule(r"python -m pytest tests/test_press\.py\b", needs="package index", check=check_files),
 ]
 CODE_NEEDS = {"package index": r"^from judgeq\.integrations\.kvpress import"}
