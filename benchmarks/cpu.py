@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import llama_speed
+from judgeq._version import versions
 from judgeq.attention.cpu import few_rows
 from judgeq.attention.one_row import LAYOUTS, OneRowLinear, lay_out
 from judgeq.cli import run
@@ -37,7 +38,6 @@ from judgeq.commands.common import (
     add_option,
     command_of,
     finish,
-    versions,
 )
 from judgeq.config import Budget, budget_rows, check_at_least
 from judgeq.errors import InputError
