@@ -49,9 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dtype",
         choices=("auto", *DTYPES),
-        default=os.environ.get("JUDGEQ_DTYPE") or None,
-        help="of weights and rows (default: float32 on a CPU, the model's own 16 bits elsewhere); auto: bfloat16 on a "
-        "CPU too, where it is faster",
+        default=os.environ.get("JUDGEQ_DTYPE") or "auto",
+        help="of weights and rows (default: auto, which is float32 on a CPU that is not faster in bfloat16, and the "
+        "model's own 16 bits on a GPU)",
     )
     parser.add_argument(
         "--host",
@@ -77,7 +77,7 @@ def _launch(options: argparse.Namespace) -> None:
         raise InputError(
             f"JUDGEQ_QUANTIZATION is {options.quantization[:60]!r}: choose one of {', '.join(QUANTIZATIONS)}"
         )
-    if options.dtype not in (None, "auto", *DTYPES):
+    if options.dtype not in ("auto", *DTYPES):
         raise InputError(
             f"JUDGEQ_DTYPE is {options.dtype[:60]!r}: choose one of {', '.join(('auto', *DTYPES))}"
         )

@@ -356,6 +356,13 @@ def cpu() -> Lines:
         ]
 
 
+@table
+def ruler_types() -> Lines:
+    for name in ("float32", "bfloat16"):
+        rows = [row for row in results(f"quantized/ruler_{name}")["rows"] if row["metric"] == "average"]
+        yield [name, *(percent(row["score"]) for row in rows)]
+
+
 @value
 def start(part: str) -> str:
     return f"{median(each[part] for each in results('start')['rounds']):.2f} s"
