@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import text, uploads
+from app import messages, text, uploads
 from app.endpoints import Endpoints
 from app.page import Page, unknown_event
 from app.sections.ask import callbacks as do
@@ -119,7 +119,7 @@ def serve(demo: gr.Blocks, **where: Any) -> None:
         ssr_mode=False,
         mcp_server=True,
         app_kwargs={
-            "routes": uploads.ROUTES,
+            "routes": [*uploads.ROUTES, *messages.ROUTES],
             "exception_handlers": {KeyError: unknown_event},
             "max_body_size": LARGEST_REQUEST,
         },
