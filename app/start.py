@@ -107,7 +107,7 @@ def _launch(options: argparse.Namespace) -> None:
     try:
         ui.serve(
             demo,
-            documents.StoredDocuments(host, options.documents).routes if options.documents else (),
+            routes=documents.StoredDocuments(host, options.documents).routes if options.documents else (),
             server_name=found.host,
             server_port=found.port,
             root_path=found.root_path,
