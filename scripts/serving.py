@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BALANCER, WORKERS = 7860, {"a": 7861, "b": 7862}
 """Ports of this machine, as `haproxy.cfg` has them."""
 DOCUMENT = ROOT / "assets" / "samples" / "lighthouse.txt"
-QUESTIONS = ("How tall is the lighthouse?", "Who keeps the light?")
+QUESTIONS = ("How tall is the lighthouse?", "What did the keeper do on Monday?")
 PATIENCE = 900.0
 LONG = 200
 """Tokens of the answers during which a worker is killed."""
@@ -72,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> None:
             _wait(port)
         events = [_ask(question) for question in QUESTIONS for _ in WORKERS]
         with ThreadPoolExecutor() as pool:
-            running = [pool.submit(_ask, question, LONG) for question in QUESTIONS]
+            running = [pool.submit(_ask, QUESTIONS[1], LONG) for _ in WORKERS]
             time.sleep(3)  # each worker writes one of the answers
             processes["a"].kill()
             events.append({"event": "worker a is killed while both answer"})
