@@ -26,13 +26,14 @@ from torch import Tensor
 
 from benchmarks import kvpress_rows
 from judgeq._assets import assets_path
+from judgeq._version import versions
 from judgeq.cli import run
-from judgeq.commands.common import DEFAULT_MODEL, add_json, add_option, finish, model_folder, versions
+from judgeq.commands.common import DEFAULT_MODEL, add_json, add_option, finish, model_folder
 from judgeq.config import parse_budget
 from judgeq.data.example import Example
 from judgeq.data.jsonl import read_json_lines
 from judgeq.errors import InputError
-from judgeq.evaluation.kvpress_peer import KVPRESS
+from judgeq.evaluation.kvpress_peer import KVPRESS, failed, not_a_python
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import prefill
 from judgeq.inference.replay import prefill_with_replay
@@ -52,7 +53,6 @@ class Pairing:
     """A press and the method that should keep the same rows, or is shown beside it.
 
     Attributes:
-        name: in results.
         press: class of kvpress, with `options`.
         ours: method as `method_from_text` reads it.
         equal: the settings mean the same, so every row that differs is a tie or a finding.
@@ -81,23 +81,19 @@ class Pairing:
 WHOLE = 16
 """Rows of a window and of a chunk; prompts are cut to a multiple, so that all chunks are whole."""
 
+WINDOW = {"window_size": WHOLE, "kernel_size": 1}
+OURS = f"window={WHOLE}:recent={WHOLE}"
 PAIRINGS = (
-    Pairing(
-        "snapkv", "SnapKVPress", {"window_size": 16, "kernel_size": 1}, "snapkv:window=16:recent=16:pool=1"
-    ),
+    Pairing("snapkv", "SnapKVPress", WINDOW, f"snapkv:{OURS}:pool=1"),
     Pairing("streamingllm", "StreamingLLMPress", {"n_sink": 4}, "streamingllm:sinks=4:pool=1", scored=False),
     Pairing("keynorm", "KnormPress", {}, "keynorm:pool=1"),
-    Pairing(
-        "h2o", "ObservedAttentionPress", {}, "h2o:average=true:recent=0:pool=1", attention="eager"
-    ),  # the press is given the attention, which only the eager implementation keeps
+    # the press is given the attention, which only the eager implementation keeps
+    Pairing("h2o", "ObservedAttentionPress", {}, "h2o:average=true:recent=0:pool=1", attention="eager"),
     Pairing("tova", "TOVAPress", {}, "tova"),
     Pairing(
-        "chunkkv",
-        "ChunkKVPress",
-        {"chunk_length": WHOLE},
-        "chunkkv:window=16:recent=16:chunk=16",
+        *("chunkkv", "ChunkKVPress", {"chunk_length": WHOLE}, f"chunkkv:{OURS}:chunk={WHOLE}"),
         scored=False,
-        inside={"window_size": 16, "kernel_size": 1},
+        inside=WINDOW,
     ),
     Pairing("expectedattention", "ExpectedAttentionPress", {}, "expectedattention"),
     Pairing("kvzip", "KVzipPress", {"layerwise": True}, "kvzip", replay=True),
@@ -105,33 +101,17 @@ PAIRINGS = (
         "kvzip+", "KVzipPress", {"layerwise": True, "kvzip_plus_normalization": True}, "kvzip+", replay=True
     ),
     Pairing(
-        "snapkv-pooled",
-        "SnapKVPress",
-        {"window_size": 16, "kernel_size": 5},
-        "snapkv:window=16:recent=16:pool=5",
-        equal=False,
+        "snapkv-pooled", "SnapKVPress", {**WINDOW, "kernel_size": 5}, f"snapkv:{OURS}:pool=5", equal=False
     ),
     Pairing("snapkv-default", "SnapKVPress", {"window_size": 64, "kernel_size": 5}, "snapkv", equal=False),
-    Pairing(
-        "pyramidkv",
-        "PyramidKVPress",
-        {"window_size": 16, "kernel_size": 1},
-        "pyramidkv:window=16:recent=16:pool=1",
-        equal=False,
-    ),
+    Pairing("pyramidkv", "PyramidKVPress", WINDOW, f"pyramidkv:{OURS}:pool=1", equal=False),
 )
 """What is compared. A window of 16 leaves the smallest budgets rows to choose; pooling is compared on its own."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Kept rows, of one layer or of many.
-
-    Attributes:
-        kept: rows that each side keeps.
-        same: rows that both keep.
-        ties: rows that differ and whose scores do not.
-    """
+    """Kept rows, of one layer or of many: on each side, on both, and `ties` that differ while their scores do not."""
 
     kept: int = 0
     same: int = 0
@@ -163,12 +143,7 @@ class Agreement:
         return sum(self.layers.values(), Counts())
 
     def add(self, retained: Retained, theirs: dict[str, Tensor]) -> None:
-        """Count one prompt's rows.
-
-        Args:
-            retained: what our method kept.
-            theirs: tensors of `kvpress_rows.py`; layers that one side leaves alone do not count.
-        """
+        """Count one prompt's rows; layers that one side leaves alone do not count."""
         prefix, selection = f"{self.pairing.name}.{self.budget}", retained.plan.method.selection
         for layer, (kept, scores) in enumerate(zip(retained.kept, retained.scores, strict=True)):
             rows = theirs.get(f"{prefix}.rows.{layer}")
@@ -220,12 +195,9 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Outcome of `compare`.
+    """Outcome of `compare`, pairing by pairing and budget by budget.
 
-    Attributes:
-        agreements: pairing by pairing, budget by budget.
-        key_gap: largest difference between two numbers of the keys, here and there.
-        about: versions in the other environment.
+    `key_gap` is the largest difference between two numbers of the keys; `about` has the versions over there.
     """
 
     agreements: tuple[Agreement, ...]
@@ -324,10 +296,7 @@ def compare(
 
 
 def ask_kvpress(python: str, request: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Run `kvpress_rows.py` under another Python; its files are in `folder` afterwards.
-
-    Returns:
-        The versions in that environment.
+    """Run `kvpress_rows.py` under another Python; its files are in `folder` afterwards. Gives the versions there.
 
     Raises:
         InputError: there is no such Python, it has no kvpress, or kvpress fails.
@@ -342,29 +311,18 @@ def ask_kvpress(python: str, request: dict[str, Any], folder: Path) -> dict[str,
             check=False,
         )
     except OSError as error:
-        raise InputError(
-            f"{python} is not a working Python ({error.strerror}): give the one of the environment with kvpress"
-        ) from None
-    if done.returncode == kvpress_rows.NO_KVPRESS:
-        raise InputError(
-            f"{python} has no kvpress: install it there with `{python} -m pip install {KVPRESS}`"
-        )
+        raise not_a_python(python, error) from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise InputError(
-            f"kvpress under {python} failed ({last}): install {KVPRESS} there, in a new environment"
-        )
+        raise failed(python, done.returncode, last)
     about: dict[str, str] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     return about
 
 
 def _key_gap(full: Retained, theirs: dict[str, Tensor]) -> float:
     """Largest difference between two numbers of the keys, over the layers that hold all of them on both sides."""
-    gaps = [
-        float((held.keys[0] - theirs[f"keys.{layer}"]).abs().max())
-        for layer, held in enumerate(full.cache.layers)
-        if not held.is_sliding and f"keys.{layer}" in theirs
-    ]
+    layers = [(layer, f"keys.{at}") for at, layer in enumerate(full.cache.layers) if not layer.is_sliding]
+    gaps = [float((layer.keys[0] - theirs[name]).abs().max()) for layer, name in layers if name in theirs]
     return max(gaps, default=0.0)
 
 
@@ -396,7 +354,7 @@ def measure(arguments: argparse.Namespace) -> None:
     examples = _examples(arguments.data)
     folder = model_folder(arguments.model)
     lm = load(arguments.model, dtype="float32", device="cpu")
-    prompts = [_whole(example.input_ids(lm)) for example in examples]
+    prompts = [ids[:, : ids.shape[1] // WHOLE * WHOLE] for ids in (each.input_ids(lm) for each in examples)]
     documents = [build_prefix(lm, example.messages[-1].content) for example in examples]
     with Bars() as bars:
         bars.note(f"kvpress reads {len(prompts):,} prompts …")
@@ -418,10 +376,6 @@ def measure(arguments: argparse.Namespace) -> None:
         "rows": rows,
     }
     finish(arguments, result, *_table(rows))
-
-
-def _whole(ids: Tensor) -> Tensor:
-    return ids[:, : ids.shape[1] // WHOLE * WHOLE]
 
 
 def _budgets(text: str) -> list[int]:

@@ -11,13 +11,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from judgeq._version import versions
 from judgeq.cli import run
-from judgeq.commands.common import add_common, add_number, command_of, finish, versions
+from judgeq.commands.common import add_common, add_number, command_of, finish
 from judgeq.config import check_at_least
 from judgeq.errors import InputError
 
@@ -34,23 +34,12 @@ print(json.dumps([with_torch - begun, imported - with_torch, loaded - imported])
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """Seconds of the three parts of a start.
-
-    Attributes:
-        torch_s: `import torch`.
-        import_s: `import judgeq` after it.
-        load_s: `judgeq.load`, which imports transformers.
-    """
-
-    torch_s: float
-    import_s: float
-    load_s: float
+PARTS = ("torch_s", "import_s", "load_s")
+"""Seconds of `import torch`, of `import judgeq` after it, and of `judgeq.load`, which imports transformers."""
 
 
-def start(**model: Any) -> Start:
-    """One start, in a fresh process of this Python.
+def start(**model: Any) -> dict[str, float]:
+    """One start, in a fresh process of this Python: seconds of `PARTS`.
 
     Args:
         model: what `judgeq.load` is called with, as JSON can hold it.
@@ -69,17 +58,7 @@ def start(**model: Any) -> Start:
     if ran.returncode:
         said = ran.stderr.strip().splitlines() or ["nothing"]
         raise InputError(f"The model could not be loaded in a process of its own; it said: {said[-1]}")
-    torch_s, import_s, load_s = json.loads(ran.stdout.splitlines()[-1])
-    return Start(torch_s=torch_s, import_s=import_s, load_s=load_s)
-
-
-def median_start(starts: list[Start]) -> Start:
-    """The median of each part; at least one start."""
-    return Start(
-        torch_s=median(each.torch_s for each in starts),
-        import_s=median(each.import_s for each in starts),
-        load_s=median(each.load_s for each in starts),
-    )
+    return dict(zip(PARTS, json.loads(ran.stdout.splitlines()[-1]), strict=True))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,17 +84,17 @@ def measure(arguments: argparse.Namespace) -> None:
     model = {"name": arguments.model, "quantization": arguments.quantization, "dtype": arguments.dtype}
     start(**model)  # the first one finds files that were not read for long, and may have to unpack them
     starts = [start(**model) for _ in range(arguments.rounds)]
-    rounds = [{part: round(seconds, 4) for part, seconds in asdict(each).items()} for each in starts]
+    rounds = [{part: round(seconds, 4) for part, seconds in each.items()} for each in starts]
     result = {
         "model": arguments.model,
         "command": command_of(arguments.words, module="benchmarks.start"),
         "versions": versions(("torch", "transformers")),
         "rounds": rounds,
     }
-    middle = median_start(starts)
+    torch_s, import_s, load_s = (median(each[part] for each in starts) for part in PARTS)
     said = (
-        f"import torch {middle.torch_s:.2f} s, import judgeq after it {middle.import_s:.2f} s, "
-        f"then load {arguments.model} {middle.load_s:.2f} s (medians of {arguments.rounds} starts)"
+        f"import torch {torch_s:.2f} s, import judgeq after it {import_s:.2f} s, "
+        f"then load {arguments.model} {load_s:.2f} s (medians of {arguments.rounds} starts)"
     )
     finish(arguments, result, said)
 

@@ -113,8 +113,8 @@ def estimate(
         weights=_weights(config, width, quantization),
         full_rows=full,
         kept_rows=kept,
-        reading=(kept if wide == tokens else full)
-        + layer,  # chunks fill every layer before the last one evicts
+        # chunks fill every layer before the last one evicts
+        reading=(kept if wide == tokens else full) + layer,
         reading_full=full + layer,
     )
 
@@ -122,9 +122,8 @@ def estimate(
 def _weights(config: Any, width: int, quantization: str | None) -> int:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    with torch.device(
-        "meta"
-    ):  # the class itself: `from_config` would set the number type of the whole process
+    with torch.device("meta"):
+        # the class itself: `from_config` would set the number type of the whole process
         model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
     head = model.get_output_embeddings()
     tied = config.get_text_config(decoder=True).tie_word_embeddings
@@ -209,15 +208,15 @@ def measure(
     generator = torch.Generator().manual_seed(seed64(seed))
     words = lm.model.get_input_embeddings().weight.shape[0]
     ids = torch.randint(0, words, (1, prompt_tokens), generator=generator)
-    probe = SoftTokenTensors(torch.randn(soft_tokens, lm.geometry.hidden, generator=generator) * 0.02)
+    weights = SoftTokenTensors(torch.randn(soft_tokens, lm.geometry.hidden, generator=generator) * 0.02)
     held: list[int] = []
     peaks: list[int | None] = []
     judge = JudgeQ()
     judge = replace(judge, selection=replace(judge.selection, bits=row_bits))
-    _read(lm, ids[:, :64], judge, 8, probe, chunk)  # libraries take their own memory the first time
+    _read(lm, ids[:, :64], judge, 8, weights, chunk)  # libraries take their own memory the first time
     for method, rows in ((judge, budget), (Full(), prompt_tokens)):
         with peak_memory(lm.device) as peak:
-            cache_bytes = _read(lm, ids, method, rows, probe, chunk)
+            cache_bytes = _read(lm, ids, method, rows, weights, chunk)
         held.append(cache_bytes)
         peaks.append(peak.bytes)
     kept, full = held
@@ -229,11 +228,11 @@ def _read(
     ids: torch.Tensor,
     method: Method,
     rows: int,
-    probe: SoftTokenTensors,
+    weights: SoftTokenTensors,
     chunk: int | None,
 ) -> int:
     """Bytes of the rows that were kept, before a token of the answer."""
-    outcome = prefill(lm, ids, [Plan(method, min(rows, ids.shape[1]))], soft_tokens=probe, chunk=chunk)
+    outcome = prefill(lm, ids, [Plan(method, min(rows, ids.shape[1]))], soft_tokens=weights, chunk=chunk)
     cache = outcome.retained[0].cache
     kept = cache.kv_bytes
     next_logits(lm, cache, int(outcome.logits.argmax(-1)))

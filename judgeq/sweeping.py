@@ -5,7 +5,7 @@ Every budget is compared with the full cache's own answer, which is written once
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,13 +20,7 @@ from judgeq.inference.decode import decode
 from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.maps import retention_map
 from judgeq.inference.plan import Plan
-from judgeq.inference.request import (
-    Request,
-    make_plans,
-    make_request,
-    resolve_methods,
-    resolve_soft_tokens,
-)
+from judgeq.inference.request import Request, make_plans, make_request, resolve_methods, resolve_soft_tokens
 from judgeq.inference.spans import Span, rows_of
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
@@ -119,7 +113,12 @@ def sweep(
     prompt = request.prompt
     assert prompt is not None
     watched = None if span is None else rows_of(prompt, document, [span])
-    later = _Later(on_layer, lm.geometry.layers)
+
+    def later(*_: int) -> None:
+        """After every later pass, with all layers done, so that the callback can cancel."""
+        if on_layer is not None:
+            on_layer(lm.geometry.layers, lm.geometry.layers)
+
     prefix = _read_prefix(request, on_layer)
     full_request = replace(request, plans=[Plan(Full(), prompt.tokens)])
     full = prefill_with_lookahead(full_request, prefix=prefix, on_layer=later)
@@ -146,17 +145,6 @@ def sweep(
                 answer=reference.text,
                 prompt_tokens=prompt.tokens,
             )
-
-
-class _Later:
-    """Calls a callback after every pass, with all layers done, so that it can cancel."""
-
-    def __init__(self, on_layer: LayerCallback | None, layers: int) -> None:
-        self.on_layer, self.layers = on_layer, layers
-
-    def __call__(self, done: int = 0, layers: int = 0) -> None:
-        if self.on_layer is not None:
-            self.on_layer(self.layers, self.layers)
 
 
 def _read_prefix(request: Request, on_layer: LayerCallback | None) -> PrefixCache | None:
@@ -191,7 +179,12 @@ class _Reference:
 
     @classmethod
     def write(
-        cls, lm: LanguageModel, cache: RetainedCache, logits: Tensor, decoding: Decoding, later: _Later
+        cls,
+        lm: LanguageModel,
+        cache: RetainedCache,
+        logits: Tensor,
+        decoding: Decoding,
+        later: Callable[[], None],
     ) -> _Reference:
         """Write the answer from complete rows, and read it once more, as it is read from all others.
 

@@ -648,8 +648,8 @@ def losses(model, judge, lesson, budget, used, width):
     return lesson.divergence(student).mean(), aligned
 
 
-class Remembered:
-    """A batch for memory tokens beside soft tokens that do not change: their scores and rows, computed once.
+class MemoryExample:
+    """A batch for memory tokens beside soft tokens that do not change: the scores and rows of these.
 
     Rows are stored in bfloat16.
     """
@@ -687,12 +687,9 @@ def _narrow(rows):
 
 
 def paced(adam, args, batches):
-    """Batches, with the seconds so far and the share of the run that is over, until all of it is.
+    """The batches of each epoch, with the seconds so far and the share of the run that is over, until all of it is.
 
     Sets the learning rates: a warm-up, then a cosine to 0 at the end of the time, or of `args.steps`.
-
-    Args:
-        batches: gives those of one epoch.
     """
     started, steps = time.perf_counter(), 0
     while True:
@@ -757,13 +754,10 @@ def train_memory(model, judge, corpus, held_out, args):
     """Memory tokens alone, by the divergence of answers, over the same prompts again and again."""
     rng, adam = random.Random(args.seed), torch.optim.Adam(judge.groups(only_memory=True))
     usable = corpus.answered(3, args.longest, args.limit)
-    batches, remembered = corpus.batches(usable, args.tokens, args.most, rng), {}
+    batches = corpus.batches(usable, args.tokens, args.most, rng)
     log = Log(judge, Path(args.out), ["kl"], 50)
     for elapsed, _, batch in paced(adam, args, lambda: rng.sample(batches, len(batches))):
-        key = tuple(batch)
-        if key not in remembered:
-            remembered[key] = Remembered(model, judge, TrainingExample(model, corpus, batch, rng))
-        own = remembered[key]
+        own = MemoryExample(model, judge, TrainingExample(model, corpus, batch, rng))
         budgets = [draw_budget(own.lesson, rng, len(judge.memory), 1)[:2] for _ in range(DRAWS)]
         loss = own.loss(model, judge, budgets)
         descend(adam, loss)
@@ -815,11 +809,7 @@ WHOLE = (
     Form("largest, pool 13", "largest", pool=13),
     Form("largest+8, pool 3", "largest", pool=3, memory=8),
 )
-MEMORY_ONLY = (
-    Form("mean", "mean"),
-    Form("mean+4", "mean", memory=4),
-    Form("mean+8", "mean", memory=8),
-)
+MEMORY_ONLY = (Form("mean", "mean"), Form("mean+4", "mean", memory=4), Form("mean+8", "mean", memory=8))
 
 
 class Means:

@@ -52,12 +52,7 @@ SECRETS = {
 
 @dataclass(frozen=True)
 class SpaceFile:
-    """One file as it is going to be published.
-
-    Attributes:
-        path: in the repository, parted by slashes.
-        size: bytes.
-    """
+    """One file as it is going to be published: its path in the repository, and bytes."""
 
     path: str
     size: int
@@ -85,12 +80,9 @@ def space_files(root: Path) -> list[SpaceFile]:
             raise InputError(
                 f"{path} looks like a secret and is tracked by git: take it out of the history first"
             )
-    chosen = sorted(path for path in tracked if _is_needed(path))
+    below = tuple(f"{folder}/" for folder in NEEDED_FOLDERS)
+    chosen = sorted(path for path in tracked if path in (*NEEDED, *SHOWN) or path.startswith(below))
     return [_checked(root, path) for path in chosen]
-
-
-def _is_needed(path: str) -> bool:
-    return path in (*NEEDED, *SHOWN) or path.startswith(tuple(f"{folder}/" for folder in NEEDED_FOLDERS))
 
 
 def _checked(root: Path, path: str) -> SpaceFile:
@@ -148,25 +140,18 @@ def check_hardware(name: str | None) -> None:
 
 
 def push_space(
-    files: Mapping[str, Path],
-    repo_id: str,
-    *,
-    private: bool = False,
-    hardware: str | None = None,
-    token: str | None = None,
-    message: str,
+    files: Mapping[str, Path], repo_id: str, *, private: bool, hardware: str | None, message: str
 ) -> CommitInfo:
     """Make these files, by their paths there, all that the Gradio Space `repo_id` holds, in one commit.
 
     Args:
         private: only the owner may see a new Space; a public one is left alone.
         hardware: name as in `SpaceHardware`; None leaves it as it is.
-        token, message: as in `push_folder`.
 
     Raises:
         InputError: no such name, no token, no permission, a Space that holds something else, or no answer.
     """
-    api = signed_in(repo_id, token)
+    api = signed_in(repo_id, None)
     wanted = None if hardware is None else SpaceHardware(hardware)
     there: set[str] = set()
     existed = True

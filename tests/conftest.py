@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,12 @@ from transformers import (
     SmolLM3Config,
 )
 
+from judgeq.cache.retained import RetainedCache
+from judgeq.config import Decoding
+from judgeq.inference.decode import decode
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
+from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.hub import Hub, running_hub
 
@@ -53,6 +58,8 @@ CONFIGS: dict[str, Any] = {
     "qwen3_moe": Qwen3MoeConfig,
     "smollm3": SmolLM3Config,
 }
+MakeLM = Callable[..., LanguageModel]
+"""A maker of tiny models, see `make_lm`."""
 SLIDING, GLOBAL = "sliding_attention", "full_attention"
 WINDOW = 24
 """Tokens that layers with a sliding window see."""
@@ -135,6 +142,25 @@ def build_model(family: str = "llama", seed: int = 0, **changes: Any) -> Any:
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
+@contextmanager
+def without_end(lm: LanguageModel) -> Iterator[None]:
+    """Within, answers get their full length: random models stop anywhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(lm.__dict__, "eos_ids", frozenset())
+        yield
+
+
+def written(lm: LanguageModel, cache: RetainedCache, logits: torch.Tensor, length: int) -> list[int]:
+    """An answer of so many tokens."""
+    with without_end(lm):
+        return [step.token for step in decode(lm, cache, logits, Decoding(length))]
+
+
+def four_tokens(lm: LanguageModel) -> SoftTokens:
+    """Soft tokens of a tiny model that are embeddings alone."""
+    return SoftTokens.initialise(lm, torch.arange(40, 44))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """What `-n auto` means."""
@@ -167,7 +193,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="session")
-def make_lm() -> Callable[..., LanguageModel]:
+def make_lm() -> MakeLM:
     """`make_lm("qwen3", seed=1, num_hidden_layers=2)`: a new tiny model with a tokenizer of its own."""
 
     def make(family: str = "llama", seed: int = 0, **changes: Any) -> LanguageModel:
@@ -179,19 +205,32 @@ def make_lm() -> Callable[..., LanguageModel]:
 
 
 @pytest.fixture(scope="session")
-def lm(make_lm: Callable[..., LanguageModel]) -> LanguageModel:
+def lm(make_lm: MakeLM) -> LanguageModel:
     """One tiny Llama for all tests that do not change it."""
     return make_lm()
 
 
+@pytest.fixture
+def endless(lm: LanguageModel) -> Iterator[LanguageModel]:
+    """The same, whose answers have no end."""
+    with without_end(lm):
+        yield lm
+
+
+@pytest.fixture(scope="session")
+def tokens(lm: LanguageModel) -> SoftTokens:
+    """Four soft tokens for it."""
+    return four_tokens(lm)
+
+
 @pytest.fixture(scope="session", params=sorted(CONFIGS))
-def each_lm(request: pytest.FixtureRequest, make_lm: Callable[..., LanguageModel]) -> LanguageModel:
+def each_lm(request: pytest.FixtureRequest, make_lm: MakeLM) -> LanguageModel:
     """A tiny model of every family in turn."""
     return make_lm(request.param)
 
 
 @pytest.fixture(scope="session", params=["gemma2", "gemma3_text", "granite", "llama", "smollm3"])
-def some_lm(request: pytest.FixtureRequest, make_lm: Callable[..., LanguageModel]) -> LanguageModel:
+def some_lm(request: pytest.FixtureRequest, make_lm: MakeLM) -> LanguageModel:
     """A tiny model of each family that stores, turns or scales rows in a way of its own: for what builds upon what
     `each_lm` has shown of all."""
     return make_lm(request.param)

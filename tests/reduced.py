@@ -151,8 +151,8 @@ def _begun(place: Place, path: Path, word: str, model: str) -> None:
     """Soft tokens without memory tokens, which would have to be trained on too."""
     tokens = SoftTokens.from_pretrained(place.shared / "judge")
     config = dataclasses.replace(tokens.config, base_model=model, memory=0)
-    probe = dataclasses.replace(tokens.probe, memory=None)
-    dataclasses.replace(tokens, probe=probe, config=config).save_pretrained(path)
+    weights = dataclasses.replace(tokens.weights, memory=None)
+    dataclasses.replace(tokens, weights=weights, config=config).save_pretrained(path)
 
 
 def _soft_tokens(place: Place, path: Path, word: str, model: str) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 
 import pytest
-import torch
 
 import judgeq
 from judgeq.config import Allocation, Decoding, Selection
@@ -20,11 +19,6 @@ from tests.test_profile import profile
 DOCUMENT = "The harbour lies in the north. Every ship pays 3 crowns at the gate. " * 6
 QUESTION = "What does a ship pay?"
 SHORT = Decoding(max_new_tokens=6)
-
-
-@pytest.fixture(scope="module")
-def tokens(lm: LanguageModel) -> SoftTokens:
-    return SoftTokens.initialise(lm, torch.arange(40, 44))
 
 
 def test_every_method_answers_from_one_prefill(lm: LanguageModel, tokens: SoftTokens) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import Prefill, prefill
 from judgeq.methods import Full, SnapKV, StreamingLLM
 from judgeq.models.language_model import LanguageModel
-from tests.conftest import TEXT
+from tests.conftest import TEXT, MakeLM
 
 LONG = Decoding(max_new_tokens=12)
 
@@ -69,7 +69,7 @@ def test_heads_with_budgets_of_their_own_stand_beside_even_ones(each_lm: Languag
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "adakv"])
-def test_soft_caps_hold_side_by_side(make_lm: Callable[..., LanguageModel], allocation: Allocation) -> None:
+def test_soft_caps_hold_side_by_side(make_lm: MakeLM, allocation: Allocation) -> None:
     lm = make_lm("gemma2", layer_types=["full_attention"] * 4, attn_logit_softcapping=1.0)
     outcome = read(lm, allocation)
     texts = together(lm, outcome)
@@ -104,7 +104,7 @@ def test_the_caches_stay_as_they_were(lm: LanguageModel) -> None:
     assert together(lm, outcome) == first
 
 
-def test_a_sliding_window_is_decoded_one_by_one(make_lm: Callable[..., LanguageModel]) -> None:
+def test_a_sliding_window_is_decoded_one_by_one(make_lm: MakeLM) -> None:
     lm = make_lm("mistral", sliding_window=24)
     outcome = read(lm)
     assert together(lm, outcome) == alone(lm, outcome)
@@ -175,9 +175,7 @@ def test_an_answer_goes_in_circles_when_it_ends_with_one_sequence_three_times(
     assert in_circles(tokens) is circling
 
 
-def test_an_answer_that_goes_in_circles_ends_where_that_is_asked_for(
-    make_lm: Callable[..., LanguageModel],
-) -> None:
+def test_an_answer_that_goes_in_circles_ends_where_that_is_asked_for(make_lm: MakeLM) -> None:
     lm = make_lm()
     head = lm.model.lm_head  # the same word again and again:
     torch.nn.init.zeros_(head.weight)

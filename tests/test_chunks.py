@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
@@ -21,6 +20,7 @@ from judgeq.inference.request import Request
 from judgeq.methods import H2O, METHODS, Full, JudgeQ, LayerView, Method, SnapKV, question_methods
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
+from tests.conftest import MakeLM
 from tests.rounding import moved_rows
 from tests.test_profile import profile
 
@@ -98,12 +98,7 @@ def test_allocations_sinks_and_values_do_not_mind_chunks(
 )
 @pytest.mark.parametrize("chunk", [7, 24, 60])
 def test_layers_with_a_sliding_window_keep_their_window(
-    make_lm: Callable[..., LanguageModel],
-    ids: Tensor,
-    soft: SoftTokenTensors,
-    family: str,
-    changes: dict,
-    chunk: int,
+    make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors, family: str, changes: dict, chunk: int
 ) -> None:
     lm = make_lm(family, **changes)
     plans = [Plan(JudgeQ(), 9), Plan(H2O(), 40), Plan(SnapKV(), 40), Plan(Full(), TOKENS)]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -71,19 +73,18 @@ def test_help_does_not_wait_for_torch() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_memory_rows_are_asked_for_and_told_apart(
+def test_memory_rows(
     folder: Path, answer: Answer, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert ask(folder, "--memory", "3") == 2
     assert "have no memory tokens" in capsys.readouterr().err
     plain = SoftTokens.from_pretrained(folder / "judge")
-    memory = MemoryTokens(plain.probe.embeddings[:3].clone())
-    with_memory = SoftTokens(replace(plain.probe, memory=memory), replace(plain.config, memory=3))
+    memory = MemoryTokens(plain.weights.embeddings[:3].clone())
+    with_memory = SoftTokens(replace(plain.weights, memory=memory), replace(plain.config, memory=3))
     with_memory.save_pretrained(tmp_path / "memory")
     for method in ("judgeq", "snapkv:recent=0"):
-        found = answer(
-            "--budget", "16", "--method", method, "--memory", "3", "--tokens", str(tmp_path / "memory")
-        )
+        options = ["--budget", "16", "--method", method, "--memory", "3"]
+        found = answer(*options, "--tokens", str(tmp_path / "memory"))
         assert (found["kept_rows"], found["memory_rows"]) == ([[13, 13]] * 4, 3)
     assert main(["tokens", "show", str(tmp_path / "memory")]) == 0
     assert "4 soft tokens and 3 memory tokens of" in capsys.readouterr().out
@@ -98,10 +99,10 @@ def test_json_on_standard_output_is_one_object_and_nothing_else(answer: Answer) 
     assert answer("--budget", "16", "--dtype", "bfloat16")["kv_bytes"] == 4 * 16 * 256 / 2
 
 
-def test_without_json_the_answer_is_printed_and_its_cost_said(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert ask(folder, "--budget", "16", "--json", str(folder / "out.json")) == 0
+def test_the_answer_and_its_cost_are_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = ["--json", str(folder / "out.json"), "--html", str(folder / "kept.html")]
+    assert ask(folder, "--budget", "16", *places) == 0
+    assert "crowns" in (folder / "kept.html").read_text()
     out, err = capsys.readouterr()
     assert out.strip() == json.loads((folder / "out.json").read_text())["answer"].strip()
     assert "judgeq: 16 of" in err
@@ -120,7 +121,7 @@ def test_every_method_has_a_name_here(answer: Answer, method: str) -> None:
     assert answer("--method", method, "--budget", "0.5")["method"] == method
 
 
-def test_several_questions_are_answered_from_one_reading(
+def test_one_reading_several_questions(
     folder: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = "Where is the <harbour>?"
@@ -140,23 +141,19 @@ def test_several_questions_are_answered_from_one_reading(
     assert err.count("judgeq: 128 of") == 2
 
 
-def test_a_saved_document_takes_the_place_of_the_file(
+def test_a_saved_document(
     folder: Path, answer: Answer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = str(tmp_path / "read")
-    first, again = (
-        answer("--budget", "16", "--save-document", saved),
-        answer("--budget", "16", document=saved),
-    )
+    first = answer("--budget", "16", "--save-document", saved)
+    again = answer("--budget", "16", document=saved)
     assert (first["answer"], first["kept_rows"]) == (again["answer"], again["kept_rows"])
     (tmp_path / "read" / "rows.safetensors").write_bytes(b"")
     assert ask(folder, document=saved) == 2
     assert "does not hold a readable document" in capsys.readouterr().err
 
 
-def test_a_document_can_be_evicted_before_the_question(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evicting_before_the_question(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(folder, "--budget", "16", "--json", "-", "--query-agnostic") == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["query_aware"] is False
@@ -173,22 +170,16 @@ def test_rows_can_be_judged_again_or_stored_in_few_bits(answer: Answer, tmp_path
     options = ["--budget", "16", "--max-new-tokens", "60"]
     several = ["--question", "Who sleeps?", "--chunk", "40", "--save-document", str(tmp_path / "read")]
     plain = answer(*options)
-    bounded, rounded = found = [
-        answer(*options, *more) for more in (["--evict-every", "2"], ["--row-bits", "8"])
-    ]
+    changes = (["--evict-every", "2"], ["--row-bits", "8"])
+    bounded, rounded = found = [answer(*options, *more) for more in changes]
     assert plain["kv_bytes"] == bounded["kv_bytes"] > 2 * rounded["kv_bytes"]
     assert bounded["kv_bytes_at_end"] <= 4 * (16 + 2 + STEP) * 256 < plain["kv_bytes_at_end"]
-    for more, alone in zip((["--evict-every", "2"], ["--row-bits", "8"]), found, strict=True):
+    for more, alone in zip(changes, found, strict=True):
         first, _ = answer(*options, *more, *several)["answers"]
         for name in ("answer", "kept_rows", "kv_bytes", "kv_bytes_at_end"):
             assert first[name] == alone[name]
     rounded = answer(*options, "--row-bits", "8", "--query-agnostic")
     assert rounded["kv_bytes"] < sum(map(sum, rounded["kept_rows"])) * 128
-
-
-def test_the_document_can_be_written_with_what_was_kept(folder: Path) -> None:
-    assert ask(folder, "--html", str(folder / "kept.html")) == 0
-    assert "crowns" in (folder / "kept.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -264,9 +255,7 @@ def test_soft_tokens_of_another_model_are_refused(folder: Path, capsys: pytest.C
     config = json.loads((folder / "judge" / "judgeq_config.json").read_text())
     other = folder / "other"
     other.mkdir()
-    (other / "soft_tokens.safetensors").write_bytes(
-        (folder / "judge" / "soft_tokens.safetensors").read_bytes()
-    )
+    shutil.copy(folder / "judge" / "soft_tokens.safetensors", other)
     (other / "judgeq_config.json").write_text(json.dumps({**config, "base_model": "somebody-else"}))
     assert ask(folder, "--tokens", str(other)) == 2
     assert "trained for somebody-else" in capsys.readouterr().err
@@ -310,9 +299,7 @@ def evaluate(folder: Path, kind: str, *options: str) -> int:
 
 
 @pytest.mark.usefixtures("articles")
-def test_answers_are_measured_for_every_task_method_and_budget(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_answers_of_every_task_method_and_budget(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--data", "facts,keys", "--lengths", "500,700", "--examples", "2", "--max-new-tokens", "4"]
     measured = ["--methods", "full,judgeq:group=max,snapkv", "--budgets", "64,128", "--per", "1000"]
     assert evaluate(folder, "answers", *options, *measured, "--json", "-") == 0
@@ -323,24 +310,12 @@ def test_answers_are_measured_for_every_task_method_and_budget(
     assert command.startswith("python -m judgeq evaluate answers --model ")
     assert command.endswith("--budgets 64,128 --per 1000")
     assert {row["against"] for row in result["differences"]} == {"snapkv"}
-    tasks = [
-        f"{name}@{length}{kind}"
-        for name in ("facts", "keys")
-        for length in (500, 700)
-        for kind in ("", "/first", "/last")
-    ]
+    at_lengths = product(("facts", "keys"), (500, 700), ("", "/first", "/last"))
+    tasks = [f"{name}@{length}{kind}" for name, length, kind in at_lengths]
     tasks += ["facts", "keys"]  # averages over both lengths
-    expected = {
-        (method, budget, task)
-        for task in tasks
-        for method, budget in (
-            ("full", 1.0),
-            *((method, budget) for method in ("judgeq:group=max", "snapkv") for budget in (0.064, 0.128)),
-        )
-    }
+    asked = [("full", 1.0), *product(("judgeq:group=max", "snapkv"), (0.064, 0.128))]
     found = [(row["method"], row["budget"], row["task"]) for row in result["rows"]]
-    assert set(found) == expected
-    assert len(found) == len(expected)
+    assert sorted(found) == sorted((*each, task) for each in asked for task in tasks)
     for row in result["rows"]:
         sizes = {"": 4, "@": 2, "@/": 1}
         assert row["n"] == sizes["".join(sign for sign in "@/" if sign in row["task"])]
@@ -349,9 +324,7 @@ def test_answers_are_measured_for_every_task_method_and_budget(
         assert row["gap_closed"] is None  # a random model is never right
 
 
-def test_a_file_of_ones_own_is_measured_by_its_own_metrics(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_of_ones_own_and_its_metrics(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = {"context": "The harbour lies in the north.", "question": QUESTION, "answers": ["3 crowns"]}
     lines = [asked, {**asked, "metric": "f1", "max_new_tokens": 3}, {"context": "No question."}]
     (folder / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -426,9 +399,7 @@ def test_what_cannot_be_measured_gets_one_sentence(
     assert not out
 
 
-def test_soft_tokens_are_shown_and_travel_to_peft_and_back(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_soft_tokens_travel_to_peft_and_back(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judge, prompt, again = (str(folder / name) for name in ("judge", "prompt", "again"))
     assert main(["tokens", "show", judge, "--json", "-"]) == 0
     shown = json.loads(capsys.readouterr().out)

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 import judgeq
@@ -22,8 +22,8 @@ from judgeq.documents.document import Document
 from judgeq.errors import InputError
 from judgeq.methods import LayerView, Method, SnapKV
 from judgeq.models.language_model import LanguageModel
-from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import TEXT, WINDOW
+from tests.test_document import changed, soft, with_tensor
 
 QUESTION = "Who must name the captain?"
 SHORT = Decoding(max_new_tokens=6)
@@ -37,10 +37,6 @@ CHOICES: dict[str, tuple[str | Method, int | None]] = {
     "layers differ": ("pyramidkv", None),
     "nothing scored": ("streamingllm", None),
 }
-
-
-def soft(lm: LanguageModel) -> SoftTokens:
-    return SoftTokens.initialise(lm, torch.arange(40, 44))
 
 
 def left(lm: LanguageModel, choice: str = "uniform") -> CompressedDocument:
@@ -57,11 +53,8 @@ def test_what_was_left_comes_back_as_it_was(lm: LanguageModel, tmp_path: Path, c
     before = left(lm, choice)
     after = CompressedDocument.load(lm, before.save(tmp_path / "left"))
     assert all(torch.equal(a, b) for a, b in zip(tensors(before), tensors(after), strict=True))
-    assert (after.text, after.kv_bytes, after.full_kv_bytes) == (
-        before.text,
-        before.kv_bytes,
-        before.full_kv_bytes,
-    )
+    for name in ("text", "kv_bytes", "full_kv_bytes"):
+        assert getattr(after, name) == getattr(before, name)
     answers = [each.ask(QUESTION, decoding=SHORT) for each in (before, after)]
     unlike = {"ttft_s", "prefill_s", "decode_tokens_per_s"}
     first, second = (
@@ -108,7 +101,7 @@ class Latest(Method):
         return torch.arange(view.prompt_tokens).float().expand(batch, heads, -1)
 
 
-def test_a_method_of_ones_own_has_to_be_registered(
+def test_a_method_must_be_registered(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compressed = Document(lm, TEXT).compress(method=Latest(), budget=40)
@@ -123,17 +116,6 @@ def test_a_method_of_ones_own_has_to_be_registered(
         CompressedDocument.load(lm, tmp_path)
 
 
-def changed(folder: Path, **fields: Any) -> None:
-    path = folder / "document.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
-
-
-def with_tensor(folder: Path, name: str, tensor: Tensor | None) -> None:
-    path = folder / "rows.safetensors"
-    stored = {**load_file(path), name: tensor}
-    save_file({each: kept for each, kept in stored.items() if kept is not None}, path)
-
-
 def reversed_rows(folder: Path) -> None:
     with_tensor(folder, "kept.1", load_file(folder / "rows.safetensors")["kept.1"].flip(-1).contiguous())
 
@@ -144,11 +126,7 @@ def reversed_rows(folder: Path) -> None:
         ("uniform", lambda folder: (folder / "document.json").unlink(), "readable document"),
         ("uniform", lambda folder: (folder / "rows.safetensors").unlink(), "readable document"),
         ("uniform", lambda folder: (folder / "rows.safetensors").write_bytes(b"x" * 50), "readable document"),
-        (
-            "uniform",
-            lambda folder: changed(folder, format="judgeq.documents.document/1"),
-            "readable document",
-        ),
+        ("uniform", lambda folder: changed(folder, format="judgeq.document/1"), "readable document"),
         ("uniform", lambda folder: changed(folder, text="Another text. " * 40), "another text"),
         ("uniform", lambda folder: changed(folder, bits=8), "readable document"),
         ("uniform", lambda folder: changed(folder, bits=5), "readable document"),
@@ -179,17 +157,13 @@ def test_what_does_not_fit_is_refused_in_one_sentence(
 
 
 @pytest.mark.parametrize("choice", ["all rows", "all rows in few bits"])
-def test_other_weights_under_the_same_name_are_noticed(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path, choice: str
-) -> None:
+def test_other_weights_are_seen(make_lm: Callable[..., LanguageModel], tmp_path: Path, choice: str) -> None:
     left(make_lm(), choice).save(tmp_path)
     with pytest.raises(InputError, match="other weights"):
         CompressedDocument.load(make_lm(seed=1), tmp_path)
 
 
-def test_a_complete_document_is_no_compressed_one_and_the_other_way_round(
-    lm: LanguageModel, tmp_path: Path
-) -> None:
+def test_complete_and_compressed_documents_are_told_apart(lm: LanguageModel, tmp_path: Path) -> None:
     Document(lm, TEXT).save(tmp_path / "whole")
     left(lm).save(tmp_path / "left")
     with pytest.raises(InputError, match=r"CompressedDocument\.save"):
@@ -215,12 +189,9 @@ def test_the_command_line_saves_what_is_left_and_asks_it(
         "--json",
         "-",
     ]
-    agnostic = ["--query-agnostic", "--method", "snapkv", "--budget", "40", "--row-bits", "8"]
     small = str(tmp_path / "small")
-    assert (
-        main(["ask", "--document", str(tmp_path / "file.txt"), *agnostic, "--save-document", small, *model])
-        == 0
-    )
+    agnostic = "--query-agnostic --method snapkv --budget 40 --row-bits 8 --save-document".split()
+    assert main(["ask", "--document", str(tmp_path / "file.txt"), *agnostic, small, *model]) == 0
     first = json.loads(capsys.readouterr().out)
     assert main(["ask", "--document", small, *model]) == 0
     second = json.loads(capsys.readouterr().out)

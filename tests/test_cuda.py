@@ -70,7 +70,7 @@ def test_a_method_keeps_the_same_rows(pair: list[LanguageModel], way: str) -> No
         tokens = soft_tokens(lm, method)
         ids = torch.randint(3, 300, (1, 90), generator=torch.Generator().manual_seed(1)).to(lm.device)
         plan = Plan(method, 20, tokens.profile if tokens else None)
-        request = Request(lm, ids, [plan], SHORT, tokens.probe if tokens else None)
+        request = Request(lm, ids, [plan], SHORT, tokens.weights if tokens else None)
         found = prefill_with_lookahead(request)
         layers = [layer for layer in found.retained[0].kept if layer is not None]
         kept.append(
@@ -158,13 +158,13 @@ def test_examples_in_one_pass_teach_what_a_cpu_learns_one_by_one(
             tmp_path / lm.device.type, lm, CONFIG, wiki.WikiSource(), 6, rows=lm.device.type == "cpu"
         )
         train_set.fill(Progress(), Workers(), limit_gb=1)
-        probe = soft_tokens(lm, "judgeq").probe  # type: ignore[union-attr]
-        probe = trainable(probe, lm, CONFIG)
+        weights = soft_tokens(lm, "judgeq").weights  # type: ignore[union-attr]
+        weights = trainable(weights, lm, CONFIG)
         found: list[TrainingExample] = [train_set[at] for at in range(6)]
         groups = list(passes(lm, found))
         assert len(groups) == 6 or (lm.device.type == "cuda" and not lm.geometry.sliding)
-        loss = torch.cat([example_losses(lm, probe, group, CONFIG) for group in groups]).sum()
-        (gradient,) = torch.autograd.grad(loss, [probe.embeddings])
+        loss = torch.cat([example_losses(lm, weights, group, CONFIG) for group in groups]).sum()
+        (gradient,) = torch.autograd.grad(loss, [weights.embeddings])
         losses.append(loss.item())
         gradients.append(gradient.cpu())
     assert losses[1] == pytest.approx(losses[0], rel=5e-3)
@@ -196,7 +196,7 @@ def test_weights_in_few_bits_answer_and_take_less(quantization: str) -> None:
     ids = torch.randint(3, 300, (1, 400), device="cuda")
     soft = random_soft_tokens(lm, 8, 0)
     plan = Plan(METHODS["judgeq"](selection=Selection()), 64)
-    found = prefill_with_lookahead(Request(lm, ids, [plan], soft_tokens=soft.probe))
+    found = prefill_with_lookahead(Request(lm, ids, [plan], soft_tokens=soft.weights))
     assert found.logits.isfinite().all()
     assert found.retained[0].cache.row_bytes == 16 * 64 * 2 * 8 * 64 * 2
 

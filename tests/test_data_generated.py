@@ -1,8 +1,9 @@
-"""Generated prompts: every shape, the asked length, the same on every run, and held-out texts apart."""
+"""Generated prompts: every shape, the asked length, the same on every run, right answers, held-out texts apart."""
 
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -14,11 +15,12 @@ from judgeq.data.code import CodeSource
 from judgeq.data.example import Example
 from judgeq.data.facts import COLUMNS, FACTS, TABLE_FORMS, Table, distinct
 from judgeq.data.records import RecordsSource
-from judgeq.data.wiki import WikiSource
+from judgeq.data.wiki import WikiSource, plant_sentences
 from judgeq.models.language_model import LanguageModel
 from tests.test_training import ARTICLES
 
 SOURCES = (WikiSource, RecordsSource, ChainsSource, CodeSource)
+PASSAGES = ["One stands. Two stand. Three stand.", "Four stand. Five stand."]
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +38,7 @@ def text(example: Example) -> str:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_the_first_examples_stay_the_same_and_another_seed_gives_others(
-    lm: LanguageModel, source: type
-) -> None:
+def test_the_first_examples_stay_the_same_for_a_seed(lm: LanguageModel, source: type) -> None:
     assert drawn(lm, source, 20) == drawn(lm, source, 40)[:20]
     assert drawn(lm, source, 20) != drawn(lm, source, 20, seed=4)
 
@@ -51,9 +51,7 @@ def test_the_first_examples_stay_the_same_and_another_seed_gives_others(
         (ChainsSource, "handed same tally values codes dialogue"),
     ],
 )
-def test_every_shape_comes_up_and_answers_stand_in_the_text(
-    lm: LanguageModel, source: type, kinds: str
-) -> None:
+def test_every_shape_has_its_answers_in_the_text(lm: LanguageModel, source: type, kinds: str) -> None:
     examples = drawn(lm, source, 300)
     assert {example.kind for example in examples} == set(kinds.split())
     assert min(Counter(example.kind for example in examples).values()) >= 8
@@ -68,9 +66,7 @@ def test_every_shape_comes_up_and_answers_stand_in_the_text(
 
 
 @pytest.mark.parametrize(("source", "low", "high"), [(WikiSource, 3, 29), (RecordsSource, 80, 160)])
-def test_questions_stand_before_and_after_the_document(
-    lm: LanguageModel, source: type, low: int, high: int
-) -> None:
+def test_questions_stand_on_both_sides(lm: LanguageModel, source: type, low: int, high: int) -> None:
     if source is WikiSource:
         asked = [example for example in drawn(lm, count=300) if "Summarize" in text(example)]
         last = sum(not text(example).startswith("Summarize") for example in asked)
@@ -128,3 +124,76 @@ def test_facts_lead_up_to_their_value() -> None:
         assert "{value}" not in fact.lead
         assert "{subject}" in fact.question
     assert len(distinct(COLUMNS["day"], 30, random.Random(0))) == 7
+
+
+# Facts that have to be put together
+
+
+def of_kind(lm: LanguageModel, kind: str) -> list[Example]:
+    return [example for example in drawn(lm, ChainsSource) if example.kind == kind]
+
+
+def test_questions_about_chains_stand_on_both_sides_and_some_answers_have_begun(lm: LanguageModel) -> None:
+    questions = [re.split(r"\n\n", text(example))[-1] for example in drawn(lm, ChainsSource)]
+    last = sum(bool(re.match("What|Which|Who|List|With|By|Where", question)) for question in questions)
+    assert 110 < last < 170
+    assert 50 < sum(bool(example.answer_prefix) for example in drawn(lm, ChainsSource)) < 110
+
+
+def test_chains_are_as_long_as_asked_for(lm: LanguageModel) -> None:
+    """In words, since the share of a filler is set for a tokenizer of usual size; what is planted comes on top."""
+    middles = []
+    for tokens in ((60, 120), (300, 400), (900, 1000)):
+        found = ChainsSource().examples(lm, 60, tokens=tokens, seed=0)
+        words = sorted(len(text(example).split()) for example in found)
+        assert words[-1] < tokens[1] + 250
+        middles.append(words[30])
+    assert middles[0] < middles[1] < middles[2]
+
+
+def test_a_thing_is_handed_on_in_the_order_of_the_text(lm: LanguageModel) -> None:
+    for example in of_kind(lm, "handed"):
+        said = text(example)
+        thing = re.search(r"held the (\w+), in order|has the (\w+) in the end", said)
+        name = thing[1] or thing[2]
+        holders = re.findall(rf"At first the {name} belonged to (\w+ \w+)\.", said)
+        holders += re.findall(rf"handed the {name} to (\w+ \w+)\.", said)
+        assert list(example.answers) == (holders if thing[1] else holders[-1:])
+
+
+def test_boxes_with_one_number_can_be_followed_back_to_it(lm: LanguageModel) -> None:
+    for example in of_kind(lm, "same"):
+        said = text(example)
+        opens = dict(re.findall(r"Box (\S+) opens with (\d+)\.", said))
+        for later, earlier in re.findall(r"Box (\S+) opens with the same number as box (\S+)\.", said):
+            opens[later] = opens[earlier]
+        if asked := re.search(r"open with the number (\d+)\?", said):
+            assert set(example.answers) == {box for box, number in opens.items() if number == asked[1]}
+        else:
+            box = re.search(r"does box (\S+) open\?", said)
+            assert list(example.answers) == [opens[box[1]]]
+
+
+def test_a_tally_asks_for_no_more_than_stand_in_its_question(lm: LanguageModel) -> None:
+    for example in of_kind(lm, "tally"):
+        wanted = re.search(r"Name the (\d+) most frequent", text(example))
+        assert len(example.answers) == int(wanted[1])
+        assert all(text(example).count(answer) >= 4 for answer in example.answers)
+
+
+def test_a_card_unlocks_what_its_line_says(lm: LanguageModel) -> None:
+    for example in of_kind(lm, "codes"):
+        asked = re.search(r"What does the card (\S+) unlock\?", text(example))
+        assert f"The card {asked[1]} unlocks {example.answers[0]}." in text(example)
+
+
+def test_sentences_are_planted_whole_in_order_or_out_of_it() -> None:
+    sentences = [f"Planted {number}." for number in range(9)]
+    for seed in range(20):
+        found = plant_sentences(PASSAGES, sentences, random.Random(seed), in_order=True)
+        assert re.findall(r"Planted \d\.", " ".join(found)) == sentences
+        assert [re.sub(r"Planted \d\. ?", "", passage).strip() for passage in found] == PASSAGES
+    found = [plant_sentences(PASSAGES, sentences, random.Random(seed)) for seed in range(5)]
+    orders = {tuple(re.findall(r"Planted \d\.", " ".join(passages))) for passages in found}
+    assert len(orders) > 1
+    assert all(sorted(order) == sentences for order in orders)

@@ -10,6 +10,7 @@ import pytest
 
 from judgeq.data.jsonl import RESERVE, JsonLinesSource, read_json_lines
 from judgeq.errors import InputError
+from judgeq.evaluation.questions import questions_of
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import Message
 
@@ -33,11 +34,10 @@ def test_a_question_with_everything(tmp_path: Path) -> None:
         **GOOD,
         "answers": ["the quay", "quay"],
         "answer_prefix": "It is",
-        "max_new_tokens": 7,
         "question_first": True,
-        "metric": "f1",
         "id": 3,
     }
+    line |= {"max_new_tokens": 7, "metric": "f1"}
     [found], skipped = read_json_lines(write(tmp_path, line))
     assert found.example.messages == (Message("user", "What is green?\n\nThe quay is green."),)
     assert found.example.answers == ("the quay", "quay")
@@ -52,37 +52,19 @@ def test_a_question_with_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("key", "role", "text", "names"),
     [
-        {
-            "messages": [
-                {"role": "system", "content": "Be brief."},
-                {"role": "user", "content": "Hi"},
-                {"role": "assistant", "content": "Hello"},
-                {"role": "user", "content": "Why?"},
-                {"role": "assistant", "content": "dropped"},
-            ]
-        },
-        {
-            "id": "x_0",
-            "conversations": [
-                {"from": "system", "value": "Be brief."},
-                {"from": "human", "value": "Hi"},
-                {"from": "gpt", "value": "Hello"},
-                {"from": "human", "value": "Why?"},
-                {"from": "gpt", "value": "dropped"},
-            ],
-        },
+        ("messages", "role", "content", {}),
+        ("conversations", "from", "value", {"user": "human", "assistant": "gpt"}),
     ],
 )
-def test_a_conversation_ends_with_the_user(tmp_path: Path, line: dict[str, Any]) -> None:
-    [found], _ = read_json_lines(write(tmp_path, line))
-    assert found.example.messages == (
-        Message("system", "Be brief."),
-        Message("user", "Hi"),
-        Message("assistant", "Hello"),
-        Message("user", "Why?"),
-    )
+def test_a_conversation_ends_with_the_user(
+    tmp_path: Path, key: str, role: str, text: str, names: dict[str, str]
+) -> None:
+    said = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Why?")]
+    turns = [{role: names.get(who, who), text: words} for who, words in [*said, ("assistant", "dropped")]]
+    [found], _ = read_json_lines(write(tmp_path, {"id": "x_0", key: turns}))
+    assert found.example.messages == tuple(Message(who, words) for who, words in said)
 
 
 def test_empty_lines_and_a_byte_order_mark_are_nothing(tmp_path: Path) -> None:
@@ -202,3 +184,29 @@ def test_a_prompt_leaves_room_for_the_answer(tmp_path: Path, lm: LanguageModel) 
     path = write(tmp_path, {"context": "é" * 1960, "question": "What?"})
     with pytest.raises(InputError, match="line 1"):
         JsonLinesSource(path).examples(lm, 1, tokens=TOKENS, seed=0)
+
+
+def test_lines_become_questions_or_are_named_with_their_number(lm: LanguageModel, tmp_path: Path) -> None:
+    good = {
+        "context": "A text.",
+        "question": "How tall?",
+        "answers": ["31"],
+        "metric": "f1",
+        "max_new_tokens": 5,
+    }
+    lines = [
+        good,
+        {"context": "A text.", "question": "How tall?"},
+        {"context": "word " * 9000, "question": "How tall?", "answers": ["31"]},
+        {"context": "A text.", "question": "How tall?", "answers": ["31"]},
+    ]
+    path = write(tmp_path, *lines)
+    read, _ = read_json_lines(path)
+    found = questions_of(lm, path, read, 0, skip_bad=True, longest=7)
+    assert [(each.metric, each.max_new_tokens) for each in found] == [("f1", 5), ("all", 7)]
+    with pytest.raises(InputError, match=r"line 2: .*right answer.*skip-bad"):
+        questions_of(lm, path, read, 0)
+    with pytest.raises(InputError, match=r"line 3: .*shorten"):
+        questions_of(lm, path, read[2:], 0)
+    with pytest.raises(InputError, match="no line"):
+        questions_of(lm, path, read[1:3], 0, skip_bad=True)

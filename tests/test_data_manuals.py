@@ -12,7 +12,7 @@ import pytest
 from judgeq.data import manuals
 from judgeq.data.example import Example, Source
 from judgeq.data.lengths import count_tokens, draw_length, fit
-from judgeq.data.manuals import FolderSource, ManualSource, Page
+from judgeq.data.manuals import FolderSource, ManualSource, TitledPage
 from judgeq.data.passages import folder_texts, manual_texts
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
@@ -50,9 +50,7 @@ def source(request: pytest.FixtureRequest, folder: Path) -> Source:
     return ManualSource() if request.param == "manuals" else FolderSource(folder)
 
 
-def test_the_first_examples_stay_the_same_and_another_seed_gives_others(
-    source: Source, lm: LanguageModel
-) -> None:
+def test_the_first_examples_stay_the_same_for_a_seed(source: Source, lm: LanguageModel) -> None:
     found = source.examples(lm, 12, tokens=TOKENS, seed=1)
     assert source.examples(lm, 5, tokens=TOKENS, seed=1) == found[:5]
     assert source.examples(lm, 5, tokens=TOKENS, seed=2) != found[:5]
@@ -115,7 +113,7 @@ def test_every_section_of_the_manual_begins_with_its_title() -> None:
 
 
 def test_questions_about_sentences_and_rules() -> None:
-    page = Page(
+    page = TitledPage(
         "x",
         "The first sentence of this text is a plain one. The second sentence comes\nright after the first one.\n\n"
         "   stmt ::= name value\n   long ::= one\n            two\n   last ::= end\n",
@@ -123,7 +121,6 @@ def test_questions_about_sentences_and_rules() -> None:
     )
     rng = random.Random(0)
     example = manuals._next(page, rng)
-    assert example
     assert example.answers == ("The second sentence comes right after the first one.",)
     assert "“The first sentence of this text is a plain one.”" in text(example)
     rules = {example.answers for example in (manuals._syntax(page, rng) for _ in range(20)) if example}

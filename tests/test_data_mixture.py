@@ -76,13 +76,10 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_sources("chains", part="held_out") == ChainsSource(held_out=True)
     assert parse_sources("sharegpt") == ShareGptSource()
     assert parse_sources("manuals", part="unseen") == ManualSource()
-    assert parse_sources("chats.jsonl", skip_bad=True) == JsonLinesSource(
-        Path("chats.jsonl"), skip_bad=True, held_out=False
-    )
-    assert parse_sources("chats.jsonl", part="held_out") == JsonLinesSource(
-        Path("chats.jsonl"), held_out=True
-    )
-    assert parse_sources("chats.jsonl", part="unseen") == JsonLinesSource(Path("chats.jsonl"))
+    file = Path("chats.jsonl")
+    assert parse_sources("chats.jsonl", skip_bad=True) == JsonLinesSource(file, skip_bad=True, held_out=False)
+    assert parse_sources("chats.jsonl", part="held_out") == JsonLinesSource(file, held_out=True)
+    assert parse_sources("chats.jsonl", part="unseen") == JsonLinesSource(file)
     assert parse_sources("notes.txt", part="unseen") == FolderSource(Path("notes.txt"))
     assert parse_sources(str(tmp_path), part="unseen") == FolderSource(tmp_path)
 
@@ -92,15 +89,16 @@ def test_mixtures_are_named_alike() -> None:
     assert mixed == Mixture(((WikiSource(True), 3.0), (CodeSource(True), 1.5), (ManualSource(), 1.0)))
     assert mixed.name == "wiki:3,code:1.5,manuals:1"
     assert parse_sources(mixed.name, part="unseen") == mixed
+    with pytest.raises(InputError, match="twice"):
+        parse_sources("wiki:1,wiki:2")
 
 
 @pytest.mark.parametrize(
     "text", ["", "  ", ",", "wiki,", ":2", "wikipedia", "missing.jsonl", "wiki:2,none/here:1"]
 )
 def test_what_is_no_source_says_what_is_one(text: str) -> None:
-    with pytest.raises(
-        InputError, match=r"give wiki, records, chains, code, sharegpt, manuals, a FILE\.jsonl"
-    ):
+    said = r"give wiki, records, chains, code, sharegpt, manuals, a FILE\.jsonl"
+    with pytest.raises(InputError, match=said):
         parse_sources(text)
 
 
@@ -108,11 +106,6 @@ def test_what_is_no_source_says_what_is_one(text: str) -> None:
 def test_a_weight_is_a_positive_number(weight: str) -> None:
     with pytest.raises(InputError, match="is not a positive number"):
         parse_sources(f"wiki:{weight},code:1")
-
-
-def test_a_source_is_named_once() -> None:
-    with pytest.raises(InputError, match="twice"):
-        parse_sources("wiki:1,wiki:2")
 
 
 def test_what_was_left_out_is_reported(tmp_path: Path, lm: LanguageModel) -> None:
@@ -132,12 +125,8 @@ def test_what_is_for_measuring_is_not_trained_on(tmp_path: Path, part: Part) -> 
             parse_sources(name, part=part)
 
 
-def test_a_file_is_split_into_a_part_to_train_on_and_one_to_measure_on(
-    lm: LanguageModel, tmp_path: Path
-) -> None:
-    path = tmp_path / "chats.jsonl"
-    lines = [{"context": f"Ship {at} is blue.", "question": "Which colour?"} for at in range(200)]
-    path.write_text("\n".join(map(json.dumps, lines)))
+def test_a_file_is_split_for_training_and_measuring(lm: LanguageModel, tmp_path: Path) -> None:
+    path = write(tmp_path / "chats.jsonl", 200)
     parts = {
         part: set(parse_sources(str(path), part=part).examples(lm, count, tokens=(1, 99), seed=0))
         for part, count in (("train", 150), ("held_out", 150), ("unseen", 200))

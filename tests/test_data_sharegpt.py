@@ -55,9 +55,8 @@ def source(general: Path, code: Path) -> ShareGptSource:
 
 
 def write(path: Path, *conversations: Any) -> str:
-    path.write_text(
-        "\n".join(json.dumps({"conversations": each}) for each in conversations), encoding="utf-8"
-    )
+    lines = (json.dumps({"conversations": each}) for each in conversations)
+    path.write_text("\n".join(lines), encoding="utf-8")
     return str(path)
 
 
@@ -67,9 +66,7 @@ def test_the_share_of_code_and_the_turns(source: ShareGptSource, lm: LanguageMod
     assert set(kinds) == {"sharegpt/general", "sharegpt/code"}
     assert 0.25 < kinds["sharegpt/code"] / 50 < 0.55
     for example in found:
-        assert [message.role for message in example.messages][::2] == ["user"] * (
-            (len(example.messages) + 1) // 2
-        )
+        assert {message.role for message in example.messages[::2]} == {"user"}
         assert example.messages[-1].role == "user"
         assert TOKENS[0] <= example.input_ids(lm).shape[1] <= TOKENS[1]
         assert example.kind.removeprefix("sharegpt/") == example.messages[0].content.split()[0]
@@ -79,9 +76,7 @@ def test_the_share_of_code_and_the_turns(source: ShareGptSource, lm: LanguageMod
     assert {len(example.messages) for example in found} >= {1, 3}
 
 
-def test_the_first_examples_stay_the_same_and_the_seed_shuffles(
-    source: ShareGptSource, lm: LanguageModel
-) -> None:
+def test_the_first_examples_stay_the_same_for_a_seed(source: ShareGptSource, lm: LanguageModel) -> None:
     found = source.examples(lm, 30, tokens=TOKENS, seed=5)
     assert source.examples(lm, 9, tokens=TOKENS, seed=5) == found[:9]
     assert source.examples(lm, 9, tokens=TOKENS, seed=6) != found[:9]
@@ -109,9 +104,8 @@ def test_what_is_no_conversation_of_two_is_passed_over(tmp_path: Path, lm: Langu
 
 
 def test_a_turn_is_chosen_that_fits(tmp_path: Path, lm: LanguageModel) -> None:
-    origin = write(
-        tmp_path / "x.jsonl", turns("a", "b", "the middle, which is long enough for it", "c", "d " * 400)
-    )
+    said = ("a", "b", "the middle, which is long enough for it", "c", "d " * 400)
+    origin = write(tmp_path / "x.jsonl", turns(*said))
     for seed in range(4):
         [example] = ShareGptSource(0, origin).examples(lm, 1, tokens=TOKENS, seed=seed)
         assert len(example.messages) == 3
@@ -124,9 +118,7 @@ def test_all_that_was_said_before_stays(tmp_path: Path, lm: LanguageModel) -> No
     assert tuple(message.content for message in example.messages) == said
 
 
-def test_the_hub_is_streamed_and_never_read_whole(
-    general: Path, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hub_is_streamed(general: Path, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, dict[str, Any]]] = []
     load: Callable[..., Any] = datasets.load_dataset
 
@@ -137,17 +129,14 @@ def test_the_hub_is_streamed_and_never_read_whole(
     monkeypatch.setattr(sharegpt, "check_answers", lambda origin: None)
     monkeypatch.setattr(datasets, "load_dataset", fake)
     ShareGptSource(0).examples(lm, 3, tokens=TOKENS, seed=0)
-    assert asked == [
-        ((sharegpt.GENERAL,), {"revision": sharegpt.HUB_REVISION, "split": "train", "streaming": True})
-    ]
+    options = {"revision": sharegpt.HUB_REVISION, "split": "train", "streaming": True}
+    assert asked == [((sharegpt.GENERAL,), options)]
 
 
 @pytest.mark.parametrize(
     "error", [ConnectionError("no route\nto host"), datasets.exceptions.DatasetNotFoundError("x")]
 )
-def test_a_hub_out_of_reach_says_what_to_do(
-    error: Exception, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_out_of_reach(error: Exception, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any, **options: Any) -> Any:
         raise error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from judgeq.training.config import TrainConfig
 from judgeq.training.progress import Progress
 from judgeq.training.store import LABEL, Store
 from judgeq.training.workers import Workers
-from tests.conftest import CHAT_TEMPLATE, build_model, build_tokenizer
+from tests.conftest import CHAT_TEMPLATE, MakeLM, build_model, build_tokenizer
 
 TEXT = "Mara Voss signs the lease on 4 May. The rent is 350 euros a month. " * 5
 SHORT = Decoding(max_new_tokens=2)
@@ -162,7 +161,7 @@ def test_a_store_without_a_date_is_used_where_it_fits(lm: LanguageModel, tmp_pat
 
 
 def test_an_evaluation_goes_on_with_the_date_it_began_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_lm: Callable[..., LanguageModel]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_lm: MakeLM
 ) -> None:
     monkeypatch.setattr("judgeq.commands.measuring.load_model", lambda _: make_lm())
     (tmp_path / "data.jsonl").write_text(
@@ -176,16 +175,7 @@ def test_an_evaluation_goes_on_with_the_date_it_began_with(
         return run(*arguments, **options)
 
     monkeypatch.setattr(runner, "run", noted)
-    words = [
-        "evaluate",
-        "jsonl",
-        "--data",
-        str(tmp_path / "data.jsonl"),
-        "--methods",
-        "full,snapkv",
-        "--budgets",
-        "8",
-    ]
+    words = [*"evaluate jsonl --methods full,snapkv --budgets 8 --data".split(), str(tmp_path / "data.jsonl")]
     for result in ("one", "one", "other"):
         assert main([*words, "--json", str(tmp_path / f"{result}.json")]) == 0
     assert named[0] == named[1] == Journal.begun(tmp_path / "one.items.jsonl")

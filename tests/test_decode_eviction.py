@@ -40,13 +40,14 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import TEXT
+from tests.conftest import TEXT, MakeLM
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_profile import profile
 from tests.test_rope import longrope
 
 TOKENS = 90
 EXACT = Selection(pool=1)
+MIXED = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
 DECODABLE = [name for name in question_methods() if not METHODS[name].needs_response and name != "full"]
 
 
@@ -66,14 +67,6 @@ def soft(soft_with_offsets: SoftTokenTensors) -> SoftTokenTensors:
 
 
 ROW = 16 * 2 * 4  # numbers, keys and values, bytes
-
-
-@pytest.fixture
-def endless(lm: LanguageModel) -> Iterator[LanguageModel]:
-    """Random models stop anywhere; this one never does."""
-    lm.__dict__["eos_ids"] = frozenset()
-    yield lm
-    del lm.__dict__["eos_ids"]
 
 
 def profile_of(lm: LanguageModel) -> BudgetProfile:
@@ -244,9 +237,9 @@ def test_a_row_stays_what_it_was_at_the_place_that_is_told(
 
 @pytest.mark.parametrize("length", [10, 40])
 def test_layers_with_a_sliding_window_are_left_alone(
-    start: Start, make_lm: Callable[..., LanguageModel], ids: Tensor, length: int
+    start: Start, make_lm: MakeLM, ids: Tensor, length: int
 ) -> None:
-    lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
+    lm = make_lm("qwen2", **MIXED)
     eviction, _ = start(JudgeQ(), 6, 100, lm, ids[:, :length])
     for token in (5, 6, 7):
         eviction.next_logits(token)
@@ -282,15 +275,14 @@ class Failing(JudgeQ):
 @pytest.mark.parametrize("allocation", ["uniform", "adakv"])
 def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
     start: Start,
-    make_lm: Callable[..., LanguageModel],
+    make_lm: MakeLM,
     ids: Tensor,
     length: int,
     family: str,
     allocation: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sliding = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
-    lm = make_lm(family, **(sliding if family == "qwen2" else {}))
+    lm = make_lm(family, **(MIXED if family == "qwen2" else {}))
     monkeypatch.setattr(Failing, "failures", [])
     selection = Selection(allocation=allocation)
     runs = [start(method(selection=selection), 6, 5, lm, ids[:, :length])[0] for method in (Failing, JudgeQ)]
@@ -318,10 +310,9 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
-    start: Start, make_lm: Callable[..., LanguageModel], family: str
+    start: Start, make_lm: MakeLM, family: str
 ) -> None:
-    sliding = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
-    lm = make_lm(family, **(sliding if family == "qwen2" else {}))
+    lm = make_lm(family, **(MIXED if family == "qwen2" else {}))
     eviction, _ = start(JudgeQ(), 500, 4, lm)
     eviction.next_logits(5)
     untouched = eviction.cache.fork()
@@ -416,11 +407,6 @@ def test_values_count_for_the_rows_of_an_answer_too(start: Start) -> None:
 # Through the public functions
 
 
-@pytest.fixture(scope="module")
-def tokens(lm: LanguageModel) -> SoftTokens:
-    return SoftTokens.initialise(lm, torch.arange(40, 44))
-
-
 def ask(lm: LanguageModel, tokens: SoftTokens, **options: object) -> judgeq.Answer:
     return judgeq.ask(lm, TEXT * 2, "Who pays?", tokens=tokens, **{"budget": 20, **options})
 
@@ -513,9 +499,7 @@ def test_rounded_rows_are_refused(lm: LanguageModel, tokens: SoftTokens) -> None
         ask(lm, tokens, row_bits=8, decoding=Decoding(8, evict_every=4))
 
 
-def test_soft_tokens_that_would_stand_where_other_factors_begin_are_refused(
-    make_lm: Callable[..., LanguageModel],
-) -> None:
+def test_soft_tokens_that_would_stand_where_other_factors_begin_are_refused(make_lm: MakeLM) -> None:
     lm = longrope(make_lm, known=300)
     tokens = SoftTokens.initialise(lm, torch.arange(40, 44))
     room = 300 - ask(lm, tokens, decoding=Decoding(1)).prompt_tokens - tokens.n
@@ -533,3 +517,26 @@ def test_the_soft_tokens_behind_the_answer_need_positions_too(lm: LanguageModel,
     judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - tokens.n, evict_every=4), **options)
     with pytest.raises(InputError, match="left free for the answer"):
         judgeq.read(lm, TEXT * 2, "Who pays?", decoding=Decoding(room - 2, evict_every=4), **options)
+
+
+@pytest.mark.parametrize("name", DECODABLE)
+def test_reading_tokens_together_is_as_one_by_one(
+    lm: LanguageModel, soft: SoftTokenTensors, name: str
+) -> None:
+    ids = lm.tokenizer(TEXT, return_tensors="pt")["input_ids"]
+    together, alone = (
+        DecodingEviction(
+            lm,
+            prefill(lm, ids, [Plan(METHODS[name](), 24)], soft_tokens=soft).retained[0],
+            24,
+            8,
+            soft,
+        )
+        for _ in range(2)
+    )
+    later = torch.arange(30, 51)[None]
+    each = torch.cat([alone.next_logits(int(token)) for token in later[0]])
+    assert torch.allclose(together.read(later)[0], each, atol=1e-4)
+    assert together.rounds == alone.rounds == 2
+    for ours, theirs in zip(together.stored_tokens(), alone.stored_tokens(), strict=True):
+        assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))

@@ -42,13 +42,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     adapters = LowRank.zero(lm, rank=distill.RANK, seed=0).map(lambda tensor: tensor + drawn(*tensor.shape))
     sizes = lm.geometry
-    probe = SoftTokenTensors(
-        drawn(distill.S, sizes.hidden),
-        5 * drawn(sizes.layers, sizes.heads, distill.S, sizes.head_dim),
-        adapters,
-    )
+    embeddings = drawn(distill.S, sizes.hidden)
+    offsets = 5 * drawn(sizes.layers, sizes.heads, distill.S, sizes.head_dim)
+    weights = SoftTokenTensors(embeddings, offsets, adapters)
     (folder / "start").mkdir()
-    save_file(probe.tensors(), folder / "start" / "soft_tokens.safetensors")
+    save_file(weights.tensors(), folder / "start" / "soft_tokens.safetensors")
     config = SoftTokensConfig(lm.name, sizes.hidden, distill.S, lm.tokenizer_hash, recipe={"seed": 3})
     config.save(folder / "start" / CONFIG_FILE)
     return folder
@@ -67,6 +65,14 @@ def random_prompts(*lengths: int) -> list[Tensor]:
 
 def tiny(folder: Path) -> object:
     return distill.load_model(folder / "model", "cpu", torch.float32)
+
+
+def lesson_of(model: object, folder: Path, ids: list[Tensor], responses: list[Tensor]) -> object:
+    kinds = {"kinds": torch.zeros(len(ids), dtype=torch.uint8)}
+    save_file(distill.packed(ids) | kinds, folder / "p", metadata={"kinds": "a"})
+    save_file(distill.packed(responses), folder / "r")
+    corpus = distill.Corpus(folder / "p", folder / "r")
+    return distill.TrainingExample(model, corpus, list(range(len(ids))))
 
 
 @pytest.mark.usefixtures("small_corpus")
@@ -106,11 +112,11 @@ def test_scores_are_those_of_the_library(folder: Path) -> None:
     """The mean over soft tokens and group, whatever the memory tokens are and however prompts are padded."""
     ids = random_prompts(40, 73, 55)
     lm = judgeq.load(str(folder / "model"), device="cpu")
-    probe = SoftTokenTensors.from_tensors(load_file(folder / "start" / "soft_tokens.safetensors"))
+    weights = SoftTokenTensors.from_tensors(load_file(folder / "start" / "soft_tokens.safetensors"))
     nothing = torch.zeros(0)
     examples = [TrainingExample(prompt, nothing, nothing) for prompt in ids]
     with torch.no_grad():
-        expected = attention_to_examples(lm, probe, examples, PromptRows(lm, examples))
+        expected = attention_to_examples(lm, weights, examples, PromptRows(lm, examples))
         model = tiny(folder)
         judge = distill.Judge(folder / "start")
         judge.memory.data.normal_(generator=torch.Generator().manual_seed(2))
@@ -125,17 +131,13 @@ def test_scores_are_those_of_the_library(folder: Path) -> None:
 def test_memory_rows_are_those_of_the_library(folder: Path, tmp_path: Path, budget: int, used: int) -> None:
     """The same rows are kept, and the same answer follows from them."""
     ids, responses = random_prompts(60, 85), random_prompts(9, 14)
-    kinds = {"kinds": torch.zeros(2, dtype=torch.uint8)}
-    save_file(distill.packed(ids) | kinds, tmp_path / "p", metadata={"kinds": "a"})
-    save_file(distill.packed(responses), tmp_path / "r")
     model, judge = tiny(folder), distill.Judge(folder / "start")
-    for at, tensor in enumerate(
-        [judge.memory, *(own for name, own in judge.maps.items() if "memory" in name)]
-    ):
+    maps = [own for name, own in judge.maps.items() if "memory" in name]
+    for at, tensor in enumerate([judge.memory, *maps]):
         drawn = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(at))
         tensor.data.copy_((0.2 * drawn).half())
     judge.save(tmp_path / "judge", {})
-    lesson = distill.TrainingExample(model, distill.Corpus(tmp_path / "p", tmp_path / "r"), [0, 1])
+    lesson = lesson_of(model, tmp_path, ids, responses)
     with torch.no_grad():
         asked = judge.ask(model, lesson.prompts)
         padding = lesson.prompts.hidden[:, None]
@@ -143,11 +145,11 @@ def test_memory_rows_are_those_of_the_library(folder: Path, tmp_path: Path, budg
         expected = lesson.log_probs(model, distill.Answer(lesson.prompts, biases, asked.memory, used))
 
     lm = judgeq.load(str(folder / "model"), device="cpu")
-    probe = SoftTokenTensors.from_tensors(load_file(tmp_path / "judge" / "soft_tokens.safetensors"))
+    weights = SoftTokenTensors.from_tensors(load_file(tmp_path / "judge" / "soft_tokens.safetensors"))
     plan = Plan(method_from_text(f"judgeq:pool=1:memory={used}"), budget)
     theirs = iter(expected.split([len(response) - 1 for response in responses]))
     for at, (prompt, response) in enumerate(zip(ids, responses, strict=True)):
-        retained = prefill(lm, prompt[None], [plan], soft_tokens=probe).retained[0]
+        retained = prefill(lm, prompt[None], [plan], soft_tokens=weights).retained[0]
         kept = [bias[at, :, : len(prompt)].isfinite().nonzero()[:, 1].view(1, 2, -1) for bias in biases]
         assert all(torch.equal(*layers) for layers in zip(retained.kept, kept, strict=True))
         ours = lm.model(response[None, :-1], cache=retained.cache, use_cache=True).logits[0].log_softmax(-1)
@@ -159,31 +161,23 @@ def test_a_response_is_the_models_own_greedy_one(folder: Path) -> None:
     reference = build_model()
     found = distill.respond(tiny(folder), ids, end=2)
     for prompt, response in zip(ids, found, strict=True):
-        written = reference.generate(
-            prompt[None],
-            attention_mask=torch.ones_like(prompt[None]),
-            max_new_tokens=distill.RESPONSE,
-            do_sample=False,
-        )
+        options = {"max_new_tokens": distill.RESPONSE, "do_sample": False}
+        written = reference.generate(prompt[None], attention_mask=torch.ones_like(prompt[None]), **options)
         assert response.tolist() == written[0, len(prompt) :].tolist()
 
 
 def test_an_answer_over_every_row_is_the_full_caches(folder: Path, tmp_path: Path) -> None:
     ids, responses = random_prompts(40, 60), random_prompts(9, 14)
-    save_file(
-        distill.packed(ids) | {"kinds": torch.zeros(2, dtype=torch.uint8)},
-        tmp_path / "p",
-        metadata={"kinds": "a"},
-    )
-    save_file(distill.packed(responses), tmp_path / "r")
     model = tiny(folder)
-    lesson = distill.TrainingExample(model, distill.Corpus(tmp_path / "p", tmp_path / "r"), [0, 1])
+    lesson = lesson_of(model, tmp_path, ids, responses)
     with torch.no_grad():
         asked = distill.Judge(folder / "start").ask(model, lesson.prompts)
-        every = [distill.hard_bias(scores, 60) for scores in asked.largest]
-        few = [distill.hard_bias(scores, 8) for scores in asked.largest]
-        assert lesson.divergence(lesson.log_probs(model, distill.Answer(lesson.prompts, every))).max() < 1e-5
-        assert lesson.divergence(lesson.log_probs(model, distill.Answer(lesson.prompts, few))).max() > 1e-3
+        divergences = []
+        for rows in (60, 8):
+            biases = [distill.hard_bias(scores, rows) for scores in asked.largest]
+            student = lesson.log_probs(model, distill.Answer(lesson.prompts, biases))
+            divergences.append(lesson.divergence(student).max())
+        assert divergences[0] < 1e-5 < 1e-3 < divergences[1]
         reference = build_model()(torch.cat([ids[0], responses[0]])[None]).logits[0, 40:-1].log_softmax(-1)
     assert torch.allclose(lesson.teacher[:8], reference, atol=1e-4)
 

@@ -55,7 +55,7 @@ def test_a_quarter_of_the_rows_is_a_quarter_of_the_bytes(answered: dict[str, Ans
 def test_shipped_soft_tokens_fit_the_embedded_model(smol: LanguageModel) -> None:
     tokens = SoftTokens.for_model(smol)
     assert tokens.n == 32
-    assert tokens.probe.adapters is not None
+    assert tokens.weights.adapters is not None
     assert tokens.profile is not None
     stages = [*tokens.config.earlier, tokens.config.recipe]
     assert [stage["start"] for stage in stages] == ["responses", "stage1"]

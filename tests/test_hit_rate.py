@@ -55,15 +55,15 @@ def test_layers_are_told_apart() -> None:
     rate = HitRate("judgeq", 64, ((0.0, 0.5, 1.0), (0.5, 0.5, 0.5)))
     assert rate.rates == (0.5, 0.5)
     assert rate.per_layer == (0.25, 0.5, 0.75)
-    assert rate.to_row("wiki") == {
+    row = {
         "method": "judgeq",
         "budget": 64,
         "task": "hit-rate/wiki",
         "metric": "hit_rate",
         "score": 0.5,
         "n": 2,
-        "per_layer": [0.25, 0.5, 0.75],
     }
+    assert rate.to_row("wiki") == {**row, "per_layer": [0.25, 0.5, 0.75]}
 
 
 def test_the_layers_of_a_run_average_to_its_score(lm: LanguageModel) -> None:
@@ -94,9 +94,7 @@ def test_names_are_those_given(lm: LanguageModel) -> None:
 
 
 @pytest.mark.parametrize("allocation", get_args(Allocation))
-def test_every_allocation_is_measured_against_the_even_oracle(
-    lm: LanguageModel, allocation: Allocation
-) -> None:
+def test_allocations_are_measured_against_the_even_oracle(lm: LanguageModel, allocation: Allocation) -> None:
     plain = SoftTokens.initialise(lm, torch.arange(40, 44))
     tokens = replace(plain, profile=profile(8, 64))
     method = SnapKV(selection=Selection(recent=2, allocation=allocation))

@@ -42,7 +42,7 @@ def test_what_is_pushed_is_loaded_and_asks_as_before(
 ) -> None:
     done = tokens.push_to_hub("me/judge")
     again = SoftTokens.for_model(base, "me/judge")
-    assert torch.equal(again.probe.embeddings, tokens.probe.embeddings)
+    assert torch.equal(again.weights.embeddings, tokens.weights.embeddings)
     assert again.config == tokens.config
     assert hub.repositories["me/judge"].branches["main"] == done.oid
     assert set(hub.files("me/judge")) == {".gitattributes", "README.md", CONFIG_FILE, TENSOR_FILE}
@@ -75,11 +75,11 @@ def test_the_command_line_pushes_and_asks(
 def test_a_second_push_is_a_second_commit_and_both_stay(hub: Hub, tokens: SoftTokens) -> None:
     first = tokens.push_to_hub("me/judge")
     doubled = dataclasses.replace(
-        tokens, probe=dataclasses.replace(tokens.probe, embeddings=2 * tokens.probe.embeddings)
+        tokens, weights=dataclasses.replace(tokens.weights, embeddings=2 * tokens.weights.embeddings)
     )
     doubled.push_to_hub("me/judge", commit_message="twice as loud")
     old, new = (SoftTokens.from_pretrained("me/judge", revision=which) for which in (first.oid, "main"))
-    assert torch.equal(2 * old.probe.embeddings, new.probe.embeddings)
+    assert torch.equal(2 * old.weights.embeddings, new.weights.embeddings)
 
 
 def test_a_branch_of_its_own_leaves_the_main_one_alone(hub: Hub, tokens: SoftTokens) -> None:

@@ -6,7 +6,6 @@ import importlib
 import json
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from judgeq.methods import Full
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.conftest import TEXT
+from tests.conftest import TEXT, MakeLM
 
 DOCUMENT = TEXT.strip()
 QUESTIONS = {"How tall is the lighthouse?": "31", "What must a ship name?": "captain"}
@@ -87,6 +86,10 @@ def responses(results: dict[str, Any], task: str) -> list[Any]:
     return [[answer for (answer,) in sample["resps"]] for sample in samples]
 
 
+def answers_of_ask(lm: LanguageModel, **options: Any) -> list[str]:
+    return [judgeq.ask(lm, DOCUMENT, question, decoding=SHORT, **options).text for question in QUESTIONS]
+
+
 def asking(*contexts: str, **options: Any) -> list[Instance]:
     given = {"max_gen_toks": 8, "until": [], **options}
     return [Instance("generate_until", {}, (context, given), 0) for context in contexts]
@@ -124,15 +127,9 @@ def test_lm_eval_finds_the_model_by_its_name_and_still_its_own() -> None:
 
 
 @pytest.mark.parametrize(("method", "budget"), [("full", 1.0), (SNAPKV, 24), (SNAPKV, 0.25)])
-def test_a_task_with_a_chat_template_gets_the_answers_of_ask(
-    lm: LanguageModel, tasks: Path, method: str, budget: Budget
-) -> None:
+def test_a_task_gets_the_answers_of_ask(lm: LanguageModel, tasks: Path, method: str, budget: Budget) -> None:
     results = evaluate(JudgeQLM(lm, method=method, budget=budget), tasks, "harbour", apply_chat_template=True)
-    chosen = method_from_text(method)
-    expected = [
-        judgeq.ask(lm, DOCUMENT, question, method=chosen, budget=budget, decoding=SHORT).text
-        for question in QUESTIONS
-    ]
+    expected = answers_of_ask(lm, method=method_from_text(method), budget=budget)
     assert responses(results, "harbour") == [[text] for text in expected]
 
 
@@ -149,18 +146,13 @@ def test_soft_tokens_come_from_their_folder(lm: LanguageModel, tmp_path: Path, t
     folder = soft.save_pretrained(tmp_path / "judge")
     model = JudgeQLM(lm, budget=16, tokens=str(folder))
     results = evaluate(model, tasks, "harbour", apply_chat_template=True)
-    expected = [
-        judgeq.ask(lm, DOCUMENT, question, tokens=soft, budget=16, decoding=SHORT).text
-        for question in QUESTIONS
-    ]
+    expected = answers_of_ask(lm, tokens=soft, budget=16)
     assert responses(results, "harbour") == [[text] for text in expected]
 
 
 def test_the_full_cache_continues_plain_text(lm: LanguageModel) -> None:
-    assert JudgeQLM(lm, method="full").generate_until(asking(TEXT, TEXT * 2)) == [
-        continued(lm, TEXT),
-        continued(lm, TEXT * 2),
-    ]
+    found = JudgeQLM(lm, method="full").generate_until(asking(TEXT, TEXT * 2))
+    assert found == [continued(lm, TEXT), continued(lm, TEXT * 2)]
 
 
 def test_results_say_what_was_measured(lm: LanguageModel, tasks: Path) -> None:
@@ -182,7 +174,7 @@ def test_an_answer_ends_before_the_first_stop_text(lm: LanguageModel) -> None:
 
 
 def test_a_stop_text_that_is_a_special_token_ends_the_answer(
-    make_lm: Callable[..., LanguageModel], monkeypatch: pytest.MonkeyPatch
+    make_lm: MakeLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = make_lm()
     ids = lm.tokenizer(TEXT, return_tensors="pt")["input_ids"]
@@ -195,36 +187,28 @@ def test_a_stop_text_that_is_a_special_token_ends_the_answer(
     assert model.generate_until(asking(TEXT, until=["<|over|>"])) == [text]
 
 
-def test_samples_differ_from_request_to_request_and_come_again_with_their_seed(lm: LanguageModel) -> None:
+def test_samples_differ_from_request_to_request_and_depend_on_their_seed_alone(lm: LanguageModel) -> None:
     sampled = asking(TEXT, TEXT, do_sample=True, temperature=2.0, top_p=0.95)
     first, second = JudgeQLM(lm, method="full", seed=5).generate_until(sampled)
     assert first != second
     assert JudgeQLM(lm, method="full", seed=5).generate_until(sampled) == [first, second]
-
-
-def test_a_sample_does_not_depend_on_what_was_answered_before(lm: LanguageModel) -> None:
     options = {"do_sample": True, "temperature": 2.0}
     both = JudgeQLM(lm, method="full").generate_until(asking(TEXT, TEXT[:80], **options))
     left = JudgeQLM(lm, method="full").generate_until(asking(TEXT[:80], **options))
     assert both[1:] == left
 
 
-def test_generation_options_mean_what_they_mean_in_lm_eval() -> None:
+def test_generation_options_mean_what_they_mean_in_lm_eval_or_are_refused() -> None:
     assert decoding_of({}) == Decoding(max_new_tokens=256)
     assert decoding_of({"max_new_tokens": 9, "until": "\n", "num_beams": 1}) == Decoding(9, stop=("\n",))
     assert decoding_of({"do_sample": False, "temperature": 0.7}).temperature == 0
     assert decoding_of({"do_sample": True}).temperature == 1
     assert decoding_of({"temperature": 0.7, "top_p": 0.9}) == Decoding(256, temperature=0.7, top_p=0.9)
-
-
-def test_generation_options_that_would_be_ignored_are_refused() -> None:
     with pytest.raises(InputError, match=r"without num_beams, top_k: .* max_gen_toks"):
         decoding_of({"num_beams": 4, "top_k": 3, "until": []})
 
 
-def test_a_text_without_special_tokens_gets_those_of_the_tokenizer(
-    make_lm: Callable[..., LanguageModel],
-) -> None:
+def test_plain_text_gets_the_tokenizers_special_tokens(make_lm: MakeLM) -> None:
     from tokenizers.processors import TemplateProcessing
 
     lm = make_lm()
@@ -247,9 +231,7 @@ def test_a_begun_answer_is_continued(lm: LanguageModel) -> None:
 # What does not fit
 
 
-def test_a_context_that_is_too_long_loses_its_beginning_and_is_counted(
-    lm: LanguageModel, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_too_long_a_context_loses_its_beginning(lm: LanguageModel, caplog: pytest.LogCaptureFixture) -> None:
     model = JudgeQLM(lm, method="full", max_length=40)
     ids = lm.tokenizer(TEXT, return_tensors="pt")["input_ids"]
     with caplog.at_level(logging.WARNING):
@@ -297,9 +279,7 @@ def test_continuations_are_scored_from_what_was_kept(lm: LanguageModel) -> None:
     assert full[0][0] == pytest.approx(few[0][0], abs=1e-4)
 
 
-def test_neighbours_with_one_context_share_its_prefill(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_neighbours_share_a_prefill(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model = JudgeQLM(lm, method=SNAPKV, budget=12)
     pairs = [(DOCUMENT, " It is tall."), (DOCUMENT, " the moon"), ("The harbour", " lies")]
     alone = [model.loglikelihood(choosing(pair))[0] for pair in pairs]
@@ -310,9 +290,8 @@ def test_neighbours_with_one_context_share_its_prefill(
 
 def test_a_choice_is_the_likeliest_continuation(lm: LanguageModel, tasks: Path) -> None:
     results = evaluate(JudgeQLM(lm, method="full"), tasks, "choices")
-    for (right, wrong), (question, answer) in zip(
-        responses(results, "choices"), QUESTIONS.items(), strict=True
-    ):
+    pairs = zip(responses(results, "choices"), QUESTIONS.items(), strict=True)
+    for (right, wrong), (question, answer) in pairs:
         context = f"{DOCUMENT}\n\n{question}"
         assert right[0] == pytest.approx(plainly(lm, context, f" {answer}")[0], abs=1e-3)
         assert wrong[0] == pytest.approx(plainly(lm, context, " the moon")[0], abs=1e-3)
@@ -320,9 +299,8 @@ def test_a_choice_is_the_likeliest_continuation(lm: LanguageModel, tasks: Path) 
 
 def test_an_empty_context_is_read_as_the_beginning_of_a_text(lm: LanguageModel) -> None:
     model = JudgeQLM(lm, method="full")
-    assert model.loglikelihood(choosing(("", "The harbour")))[0][0] == pytest.approx(
-        plainly(lm, "<|start|>", "The harbour")[0], abs=1e-3
-    )
+    (found,) = model.loglikelihood(choosing(("", "The harbour")))
+    assert found[0] == pytest.approx(plainly(lm, "<|start|>", "The harbour")[0], abs=1e-3)
     assert model.generate_until(asking("")) == [continued(lm, "<|start|>")]
 
 
@@ -348,22 +326,19 @@ def test_perplexity_is_refused_in_a_sentence(lm: LanguageModel) -> None:
         ({"max_length": "long"}, "a whole number from 2 to 4096"),
     ],
 )
-def test_bad_arguments_are_refused_in_a_sentence(
-    lm: LanguageModel, arguments: dict[str, Any], message: str
-) -> None:
+def test_bad_arguments_are_refused(lm: LanguageModel, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         JudgeQLM(lm, **{"method": "full", **arguments})
 
 
 def test_lm_evals_own_device_and_batch_size_do_no_harm(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, make_lm: Callable[..., LanguageModel]
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, make_lm: MakeLM
 ) -> None:
     make_lm().model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     given = {"pretrained": str(tmp_path / "model"), "method": SNAPKV, "budget": 0.25, "device": "cpu"}
-    model = JudgeQLM.create_from_arg_obj(
-        given, {"batch_size": 1, "max_batch_size": None, "device": "nowhere"}
-    )
+    more = {"batch_size": 1, "max_batch_size": None, "device": "nowhere"}
+    model = JudgeQLM.create_from_arg_obj(given, more)
     assert str(model.device) == "cpu"
     assert model.budget == 0.25
     text = f"pretrained={given['pretrained']},method=full,budget=64"
@@ -372,9 +347,7 @@ def test_lm_evals_own_device_and_batch_size_do_no_harm(
         assert str(JudgeQLM.create_from_arg_string(text, {"device": "cuda:0"}).device) == "cpu"
 
 
-def test_tasks_that_make_their_own_texts_find_the_tokenizer_of_an_embedded_model(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_tasks_find_an_embedded_models_tokenizer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ran: list[Any] = []
     monkeypatch.setattr("sys.argv", ["judgeq"])
     monkeypatch.setattr("lm_eval._cli.HarnessCLI.execute", lambda self, parsed: ran.append(parsed.metadata))
@@ -411,9 +384,4 @@ def test_the_command_evaluates_the_embedded_model_and_writes_results(
     assert (results["config"]["method"], results["config"]["budget"]) == ("judgeq:pool=5", 64)
     (samples,) = (tasks / "results").rglob("samples_harbour_*.jsonl")
     written = [json.loads(line)["resps"][0][0] for line in samples.read_text("utf-8").splitlines()]
-    method = method_from_text("judgeq:pool=5")
-    expected = [
-        judgeq.ask(smol, DOCUMENT, question, method=method, budget=64, decoding=SHORT).text
-        for question in QUESTIONS
-    ]
-    assert written == expected
+    assert written == answers_of_ask(smol, method=method_from_text("judgeq:pool=5"), budget=64)

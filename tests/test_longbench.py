@@ -18,22 +18,14 @@ from judgeq.models.language_model import LanguageModel
 
 FILES = Path(__file__).parent / "data" / "longbench"
 LONGEST = {
-    "narrativeqa": 128,
-    "qasper": 128,
-    "multifieldqa_en": 64,
-    "hotpotqa": 32,
-    "2wikimqa": 32,
-    "musique": 32,
-    "gov_report": 512,
-    "qmsum": 512,
-    "multi_news": 512,
-    "trec": 64,
-    "triviaqa": 32,
-    "samsum": 128,
-    "passage_count": 32,
-    "passage_retrieval_en": 32,
-    "lcc": 64,
-    "repobench-p": 64,
+    name: tokens
+    for tokens, names in {
+        32: "hotpotqa 2wikimqa musique triviaqa passage_count passage_retrieval_en",
+        64: "multifieldqa_en trec lcc repobench-p",
+        128: "narrativeqa qasper samsum",
+        512: "gov_report qmsum multi_news",
+    }.items()
+    for name in names.split()
 }
 
 
@@ -73,8 +65,8 @@ def test_all_sixteen_tasks_have_the_official_output_lengths(lm: LanguageModel, t
     for name in LONGBENCH_TASKS:
         written(tmp_path, name, line(answers=["Paragraph 1"]))
     tasks = longbench_tasks(lm, LONGBENCH_TASKS, 1, folder=tmp_path)
-    assert [task.name for task in tasks] == [f"longbench/{name}" for name in LONGEST]
-    assert [task.questions[0].max_new_tokens for task in tasks] == [*LONGEST.values()]
+    assert [task.name for task in tasks] == [f"longbench/{name}" for name in LONGBENCH_TASKS]
+    assert {task.name.split("/")[1]: task.questions[0].max_new_tokens for task in tasks} == LONGEST
     for task, name in zip(tasks, LONGBENCH_TASKS, strict=True):
         assert "A text." in text(task.questions[0])
         few_shot = name in ("trec", "triviaqa", "samsum")
@@ -98,7 +90,7 @@ def test_the_template_holds_context_and_question_in_their_places(lm: LanguageMod
         ("lcc", "code_sim_score", "    return number * 3", "    return number"),
     ],
 )
-def test_answers_are_rated_by_the_tasks_own_metric(
+def test_each_task_has_its_metric(
     lm: LanguageModel, name: str, metric: str, right: str | None, part: str
 ) -> None:
     question = one(lm, name).questions[0]
@@ -202,16 +194,12 @@ def test_data_out_of_reach_says_what_to_put_where(lm: LanguageModel, folder: Pat
         (line(all_classes=None), 'line 2: "all_classes" is not a list of texts'),
     ],
 )
-def test_a_wrong_line_is_named_with_its_number(
-    lm: LanguageModel, tmp_path: Path, wrong: Any, message: str
-) -> None:
+def test_a_wrong_line_is_named(lm: LanguageModel, tmp_path: Path, wrong: Any, message: str) -> None:
     with pytest.raises(InputError, match=rf"trec\.jsonl {message}"):
         one(lm, "trec", 5, written(tmp_path, "trec", line(), wrong))
 
 
-def test_a_file_without_lines_and_a_folder_that_is_not_there_are_refused(
-    lm: LanguageModel, tmp_path: Path
-) -> None:
+def test_no_lines_no_folder_or_no_questions_are_refused(lm: LanguageModel, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="qasper has no questions"):
         one(lm, "qasper", 1, written(tmp_path, "qasper"))
     with pytest.raises(InputError, match="There is no folder"):
@@ -220,9 +208,7 @@ def test_a_file_without_lines_and_a_folder_that_is_not_there_are_refused(
         one(lm, "qasper", 0)
 
 
-def test_unknown_names_and_a_missing_lm_eval_are_said(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_names_and_no_lm_eval(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         InputError, match="There is no task 'dureader': choose all, or one or more of narrativeqa"
     ):

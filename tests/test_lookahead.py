@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from judgeq.inference.request import Request, reserved_positions
 from judgeq.methods import LAQ, Full, JudgeQ, JudgeQDraft, Oracle, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import WINDOW
+from tests.conftest import WINDOW, MakeLM
 from tests.rounding import moved_rows
 from tests.test_prefill import attention_of
 
@@ -43,9 +42,7 @@ def written(lm: LanguageModel, ids: Tensor) -> list[int]:
 
 
 @pytest.mark.parametrize("end", [0, 3])
-def test_the_end_token_is_left_out_unless_it_is_all(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, end: int
-) -> None:
+def test_the_end_token_is_left_out_unless_it_is_all(make_lm: MakeLM, ids: Tensor, end: int) -> None:
     lm = make_lm()
     answer = written(lm, ids)
     assert answer[end] not in answer[:end]
@@ -58,7 +55,7 @@ def test_the_end_token_is_left_out_unless_it_is_all(
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])  # the second writes one answer after the other
 def test_a_response_can_be_given_up_while_it_is_written(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, monkeypatch: pytest.MonkeyPatch, family: str
+    make_lm: MakeLM, ids: Tensor, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
     class Enough(Exception):
         pass
@@ -94,7 +91,7 @@ def test_plans_of_every_kind_come_back_in_their_order(lm: LanguageModel, ids: Te
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text"])
 def test_a_second_look_needs_no_more_of_a_sliding_layer_than_its_window(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, family: str
+    make_lm: MakeLM, ids: Tensor, family: str
 ) -> None:
     """The response is scored as if it stood behind the whole prompt, and the answer from all rows is the full one."""
     lm = make_lm(family)
@@ -165,7 +162,7 @@ def test_plans_that_look_at_the_same_response_share_it(
 
 
 def test_a_draft_is_what_snapkv_answers_at_the_same_budget(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, monkeypatch: pytest.MonkeyPatch
+    make_lm: MakeLM, ids: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = make_lm()
     lm.__dict__["eos_ids"] = frozenset()

@@ -93,7 +93,6 @@ def test_an_answer_says_what_of_it_is_lost(lm: LanguageModel) -> None:
     assert few.retention.lost_everywhere(DOCUMENT).lost > 0
     said = replace(few, text=DOCUMENT)
     assert said.to_dict()["lost_share"] == said.lost_share == few.retention.lost_everywhere(DOCUMENT).share
-    assert said.lost_share is not None
     assert 0 < said.lost_share < 1
     assert replace(few, text="").to_dict()["lost_share"] is None
 
@@ -157,12 +156,10 @@ def test_the_report_lines_up_equal_bytes_and_what_is_lost() -> None:
             )
     assert {"full:bits=4", "full:bits=8", "judgeq:bits=8"} < set(points)
     table = bytes_table(block, 1000)
-    assert table is not None
     cells = dict(table.lines)["Judge Q"]
     ours = {point.score for point in points["judgeq"] if 0.08 < point.share < 0.101}
     assert cells[table.columns.index("10 %")].text in {f"{100 * score:.1f} %" for score in ours}
     figure = byte_curves(block, 1000, styles_of(points))
-    assert figure is not None
     assert "<script" not in figure.to_json().replace("\\u003c", "")
     for page in (to_html([file]), to_markdown([file])):
         assert "lost everywhere" in page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,7 +22,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.sweeping import sweep
-from tests.conftest import TEXT
+from tests.conftest import TEXT, MakeLM
 from tests.test_profile import profile
 
 QUESTIONS = [
@@ -44,7 +43,7 @@ def soft_tokens(lm: LanguageModel, method: str | Method) -> SoftTokens | None:
     noise = torch.randn((5, 64), generator=torch.Generator().manual_seed(1))
     offsets = torch.randn((4, 4, 5, 16), generator=torch.Generator().manual_seed(2))
     return SoftTokens(
-        SoftTokenTensors(made.probe.embeddings + noise, offsets),
+        SoftTokenTensors(made.weights.embeddings + noise, offsets),
         made.config,
         profile(8, 64, layers=len(lm.geometry.global_layers)),
     )
@@ -103,7 +102,7 @@ def test_answers_are_those_of_one_question_at_a_time_with_every_method_and_alloc
     same(*both(lm, method, True))
 
 
-def test_and_with_sliding_windows(make_lm: Callable[..., LanguageModel]) -> None:
+def test_and_with_sliding_windows(make_lm: MakeLM) -> None:
     mixed = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
     same(*both(mixed, "snapkv", True))
 

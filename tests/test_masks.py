@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.methods import Full, Method, SnapKV
 from judgeq.models.language_model import LanguageModel
+from tests.conftest import MakeLM
 
 TOKENS, TURN, PADDING, BUDGET = 40, 6, 2, 12
 IDS = torch.randint(3, 300, (2, TOKENS), generator=torch.Generator().manual_seed(1))
@@ -58,9 +58,7 @@ def test_a_padded_turn_is_read_as_by_transformers_own_cache(each_lm: LanguageMod
 
 @pytest.mark.parametrize("family", ["llama", "granite", "gemma2"])
 @pytest.mark.parametrize("method", [Full(), SNAPKV], ids=["full", "snapkv"])
-def test_padding_of_a_later_turn_changes_nothing(
-    make_lm: Callable[..., LanguageModel], family: str, method: Method
-) -> None:
+def test_padding_of_a_later_turn_changes_nothing(make_lm: MakeLM, family: str, method: Method) -> None:
     lm = make_lm(family, sliding_window=WIDE)
     cache = read(lm, IDS, method)
     found = said(lm, cache, NEW, SEEN)
@@ -75,7 +73,7 @@ def test_padding_of_a_later_turn_changes_nothing(
 @pytest.mark.parametrize("softcap", [False, True])
 @pytest.mark.parametrize("selection", [{"allocation": "adakv"}, {"bits": 4}, {"bits": 8}])
 def test_rows_of_single_heads_and_in_few_bits_honour_it_too(
-    make_lm: Callable[..., LanguageModel], selection: dict[str, Any], softcap: bool
+    make_lm: MakeLM, selection: dict[str, Any], softcap: bool
 ) -> None:
     lm = make_lm("gemma2" if softcap else "llama", sliding_window=WIDE)
     method = SnapKV(window=4, selection=Selection(recent=4, pool=3, **selection))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ from judgeq.retention.text import sentences
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, SoftTokens
 from judgeq.soft_tokens.tensors import MemoryTokens, SoftTokenTensors
-from tests.conftest import TEXT
+from tests.conftest import TEXT, MakeLM, without_end
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.rounding import moved_rows
 from tests.test_profile import profile
@@ -50,7 +50,7 @@ def drawn(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def probe_of(lm: LanguageModel) -> SoftTokenTensors:
+def weights_of(lm: LanguageModel) -> SoftTokenTensors:
     """Random soft and memory tokens, with offsets and adapters that do something."""
 
     def adapters(seed: int) -> LowRank:
@@ -63,7 +63,7 @@ def probe_of(lm: LanguageModel) -> SoftTokenTensors:
 @pytest.fixture(scope="module")
 def tokens(lm: LanguageModel) -> SoftTokens:
     made = SoftTokens.initialise(lm, torch.arange(40, 40 + SOFT))
-    return SoftTokens(probe_of(lm), replace(made.config, memory=MEMORY), profile(8, 64))
+    return SoftTokens(weights_of(lm), replace(made.config, memory=MEMORY), profile(8, 64))
 
 
 def rows_of(retained: Retained, layer: int) -> list[tuple[Tensor, Tensor]]:
@@ -71,11 +71,11 @@ def rows_of(retained: Retained, layer: int) -> list[tuple[Tensor, Tensor]]:
 
 
 @contextmanager
-def adapted(lm: LanguageModel, probe: SoftTokenTensors) -> Iterator[None]:
+def adapted(lm: LanguageModel, weights: SoftTokenTensors) -> Iterator[None]:
     """Both groups of adapters, written out for a pass that ends with soft and memory tokens."""
     parts = [
-        (probe.adapters, slice(-SOFT - MEMORY, -MEMORY)),
-        (probe.memory_adapters, slice(-MEMORY, None)),
+        (weights.adapters, slice(-SOFT - MEMORY, -MEMORY)),
+        (weights.memory_adapters, slice(-MEMORY, None)),
     ]
     with ExitStack() as stack:
         for adapters, own in parts:
@@ -97,15 +97,15 @@ def adapted(lm: LanguageModel, probe: SoftTokenTensors) -> Iterator[None]:
         yield
 
 
-def plain_rows(lm: LanguageModel, ids: Tensor, probe: SoftTokenTensors) -> DynamicCache:
+def plain_rows(lm: LanguageModel, ids: Tensor, weights: SoftTokenTensors) -> DynamicCache:
     """Rows of prompt, soft and memory tokens, from transformers' own eager attention."""
-    assert probe.memory
+    assert weights.memory
     embeds = lm.model.get_input_embeddings()(ids)
-    appended = torch.cat([probe.embeddings, probe.memory.embeddings])[None]
+    appended = torch.cat([weights.embeddings, weights.memory.embeddings])[None]
     last = ids.shape[1]
     positions = torch.tensor([[*range(last + SOFT), *range(last, last + MEMORY)]])
     cache = DynamicCache()  # which stores every row of layers with a sliding window too
-    with attention(lm, "eager"), adapted(lm, probe):
+    with attention(lm, "eager"), adapted(lm, weights):
         lm.model(
             inputs_embeds=torch.cat([embeds, appended], 1),
             position_ids=positions,
@@ -121,10 +121,10 @@ def test_rows_are_those_of_a_plain_pass_and_scores_are_untouched(
     each_lm: LanguageModel, ids: Tensor, name: str
 ) -> None:
     """The memory tokens stand right after the prompt and see it, the soft tokens and those of them before."""
-    probe, expected = probe_of(each_lm), plain_rows(each_lm, ids, probe_of(each_lm))
+    weights, expected = weights_of(each_lm), plain_rows(each_lm, ids, weights_of(each_lm))
     method = method_from_text(f"{name}:pool=1:memory=3")
-    outcome = prefill(each_lm, ids, [Plan(method, 20)], soft_tokens=probe)
-    without = prefill(each_lm, ids, [Plan(method_from_text(f"{name}:pool=1"), 17)], soft_tokens=probe)
+    outcome = prefill(each_lm, ids, [Plan(method, 20)], soft_tokens=weights)
+    without = prefill(each_lm, ids, [Plan(method_from_text(f"{name}:pool=1"), 17)], soft_tokens=weights)
     assert torch.allclose(outcome.logits, without.logits, atol=1e-4)
     ours, theirs = outcome.retained[0], without.retained[0]
     moved_rows(
@@ -148,18 +148,18 @@ def test_rows_are_those_of_a_plain_pass_and_scores_are_untouched(
 def test_answers_are_those_of_dense_attention_to_kept_and_memory_rows(
     some_lm: LanguageModel, ids: Tensor, allocation: str
 ) -> None:
-    probe, answer = (
-        probe_of(some_lm),
+    weights, answer = (
+        weights_of(some_lm),
         torch.randint(3, 300, (1, 7), generator=torch.Generator().manual_seed(9)),
     )
     method = method_from_text(f"judgeq:memory={MEMORY}:allocation={allocation}")
     plan = Plan(method, 20, profile(8, 64, layers=len(some_lm.geometry.global_layers)))
-    retained = prefill(some_lm, ids, [plan], soft_tokens=probe).retained[0]
+    retained = prefill(some_lm, ids, [plan], soft_tokens=weights).retained[0]
     layers = some_lm.geometry.global_layers
     stored = sum(len(keys) for layer in layers for keys, _ in rows_of(retained, layer))
     assert stored == len(layers) * 2 * 20
 
-    complete = plain_rows(some_lm, ids, probe)
+    complete = plain_rows(some_lm, ids, weights)
     for layer in complete.layers:  # the memory rows first, where no window reaches them
         order = [*range(TOKENS + SOFT, TOKENS + SOFT + MEMORY), *range(TOKENS)]
         layer.keys, layer.values = layer.keys[:, :, order], layer.values[:, :, order]
@@ -198,23 +198,23 @@ def plans(budget: int = 20) -> list[Plan]:
 
 
 def test_chunks_prefixes_and_padding_change_nothing(some_lm: LanguageModel, ids: Tensor) -> None:
-    probe, shorter = probe_of(some_lm), ids[:, :71]
-    expected = prefill(some_lm, ids, plans(), soft_tokens=probe)
-    same(some_lm, prefill(some_lm, ids, plans(), soft_tokens=probe, chunk=31), expected)
+    weights, shorter = weights_of(some_lm), ids[:, :71]
+    expected = prefill(some_lm, ids, plans(), soft_tokens=weights)
+    same(some_lm, prefill(some_lm, ids, plans(), soft_tokens=weights, chunk=31), expected)
     prefix = PrefixCache(some_lm.model.config)
     prefix.read(some_lm, [ids[:, :40]], Progress(None, 0), attention_sums=True)
     for _ in range(2):  # the prefix is left as it was
-        same(some_lm, prefill(some_lm, ids, plans(), soft_tokens=probe, prefix=prefix), expected)
-    padded = prefill_padded(some_lm, [shorter, ids], [plans(), plans()], soft_tokens=probe)
+        same(some_lm, prefill(some_lm, ids, plans(), soft_tokens=weights, prefix=prefix), expected)
+    padded = prefill_padded(some_lm, [shorter, ids], [plans(), plans()], soft_tokens=weights)
     same(some_lm, padded[1], expected)
-    same(some_lm, padded[0], prefill(some_lm, shorter, plans(), soft_tokens=probe))
+    same(some_lm, padded[0], prefill(some_lm, shorter, plans(), soft_tokens=weights))
 
 
 def test_a_batch_of_prompts_gets_rows_of_its_own(lm: LanguageModel, ids: Tensor) -> None:
-    probe, both, plan = probe_of(lm), torch.cat([ids, ids.flip(1)]), plans()[:1]
-    found = prefill(lm, both, plan, soft_tokens=probe).retained[0].cache.layers
+    weights, both, plan = weights_of(lm), torch.cat([ids, ids.flip(1)]), plans()[:1]
+    found = prefill(lm, both, plan, soft_tokens=weights).retained[0].cache.layers
     for at in range(2):
-        alone = prefill(lm, both[at : at + 1], plan, soft_tokens=probe).retained[0].cache.layers
+        alone = prefill(lm, both[at : at + 1], plan, soft_tokens=weights).retained[0].cache.layers
         for ours, theirs in zip(found, alone, strict=True):
             assert torch.allclose(ours.keys[at, :, :MEMORY], theirs.keys[0, :, :MEMORY], atol=1e-4)
 
@@ -222,14 +222,14 @@ def test_a_batch_of_prompts_gets_rows_of_its_own(lm: LanguageModel, ids: Tensor)
 def test_plans_share_one_pass(lm: LanguageModel, ids: Tensor) -> None:
     """The first ones are a set of their own, whatever the others of the pass keep; the stock answer has a pass of its
     own, whose words see no soft tokens."""
-    probe = probe_of(lm)
+    weights = weights_of(lm)
     texts = ("full", "judgeq", "judgeq:memory=2", "h2o:memory=4", "stockanswer")
     several = [Plan(method_from_text(text), 20) for text in texts]
     several[0] = Plan(several[0].method, TOKENS)
-    together = prefill(lm, ids, several, soft_tokens=probe).retained
+    together = prefill(lm, ids, several, soft_tokens=weights).retained
     assert [kept.memory for kept in together] == [0, 0, 2, 4, 0]
     for plan, kept in zip(several, together, strict=True):
-        alone = prefill(lm, ids, [plan], soft_tokens=probe).retained[0]
+        alone = prefill(lm, ids, [plan], soft_tokens=weights).retained[0]
         assert kept.cache.row_bytes == alone.cache.row_bytes
         moved_rows(kept.kept, alone.kept, alone.scores)
         for layer in range(4):
@@ -239,14 +239,14 @@ def test_plans_share_one_pass(lm: LanguageModel, ids: Tensor) -> None:
 
 @pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if cls.needs_response])
 def test_second_passes_keep_the_rows_of_the_first(lm: LanguageModel, ids: Tensor, name: str) -> None:
-    probe = probe_of(lm)
+    weights = weights_of(lm)
     found = prefill_with_lookahead(
-        Request(lm, ids, [Plan(method_from_text(f"{name}:memory=3"), 20)], SHORT, probe)
+        Request(lm, ids, [Plan(method_from_text(f"{name}:memory=3"), 20)], SHORT, weights)
     ).retained[0]
     without = prefill_with_lookahead(
-        Request(lm, ids, [Plan(method_from_text(name), 17)], SHORT, probe)
+        Request(lm, ids, [Plan(method_from_text(name), 17)], SHORT, weights)
     ).retained[0]
-    memory = prefill(lm, ids, [], soft_tokens=probe, memory=3).memory
+    memory = prefill(lm, ids, [], soft_tokens=weights, memory=3).memory
     if name != "laq" and name != "judgeq+draft":  # their drafts were written at another budget
         moved_rows(found.kept, without.kept)
     for layer, (keys, values) in enumerate(memory):
@@ -263,14 +263,12 @@ def test_memory_rows_are_never_evicted_while_an_answer_is_written(
     lm: LanguageModel, ids: Tensor, text: str
 ) -> None:
     plan = Plan(method_from_text(f"{text}:memory={MEMORY}"), 40)
-    outcome = prefill(lm, ids, [plan], soft_tokens=probe_of(lm))
+    outcome = prefill(lm, ids, [plan], soft_tokens=weights_of(lm))
     retained = outcome.retained[0]
     before = [[keys[:MEMORY].clone() for keys, _ in rows_of(retained, layer)] for layer in range(4)]
-    eviction = DecodingEviction(lm, retained, 40, 4, probe_of(lm))
-    lm.__dict__["eos_ids"] = frozenset()  # random models stop anywhere
-    for _ in decode(lm, retained.cache, outcome.logits, Decoding(max_new_tokens=14), eviction.next_logits):
-        pass
-    del lm.__dict__["eos_ids"]
+    eviction = DecodingEviction(lm, retained, 40, 4, weights_of(lm))
+    with without_end(lm):
+        list(decode(lm, retained.cache, outcome.logits, Decoding(14), eviction.next_logits))
     assert eviction.rounds == 3
     eviction.evict()
     layers = [rows_of(retained, layer) for layer in range(4)]
@@ -287,7 +285,7 @@ def test_they_are_stored_in_few_bits_like_all_others(
 ) -> None:
     exact, rounded = (
         prefill(
-            lm, ids, [Plan(method_from_text(f"judgeq:memory=4{more}"), 20)], soft_tokens=probe_of(lm)
+            lm, ids, [Plan(method_from_text(f"judgeq:memory=4{more}"), 20)], soft_tokens=weights_of(lm)
         ).retained[0]
         for more in ("", f":bits={bits}")
     )
@@ -376,7 +374,7 @@ def test_never_more_than_half_of_a_budget_nor_what_is_pinned(
     lm: LanguageModel, ids: Tensor, budget: int, forced: Forced, kept: int
 ) -> None:
     plan = Plan(method_from_text("judgeq:memory=4"), budget, forced=forced)
-    retained = prefill(lm, ids, [plan], soft_tokens=probe_of(lm)).retained[0]
+    retained = prefill(lm, ids, [plan], soft_tokens=weights_of(lm)).retained[0]
     assert retained.memory == kept
     assert all(len(keys) == budget for layer in range(4) for keys, _ in rows_of(retained, layer))
     assert all(set(forced.pinned) <= set(head.tolist()) for head in retained.kept[0][0])
@@ -396,22 +394,19 @@ def test_a_budget_that_is_too_small_says_so(lm: LanguageModel, tokens: SoftToken
 
 @pytest.mark.parametrize(
     ("memory", "count", "said"),
-    [
-        (True, 5, "have 4 memory tokens and 5 memory rows are asked for"),
-        (False, 1, "have no memory tokens"),
-    ],
+    [(True, 5, "have 4 memory tokens and 5 memory rows are asked for"), (False, 1, "have no memory tokens")],
 )
 def test_more_than_there_are_is_refused(
     lm: LanguageModel, ids: Tensor, tokens: SoftTokens, memory: bool, count: int, said: str
 ) -> None:
     if not memory:
-        tokens = SoftTokens(replace(tokens.probe, memory=None), replace(tokens.config, memory=0))
+        tokens = SoftTokens(replace(tokens.weights, memory=None), replace(tokens.config, memory=0))
     method = method_from_text(f"snapkv:memory={count}")
     for budget in (20, 1.0):
         with pytest.raises(InputError, match=said):
             judgeq.ask(lm, TEXT, "Who?", method=method, budget=budget, tokens=tokens)
     with pytest.raises(InputError, match=said):
-        prefill(lm, ids, [Plan(method, 20)], soft_tokens=tokens.probe)
+        prefill(lm, ids, [Plan(method, 20)], soft_tokens=tokens.weights)
 
 
 def test_what_makes_no_sense_is_refused(lm: LanguageModel, ids: Tensor, tokens: SoftTokens) -> None:
@@ -424,7 +419,7 @@ def test_what_makes_no_sense_is_refused(lm: LanguageModel, ids: Tensor, tokens: 
     with pytest.raises(InputError, match="need soft tokens with memory tokens"):
         prefill(lm, ids, [Plan(method_from_text("snapkv:memory=4"), 20)])
     with pytest.raises(InputError, match="memory tokens have shape"):
-        SoftTokens(tokens.probe, replace(tokens.config, memory=0))
+        SoftTokens(tokens.weights, replace(tokens.config, memory=0))
 
 
 def test_a_method_that_keeps_everything_keeps_none(lm: LanguageModel, ids: Tensor) -> None:
@@ -438,7 +433,7 @@ def test_a_method_that_keeps_everything_keeps_none(lm: LanguageModel, ids: Tenso
             return None
 
     method = Sparing(replace(Sparing.selection, memory=4, bits=8))
-    retained = prefill(lm, ids, [Plan(method, 20)], soft_tokens=probe_of(lm)).retained[0]
+    retained = prefill(lm, ids, [Plan(method, 20)], soft_tokens=weights_of(lm)).retained[0]
     assert all(len(keys) == TOKENS for layer in range(4) for keys, _ in rows_of(retained, layer))
 
 
@@ -446,25 +441,23 @@ def test_files_keep_them(lm: LanguageModel, tokens: SoftTokens, tmp_path: Path) 
     assert tokens.parts == ["embeddings", "query offsets", "adapters", "memory tokens", "profile"]
     folder = tokens.save_pretrained(tmp_path / "judge")
     again = SoftTokens.for_model(lm, folder)
-    assert again.probe.memory is not None
-    assert torch.equal(again.probe.memory.embeddings, tokens.probe.memory.embeddings)
+    assert again.weights.memory is not None
+    assert torch.equal(again.weights.memory.embeddings, tokens.weights.memory.embeddings)
     assert again.tensors().keys() == tokens.tensors().keys()
     assert (again.config, again.config.memory) == (tokens.config, MEMORY)
     assert "4 memory tokens follow them" in (folder / "README.md").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="no place for the query offsets, adapters, memory tokens"):
         tokens.export_peft(tmp_path / "peft")
-    without = SoftTokens(replace(tokens.probe, memory=None), replace(tokens.config, memory=0))
+    without = SoftTokens(replace(tokens.weights, memory=None), replace(tokens.config, memory=0))
     without.save_pretrained(folder)
     assert "memory" not in json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     assert "memory" not in (folder / "README.md").read_text(encoding="utf-8")
-    assert SoftTokens.from_pretrained(folder).probe.memory is None
+    assert SoftTokens.from_pretrained(folder).weights.memory is None
 
 
-def test_adapters_of_another_model_are_refused(
-    make_lm: Callable[..., LanguageModel], tokens: SoftTokens
-) -> None:
-    memory = MemoryTokens(tokens.probe.memory.embeddings, LowRank.zero(make_lm(intermediate_size=32), 2, 0))
-    other = SoftTokens(replace(tokens.probe, memory=memory), tokens.config)
+def test_adapters_of_another_model_are_refused(make_lm: MakeLM, tokens: SoftTokens) -> None:
+    memory = MemoryTokens(tokens.weights.memory.embeddings, LowRank.zero(make_lm(intermediate_size=32), 2, 0))
+    other = SoftTokens(replace(tokens.weights, memory=memory), tokens.config)
     with pytest.raises(InputError, match="adapters do not fit"):
         other.check(make_lm())
 

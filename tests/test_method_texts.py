@@ -39,13 +39,8 @@ def test_options_reach_the_method_and_its_selection() -> None:
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
-        ("true", True),
-        ("True", True),
-        ("yes", True),
-        ("1", True),
-        ("false", False),
-        ("NO", False),
-        ("0", False),
+        *((word, True) for word in ("true", "True", "yes", "1")),
+        *((word, False) for word in ("false", "NO", "0")),
     ],
 )
 def test_a_switch_is_on_or_off(written: str, meant: bool) -> None:
@@ -204,12 +199,8 @@ def test_defaults_pass_over_methods_that_have_no_use_for_them() -> None:
 @pytest.mark.parametrize(
     ("method", "option"),
     [
-        ("snapkv", "window"),
-        ("pyramidkv", "window"),
-        ("chunkkv", "chunk"),
-        ("laq", "draft"),
-        ("judgeq+draft", "draft"),
-        ("random", "seed"),
+        *(("snapkv", "window"), ("pyramidkv", "window"), ("chunkkv", "chunk")),
+        *(("laq", "draft"), ("judgeq+draft", "draft"), ("random", "seed")),
     ],
 )
 @pytest.mark.parametrize("value", [0.5, 8.0, "8", True, None])

@@ -28,9 +28,7 @@ from judgeq.evaluation.metrics import METRICS, normalised, score
         ("f1", "The.", ["a"], 1.0),
     ],
 )
-def test_metrics_on_cases_counted_by_hand(
-    metric: str, text: str, answers: list[str], expected: float
-) -> None:
+def test_cases_counted_by_hand(metric: str, text: str, answers: list[str], expected: float) -> None:
     assert score(metric, text, answers) == pytest.approx(expected)
 
 

@@ -359,14 +359,13 @@ def test_other_kinds_are_refused(kind: str, sentence: str, tmp_path: Path, token
     assert sentence in refusal(tmp_path)
 
 
-def test_linear_attention_is_refused(tmp_path: Path) -> None:
-    Qwen3NextConfig(**SMALL).save_pretrained(tmp_path)
-    assert "without an ordinary key/value cache" in refusal(tmp_path)
-
-
-def test_shared_rows_are_refused(tmp_path: Path) -> None:
-    Gemma3nTextConfig(num_kv_shared_layers=15).save_pretrained(tmp_path)
-    assert "rows of another layer" in refusal(tmp_path)
+def test_linear_attention_and_shared_rows_are_refused(tmp_path: Path) -> None:
+    for config, sentence in (
+        (Qwen3NextConfig(**SMALL), "without an ordinary key/value cache"),
+        (Gemma3nTextConfig(num_kv_shared_layers=15), "rows of another layer"),
+    ):
+        config.save_pretrained(tmp_path)
+        assert sentence in refusal(tmp_path)
 
 
 def test_a_gemma_3_that_also_sees_reads_text(tokenizer: Any) -> None:

@@ -28,6 +28,7 @@ from judgeq.soft_tokens.soft_tokens import SoftTokens, shipped_for
 from tests.hub import Hub, Repository
 from tests.models import Lines
 
+NOBODY = "http://127.0.0.1:9"
 Behaviour = Callable[[socket.socket], None]
 
 
@@ -107,9 +108,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_all_waits_in_a_row_are_shorter_than_a_minute() -> None:
     assert download_process.NOTICE_SECONDS < 10
-    assert (
-        2 * download_process.SILENCE_SECONDS + download_process.ANSWER_SECONDS < 50
-    )  # pip, then the Hub; the rest is for their starts
+    # pip, then the Hub; the rest is for their starts
+    assert 2 * download_process.SILENCE_SECONDS + download_process.ANSWER_SECONDS < 50
 
 
 @pytest.mark.usefixtures("impatient")
@@ -156,24 +156,16 @@ def test_a_hub_that_never_answers_is_given_up(
             )
 
 
-def unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://nowhere.invalid")
-
-
-def refused_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-
-
-def refusing_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-
-
-@pytest.mark.parametrize("break_it", [unknown_host, refused_connection, refusing_proxy])
+@pytest.mark.parametrize(
+    ("endpoint", "proxy"),
+    [("http://nowhere.invalid", ""), (NOBODY, ""), ("https://hub.invalid", NOBODY)],
+    ids=["unknown host", "refused connection", "refusing proxy"],
+)
 def test_a_network_that_leads_nowhere_is_one_sentence(
-    break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+    endpoint: str, proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_it(monkeypatch)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
     for fetch in (lambda: load("org/name"), lambda: SoftTokens.from_pretrained("org/tokens")):
         with pytest.raises(JudgeqError) as caught:
             fetch()

@@ -34,8 +34,8 @@ QUESTION = "Who names the captain? " * 30
 def tokens(lm: LanguageModel) -> SoftTokens:
     plain = SoftTokens.initialise(lm, torch.arange(10, 42))
     config = replace(plain.config, recipe=TrainConfig().to_dict(), metrics={f"m{at}": at for at in range(50)})
-    probe = replace(plain.probe, query_offsets=torch.zeros(4, 4, 32, 16), adapters=LowRank.zero(lm, 2, 0))
-    return SoftTokens(probe, config, profile(100, 200))
+    weights = replace(plain.weights, query_offsets=torch.zeros(4, 4, 32, 16), adapters=LowRank.zero(lm, 2, 0))
+    return SoftTokens(weights, config, profile(100, 200))
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def everything(lm: LanguageModel, tokens: SoftTokens) -> list[Any]:
         lm.geometry,
         tokens,
         tokens.config,
-        tokens.probe,
-        tokens.probe.adapters,
+        tokens.weights,
+        tokens.weights.adapters,
         tokens.profile,
         reading,
         reading.prompt,
@@ -103,7 +103,9 @@ def test_nothing_shows_more_than_a_few_hundred_characters(everything: list[Any])
 
 
 def test_what_is_shown_names_the_object_and_its_sizes(lm: LanguageModel, tokens: SoftTokens) -> None:
-    assert repr(tokens).startswith("SoftTokens(probe=SoftTokenTensors(embeddings=<Tensor 32 x 64 float32>, ")
+    assert repr(tokens).startswith(
+        "SoftTokens(weights=SoftTokenTensors(embeddings=<Tensor 32 x 64 float32>, "
+    )
     assert repr(lm).startswith("LanguageModel(name='tiny-llama', ")
     assert "name='tiny-llama'" in repr(lm)
     assert repr(SoftTokens.initialise(lm, torch.arange(3)).config).startswith(
@@ -130,8 +132,8 @@ def test_soft_tokens_are_equal_where_their_numbers_are(
     others = [
         replace(again, profile=None),
         replace(again, profile=profile(100, 201)),
-        replace(again, probe=replace(again.probe, adapters=None)),
-        replace(again, probe=replace(again.probe, embeddings=again.probe.embeddings + 1)),
+        replace(again, weights=replace(again.weights, adapters=None)),
+        replace(again, weights=replace(again.weights, embeddings=again.weights.embeddings + 1)),
         replace(again, config=replace(again.config, metrics={})),
     ]
     assert all(other != again for other in others)

@@ -123,9 +123,7 @@ def test_an_open_file_is_written_on_behind_what_stands_there(tmp_path: Path, nam
 @pytest.mark.parametrize(
     "name", ["folder", "folder/", "missing/", "missing/out.json", "file/out.json", "n" * 300]
 )
-def test_what_is_no_place_for_a_file_is_refused(
-    tmp_path: Path, name: str, check: Callable[[str], None]
-) -> None:
+def test_no_place_for_a_file(tmp_path: Path, name: str, check: Callable[[str], None]) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("kept")
     before = sorted(tmp_path.rglob("*"))
@@ -135,9 +133,7 @@ def test_what_is_no_place_for_a_file_is_refused(
 
 
 @posix
-def test_circles_of_links_sockets_and_what_is_only_read_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_circular_links_sockets_and_read_only_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with socket.socket(socket.AF_UNIX) as made:
@@ -232,7 +228,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize(("save", "name"), FOREIGN)
-def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(
+def test_a_folder_of_others_is_left_alone(
     lm: LanguageModel, tmp_path: Path, save: Callable[..., None], name: str
 ) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -244,9 +240,7 @@ def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(
 
 
 @pytest.mark.parametrize("save", SAVES)
-def test_an_earlier_save_is_replaced_with_all_its_files_and_nothing_else_is(
-    lm: LanguageModel, tmp_path: Path, save: Callable[..., None]
-) -> None:
+def test_an_earlier_save_is_replaced(lm: LanguageModel, tmp_path: Path, save: Callable[..., None]) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / ".gitattributes").write_text("*.safetensors filter=lfs")
     save(lm, tmp_path)
@@ -261,9 +255,7 @@ def test_an_earlier_save_is_replaced_with_all_its_files_and_nothing_else_is(
 
 
 @pytest.mark.parametrize("text", [NOTES, "library_name: judgeq\n" + NOTES])
-def test_a_card_that_somebody_has_written_over_stays(
-    lm: LanguageModel, tokens: SoftTokens, tmp_path: Path, text: str
-) -> None:
+def test_a_changed_card_stays(lm: LanguageModel, tokens: SoftTokens, tmp_path: Path, text: str) -> None:
     tokens.save_pretrained(tmp_path)
     (tmp_path / "README.md").write_text(text)
     with pytest.raises(InputError, match=r"README\.md that judgeq has not written, or that was changed"):
@@ -302,11 +294,7 @@ def test_a_folder_that_is_a_file_is_refused(lm: LanguageModel, tmp_path: Path) -
 @pytest.mark.parametrize("save", SAVES)
 @pytest.mark.parametrize("step", range(1, 6))
 def test_whenever_a_save_is_interrupted_one_whole_save_can_be_read(
-    lm: LanguageModel,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    save: Callable[..., None],
-    step: int,
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: Callable[..., None], step: int
 ) -> None:
     """Every renaming in turn is the one that a killed process does not come to any more."""
     save(lm, tmp_path)
@@ -345,7 +333,7 @@ def _state(folder: Path) -> dict[str, bytes]:
     return {name: saved(folder, name).read_bytes() for name in names}
 
 
-def test_no_room_leaves_the_earlier_document_readable(
+def test_no_room_keeps_the_earlier_one(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_document(lm, tmp_path)

@@ -102,12 +102,9 @@ def test_a_row_that_scores_as_the_last_one_kept_is_a_tie() -> None:
     assert count_rows(ours, theirs, scores) == Counts(kept=4, same=2, ties=1)
 
 
-def test_a_row_that_scores_high_is_no_tie_for_one_at_the_cut() -> None:
+def test_a_high_score_is_no_tie_and_a_window_larger_than_the_budget_ties() -> None:
     scores = torch.tensor([[0.9, 0.25, 0.25, 0.1]])
     assert count_rows(torch.tensor([[1, 2]]), torch.tensor([[0, 1]]), scores) == Counts(kept=2, same=1)
-
-
-def test_all_of_a_window_that_is_larger_than_the_budget_ties() -> None:
     scores = torch.tensor([[0.1, 2.0, 2.0, 2.0, 2.0]])
     assert count_rows(torch.tensor([[3, 4]]), torch.tensor([[1, 2]]), scores) == Counts(kept=2, ties=2)
 
@@ -115,9 +112,7 @@ def test_all_of_a_window_that_is_larger_than_the_budget_ties() -> None:
 # Comparing
 
 
-def test_equal_rows_scores_and_keys_are_reported_as_such(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_rows_scores_and_keys(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = compared(lm, monkeypatch, rows_as_ours(lm, prompt(), [SNAPKV], 12), SNAPKV)
     (row,) = (agreement.to_row(1) for agreement in outcome.agreements)
     assert (row["score"], row["ties"], row["different"], row["kept"]) == (1.0, 0, 0, 4 * 2 * 12)
@@ -126,9 +121,7 @@ def test_equal_rows_scores_and_keys_are_reported_as_such(
     assert outcome.key_gap == 0.0
 
 
-def test_one_other_row_other_scores_and_other_keys_are_found(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_rows_scores_and_keys_are_found(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     written = rows_as_ours(lm, prompt(), [SNAPKV], 12)
     rows, scores = written["snapkv.12.rows.2"], written["snapkv.12.scores.2"]
     rest = scores[0].clone()
@@ -165,9 +158,7 @@ def test_heads_that_compete_are_compared_as_one(lm: LanguageModel, monkeypatch: 
     assert (snapkv["same"], kvzip["score_gap"]) == (4 * 2 * 12, 0.0)
 
 
-def test_different_numbers_of_rows_are_shown_side_by_side(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_numbers_of_rows_stand_side_by_side(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     written = rows_as_ours(lm, prompt(), [PYRAMID], 12)
     ours = [written[f"pyramidkv.12.rows.{layer}"].shape[1] for layer in range(4)]
     for layer in range(4):
@@ -180,9 +171,7 @@ def test_different_numbers_of_rows_are_shown_side_by_side(
     assert set(agreement.layers) == {layer for layer, rows in enumerate(ours) if rows == 12}
 
 
-def test_layers_that_one_side_leaves_alone_do_not_count(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_layers_left_alone_do_not_count(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     written = rows_as_ours(lm, prompt(), [SNAPKV], 12)
     only = {name: tensor for name, tensor in written.items() if name.endswith(".3")}
     (agreement,) = compared(lm, monkeypatch, only, SNAPKV).agreements
@@ -198,39 +187,24 @@ def test_a_prompt_must_be_longer_than_budgets_and_windows(lm: LanguageModel) -> 
 
 def test_every_pairing_names_a_method_of_ours() -> None:
     assert len({pairing.name for pairing in PAIRINGS}) == len(PAIRINGS)
-    assert {pairing.method.name for pairing in PAIRINGS} == {
-        "snapkv",
-        "streamingllm",
-        "keynorm",
-        "h2o",
-        "pyramidkv",
-        "tova",
-        "chunkkv",
-        "expectedattention",
-        "kvzip",
-        "kvzip+",
-    }
+    names = "snapkv streamingllm keynorm h2o pyramidkv tova chunkkv expectedattention kvzip kvzip+"
+    assert {pairing.method.name for pairing in PAIRINGS} == set(names.split())
 
 
 # The other Python
 
 
-def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nowhere is not a working Python"):
-        parity.ask_kvpress(str(tmp_path / "nowhere"), {}, tmp_path)
-
-
-def test_a_python_without_kvpress_is_told_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has no kvpress: install it there with .* kvpress==0\.5\.5"):
-        parity.ask_kvpress(sys.executable, {}, tmp_path)
-
-
-def test_why_kvpress_failed_is_passed_on(tmp_path: Path) -> None:
+def test_why_kvpress_cannot_be_run_is_told(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho one >&2\necho 'ImportError: no torch' >&2\nexit 1\n")
     python.chmod(0o755)
-    with pytest.raises(InputError, match=r"failed \(ImportError: no torch\)"):
-        parity.ask_kvpress(str(python), {}, tmp_path)
+    for place, said in (
+        (str(tmp_path / "nowhere"), "nowhere is not a working Python"),
+        (sys.executable, r"has no kvpress: install it there with .* kvpress==0\.5\.5"),
+        (str(python), r"failed \(ImportError: no torch\)"),
+    ):
+        with pytest.raises(InputError, match=said):
+            parity.ask_kvpress(place, {}, tmp_path)
 
 
 def test_the_script_needs_nothing_of_ours(tmp_path: Path) -> None:
@@ -293,10 +267,7 @@ def test_shares_and_models_that_are_no_folder_are_refused(capsys: pytest.Capture
 
 
 def test_the_command_writes_what_was_compared(
-    lm: LanguageModel,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lm.model.save_pretrained(tmp_path / "model")
     lm.tokenizer.save_pretrained(tmp_path / "model")

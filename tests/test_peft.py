@@ -50,9 +50,9 @@ def tuned(folder: Path, config: Any) -> Any:
 def test_peft_loads_what_is_exported_and_puts_it_before_a_prompt(tokens: SoftTokens, tmp_path: Path) -> None:
     tokens.export_peft(tmp_path / "prompt")
     model = PeftModel.from_pretrained(bare_model(), tmp_path / "prompt")
-    assert torch.equal(prompt_of(model), tokens.probe.embeddings)
+    assert torch.equal(prompt_of(model), tokens.weights.embeddings)
     ids = torch.tensor([[40, 41, 42]])
-    before = torch.cat([tokens.probe.embeddings[None], bare_model().get_input_embeddings()(ids)], 1)
+    before = torch.cat([tokens.weights.embeddings[None], bare_model().get_input_embeddings()(ids)], 1)
     with torch.inference_mode():
         theirs = model(input_ids=ids).logits
         ours = bare_model()(inputs_embeds=before).logits
@@ -62,17 +62,17 @@ def test_peft_loads_what_is_exported_and_puts_it_before_a_prompt(tokens: SoftTok
 def test_what_peft_has_tuned_is_imported(lm: LanguageModel, tmp_path: Path) -> None:
     model = tuned(tmp_path, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5))
     tokens = SoftTokens.from_peft(tmp_path, lm)
-    assert torch.equal(tokens.probe.embeddings, prompt_of(model))
+    assert torch.equal(tokens.weights.embeddings, prompt_of(model))
     assert (tokens.config.base_model, tokens.n, tokens.parts) == ("tiny-llama", 5, ["embeddings"])
     tokens.save_pretrained(tmp_path / "judge")
     again = SoftTokens.for_model(lm, tmp_path / "judge")
-    assert torch.equal(again.probe.embeddings, tokens.probe.embeddings)
+    assert torch.equal(again.weights.embeddings, tokens.weights.embeddings)
     assert "No training is recorded" in (tmp_path / "judge" / "README.md").read_text(encoding="utf-8")
 
 
 def test_there_and_back_is_the_same(lm: LanguageModel, tokens: SoftTokens, tmp_path: Path) -> None:
     again = SoftTokens.from_peft(tokens.export_peft(tmp_path), lm)
-    assert torch.equal(again.probe.embeddings, tokens.probe.embeddings)
+    assert torch.equal(again.weights.embeddings, tokens.weights.embeddings)
     assert again.config == tokens.config
 
 
@@ -88,17 +88,17 @@ def test_the_embedded_model_is_named_as_peft_can_find_it(tokens: SoftTokens, tmp
 def test_what_peft_has_no_place_for_is_left_out_only_on_demand(
     lm: LanguageModel, tokens: SoftTokens, tmp_path: Path, lost: str
 ) -> None:
-    plain = tokens.probe.embeddings
+    plain = tokens.weights.embeddings
     whole = {
         "query offsets": SoftTokens(SoftTokenTensors(plain, torch.randn(4, 4, 6, 16)), tokens.config),
         "adapters": SoftTokens(SoftTokenTensors(plain, None, LowRank.zero(lm, 2, 0)), tokens.config),
-        "profile": SoftTokens(tokens.probe, tokens.config, profile(100)),
+        "profile": SoftTokens(tokens.weights, tokens.config, profile(100)),
     }[lost]
     with pytest.raises(InputError, match=f"no place for the {lost}"):
         whole.export_peft(tmp_path / "prompt")
     assert not (tmp_path / "prompt").exists()
     whole.export_peft(tmp_path / "prompt", embeddings_only=True)
-    assert torch.equal(SoftTokens.from_peft(tmp_path / "prompt", lm).probe.embeddings, plain)
+    assert torch.equal(SoftTokens.from_peft(tmp_path / "prompt", lm).weights.embeddings, plain)
 
 
 def test_other_adapters_are_refused(lm: LanguageModel, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_prompts_of_other_models_are_refused(lm: LanguageModel, tokens: SoftToke
     with pytest.raises(InputError, match="trained for somebody/else"):
         SoftTokens.from_peft(tmp_path / "named", lm)
     narrow = dataclasses.replace(tokens.config, hidden_size=32)
-    SoftTokens(SoftTokenTensors(tokens.probe.embeddings[:, :32]), narrow).export_peft(tmp_path / "narrow")
+    SoftTokens(SoftTokenTensors(tokens.weights.embeddings[:, :32]), narrow).export_peft(tmp_path / "narrow")
     with pytest.raises(InputError, match="hidden size 32"):
         SoftTokens.from_peft(tmp_path / "narrow", lm)
 

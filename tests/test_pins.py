@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -21,7 +20,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt
 from judgeq.retention import RetentionMap
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.conftest import TEXT
+from tests.conftest import TEXT, four_tokens
 from tests.test_profile import profile
 
 DOCUMENT = f"{TEXT}The keeper is called Aldous. {TEXT}"
@@ -37,16 +36,12 @@ def span(words: str) -> tuple[int, int]:
 STAYS, GOES = span("keeper is called Aldous"), span("The lighthouse was built in 1874")
 
 
-def soft(lm: LanguageModel) -> SoftTokens:
-    return SoftTokens.initialise(lm, torch.arange(40, 44))
-
-
 def with_profile(lm: LanguageModel) -> SoftTokens:
-    return replace(soft(lm), profile=profile(8, 64, layers=len(lm.geometry.global_layers)))
+    return replace(four_tokens(lm), profile=profile(8, 64, layers=len(lm.geometry.global_layers)))
 
 
 def read(lm: LanguageModel, methods: list[str | Method], **options: Any) -> list[RetentionMap]:
-    options = {"budget": 48, "tokens": soft(lm), "decoding": SHORT, **options}
+    options = {"budget": 48, "tokens": four_tokens(lm), "decoding": SHORT, **options}
     reading = judgeq.read(lm, DOCUMENT, QUESTION, methods=methods, **options)
     return [writer.retention for writer in reading.writers]
 
@@ -160,7 +155,7 @@ def test_the_cache_behind_the_map_is_cut_alike(lm: LanguageModel) -> None:
 def test_drafts_and_documents_take_them_too(lm: LanguageModel) -> None:
     document = judgeq.Document(lm, DOCUMENT)
     for name in ("judgeq", "judgeq+draft", "laq", "oracle"):
-        options = {"method": name, "budget": 48, "tokens": soft(lm), "decoding": SHORT, **pins()}
+        options = {"method": name, "budget": 48, "tokens": four_tokens(lm), "decoding": SHORT, **pins()}
         alone, behind = judgeq.ask(lm, DOCUMENT, QUESTION, **options), document.ask(QUESTION, **options)
         assert alone.text == behind.text
         for ours, theirs in zip(alone.retention.rows_of(), behind.retention.rows_of(), strict=True):
@@ -177,14 +172,6 @@ def test_a_draft_is_written_from_rows_that_are_forced_as_well(
     writers = [plan for plan in seen if isinstance(plan.method, SnapKV)]
     assert writers
     assert all(plan.forced.pinned and plan.forced.dropped for plan in writers)
-
-
-@pytest.fixture
-def endless(lm: LanguageModel) -> Iterator[LanguageModel]:
-    """Random models stop anywhere; this one never does."""
-    lm.__dict__["eos_ids"] = frozenset()
-    yield lm
-    del lm.__dict__["eos_ids"]
 
 
 @pytest.mark.parametrize("name", ["judgeq", "snapkv", "h2o"])

@@ -23,6 +23,7 @@ ARTICLES = tuple(
     Article(f"Town {number}", f"The town has {number} towers. Its mayor sings of St. Ives. Many hear it.", "")
     for number in range(80)
 )
+PATTERNS = [re.sub(r"\\{\w+\\}", ".+", re.escape(family.sentence)) for family in FAMILIES]
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +47,7 @@ def parts(example: Example) -> tuple[str, str]:
     return (first[1], first[0]) if example.kind.endswith("/first") else (last[0], last[1])
 
 
-def test_the_answer_stands_in_the_document_once_and_not_in_the_question(
-    lm: LanguageModel, source: Source
-) -> None:
+def test_the_answer_stands_once_and_not_in_the_question(lm: LanguageModel, source: Source) -> None:
     for example in drawn(lm, source):
         document, question = parts(example)
         (answer,) = example.answers
@@ -72,9 +71,8 @@ def test_the_same_seed_gives_the_same_first_examples(lm: LanguageModel, source: 
 def test_prompts_have_the_asked_length(lm: LanguageModel, source: Source) -> None:
     for example in drawn(lm, source):
         assert example.input_ids(lm).shape[1] == pytest.approx(900, abs=45)
-    lengths = [
-        example.input_ids(lm).shape[1] for example in source.examples(lm, 40, tokens=(800, 2000), seed=0)
-    ]
+    examples = source.examples(lm, 40, tokens=(800, 2000), seed=0)
+    lengths = [example.input_ids(lm).shape[1] for example in examples]
     assert min(lengths) < 1100 < 1700 < max(lengths)
 
 
@@ -82,13 +80,9 @@ def test_facts_stand_between_sentences_at_all_places(lm: LanguageModel) -> None:
     places = []
     for example in drawn(lm, PlantedFacts(), 100):
         document, _ = parts(example)
-        sentence = next(
-            each for each in re.split(r"(?<=\.) (?!Ives)|\n\n", document) if example.answers[0] in each
-        )
-        assert any(
-            re.fullmatch(re.sub(r"\\{\w+\\}", ".+", re.escape(family.sentence)), sentence)
-            for family in FAMILIES
-        )
+        sentences = re.split(r"(?<=\.) (?!Ives)|\n\n", document)
+        sentence = next(each for each in sentences if example.answers[0] in each)
+        assert any(re.fullmatch(pattern, sentence) for pattern in PATTERNS)
         places.append(document.index(sentence) / len(document))
     assert min(places) < 0.1
     assert max(places) > 0.9
@@ -96,11 +90,10 @@ def test_facts_stand_between_sentences_at_all_places(lm: LanguageModel) -> None:
 
 
 def test_one_fact_to_four_of_different_families(lm: LanguageModel) -> None:
-    patterns = [re.sub(r"\\{\w+\\}", ".+", re.escape(family.sentence)) for family in FAMILIES]
     counts = set()
     for example in drawn(lm, PlantedFacts(), 60):
         document, _ = parts(example)
-        found = [len(re.findall(pattern.replace(".+", "[^.]+"), document)) for pattern in patterns]
+        found = [len(re.findall(pattern.replace(".+", "[^.]+"), document)) for pattern in PATTERNS]
         assert max(found) == 1
         counts.add(sum(found))
     assert counts == {1, 2, 3, 4}
@@ -123,14 +116,10 @@ def test_records_have_one_form_and_different_keys_and_values(lm: LanguageModel) 
         assert asked in example.answer_prefix
 
 
-def test_articles_that_hold_the_answer_are_left_out(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_articles_with_the_answer_are_left_out(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     value = drawn(lm, PlantedFacts(), 1)[0].answers[0]
-    telling = tuple(
-        Article(article.title, f"{article.text} This tells {value.upper()} to all.", "")
-        for article in ARTICLES
-    )
+    more = f"This tells {value.upper()} to all."
+    telling = tuple(Article(article.title, f"{article.text} {more}", "") for article in ARTICLES)
     monkeypatch.setattr(planted, "wiki_articles", lambda held_out: (*telling, *ARTICLES))
     example = drawn(lm, PlantedFacts(), 1)[0]
     assert example.answers == (value,)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -20,7 +19,7 @@ from judgeq.methods import METHODS, Full, JudgeQ, Oracle, RandomRows, SnapKV, St
 from judgeq.methods.scoring import merge_group
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import WINDOW
+from tests.conftest import WINDOW, MakeLM, written
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.rounding import moved_rows
 from tests.test_profile import profile
@@ -35,12 +34,7 @@ def full_answer(lm: LanguageModel, ids: Tensor, length: int) -> list[int]:
 
 
 def answer(lm: LanguageModel, outcome: Prefill, at: int, length: int) -> list[int]:
-    cache = outcome.retained[at].cache
-    lm.__dict__["eos_ids"] = frozenset()  # random models stop anywhere
-    steps = decode(lm, cache, outcome.logits, Decoding(max_new_tokens=length))
-    tokens = [step.token for step in steps]
-    del lm.__dict__["eos_ids"]
-    return tokens
+    return written(lm, outcome.retained[at].cache, outcome.logits, length)
 
 
 def test_at_full_budget_the_answer_is_that_of_generate(
@@ -148,15 +142,18 @@ def test_positions_stay_right_after_eviction(
         assert torch.allclose(each_lm.model(token, cache=retained.cache).logits, logits, atol=1e-3)
 
 
-def test_plain_generate_continues_from_evicted_rows(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+@pytest.mark.parametrize(
+    "stored", [{}, {"allocation": "adakv"}, {"bits": 4}], ids=["even", "ragged", "few bits"]
+)
+def test_plain_generate_continues_as_decode_does(
+    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, stored: dict[str, Any]
 ) -> None:
-    outcome = prefill(each_lm, ids, [Plan(JudgeQ(), 20)], soft_tokens=soft)
+    outcome = prefill(each_lm, ids, [Plan(JudgeQ(selection=Selection(**stored)), 20)], soft_tokens=soft)
     fork = outcome.retained[0].cache.fork()
     expected = answer(each_lm, outcome, 0, 7)
     prompt = torch.cat([ids, torch.tensor([expected[:1]])], 1)
-    written = each_lm.model.generate(prompt, cache=fork, max_new_tokens=6, do_sample=False, eos_token_id=None)
-    assert written[0, TOKENS:].tolist() == expected
+    found = each_lm.model.generate(prompt, cache=fork, max_new_tokens=6, do_sample=False, eos_token_id=None)
+    assert found[0, TOKENS:].tolist() == expected
 
 
 def test_a_fork_is_not_changed_by_the_other_continuation(lm: LanguageModel, ids: Tensor) -> None:
@@ -167,9 +164,7 @@ def test_a_fork_is_not_changed_by_the_other_continuation(lm: LanguageModel, ids:
     assert outcome.retained[0].cache.get_seq_length() == TOKENS + 3
 
 
-def test_nothing_is_left_on_the_model(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors
-) -> None:
+def test_nothing_is_left_on_the_model(make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors) -> None:
     lm = make_lm()
 
     def state() -> list[object]:
@@ -206,16 +201,14 @@ def test_judge_q_without_soft_tokens_is_refused(lm: LanguageModel, ids: Tensor) 
         prefill(lm, ids, [Plan(JudgeQ(), 8)])
 
 
-def test_another_attention_is_refused(make_lm: Callable[..., LanguageModel], ids: Tensor) -> None:
+def test_another_attention_is_refused(make_lm: MakeLM, ids: Tensor) -> None:
     lm = make_lm()
     lm.model.set_attn_implementation("eager")
     with pytest.raises(InputError, match="eager"):
         prefill(lm, ids, [Plan(Full(), TOKENS)])
 
 
-def test_layers_with_a_sliding_window_keep_their_window_and_the_answer(
-    make_lm: Callable[..., LanguageModel], ids: Tensor
-) -> None:
+def test_layers_with_a_sliding_window_keep_their_window_and_the_answer(make_lm: MakeLM, ids: Tensor) -> None:
     lm = make_lm("mistral", sliding_window=24)
     outcome = prefill(lm, ids, [Plan(SnapKV(), 16)])
     assert outcome.retained[0].kept == [None] * 4
@@ -223,7 +216,7 @@ def test_layers_with_a_sliding_window_keep_their_window_and_the_answer(
     assert answer(lm, outcome, 0, 8) == expected
 
 
-def test_methods_without_probe_tokens_do_not_pay_for_them(
+def test_methods_without_soft_tokens_do_not_pay_for_them(
     lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     assert prefill(lm, ids, [Plan(SnapKV(), 8)], soft_tokens=soft).peak_rows == 4 * 8 + TOKENS

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from judgeq.prompts.prompt import build_prompt
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
+from tests.conftest import MakeLM
 
 ROOT = Path(__file__).resolve().parents[1]
 OTHER_PYTHON = os.environ.get("JUDGEQ_KVPRESS_PYTHON", "")
@@ -54,8 +54,8 @@ def soft_tokens(lm: LanguageModel, parts: str) -> SoftTokens:
     if adapters:
         up = {name: torch.randn(part.shape, generator=draw) * 0.3 for name, part in adapters.up.items()}
         adapters = LowRank(adapters.down, up)
-    stored = SoftTokenTensors(tokens.probe.embeddings, offsets, adapters).tensors()
-    return dataclasses.replace(tokens, probe=SoftTokenTensors.from_tensors(stored))
+    stored = SoftTokenTensors(tokens.weights.embeddings, offsets, adapters).tensors()
+    return dataclasses.replace(tokens, weights=SoftTokenTensors.from_tensors(stored))
 
 
 def saved(lm: LanguageModel, tokens: SoftTokens, folder: Path) -> tuple[Path, Path]:
@@ -99,18 +99,13 @@ def pressed(places: tuple[Path, Path], ids: torch.Tensor, folder: Path, pool: in
     ],
 )
 def test_the_press_keeps_and_answers_as_we_do(
-    make_lm: Callable[..., LanguageModel],
-    ids: torch.Tensor,
-    tmp_path: Path,
-    family: str,
-    parts: str,
-    pool: int,
+    make_lm: MakeLM, ids: torch.Tensor, tmp_path: Path, family: str, parts: str, pool: int
 ) -> None:
     lm = make_lm(family)
     tokens = soft_tokens(lm, parts)
     theirs = pressed(saved(lm, tokens, tmp_path), ids, tmp_path, pool)
     method = JudgeQ(selection=Selection(pool=pool))
-    outcome = prefill(lm, ids, [Plan(method, BUDGET)], soft_tokens=tokens.probe)
+    outcome = prefill(lm, ids, [Plan(method, BUDGET)], soft_tokens=tokens.weights)
     (ours,) = outcome.retained
     assert theirs["rows"] == [layer[0].tolist() for layer in ours.kept if layer is not None]
     steps = list(decode(lm, ours.cache, outcome.logits, Decoding(LENGTH)))
@@ -126,8 +121,8 @@ def test_shipped_soft_tokens_keep_the_same_rows_there(smol: LanguageModel, tmp_p
     document = assets_path("samples", "hut.txt").read_text(encoding="utf-8")
     ids = build_prompt(smol, document, "What is the number of the mountain rescue?").input_ids
     theirs = pressed((embedded_model_path(), assets_path("soft_tokens", "smollm2-135m")), ids, tmp_path, 7)
-    probe = SoftTokens.for_model(smol).probe
-    (ours,) = prefill(smol, ids, [Plan(JudgeQ(), BUDGET)], soft_tokens=probe).retained
+    weights = SoftTokens.for_model(smol).weights
+    (ours,) = prefill(smol, ids, [Plan(JudgeQ(), BUDGET)], soft_tokens=weights).retained
     assert theirs["rows"] == [layer[0].tolist() for layer in ours.kept if layer is not None]
 
 
@@ -141,7 +136,7 @@ def test_shipped_soft_tokens_keep_the_same_rows_there(smol: LanguageModel, tmp_p
     ],
 )
 def test_soft_tokens_of_another_model_are_refused(
-    make_lm: Callable[..., LanguageModel],
+    make_lm: MakeLM,
     lm: LanguageModel,
     ids: torch.Tensor,
     tmp_path: Path,
@@ -155,9 +150,7 @@ def test_soft_tokens_of_another_model_are_refused(
 
 
 @in_kvpress
-def test_layers_with_a_sliding_window_are_refused(
-    make_lm: Callable[..., LanguageModel], ids: torch.Tensor, tmp_path: Path
-) -> None:
+def test_layers_with_a_sliding_window_are_refused(make_lm: MakeLM, ids: torch.Tensor, tmp_path: Path) -> None:
     lm = make_lm("mistral", sliding_window=32)
     places = saved(lm, soft_tokens(lm, "embeddings"), tmp_path)
     assert "a sliding window" in pressed(places, ids, tmp_path, 1)["refused"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from judgeq.errors import InputError
 from judgeq.methods import LAQ
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import CUT_MARK, Message, build_chat, build_prefix, build_prompt
-from tests.conftest import CHAT_TEMPLATE
+from tests.conftest import CHAT_TEMPLATE, MakeLM
 
 DOCUMENT = "The harbour lies in the north.\nEvery ship — even a “small” one — pays 3 € at the gate. 🚢 sails at noon."
 QUESTION = "What does a ship pay?"
@@ -114,7 +113,7 @@ def test_a_cut_prompt_fits_in_every_script(lm: LanguageModel, text: str, questio
         assert CUT_MARK in prompt.text
 
 
-def test_a_cut_prompt_fits_where_the_mark_takes_many_tokens(make_lm: Callable[..., LanguageModel]) -> None:
+def test_a_cut_prompt_fits_where_the_mark_takes_many_tokens(make_lm: MakeLM) -> None:
     bytewise = Tokenizer(models.BPE())  # a token for each byte
     bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytewise.train_from_iterator(

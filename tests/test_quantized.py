@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -31,7 +30,7 @@ from judgeq.methods import Full, JudgeQ, SnapKV
 from judgeq.methods.parsing import method_from_text, methods_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import TEXT
+from tests.conftest import TEXT, MakeLM
 from tests.test_profile import profile
 from tests.test_ragged import packed_attention
 
@@ -186,20 +185,6 @@ def test_the_full_cache_can_be_stored_in_few_bits(lm: LanguageModel, ids: Tensor
         rounded.cache.frozen()
 
 
-def test_plain_generate_continues_as_decode_does(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
-    outcome = read(each_lm, ids, soft, 4)
-    fork = outcome.retained[0].cache.fork()
-    each_lm.__dict__["eos_ids"] = frozenset()
-    written = decode(each_lm, outcome.retained[0].cache, outcome.logits, Decoding(7))
-    expected = [step.token for step in written]
-    del each_lm.__dict__["eos_ids"]
-    prompt = torch.cat([ids, torch.tensor([expected[:1]])], 1)
-    again = each_lm.model.generate(prompt, cache=fork, max_new_tokens=6, do_sample=False, eos_token_id=None)
-    assert again[0, TOKENS:].tolist() == expected
-
-
 def test_a_fork_shares_the_codes_and_a_copy_does_not(
     lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
@@ -215,7 +200,7 @@ def test_a_fork_shares_the_codes_and_a_copy_does_not(
 
 
 def test_layers_with_a_sliding_window_are_not_rounded(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors
+    make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
     exact, rounded = (read(lm, ids, soft, bits).retained[0].cache for bits in (None, 8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,9 +15,8 @@ import judgeq
 from judgeq.cache import ragged
 from judgeq.cache.ragged import FrozenRows, RaggedLayer
 from judgeq.cache.retained import RetainedCache, storage_bytes
-from judgeq.config import Decoding, Selection
+from judgeq.config import Selection
 from judgeq.errors import InputError, ModelError
-from judgeq.inference.decode import decode
 from judgeq.inference.maps import retention_map
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import Prefill, prefill
@@ -26,6 +25,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt
 from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.tensors import SoftTokenTensors
+from tests.conftest import MakeLM, written
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_profile import profile
 
@@ -73,24 +73,6 @@ def test_the_output_is_that_of_dense_attention_with_evicted_rows_masked(
     assert retained.cache.get_seq_length() == TOKENS + sum(chunks)
 
 
-def written(lm: LanguageModel, cache: RetainedCache, logits: Tensor, length: int) -> list[int]:
-    lm.__dict__["eos_ids"] = frozenset()  # random models stop anywhere
-    tokens = [step.token for step in decode(lm, cache, logits, Decoding(max_new_tokens=length))]
-    del lm.__dict__["eos_ids"]
-    return tokens
-
-
-def test_plain_generate_continues_as_decode_does(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
-    outcome = read(each_lm, ids, soft, budget=20)
-    fork = outcome.retained[0].cache.fork()
-    expected = written(each_lm, outcome.retained[0].cache, outcome.logits, 7)
-    prompt = torch.cat([ids, torch.tensor([expected[:1]])], 1)
-    again = each_lm.model.generate(prompt, cache=fork, max_new_tokens=6, do_sample=False, eos_token_id=None)
-    assert again[0, TOKENS:].tolist() == expected
-
-
 @pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv"])
 def test_a_budget_of_the_whole_prompt_changes_nothing(
     lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str
@@ -102,7 +84,7 @@ def test_a_budget_of_the_whole_prompt_changes_nothing(
 
 
 def test_layers_with_a_sliding_window_stand_beside_ragged_ones(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors
+    make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
     outcome = read(lm, ids, soft, budget=TOKENS)

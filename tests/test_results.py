@@ -57,7 +57,8 @@ def test_the_interval_holds_the_mean_and_shrinks_with_more_questions() -> None:
     assert bootstrap_interval([[1.0]], seed=0) == (1.0, 1.0)
 
 
-def test_few_questions_a_task_make_no_false_certainty() -> None:
+def test_few_questions_a_task_make_no_false_certainty_and_tasks_count_the_same() -> None:
+    assert mean([[1.0] * 9, [0.0]]) == 0.5
     single = bootstrap_interval([[1.0]] * 8 + [[0.0]] * 8, seed=0)
     assert single == bootstrap_interval([[1.0] * 8 + [0.0] * 8], seed=0)
     assert single[0] < 0.35 < 0.65 < single[1]
@@ -69,20 +70,13 @@ def test_few_questions_a_task_make_no_false_certainty() -> None:
     assert 180 <= covered <= 199
 
 
-def test_every_task_counts_the_same_however_many_questions_it_has() -> None:
-    assert mean([[1.0] * 9, [0.0]]) == 0.5
-
-
 def test_pairing_makes_a_steady_difference_certain() -> None:
     noisy = np.random.default_rng(0).random(20)
-    rows = differences_of(
-        cells_of([measured("t", {"judgeq": (noisy + 0.125).tolist(), "snapkv": noisy.tolist()})]),
-        asked("judgeq", "snapkv"),
-        0,
-    )
-    assert [(row["method"], row["against"], row["n"]) for row in rows] == [("judgeq", "snapkv", 20)]
-    assert rows[0]["difference"] == pytest.approx(0.125)
-    assert rows[0]["interval"] == pytest.approx([0.125, 0.125], abs=1e-4)
+    cells = cells_of([measured("t", {"judgeq": (noisy + 0.125).tolist(), "snapkv": noisy.tolist()})])
+    (row,) = differences_of(cells, asked("judgeq", "snapkv"), 0)
+    assert (row["method"], row["against"], row["n"]) == ("judgeq", "snapkv", 20)
+    assert row["difference"] == pytest.approx(0.125)
+    assert row["interval"] == pytest.approx([0.125, 0.125], abs=1e-4)
 
 
 def test_rows_say_what_they_are_about() -> None:
@@ -92,6 +86,7 @@ def test_rows_say_what_they_are_about() -> None:
     assert full.items() >= {**same, "method": "full", "budget": 1.0, "score": 0.75, "as_full": 1.0}.items()
     assert judgeq.items() >= {**same, "method": "judgeq", "budget": 64, "score": 0.5, "as_full": 0.5}.items()
     assert (full["metric"], full["question_first"]) == ("all", False)
+    assert cells_of([Measured(Task("t", []), {}, {})]) == [], "nothing is answered"
 
 
 def test_tasks_of_a_benchmark_are_averaged_at_each_length_and_over_all() -> None:
@@ -107,11 +102,9 @@ def test_tasks_of_a_benchmark_are_averaged_at_each_length_and_over_all() -> None
     assert (short["score"], short["tasks"], short["n"], short["length"]) == (0.5, 2, 4, 512)
     assert (whole["score"], whole["tasks"], whole["n"], whole["length"]) == (0.3333, 3, 5, None)
     assert {short["metric"], whole["metric"]} == {"average"}
-
-
-def test_one_length_has_one_average() -> None:
     runs = [measured(f"ruler/{name}", {"judgeq": [1.0]}, length=512) for name in "ab"]
-    assert [row["task"] for row in rows_of(cells_of(runs), asked("judgeq"), 0)][2:] == ["ruler@512"]
+    found = [row["task"] for row in rows_of(cells_of(runs), asked("judgeq"), 0)]
+    assert found == ["ruler/a@512", "ruler/b@512", "ruler@512"], "one length has one average"
 
 
 def test_kinds_get_rows_of_their_own_beside_the_total() -> None:
@@ -124,19 +117,12 @@ def test_kinds_get_rows_of_their_own_beside_the_total() -> None:
     ]
 
 
-def test_unanswered_tasks_have_no_row() -> None:
-    empty = Measured(Task("t", []), {}, {})
-    assert cells_of([empty]) == []
-
-
 def test_soft_tokens_are_compared_with_every_rival_in_the_average() -> None:
     scores = {"judgeq": [1.0, 0.5], "snapkv": [0.5, 0.5], "streamingllm": [0.0, 0.0], "full": [1.0, 1.0]}
     runs = [measured(f"ruler/{name}", scores, length=512) for name in "ab"]
     rows = differences_of(cells_of(runs), ASKED, 0)
-    average = [
-        (row["method"], row["against"], row["difference"]) for row in rows if row["metric"] == "average"
-    ]
-    assert average == [
+    averages = [row for row in rows if row["metric"] == "average"]
+    assert [(row["method"], row["against"], row["difference"]) for row in averages] == [
         ("judgeq", "snapkv", 0.25),
         ("judgeq", "streamingllm", 0.75),
         ("streamingllm", "snapkv", -0.5),
@@ -156,24 +142,12 @@ def row(method: str, budget: float, value: float, task: str = "facts") -> dict[s
     return {"method": method, "budget": budget, "task": task, "metric": "all", "score": value}
 
 
-def test_the_gap_is_that_of_the_same_task_and_budget() -> None:
-    rows = with_gaps(
-        [
-            row("full", 1.0, 0.9),
-            row("snapkv", 64, 0.1),
-            row("snapkv", 128, 0.5),
-            row("judgeq", 64, 0.5),
-            row("judgeq", 128, 0.4),
-            row("judgeq", 256, 0.9),
-            row("full", 1.0, 0.2, "keys"),
-            row("snapkv", 64, 0.2, "keys"),
-            row("judgeq", 64, 0.4, "keys"),
-        ]
-    )
+def test_the_gap_is_that_of_the_same_task_and_budget_and_needs_both_ends() -> None:
+    facts = [row("full", 1.0, 0.9), row("snapkv", 64, 0.1), row("snapkv", 128, 0.5)]
+    facts += [row("judgeq", 64, 0.5), row("judgeq", 128, 0.4), row("judgeq", 256, 0.9)]
+    scores = (("full", 1.0, 0.2), ("snapkv", 64, 0.2), ("judgeq", 64, 0.4))
+    rows = with_gaps([*facts, *(row(*score, "keys") for score in scores)])
     assert [each["gap_closed"] for each in rows] == [None, 0.0, 0.0, 0.5, -0.25, None, None, None, None]
-
-
-def test_there_is_no_gap_without_both_ends() -> None:
     for rows in ([row("full", 1.0, 1.0), row("judgeq", 64, 0.5)], [row("snapkv", 64, 1.0)]):
         assert with_gaps(rows) == rows
 

@@ -296,14 +296,8 @@ def test_a_word_counts_with_its_best_token_and_a_sentence_with_the_mean():
 
 def test_tokens_that_share_a_character_become_one_unit():
     document = "x 🦙y"
-    offsets = (
-        (0, 1),
-        (1, 3),
-        (2, 3),
-        (2, 3),
-        (3, 3),
-        (3, 4),
-    )  # the emoji's bytes are split over three tokens
+    # the emoji's bytes are split over three tokens
+    offsets = ((0, 1), (1, 3), (2, 3), (2, 3), (3, 3), (3, 4))
     found = RetentionMap("judgeq", "tiny", 1, document, offsets, (0, 4), ((np.array([2]),),))
     spans, shares = found.units("token")
     assert spans.tolist() == [[0, 1], [2, 3], [3, 4]]
@@ -331,14 +325,8 @@ def test_words_sentences_and_paragraphs_of_several_scripts():
         "It's", "3.14", ",", "e.g", ".", "naïve", "—", "Москва", "हिन्दी", "東", "京", "。",
     ]  # fmt: skip
     text = "One. “Two?” Three 3.5 four!\n\nTitle\n \nそう。はい。"
-    assert split(sentences_of(text), text) == [
-        "One.",
-        "“Two?”",
-        "Three 3.5 four!",
-        "Title",
-        "そう。",
-        "はい。",
-    ]
+    expected = ["One.", "“Two?”", "Three 3.5 four!", "Title", "そう。", "はい。"]
+    assert split(sentences_of(text), text) == expected
     assert split(paragraphs_of("a\nb\n\n c "), "a\nb\n\n c ") == ["a\nb", "c"]
     assert split(paragraphs_of("a\nb"), "a\nb") == ["a", "b"]
     assert not len(words_of("")) + len(sentences_of(" \n")) + len(paragraphs_of(""))

@@ -38,7 +38,7 @@ from judgeq.methods import (
 )
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
-from tests.conftest import TEXT
+from tests.conftest import TEXT, MakeLM
 from tests.rounding import moved_rows
 from tests.test_prefill import attention_of
 from tests.test_rope import dynamic, longrope, scaled
@@ -93,9 +93,8 @@ def test_tova_keeps_the_same_rows_in_all_heads_by_the_last_token(
     outcome = prefill(some_lm, ids, [Plan(TOVA(), TOKENS)])
     eviction = DecodingEviction(some_lm, outcome.retained[0], TOKENS + 2, 6)
     steps = decode(some_lm, eviction.cache, outcome.logits, Decoding(20), eviction.next_logits)
-    written = [
-        step.token for step in islice(steps, 7)
-    ]  # the sixth token is read, and more rows than the budget stored
+    # the sixth token is read, and more rows than the budget stored
+    written = [step.token for step in islice(steps, 7)]
     eviction.evict()
     assert eviction.rounds == 1
     read = torch.cat([ids, torch.tensor([written[:6]])], 1)
@@ -170,7 +169,7 @@ def test_expected_attention_foresees_queries_like_the_prompts(
 
 @pytest.mark.parametrize("kind", ["linear", "llama3", "yarn"])
 def test_expected_attention_follows_stretched_positions(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, monkeypatch: pytest.MonkeyPatch, kind: str
+    make_lm: MakeLM, ids: Tensor, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     lm, method = scaled(make_lm, kind), ExpectedAttention()
     scores = prefill(lm, ids, [Plan(method, 40)]).retained[0].scores
@@ -180,7 +179,7 @@ def test_expected_attention_follows_stretched_positions(
 
 @pytest.mark.parametrize("make", [dynamic, longrope])
 def test_expected_attention_is_refused_where_later_positions_change_the_rotation(
-    make_lm: Callable[..., LanguageModel], make: Callable[..., LanguageModel]
+    make_lm: MakeLM, make: Callable[..., LanguageModel]
 ) -> None:
     with pytest.raises(
         ModelError, match="cannot be foreseen: choose another method, such as judgeq or snapkv"
@@ -311,7 +310,7 @@ def test_a_replay_is_refused_where_the_question_is_known(lm: LanguageModel, ids:
             method_from_text(f"{name}:{option}")
 
 
-def test_document_and_replay_must_fit_the_positions(make_lm: Callable[..., LanguageModel]) -> None:
+def test_document_and_replay_must_fit_the_positions(make_lm: MakeLM) -> None:
     document = Document(make_lm(max_position_embeddings=200), TEXT)
     with pytest.raises(InputError, match="replay fewer tokens at once, as with kvzip:chunk=512"):
         document.compress(method="kvzip", budget=20)

@@ -21,6 +21,7 @@ from judgeq.inference.request import Request
 from judgeq.methods import Full, JudgeQ, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
+from tests.conftest import MakeLM
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_prefill import answer, full_answer
 
@@ -39,22 +40,19 @@ STRETCHED: dict[str, dict[str, Any]] = {
 }
 
 
-def scaled(make_lm: Callable[..., LanguageModel], kind: str, **changes: Any) -> LanguageModel:
+def scaled(make_lm: MakeLM, kind: str, **changes: Any) -> LanguageModel:
     rope = {"rope_type": kind, "rope_theta": 10_000.0, **STRETCHED.get(kind, {"factor": 4.0})}
     return make_lm(rope_parameters=rope, **changes)
 
 
-def dynamic(make_lm: Callable[..., LanguageModel]) -> LanguageModel:
+def dynamic(make_lm: MakeLM) -> LanguageModel:
     """A new one each time: transformers' own embedding remembers the longest text that it has seen."""
     return scaled(make_lm, "dynamic", max_position_embeddings=SHORT)
 
 
 @pytest.fixture
-def soft() -> SoftTokenTensors:
-    generator = torch.Generator().manual_seed(2)
-    return SoftTokenTensors(
-        torch.randn((5, 64), generator=generator), torch.randn((4, 4, 5, 16), generator=generator)
-    )
+def soft(soft_with_offsets: SoftTokenTensors) -> SoftTokenTensors:
+    return soft_with_offsets
 
 
 def follows_the_reference(lm: LanguageModel, ids: Tensor, plan: Plan, soft: SoftTokenTensors | None) -> bool:
@@ -76,7 +74,7 @@ def follows_the_reference(lm: LanguageModel, ids: Tensor, plan: Plan, soft: Soft
 
 @pytest.mark.parametrize("kind", sorted(STRETCHED))
 def test_stretched_positions_are_exact(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, kind: str
+    make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors, kind: str
 ) -> None:
     lm = scaled(make_lm, kind)
     outcome = prefill(lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), TOKENS)], soft_tokens=soft)
@@ -87,7 +85,7 @@ def test_stretched_positions_are_exact(
 
 
 def test_dynamic_positions_are_exact_as_long_as_the_model_knows_them(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors
+    make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     lm, short = dynamic(make_lm), ids[:, : SHORT - 12]
     outcome = prefill(lm, short, [Plan(JudgeQ(), SHORT)], soft_tokens=soft)
@@ -96,7 +94,7 @@ def test_dynamic_positions_are_exact_as_long_as_the_model_knows_them(
 
 
 def test_beyond_that_methods_without_soft_tokens_do_what_transformers_does(
-    make_lm: Callable[..., LanguageModel], ids: Tensor
+    make_lm: MakeLM, ids: Tensor
 ) -> None:
     """Rows stay turned by the length of the pass that made them, in a cache of transformers as in ours."""
     outcome = prefill(lm := dynamic(make_lm), ids, [Plan(SnapKV(), TOKENS)])
@@ -106,13 +104,13 @@ def test_beyond_that_methods_without_soft_tokens_do_what_transformers_does(
 
 @pytest.mark.parametrize("tokens", [SHORT - 4, TOKENS])
 def test_beyond_that_soft_tokens_would_turn_the_prompt_and_are_refused(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, tokens: int
+    make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors, tokens: int
 ) -> None:
     with pytest.raises(InputError, match=rf"dynamic.*{SHORT} positions.*{tokens} tokens\) plus 5"):
         prefill(dynamic(make_lm), ids[:, :tokens], [Plan(JudgeQ(), 8)], soft_tokens=soft)
 
 
-def longrope(make_lm: Callable[..., LanguageModel], known: int = SHORT) -> LanguageModel:
+def longrope(make_lm: MakeLM, known: int = SHORT) -> LanguageModel:
     """Phi-3's: other factors for every position once a text is longer than the `known` ones."""
     rope = {
         "rope_type": "longrope",
@@ -126,7 +124,7 @@ def longrope(make_lm: Callable[..., LanguageModel], known: int = SHORT) -> Langu
 
 @pytest.mark.parametrize("tokens", [SHORT - 12, TOKENS])
 def test_long_factors_are_exact_on_either_side(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors, tokens: int
+    make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors, tokens: int
 ) -> None:
     lm, ids = longrope(make_lm), ids[:, :tokens]
     outcome = prefill(lm, ids, [Plan(JudgeQ(), TOKENS)], soft_tokens=soft)
@@ -135,7 +133,7 @@ def test_long_factors_are_exact_on_either_side(
 
 
 def test_soft_tokens_that_would_change_the_factors_of_the_prompt_are_refused(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, soft: SoftTokenTensors
+    make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     lm = longrope(make_lm)
     prefill(lm, ids[:, : SHORT - 5], [Plan(JudgeQ(), 8)], soft_tokens=soft)
@@ -145,7 +143,7 @@ def test_soft_tokens_that_would_change_the_factors_of_the_prompt_are_refused(
 
 @pytest.mark.parametrize(("make", "known"), [(longrope, "longrope.*64"), (dynamic, "dynamic.*64")])
 def test_chunks_that_would_be_turned_otherwise_than_one_pass_are_refused(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, make: Callable[..., LanguageModel], known: str
+    make_lm: MakeLM, ids: Tensor, make: Callable[..., LanguageModel], known: str
 ) -> None:
     plans = [Plan(Full(), TOKENS)]
     with pytest.raises(InputError, match=f"{known}.*{TOKENS} tokens.*without chunks"):
@@ -155,7 +153,7 @@ def test_chunks_that_would_be_turned_otherwise_than_one_pass_are_refused(
     assert torch.allclose(found.logits, whole.logits, atol=1e-3)
 
 
-def test_chunks_behind_the_short_factors_are_read(make_lm: Callable[..., LanguageModel], ids: Tensor) -> None:
+def test_chunks_behind_the_short_factors_are_read(make_lm: MakeLM, ids: Tensor) -> None:
     lm, ids, plans = longrope(make_lm), ids.repeat(1, 2), [Plan(Full(), 2 * TOKENS)]
     found, whole = prefill(lm, ids, plans, chunk=SHORT + 6), prefill(lm, ids, plans)
     assert torch.allclose(found.logits, whole.logits, atol=1e-3)
@@ -164,11 +162,7 @@ def test_chunks_behind_the_short_factors_are_read(make_lm: Callable[..., Languag
 @pytest.mark.parametrize("make", [longrope, dynamic])
 @pytest.mark.parametrize(("held", "tokens"), [(40, 60), (40, TOKENS), (70, TOKENS), (70, 60)])
 def test_rows_that_were_read_before_are_used_where_one_pass_would_turn_them_the_same_way(
-    make_lm: Callable[..., LanguageModel],
-    ids: Tensor,
-    make: Callable[..., LanguageModel],
-    held: int,
-    tokens: int,
+    make_lm: MakeLM, ids: Tensor, make: Callable[..., LanguageModel], held: int, tokens: int
 ) -> None:
     lm, plans = make(make_lm), [Plan(Full(), TOKENS)]
     rows = PrefixCache(lm.model.config)
@@ -180,9 +174,7 @@ def test_rows_that_were_read_before_are_used_where_one_pass_would_turn_them_the_
     assert torch.allclose(found.logits, whole.logits, atol=1e-3)
 
 
-def test_a_document_is_not_read_in_chunks_that_are_turned_apart(
-    make_lm: Callable[..., LanguageModel],
-) -> None:
+def test_a_document_is_not_read_in_chunks_that_are_turned_apart(make_lm: MakeLM) -> None:
     lm, text = longrope(make_lm), "The harbour lies in the north. " * 12
     with pytest.raises(InputError, match="without chunks"):
         Document(lm, text, chunk=20).read()
@@ -192,7 +184,7 @@ def test_a_document_is_not_read_in_chunks_that_are_turned_apart(
 
 @pytest.mark.parametrize("make", [longrope, dynamic])
 def test_prompts_that_are_turned_apart_do_not_share_a_pass(
-    make_lm: Callable[..., LanguageModel], ids: Tensor, make: Callable[..., LanguageModel]
+    make_lm: MakeLM, ids: Tensor, make: Callable[..., LanguageModel]
 ) -> None:
     lengths = (SHORT - 2, SHORT + 6)
     lm = make(make_lm)

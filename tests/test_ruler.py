@@ -1,4 +1,4 @@
-"""RULER through lm-eval: its lengths and metrics, repeatable, in any order of the question, without a network."""
+"""RULER and needles through lm-eval: lengths, depths and metrics, repeatable, in any order, without a network."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from judgeq.evaluation.harness import (
     LocalFiles,
     benchmark_names,
     library,
+    needle_tasks,
     ruler_tasks,
 )
 from judgeq.evaluation.harness.generation import (
@@ -34,19 +35,12 @@ from judgeq.evaluation.harness.generation import (
 )
 from judgeq.evaluation.questions import Question, Task
 from judgeq.models.language_model import LanguageModel
+from tests.reduced import Everything
 
 LONGEST = {"niah": 128, "vt": 30, "cwe": 120, "fwe": 50, "qa": 32}
+SENTENCE = "The keeper wrote down the name of ship number {at} before noon."
+NEEDLE = "One of the special magic numbers for "
 ANSWERS = ("Ada Lovell", "Bea Marsh", "Cy Nolan", "Di Otter")
-
-
-class Everything(dict[str, str]):
-    """Says of all things that they could not be fetched."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __missing__(self, key: str) -> str:
-        return f"{key} could not be fetched (no network in tests)."
 
 
 @pytest.fixture(autouse=True)
@@ -104,9 +98,7 @@ def tokens(lm: LanguageModel, question: Question) -> int:
 
 
 @pytest.mark.parametrize("name", RULER_GENERATED)
-def test_every_generated_task_has_its_length_its_output_length_and_its_answers_in_the_text(
-    words: LanguageModel, name: str
-) -> None:
+def test_generated_tasks_have_their_lengths_and_answers_in_the_text(words: LanguageModel, name: str) -> None:
     task = one(words, name, count=4)
     assert (task.name, task.length, len(task.questions)) == (f"ruler/{name}", 2048, 4)
     assert len({question.key for question in task.questions}) == 4
@@ -126,9 +118,7 @@ def test_the_prefix_stands_behind_the_chat_template_without_a_space_of_its_own(l
 
 
 @pytest.mark.parametrize("name", [*RULER_TASKS])
-def test_the_question_moves_to_the_front_and_nothing_else_changes(
-    words: LanguageModel, qa_files: LocalFiles, name: str
-) -> None:
+def test_nothing_but_the_question_moves(words: LanguageModel, qa_files: LocalFiles, name: str) -> None:
     last = one(words, name, count=2, files=qa_files)
     first = one(words, name, count=2, files=qa_files, question_first=True)
     assert first.question_first
@@ -140,9 +130,7 @@ def test_the_question_moves_to_the_front_and_nothing_else_changes(
         assert after.example.answers == before.example.answers
 
 
-def test_a_prompt_that_does_not_end_with_its_question_is_refused(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_question_that_does_not_come_last(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library.Definition, "text", lambda *_: "One line.\nNo question")
     with pytest.raises(InputError, match="does not end with its question"):
         one(lm, "niah_single_1", 512, question_first=True)
@@ -162,24 +150,17 @@ def test_a_part_of_the_answers_is_a_part_of_the_score(words: LanguageModel) -> N
     assert word.score(word.example.answers[0].upper()) == 0.1
 
 
-def test_questions_about_documents_are_rated_by_the_other_metric(
-    words: LanguageModel, qa_files: LocalFiles
-) -> None:
+def test_questions_about_documents_have_another_metric(words: LanguageModel, qa_files: LocalFiles) -> None:
     question = one(words, "qa_squad", files=qa_files).questions[0]
-    assert (question.metric, question.score("It is ada lovell."), question.score("Nobody")) == (
-        "ruler_part",
-        1,
-        0,
-    )
+    assert question.metric == "ruler_part"
+    assert (question.score("It is ada lovell."), question.score("Nobody")) == (1, 0)
 
 
 # Repeatable
 
 
 @pytest.mark.parametrize("name", ["niah_single_2", "niah_multikey_3", "vt", "cwe", "fwe"])
-def test_more_questions_begin_with_the_same_ones_and_another_seed_gives_others(
-    words: LanguageModel, name: str
-) -> None:
+def test_more_questions_begin_with_the_same_ones(words: LanguageModel, name: str) -> None:
     few, many = one(words, name, count=3), one(words, name, count=9)
     assert [q.key for q in few.questions] == [q.key for q in many.questions[:3]]
     assert few.questions[0].key != one(words, name, seed=6).questions[0].key
@@ -200,9 +181,7 @@ def test_another_process_asks_the_same_questions(lm: LanguageModel) -> None:
     assert run.stdout.split() == here
 
 
-def test_the_global_generators_go_on_and_nothing_is_printed(
-    words: LanguageModel, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_process_is_left_as_it_was(words: LanguageModel, capfd: pytest.CaptureFixture[str]) -> None:
     def states() -> list[Any]:
         return [random.getstate(), np.random.get_state()[1].tolist()]  # noqa: NPY002
 
@@ -227,13 +206,18 @@ def test_lm_eval_is_as_before_once_the_questions_are_made(words: LanguageModel) 
 
 
 @pytest.mark.parametrize(
-    ("name", "length"), [(name, 200) for name in ("niah_multikey_3", "vt", "cwe")] + [("fwe", 199)]
+    ("name", "length", "count", "said"),
+    [
+        *((name, 200, 3, "ask for longer prompts") for name in ("niah_multikey_3", "vt", "cwe")),
+        ("fwe", 199, 3, "at least 200"),
+        *(("fwe", 2048, count, "from 1 to 500") for count in (0, 501)),
+    ],
 )
-def test_a_length_that_a_task_cannot_fill_is_refused_at_once(
-    words: LanguageModel, name: str, length: int
+def test_lengths_and_counts_without_questions(
+    words: LanguageModel, name: str, length: int, count: int, said: str
 ) -> None:
-    with pytest.raises(InputError, match=r"longer prompts|at least 200"):
-        one(words, name, length)
+    with pytest.raises(InputError, match=said):
+        one(words, name, length, count)
 
 
 @pytest.mark.parametrize("name", ["vt", "cwe", "fwe"])
@@ -255,18 +239,10 @@ def test_a_haystack_of_a_few_words_is_refused(words: LanguageModel, tmp_path: Pa
         ruler_tasks(words, ["niah_single_2"], [512], 1, seed=0, files=LocalFiles(tmp_path))
 
 
-@pytest.mark.parametrize("count", [0, 501])
-def test_only_as_many_questions_as_ruler_has(words: LanguageModel, count: int) -> None:
-    with pytest.raises(InputError, match="from 1 to 500"):
-        one(words, "fwe", count=count)
-
-
 # Where texts come from
 
 
-def test_pythons_manual_takes_the_place_of_essays_that_cannot_be_fetched(
-    words: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_manual_replaces_missing_essays(words: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nltk.data.find", fails(LookupError))
     task = one(words, "niah_single_2")
     assert task.notes == (MANUAL_NOTE, SENTENCES_NOTE)
@@ -291,9 +267,7 @@ def test_ones_own_essays_are_the_haystack_and_a_note_says_so(words: LanguageMode
     assert "afterwards.\nGulls were first here." in text(task.questions[0])
 
 
-def test_lm_evals_essays_are_taken_where_the_hub_answers(
-    words: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hubs_essays_are_used(words: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     one(words, "niah_single_1")
     from lm_eval.tasks.ruler import prepare_niah
 
@@ -340,9 +314,7 @@ def test_a_hub_out_of_reach_leaves_only_the_cache(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("name", ["qa_squad", "qa_hotpot"])
-def test_documents_with_questions_come_from_ones_own_files(
-    words: LanguageModel, qa_files: LocalFiles, name: str
-) -> None:
+def test_documents_come_from_ones_own_files(words: LanguageModel, qa_files: LocalFiles, name: str) -> None:
     task = one(words, name, count=9, files=qa_files)
     assert [question.example.answers for question in task.questions] == [(name,) for name in ANSWERS]
     assert all(q.example.answers[0] in text(q) for q in task.questions)
@@ -372,9 +344,7 @@ def test_questions_whose_document_does_not_fit_make_way_for_the_next_ones(
         ("qa_hotpot", "hotpotqa.json", "hotpot_dev_distractor_v1.json"),
     ],
 )
-def test_questions_that_cannot_be_fetched_say_what_to_put_where(
-    words: LanguageModel, name: str, file: str, url: str
-) -> None:
+def test_missing_questions_say_what_to_do(words: LanguageModel, name: str, file: str, url: str) -> None:
     with pytest.raises(InputError, match="--ruler-files") as caught:
         one(words, name)
     assert url in str(caught.value)
@@ -389,9 +359,7 @@ def test_questions_that_cannot_be_fetched_say_what_to_put_where(
         ('{"data": []}', "is not what lm-eval reads"),
     ],
 )
-def test_a_file_in_another_format_is_named(
-    words: LanguageModel, tmp_path: Path, content: str, message: str
-) -> None:
+def test_another_format_is_named(words: LanguageModel, tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "squad.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=rf"squad\.json {message}"):
         one(words, "qa_squad", files=LocalFiles(tmp_path))
@@ -405,9 +373,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 # What a person types
 
 
-def test_without_lm_eval_the_error_says_what_to_install(
-    words: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_lm_eval(words: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("lm_eval", "lm_eval.tasks", "lm_eval.tasks._yaml_loader"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=r'^RULER needs lm-eval: pip install "judgeq\[benchmarks\]"$'):
@@ -440,3 +406,85 @@ def fails(error: type[Exception]) -> Callable[..., Any]:
         raise error("no network in tests")
 
     return raises
+
+
+# Needles
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> LocalFiles:
+    essays = " ".join(SENTENCE.format(at=at) for at in range(400))
+    (tmp_path / "essays.txt").write_text(essays, encoding="utf-8")
+    return LocalFiles(tmp_path)
+
+
+def context(question: Question) -> str:
+    return question.example.messages[0].content.split("\n")[1]
+
+
+def asked(lm: LanguageModel, files: LocalFiles, **options: Any) -> list[Any]:
+    return needle_tasks(lm, [4096], [0, 50, 100], 2, files=files, **{"seed": 1, **options})
+
+
+def test_the_needle_stands_at_the_depth_that_is_asked_for(lm: LanguageModel, files: LocalFiles) -> None:
+    tasks = asked(lm, files)
+    labels = ["niah@4096/depth-0", "niah@4096/depth-50", "niah@4096/depth-100"]
+    assert [task.label for task in tasks] == labels
+    for task, depth in zip(tasks, (0, 0.5, 1), strict=True):
+        for question in task.questions:
+            before, needle, after = context(question).partition(NEEDLE)
+            assert needle
+            around = len(before) + len(after.partition(". ")[2])
+            assert len(before) / around == pytest.approx(depth, abs=0.05)
+
+
+def test_all_depths_hide_the_same_needles_in_a_full_haystack(lm: LanguageModel, files: LocalFiles) -> None:
+    answers = [[question.example.answers for question in task.questions] for task in asked(lm, files)]
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0][0] != answers[0][1]
+    for task in asked(lm, files):
+        for question in task.questions:
+            assert 2000 < question.input_ids(lm).shape[1] < 4096
+            assert (question.max_new_tokens, question.metric) == (128, "ruler")
+            assert question.score(f"It is {question.example.answers[0]}.") == 1
+
+
+def test_more_needles_begin_with_the_same_ones(lm: LanguageModel, files: LocalFiles) -> None:
+    few = needle_tasks(lm, [4096], [25], 2, seed=1, files=files)[0]
+    many = needle_tasks(lm, [4096], [25], 6, seed=1, files=files)[0]
+    other = needle_tasks(lm, [4096], [25], 2, seed=2, files=files)[0]
+    assert [q.key for q in few.questions] == [q.key for q in many.questions[:2]]
+    assert few.questions[0].key != other.questions[0].key
+
+
+def test_a_needles_question_moves_to_the_front(lm: LanguageModel, files: LocalFiles) -> None:
+    (task, *_) = asked(lm, files, question_first=True)
+    text = task.questions[0].example.messages[0].content
+    assert text.startswith("What is the special magic number for ")
+    assert task.label == "niah@4096/depth-0/first"
+
+
+@pytest.mark.parametrize("depth", [-1, 101])
+def test_a_depth_outside_the_haystack_is_refused(lm: LanguageModel, files: LocalFiles, depth: int) -> None:
+    with pytest.raises(InputError, match=f"no depth of {depth} %"):
+        needle_tasks(lm, [4096], [depth], 1, seed=0, files=files)
+
+
+def test_a_length_without_room_for_a_haystack_is_refused(lm: LanguageModel, files: LocalFiles) -> None:
+    with pytest.raises(InputError, match=r"does not fit into 400 tokens: ask for longer prompts$"):
+        needle_tasks(lm, [400], [50], 1, seed=0, files=files)
+
+
+def test_a_short_haystack_still_has_its_needle_at_its_depth(lm: LanguageModel, files: LocalFiles) -> None:
+    tasks = needle_tasks(lm, [1024], [0, 100], 2, seed=0, files=files)
+    for task, first in zip(tasks, (True, False), strict=True):
+        for question in task.questions:
+            (answer,) = question.example.answers
+            assert question.input_ids(lm).shape[1] <= 1024
+            assert (context(question).index(answer) < len(context(question)) / 2) == first
+
+
+def test_notes_say_what_the_haystack_is(lm: LanguageModel, files: LocalFiles) -> None:
+    for task in asked(lm, files):
+        assert task.notes[0].startswith("The haystack is ")
+        assert "essays.txt" in task.notes[0]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import judgeq
 from judgeq.config import Decoding, Selection
@@ -45,11 +44,6 @@ def measure(
     return run(lm, [Task("t", questions)], asked, tokens=tokens, journal=Journal(None, {}))[0]
 
 
-@pytest.fixture(scope="module")
-def tokens(lm: LanguageModel) -> SoftTokens:
-    return SoftTokens.initialise(lm, torch.arange(40, 44))
-
-
 @pytest.fixture
 def answered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     """What the model was asked: the end of the prompt, and the names."""
@@ -71,16 +65,9 @@ def test_one_prefill_gives_every_method_the_answer_it_gives_alone(
     lm: LanguageModel, tokens: SoftTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     methods: list[Method] = [SnapKV(), Full(), JudgeQ(), Oracle()]
+    options = {"tokens": tokens, "decoding": Decoding(max_new_tokens=8)}
     alone = {
-        each.name: judgeq.ask(
-            lm,
-            DOCUMENT,
-            WHAT,
-            method=each.method,
-            budget=each.budget,
-            tokens=tokens,
-            decoding=Decoding(max_new_tokens=8),
-        ).text
+        each.name: judgeq.ask(lm, DOCUMENT, WHAT, method=each.method, budget=each.budget, **options).text
         for each in asked_of({method.name: method for method in methods}, [40, 0.5])
     }
     passes = []
@@ -130,9 +117,7 @@ def test_a_learned_profile_reaches_the_methods(lm: LanguageModel, tokens: SoftTo
         measure(lm, [question()], [method], [16], tokens)
 
 
-def test_bad_questions_are_refused_before_any_work(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_questions_are_refused_at_once(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*args: object, **options: object) -> None:
         raise AssertionError("the model ran")
 
@@ -158,29 +143,20 @@ def test_prompts_that_are_too_long_are_skipped_and_counted_where_that_is_asked_f
 def test_tasks_take_turns_and_progress_is_told(
     lm: LanguageModel, answered: list[tuple[str, list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    names = {"a": ("a1", "a2"), "b": ("b1",)}
     tasks = [
-        Task("a", [question(what="Who is a1?"), question(what="Who is a2?")]),
-        Task("b", [question(what="Who is b1?")]),
+        Task(name, [question(what=f"Who is {who}?") for who in who_all]) for name, who_all in names.items()
     ]
     told: list[tuple[int, int]] = []
     monkeypatch.setattr(runner, "TOGETHER", 2)
-    run(
-        lm,
-        tasks,
-        asked_of({"full": Full()}, []),
-        tokens=None,
-        journal=Journal(None, {}),
-        progress=lambda done, total: told.append((done, total)),
-    )
+    asked, journal = asked_of({"full": Full()}, []), Journal(None, {})
+    run(lm, tasks, asked, tokens=None, journal=journal, progress=lambda *done: told.append(done))
     assert [end for end, _ in answered] == ["ho is a1?", "ho is b1?", "ho is a2?"]
     assert told == [(2, 3), (3, 3)]
 
 
 def test_a_killed_run_goes_on_where_it_was(
-    lm: LanguageModel,
-    answered: list[tuple[str, list[str]]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    lm: LanguageModel, answered: list[tuple[str, list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "TOGETHER", 1)
     path = tmp_path / "items.jsonl"
@@ -220,13 +196,8 @@ def test_a_method_that_is_added_later_is_the_only_one_that_runs(
 
 def test_answers_of_another_setup_are_refused_and_kept(lm: LanguageModel, tmp_path: Path) -> None:
     path = tmp_path / "items.jsonl"
-    run(
-        lm,
-        [Task("t", [question()])],
-        asked_of({"full": Full()}, []),
-        tokens=None,
-        journal=Journal(path, SETUP),
-    )
+    asked = asked_of({"full": Full()}, [])
+    run(lm, [Task("t", [question()])], asked, tokens=None, journal=Journal(path, SETUP))
     before = path.read_bytes()
     with pytest.raises(InputError, match="the precision 'float32' and this run has '4bit'"):
         Journal(path, {**SETUP, "precision": "4bit"})
@@ -240,9 +211,6 @@ def test_a_file_of_something_else_is_refused_and_kept(tmp_path: Path, content: s
     with pytest.raises(InputError, match="not a file of answers"):
         Journal(path, {})
     assert path.read_text() == content
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be used"):
         Journal(tmp_path / "missing" / "items.jsonl", SETUP)
 

@@ -26,12 +26,16 @@ from tests.conftest import TEXT
 from tests.test_profile import profile
 
 
+def with_weights(tokens: SoftTokens, **changes: object) -> SoftTokens:
+    return replace(tokens, weights=replace(tokens.weights, **changes))
+
+
 def tokens_of(lm: LanguageModel, factor: float = 1.0) -> SoftTokens:
     """Soft tokens with adapters, whose terms are `factor` times as large."""
     plain = SoftTokens.initialise(lm, torch.arange(10, 18))
     adapters = LowRank.zero(lm, 2, 0)
     adapters = LowRank(adapters.down, {name: torch.full_like(up, factor) for name, up in adapters.up.items()})
-    return replace(plain, probe=replace(plain.probe, adapters=adapters))
+    return with_weights(plain, adapters=adapters)
 
 
 def opened(path: Path, lm: LanguageModel, tokens: SoftTokens | None, precision: str = "float32") -> Journal:
@@ -42,13 +46,8 @@ def opened(path: Path, lm: LanguageModel, tokens: SoftTokens | None, precision: 
 @pytest.mark.parametrize(
     ("field", "change"),
     [
-        (
-            "soft tokens",
-            lambda tokens: replace(
-                tokens, probe=replace(tokens.probe, embeddings=tokens.probe.embeddings * 2)
-            ),
-        ),
-        ("adapters and profile", lambda tokens: replace(tokens, probe=replace(tokens.probe, adapters=None))),
+        ("soft tokens", lambda tokens: with_weights(tokens, embeddings=tokens.weights.embeddings * 2)),
+        ("adapters and profile", lambda tokens: with_weights(tokens, adapters=None)),
         ("adapters and profile", lambda tokens: replace(tokens, profile=profile(100))),
         ("soft tokens", lambda tokens: None),
     ],
@@ -73,7 +72,7 @@ def test_other_numbers_in_the_adapters_are_noticed(lm: LanguageModel, tmp_path: 
 
 
 @pytest.mark.parametrize("package", ["torch", "transformers"])
-def test_other_libraries_are_noticed(
+def test_other_libraries(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     opened(tmp_path / "items.jsonl", lm, None)
@@ -83,9 +82,7 @@ def test_other_libraries_are_noticed(
         opened(tmp_path / "items.jsonl", lm, None)
 
 
-def test_another_model_of_the_same_name_is_noticed(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path
-) -> None:
+def test_another_model_of_this_name_is_noticed(make_lm: Callable[..., LanguageModel], tmp_path: Path) -> None:
     opened(tmp_path / "items.jsonl", make_lm(seed=1), None)
     opened(tmp_path / "items.jsonl", make_lm(seed=1), None)
     with pytest.raises(InputError, match="the weights "):
@@ -110,9 +107,7 @@ def answered(lm: LanguageModel, path: Path, label: str, method: Method) -> Answe
 @pytest.mark.parametrize(
     "other", [SnapKV(window=8), SnapKV(selection=Selection(pool=7)), RandomRows()], ids=str
 )
-def test_a_method_of_the_same_name_with_other_options_is_refused(
-    lm: LanguageModel, tmp_path: Path, other: Method
-) -> None:
+def test_a_method_with_other_options_is_refused(lm: LanguageModel, tmp_path: Path, other: Method) -> None:
     path = tmp_path / "items.jsonl"
     assert answered(lm, path, "mine", SnapKV()) == answered(lm, path, "mine", SnapKV())
     with pytest.raises(InputError, match="mine@20 that were made with other options"):
@@ -129,9 +124,7 @@ def older(path: Path, lm: LanguageModel, tokens: SoftTokens | None, *names: str)
     path.write_text("\n".join(map(json.dumps, ({"setup": first}, line))) + "\n")
 
 
-def test_an_older_file_is_gone_on_with_and_says_from_then_on_what_it_did_not(
-    lm: LanguageModel, tmp_path: Path
-) -> None:
+def test_an_older_file_says_from_then_on_what_it_did_not(lm: LanguageModel, tmp_path: Path) -> None:
     path = tmp_path / "items.jsonl"
     older(path, lm, None, "snapkv@20")
     journal = opened(path, lm, None)

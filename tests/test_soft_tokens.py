@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
 from judgeq.soft_tokens.tensors import TENSOR_NAME, SoftTokenTensors
+from tests.conftest import MakeLM
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def tokens(lm: LanguageModel) -> SoftTokens:
 
 
 def test_they_start_as_embeddings_of_tokens(lm: LanguageModel, tokens: SoftTokens) -> None:
-    assert torch.equal(tokens.probe.embeddings, lm.model.get_input_embeddings().weight[10:18])
+    assert torch.equal(tokens.weights.embeddings, lm.model.get_input_embeddings().weight[10:18])
     assert tokens.n == 8
 
 
 def test_saving_and_loading_gives_the_same(lm: LanguageModel, tokens: SoftTokens, tmp_path: Path) -> None:
     tokens.save_pretrained(tmp_path / "judge")
     again = SoftTokens.for_model(lm, tmp_path / "judge")
-    assert torch.equal(again.probe.embeddings, tokens.probe.embeddings)
+    assert torch.equal(again.weights.embeddings, tokens.weights.embeddings)
     assert again.config == tokens.config
     assert "base_model: tiny-llama" in (tmp_path / "judge" / "README.md").read_text()
 
@@ -44,7 +44,7 @@ def test_saving_and_loading_gives_the_same(lm: LanguageModel, tokens: SoftTokens
 def test_another_model_is_refused(
     lm: LanguageModel, tokens: SoftTokens, field: str, value: str, said: str
 ) -> None:
-    other = SoftTokens(tokens.probe, dataclasses.replace(tokens.config, **{field: value}))
+    other = SoftTokens(tokens.weights, dataclasses.replace(tokens.config, **{field: value}))
     with pytest.raises(InputError, match=said):
         other.check(lm)
 
@@ -52,12 +52,12 @@ def test_another_model_is_refused(
 def test_another_width_is_refused(lm: LanguageModel, tokens: SoftTokens) -> None:
     config = dataclasses.replace(tokens.config, hidden_size=32)
     with pytest.raises(InputError, match="hidden size 32"):
-        SoftTokens(SoftTokenTensors(tokens.probe.embeddings[:, :32]), config).check(lm)
+        SoftTokens(SoftTokenTensors(tokens.weights.embeddings[:, :32]), config).check(lm)
 
 
 def test_nan_is_refused(tokens: SoftTokens) -> None:
     with pytest.raises(InputError, match="NaN"):
-        SoftTokens(SoftTokenTensors(tokens.probe.embeddings * torch.nan), tokens.config)
+        SoftTokens(SoftTokenTensors(tokens.weights.embeddings * torch.nan), tokens.config)
 
 
 def renamed(lm: LanguageModel, name: str) -> LanguageModel:
@@ -78,7 +78,7 @@ def renamed(lm: LanguageModel, name: str) -> LanguageModel:
 )
 def test_one_model_has_many_names(lm: LanguageModel, tokens: SoftTokens, name: str) -> None:
     for trained in ("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", "models/SmolLM2-135M-Instruct"):
-        SoftTokens(tokens.probe, dataclasses.replace(tokens.config, base_model=trained)).check(
+        SoftTokens(tokens.weights, dataclasses.replace(tokens.config, base_model=trained)).check(
             renamed(lm, name)
         )
 
@@ -89,18 +89,18 @@ def test_one_model_has_many_names(lm: LanguageModel, tokens: SoftTokens, name: s
 def test_a_sibling_is_another_model(lm: LanguageModel, tokens: SoftTokens, name: str) -> None:
     config = dataclasses.replace(tokens.config, base_model="smollm2-135m")
     with pytest.raises(InputError, match=f"trained for smollm2-135m and the base model here is {name}"):
-        SoftTokens(tokens.probe, config).check(renamed(lm, name))
+        SoftTokens(tokens.weights, config).check(renamed(lm, name))
 
 
 def test_the_same_model_under_another_name_can_be_adopted(
-    lm: LanguageModel, tokens: SoftTokens, make_lm: Callable[..., LanguageModel]
+    lm: LanguageModel, tokens: SoftTokens, make_lm: MakeLM
 ) -> None:
     elsewhere = renamed(lm, "/models/snapshot-7")
     with pytest.raises(InputError, match=r"tokens\.adopt\(lm\)"):
         tokens.check(elsewhere)
     adopted = tokens.adopt(elsewhere)
     adopted.check(elsewhere)
-    assert torch.equal(adopted.probe.embeddings, tokens.probe.embeddings)
+    assert torch.equal(adopted.weights.embeddings, tokens.weights.embeddings)
     with pytest.raises(InputError, match="hidden size 64 there, 32 here"):
         tokens.adopt(make_lm(hidden_size=32))
 
@@ -118,7 +118,7 @@ def test_shipped_soft_tokens_are_found_under_every_name_of_their_model(
     lm: LanguageModel, tokens: SoftTokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = dataclasses.replace(tokens.config, base_model="smollm2-135m")
-    SoftTokens(tokens.probe, config).save_pretrained(tmp_path / "soft_tokens" / "any-name")
+    SoftTokens(tokens.weights, config).save_pretrained(tmp_path / "soft_tokens" / "any-name")
     monkeypatch.setattr("judgeq.soft_tokens.soft_tokens.assets_path", tmp_path.joinpath)
     for name in ("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", "./SmolLM2-135M-Instruct"):
         assert SoftTokens.for_model(renamed(lm, name)).config == config
@@ -207,10 +207,10 @@ def test_a_name_that_is_nowhere_is_refused(lm: LanguageModel, monkeypatch: pytes
 
 
 def test_query_offsets_are_part_of_the_file(lm: LanguageModel, tokens: SoftTokens, tmp_path: Path) -> None:
-    probe = SoftTokenTensors(tokens.probe.embeddings, torch.randn(4, 4, 8, 16))
-    SoftTokens(probe, tokens.config).save_pretrained(tmp_path)
-    again = SoftTokens.for_model(lm, tmp_path).probe.query_offsets
+    weights = SoftTokenTensors(tokens.weights.embeddings, torch.randn(4, 4, 8, 16))
+    SoftTokens(weights, tokens.config).save_pretrained(tmp_path)
+    again = SoftTokens.for_model(lm, tmp_path).weights.query_offsets
     assert again is not None
-    assert torch.equal(again, probe.query_offsets.half().float())
+    assert torch.equal(again, weights.query_offsets.half().float())
     with pytest.raises(InputError, match=r"query offsets have shape \(3, 4, 8, 16\)"):
-        SoftTokens(SoftTokenTensors(probe.embeddings, torch.randn(3, 4, 8, 16)), tokens.config).check(lm)
+        SoftTokens(SoftTokenTensors(weights.embeddings, torch.randn(3, 4, 8, 16)), tokens.config).check(lm)

@@ -69,9 +69,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
 # What is sent
 
 
-def test_a_space_gets_what_it_needs_and_nothing_else(
-    root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_space_gets_what_it_needs(root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--repo", "me/demo", "--hardware", "cpu-upgrade", "--json", "-")
     assert code == 0
     there = hub.files("spaces/me/demo")
@@ -82,9 +80,7 @@ def test_a_space_gets_what_it_needs_and_nothing_else(
     assert json.loads(out)["commit"] == made.branches["main"]
 
 
-def test_a_dry_run_lists_the_same_and_asks_nobody(
-    root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_lists_the_same(root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--repo", "me/demo", "--dry-run")
     assert code == 0
     sizes = {line.split()[1]: line.split()[0] for line in out.splitlines()[:-1]}
@@ -95,9 +91,7 @@ def test_a_dry_run_lists_the_same_and_asks_nobody(
     assert set(hub.files("spaces/me/demo")) == {*sizes, ".gitattributes"}
 
 
-def test_a_second_time_only_differences_are_sent(
-    root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_differences_are_sent(root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "--repo", "me/demo")
     (root / "app" / "ui.py").rename(root / "app" / "page.py")
     commit(root, {"app.py": "new\n", "app/ui.py": "text\n"})
@@ -120,15 +114,8 @@ def test_the_real_checkout_sends_the_demo_and_no_more(monkeypatch: pytest.Monkey
         pytest.skip("not a checkout")
     monkeypatch.setattr(space, "_changed", lambda root: [])
     files = {file.path: file.size for file in space.space_files(ROOT)}
-    assert {
-        "app.py",
-        "README.md",
-        "requirements.txt",
-        "app/ui.py",
-        "judgeq/inference/api.py",
-        "app/sections/kept/kept.js",
-    } <= set(files)
-    assert {"assets/samples/stored.json.gz", "assets/samples/index.json"} <= set(files)
+    needed = "app.py README.md requirements.txt app/ui.py judgeq/inference/api.py app/sections/kept/kept.js"
+    assert {*needed.split(), "assets/samples/stored.json.gz", "assets/samples/index.json"} <= set(files)
     assert not [
         path for path in files if path.startswith(("tests/", "docs/", "tutorials/")) or ".jsonl" in path
     ]
@@ -187,23 +174,16 @@ def test_an_unclean_tree_is_refused_by_name(root: Path, hub: Hub, capsys: pytest
     assert not hub.requests
 
 
-def test_without_a_checkout_the_command_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_without_git_or_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
 ) -> None:
+    with monkeypatch.context() as without:
+        without.setenv("PATH", "")
+        said = "judgeq: git is not installed, and says what belongs into a Space: install it\n"
+        assert run(capsys, "--repo", "me/demo", "--dry-run")[::2] == (2, said)
     monkeypatch.setattr(space, "ROOT", tmp_path)
     code, _, err = run(capsys, "--repo", "me/demo", "--dry-run")
-    assert code == 2
-    assert "made from a git checkout" in err
-
-
-def test_without_git_the_command_says_so(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert run(capsys, "--repo", "me/demo", "--dry-run")[::2] == (
-        2,
-        "judgeq: git is not installed, and says what belongs into a Space: install it\n",
-    )
+    assert (code, "made from a git checkout" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +228,7 @@ def test_a_hub_that_refuses_is_quoted(
     assert (code, said in err) == (2, True)
 
 
-def test_no_token_and_no_network_are_said(
+def test_no_token_or_network(
     root: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
-from judgeq import Answer, Document, ask, ask_many, compare, sweep
+from judgeq import Document, ask, ask_many, compare, sweep
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.inference.plan import Plan
@@ -19,6 +19,8 @@ from judgeq.methods.scoring import merge_group
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
+from tests.conftest import MakeLM
+from tests.generators import to_the_end
 from tests.rounding import moved_rows
 from tests.test_prefill import attention_of
 from tests.test_rope import longrope
@@ -89,19 +91,10 @@ def test_behind_a_response_too(lm: LanguageModel, ids: Tensor, soft: SoftTokenTe
 
 
 def test_a_model_whose_positions_depend_on_the_length_is_read_once_for_each(
-    make_lm: Callable[..., LanguageModel], soft: SoftTokenTensors
+    make_lm: MakeLM, soft: SoftTokenTensors
 ) -> None:
     lm = longrope(make_lm)
     assert_alone(lm, torch.randint(3, 300, (1, 66)), soft, [StockAnswer(), JudgeQ(), SnapKV()])
-
-
-def finished(answers: object) -> list[Answer]:
-    steps = iter(answers)  # type: ignore[call-overload]
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return done.value
 
 
 def test_every_way_to_ask_gives_the_same_answer(lm: LanguageModel, trained: SoftTokens) -> None:
@@ -110,9 +103,9 @@ def test_every_way_to_ask_gives_the_same_answer(lm: LanguageModel, trained: Soft
     document = Document(lm, DOCUMENT)
     both = {"methods": ["judgeq", "stockanswer"], "tokens": trained, **options}
     others = [
-        finished(compare(lm, DOCUMENT, QUESTION, **both))[1],
+        to_the_end(compare(lm, DOCUMENT, QUESTION, **both))[1][1],
         document.ask(QUESTION, method="stockanswer", **options),
-        finished(document.compare(QUESTION, **both))[1],
+        to_the_end(document.compare(QUESTION, **both))[1][1],
         ask(lm, DOCUMENT, QUESTION, method="stockanswer", chunk=16, **options),
         *ask_many(lm, [(DOCUMENT, QUESTION)] * 2, method="stockanswer", padded=True, **options),
     ]
@@ -162,7 +155,7 @@ def test_it_stands_in_where_no_soft_tokens_are_known(lm: LanguageModel, trained:
     document = Document(lm, DOCUMENT)
     for answer in (
         ask(lm, DOCUMENT, QUESTION, **options),
-        finished(compare(lm, DOCUMENT, QUESTION, **options))[1],
+        to_the_end(compare(lm, DOCUMENT, QUESTION, **options))[1][1],
         document.ask(QUESTION, **options),
         *ask_many(lm, [(DOCUMENT, QUESTION)], **options),
     ):
@@ -182,7 +175,7 @@ def test_words_that_are_none_are_refused(text: str) -> None:
         StockAnswer(text=text)
 
 
-def test_a_prompt_must_leave_room_for_the_words(make_lm: Callable[..., LanguageModel]) -> None:
+def test_a_prompt_must_leave_room_for_the_words(make_lm: MakeLM) -> None:
     lm = make_lm("llama", max_position_embeddings=128)
     with pytest.raises(InputError, match="128"):
         ask(lm, DOCUMENT, QUESTION, method=StockAnswer(text="word " * 120), decoding=SHORT)

@@ -19,7 +19,7 @@ from judgeq.methods import JudgeQ, question_methods
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.sweeping import BUDGETS, SweepPoint, sweep
-from tests.conftest import TEXT
+from tests.conftest import TEXT, four_tokens, without_end
 
 DOCUMENT = f"{TEXT}The keeper is called Aldous. {TEXT}"
 QUESTION = "How tall is the lighthouse?"
@@ -29,11 +29,11 @@ ANSWER = 8
 
 @pytest.fixture
 def soft(lm: LanguageModel) -> SoftTokens:
-    return SoftTokens.initialise(lm, torch.arange(40, 44))
+    return four_tokens(lm)
 
 
 def points(lm: LanguageModel, **options: Any) -> list[SweepPoint]:
-    options = {"tokens": SoftTokens.initialise(lm, torch.arange(40, 44)), "max_new_tokens": ANSWER, **options}
+    options = {"tokens": four_tokens(lm), "max_new_tokens": ANSWER, **options}
     return list(sweep(lm, DOCUMENT, QUESTION, **options))
 
 
@@ -51,10 +51,8 @@ def forced_answer(lm: LanguageModel, answer: list[int], **options: Any) -> list[
 
 @pytest.fixture
 def endless(each_lm: LanguageModel) -> Iterator[LanguageModel]:
-    """Random models stop anywhere; these never do."""
-    each_lm.__dict__["eos_ids"] = frozenset()
-    yield each_lm
-    del each_lm.__dict__["eos_ids"]
+    with without_end(each_lm):
+        yield each_lm
 
 
 def test_all_rows_agree_entirely_and_one_row_does_not(endless: LanguageModel) -> None:

@@ -11,7 +11,6 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -37,6 +36,7 @@ from judgeq.look.format import visible
 from judgeq.models.language_model import LanguageModel
 from judgeq.retention import RetentionMap
 from judgeq.soft_tokens.soft_tokens import SoftTokens
+from tests.test_report import Elements
 from tests.waiting import PATIENCE_S
 
 EVIL = (
@@ -80,26 +80,10 @@ def ended(task: Task, host: ModelHost) -> Run:
 # The page
 
 
-class Parts(HTMLParser):
-    """What a browser would make of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-
 def test_the_page_holds_answers_costs_and_a_map_of_each_method(kept: Comparison) -> None:
     page = kept.to_html()
     assert page.count("<article>") == page.count('class="jq-map"') == page.count('<svg class="heat"') == 3
-    read = " ".join(Parts(page).words)
+    read = " ".join(Elements(page).words)
     for answer in kept.answers:
         assert visible(answer.text.strip()) in read
         assert f"{answer.prompt_tokens:,}" in read
@@ -110,7 +94,7 @@ def test_the_page_holds_answers_costs_and_a_map_of_each_method(kept: Comparison)
 
 
 def test_nothing_in_the_document_becomes_part_of_the_page(kept: Comparison) -> None:
-    parts = Parts(kept.to_html())
+    parts = Elements(kept.to_html())
     tags = {tag for tag, _ in parts.tags}
     assert "script" not in tags
     assert sum(tag == "style" for tag, _ in parts.tags) == 3, "the page's, the map's, and the choice"
@@ -118,15 +102,12 @@ def test_nothing_in_the_document_becomes_part_of_the_page(kept: Comparison) -> N
     assert not [name for _, found in parts.tags for name in found if name.startswith("on") or name == "style"]
     read = "".join(parts.words)
     assert "<script>alert(1)</script>" in read
-    assert "\x00" not in read
-    assert "\x1b" not in read
-    assert "\u202e" not in read
+    assert not set("\x00\x1b\u202e") & set(read)
 
 
 def test_the_page_may_load_nothing_and_its_styles_are_named_by_their_hash(kept: Comparison) -> None:
     page = kept.to_html()
-    (policy,) = (found["content"] for tag, found in Parts(page).tags if found.get("http-equiv"))
-    assert policy is not None
+    (policy,) = (found["content"] for tag, found in Elements(page).tags if found.get("http-equiv"))
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
     assert rules["img-src"] == "data:"
@@ -151,7 +132,7 @@ def test_the_heatmap_has_the_colours_of_what_was_kept(kept: Comparison) -> None:
 
 def test_methods_are_chosen_without_a_script_and_judge_q_first(kept: Comparison) -> None:
     page = kept.to_html()
-    radios = [found for tag, found in Parts(page).tags if tag == "input"]
+    radios = [found for tag, found in Elements(page).tags if tag == "input"]
     assert [("checked" in found) for found in radios] == [False, True, False]
     for place in range(3):
         assert f"main:has(#m{place}:checked) .panel:not(.m{place}){{display:none}}" in page
@@ -161,7 +142,7 @@ def test_methods_are_chosen_without_a_script_and_judge_q_first(kept: Comparison)
 
 
 def test_the_heatmap_has_words_and_its_columns_tell_what_stood_there(kept: Comparison) -> None:
-    parts = Parts(kept.to_html())
+    parts = Elements(kept.to_html())
     labels = [found["aria-label"] for tag, found in parts.tags if tag == "svg" and found.get("role") == "img"]
     assert [label for label in labels if label and "SnapKV keeps, layer by layer" in label]
     assert len(labels) == 3
@@ -171,7 +152,7 @@ def test_the_heatmap_has_words_and_its_columns_tell_what_stood_there(kept: Compa
     assert visible(found.text[: found.offsets[0][1]]).split()[0][:5] in titles[0]
 
 
-def test_the_program_of_the_documentation_runs(
+def test_the_documented_program_runs(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = (Path(__file__).parents[1] / "docs" / "take-away.md").read_text(encoding="utf-8")
@@ -237,8 +218,7 @@ def test_no_cell_of_the_table_is_a_formula(kept: Comparison) -> None:
     table = csv.reader(io.StringIO(kept.to_csv().removeprefix("\ufeff"), newline=""))
     cells = [value for row in table for value in row]
     assert not [value for value in cells if value[:1] in "=+-@\t\r" and value]
-    assert "'=" in cells
-    assert "'@" in cells
+    assert {"'=", "'@"} <= set(cells)
 
 
 # The picture
@@ -252,9 +232,8 @@ def test_the_picture_shows_other_answers_and_other_rows(kept: Comparison) -> Non
     changed = np.argwhere((first != second).any(axis=2))
     assert len(changed) > 100
     assert changed[:, 1].max() < 1200 / 3 + 20, "within the first card"
-    full = replace(
-        kept.answers[1], retention=replace(kept.answers[1].retention, kept=kept.answers[0].retention.kept)
-    )
+    rows = replace(kept.answers[1].retention, kept=kept.answers[0].retention.kept)
+    full = replace(kept.answers[1], retention=rows)
     third = np.asarray(Image.open(io.BytesIO(replace(kept, answers=[other, full, kept.answers[2]]).to_png())))
     assert ((second != third).any(axis=2)).sum() > 5_000
 
@@ -306,10 +285,8 @@ def test_the_lines_of_python_repeat_the_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     document = document.replace("\x00", "")  # no file of text has any
-    task = Task(
-        document, QUESTION, ("snapkv", "full", "judgeq"), budget=31, question_first=True, max_new_tokens=7
-    )
-    run = ended(task, host)
+    methods = ("snapkv", "full", "judgeq")
+    run = ended(Task(document, QUESTION, methods, budget=31, question_first=True, max_new_tokens=7), host)
     lines = view.offer(run)[2]
     (tmp_path / "document.txt").write_text(document, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -317,7 +294,6 @@ def test_the_lines_of_python_repeat_the_run(
     names: dict[str, Any] = {}
     exec(lines, names)
     for ours, theirs in zip(names["answers"], (lane.answer for lane in run.lanes), strict=True):
-        assert theirs is not None
         assert (ours.text, ours.method, ours.budget) == (theirs.text, theirs.method, theirs.budget)
         assert ours.kept_rows == theirs.kept_rows
         assert ours.retention.rows_of()[0].tolist() == theirs.retention.rows_of()[0].tolist()
@@ -331,9 +307,8 @@ def test_what_is_usual_is_left_out_and_what_is_not_is_said() -> None:
     assert 'methods=("full",)' in lines
     assert "budget=0.5" in lines
     assert not re.search("tokens=(?!64)|question_first|truncate", lines)
-    said = replace(
-        plain, settings=replace(plain.settings, quantization="4bit", tokens="a/b", truncate=True)
-    ).to_python()
+    unusual = replace(plain.settings, quantization="4bit", tokens="a/b", truncate=True)
+    said = replace(plain, settings=unusual).to_python()
     assert 'judgeq.load("some/model", quantization="4bit")' in said
     assert 'tokens="a/b"' in said
     assert "truncate=True" in said
@@ -342,9 +317,8 @@ def test_what_is_usual_is_left_out_and_what_is_not_is_said() -> None:
 @pytest.mark.parametrize("question", ['"', "'", "\"'", "\\", '"""\nimport os', "\u202e{x}", "\ud800"])
 def test_a_question_is_only_ever_a_string(question: str) -> None:
     lines = Comparison(question, Settings("m", ("full",), 5), [None]).to_python()  # type: ignore[list-item]
-    called = next(
-        node for node in ast.walk(ast.parse(lines)) if isinstance(node, ast.Call) and len(node.args) == 3
-    )
+    calls = (node for node in ast.walk(ast.parse(lines)) if isinstance(node, ast.Call))
+    called = next(call for call in calls if len(call.args) == 3)
     assert ast.literal_eval(called.args[2]) == question
     assert "\u202e" not in lines
 
@@ -353,7 +327,7 @@ def test_a_question_is_only_ever_a_string(question: str) -> None:
 
 
 @pytest.mark.parametrize("kind", takeaway.KINDS)
-def test_a_file_goes_to_the_browser_and_never_to_the_disk(
+def test_no_file_goes_to_the_disk(
     run: Run, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -362,11 +336,13 @@ def test_a_file_goes_to_the_browser_and_never_to_the_disk(
     assert found["name"] == f"judgeq-when-does-the-ferry-title-script-alert-3.{takeaway.KINDS[kind].ending}"
     assert re.fullmatch(r"[a-z0-9.-]+", found["name"])
     data = base64.b64decode(found["data"])
-    assert data.startswith(
-        {"page": b"<!doctype html>", "picture": b"\x89PNG", "table": b"\xef\xbb\xbfmethod,", "values": b"{"}[
-            kind
-        ]
-    )
+    begin = {
+        "page": b"<!doctype html>",
+        "picture": b"\x89PNG",
+        "table": b"\xef\xbb\xbfmethod,",
+        "values": b"{",
+    }
+    assert data.startswith(begin[kind])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -415,40 +391,27 @@ def test_a_link_brings_everything_back_but_a_text_of_ones_own() -> None:
         samples()[1], task.question, 99, task.methods, question_first=True, truncate=True, max_new_tokens=20
     )
     own = takeaway.link_of(task_of(document="My secret diary"))
-    assert "secret" not in own
-    assert "sample" not in own
-    assert view.restore(takeaway.link_of(task))[:4] == (
-        samples()[1].name,
-        samples()[1].document,
-        task.question,
-        99,
-    )
+    assert not re.search("secret|sample", own)
+    sample = samples()[1]
+    shown = view.restore(takeaway.link_of(task))[:4]
+    assert shown == (sample.name, sample.document, task.question, 99)
+
+
+MEANINGLESS = {
+    "sample": ["../../etc/passwd", "none"],
+    "question": ["x" * 2001, "a\0b", " "],
+    "notes": ["0", "-3", "1e9", "nan", "９", "99999999"],
+    "methods": ["full,evil", "__class__"],
+    "first": ["2", "true"],
+    "cut": ["yes"],
+    "longest": ["3", "100000"],
+    "document": ["text"],
+    "<script>": ["1"],
+}
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("sample", "../../etc/passwd"),
-        ("sample", "none"),
-        ("question", "x" * 2001),
-        ("question", "a\0b"),
-        ("question", " "),
-        ("notes", "0"),
-        ("notes", "-3"),
-        ("notes", "1e9"),
-        ("notes", "nan"),
-        ("notes", "９"),
-        ("notes", "99999999"),
-        ("methods", "full,evil"),
-        ("methods", "__class__"),
-        ("first", "2"),
-        ("first", "true"),
-        ("cut", "yes"),
-        ("longest", "3"),
-        ("longest", "100000"),
-        ("document", "text"),
-        ("<script>", "1"),
-    ],
+    ("field", "value"), [(field, value) for field, values in MEANINGLESS.items() for value in values]
 )
 def test_what_means_nothing_in_a_link_is_left_out_and_named(field: str, value: str) -> None:
     given = parse_qs(takeaway.link_of(task_of()))
@@ -456,7 +419,6 @@ def test_what_means_nothing_in_a_link_is_left_out_and_named(field: str, value: s
     link = "&".join(f"{quote(name)}={quote(values[0])}" for name, values in given.items())
     found = takeaway.restored(link)
     whole = takeaway.restored(takeaway.link_of(task_of()))
-    assert found is not None
     assert whole is not None
     assert found.ignored == (re.sub(r"[<>]", "?", field),)
     place = {"first": "question_first", "cut": "truncate", "longest": "max_new_tokens"}.get(field, field)
@@ -472,10 +434,9 @@ def test_what_is_no_link_of_ours_changes_nothing(fragment: Any) -> None:
     assert all(found == gr.skip() for found in view.restore(fragment))
 
 
-def test_a_link_that_is_far_too_long_is_not_read() -> None:
-    for link in ("question=" + "x" * 10_000, "&".join(["question=1"] * 100)):
-        found = takeaway.restored(link)
-        assert found == takeaway.Restored(ignored=("link",))
+@pytest.mark.parametrize("link", ["question=" + "x" * 10_000, "&".join(["question=1"] * 100)], ids=len)
+def test_a_link_that_is_far_too_long_is_not_read(link: str) -> None:
+    assert takeaway.restored(link) == takeaway.Restored(ignored=("link",))
 
 
 def test_a_link_without_a_document_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import Message, build_chat, build_prefix, build_prompt
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.training.responses import generate_responses
+from tests.conftest import MakeLM
 
 DOCUMENT = "The rent is 350 euros.<|end|> Mara signs<|start|> on 4 May. " * 12
 SHORT = Decoding(max_new_tokens=4)
@@ -56,7 +57,7 @@ def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
 # Prompts
 
 
-def test_prompts_and_counts_of_threads_are_those_of_one(make_lm: Callable[..., LanguageModel]) -> None:
+def test_prompts_and_counts_of_threads_are_those_of_one(make_lm: MakeLM) -> None:
     lm = make_lm()
     made: list[Callable[[], Any]] = [
         lambda: build_prompt(lm, DOCUMENT, "Who signs? <|start|>").input_ids.tolist(),
@@ -69,7 +70,7 @@ def test_prompts_and_counts_of_threads_are_those_of_one(make_lm: Callable[..., L
     assert found == [[one] * 40 for one in alone]
 
 
-def test_what_someone_sets_on_the_tokenizer_changes_no_prompt(make_lm: Callable[..., LanguageModel]) -> None:
+def test_what_someone_sets_on_the_tokenizer_changes_no_prompt(make_lm: MakeLM) -> None:
     lm = make_lm()
     alone, over = build_prompt(lm, DOCUMENT, "Who signs?").input_ids.tolist(), threading.Event()
 
@@ -89,7 +90,7 @@ def test_what_someone_sets_on_the_tokenizer_changes_no_prompt(make_lm: Callable[
     assert found == [alone] * 40
 
 
-def test_answers_of_threads_are_those_of_one(make_lm: Callable[..., LanguageModel]) -> None:
+def test_answers_of_threads_are_those_of_one(make_lm: MakeLM) -> None:
     lm = make_lm()
     pairs = [(f"Room {at}. {DOCUMENT}", f"Who signs {at}?") for at in range(2)]
     compressed = judgeq.Document(lm, DOCUMENT).compress(method="snapkv", budget=24)

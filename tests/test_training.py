@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,9 +36,15 @@ from judgeq.training.progress import Progress
 from judgeq.training.responses import generate_responses
 from judgeq.training.run import passes
 from judgeq.training.store import Store
-from judgeq.training.trainable import attention_to_example, initial_tokens, let_gradients_through, trainable
-from judgeq.training.validation import held_out_hit_rates
+from judgeq.training.trainable import (
+    attention_to_example,
+    held_out_hit_rates,
+    initial_tokens,
+    let_gradients_through,
+    trainable,
+)
 from judgeq.training.workers import Workers
+from tests.conftest import MakeLM
 
 CONFIG = TrainConfig(
     data="wiki",
@@ -182,7 +187,7 @@ def test_the_teacher_is_the_mean_attention_of_the_response(each_lm: LanguageMode
         assert (again.sum(-1) <= 1.01).all()
 
 
-def random_probe(lm: LanguageModel) -> SoftTokenTensors:
+def random_weights(lm: LanguageModel) -> SoftTokenTensors:
     sizes, generator = lm.geometry, torch.Generator().manual_seed(3)
 
     def drawn(*shape: int) -> torch.Tensor:
@@ -200,18 +205,18 @@ def random_probe(lm: LanguageModel) -> SoftTokenTensors:
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "mixtral"])
 def test_examples_in_one_pass_teach_what_each_teaches(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str, stored: bool
+    make_lm: MakeLM, tmp_path: Path, family: str, stored: bool
 ) -> None:
     lm = make_lm(family)
     train_set = all_of(filled(lm, tmp_path))[:4]
     if not stored:
         train_set = [replace(example, keys=None, values=None) for example in train_set]
     assert len({len(example.prompt) for example in train_set}) > 1
-    probe = random_probe(lm)
-    leaves = [probe.embeddings, probe.query_offsets, *probe.adapters.up.values()]  # type: ignore[list-item, union-attr]
+    weights = random_weights(lm)
+    leaves = [weights.embeddings, weights.query_offsets, *weights.adapters.up.values()]  # type: ignore[list-item, union-attr]
 
     def outcome(groups: list[list[TrainingExample]]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        losses = torch.cat([example_losses(lm, probe, group, CONFIG) for group in groups])
+        losses = torch.cat([example_losses(lm, weights, group, CONFIG) for group in groups])
         return losses, list(torch.autograd.grad(losses.sum(), leaves, allow_unused=True))
 
     (alone, expected), (together, found) = outcome([[example] for example in train_set]), outcome([train_set])
@@ -223,7 +228,7 @@ def test_examples_in_one_pass_teach_what_each_teaches(
 
 
 def test_rows_that_are_read_again_are_those_that_were_stored(each_lm: LanguageModel, tmp_path: Path) -> None:
-    lm, probe = each_lm, random_probe(each_lm)
+    lm, weights = each_lm, random_weights(each_lm)
     kept, again = filled(lm, tmp_path / "kept"), store(lm, tmp_path / "again", rows=False)
     again.fill(Progress(), Workers(), limit_gb=1)
     with torch.no_grad():
@@ -231,7 +236,7 @@ def test_rows_that_are_read_again_are_those_that_were_stored(each_lm: LanguageMo
             assert torch.equal(ours.prompt, theirs.prompt)
             assert torch.equal(ours.teacher, theirs.teacher)
             assert theirs.keys is None
-            stored, read = (attention_to_example(lm, probe, example) for example in (ours, theirs))
+            stored, read = (attention_to_example(lm, weights, example) for example in (ours, theirs))
             # rounding may send a token to another expert, so not every number is near
             assert (stored - read).abs().sum() < 0.01 * stored.sum()
 
@@ -311,22 +316,22 @@ def test_training_lowers_the_loss_and_touches_nothing_else(
     config = changed(objective=objective, capacity=capacity, epochs=12, learning_rate=0.02)
     tokens = train(lm, config, tmp_path)
     train_set = store(lm, tmp_path / "store", config)
-    initial = initial_tokens(lm, config, train_set).probe
+    initial = initial_tokens(lm, config, train_set).weights
 
-    def loss(probe: SoftTokenTensors) -> float:
+    def loss(weights: SoftTokenTensors) -> float:
         with torch.no_grad():
             return sum(
-                example_losses(lm, probe, [train_set[at]], config).item() for at in range(len(train_set))
+                example_losses(lm, weights, [train_set[at]], config).item() for at in range(len(train_set))
             )
 
-    assert loss(tokens.probe) < (0.97 if objective == "ranking" else 0.9) * loss(initial)
+    assert loss(tokens.weights) < (0.97 if objective == "ranking" else 0.9) * loss(initial)
     for name, weight in lm.model.named_parameters():
         assert torch.equal(weight, before[name])
         assert weight.grad is None
     assert tokens.config.recipe["objective"] == objective
     assert same(SoftTokens.for_model(lm, tmp_path), tokens)
-    assert (tokens.probe.query_offsets is None) == ("offsets" not in capacity)
-    assert (tokens.probe.adapters is None) == ("adapters" not in capacity)
+    assert (tokens.weights.query_offsets is None) == ("offsets" not in capacity)
+    assert (tokens.weights.adapters is None) == ("adapters" not in capacity)
 
 
 def same(ours: SoftTokens, theirs: SoftTokens) -> bool:
@@ -355,10 +360,8 @@ def test_an_interrupted_run_ends_with_the_same_soft_tokens(
     if phase in ("training", "memory tokens"):
         assert (phase, 1) not in log.seen
     else:
-        assert next(entry for entry in log.seen if entry[0] == phase) == (
-            phase,
-            at,
-        )  # nothing is computed again
+        # nothing is computed again
+        assert next(entry for entry in log.seen if entry[0] == phase) == (phase, at)
 
 
 @pytest.mark.parametrize("left", [[0], [5], [0, 1, 7], [3, 4, 8, 11]], ids=str)
@@ -419,8 +422,8 @@ def test_the_run_is_watched_and_described(
 @pytest.mark.parametrize("start", ["responses", "vocabulary", "random"])
 def test_a_run_starts_where_it_is_told(lm: LanguageModel, tmp_path: Path, start: str) -> None:
     train_set = filled(lm, tmp_path)
-    first = initial_tokens(lm, changed(start=start), train_set).probe.embeddings
-    assert torch.equal(first, initial_tokens(lm, changed(start=start), train_set).probe.embeddings)
+    first = initial_tokens(lm, changed(start=start), train_set).weights.embeddings
+    assert torch.equal(first, initial_tokens(lm, changed(start=start), train_set).weights.embeddings)
     known = lm.model.get_input_embeddings().weight
     said = set(train_set.response_ids(range(6)).tolist())
     drawn = [[at for at, row in enumerate(known) if torch.equal(row, vector)] for vector in first]
@@ -432,9 +435,9 @@ def test_a_run_goes_on_from_earlier_soft_tokens(lm: LanguageModel, tmp_path: Pat
     store = tmp_path / "store"
     first = train(lm, changed(epochs=6), tmp_path / "first", store=store)
     more = changed(start=str(tmp_path / "first"))
-    begun = trainable(initial_tokens(lm, more, filled(lm, store)).probe, lm, more)
-    assert begun.tensors().keys() == first.probe.tensors().keys()
-    for name, tensor in first.probe.tensors().items():
+    begun = trainable(initial_tokens(lm, more, filled(lm, store)).weights, lm, more)
+    assert begun.tensors().keys() == first.weights.tensors().keys()
+    for name, tensor in first.weights.tensors().items():
         assert torch.equal(begun.tensors()[name], tensor)
     second = train(lm, more, tmp_path / "second", store=store)
     losses = [
@@ -457,8 +460,8 @@ def test_held_out_hit_rate_is_one_for_a_perfect_student(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: int, low: float, high: float
 ) -> None:
     monkeypatch.setattr(
-        "judgeq.training.validation.attention_to_example",
-        lambda lm, probe, example: sign * example.teacher.float(),
+        "judgeq.training.trainable.attention_to_example",
+        lambda lm, weights, example: sign * example.teacher.float(),
     )
     nothing = SoftTokenTensors(torch.zeros(1))
     found = held_out_hit_rates(lm, nothing, filled(lm, tmp_path), Workers(), (8,))
@@ -505,9 +508,7 @@ def test_a_store_grows_with_the_number_of_examples(lm: LanguageModel, tmp_path: 
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
-def test_the_announced_size_is_near_the_real_one(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str
-) -> None:
+def test_the_announced_size_is_near_the_real_one(make_lm: MakeLM, tmp_path: Path, family: str) -> None:
     lm = make_lm(family)
     train_set = filled(lm, tmp_path)
     size = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
@@ -552,42 +553,38 @@ def test_a_loss_that_is_no_number_stops_the_run(
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "granite", "mixtral", "smollm3"])
-def test_families_with_layers_of_their_own_train(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str
-) -> None:
+def test_families_with_layers_of_their_own_train(make_lm: MakeLM, tmp_path: Path, family: str) -> None:
     """The first embeddings are what the model's own look like, and the profile leaves sliding layers out."""
     lm = make_lm(family)
     config = changed(capacity="adapters+offsets", epochs=12, accumulate=6)
     tokens = train(lm, config, tmp_path)
     history = json.loads((tmp_path / "history.json").read_text())
     assert history[-1]["loss"] < 0.9 * history[0]["loss"]
-    first = initial_tokens(lm, config, store(lm, tmp_path / "store", config)).probe.embeddings
+    first = initial_tokens(lm, config, store(lm, tmp_path / "store", config)).weights.embeddings
     known = lm.model.get_input_embeddings()(torch.arange(300))
     assert all((known == row).all(-1).any() for row in first)
     assert tokens.profile is not None
     tokens.profile.check(len(lm.geometry.global_layers), 2)
     plan = Plan(JudgeQ(selection=Selection(allocation="profile")), 9, tokens.profile)
-    kept = prefill(lm, torch.randint(3, 300, (1, 60)), [plan], soft_tokens=tokens.probe).retained[0].kept
+    kept = prefill(lm, torch.randint(3, 300, (1, 60)), [plan], soft_tokens=tokens.weights).retained[0].kept
     rows = [len(head) for layer in kept if layer is not None for head in layer]
     assert sum(rows) == 9 * 2 * len(lm.geometry.global_layers)
 
 
-def test_a_model_that_never_evicts_is_not_trained(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path
-) -> None:
+def test_a_model_that_never_evicts_is_not_trained(make_lm: MakeLM, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="sees only the last 24 tokens"):
         train(make_lm("mistral", sliding_window=24), CONFIG, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_in_bfloat16_trains(make_lm: Callable[..., LanguageModel], tmp_path: Path) -> None:
+def test_a_model_in_bfloat16_trains(make_lm: MakeLM, tmp_path: Path) -> None:
     lm = make_lm()
     lm.model.to(torch.bfloat16)
     history = trained_history(lm, tmp_path)
     assert history[-1]["loss"] < 0.9 * history[0]["loss"]
 
 
-def test_a_model_in_4_bit_trains(make_lm: Callable[..., LanguageModel], tmp_path: Path) -> None:
+def test_a_model_in_4_bit_trains(make_lm: MakeLM, tmp_path: Path) -> None:
     """Gradients flow through a frozen NF4 base."""
     make_lm(intermediate_size=128).model.save_pretrained(tmp_path / "model")
     config = BitsAndBytesConfig(

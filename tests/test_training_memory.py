@@ -19,7 +19,7 @@ from judgeq.training.loop import train
 from judgeq.training.memory import MemoryRun
 from judgeq.training.run import Setting
 from judgeq.training.workers import Workers
-from tests.test_memory_rows import MEMORY, probe_of
+from tests.test_memory_rows import MEMORY, weights_of
 from tests.test_training import CONFIG, changed, filled, same, small_corpus
 
 __all__ = ["small_corpus"]
@@ -28,10 +28,10 @@ __all__ = ["small_corpus"]
 @pytest.fixture
 def memory_run(some_lm: LanguageModel, tmp_path: Path) -> MemoryRun:
     """Over random soft and memory tokens of which the last adapters do something."""
-    probe, train_set = probe_of(some_lm), filled(some_lm, tmp_path / "store")
+    weights, train_set = weights_of(some_lm), filled(some_lm, tmp_path / "store")
     config = changed(memory=MEMORY, memory_epochs=1)
     return MemoryRun(
-        Setting(some_lm, config, train_set, train_set, Workers()), tmp_path / "none", probe, probe
+        Setting(some_lm, config, train_set, train_set, Workers()), tmp_path / "none", weights, weights
     )
 
 
@@ -42,7 +42,7 @@ def test_the_loss_is_that_of_the_librarys_own_answer(memory_run: MemoryRun, budg
     with torch.no_grad():
         (found,) = memory_run._divergences(example, [budget])
     plan = Plan(method_from_text(f"judgeq:memory={used}"), budget)
-    kept = prefill(lm, example.prompt[None], [plan], soft_tokens=memory_run.probe).retained[0]
+    kept = prefill(lm, example.prompt[None], [plan], soft_tokens=memory_run.weights).retained[0]
     assert kept.memory == used
     ids = example.response[None, :-1]
     with torch.no_grad():
@@ -58,9 +58,9 @@ def test_memory_tokens_learn_and_nothing_else_changes(lm: LanguageModel, tmp_pat
     soft = train(lm, CONFIG, tmp_path / "soft", store=store)
     more = changed(start=str(tmp_path / "soft"), epochs=0, memory=3, memory_epochs=8, learning_rate=0.05)
     both = train(lm, more, tmp_path / "both", store=store)
-    tensors = both.probe.tensors()
-    assert all(torch.equal(tensors[name], tensor) for name, tensor in soft.probe.tensors().items())
-    assert both.config.memory == both.probe.memory_tokens == 3
+    tensors = both.weights.tensors()
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in soft.weights.tensors().items())
+    assert both.config.memory == both.weights.memory_tokens == 3
     assert both.config.earlier[-1] == soft.config.recipe
     figures = both.config.metrics
     assert figures["held_out_divergence_64"] != figures["held_out_divergence_64_without"]
@@ -70,12 +70,12 @@ def test_memory_tokens_learn_and_nothing_else_changes(lm: LanguageModel, tmp_pat
     train_set = filled(lm, store)
     setting = Setting(lm, more, train_set, train_set, Workers())
     first, last = (
-        MemoryRun(setting, tmp_path / "none", both.probe, start) for start in (soft.probe, both.probe)
+        MemoryRun(setting, tmp_path / "none", both.weights, start) for start in (soft.weights, both.weights)
     )
     examples: list[TrainingExample] = [train_set[at] for at in range(len(train_set))]
     with torch.no_grad():
         assert last.losses(examples).mean() < first.losses(examples).mean()
-    assert torch.equal(last.probe.appended_embeddings(), both.probe.appended_embeddings())
+    assert torch.equal(last.weights.appended_embeddings(), both.weights.appended_embeddings())
 
 
 def test_soft_tokens_never_lose_their_memory_tokens_silently(lm: LanguageModel, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ import torch
 tokens.export_peft(folder / "prompt", embeddings_only=True)
 back = judgeq.SoftTokens.from_peft(folder / "prompt", lm)
 print(sorted(path.name for path in (folder / "prompt").iterdir()))
-print("the same numbers:", torch.equal(back.probe.embeddings, tokens.probe.embeddings))
+print("the same numbers:", torch.equal(back.weights.embeddings, tokens.weights.embeddings))
 
 # %% [markdown]
 # ## Take an answer along

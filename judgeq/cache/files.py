@@ -130,11 +130,7 @@ def is_compressed(folder: str | Path) -> bool:
 
 
 def check_document_folder(folder: str | Path) -> None:
-    """Reject a folder that a document cannot be saved into, before the document is read.
-
-    Raises:
-        InputError: it cannot be written, or holds files that judgeq has not written.
-    """
+    """Refuse, with an `InputError`, a folder that cannot be written or holds files that judgeq has not written."""
     check_folder(folder, FILES, _earlier_save(folder))
 
 
@@ -385,9 +381,8 @@ def _check_weights(
             for mine, other in zip(stored, (again.layers[at].keys, again.layers[at].values), strict=True):
                 if not len(early):
                     continue
-                apart = (
-                    (mine[first : first + len(early)] - other[0, head, early.to(other.device)]).abs().max()
-                )
+                here = mine[first : first + len(early)]
+                apart = (here - other[0, head, early.to(other.device)]).abs().max()
                 if not apart <= TOLERANCE * other.abs().max() + rounding * mine.abs().max():
                     raise InputError(
                         f"{folder} was written with other weights than {lm.name} has now: load the model that read the "

@@ -185,12 +185,7 @@ class PrefixCache(DynamicCache):
 
     @torch.inference_mode()
     def read(
-        self,
-        lm: LanguageModel,
-        pieces: Sequence[Tensor],
-        progress: Progress,
-        *,
-        attention_sums: bool = False,
+        self, lm: LanguageModel, pieces: Sequence[Tensor], progress: Progress, *, attention_sums: bool = False
     ) -> None:
         """Read more tokens, a pass for each piece.
 

@@ -6,6 +6,7 @@ import argparse
 import html
 import sys
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -33,92 +34,52 @@ METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group
 def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
     add_common(parser)
-    add_option(
-        parser,
-        "--document",
-        "FILE",
-        "a text, Markdown, HTML or PDF file, - for standard input, or a folder that --save-document wrote",
-        required=True,
+    option, number, flag = (partial(add, parser) for add in (add_option, add_number, add_flag))
+    meaning = (
+        "a text, Markdown, HTML or PDF file, - for standard input, or a folder that --save-document wrote"
     )
-    add_option(
-        parser,
-        "--question",
-        "TEXT",
-        "give it several times to ask several questions: the document is read once",
-        required=True,
-        action="append",
-    )
-    add_option(
-        parser,
-        "--method",
-        "NAME",
+    option("--document", "FILE", meaning, required=True)
+    meaning = "give it several times to ask several questions: the document is read once"
+    option("--question", "TEXT", meaning, required=True, action="append")
+    meaning = (
         "what decides which rows are kept, with options if you like, such as laq:draft=4; `judgeq methods` lists them; "
-        "auto is judgeq, or stockanswer where no soft tokens are known for the model",
-        AUTO,
+        "auto is judgeq, or stockanswer where no soft tokens are known for the model"
     )
-    add_option(parser, "--budget", "ROWS|SHARE", "128 = rows per KV head, 0.25 = share of the prompt", "128")
+    option("--method", "NAME", meaning, AUTO)
+    option("--budget", "ROWS|SHARE", "128 = rows per KV head, 0.25 = share of the prompt", "128")
     add_tokens(parser)
-    add_flag(parser, "--question-first", "put the question before the document")
+    flag("--question-first", "put the question before the document")
     parser.add_argument("--answer-prefix", default="", metavar="TEXT", help="text that the answer continues")
-    add_flag(parser, "--truncate", "cut the middle of a document that is too long")
-    add_flag(
-        parser,
+    flag("--truncate", "cut the middle of a document that is too long")
+    flag(
         "--query-agnostic",
         "evict once, before any question is known, and answer all of them from what is left",
     )
-    add_option(
-        parser,
-        "--save-document",
-        "DIR",
-        "write the rows of the document, to ask more another time; with --query-agnostic what is left of them",
+    meaning = (
+        "write the rows of the document, to ask more another time; with --query-agnostic what is left of them"
     )
-    add_number(parser, "--chunk", "read at most N tokens in a pass (default: all in one)")
-    add_number(parser, "--max-new-tokens", "longest answer", 64)
-    add_number(
-        parser,
-        "--evict-every",
-        "evict again after every N tokens of the answer: no more rows than the budget and N are ever stored",
+    option("--save-document", "DIR", meaning)
+    number("--chunk", "read at most N tokens in a pass (default: all in one)")
+    number("--max-new-tokens", "longest answer", 64)
+    meaning = (
+        "evict again after every N tokens of the answer: no more rows than the budget and N are ever stored"
     )
-    add_option(parser, "--temperature", "TEMPERATURE", "0 = greedy", 0.0, type=float)
-    add_option(parser, "--top-p", "TOP_P", "nucleus of the sampling", 1.0, type=float)
-    add_number(parser, "--sinks", "first rows always kept (default: the method's)")
-    add_number(parser, "--recent", "last rows always kept (default: the method's)")
-    add_number(
-        parser, "--pool", "width of the max-pooling over scores, odd; 1 = none (default: the method's)"
-    )
+    number("--evict-every", meaning)
+    option("--temperature", "TEMPERATURE", "0 = greedy", 0.0, type=float)
+    option("--top-p", "TOP_P", "nucleus of the sampling", 1.0, type=float)
+    own = "(default: the method's)"
+    number("--sinks", f"first rows always kept {own}")
+    number("--recent", f"last rows always kept {own}")
+    number("--pool", f"width of the max-pooling over scores, odd; 1 = none {own}")
     allocations = ", ".join(get_args(Allocation))
-    add_option(
-        parser,
-        "--allocation",
-        "NAME",
-        f"budget of each layer and head: {allocations} (default: the method's)",
-    )
-    parser.add_argument(
-        "--value-aware",
-        action="store_true",
-        default=None,
-        help="let what a row's value weighs count in the second half of the choice",
-    )
-    add_option(
-        parser,
-        "--group",
-        "mean|max|largest|defensive",
-        "how the scores of a KV head's queries are merged (default: the method's)",
-    )
-    add_option(
-        parser,
-        "--row-bits",
-        "8|4",
-        "store kept rows in so many bits a number (default: the method's)",
-        dest="bits",
-        type=int,
-    )
-    add_number(
-        parser,
-        "--memory",
-        "rows of the budget left to memory tokens (default: the method's)",
-    )
-    add_option(parser, "--html", "FILE", "write the document with what was kept; - for standard output")
+    option("--allocation", "NAME", f"budget of each layer and head: {allocations} {own}")
+    meaning = "let what a row's value weighs count in the second half of the choice"
+    parser.add_argument("--value-aware", action="store_true", default=None, help=meaning)
+    meaning = f"how the scores of a KV head's queries are merged {own}"
+    option("--group", "mean|max|largest|defensive", meaning)
+    option("--row-bits", "8|4", f"store kept rows in so many bits a number {own}", dest="bits", type=int)
+    number("--memory", f"rows of the budget left to memory tokens {own}")
+    option("--html", "FILE", "write the document with what was kept; - for standard output")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from judgeq._version import __version__
+from judgeq._version import __version__, versions
 from judgeq.commands.common import (
     add_common,
     add_methods,
@@ -18,7 +19,6 @@ from judgeq.commands.common import (
     load_model,
     load_random,
     model_folder,
-    versions,
     write_json,
 )
 from judgeq.commands.measuring import read_budgets, soft_tokens
@@ -77,13 +77,8 @@ def run(arguments: argparse.Namespace) -> None:
     with ExitStack() as stack, Bars() as bars:
         contenders = _contenders(lm, methods, budgets, tokens)
         peers, about = _peers(arguments, stack, budgets, length)
-        times = run_rounds(
-            [*contenders, *peers],
-            ids,
-            arguments.decode_tokens,
-            arguments.rounds,
-            lambda done, total: bars.advance("answers", done, total),
-        )
+        advance = partial(bars.advance, "answers")
+        times = run_rounds([*contenders, *peers], ids, arguments.decode_tokens, arguments.rounds, advance)
     memory = 0 if tokens is None else tokens.config.memory
     bounds = {
         each.label: peak_bound(lm, length, n_soft + memory, each.budget)
@@ -96,10 +91,10 @@ def run(arguments: argparse.Namespace) -> None:
         "benchmark": "speed",
         "model": lm.name,
         "settings": {
-            "prompt_tokens": length,
-            "decode_tokens": arguments.decode_tokens,
-            "rounds": arguments.rounds,
-            "seed": arguments.seed,
+            **{
+                name: getattr(arguments, name)
+                for name in ("prompt_tokens", "decode_tokens", "rounds", "seed")
+            },
             "command": command_of(arguments.words, ("--json", "--peer-python")),
         },
         "machine": _machine(lm),
@@ -151,7 +146,7 @@ def _contenders(
     from judgeq.inference.plan import Plan
     from judgeq.methods import Full
 
-    probe = tokens.probe if tokens else None
+    weights = tokens.weights if tokens else None
 
     def plans(budget: Budget, *chosen: Method) -> Any:
         return lambda length: [
@@ -163,17 +158,17 @@ def _contenders(
         Plain(lm),
         Ours(lm, FULL, FULL, 1.0, lambda length: [Plan(Full(), length)]),
         *(
-            Ours(lm, f"{name}@{budget}", name, budget, plans(budget, method), probe)
+            Ours(lm, f"{name}@{budget}", name, budget, plans(budget, method), weights)
             for name, method in evicting.items()
             for budget in budgets
         ),
     ]
     if len(evicting) > 1:
         together = plans(budgets[0], *evicting.values())
-        found.append(Ours(lm, TOGETHER, TOGETHER, budgets[0], together, probe))
+        found.append(Ours(lm, TOGETHER, TOGETHER, budgets[0], together, weights))
     if evicting:
         first = next(iter(evicting.values()))
-        found.append(Again(lm, AGAIN, AGAIN, budgets[0], plans(budgets[0], first), probe))
+        found.append(Again(lm, AGAIN, AGAIN, budgets[0], plans(budgets[0], first), weights))
     return found
 
 
@@ -225,15 +220,9 @@ def _step(arguments: argparse.Namespace) -> None:
     rows = []
     for length in lengths:
         times = step_times(lm, TrainConfig(seed=arguments.seed), length, arguments.rounds)
-        rows.append(
-            {
-                "prompt_tokens": times.prompt_tokens,
-                "stored_s": round(times.stored, 4),
-                "recomputed_s": round(times.recomputed, 4),
-                "ratio": round(times.ratio, 2),
-                "rounds": times.rounds,
-            }
-        )
+        row = {"prompt_tokens": times.prompt_tokens, "stored_s": round(times.stored, 4)}
+        row |= {"recomputed_s": round(times.recomputed, 4), "ratio": round(times.ratio, 2)}
+        rows.append({**row, "rounds": times.rounds})
         if arguments.json != "-":
             print(
                 f"{times.prompt_tokens:>6,} tokens: {times.stored:.2f} s a step with stored rows, "

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judgeq._version import __version__
 from judgeq.console import takes_everything
 from judgeq.errors import InputError
 from judgeq.models.supported import DTYPES
@@ -139,15 +135,6 @@ def command_of(
         if option not in without and before not in without:
             kept.append(word)
     return shlex.join(["python", "-m", module, *kept])
-
-
-def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Of this library, of Python and of those of the packages that are installed."""
-    found = {"judgeq": __version__, "python": platform.python_version()}
-    for name in packages:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
 
 
 def check_paths(arguments: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from judgeq._version import versions
 from judgeq.commands.common import (
     add_common,
     add_flag,
@@ -14,7 +15,6 @@ from judgeq.commands.common import (
     finish,
     load_model,
     load_random,
-    versions,
 )
 from judgeq.config import budget_rows, check_at_least, parse_budget
 
@@ -33,15 +33,11 @@ NAMES = {
 def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
     add_common(parser)
-    parser.add_argument("--prompt-tokens", type=int, default=8192, metavar="N", help="(default: %(default)s)")
+    add_number(parser, "--prompt-tokens", "", 8192)
     add_option(parser, "--budget", "N", "rows or a share", "512")
     add_number(parser, "--chunk", "read at most so many tokens in a pass")
-    parser.add_argument(
-        "--row-bits",
-        type=int,
-        choices=(8, 4),
-        help="quantize kept rows to so many bits (default: not quantized)",
-    )
+    meaning = "quantize kept rows to so many bits (default: not quantized)"
+    parser.add_argument("--row-bits", type=int, choices=(8, 4), help=meaning)
     meaning = "load the model, read that many random tokens, and compare; a shape gets random weights"
     add_flag(parser, "--measure", meaning)
 
@@ -55,12 +51,8 @@ def _run(arguments: argparse.Namespace) -> None:
     check_at_least("estimate", "prompt_tokens", arguments.prompt_tokens, 1)
     tokens = arguments.prompt_tokens
     budget = budget_rows(parse_budget(arguments.budget), tokens)
-    sizes = {
-        "prompt_tokens": tokens,
-        "budget": budget,
-        "row_bits": arguments.row_bits,
-        "chunk": arguments.chunk,
-    }
+    sizes = {"prompt_tokens": tokens, "budget": budget}
+    sizes |= {"row_bits": arguments.row_bits, "chunk": arguments.chunk}
     measured, dtype, known = None, arguments.dtype, arguments.model in SHAPES
     if arguments.measure:
         random = known and arguments.model not in EMBEDDED  # nothing but the shape is there

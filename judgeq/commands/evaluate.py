@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PLACES = {"last": (False,), "first": (True,), "both": (False, True)}
 """The position of the question, and so whether it is moved."""
+UNKNOWN = "unknown"
+"""A position of the question: after a document whose rows were chosen without it."""
 KINDS = {
     "hit-rate": "share of the oracle's top rows that a method keeps",
     "answers": "right answers about facts planted in held-out articles",
@@ -65,17 +67,21 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_number(answers, "--examples", "prompts of each length", 32)
     add_number(answers, "--max-new-tokens", "longest answer, where a file does not say", 24)
 
-    meaning = (
-        "JSON lines with context, question, answers and optionally answer_prefix, max_new_tokens, question_first and "
-        "metric"
-    )
+    more = "answer_prefix, max_new_tokens, question_first and metric"
+    meaning = f"JSON lines with context, question, answers and optionally {more}"
     add_option(jsonl, "--data", "FILE", meaning, required=True)
 
     for kind, examples in ((ruler, 25), (niah, 2), (longbench, 25)):
         add_number(kind, "--examples", "prompts of each task, length and depth", examples)
         meaning = "its position: last as published, first (moved before the document), or both"
+        choices = tuple(PLACES)
+        if kind is ruler:
+            choices = (*choices, UNKNOWN)
+            meaning += (
+                f", or {UNKNOWN} when rows of the document are chosen, which budgets are then shares of"
+            )
         kind.add_argument(
-            "--question", choices=tuple(PLACES), default="last", help=f"{meaning} (default: %(default)s)"
+            "--question", choices=choices, default="last", help=f"{meaning} (default: %(default)s)"
         )
     for kind, lengths in ((ruler, "1024,2048,4096"), (niah, "512,1024,2048,4096")):
         meaning = "tokens of a prompt and its answer, without the chat template"
@@ -133,7 +139,7 @@ def _run_answers(arguments: argparse.Namespace) -> None:
     for name in names:
         if name not in PLANTED and not name.endswith(".jsonl"):
             raise InputError(f"There is no data {name!r}: choose {', '.join(PLANTED)}, or give a FILE.jsonl")
-    files = {name: _File(name, arguments.skip_bad) for name in names if name not in PLANTED}
+    files = {name: _file(name, arguments.skip_bad) for name in names if name not in PLANTED}
     count, longest = arguments.examples, arguments.max_new_tokens
 
     def tasks(lm: LanguageModel, tokens: SoftTokens | None) -> Iterator[Task]:
@@ -141,7 +147,7 @@ def _run_answers(arguments: argparse.Namespace) -> None:
 
         for name in names:
             if name in files:
-                yield files[name].task(lm, tokens, longest=longest, count=count)
+                yield files[name](lm, tokens, longest=longest, count=count)
                 continue
             for length in lengths:
                 drawn = PLANTED[name].examples(lm, count, tokens=(length, length), seed=arguments.seed)
@@ -151,31 +157,28 @@ def _run_answers(arguments: argparse.Namespace) -> None:
 
 
 def _run_jsonl(arguments: argparse.Namespace) -> None:
-    file = _File(arguments.data, arguments.skip_bad)
-    measure(arguments, lambda lm, tokens: [file.task(lm, tokens)], {"data": arguments.data})
+    task = _file(arguments.data, arguments.skip_bad)
+    measure(arguments, lambda lm, tokens: [task(lm, tokens)], {"data": arguments.data})
 
 
-class _File:
-    """JSON lines: read before the model is loaded, checked against it afterwards."""
+def _file(name: str, skip_bad: bool) -> Callable[..., Task]:
+    """A file of JSON lines as a task: read before the model is loaded, checked against it when this is called."""
+    from judgeq.data.jsonl import read_json_lines
 
-    def __init__(self, name: str, skip_bad: bool) -> None:
-        from judgeq.data.jsonl import read_json_lines
+    path = Path(name)
+    lines, left_out = read_json_lines(path, skip_bad)
 
-        self.path, self.skip_bad = Path(name), skip_bad
-        self.lines, self.left_out = read_json_lines(self.path, skip_bad)
-
-    def task(
-        self, lm: LanguageModel, tokens: SoftTokens | None, count: int | None = None, **options: Any
-    ) -> Task:
+    def task(lm: LanguageModel, tokens: SoftTokens | None, count: int | None = None, **options: Any) -> Task:
         from judgeq.evaluation.questions import Task, questions_of
 
         reserve = tokens.positions if tokens else 0
-        questions = questions_of(lm, self.path, self.lines, reserve, skip_bad=self.skip_bad, **options)
-        left_out = self.left_out + len(self.lines) - len(questions)
-        if left_out:
-            say(f"judgeq: {self.path}: lines left out: {left_out:,}\n")
-        name = self.path.stem.encode("utf-8", "replace").decode("utf-8")  # names of files may be no UTF-8
-        return Task(name, questions[:count])
+        questions = questions_of(lm, path, lines, reserve, skip_bad=skip_bad, **options)
+        if bad := left_out + len(lines) - len(questions):
+            say(f"judgeq: {path}: lines left out: {bad:,}\n")
+        label = path.stem.encode("utf-8", "replace").decode("utf-8")  # names of files may be no UTF-8
+        return Task(label, questions[:count])
+
+    return task
 
 
 def _run_ruler(arguments: argparse.Namespace) -> None:
@@ -190,10 +193,12 @@ def _run_ruler(arguments: argparse.Namespace) -> None:
     generated = ",".join(RULER_GENERATED)
     names = benchmark_names(generated if arguments.tasks == "generated" else arguments.tasks, RULER_TASKS)
     lengths = read_numbers(arguments.lengths, "length")
-    more = {"seed": arguments.seed, "files": LocalFiles(_folder(arguments.ruler_files))}
+    files = LocalFiles(_folder(arguments.ruler_files))
+    unknown = arguments.question == UNKNOWN
 
-    def tasks(lm: LanguageModel, tokens: SoftTokens | None, first: bool) -> list[Task]:
-        return ruler_tasks(lm, names, lengths, arguments.examples, question_first=first, **more)
+    def tasks(lm: LanguageModel, tokens: SoftTokens | None, **more: Any) -> list[Task]:
+        options = {"seed": arguments.seed, "files": files, "question_unknown": unknown}
+        return ruler_tasks(lm, names, lengths, **options, **more)
 
     _measure_everywhere(arguments, tasks, {"tasks": names, "lengths": lengths})
 
@@ -203,10 +208,10 @@ def _run_niah(arguments: argparse.Namespace) -> None:
 
     lengths = read_numbers(arguments.lengths, "length")
     depths = [_depth(text) for text in arguments.depths.split(",")]
-    more = {"seed": arguments.seed, "files": LocalFiles(_folder(arguments.ruler_files))}
+    files = LocalFiles(_folder(arguments.ruler_files))
 
-    def tasks(lm: LanguageModel, tokens: SoftTokens | None, first: bool) -> list[Task]:
-        return needle_tasks(lm, lengths, depths, arguments.examples, question_first=first, **more)
+    def tasks(lm: LanguageModel, tokens: SoftTokens | None, **more: Any) -> list[Task]:
+        return needle_tasks(lm, lengths, depths, seed=arguments.seed, files=files, **more)
 
     _measure_everywhere(arguments, tasks, {"lengths": lengths, "depths": depths})
 
@@ -217,26 +222,21 @@ def _run_longbench(arguments: argparse.Namespace) -> None:
     names = benchmark_names(arguments.tasks, LONGBENCH_TASKS)
     folder = _folder(arguments.longbench_files)
 
-    def tasks(lm: LanguageModel, tokens: SoftTokens | None, first: bool) -> list[Task]:
-        reserve = tokens.positions if tokens else 0
-        return longbench_tasks(
-            lm, names, arguments.examples, question_first=first, folder=folder, reserve=reserve
-        )
+    def tasks(lm: LanguageModel, tokens: SoftTokens | None, **more: Any) -> list[Task]:
+        return longbench_tasks(lm, names, folder=folder, reserve=tokens.positions if tokens else 0, **more)
 
     _measure_everywhere(arguments, tasks, {"tasks": names})
 
 
 def _measure_everywhere(
-    arguments: argparse.Namespace,
-    tasks: Callable[[LanguageModel, SoftTokens | None, bool], list[Task]],
-    settings: dict[str, Any],
+    arguments: argparse.Namespace, tasks: Callable[..., list[Task]], settings: dict[str, Any]
 ) -> None:
-    """`tasks` is called with the model, the soft tokens and whether the question is first."""
+    """`tasks` is called with the model and the soft tokens, `count`, and `question_first` for each place in turn."""
     check_at_least("evaluate", "examples", arguments.examples, 1)
 
     def in_every_place(lm: LanguageModel, tokens: SoftTokens | None) -> Iterator[Task]:
-        for first in PLACES[arguments.question]:
-            yield from tasks(lm, tokens, first)
+        for first in PLACES.get(arguments.question, (False,)):
+            yield from tasks(lm, tokens, count=arguments.examples, question_first=first)
 
     measure(arguments, in_every_place, {**settings, "examples": arguments.examples}, skip_long=True)
 

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judgeq.commands.common import command_of, finish, load_model, versions
+from judgeq._version import versions
+from judgeq.commands.common import command_of, finish, load_model
 from judgeq.config import Budget, check_at_least, check_budget, parse_budget
 from judgeq.console import say
 from judgeq.errors import InputError

@@ -20,13 +20,7 @@ WIKI = PackagedFile(
 
 @dataclass(frozen=True)
 class Article:
-    """One encyclopaedia summary.
-
-    Attributes:
-        title: name of the subject.
-        text: about 600 characters.
-        description: a few words, may be empty.
-    """
+    """One encyclopaedia summary of about 600 characters; its description is a few words, or empty."""
 
     title: str
     text: str

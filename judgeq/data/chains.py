@@ -32,11 +32,12 @@ TALLY_TOKENS = 8  # about how long an entry of a list is
 class ChainsSource(GeneratedSource):
     """Facts that have to be put together, in encyclopaedia articles, in sentences that repeat, or alone."""
 
+    held_out: bool = False
+
     name: ClassVar[str] = "chains"
     stream: ClassVar[str] = "{seed}:chains:{at}"
 
     def build(self, lm: LanguageModel, tokens: tuple[int, int], rng: random.Random) -> Example:
-        """See `GeneratedSource`."""
         return draw_shape(SHAPES, rng, _Paper(lm, wiki_articles(self.held_out), draw_length(tokens, rng)))
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import ast
 import random
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
-from judgeq.data.example import Example, GeneratedSource, ask_at_random, draw_shape
+from judgeq.data.example import Example, GeneratedSource, Page, draw_shape
 from judgeq.data.lengths import count_tokens, draw_length, fit
 from judgeq.data.library import Definition, definitions, library_files
 from judgeq.data.templates import TEMPLATES
@@ -31,24 +31,11 @@ FIRST_LINES = "Repeat the first {count} lines of `{name}` word for word."
 
 
 @dataclass(frozen=True)
-class Page:
-    """A document of code.
+class CodePage(Page):
+    """A document of code: definitions whose first line it shows, in order, and those that it shows to the end."""
 
-    Attributes:
-        text: the document.
-        shown: definitions whose first line it shows, in order.
-        whole: those of them that it shows to the end.
-    """
-
-    text: str
     shown: tuple[Definition, ...]
     whole: tuple[Definition, ...]
-
-    def ask(
-        self, question: str, shape: str, rng: random.Random, answers: Iterable[str] = (), **more: str
-    ) -> Example:
-        """An example with this document."""
-        return ask_at_random(self.text, question, f"code/{shape}", rng, answers, **more)
 
 
 @dataclass(frozen=True)
@@ -58,14 +45,15 @@ class CodeSource(GeneratedSource):
     Which code there is depends on the version of the interpreter.
     """
 
+    held_out: bool = False
+
     name: ClassVar[str] = "code"
 
     def build(self, lm: LanguageModel, tokens: tuple[int, int], rng: random.Random) -> Example:
-        """See `GeneratedSource`."""
         return draw_shape(SHAPES, rng, _page(lm, self.held_out, tokens, rng))
 
 
-def _page(lm: LanguageModel, held_out: bool, tokens: tuple[int, int], rng: random.Random) -> Page:
+def _page(lm: LanguageModel, held_out: bool, tokens: tuple[int, int], rng: random.Random) -> CodePage:
     """Definitions of different names until a random length is reached, the last one cut at a line to fit."""
     files = library_files(held_out)
     sizes = [size for *_, size in files]
@@ -97,24 +85,34 @@ def _page(lm: LanguageModel, held_out: bool, tokens: tuple[int, int], rng: rando
         if code + len(each.source) <= len(text):
             whole.append(each)
         at += len(piece) + len(SEPARATOR)
-    return Page(text, tuple(shown), tuple(whole))
+    return CodePage("code", text, tuple(shown), tuple(whole))
 
 
-def _functions(page: Page) -> list[Definition]:
+def _functions(page: CodePage) -> list[Definition]:
     return [each for each in page.whole if each.is_function]
 
 
-def _all(page: Page, rng: random.Random) -> Example:
+def _about(
+    page: CodePage, rng: random.Random, shape: str, found: Mapping[str, Sequence[str]]
+) -> Example | None:
+    """A question about one of the names, with its answers."""
+    if not found:
+        return None
+    name = rng.choice(list(found))
+    return page.ask(rng.choice(TEXTS[shape]).format(name=name), shape, rng, found[name])
+
+
+def _all(page: CodePage, rng: random.Random) -> Example:
     return page.ask(rng.choice(TEXTS["all"]), "all", rng)
 
 
-def _explain(page: Page, rng: random.Random) -> Example | None:
+def _explain(page: CodePage, rng: random.Random) -> Example | None:
     if not page.shown:
         return None
     return page.ask(rng.choice(TEXTS["explain"]).format(name=rng.choice(page.shown).name), "explain", rng)
 
 
-def _arguments(page: Page, rng: random.Random) -> Example | None:
+def _arguments(page: CodePage, rng: random.Random) -> Example | None:
     taking = {each.name: each.defaults for each in _functions(page)}
     taking = {name: defaults for name, defaults in taking.items() if defaults}
     if not taking:
@@ -129,7 +127,7 @@ def _arguments(page: Page, rng: random.Random) -> Example | None:
     return page.ask(question, "arguments", rng, list(taking[name]))
 
 
-def _which(page: Page, rng: random.Random) -> Example | None:
+def _which(page: CodePage, rng: random.Random) -> Example | None:
     described = {}
     for each in page.whole:
         line = (ast.get_docstring(each.node) or "").partition("\n")[0].strip()
@@ -141,31 +139,26 @@ def _which(page: Page, rng: random.Random) -> Example | None:
     return page.ask(rng.choice(TEXTS["which"]).format(doc=described[name]), "which", rng, [name])
 
 
-def _returns(page: Page, rng: random.Random) -> Example | None:
+def _returns(page: CodePage, rng: random.Random) -> Example | None:
     found = [each.name for each in _functions(page) if each.returns_value]
-    return (
-        page.ask(rng.choice(TEXTS["returns"]).format(name=rng.choice(found)), "returns", rng)
-        if found
-        else None
-    )
-
-
-def _raises(page: Page, rng: random.Random) -> Example | None:
-    """About a function that names every exception that it raises."""
-    found = {each.name: each.raised for each in _functions(page)}
-    found = {name: raised for name, raised in found.items() if raised and all(raised)}
     if not found:
         return None
-    name = rng.choice(list(found))
-    return page.ask(rng.choice(TEXTS["raises"]).format(name=name), "raises", rng, found[name])
+    return page.ask(rng.choice(TEXTS["returns"]).format(name=rng.choice(found)), "returns", rng)
 
 
-def _callers(page: Page, rng: random.Random) -> Example | None:
+def _raises(page: CodePage, rng: random.Random) -> Example | None:
+    """About a function that names every exception that it raises."""
+    found = {each.name: each.raised for each in _functions(page)}
+    return _about(
+        page, rng, "raises", {name: raised for name, raised in found.items() if raised and all(raised)}
+    )
+
+
+def _callers(page: CodePage, rng: random.Random) -> Example | None:
     """About a name that only functions call which are shown whole and hold no function of their own."""
     callers: dict[str, list[str]] = {}
-    elsewhere = (
-        set(re.findall(r"\w+", page.text.rpartition(page.whole[-1].source)[2])) if page.whole else set()
-    )
+    cut_off = page.text.rpartition(page.whole[-1].source)[2] if page.whole else ""
+    elsewhere = set(re.findall(r"\w+", cut_off))
     for each in page.whole:
         if each.is_function and not each.nested:
             for name in each.called:
@@ -173,19 +166,15 @@ def _callers(page: Page, rng: random.Random) -> Example | None:
         else:
             elsewhere |= each.called
     found = sorted(name for name in callers if len(name) > 3 and name not in elsewhere)
-    found = [name for name in found if len(callers[name]) <= 4]
-    if not found:
-        return None
-    name = rng.choice(found)
-    return page.ask(rng.choice(TEXTS["callers"]).format(name=name), "callers", rng, callers[name])
+    return _about(page, rng, "callers", {name: callers[name] for name in found if len(callers[name]) <= 4})
 
 
-def _list(page: Page, rng: random.Random) -> Example | None:
+def _list(page: CodePage, rng: random.Random) -> Example | None:
     names = [each.name for each in page.shown]
     return page.ask(rng.choice(TEXTS["list"]), "list", rng, names) if names else None
 
 
-def _repeat(page: Page, rng: random.Random) -> Example | None:
+def _repeat(page: CodePage, rng: random.Random) -> Example | None:
     """The signature, the first lines, or all of a definition whose beginning stands in the answer already."""
     if not page.whole:
         return None
@@ -205,7 +194,7 @@ def _repeat(page: Page, rng: random.Random) -> Example | None:
     return page.ask(question, "repeat", rng, following[:1], answer_prefix=prefix)
 
 
-def _following(page: Page, rng: random.Random) -> Example | None:
+def _following(page: CodePage, rng: random.Random) -> Example | None:
     """About the line after one that the document has only once."""
     pairs = [
         (each.name, line.strip(), after.strip())
@@ -220,7 +209,7 @@ def _following(page: Page, rng: random.Random) -> Example | None:
     return page.ask(question, "following", rng, [after])
 
 
-def _complete(page: Page, rng: random.Random) -> Example | None:
+def _complete(page: CodePage, rng: random.Random) -> Example | None:
     """The last function breaks off: where the document ends, or else in its middle."""
     last = page.shown[-1] if page.shown else None
     if last is None or not last.is_function or not last.signature:
@@ -231,11 +220,11 @@ def _complete(page: Page, rng: random.Random) -> Example | None:
         shown = len(last.lines) // 2
     if not last.node.lineno + len(last.signature) <= shown <= len(last.lines) - 2:
         return None
-    cut = Page(page.text[:begin] + "\n".join(last.lines[:shown]), page.shown, page.whole)
+    cut = replace(page, text=page.text[:begin] + "\n".join(last.lines[:shown]))
     return cut.ask(rng.choice(TEXTS["complete"]).format(name=last.name), "complete", rng)
 
 
-SHAPES: dict[Callable[[Page, random.Random], Example | None], float] = {
+SHAPES: dict[Callable[[CodePage, random.Random], Example | None], float] = {
     _explain: 3,
     _arguments: 2,
     _which: 2,

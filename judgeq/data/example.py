@@ -84,6 +84,19 @@ def ask_at_random(
     )
 
 
+@dataclass(frozen=True)
+class Page:
+    """A document to ask about; the kinds of its questions begin with `kind`."""
+
+    kind: str
+    text: str
+
+    def ask(
+        self, question: str, shape: str, rng: random.Random, answers: Iterable[str] = (), **more: str
+    ) -> Example:
+        return ask_at_random(self.text, question, f"{self.kind}/{shape}", rng, answers, **more)
+
+
 def draw_shape(
     shapes: Mapping[Callable[..., Example | None], float], rng: random.Random, *about: object
 ) -> Example:
@@ -122,18 +135,13 @@ class Source(Protocol):
 class GeneratedSource:
     """A source that builds each example independently, from the seed and the example's place.
 
-    Attributes:
-        held_out: draw from the texts that are never trained on.
+    Sources with `held_out` draw from the texts that are never trained on where it is True.
     """
 
-    held_out: bool = False
-
-    name: ClassVar[str]
     stream: ClassVar[str] = "{seed}:{at}"
     """Seed of one example's random numbers."""
 
     def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
-        """See `Source`."""
         seeds = (self.stream.format(seed=seed, at=at) for at in range(count))
         return [self.build(lm, tokens, random.Random(each)) for each in seeds]
 

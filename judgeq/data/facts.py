@@ -57,12 +57,7 @@ def distinct(draw: Draw, count: int, rng: random.Random) -> list[str]:
 
 @dataclass(frozen=True)
 class Table:
-    """A made-up table.
-
-    Attributes:
-        header: names of the columns; the first one identifies a row.
-        rows: as many values each.
-    """
+    """A made-up table; the first column identifies a row."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]

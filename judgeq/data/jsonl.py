@@ -37,13 +37,7 @@ ROLES = {
 
 @dataclass(frozen=True)
 class JsonLine:
-    """One line of a file.
-
-    Attributes:
-        max_new_tokens: how long the answer may be; None where the line does not say.
-        metric: how an answer is compared with `example.answers`, one of `METRICS`.
-        line: number in the file, from 1.
-    """
+    """One line of a file, by its number from 1; what it does not say of the answer's length is None."""
 
     example: Example
     max_new_tokens: int | None
@@ -69,7 +63,6 @@ class JsonLinesSource:
 
     @property
     def name(self) -> str:
-        """See `Source`."""
         return str(self.path)
 
     def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
@@ -130,7 +123,7 @@ def read_json_lines(path: Path, skip_bad: bool = False) -> tuple[list[JsonLine],
     """
     found: list[JsonLine] = []
     skipped = 0
-    for number, raw in _numbered(path):
+    for number, raw in numbered(path):
         try:
             found.append(_line(raw, number))
         except InputError as error:
@@ -170,8 +163,8 @@ def _message(turn: Any) -> Message:
     return Message(ROLES[role], _text(turn, key))
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not empty, one at a time."""
+def numbered(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not empty, one at a time; raises `InputError` where the file cannot be read."""
     try:
         with path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
@@ -187,13 +180,18 @@ def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _line(raw: bytes, number: int) -> JsonLine:
+def json_value(raw: bytes, where: str = "") -> Any:
+    """What a line holds; raises `InputError`, which begins with `where`, if it is not JSON."""
     try:
-        value = json.loads(raw.decode("utf-8"))
+        return json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError:
-        raise InputError("not UTF-8 text: save the file as UTF-8") from None
+        raise InputError(f"{where}not UTF-8 text: save the file as UTF-8") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"not JSON ({error}): give one object a line") from None
+        raise InputError(f"{where}not JSON ({error}): give one object a line") from None
+
+
+def _line(raw: bytes, number: int) -> JsonLine:
+    value = json_value(raw)
     if not isinstance(value, dict):
         raise InputError('not a JSON object: give {"messages": …} or {"context": …, "question": …}')
     max_new_tokens = value.get("max_new_tokens")

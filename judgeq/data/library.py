@@ -18,16 +18,7 @@ from pathlib import Path
 from judgeq.data.example import is_held_out
 from judgeq.errors import InputError
 
-LEFT_OUT = {
-    "test",
-    "tests",
-    "idlelib",
-    "lib2to3",
-    "pydoc_data",
-    "encodings",
-    "site-packages",
-    "dist-packages",
-}
+LEFT_OUT = set("test tests idlelib lib2to3 pydoc_data encodings site-packages dist-packages".split())
 LINES = range(4, 161)
 """How long a definition may be."""
 _QUIET = threading.Lock()
@@ -35,13 +26,14 @@ _QUIET = threading.Lock()
 LONGEST_WHOLE_CLASS = 60
 """Lines; a longer class is shown method by method."""
 
+Defining = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
 
 @dataclass(frozen=True)
 class Definition:
     """One function, method or class.
 
     Attributes:
-        name: as its `def` or `class` says it.
         file: path in the library, such as `json/decoder.py`; for a method, its class too.
         source: with decorators, not indented.
     """
@@ -51,10 +43,10 @@ class Definition:
     source: str
 
     @property
-    def node(self) -> ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef:
+    def node(self) -> Defining:
         """The parsed definition; line numbers are those of `source`."""
         node = ast.parse(self.source).body[0]
-        assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        assert isinstance(node, Defining)
         return node
 
     @property
@@ -84,9 +76,8 @@ class Definition:
         found = dict.fromkeys((each.arg for each in (*plain, given.vararg, given.kwarg) if each), "")
         last = plain[len(plain) - len(given.defaults) :]
         found |= {each.arg: _plain(value) for each, value in zip(last, given.defaults, strict=True)}
-        found |= {
-            each.arg: _plain(value) for each, value in zip(given.kwonlyargs, given.kw_defaults, strict=True)
-        }
+        named = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+        found |= {each.arg: _plain(value) for each, value in named}
         return {name: value for name, value in found.items() if name not in ("self", "cls")}
 
     @property
@@ -162,9 +153,7 @@ def definitions(path: Path) -> tuple[Definition, ...]:
 
 
 def _definition(node: ast.stmt, lines: list[str], file: str) -> Definition | None:
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node.name.startswith(
-        "__"
-    ):
+    if not isinstance(node, Defining) or node.name.startswith("__"):
         return None
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     source = textwrap.dedent("\n".join(lines[first - 1 : _end(node)]))

@@ -8,12 +8,13 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from judgeq.data.example import Example, ask_at_random, draw_shape
+from judgeq.data.example import Example, GeneratedSource, Page, draw_shape
 from judgeq.data.passages import GAP, Text, draw_document, folder_texts, manual_texts
 from judgeq.data.templates import TEMPLATES
 from judgeq.models.language_model import LanguageModel
@@ -39,79 +40,60 @@ REPEAT = "Repeat word for word the sentence that begins with “{start}”."
 
 
 @dataclass(frozen=True)
-class Page:
-    """A document.
+class TitledPage(Page):
+    """A document, and the subjects that it shows from their beginning."""
 
-    Attributes:
-        kind: what the kinds of its questions begin with.
-        text: the document.
-        titles: subjects that it shows from their beginning.
-    """
-
-    kind: str
-    text: str
     titles: tuple[str, ...]
-
-    def ask(self, question: str, shape: str, rng: random.Random, answers: Sequence[str] = ()) -> Example:
-        """An example with this document."""
-        return ask_at_random(self.text, question, f"{self.kind}/{shape}", rng, answers)
 
 
 @dataclass(frozen=True)
-class ManualSource:
-    """Passages about several topics of the Python language reference; never trained on."""
+class ManualSource(GeneratedSource):
+    """Passages about several topics of the Python language reference; never trained on.
+
+    Which topics there are depends on the version of the interpreter.
+    """
 
     name: str = "manuals"
 
-    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
-        """See `Source`; which topics there are depends on the version of the interpreter."""
-        return _examples(lm, manual_texts(), count, tokens, seed, self.name, PASSAGE_SHARES)
+    def build(self, lm: LanguageModel, tokens: tuple[int, int], rng: random.Random) -> Example:
+        page = TitledPage(self.name, *draw_document(lm, manual_texts(), tokens, rng, PASSAGE_SHARES))
+        return draw_shape(SHAPES, rng, page)
 
 
 @dataclass(frozen=True)
-class FolderSource:
-    """Runs of paragraphs from a text file, or from those in a folder and the folders in it."""
+class FolderSource(GeneratedSource):
+    """Runs of paragraphs from a text file, or from those in a folder and the folders in it.
+
+    A document continues in another file only where the first one ends.
+    """
 
     path: Path
 
     @property
     def name(self) -> str:
-        """See `Source`."""
         return str(self.path)
 
-    def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
-        """See `Source`; a document continues in another file only where the first one ends."""
-        return _examples(lm, folder_texts(self.path), count, tokens, seed, "texts", (1, 1))
+    @cached_property
+    def texts(self) -> tuple[Text, ...]:
+        """What the files hold."""
+        return folder_texts(self.path)
+
+    def build(self, lm: LanguageModel, tokens: tuple[int, int], rng: random.Random) -> Example:
+        page = TitledPage("texts", *draw_document(lm, self.texts, tokens, rng, (1, 1)))
+        return draw_shape(SHAPES, rng, page)
 
 
-def _examples(
-    lm: LanguageModel,
-    texts: Sequence[Text],
-    count: int,
-    tokens: tuple[int, int],
-    seed: int,
-    kind: str,
-    shares: tuple[float, float],
-) -> list[Example]:
-    found = []
-    for at in range(count):
-        rng = random.Random(f"{seed}:{at}")
-        document, titles = draw_document(lm, texts, tokens, rng, shares)
-        found.append(draw_shape(SHAPES, rng, Page(kind, document, titles)))
-    return found
-
-
-def _all(page: Page, rng: random.Random) -> Example:
+def _all(page: TitledPage, rng: random.Random) -> Example:
     return page.ask(rng.choice(TEXTS["all"]), "all", rng)
 
 
-def _titled(page: Page, rng: random.Random) -> Example | None:
+def _titled(page: TitledPage, rng: random.Random) -> Example | None:
     if not page.titles:
         return None
     return page.ask(rng.choice(TEXTS["titled"]).format(title=rng.choice(page.titles)), "title", rng)
 
 
-def _term(page: Page, rng: random.Random) -> Example | None:
+def _term(page: TitledPage, rng: random.Random) -> Example | None:
     """About a word that the text says often, or about a name in it."""
     counts = Counter(WORD.findall(page.text))
     often = [word for word, count in counts.items() if count >= MANY and word.lower() not in COMMON]
@@ -128,7 +110,7 @@ def _sentences(page: Page) -> list[list[str]]:
     return [re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph) for paragraph in paragraphs]
 
 
-def _next(page: Page, rng: random.Random) -> Example | None:
+def _next(page: TitledPage, rng: random.Random) -> Example | None:
     pairs = [pair for paragraph in _sentences(page) for pair in pairwise(paragraph)]
     counts = Counter(first for first, _ in pairs)
     pairs = [pair for pair in pairs if all(map(SENTENCE.fullmatch, pair)) and counts[pair[0]] == 1]
@@ -138,7 +120,7 @@ def _next(page: Page, rng: random.Random) -> Example | None:
     return page.ask(rng.choice(TEXTS["next"]).format(sentence=sentence), "next", rng, [following])
 
 
-def _repeat(page: Page, rng: random.Random) -> Example | None:
+def _repeat(page: TitledPage, rng: random.Random) -> Example | None:
     sentences = [sentence for paragraph in _sentences(page) for sentence in paragraph]
     starts = Counter(" ".join(sentence.split()[:4]) for sentence in sentences)
     found = {" ".join(each.split()[:4]): each for each in sentences if SENTENCE.fullmatch(each)}
@@ -149,7 +131,7 @@ def _repeat(page: Page, rng: random.Random) -> Example | None:
     return page.ask(REPEAT.format(start=start), "repeat", rng, [found[start]])
 
 
-def _syntax(page: Page, rng: random.Random) -> Example | None:
+def _syntax(page: TitledPage, rng: random.Random) -> Example | None:
     rules = dict(RULE.findall(page.text))
     if not rules:
         return None
@@ -157,7 +139,7 @@ def _syntax(page: Page, rng: random.Random) -> Example | None:
     return page.ask(rng.choice(TEXTS["syntax"]).format(rule=rule), "syntax", rng, [rules[rule].strip()])
 
 
-SHAPES: dict[Callable[[Page, random.Random], Example | None], float] = {
+SHAPES: dict[Callable[[TitledPage, random.Random], Example | None], float] = {
     _titled: 3,
     _all: 3,
     _term: 3,

@@ -21,7 +21,9 @@ from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 
 Part = Literal["train", "held_out", "unseen"]
-NAMES = ("wiki", "records", "chains", "code", "sharegpt", "manuals")
+TRAINED = {each.name: each for each in (WikiSource, RecordsSource, ChainsSource, CodeSource, ShareGptSource)}
+"""Sources that are trained on, but for the part that each holds out."""
+NAMES = (*TRAINED, "manuals")
 ACCEPTED = (
     f"give {', '.join(NAMES)}, a FILE.jsonl, a text file or a folder of texts, or several with weights such as "
     "wiki:3,code:1"
@@ -31,11 +33,7 @@ JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 @dataclass(frozen=True)
 class Mixture:
-    """Examples of several sources.
-
-    Attributes:
-        parts: the sources, each with its weight.
-    """
+    """Examples of several sources, each with its weight."""
 
     parts: tuple[tuple[Source, float], ...]
 
@@ -100,17 +98,8 @@ def _weighted(text: str, part: Part, skip_bad: bool) -> tuple[Source, float]:
 
 def _source(name: str, part: Part, skip_bad: bool) -> Source:
     held_out = part != "train"
-    match name:
-        case "wiki":
-            return WikiSource(held_out)
-        case "records":
-            return RecordsSource(held_out)
-        case "chains":
-            return ChainsSource(held_out)
-        case "code":
-            return CodeSource(held_out)
-        case "sharegpt":
-            return ShareGptSource(held_out=held_out)
+    if name in TRAINED:
+        return TRAINED[name](held_out=held_out)
     path = Path(name)
     if name != "manuals" and not path.exists():
         raise InputError(f"There is no data {name!r}, and no file or folder of that name: {ACCEPTED}")
@@ -118,6 +107,6 @@ def _source(name: str, part: Part, skip_bad: bool) -> Source:
         return JsonLinesSource(path, skip_bad, None if part == "unseen" else held_out)
     if part != "unseen":
         raise InputError(
-            f"The data {name!r} is only for measuring: train on wiki, records, chains, code, sharegpt or a FILE.jsonl"
+            f"The data {name!r} is only for measuring: train on {', '.join(TRAINED)} or a FILE.jsonl"
         )
     return ManualSource() if name == "manuals" else FolderSource(path)

@@ -30,12 +30,7 @@ ENOUGH = 0.9
 
 @dataclass(frozen=True)
 class Text:
-    """A text to take passages from.
-
-    Attributes:
-        title: name of its subject; empty where it has none.
-        body: the whole of it.
-    """
+    """A text to take passages from; its title, which names the subject, may be empty."""
 
     title: str
     body: str

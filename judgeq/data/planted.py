@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from judgeq.data.articles import wiki_articles
 from judgeq.data.example import Example, Source
-from judgeq.data.facts import Fact
+from judgeq.data.facts import Fact, distinct
 from judgeq.data.lengths import count_tokens
 from judgeq.data.templates import pattern
 from judgeq.errors import InputError
@@ -110,10 +110,8 @@ class MultiKey(_PlantedSource):
     stream: ClassVar[str] = "keys"
 
     def _facts(self, rng: random.Random) -> tuple[list[str], str, str, str]:
-        keys: dict[str, None] = {}
-        while len(keys) < self.records:
-            keys.setdefault(KEY(rng))
-        asked = next(iter(keys))
+        keys = distinct(KEY, self.records, rng)
+        asked = keys[0]
         values = [str(number) for number in rng.sample(range(1_000_000, 10_000_000), self.records)]
         planted = [f"The number filed for {key} is {value}." for key, value in zip(keys, values, strict=True)]
         lead = f"The number filed for {asked} in the text is"

@@ -27,11 +27,12 @@ LED_SHARE, QUESTION_FIRST_SHARE, NATURAL_SHARE = 0.55, 0.4, 0.35
 class RecordsSource(GeneratedSource):
     """Records in documents of encyclopaedia articles."""
 
+    held_out: bool = False
+
     name: ClassVar[str] = "records"
     stream: ClassVar[str] = "{seed}:records:{at}"
 
     def build(self, lm: LanguageModel, tokens: tuple[int, int], rng: random.Random) -> Example:
-        """See `GeneratedSource`."""
         articles = assemble(lm, wiki_articles(self.held_out), draw_length(tokens, rng), rng)
         family = rng.choice(FACTS) if rng.random() < NATURAL_SHARE else _family(rng)
         subjects = distinct(family.subject, rng.choice(COUNTS), rng)

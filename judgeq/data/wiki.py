@@ -24,10 +24,11 @@ FACT_COUNTS = (1, 1, 2, 4, 4, 8, 8, 16)
 class WikiSource(GeneratedSource):
     """Documents of several short articles, and one of many kinds of questions about them."""
 
+    held_out: bool = False
+
     name: ClassVar[str] = "wiki"
 
     def build(self, lm: LanguageModel, tokens: tuple[int, int], rng: random.Random) -> Example:
-        """See `GeneratedSource`."""
         chosen = assemble(lm, wiki_articles(self.held_out), draw_length(tokens, rng), rng)
         heading = rng.choice(TEXTS["headings"])
         passages = [heading.format(title=article.title, text=article.text) for article in chosen]

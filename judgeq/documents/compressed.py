@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -20,12 +20,15 @@ from judgeq.errors import InputError
 from judgeq.inference.answers import Answer, Reading
 from judgeq.inference.decode import Step
 from judgeq.inference.plan import Plan, Retained
+from judgeq.inference.prefill import prefill
+from judgeq.inference.replay import prefill_with_replay
 from judgeq.inference.request import Request, memory_notices
-from judgeq.methods import METHODS
+from judgeq.methods import METHODS, Method
 from judgeq.methods.selection import Kept
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
 from judgeq.prompts.prompt import Prompt, build_prefix, build_prompt, dated, now
+from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 QUERY_AGNOSTIC = (
     "The document was evicted before this question was known (query-agnostic): rows that "
@@ -177,6 +180,45 @@ class CompressedDocument:
     def text(self) -> str:
         """The document, as the model has read it."""
         return self.prefix.text[slice(*self.prefix.document)]
+
+
+def check_without_question(methods: Iterable[Method]) -> None:
+    """Refuse methods that need an answer first, with an `InputError`: there is no question yet."""
+    for method in methods:
+        if method.needs_response:
+            raise InputError(
+                f"The method {method.name!r} scores with an answer and there is no question yet: choose another, such "
+                "as judgeq"
+            )
+
+
+def compress(
+    lm: LanguageModel,
+    document: Prompt,
+    plans: Sequence[Plan],
+    soft_tokens: SoftTokenTensors | None = None,
+    **passes: Any,
+) -> list[CompressedDocument]:
+    """Evict a document by each plan, before any question: one pass for all, and a replay for each method that has one.
+
+    Args:
+        document: see `prompts.prompt.build_prefix`.
+        soft_tokens: the trained ones, needed as soon as a method scores with them.
+        passes: `prefix`, `chunk` and `on_layer` of `prefill`.
+    """
+    together: dict[Method | None, list[int]] = {}
+    for at, plan in enumerate(plans):
+        together.setdefault(plan.method if plan.method.replays else None, []).append(at)
+    found: dict[int, CompressedDocument] = {}
+    for method, places in together.items():
+        own = [plans[at] for at in places]
+        if method is None:
+            outcome = prefill(lm, document.input_ids, own, soft_tokens=soft_tokens, **passes)
+        else:
+            outcome = prefill_with_replay(lm, document, own, **passes)
+        for at, retained in zip(places, outcome.retained, strict=True):
+            found[at] = CompressedDocument(lm, document, retained, outcome.full_kv_bytes, now())
+    return [found[at] for at in range(len(plans))]
 
 
 def _with_later(kept: Kept | None, first: int, tokens: int) -> Kept | None:

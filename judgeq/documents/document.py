@@ -13,20 +13,13 @@ import torch
 from judgeq.cache.files import SavedDocument, load_cache, save_cache
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
 from judgeq.config import AUTO, Budget, budget_rows, check_budget, check_chunk
-from judgeq.documents.compressed import CompressedDocument
+from judgeq.documents.compressed import CompressedDocument, check_without_question, compress
 from judgeq.errors import InputError
 from judgeq.inference.answers import Answer, Reading
 from judgeq.inference.api import in_turn, run
 from judgeq.inference.decode import Step
 from judgeq.inference.plan import Plan
-from judgeq.inference.prefill import prefill
-from judgeq.inference.replay import prefill_with_replay
-from judgeq.inference.request import (
-    Request,
-    make_request,
-    resolve_methods,
-    resolve_soft_tokens,
-)
+from judgeq.inference.request import Request, make_request, resolve_methods, resolve_soft_tokens
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_chunks
@@ -155,26 +148,15 @@ class Document:
         """
         budget = check_budget(budget)
         (chosen,) = resolve_methods(self.lm, [method], row_bits, tokens)
-        if chosen.needs_response:
-            raise InputError(
-                f"The method {chosen.name!r} scores with an answer and there is no question yet: choose another, such "
-                "as judgeq"
-            )
+        check_without_question([chosen])
         self._check_positions()
         soft = resolve_soft_tokens(self.lm, [chosen], tokens)
         rows = self.tokens if isinstance(chosen, Full) else budget_rows(budget, self.tokens)
-        plans = [Plan(chosen, rows, soft.profile if soft else None)]
-        passes: dict[str, Any] = {"prefix": self._rows, "chunk": self.chunk, "on_layer": on_layer}
+        plan = Plan(chosen, rows, soft.profile if soft else None)
         with self._lock, dated(self.today):
             self._check_cast()
-            if chosen.replays:
-                outcome = prefill_with_replay(self.lm, self.prefix, plans, **passes)
-            else:
-                probe = soft.probe if soft else None
-                outcome = prefill(self.lm, self.prefix.input_ids, plans, soft_tokens=probe, **passes)
-        return CompressedDocument(
-            self.lm, self.prefix, outcome.retained[0], outcome.full_kv_bytes, self.today
-        )
+            passes: dict[str, Any] = {"prefix": self._rows, "chunk": self.chunk, "on_layer": on_layer}
+            return compress(self.lm, self.prefix, [plan], soft.weights if soft else None, **passes)[0]
 
     def save(self, path: str | Path) -> Path:
         """Write the document's rows into a folder, for `load`; reads the document if that has not been done.

@@ -117,7 +117,7 @@ def hit_rates(
             *(Plan(REFERENCE, budget) for budget in rows.values()),
             *(Plan(methods[method], rows[budget], profile) for method, budget in asked),
         ]
-        decoding, soft = Decoding(max_new_tokens=response_tokens), tokens.probe if tokens else None
+        decoding, soft = Decoding(max_new_tokens=response_tokens), tokens.weights if tokens else None
         outcome = prefill_with_lookahead(Request(lm, ids, plans, decoding, soft))
         best = dict(zip(rows, outcome.retained, strict=False))
         for (method, budget), kept in zip(asked, outcome.retained[len(rows) :], strict=True):

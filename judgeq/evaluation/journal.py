@@ -99,10 +99,7 @@ class Journal:
         return self._answers.get(key, {})
 
     def check(self, made: Mapping[str, str]) -> None:
-        """Refuse to mix answers of one method with different options.
-
-        Args:
-            made: identifies the method and its options, by the answers' names.
+        """Refuse to mix answers of one method with different options, which `made` identifies by the answers' names.
 
         Raises:
             InputError: the file holds answers of one of them with other options.

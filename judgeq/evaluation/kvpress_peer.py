@@ -25,6 +25,24 @@ SNAPKV, ALONE = "kvpress snapkv", "kvpress' transformers"
 """Methods: SnapKV as kvpress has it, and plain transformers in that environment."""
 
 
+def not_a_python(python: str, error: OSError) -> InputError:
+    """What to say where an interpreter cannot be started."""
+    return InputError(
+        f"{python} is not a working Python ({error.strerror}): give the one of the environment with kvpress"
+    )
+
+
+def failed(python: str, code: int, reason: str) -> InputError:
+    """What to say of a process under that interpreter which ended with an exit code."""
+    if code == kvpress_speed.NO_KVPRESS:
+        return InputError(
+            f"{python} has no kvpress: install it there with `{python} -m pip install {KVPRESS}`"
+        )
+    return InputError(
+        f"kvpress under {python} failed ({reason}): install {KVPRESS} there, in a new environment"
+    )
+
+
 class Server:
     """`kvpress_speed.py` under another Python.
 
@@ -52,14 +70,8 @@ class Server:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if line:
             return json.loads(line)
-        if self._process.wait() == kvpress_speed.NO_KVPRESS:
-            raise InputError(
-                f"{self._python} has no kvpress: install it there with `{self._python} -m pip install {KVPRESS}`"
-            )
-        raise InputError(
-            f"kvpress under {self._python} failed (exit code {self._process.returncode}; its output is above): "
-            f"install {KVPRESS} there, in a new environment"
-        )
+        code = self._process.wait()
+        raise failed(self._python, code, f"exit code {code}; its output is above")
 
 
 @contextmanager
@@ -79,9 +91,7 @@ def serving(python: str, folder: Path) -> Iterator[Server]:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
         )
     except OSError as error:
-        raise InputError(
-            f"{python} is not a working Python ({error.strerror}): give the one of the environment with kvpress"
-        ) from None
+        raise not_a_python(python, error) from None
     with process:
         try:
             yield Server(process, python)

@@ -40,6 +40,8 @@ class Question:
         metric: a name of `METRICS`, or of a benchmark's own metric together with `rate`.
         rate: from the answer's text to a score from 0 to 1, where a benchmark brings its own; None takes `metric`.
         stop: text or texts that end the answer.
+        unknown: a document and the question about it, where rows of the document are chosen before the question is
+            known; the example is both as one prompt.
     """
 
     __repr__ = brief
@@ -49,6 +51,7 @@ class Question:
     metric: str = "all"
     rate: Callable[[str], float] | None = field(default=None, compare=False)
     stop: tuple[str, ...] = ()
+    unknown: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         settle(self)
@@ -84,6 +87,7 @@ class Question:
             [(message.role, message.content) for message in example.messages],
             [example.answer_prefix, *example.answers],
             [self.max_new_tokens, self.metric, *self.stop],
+            *([self.unknown] if self.unknown else ()),
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 

@@ -21,12 +21,7 @@ _DRAWING = threading.Lock()
 
 
 def random_model(
-    shape: str,
-    device: Any = "auto",
-    seed: int = 0,
-    *,
-    dtype: Any = "auto",
-    quantization: str | None = None,
+    shape: str, device: Any = "auto", seed: int = 0, *, dtype: Any = "auto", quantization: str | None = None
 ) -> LanguageModel:
     """A model that runs and says nothing; it has no tokenizer.
 

@@ -36,10 +36,6 @@ class Cell:
         """A number for each question, task by task."""
         return [[value(answers) for answers in group.values()] for group in self.groups]
 
-    def summary(self, value: Callable[[Answers], float], seed: int) -> tuple[float, list[float]]:
-        """Mean and interval of a number over the questions."""
-        return _summary(self.values(value), seed)
-
 
 def _summary(values: Sequence[Sequence[float]], seed: int) -> tuple[float, list[float]]:
     low, high = bootstrap_interval(values, seed)
@@ -56,7 +52,8 @@ def cells_of(measured: Sequence[Measured]) -> list[Cell]:
         grouped: dict[tuple[Any, ...], list[Cell]] = {}
         for cell in wholes:
             grouped.setdefault(tuple(cell.fields[name] for name in names), []).append(cell)
-        averages += [_average(cells, length) for cells in grouped.values() if _several(cells)]
+        several = (cells for cells in grouped.values() if len({cell.fields["task"] for cell in cells}) > 1)
+        averages += [_average(cells, length) for cells in several]
     unique = {cell.fields["task"]: cell for cell in averages}  # one length: both averages are the same
     return [*single, *unique.values()]
 
@@ -88,9 +85,8 @@ def differences_of(cells: Sequence[Cell], asked: Sequence[Asked], seed: int) -> 
 
 
 def _difference(cell: Cell, ours: Asked, theirs: Asked, seed: int) -> dict[str, Any]:
-    difference, interval = cell.summary(
-        lambda answers: answers[ours.name].score - answers[theirs.name].score, seed
-    )
+    gains = cell.values(lambda answers: answers[ours.name].score - answers[theirs.name].score)
+    difference, interval = _summary(gains, seed)
     fields = {"method": ours.label, "against": theirs.label, "budget": ours.budget, **_public(cell)}
     return {**fields, "difference": difference, "interval": interval, "n": cell.count}
 
@@ -110,16 +106,8 @@ def moved_of(cells: Sequence[Cell], asked: Sequence[Asked], seed: int) -> list[d
         for each in asked:
             gains = [[b[each.name].score - a[each.name].score for a, b in group] for group in pairs]
             difference, interval = _summary(gains, seed)
-            rows.append(
-                {
-                    "method": each.label,
-                    "budget": each.budget,
-                    **_public(before),
-                    "difference": difference,
-                    "interval": interval,
-                    "n": sum(map(len, pairs)),
-                }
-            )
+            row = {"method": each.label, "budget": each.budget, **_public(before), "difference": difference}
+            rows.append({**row, "interval": interval, "n": sum(map(len, pairs))})
     return rows
 
 
@@ -143,7 +131,7 @@ def with_gaps(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _row(cell: Cell, asked: Asked, full: str | None, seed: int) -> dict[str, Any]:
-    score, interval = cell.summary(lambda answers: answers[asked.name].score, seed)
+    score, interval = _summary(cell.values(lambda answers: answers[asked.name].score), seed)
     row = {"method": asked.label, "budget": asked.budget, **_public(cell), "score": score, "n": cell.count}
     row["interval"] = interval
     held = [answers[asked.name].kv_bytes for group in cell.groups for answers in group.values()]
@@ -162,16 +150,14 @@ def _lost(cell: Cell, name: str) -> float | None:
 
     None where there is no such question, or where it is unknown of this method for one of them.
     """
-    known = [
-        [
-            answers[name].lost
-            for answers in group.values()
-            if any(each.lost is not None for each in answers.values())
-        ]
-        for group in cell.groups
-    ]
-    shares = [[share for share in group if share is not None] for group in known if group]
-    return mean(shares) if shares and sum(map(len, shares)) == sum(map(len, known)) else None
+    shares: list[list[float]] = []
+    for group in cell.groups:
+        known = [each for each in group.values() if any(rated.lost is not None for rated in each.values())]
+        found = [share for each in known if (share := each[name].lost) is not None]
+        if len(found) < len(known):
+            return None
+        shares += [found] if found else []
+    return mean(shares) if shares else None
 
 
 def _task_cells(measured: Measured) -> list[Cell]:
@@ -188,19 +174,14 @@ def _task_cells(measured: Measured) -> list[Cell]:
     cells = []
     for metric in dict.fromkeys(question.metric for question, _ in answered.values()):
         chosen = {at: both for at, both in answered.items() if both[0].metric == metric}
-        cells.append(
-            Cell({**fields, "metric": metric, "kind": ""}, ({at: a for at, (_, a) in chosen.items()},))
-        )
+        everything = {at: answers for at, (_, answers) in chosen.items()}
+        cells.append(Cell({**fields, "metric": metric, "kind": ""}, (everything,)))
         kinds = sorted({question.example.kind for question, _ in chosen.values()})
         for kind in kinds if len(kinds) > 1 else ():
             of_kind = {at: a for at, (question, a) in chosen.items() if question.example.kind == kind}
             named = {"task": f"{task.label}/{kind.rpartition('/')[2]}", "metric": metric, "kind": kind}
             cells.append(Cell({**fields, **named}, (of_kind,)))
     return cells
-
-
-def _several(cells: Sequence[Cell]) -> bool:
-    return len({cell.fields["task"] for cell in cells}) > 1
 
 
 def _average(cells: Sequence[Cell], of_length: bool) -> Cell:

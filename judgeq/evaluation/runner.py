@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from torch import Tensor
 
-from judgeq.cache.retained import RetainedCache
 from judgeq.config import Budget, Decoding, budget_rows, check_budget
+from judgeq.documents.compressed import check_without_question, compress
 from judgeq.errors import InputError
 from judgeq.evaluation.journal import Answers, Journal, Rated
 from judgeq.evaluation.questions import Question, Task
@@ -24,10 +25,11 @@ from judgeq.inference.decode_batch import PendingAnswer, decode_together, settle
 from judgeq.inference.lookahead import prefill_many
 from judgeq.inference.maps import kept_of_heads
 from judgeq.inference.plan import Plan, Retained
-from judgeq.inference.request import Request, reserved_positions
+from judgeq.inference.request import Request, check_question_known, reserved_positions
 from judgeq.methods import Full, Method
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
+from judgeq.prompts.prompt import build_prefix
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import several
 
@@ -43,7 +45,6 @@ class Asked:
 
     Attributes:
         label: what a person called the method, options included.
-        method: the method.
         budget: as asked for; `WHOLE` for the full cache.
     """
 
@@ -85,7 +86,6 @@ class Measured:
     """Answers to the questions of one task, as far as they are written.
 
     Attributes:
-        task: the task.
         questions: those that the model can read, by their place in the task.
         answers: to those that were asked, by the same places.
     """
@@ -131,12 +131,18 @@ def run(
     """
     started = time.monotonic()
     methods = [each.method for each in asked]
+    unknown = {question.unknown is not None for task in tasks for question in task.questions}
+    if True in unknown:
+        check_without_question(methods)
+    if False in unknown:
+        check_question_known(methods)
     reserve = reserved_positions(methods, most_appended(lm, methods, tokens.positions if tokens else 0), 0)
     found = [_readable(lm, task, reserve, skip_long) for task in tasks]
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
     journal.check({each.name: each.made for each in asked})
     done, in_time = 0, True
-    for turn in _batched(turns, TOGETHER):
+    for start in range(0, len(turns), TOGETHER):
+        turn = turns[start : start + TOGETHER]
         questions = [found[number].questions[at] for at, number in turn]
         missing = [
             [each for each in asked if not each.is_answered(journal.answers(question.key))]
@@ -168,43 +174,71 @@ def answer_all(
         asked: of each question; a budget that exceeds the prompt keeps all of it.
         tokens: soft tokens and their profile, where a method needs them.
     """
-    reading = [_to_read(lm, *pair, tokens) for pair in zip(questions, asked, strict=True) if pair[1]]
-    outcomes = iter(prefill_many(reading))
-    texts: list[dict[str, str]] = [{} for _ in questions]
-    taken: list[dict[str, int]] = [{} for _ in questions]
-    lost: list[dict[str, float | None]] = [{} for _ in questions]
-    waiting: list[tuple[int, Asked, PendingAnswer]] = []
-    for at, (question, methods) in enumerate(zip(questions, asked, strict=True)):
-        if methods:
-            outcome = next(outcomes)
-            words = question.occurrences(lm)
-            for each, kept in zip(methods, outcome.retained, strict=True):
-                answer = _unwritten(question, kept.cache, outcome.logits)
-                taken[at][each.name] = kept.cache.kv_bytes
-                lost[at][each.name] = words.lost(
-                    _kept_somewhere(kept, outcome.request.input_ids.shape[1])
-                ).share
-                # the oracle had it written
-                if outcome.response is not None and each.method == Full():
-                    texts[at][each.name] = settled_text(lm, outcome.response[0].tolist(), answer)
-                else:
-                    waiting.append((at, each, answer))
-    written = decode_together(lm, [answer for _, _, answer in waiting])
-    for (at, each, _), done in zip(waiting, written, strict=True):
-        texts[at][each.name] = done.text
-    return [
-        {
-            each.name: Rated(
-                found[each.name],
-                question.score(found[each.name]),
-                held[each.name],
-                each.made,
-                gone[each.name],
-            )
-            for each in methods
-        }
-        for question, methods, found, held, gone in zip(questions, asked, texts, taken, lost, strict=True)
+    reading = [
+        _to_read(lm, question, methods, tokens)
+        for question, methods in zip(questions, asked, strict=True)
+        if methods and question.unknown is None
     ]
+    outcomes = iter(prefill_many(reading))
+    rated: list[Answers] = [{} for _ in questions]
+    waiting: list[tuple[PendingAnswer, Callable[[str], None]]] = []
+    for question, methods, answers in zip(questions, asked, rated, strict=True):
+        if not methods:
+            continue
+        response = None
+        if question.unknown is not None:
+            found = _compressed(lm, question, question.unknown, methods, tokens)
+        else:
+            outcome = next(outcomes)
+            response = outcome.response
+            found = [(kept, outcome.logits) for kept in outcome.retained]
+        length, words = question.input_ids(lm).shape[1], question.occurrences(lm)
+        for each, (kept, logits) in zip(methods, found, strict=True):
+            lost = words.lost(_kept_somewhere(kept, length)).share
+            rate: Callable[[str], None] = partial(_rate, answers, question, each, kept.cache.kv_bytes, lost)
+            answer = PendingAnswer(
+                kept.cache, logits, _greedy(question), question.settled, until_circles=True
+            )
+            if response is not None and each.method == Full():  # the oracle had it written
+                rate(settled_text(lm, response[0].tolist(), answer))
+            else:
+                waiting.append((answer, rate))
+    written = decode_together(lm, [answer for answer, _ in waiting])
+    for (_, rate), done in zip(waiting, written, strict=True):
+        rate(done.text)
+    return [
+        {each.name: answers[each.name] for each in methods}
+        for methods, answers in zip(asked, rated, strict=True)
+    ]
+
+
+def _rate(
+    answers: Answers, question: Question, asked: Asked, kv_bytes: int, lost: float | None, text: str
+) -> None:
+    answers[asked.name] = Rated(text, question.score(text), kv_bytes, asked.made, lost)
+
+
+def _compressed(
+    lm: LanguageModel,
+    question: Question,
+    parts: tuple[str, str],
+    asked: Sequence[Asked],
+    tokens: SoftTokens | None,
+) -> list[tuple[Retained, Tensor]]:
+    """What each method keeps of a document without its question, and of the question; and the logits (1, V) after it.
+
+    Budgets are shares of the document, or its rows. Memory rows are kept where a method asks for them by number.
+    """
+    document = build_prefix(lm, parts[0])
+    profile = tokens.profile if tokens else None
+    plans = [Plan(each.method, budget_rows(each.budget, document.tokens), profile) for each in asked]
+    found = []
+    for compressed in compress(lm, document, plans, tokens.weights if tokens else None):
+        reading = compressed.read_for(
+            parts[1], answer_prefix=question.example.answer_prefix, decoding=_greedy(question)
+        )
+        found.append((reading.retained[0], reading.logits))
+    return found
 
 
 def _kept_somewhere(retained: Retained, tokens: int) -> np.ndarray:
@@ -221,20 +255,11 @@ def _to_read(
 ) -> Request:
     ids = question.input_ids(lm)
     plans = [Plan.with_tokens(each.method, budget_rows(each.budget, ids.shape[1]), tokens) for each in asked]
-    return Request(lm, ids, plans, _greedy(question), tokens.probe if tokens else None)
-
-
-def _unwritten(question: Question, cache: RetainedCache, logits: Tensor) -> PendingAnswer:
-    return PendingAnswer(cache, logits, _greedy(question), question.settled, until_circles=True)
+    return Request(lm, ids, plans, _greedy(question), tokens.weights if tokens else None)
 
 
 def _greedy(question: Question) -> Decoding:
     return Decoding(max_new_tokens=question.max_new_tokens, stop=question.stop)
-
-
-def _batched(turns: Sequence[tuple[int, int]], size: int) -> Iterator[Sequence[tuple[int, int]]]:
-    """Pieces of `size`; `itertools.batched` needs Python 3.12."""
-    return (turns[start : start + size] for start in range(0, len(turns), size))
 
 
 def _readable(lm: LanguageModel, task: Task, reserve: int, skip_long: bool) -> Measured:

@@ -24,9 +24,7 @@ SAMPLED = 4096
 def setup_of(lm: LanguageModel, tokens: SoftTokens | None, precision: str) -> dict[str, Any]:
     """All that must be the same for answers to be comparable, by names that a message can carry.
 
-    Args:
-        tokens: soft tokens, where a method needs them.
-        precision: of the weights, as it was asked for.
+    `precision` is that of the weights, as it was asked for.
     """
     return {
         "model": lm.name,
@@ -70,8 +68,8 @@ def _later(lm: LanguageModel) -> dict[str, Any]:
 
 def _asking(tokens: SoftTokens) -> str:
     """Of embeddings and query offsets."""
-    offsets = tokens.probe.query_offsets
-    return _digest([tokens.probe.embeddings] if offsets is None else [tokens.probe.embeddings, offsets])
+    offsets = tokens.weights.query_offsets
+    return _digest([tokens.weights.embeddings] if offsets is None else [tokens.weights.embeddings, offsets])
 
 
 def _beside(tokens: SoftTokens) -> str | None:

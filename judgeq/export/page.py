@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from judgeq.export.data import ComparisonData
 from judgeq.look.format import one_line, percent
 from judgeq.look.pages import css, render
 from judgeq.look.palette import variables
@@ -19,13 +19,13 @@ from judgeq.methods import title_of
 from judgeq.retention.figures import heat_values, ramp_png
 from judgeq.retention.html import style_sheet
 
-FINISH = {
-    "length": "Cut at the longest answer that was allowed.",
-    "cancelled": "Stopped before its end.",
-}
+if TYPE_CHECKING:
+    from judgeq.export.comparison import Comparison
+
+FINISH = {"length": "Cut at the longest answer that was allowed.", "cancelled": "Stopped before its end."}
 
 
-def to_html(comparison: ComparisonData) -> str:
+def to_html(comparison: Comparison) -> str:
     """See `Comparison.to_html`."""
     answers, map_style = comparison.answers, style_sheet()
     titles = [title_of(answer.method) for answer in answers]
@@ -65,20 +65,16 @@ def _choice_rules(count: int) -> Markup:
     )
 
 
-def _facts(comparison: ComparisonData) -> list[tuple[str, str]]:
+def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     settings, budget = comparison.settings, comparison.settings.budget
     notices = dict.fromkeys(notice for answer in comparison.answers for notice in answer.notices)
+    stored = f", weights in {settings.quantization}" if settings.quantization else ""
+    kept = f"{budget:,} rows per KV head" if isinstance(budget, int) else f"{percent(budget)} of the prompt"
     return [
         ("Date", f"{comparison.made:%d %B %Y, %H:%M} {comparison.made:%Z}"),
-        (
-            "Model",
-            settings.model + (f", weights in {settings.quantization}" if settings.quantization else ""),
-        ),
+        ("Model", f"{settings.model}{stored}"),
         ("Prompt", f"{comparison.answers[0].prompt_tokens:,} tokens"),
-        (
-            "Budget",
-            f"{budget:,} rows per KV head" if isinstance(budget, int) else f"{percent(budget)} of the prompt",
-        ),
+        ("Budget", kept),
         ("Question", "before the document" if settings.question_first else "after the document"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
         *(("Note", notice) for notice in notices),

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from judgeq.export.data import ComparisonData
 from judgeq.look.format import size, visible
 from judgeq.look.palette import LIGHT
 from judgeq.methods import title_of
@@ -25,6 +24,7 @@ from judgeq.retention.figures import colours
 from judgeq.retention.text import level_of
 
 if TYPE_CHECKING:
+    from judgeq.export.comparison import Comparison
     from judgeq.inference.answers import Answer
 
 WIDTH, HEIGHT, EDGE, GAP, CARD = 1200, 630, 52, 24, 212
@@ -163,7 +163,7 @@ class Canvas:
         return target.getvalue()
 
 
-def to_png(comparison: ComparisonData) -> bytes:
+def to_png(comparison: Comparison) -> bytes:
     """See `Comparison.to_png`."""
     canvas, base = Canvas(), 78
     for line in canvas.wrapped(canvas.drawable(comparison.question), QUESTION, ROOM, 2):

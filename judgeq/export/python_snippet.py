@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from judgeq.export.settings import Settings
+if TYPE_CHECKING:
+    from judgeq.export.comparison import Settings
 
 PROGRAM = """\
 import judgeq

@@ -111,13 +111,17 @@ def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator) -> in
     return int(order[torch.multinomial(weights, 1, generator=generator)])
 
 
-@torch.inference_mode()
 def next_logits(lm: LanguageModel, cache: Cache, token: int, observer: Observer | None = None) -> Tensor:
     """(1, V) after one more token, whose rows the cache stores; an observer may read its attention."""
-    ids = torch.tensor([[token]], device=lm.device)
-    with few_rows():
-        output = lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1, observer=observer)
-    return output.logits[:, -1]
+    return logits_after(lm, cache, torch.tensor([[token]]), observer)[:, -1]
+
+
+@torch.inference_mode()
+def logits_after(lm: LanguageModel, cache: Cache, ids: Tensor, observer: Observer | None = None) -> Tensor:
+    """(1, N, V) after each of more tokens (1, N), whose rows the cache stores; an observer may read their attention."""
+    with few_rows(ids.shape[1]):
+        output = lm.model(input_ids=ids.to(lm.device), cache=cache, use_cache=True, observer=observer)
+    return output.logits
 
 
 class _StopGuard:

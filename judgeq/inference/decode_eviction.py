@@ -21,7 +21,7 @@ from torch import Tensor
 from judgeq.attention.call import AttentionCall
 from judgeq.cache.layers import Head, RetainedLayer
 from judgeq.inference.appended import appended, with_soft_tokens
-from judgeq.inference.decode import next_logits
+from judgeq.inference.decode import logits_after
 from judgeq.inference.plan import Retained
 from judgeq.inference.request import check_decode_eviction
 from judgeq.methods import LayerView
@@ -73,13 +73,23 @@ class DecodingEviction:
 
     def next_logits(self, token: int) -> Tensor:
         """(1, V) after one more token, see `decode.next_logits`; evicts before it when that is due."""
-        seen = self.cache.get_seq_length()
-        if seen - self._tried_at >= self.every:
-            if seen > self.plan.budget:
-                self.evict()
-            self._tried_at = seen
+        return self.read(torch.tensor([[token]]))[0]
+
+    @torch.inference_mode()
+    def read(self, ids: Tensor) -> Tensor:
+        """Logits (1, N, V) after each of more tokens (1, N) int64; evicts before those where that is due."""
         observer = _Observer(lambda call: self._calls[call.layer].append(_without_rows(call)))
-        return next_logits(self.lm, self.cache, token, observer=observer)
+        found = []
+        while ids.shape[1]:
+            seen = self.cache.get_seq_length()
+            if seen - self._tried_at >= self.every:
+                if seen > self.plan.budget:
+                    self.evict()
+                self._tried_at = seen
+            due = self.every - (seen - self._tried_at)
+            found.append(logits_after(self.lm, self.cache, ids[:, :due], observer=observer))
+            ids = ids[:, due:]
+        return torch.cat(found, dim=1)
 
     @torch.inference_mode()
     def evict(self) -> None:
@@ -153,9 +163,8 @@ class DecodingEviction:
         """
         layer: RetainedLayer = self.cache.layers[call.layer]
         first = self._memory[call.layer]
-        stored = [
-            (keys[first:], values[first:]) for keys, values in layer.heads()
-        ]  # with the soft tokens' at the end
+        # with the soft tokens' at the end
+        stored = [(keys[first:], values[first:]) for keys, values in layer.heads()]
         known = [rows.extended(seen - self._evicted_at, seen) for rows in self._rows[call.layer]]
         group, dim = call.queries.shape[1] // len(stored), stored[0][1].shape[-1]
         views = []

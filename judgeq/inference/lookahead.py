@@ -61,7 +61,9 @@ def prefill_many(
     """
     lookaheads = [_Lookahead(request) for request in requests]
     plans = [plan for each in lookaheads for plan in each.first_plans]
-    padded = padded and prefix is None and _share_a_pass(requests, plans)
+    if padded := padded and prefix is None and bool(requests):
+        # all plans that score with soft tokens must score with the same
+        padded = len(shared_passes(requests[0].lm, plans, requests[0].soft_tokens)) == 1
     for group in _passes(requests, padded):
         _first_pass([lookaheads[at] for at in group], prefix, on_layer)
 
@@ -171,11 +173,6 @@ def _passes(requests: Sequence[Request], padded: bool) -> Iterator[list[int]]:
             yield from ([at] for at in group)
         else:
             yield group
-
-
-def _share_a_pass(requests: Sequence[Request], plans: Sequence[Plan]) -> bool:
-    """Whether all plans that score with soft tokens score with the same."""
-    return bool(requests) and len(shared_passes(requests[0].lm, plans, requests[0].soft_tokens)) == 1
 
 
 def _first_pass(

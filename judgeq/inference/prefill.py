@@ -115,7 +115,8 @@ def prefill(
         sizes[-1:] = [sizes[-1] - last, last]  # all of them follow the rows of what comes before
     *early, final = input_ids[:, first:].split(sizes, dim=1)
     if early and before is None:
-        before = PrefixCache(lm.model.config, batch, tokens + _most(passes))
+        most = max(0 if each.soft_tokens is None else each.soft_tokens.appended for each in passes)
+        before = PrefixCache(lm.model.config, batch, tokens + most)
     progress = Progress(on_layer, (len(early) + len(passes)) * lm.geometry.layers)
     if before is not None:
         before.read(lm, early, progress, attention_sums=need_sums)
@@ -331,11 +332,6 @@ def _evicting_pass(eviction: Eviction, ids: Tensor, rows: PrefixCache | FrozenCa
             **placed(embeds, seen, eviction.soft_tokens),
         )
     return eviction.outcome(output.logits)
-
-
-def _most(passes: Sequence[SharedPass]) -> int:
-    """Most soft and memory tokens that one of the passes ends with."""
-    return max(0 if each.soft_tokens is None else each.soft_tokens.appended for each in passes)
 
 
 def check_first_pass(plans: Sequence[Plan]) -> None:

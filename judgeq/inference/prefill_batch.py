@@ -16,12 +16,7 @@ from judgeq.attention.call import AttentionCall
 from judgeq.cache.prefix import LayerCallback, Progress
 from judgeq.inference.appended import shared_passes, with_soft_tokens
 from judgeq.inference.plan import Plan
-from judgeq.inference.prefill import (
-    Eviction,
-    Prefill,
-    check_first_pass,
-    prompt_hashes,
-)
+from judgeq.inference.prefill import Eviction, Prefill, check_first_pass, prompt_hashes
 from judgeq.inference.request import Request
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors

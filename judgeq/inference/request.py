@@ -114,7 +114,7 @@ def make_request(
         prompt.input_ids,
         plans,
         decoding,
-        soft.probe if soft else None,
+        soft.weights if soft else None,
         chunk,
         prompt,
         decoding_budget=asked_rows,
@@ -215,7 +215,7 @@ def resolve_soft_tokens(
         tokens.check(lm)
     else:
         tokens = SoftTokens.for_model(lm, tokens)
-    tokens.probe.with_memory(max(method.selection.memory or 0 for method in methods))
+    tokens.weights.with_memory(max(method.selection.memory or 0 for method in methods))
     return tokens
 
 
@@ -258,11 +258,7 @@ def check_question_known(methods: Iterable[Method]) -> None:
 
 
 def check_decode_eviction(methods: Iterable[Method]) -> None:
-    """Refuse methods that cannot evict while an answer is written.
-
-    Raises:
-        InputError: one scores with an answer that must be written before, or stores its rows in few bits.
-    """
+    """Refuse, with an `InputError`, methods that score with an answer written before, or store rows in few bits."""
     for method in methods:
         if method.needs_response:
             raise InputError(

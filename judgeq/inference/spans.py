@@ -21,18 +21,17 @@ SHOWN = 40
 """Characters of the document that a message repeats."""
 
 
-def rows_of(prompt: Prompt, document: str, spans: Iterable[Span], name: str = "span") -> list[int]:
+def rows_of(prompt: Prompt, document: str, spans: Iterable[Span]) -> list[int]:
     """The tokens that hold at least one character of the spans, ascending.
 
     Args:
         document: the text in which spans count, before the prompt strips blanks from its ends.
         spans: they may overlap.
-        name: of a span in error messages.
 
     Raises:
         InputError: a span outside the document or only of blanks at its ends, or a document that was cut.
     """
-    return _rows_with(prompt, document, _covered(prompt, document, spans, name))
+    return _rows_with(prompt, document, _covered(prompt, document, spans, "span"))
 
 
 def spans_of(spans: Span | Iterable[Span]) -> list[Any]:

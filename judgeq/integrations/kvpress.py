@@ -80,13 +80,7 @@ class JudgeQPress(ScorerPress):
             yield
 
     def score(
-        self,
-        module: Any,
-        hidden_states: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        attentions: Any,
-        kwargs: Any,
+        self, module: Any, hidden_states: Tensor, keys: Tensor, values: Tensor, attentions: Any, kwargs: Any
     ) -> Tensor:
         """(B, H_kv, T), higher = keep: the mean attention of the soft tokens, before pooling.
 
@@ -109,13 +103,7 @@ class JudgeQPress(ScorerPress):
         return weights[..., : -self.n].mean(dim=(2, 3))
 
     def compress(
-        self,
-        module: Any,
-        hidden_states: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        attentions: Any,
-        kwargs: Any,
+        self, module: Any, hidden_states: Tensor, keys: Tensor, values: Tensor, attentions: Any, kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Keys and values of the kept rows, in the order of the prompt; the soft tokens' rows are always dropped."""
         rows = self.kept(self.score(module, hidden_states, keys, values, attentions, kwargs))

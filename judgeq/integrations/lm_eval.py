@@ -274,9 +274,9 @@ class JudgeQLM(TemplateLM):
         self.contexts += 1
         self.cut += len(ids) > limit
         ids = ids[-limit:] or [self.prefix_token_id]
-        probe = self.tokens.probe if self.tokens else None
+        weights = self.tokens.weights if self.tokens else None
         plan = Plan.with_tokens(self.method, budget_rows(self.budget, len(ids)), self.tokens)
-        return prefill_with_lookahead(Request(self.lm, torch.tensor([ids]), [plan], decoding, probe))
+        return prefill_with_lookahead(Request(self.lm, torch.tensor([ids]), [plan], decoding, weights))
 
     def _say_cut(self, before: int) -> None:
         if self.cut > before:
@@ -316,8 +316,7 @@ def main(arguments: Sequence[str]) -> None:
     parsed = cli.parse_args()
     if getattr(parsed, "model", None) == "judgeq":
         name = (parsed.model_args or {}).get("pretrained", DEFAULT_MODEL)
-        if (
-            name in EMBEDDED
-        ):  # tasks that make their own texts, such as RULER's, load a tokenizer by that name
+        # tasks that make their own texts, such as RULER's, load a tokenizer by that name
+        if name in EMBEDDED:
             parsed.metadata = {"tokenizer": str(embedded_model_path(name)), **(parsed.metadata or {})}
     cli.execute(parsed)

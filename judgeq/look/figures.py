@@ -46,12 +46,12 @@ def styled(figure: Figure, **layout: Any) -> Figure:
     return figure.update_layout(**layout)
 
 
-def series_style(index: int, marker_size: int = 7) -> dict[str, Any]:
+def series_style(index: int) -> dict[str, Any]:
     """`line` and `marker` of the `index`-th series: distinguished by colour, dash and marker."""
     color = SERIES[index % len(SERIES)]
     return {
         "line": {"color": color, "dash": DASHES[index % len(DASHES)], "width": 2},
-        "marker": {"symbol": MARKERS[index % len(MARKERS)], "size": marker_size},
+        "marker": {"symbol": MARKERS[index % len(MARKERS)], "size": 7},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from judgeq.errors import InputError
-from judgeq.methods.base import LayerView, Method
+from judgeq.methods.base import LayerView, Look, Method
 from judgeq.methods.chunk_kv import ChunkKV
 from judgeq.methods.defensive_kv import DefensiveKV
 from judgeq.methods.expected_attention import ExpectedAttention
@@ -14,7 +14,6 @@ from judgeq.methods.judge_q_draft import JudgeQDraft
 from judgeq.methods.key_norm import KeyNorm
 from judgeq.methods.kvzip import KVzip, KVzipPlus
 from judgeq.methods.laq import LAQ
-from judgeq.methods.look import Look
 from judgeq.methods.oracle import Oracle
 from judgeq.methods.pyramid_kv import PyramidKV
 from judgeq.methods.random_rows import RandomRows

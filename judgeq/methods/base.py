@@ -18,7 +18,6 @@ from torch import Tensor
 from judgeq.attention.call import AttentionCall
 from judgeq.config import Selection, check_at_least
 from judgeq.errors import InputError
-from judgeq.methods.look import Look
 from judgeq.methods.scoring import (
     LARGEST,
     Aggregation,
@@ -168,6 +167,21 @@ class LayerView(AttentionCall):
             queries = queries + added.to(queries)
         keys = self.keys[:, :, : first + count]
         return attention_to_prompt(queries, keys, self.scaling, first, self.prompt_tokens, self.softcap)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one method is drawn; dash and marker identify it without colour.
+
+    Attributes:
+        color: `#rrggbb`, with a contrast of at least 3 on light and on dark paper.
+        dash: a list of lengths, as Plotly and SVG both read it; `"solid"` for none.
+        symbol: Plotly's name of the marker.
+    """
+
+    color: str
+    dash: str
+    symbol: str
 
 
 @dataclass(frozen=True)

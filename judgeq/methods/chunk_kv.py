@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from judgeq.config import Selection, check_at_least
-from judgeq.methods.base import LayerView
-from judgeq.methods.look import Look
+from judgeq.methods.base import LayerView, Look
 from judgeq.methods.snapkv import SnapKV
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from judgeq.methods.base import LayerView
-from judgeq.methods.look import Look
+from judgeq.methods.base import LayerView, Look
 from judgeq.methods.scoring import Aggregation
 from judgeq.methods.snapkv import SnapKV
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from judgeq.config import Selection
-from judgeq.methods.base import LayerView, Method
-from judgeq.methods.look import Look
+from judgeq.methods.base import LayerView, Look, Method
 
 
 @dataclass(frozen=True)

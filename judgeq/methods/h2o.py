@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from judgeq.config import Selection
-from judgeq.methods.base import LayerView, Method
-from judgeq.methods.look import Look
+from judgeq.methods.base import LayerView, Look, Method
 from judgeq.methods.scoring import GroupMerge, merge_group
 
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from judgeq.config import Selection
-from judgeq.methods.base import DraftMethod, LayerView, Method
+from judgeq.methods.base import DraftMethod, LayerView, Look, Method
 from judgeq.methods.judge_q import JudgeQ
-from judgeq.methods.look import Look
 from judgeq.methods.scoring import LARGEST, Aggregation, merge_group
 
 

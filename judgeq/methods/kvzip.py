@@ -14,8 +14,7 @@ from torch import Tensor
 from judgeq.attention.softcap import QUERY_BLOCK
 from judgeq.config import Selection, check_at_least
 from judgeq.errors import InputError
-from judgeq.methods.base import LayerView, Method
-from judgeq.methods.look import Look
+from judgeq.methods.base import LayerView, Look, Method
 from judgeq.methods.scoring import attention_logits, norms_by_head
 
 

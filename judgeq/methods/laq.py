@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from judgeq.config import Selection
-from judgeq.methods.base import DraftMethod, LayerView, Method
-from judgeq.methods.look import Look
+from judgeq.methods.base import DraftMethod, LayerView, Look, Method
 from judgeq.methods.scoring import Aggregation, merge_group
 from judgeq.methods.snapkv import SnapKV
 

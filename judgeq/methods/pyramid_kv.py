@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from judgeq.config import Selection
 from judgeq.errors import InputError
-from judgeq.methods.look import Look
+from judgeq.methods.base import Look
 from judgeq.methods.snapkv import SnapKV
 
 

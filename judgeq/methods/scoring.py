@@ -78,26 +78,8 @@ def attention_to_prompt(
     return weights[..., :prompt_tokens]
 
 
-def mean_attention(
-    queries: Tensor,
-    keys: Tensor,
-    scaling: float,
-    first_position: int,
-    prompt_tokens: int,
-    softcap: float | None = None,
-    padding: Tensor | None = None,
-) -> Tensor:
-    """`attention_to_prompt` averaged over the probing queries: (B, H_kv, G, T) float32."""
-    weights = attention_to_prompt(queries, keys, scaling, first_position, prompt_tokens, softcap, padding)
-    return weights.mean(-2)
-
-
 def accumulated_attention(
-    queries: Tensor,
-    keys: Tensor,
-    scaling: float,
-    block: int | None = None,
-    softcap: float | None = None,
+    queries: Tensor, keys: Tensor, scaling: float, block: int | None = None, softcap: float | None = None
 ) -> Tensor:
     """Attention that rows get from the last `Q` tokens, summed over their queries.
 

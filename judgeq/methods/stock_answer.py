@@ -13,8 +13,7 @@ from torch import Tensor
 
 from judgeq.config import Selection
 from judgeq.errors import InputError
-from judgeq.methods.base import LayerView, Method
-from judgeq.methods.look import Look
+from judgeq.methods.base import LayerView, Look, Method
 from judgeq.methods.scoring import Aggregation, merge_group
 
 GENERAL = "The answer is in the text: the name, the number and the date of it are 1 2 3 4 5 6 7 8 9 0."

@@ -145,15 +145,15 @@ class LanguageModel:
     @cached_property
     def _encoders(self) -> tuple[Any, Any]:
         """Copies of the tokenizer whose settings never change: for a template's text, and for data."""
-        copies = (
-            copy.deepcopy(self.tokenizer.backend_tokenizer),
-            copy.deepcopy(self.tokenizer.backend_tokenizer),
-        )
-        for encoder, splits in zip(copies, (False, True), strict=True):
+
+        def copied(is_data: bool) -> Any:
+            encoder = copy.deepcopy(self.tokenizer.backend_tokenizer)
             encoder.no_padding()
             encoder.no_truncation()
-            encoder.encode_special_tokens = splits
-        return copies
+            encoder.encode_special_tokens = is_data
+            return encoder
+
+        return copied(False), copied(True)
 
     def check_cast(self, rows: Any, what: str, mend: str) -> None:
         """Refuse rows of a model that has been cast or moved since it computed them.
@@ -174,11 +174,7 @@ class LanguageModel:
             )
 
     def check_evicts(self) -> None:
-        """Refuse a model without rows to evict, where something is to be learned or measured about them.
-
-        Raises:
-            ModelError: no layer sees more than a sliding window.
-        """
+        """Refuse, with a `ModelError`, a model of which no layer sees more than a sliding window."""
         if not self.geometry.global_layers:
             raise ModelError(
                 f"Every layer of {self.name} sees only the last {self.geometry.window:,} tokens, so nothing is ever "

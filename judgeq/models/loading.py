@@ -125,9 +125,9 @@ def load(
     return lm.tried_out()
 
 
-def load_config(name: str | Path, revision: str | None = None) -> Any:
+def load_config(name: str | Path) -> Any:
     """The transformers config of a model, whose weights are not fetched; raises `ModelError` with what to do."""
-    place = _locate(str(name), revision, None)
+    place = _locate(str(name), None, None)
     if place.gguf:
         check_gguf(place.folder / place.gguf)
     with clear_errors(place.name, None), quiet_transformers():

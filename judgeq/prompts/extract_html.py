@@ -145,11 +145,8 @@ def _fill_in(tree: Any) -> None:
         else:
             options = [each for each in field.iter("option") if each.get("hidden") is None]
             chosen = [each for each in options if each.get("selected") is not None]
-            if (
-                not chosen
-                and field.get("multiple") is None
-                and field.get("size", "1").strip() in ("", "0", "1")
-            ):
+            single = field.get("multiple") is None and field.get("size", "1").strip() in ("", "0", "1")
+            if single and not chosen:
                 chosen = [each for each in options if each.get("disabled") is None][:1]
             text = ", ".join(
                 " ".join((each.text_content() or each.get("label", "")).split()) for each in chosen
@@ -213,12 +210,8 @@ def _blank(element: Any) -> None:
         part.text = None
         for inner in part:
             inner.tail = None
-            if _style(inner, "visibility") not in (
-                "visible",
-                "initial",
-                "hidden",
-                "collapse",
-            ):  # the last have their turn
+            # hidden ones have their turn
+            if _style(inner, "visibility") not in ("visible", "initial", "hidden", "collapse"):
                 open_parts.append(inner)
 
 
@@ -232,10 +225,7 @@ def _drop_decoration(tree: Any) -> None:
     inline = [each for each in marked if each not in blocks]
     outer = [each for each in blocks if not any(above in blocks for above in each.iterancestors())]
     behind = any(_is_dialog(each) for each in tree.iter()) or 2 * _length(outer) >= _length([tree])
-    for each in (
-        *(() if behind else outer),
-        *(() if _length(inline) >= _length([tree]) else inline),
-    ):
+    for each in (*(() if behind else outer), *(() if _length(inline) >= _length([tree]) else inline)):
         each.drop_tree()
 
 

@@ -358,10 +358,8 @@ def _whole_words(text: str) -> str:
 
     def joined(found: re.Match[str]) -> str:
         whole, divided = found[1] + found[2], f"{found[1]}-{found[2]}"
-        chained = "-" in (
-            text[max(found.start() - 1, 0)],
-            text[found.end() : found.end() + 1],
-        )  # step-by-step
+        around = text[max(found.start() - 1, 0)], text[found.end() : found.end() + 1]
+        chained = "-" in around  # step-by-step
         if whole.lower() not in known and (chained or divided.lower() in known or not found[2][0].islower()):
             return divided
         return whole

@@ -91,11 +91,8 @@ def _without_mark(data: bytes, whole: str | None) -> str | None:
     found = []
     for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
         text = _as(data, encoding)
-        if (
-            text
-            and not NO_TEXT.search(text)
-            and not any(unicodedata.category(c) in UNUSED for c in set(text))
-        ):
+        unused = any(unicodedata.category(c) in UNUSED for c in set(text or ""))
+        if text and not unused and not NO_TEXT.search(text):
             found.append((len({ord(c) >> 8 for c in text}), text))
     # a text is in few scripts; turned around or cut otherwise, it seems to be in many
     _, text = min(found, default=(0, None), key=lambda each: each[0])

@@ -177,11 +177,8 @@ def build_chat(
     messages = list(messages)
     for message in messages:
         check_text("message", message.content)
-    if (
-        not messages
-        or messages[-1].role != "user"
-        or not all(message.content.strip() for message in messages)
-    ):
+    said = messages and all(message.content.strip() for message in messages)
+    if not said or messages[-1].role != "user":
         raise InputError("A conversation needs messages with text, the last of them by the user")
     pieces = _pieces(lm, messages, check_text("answer prefix", answer_prefix))
     encoded = [lm.encode(text, is_data=is_data).ids for text, is_data in pieces]

@@ -203,12 +203,7 @@ _CHILD = (
 
 def _extracted(kind: str, data: bytes, name: str, notice: Callable[[str], None]) -> str:
     """Text of a file that takes more than decoding, read in a process of its own that ends with it."""
-    limits = {
-        "memory": MAX_MEMORY,
-        "seconds": MAX_SECONDS,
-        "pages": MAX_PAGES,
-        "characters": MAX_CHARACTERS,
-    }
+    limits = {"memory": MAX_MEMORY, "seconds": MAX_SECONDS, "pages": MAX_PAGES, "characters": MAX_CHARACTERS}
     root = Path(__file__).resolve().parents[2]
     try:
         done = subprocess.run(

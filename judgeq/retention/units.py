@@ -22,12 +22,6 @@ _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[”�
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
-def check_granularity(granularity: str) -> None:
-    """Raise an `InputError` for anything that is not a `Granularity`."""
-    if granularity not in get_args(Granularity):
-        raise InputError(f"granularity is {granularity!r}: choose one of {', '.join(get_args(Granularity))}")
-
-
 def unit_values(
     text: str, offsets: np.ndarray, values: np.ndarray, granularity: Granularity
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +37,8 @@ def unit_values(
     Returns:
         (n, 2) int64 disjoint ascending spans without space around them, and (n,) float64.
     """
-    check_granularity(granularity)
+    if granularity not in get_args(Granularity):
+        raise InputError(f"granularity is {granularity!r}: choose one of {', '.join(get_args(Granularity))}")
     if granularity in ("sentence", "paragraph"):
         spans = sentences_of(text) if granularity == "sentence" else paragraphs_of(text)
         return spans, _means(offsets, values, spans)

@@ -64,11 +64,7 @@ class LowRank:
         )
 
     def check(self, lm: LanguageModel) -> None:
-        """Refuse a base model with other linear maps.
-
-        Raises:
-            InputError: names or sizes differ.
-        """
+        """Refuse, with an `InputError`, a base model whose linear maps have other names or sizes."""
         maps = _linear_maps(lm)
         ours = {name: (tensor.shape[0], self.up[name].shape[1]) for name, tensor in self.down.items()}
         theirs = {name: (linear.in_features, linear.out_features) for name, linear in maps.items()}

@@ -59,11 +59,7 @@ class BudgetProfile:
             )
 
     def check(self, layers: int, kv_heads: int) -> None:
-        """Refuse a model of other sizes.
-
-        Raises:
-            InputError: other numbers of layers or KV heads.
-        """
+        """Refuse, with an `InputError`, a model with other numbers of layers or KV heads."""
         if self.shares.shape[1:] != (layers, kv_heads):
             raise InputError(
                 f"The profile has shares for {tuple(self.shares.shape[1:])} layers and KV heads and the model has "

@@ -50,14 +50,11 @@ class SoftTokensConfig(JsonConfig):
         check_at_least("SoftTokensConfig", "n", self.n, 1)
         check_at_least("SoftTokensConfig", "hidden_size", self.hidden_size, 1)
         check_at_least("SoftTokensConfig", "memory", self.memory, 0)
-        for name in ("base_model", "tokenizer_hash"):
-            if not isinstance(getattr(self, name), str):
-                raise InputError(f"SoftTokensConfig.{name} is {getattr(self, name)!r}; give a text")
-        for name, kind in (("recipe", dict), ("earlier", list), ("metrics", dict)):
-            if not isinstance(getattr(self, name), kind):
-                raise InputError(
-                    f"SoftTokensConfig.{name} is {getattr(self, name)!r}; give a {kind.__name__}"
-                )
+        kinds = {"base_model": str, "tokenizer_hash": str, "recipe": dict, "earlier": list, "metrics": dict}
+        for name, kind in kinds.items():
+            if not isinstance(value := getattr(self, name), kind):
+                wanted = "text" if kind is str else kind.__name__
+                raise InputError(f"SoftTokensConfig.{name} is {value!r}; give a {wanted}")
 
     def to_dict(self) -> dict[str, Any]:
         values = super().to_dict()

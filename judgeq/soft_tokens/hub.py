@@ -122,11 +122,7 @@ def published(library: str, base_model: str, limit: int = 3) -> list[str]:
 
 
 def check_kind(repository: ModelInfo | SpaceInfo, mark: str, private: bool) -> None:
-    """Refuse a repository that holds other things, or that is public where it should be private.
-
-    Raises:
-        InputError: it has files and `mark` is not among them, or it is public.
-    """
+    """Refuse, with an `InputError`, a repository with files but no `mark`, or a public one that should be private."""
     files = {file.rfilename for file in repository.siblings or []}
     if mark not in files and files - ALWAYS_THERE:
         raise InputError(

@@ -54,7 +54,11 @@ def read(folder: Path) -> tuple[Tensor, str | None]:
     Raises:
         InputError: no PEFT folder, another kind of PEFT adapter, pickled or damaged weights, or sizes that disagree.
     """
-    config = _config(folder)
+    config: dict[str, Any] = read_object(saved(folder, CONFIG_FILE))
+    if not config:
+        raise InputError(
+            f"{folder} has no readable {CONFIG_FILE}: name a folder that PEFT's `save_pretrained` wrote"
+        )
     kind = config.get("peft_type")
     if kind != KIND:
         raise InputError(
@@ -82,12 +86,3 @@ def read(folder: Path) -> tuple[Tensor, str | None]:
             f"{folder / TENSOR_FILE} holds {shape} as {TENSOR_NAME} and {CONFIG_FILE} says {expected}: save it again"
         )
     return embeddings.float(), config.get("base_model_name_or_path") or None
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = read_object(saved(folder, CONFIG_FILE))
-    if not config:
-        raise InputError(
-            f"{folder} has no readable {CONFIG_FILE}: name a folder that PEFT's `save_pretrained` wrote"
-        )
-    return config

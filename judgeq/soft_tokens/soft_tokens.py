@@ -52,31 +52,28 @@ class SoftTokens:
     """Soft tokens of one base model.
 
     Attributes:
-        probe: the tensors, float32 on the CPU.
+        weights: the tensors, float32 on the CPU.
         config: origin and fit.
         profile: how many rows each layer and KV head deserves; None = none was learned.
     """
 
     __repr__ = brief
 
-    probe: SoftTokenTensors
+    weights: SoftTokenTensors
     config: SoftTokensConfig
     profile: BudgetProfile | None = None
 
     def __post_init__(self) -> None:
-        expected = (self.config.n, self.config.hidden_size)
-        if tuple(self.probe.embeddings.shape) != expected:
-            raise InputError(
-                f"The soft tokens have shape {tuple(self.probe.embeddings.shape)} and their config says {expected}: "
-                "the file was changed by hand or belongs to another model"
-            )
-        memory, width = self.probe.memory, self.config.hidden_size
-        found = (0, width) if memory is None else tuple(memory.embeddings.shape)
-        if found != (self.config.memory, width):
-            raise InputError(
-                f"The memory tokens have shape {found} and their config says {(self.config.memory, width)}: the file "
-                "was changed by hand or belongs to another model"
-            )
+        memory, width = self.weights.memory, self.config.hidden_size
+        for what, found, count in (
+            ("soft", tuple(self.weights.embeddings.shape), self.config.n),
+            ("memory", (0, width) if memory is None else tuple(memory.embeddings.shape), self.config.memory),
+        ):
+            if found != (count, width):
+                raise InputError(
+                    f"The {what} tokens have shape {found} and their config says {(count, width)}: the file was "
+                    "changed by hand or belongs to another model"
+                )
         if not all(torch.isfinite(tensor).all() for tensor in self.tensors().values()):
             raise InputError("The soft tokens contain NaN or infinite numbers: train them again")
 
@@ -96,7 +93,7 @@ class SoftTokens:
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored, by name."""
-        return self.probe.tensors() | (self.profile.tensors() if self.profile else {})
+        return self.weights.tensors() | (self.profile.tensors() if self.profile else {})
 
     @property
     def n(self) -> int:
@@ -106,16 +103,16 @@ class SoftTokens:
     @property
     def positions(self) -> int:
         """Positions after a prompt that they and their memory tokens take."""
-        return self.probe.positions
+        return self.weights.positions
 
     @property
     def parts(self) -> list[str]:
         """What they consist of: `embeddings` alone is the paper's form."""
-        probe = self.probe
+        weights = self.weights
         beside = {
-            "query offsets": probe.query_offsets,
-            "adapters": probe.adapters,
-            "memory tokens": probe.memory,
+            "query offsets": weights.query_offsets,
+            "adapters": weights.adapters,
+            "memory tokens": weights.memory,
             "profile": self.profile,
         }
         return ["embeddings", *(name for name, part in beside.items() if part is not None)]
@@ -127,9 +124,12 @@ class SoftTokens:
         Args:
             token_ids: (n,) int64.
         """
-        embeddings = embed(lm, token_ids)
+        return cls._untrained(lm, embed(lm, token_ids), lm.name)
+
+    @classmethod
+    def _untrained(cls, lm: LanguageModel, embeddings: Tensor, base_model: str) -> SoftTokens:
         config = SoftTokensConfig(
-            base_model=lm.name,
+            base_model=base_model,
             base_revision=lm.revision,
             hidden_size=embeddings.shape[1],
             n=embeddings.shape[0],
@@ -176,13 +176,13 @@ class SoftTokens:
                     f"({what} {ours} there, {theirs} here): choose soft tokens of {lm.name}, or train some with "
                     f"`python -m judgeq train --model {lm.name}`"
                 )
-        offsets, expected = self.probe.query_offsets, (sizes.layers, sizes.heads, self.n, sizes.head_dim)
+        offsets, expected = self.weights.query_offsets, (sizes.layers, sizes.heads, self.n, sizes.head_dim)
         if offsets is not None and tuple(offsets.shape) != expected:
             raise InputError(
                 f"The query offsets have shape {tuple(offsets.shape)} and {lm.name} needs {expected}: "
                 "the file was changed by hand or belongs to another model"
             )
-        for adapters in (self.probe.adapters, self.probe.memory_adapters):
+        for adapters in (self.weights.adapters, self.weights.memory_adapters):
             if adapters is not None:
                 adapters.check(lm)
         if self.profile is not None:
@@ -326,7 +326,7 @@ class SoftTokens:
             )
         base = public_name(self.config.base_model)
         revision = None if self.config.base_model in EMBEDDED else self.config.base_revision
-        peft_files.write(folder, self.probe.embeddings, base, revision)
+        peft_files.write(folder, self.weights.embeddings, base, revision)
         return Path(folder)
 
     @classmethod
@@ -341,14 +341,7 @@ class SoftTokens:
         """
         folder = hub.local_folder(name, revision, (peft_files.CONFIG_FILE, peft_files.TENSOR_FILE))
         embeddings, base = peft_files.read(folder)
-        config = SoftTokensConfig(
-            base_model=base or lm.name,
-            base_revision=lm.revision,
-            hidden_size=embeddings.shape[1],
-            n=embeddings.shape[0],
-            tokenizer_hash=lm.tokenizer_hash,
-        )
-        tokens = cls(SoftTokenTensors(embeddings), config)
+        tokens = cls._untrained(lm, embeddings, base or lm.name)
         tokens.check(lm)
         return tokens.adopt(lm)
 
@@ -373,11 +366,7 @@ def shipped_for(lm: LanguageModel) -> Path:
 
 
 def check_tokens_folder(folder: str | Path) -> None:
-    """Refuse a folder that soft tokens cannot be saved into, before there are any.
-
-    Raises:
-        InputError: it cannot be written, or holds files that judgeq has not written.
-    """
+    """Refuse, with an `InputError`, a folder that cannot be written or holds files that judgeq has not written."""
     check_folder(folder, FILES, saved_before(folder))
 
 

@@ -127,10 +127,7 @@ class SoftTokenTensors:
         """Within this block, passes of this thread that end with these tokens run through their adapters."""
         soft, memory = len(self.embeddings), self.memory_tokens
         with contextlib.ExitStack() as stack:
-            for adapters, count, behind in (
-                (self.adapters, soft, memory),
-                (self.memory_adapters, memory, 0),
-            ):
+            for adapters, count, behind in ((self.adapters, soft, memory), (self.memory_adapters, memory, 0)):
                 if adapters is not None:
                     here = adapters.map(lambda tensor: tensor.to(lm.device))
                     stack.enter_context(here.attached(lm, count, behind))
@@ -209,7 +206,4 @@ def _read_adapters(stored: Mapping[str, Tensor], prefix: str = "") -> LowRank | 
         raise InputError(
             f"Half of the adapter {min(down.keys() ^ up.keys())} is missing: copy the file again"
         )
-    names = sorted(down)
-    return (
-        LowRank({name: down[name] for name in names}, {name: up[name] for name in names}) if names else None
-    )
+    return LowRank(*({name: maps[name] for name in sorted(maps)} for maps in (down, up))) if down else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +18,11 @@ PREFIX = "held_out_hit_rate_"
 BAR_COLORS = {"64": LIGHT["level-3"], "128": LIGHT["level-5"], "256": LIGHT["line"]}
 
 
-@dataclass(frozen=True)
-class Run:
-    """One finished run.
-
-    Attributes:
-        changed: settings that differ from the first run's.
-        recipe: all settings.
-        hit_rates: on held-out examples, by budget.
-        parameters: trained numbers.
-    """
-
-    changed: dict[str, Any]
-    recipe: dict[str, Any]
-    hit_rates: dict[str, float]
-    parameters: int
-
-    @property
-    def label(self) -> str:
-        """The settings that differ, or `base`."""
-        return (
-            ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.changed.items()) or "base"
-        )
-
-    def to_row(self, model: str) -> dict[str, Any]:
-        """One row of a results file, with the command that repeats the run."""
-        usual = TrainConfig().to_dict()
-        given = {name: value for name, value in self.recipe.items() if usual.get(name) != value}
-        return {
-            "run": self.label,
-            "changed": self.changed,
-            "hit_rate": self.hit_rates,
-            "parameters": self.parameters,
-            "command": f"python -m judgeq train --model {model}{command_options(given)} --out DIR",
-        }
-
-
 def compare_runs(folders: str | Path | Iterable[str | Path]) -> dict[str, Any]:
     """A results file's content from finished `train` folders; the first one is the base that others changed.
+
+    Each row has the settings that differ, held-out hit rates by budget, the count of trained numbers, and the command
+    that repeats the run.
 
     Raises:
         InputError: a folder without finished soft tokens or without held-out figures, or of another model.
@@ -66,8 +32,8 @@ def compare_runs(folders: str | Path | Iterable[str | Path]) -> dict[str, Any]:
         raise InputError("There is nothing to compare: give the folders of some finished runs")
     tokens = [SoftTokens.from_pretrained(folder) for folder in wanted]
     recipes = [TrainConfig.from_dict(each.config.recipe).to_dict() for each in tokens]
-    model, base = tokens[0].config.base_model, recipes[0]
-    runs = []
+    model, base, usual = tokens[0].config.base_model, recipes[0], TrainConfig().to_dict()
+    rows = []
     for folder, each, recipe in zip(wanted, tokens, recipes, strict=True):
         config = each.config
         found = {name.removeprefix(PREFIX): rate for name, rate in config.metrics.items() if PREFIX in name}
@@ -77,10 +43,19 @@ def compare_runs(folders: str | Path | Iterable[str | Path]) -> dict[str, Any]:
                 f"{folder} has no held-out hit rates on {model}: train it with --held-out above 0"
             )
         changed = {name: value for name, value in recipe.items() if base[name] != value}
-        trained = sum(tensor.numel() for tensor in each.probe.tensors().values())
-        runs.append(Run(changed, recipe, rates, trained))
+        given = {name: value for name, value in recipe.items() if usual.get(name) != value}
+        rows.append(
+            {
+                "run": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in changed.items())
+                or "base",
+                "changed": changed,
+                "hit_rate": rates,
+                "parameters": sum(tensor.numel() for tensor in each.weights.tensors().values()),
+                "command": f"python -m judgeq train --model {model}{command_options(given)} --out DIR",
+            }
+        )
     held_out = {"prompts": base["held_out"], "document_tokens": [base["min_tokens"], base["max_tokens"]]}
-    return {"model": model, "measured_on": held_out, "rows": [run.to_row(model) for run in runs]}
+    return {"model": model, "measured_on": held_out, "rows": rows}
 
 
 def draw_runs(table: dict[str, Any]) -> bytes:

@@ -53,14 +53,14 @@ def step_times(lm: LanguageModel, config: TrainConfig, tokens: int, rounds: int)
     with TemporaryDirectory() as folder:
         train_set = Store(Path(folder), lm, config, WikiSource(held_out=True), 1)
         train_set.fill(Progress(), Workers(), STORE_GB)
-        probe = trainable(initial_tokens(lm, config, train_set).probe, lm, config)
+        weights = trainable(initial_tokens(lm, config, train_set).weights, lm, config)
 
         def stored() -> None:
-            example_losses(lm, probe, [train_set[0]], config).sum().backward()
+            example_losses(lm, weights, [train_set[0]], config).sum().backward()
 
         def recomputed() -> None:
             example = replace(train_set[0], keys=None, values=None, window_keys=None, window_values=None)
-            example_losses(lm, probe, [example], config).sum().backward()
+            example_losses(lm, weights, [example], config).sum().backward()
 
         times: dict[Callable[[], None], list[float]] = {stored: [], recomputed: []}
         for _ in range(rounds + 1):

@@ -80,9 +80,8 @@ class TrainConfig(JsonConfig):
     def __post_init__(self) -> None:
         settle(self)
         checked_seed("TrainConfig.seed", self.seed)
-        for (
-            field
-        ) in "examples min_tokens response_tokens batch n rank memory_rank memory_epochs accumulate".split():
+        positive = "examples min_tokens response_tokens batch n rank memory_rank memory_epochs accumulate"
+        for field in positive.split():
             check_at_least("TrainConfig", field, getattr(self, field), 1)
         for field in ("prefix_tokens", "temperature", "held_out", "epochs", "memory"):
             check_at_least("TrainConfig", field, getattr(self, field), 0)

@@ -19,7 +19,7 @@ from judgeq.attention.call import AttentionCall
 from judgeq.cache.retained import FrozenCache
 from judgeq.errors import InputError
 from judgeq.inference.prefill_batch import pad_left, padding_inputs
-from judgeq.methods.scoring import mean_attention
+from judgeq.methods.scoring import attention_to_prompt
 from judgeq.models.language_model import Geometry, LanguageModel
 from judgeq.objects import brief
 from judgeq.output import replacing
@@ -98,9 +98,9 @@ class AttentionRecorder:
         queries, prompt = call.queries, call.keys.shape[2] - call.queries.shape[2]
         if self.offsets is not None:
             queries = queries + self.offsets[call.layer].to(queries)
-        self.layers.append(
-            mean_attention(queries, call.keys, call.scaling, prompt, prompt, call.softcap, self.padding)
-        )
+        scaling, softcap = call.scaling, call.softcap
+        paid = attention_to_prompt(queries, call.keys, scaling, prompt, prompt, softcap, self.padding)
+        self.layers.append(paid.mean(-2))
 
 
 class PromptRows:
@@ -147,9 +147,10 @@ class PromptRows:
             near = layer in sizes.sliding
             at = (sizes.sliding if near else sizes.global_layers).index(layer)
             names = ("window_keys", "window_values") if near else ("keys", "values")
-            yield tuple(
+            keys, values = (
                 self._stacked([getattr(example, name)[at] for example in self._examples]) for name in names
-            )  # type: ignore[misc]
+            )
+            yield keys, values
 
     def _stacked(self, rows: Sequence[Tensor]) -> Tensor:
         longest = max(each.shape[1] for each in rows)

@@ -36,12 +36,12 @@ from judgeq.training.trainable import (
     check_one_device,
     earlier_tokens,
     finished,
+    held_out_hit_rates,
     initial_tokens,
     let_gradients_through,
     parameter_groups,
     trainable,
 )
-from judgeq.training.validation import held_out_hit_rates
 from judgeq.training.workers import Workers
 
 CHECKPOINT, MEMORY_CHECKPOINT = "checkpoint.safetensors", "memory_checkpoint.safetensors"
@@ -114,13 +114,13 @@ def train(
     setting = Setting(lm, config, train_set, held_out_set, workers)
     run = SoftTokenRun(setting, out / CHECKPOINT)
     run.finish(progress)
-    probe, memory = run.probe, None
+    weights, memory = run.weights, None
     if config.memory:
-        memory = MemoryRun(setting, out / MEMORY_CHECKPOINT, finished(probe), run.initial.probe)
+        memory = MemoryRun(setting, out / MEMORY_CHECKPOINT, finished(weights), run.initial.weights)
         memory.finish(progress)
-        probe = memory.probe
+        weights = memory.weights
     profile = learn_profile(train_set)
-    tokens = SoftTokens(finished(probe), _origin(run, memory, time.perf_counter() - started), profile)
+    tokens = SoftTokens(finished(weights), _origin(run, memory, time.perf_counter() - started), profile)
     if workers.rank == 0:
         with saving(out, WRITTEN, _before(out), shared=True) as part:
             tokens.write_files(part)
@@ -136,11 +136,7 @@ def train(
 
 
 def check_folders(out: str | Path, store: str | Path) -> None:
-    """Reject folders that cannot be written, before anything else is done.
-
-    Raises:
-        InputError: one cannot be written, or holds files that judgeq has not written.
-    """
+    """Refuse, with an `InputError`, folders that cannot be written or hold files that judgeq has not written."""
     inside = is_store(Path(store)) and Path(store).resolve().is_relative_to(Path(out).resolve())
     check_folder(out, WRITTEN, _before(Path(out)), shared=inside)
     check_store(store)
@@ -163,22 +159,22 @@ class SoftTokenRun(Run):
 
     Attributes:
         initial: where they start.
-        probe: their tensors as they are now.
+        weights: their tensors as they are now.
     """
 
     phase = "training"
 
     def __init__(self, setting: Setting, checkpoint: Path) -> None:
         self.initial = initial_tokens(setting.lm, setting.config, setting.train_set)
-        self.probe = trainable(self.initial.probe, setting.lm, setting.config)
-        groups = parameter_groups(self.probe, setting.config)
+        self.weights = trainable(self.initial.weights, setting.lm, setting.config)
+        groups = parameter_groups(self.weights, setting.config)
         super().__init__(setting, checkpoint, groups, setting.config.epochs)
 
     def losses(self, examples: Sequence[TrainingExample]) -> Tensor:
-        return example_losses(self.lm, self.probe, examples, self.config)
+        return example_losses(self.lm, self.weights, examples, self.config)
 
     def measured(self) -> dict[str, float]:
-        return held_out_hit_rates(self.lm, self.probe, self.held_out_set, self.workers)
+        return held_out_hit_rates(self.lm, self.weights, self.held_out_set, self.workers)
 
 
 def _origin(soft: SoftTokenRun, memory: MemoryRun | None, seconds: float) -> Any:
@@ -204,14 +200,14 @@ def _origin(soft: SoftTokenRun, memory: MemoryRun | None, seconds: float) -> Any
 
 
 def example_losses(
-    lm: LanguageModel, probe: SoftTokenTensors, examples: Sequence[TrainingExample], config: TrainConfig
+    lm: LanguageModel, weights: SoftTokenTensors, examples: Sequence[TrainingExample], config: TrainConfig
 ) -> Tensor:
     """Objective of soft tokens on examples in one pass, averaged over layers: (examples,).
 
-    Differentiable in the probe's tensors.
+    Differentiable in `weights`.
     """
     objective, rows = OBJECTIVES[config.objective], PromptRows(lm, examples)
-    attention = attention_to_examples(lm, probe, examples, rows)
+    attention = attention_to_examples(lm, weights, examples, rows)
     teachers = (example.teacher.to(lm.device, torch.float32) for example in examples)
     values = rows.values if config.objective in NEED_VALUES else [None] * len(examples)
     each = zip(attention, teachers, values, strict=True)

@@ -20,13 +20,14 @@ from judgeq.cache.layers import MemoryRows
 from judgeq.cache.retained import FrozenCache, gather_rows
 from judgeq.inference.appended import placed
 from judgeq.methods import JudgeQ
-from judgeq.methods.scoring import mean_attention, merge_group
+from judgeq.methods.scoring import attention_to_prompt, merge_group
 from judgeq.methods.selection import select_rows
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.tensors import MemoryTokens, SoftTokenTensors
 from judgeq.training.examples import PromptRows, TrainingExample
 from judgeq.training.run import Run, Setting
+from judgeq.training.trainable import parameter_groups, trainable_copy
 
 BUDGETS, WEIGHTS = (32, 64, 128, 256, 512), (3, 6, 5, 4, 2)
 """What a step draws from, rows of a budget; of those that are shorter than the prompt."""
@@ -37,33 +38,23 @@ class MemoryRun(Run):
     """The memory tokens and their adapters.
 
     Attributes:
-        probe: soft tokens, which do not change, and memory tokens as they are now.
+        weights: soft tokens, which do not change, and memory tokens as they are now.
     """
 
     phase = "memory tokens"
 
     def __init__(
-        self, setting: Setting, checkpoint: Path, probe: SoftTokenTensors, earlier: SoftTokenTensors
+        self, setting: Setting, checkpoint: Path, weights: SoftTokenTensors, earlier: SoftTokenTensors
     ) -> None:
         """Start from the memory tokens of `earlier`, and where it has fewer, from the first soft tokens."""
-
-        def wanted(tensor: Tensor) -> Tensor:
-            return tensor.to(lm.device, copy=True).requires_grad_()
-
-        lm, config = setting.lm, setting.config
-        count, first, maps = config.memory, probe.embeddings, None
+        lm, config, wanted = setting.lm, setting.config, trainable_copy(setting.lm)
+        count, first, maps = config.memory, weights.embeddings, None
         if earlier.memory is not None and earlier.memory_tokens >= count:
             first, maps = earlier.memory.embeddings, earlier.memory.adapters
         embeddings = wanted(first[torch.arange(count) % len(first)])
         adapters = (maps or LowRank.zero(lm, config.memory_rank, config.seed)).map(wanted)
-        self.probe = replace(probe, memory=MemoryTokens(embeddings, adapters))
-        groups: list[dict[str, object]] = [
-            {"params": [embeddings], "peak": config.learning_rate},
-            {
-                "params": [*adapters.down.values(), *adapters.up.values()],
-                "peak": config.adapter_learning_rate,
-            },
-        ]
+        self.weights = replace(weights, memory=MemoryTokens(embeddings, adapters))
+        groups = parameter_groups(SoftTokenTensors(embeddings, adapters=adapters), config)
         super().__init__(setting, checkpoint, groups, config.memory_epochs)
 
     def losses(self, examples: Sequence[TrainingExample]) -> Tensor:
@@ -93,7 +84,7 @@ class MemoryRun(Run):
     ) -> list[Tensor]:
         """KL divergence from the answer over all rows, nats a token, at each budget."""
         lm, rows = self.lm, PromptRows(self.lm, [example])
-        asked = Asked(lm, self.probe, rows, len(example.prompt))
+        asked = Asked(lm, self.weights, rows, len(example.prompt))
         with torch.no_grad():
             teacher = _log_probs(lm, example, rows.cache)
         found = []
@@ -113,19 +104,19 @@ class Asked:
         memory: of each such layer the memory rows, (1, H_kv, M, D), with gradients.
     """
 
-    def __init__(self, lm: LanguageModel, probe: SoftTokenTensors, rows: PromptRows, tokens: int) -> None:
+    def __init__(self, lm: LanguageModel, weights: SoftTokenTensors, rows: PromptRows, tokens: int) -> None:
         self.lm, self.rows, self.tokens = lm, rows, tokens
-        self.soft, self.offsets = len(probe.embeddings), probe.offsets_at(lm, tokens)
+        self.soft, self.offsets = len(weights.embeddings), weights.offsets_at(lm, tokens)
         self.scores: dict[int, Tensor] = {}
         self.memory: dict[int, MemoryRows] = {}
-        embeds = probe.appended_embeddings().to(lm.device, lm.dtype)[None]
-        with probe.attached(lm):
+        embeds = weights.appended_embeddings().to(lm.device, lm.dtype)[None]
+        with weights.attached(lm):
             lm.model(
                 inputs_embeds=embeds,
                 cache=rows.cache,
                 logits_to_keep=1,
                 observer=self,
-                **placed(embeds, tokens, probe),
+                **placed(embeds, tokens, weights),
             )
 
     def observe(self, call: AttentionCall) -> None:
@@ -135,8 +126,8 @@ class Asked:
         if self.offsets is not None:
             queries = queries + self.offsets[call.layer].to(queries)
         keys = call.keys[:, :, :last].detach()
-        attention = mean_attention(queries, keys, call.scaling, self.tokens, self.tokens, call.softcap)
-        self.scores[call.layer] = merge_group(attention)
+        paid = attention_to_prompt(queries, keys, call.scaling, self.tokens, self.tokens, call.softcap)
+        self.scores[call.layer] = merge_group(paid.mean(-2))
         self.memory[call.layer] = call.keys[:, :, last:], call.values[:, :, last:]
 
     def kept(self, count: int, memory: int) -> FrozenCache:

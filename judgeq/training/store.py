@@ -44,11 +44,7 @@ def is_store(folder: Path) -> bool:
 
 
 def check_store(folder: str | Path) -> None:
-    """Reject a folder that cannot be written, or where a file that is not an example has an example's name.
-
-    Raises:
-        InputError: such a folder.
-    """
+    """Refuse, with an `InputError`, a folder that cannot be written or where another file has an example's name."""
     names = (LABEL, *(path.name for path in Path(folder).glob(EXAMPLES)))
     check_folder(folder, names, names if is_store(Path(folder)) else (), shared=True)
 

@@ -1,14 +1,17 @@
-"""The tensors that are trained, and their attention to stored prompts."""
+"""The tensors that are trained, their attention to stored prompts, and how often that finds the best rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from judgeq.config import Selection
 from judgeq.errors import InputError
+from judgeq.methods.scoring import merge_group
+from judgeq.methods.selection import overlap, select_rows
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import SoftTokens
@@ -16,8 +19,11 @@ from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training.config import TrainConfig
 from judgeq.training.examples import AttentionRecorder, PromptRows, TrainingExample
 from judgeq.training.store import Store
+from judgeq.training.workers import Workers
 from judgeq.values import seed64
 
+BUDGETS = (64, 128, 256)  # rows at which the hit rate is measured
+TOP = Selection(pool=1)
 FRESH_STARTS = ("responses", "vocabulary", "random")
 FIRST_EXAMPLES = 256  # whose responses the first embeddings are drawn from
 
@@ -41,11 +47,7 @@ def let_gradients_through(lm: LanguageModel) -> None:
 
 
 def check_one_device(lm: LanguageModel) -> None:
-    """Refuse a model whose layers are spread over several devices.
-
-    Raises:
-        InputError: they are.
-    """
+    """Refuse, with an `InputError`, a model whose layers are spread over several devices."""
     if len({parameter.device for parameter in lm.model.parameters()}) > 1:
         raise InputError(
             f"The layers of {lm.name} are spread over several devices, and training takes a model on one: load it with "
@@ -62,7 +64,7 @@ def earlier_tokens(lm: LanguageModel, config: TrainConfig) -> SoftTokens | None:
     if config.start in FRESH_STARTS:
         return None
     tokens = SoftTokens.for_model(lm, config.start)
-    rank = tokens.probe.adapters.rank if tokens.probe.adapters else config.rank
+    rank = tokens.weights.adapters.rank if tokens.weights.adapters else config.rank
     if (tokens.n, rank) != (config.n, config.rank):
         raise InputError(
             f"{config.start} has {tokens.n} soft tokens and adapters of rank {rank}: give --n {tokens.n} "
@@ -89,55 +91,56 @@ def initial_tokens(lm: LanguageModel, config: TrainConfig, train_set: Store) -> 
     tokens = SoftTokens.initialise(lm, pool[torch.randint(len(pool), (config.n,), generator=generator)])
     if config.start != "random":
         return tokens
-    noise = torch.randn(tokens.probe.embeddings.shape, generator=generator) * weights.float().std().item()
-    return replace(tokens, probe=SoftTokenTensors(noise))
+    noise = torch.randn(tokens.weights.embeddings.shape, generator=generator) * weights.float().std().item()
+    return replace(tokens, weights=SoftTokenTensors(noise))
 
 
-def trainable(probe: SoftTokenTensors, lm: LanguageModel, config: TrainConfig) -> SoftTokenTensors:
+def trainable(weights: SoftTokenTensors, lm: LanguageModel, config: TrainConfig) -> SoftTokenTensors:
     """A copy whose tensors require gradients; offsets and adapters that are new start by adding nothing."""
-    sizes = lm.geometry
-
-    def wanted(tensor: Tensor) -> Tensor:
-        return tensor.to(lm.device, copy=True).requires_grad_()
-
+    sizes, wanted = lm.geometry, trainable_copy(lm)
     offsets = adapters = None
     if "offsets" in config.capacity:
         shape = (sizes.layers, sizes.heads, config.n, sizes.head_dim)
-        offsets = wanted(torch.zeros(shape) if probe.query_offsets is None else probe.query_offsets)
+        offsets = wanted(torch.zeros(shape) if weights.query_offsets is None else weights.query_offsets)
     if "adapters" in config.capacity:
-        adapters = (probe.adapters or LowRank.zero(lm, config.rank, config.seed)).map(wanted)
-    return SoftTokenTensors(wanted(probe.embeddings), offsets, adapters)
+        adapters = (weights.adapters or LowRank.zero(lm, config.rank, config.seed)).map(wanted)
+    return SoftTokenTensors(wanted(weights.embeddings), offsets, adapters)
 
 
-def parameter_groups(probe: SoftTokenTensors, config: TrainConfig) -> list[dict[str, object]]:
+def trainable_copy(lm: LanguageModel) -> Callable[[Tensor], Tensor]:
+    """Copies a tensor to the model's device, where it requires gradients."""
+    return lambda tensor: tensor.to(lm.device, copy=True).requires_grad_()
+
+
+def parameter_groups(weights: SoftTokenTensors, config: TrainConfig) -> list[dict[str, object]]:
     """The tensors of `trainable` for an optimizer, each group with its peak learning rate."""
-    groups: list[dict[str, object]] = [{"params": [probe.embeddings], "peak": config.learning_rate}]
-    if probe.query_offsets is not None:
-        groups.append({"params": [probe.query_offsets], "peak": config.offset_learning_rate})
-    if probe.adapters is not None:
-        tensors = [*probe.adapters.down.values(), *probe.adapters.up.values()]
+    groups: list[dict[str, object]] = [{"params": [weights.embeddings], "peak": config.learning_rate}]
+    if weights.query_offsets is not None:
+        groups.append({"params": [weights.query_offsets], "peak": config.offset_learning_rate})
+    if weights.adapters is not None:
+        tensors = [*weights.adapters.down.values(), *weights.adapters.up.values()]
         groups.append({"params": tensors, "peak": config.adapter_learning_rate})
     return groups
 
 
-def finished(probe: SoftTokenTensors) -> SoftTokenTensors:
+def finished(weights: SoftTokenTensors) -> SoftTokenTensors:
     """The tensors as they are now and as a file would give them back, on the CPU, apart from the optimization."""
-    stored = {name: tensor.detach().cpu().clone() for name, tensor in probe.tensors().items()}
+    stored = {name: tensor.detach().cpu().clone() for name, tensor in weights.tensors().items()}
     return SoftTokenTensors.from_tensors(stored)
 
 
 def attention_to_examples(
-    lm: LanguageModel, probe: SoftTokenTensors, examples: Sequence[TrainingExample], rows: PromptRows
+    lm: LanguageModel, weights: SoftTokenTensors, examples: Sequence[TrainingExample], rows: PromptRows
 ) -> list[Tensor]:
-    """Attention of the soft tokens to each prompt, (L, H_kv, G, T_i), differentiable in the probe's tensors.
+    """Attention of the soft tokens to each prompt, (L, H_kv, G, T_i), differentiable in `weights`.
 
     One pass for all examples; `L` counts the layers that see the whole prompt.
     """
-    offsets = [probe.offsets_at(lm, len(example.prompt)) for example in examples]
-    together = None if probe.query_offsets is None else torch.stack(offsets, dim=1)  # type: ignore[arg-type]
+    offsets = [weights.offsets_at(lm, len(example.prompt)) for example in examples]
+    together = None if weights.query_offsets is None else torch.stack(offsets, dim=1)  # type: ignore[arg-type]
     recorder = AttentionRecorder(together, rows.padding)
-    embeddings = probe.embeddings.to(lm.dtype)
-    with probe.attached(lm):
+    embeddings = weights.embeddings.to(lm.dtype)
+    with weights.attached(lm):
         lm.model(
             inputs_embeds=embeddings.expand(len(examples), -1, -1),
             cache=rows.cache,
@@ -148,6 +151,31 @@ def attention_to_examples(
     return rows.unpadded(torch.stack(recorder.layers), dim=-1)
 
 
-def attention_to_example(lm: LanguageModel, probe: SoftTokenTensors, example: TrainingExample) -> Tensor:
+def attention_to_example(lm: LanguageModel, weights: SoftTokenTensors, example: TrainingExample) -> Tensor:
     """`attention_to_examples` of one."""
-    return attention_to_examples(lm, probe, [example], PromptRows(lm, [example]))[0]
+    return attention_to_examples(lm, weights, [example], PromptRows(lm, [example]))[0]
+
+
+@torch.no_grad()
+def held_out_hit_rates(
+    lm: LanguageModel,
+    weights: SoftTokenTensors,
+    train_set: Store,
+    workers: Workers,
+    budgets: Sequence[int] = BUDGETS,
+) -> dict[str, float]:
+    """Share of the teacher's top rows that the soft tokens find, by budget, averaged over examples, layers and heads.
+
+    The examples are shared among the workers; each gets the complete figures.
+    """
+    sums = dict.fromkeys(budgets, 0.0)
+    for index in range(workers.rank, len(train_set), workers.count):
+        example = train_set[index]
+        ours = merge_group(attention_to_example(lm, weights, example).cpu())
+        teacher = merge_group(example.teacher.float())
+        for budget in budgets:
+            found, wanted = (select_rows(scores, budget, TOP) for scores in (ours, teacher))
+            sums[budget] += float(overlap(found, wanted))
+    return {
+        f"hit_rate_{budget}": round(workers.total(sums[budget]) / len(train_set), 4) for budget in budgets
+    }

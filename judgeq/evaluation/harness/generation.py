@@ -73,20 +73,17 @@ def generate(
     files: LocalFiles,
     depth: int | None = None,
 ) -> tuple[list[Doc], tuple[str, ...]]:
-    """The first documents of a task, and what a reader of their results must know.
+    """The first documents of a task, and what a reader of their results must know; raises what `ruler_tasks` does.
 
     Args:
         length: tokens of a prompt and its answer.
         depth: percent of a haystack before its needle; None is anywhere.
-
-    Raises:
-        InputError: see `ruler_tasks`.
     """
     if length < SHORTEST:
         raise InputError(f"RULER has no prompts of {length:,} tokens: ask for at least {SHORTEST}")
     if not 1 <= count <= MOST:
         raise InputError(f"RULER has from 1 to {MOST} questions of a length, not {count:,}: ask for so many")
-    from lm_eval.tasks.ruler import cwe_utils
+    from lm_eval.tasks.ruler import cwe_utils, qa_utils
 
     tokenizer = partial(lm.tokenizer, verbose=False)  # too long a text is reported by the runner
     essays: list[str] = []
@@ -100,7 +97,7 @@ def generate(
     if task.name in QA_FILES:
         questions, documents, notes = _questions(task.name, files)
         most = min(MOST, len(questions))
-        sampler = _qa_sampler(tokenizer, length, questions, documents)
+        sampler: Sampler = partial(qa_utils.generate_samples, tokenizer, documents, questions, length)
     else:
         sampler = _sampler(task.name, tokenizer, length, essays)
     with quiet(), seeded(seed, cwe_utils.RNG):
@@ -126,9 +123,8 @@ def generate(
     if not _are_whole(task, docs, words) or (words < ESSAY_STEP and len(docs) < count):
         few = task.name in ESSAY_TASKS and len(essays) < ESSAY_STEP
         more = f", or give essays of at least {ESSAY_STEP} words" if few else ""
-        raise InputError(
-            f"RULER's {task.name} does not fit into {length:,} tokens: ask for longer prompts{more}"
-        )
+        what = f"RULER's {task.name} does not fit into {length:,} tokens"
+        raise InputError(f"{what}: ask for longer prompts{more}")
     return docs, (*notes, *_fill_notes(task, length, count, docs))
 
 
@@ -163,12 +159,6 @@ def _sampler(name: str, tokenizer: Any, length: int, essays: list[str]) -> Sampl
         )
 
     return needles
-
-
-def _qa_sampler(tokenizer: Any, length: int, questions: list[Doc], documents: list[str]) -> Sampler:
-    from lm_eval.tasks.ruler import qa_utils
-
-    return partial(qa_utils.generate_samples, tokenizer, documents, questions, length)
 
 
 @contextlib.contextmanager
@@ -250,9 +240,7 @@ def _questions(name: str, files: LocalFiles) -> tuple[list[Doc], list[str], tupl
 
     try:
         with mock.patch.object(qa_utils, "download_json", data):
-            questions, documents = (
-                read.__wrapped__()
-            )  # without its cache, which would keep this folder's file
+            questions, documents = read.__wrapped__()  # its cache would keep this folder's file
         if not questions:
             raise IndexError("no question that can be answered")
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -299,17 +287,19 @@ def _least(task: Definition, tokenizer: Callable[..., Any], length: int, seed: s
 
 
 def _are_whole(task: Definition, docs: Sequence[Doc], words: int) -> bool:
-    """Whether there are prompts, and each is whole; `words`: of essays that each has at least."""
-    return bool(docs) and all(_is_whole(task, doc, words) for doc in docs)
+    """Whether there are prompts, and each is more than what lm-eval falls back to where little fits.
 
-
-def _is_whole(task: Definition, doc: Doc, words: int) -> bool:
-    """Whether a prompt is more than what lm-eval falls back to where little fits: no words, or next to no essays."""
+    That is no words at all, or fewer `words` of essays.
+    """
     if task.name in QA_FILES:
-        return True
-    if task.name in ESSAY_TASKS and len(doc["input"].split()) < words:
-        return False
-    return bool(doc["outputs"]) and all(answer in doc["input"] for answer in doc["outputs"])
+        return bool(docs)
+    least = words if task.name in ESSAY_TASKS else 0
+    return bool(docs) and all(
+        len(doc["input"].split()) >= least
+        and doc["outputs"]
+        and all(answer in doc["input"] for answer in doc["outputs"])
+        for doc in docs
+    )
 
 
 def _fill_notes(task: Definition, length: int, count: int, docs: Sequence[Doc]) -> Iterator[str]:

@@ -36,12 +36,7 @@ _failed: dict[str, str] = {}
 
 @dataclass(frozen=True)
 class Definition:
-    """A task as lm-eval defines it.
-
-    Attributes:
-        name: of its file, such as `"niah_single_1"`.
-        config: the content of its file, functions resolved.
-    """
+    """A task as lm-eval defines it: the content of its file, functions resolved."""
 
     name: str
     config: Mapping[str, Any]
@@ -138,10 +133,7 @@ def seeded(seed: str, *generators: random.Random) -> Iterator[None]:
 
 
 def fetched(what: str, load: Callable[[], Any]) -> Any:
-    """What `load` gives, from the network or a cache; once it has failed it is not called again in this process.
-
-    Args:
-        what: a name that is remembered.
+    """What `load` gives, from the network or a cache; once `what` has failed it is not tried again in this process.
 
     Raises:
         DownloadError: it failed, now or before.

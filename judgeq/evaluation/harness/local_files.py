@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,7 @@ from judgeq.errors import InputError
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """A folder that may hold `essays.txt` or texts in `essays/`, `squad.json` and `hotpotqa.json`.
-
-    Attributes:
-        folder: None has no files.
+    """A folder that may hold `essays.txt` or texts in `essays/`, `squad.json` and `hotpotqa.json`; None has no files.
 
     Raises:
         InputError: there is no such folder.
@@ -50,25 +46,3 @@ class LocalFiles:
             raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not JSON ({error}): download it again") from None
-
-
-def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """What the lines of a file hold, each with its number; empty lines are left out.
-
-    Raises:
-        InputError: the file cannot be read, or a line is not JSON.
-    """
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                if raw.strip():
-                    yield number, _json_line(raw, f"{path} line {number}")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _json_line(raw: bytes, where: str) -> Any:
-    try:
-        return json.loads(raw.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON ({error}); give one object a line") from None

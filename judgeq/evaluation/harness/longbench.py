@@ -12,32 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.data.example import Example
+from judgeq.data.jsonl import json_value, numbered
 from judgeq.data.lengths import count_tokens
 from judgeq.errors import DownloadError, InputError
 from judgeq.evaluation.harness.library import Definition, check_names, definition, hub_dataset
-from judgeq.evaluation.harness.local_files import json_lines
 from judgeq.evaluation.questions import Question, Task
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.supported import CONTENT_MARK
 from judgeq.prompts.prompt import SEPARATOR, Message, build_chat
 
-LONGBENCH_TASKS = (
-    "narrativeqa",
-    "qasper",
-    "multifieldqa_en",
-    "hotpotqa",
-    "2wikimqa",
-    "musique",
-    "gov_report",
-    "qmsum",
-    "multi_news",
-    "trec",
-    "triviaqa",
-    "samsum",
-    "passage_count",
-    "passage_retrieval_en",
-    "lcc",
-    "repobench-p",
+LONGBENCH_TASKS = tuple(
+    "narrativeqa qasper multifieldqa_en hotpotqa 2wikimqa musique gov_report qmsum multi_news trec triviaqa samsum "
+    "passage_count passage_retrieval_en lcc repobench-p".split()
 )
 WITHOUT_TEMPLATE = ("trec", "triviaqa", "samsum", "lcc", "repobench-p")
 """Tasks that LongBench asks as plain text."""
@@ -147,8 +133,9 @@ def _docs(task: Definition, folder: Path | None) -> Iterator[Doc]:
     """The task's documents in their order, checked."""
     path = None if folder is None else folder / f"{task.name}.jsonl"
     if path is not None and path.exists():
-        for line, value in json_lines(path):
-            yield _checked(task, value, f"{path} line {line}")
+        for line, raw in numbered(path):
+            where = f"{path} line {line}"
+            yield _checked(task, json_value(raw, f"{where}: "), where)
         return
     source, part, split = (task.config[key] for key in ("dataset_path", "dataset_name", "test_split"))
 

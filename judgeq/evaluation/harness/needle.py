@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from judgeq.errors import InputError
-from judgeq.evaluation.harness.generation import generate
 from judgeq.evaluation.harness.local_files import LocalFiles
-from judgeq.evaluation.harness.ruler import ruler_definition, ruler_question
+from judgeq.evaluation.harness.ruler import made_task
 from judgeq.evaluation.questions import Task
 from judgeq.models.language_model import LanguageModel
 from judgeq.values import whole_numbers
@@ -28,12 +28,8 @@ def needle_tasks(
     """Every depth at every length; the needles of a length are the same at all depths.
 
     Args:
-        lengths: one or several, tokens of a prompt and its answer together, before the chat template.
         depths: one or several, percent of the haystack's sentences before the needle.
-        count: questions of each length and depth; asking for more later gives the same ones first.
-        seed: of every choice.
-        question_first: the question is before the haystack.
-        files: local files used instead of downloads.
+        lengths, count, seed, question_first, files: as in `ruler_tasks`.
 
     Raises:
         InputError: lm-eval is missing, a depth outside 0 … 100, or a length that the haystack cannot fill.
@@ -42,19 +38,9 @@ def needle_tasks(
     for depth in places:
         if not 0 <= depth <= 100:
             raise InputError(f"A needle has no depth of {depth} %: give percents from 0 to 100")
-    task = ruler_definition(GENERATOR)
-    made = []
-    for length in wanted:
-        for depth in places:
-            docs, notes = generate(
-                lm,
-                task,
-                length,
-                count,
-                seed=f"{seed}:needle:{length}",
-                files=files or LocalFiles(),
-                depth=depth,
-            )
-            questions = [ruler_question(task, doc, question_first) for doc in docs]
-            made.append(Task("niah", questions, length, depth, question_first, notes))
-    return made
+    options: dict[str, Any] = {"question_first": question_first, "files": files}
+    return [
+        made_task(lm, "niah", GENERATOR, length, count, f"{seed}:needle:{length}", depth=depth, **options)
+        for length in wanted
+        for depth in places
+    ]

@@ -20,18 +20,9 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import Message
 from judgeq.values import whole_numbers
 
-RULER_GENERATED = (
-    "niah_single_1",
-    "niah_single_2",
-    "niah_single_3",
-    "niah_multikey_1",
-    "niah_multikey_2",
-    "niah_multikey_3",
-    "niah_multivalue",
-    "niah_multiquery",
-    "vt",
-    "cwe",
-    "fwe",
+RULER_GENERATED = tuple(
+    "niah_single_1 niah_single_2 niah_single_3 niah_multikey_1 niah_multikey_2 niah_multikey_3 niah_multivalue "
+    "niah_multiquery vt cwe fwe".split()
 )
 """Tasks whose documents are made up, or essays."""
 RULER_TASKS = (*RULER_GENERATED, "qa_squad", "qa_hotpot")
@@ -46,6 +37,7 @@ def ruler_tasks(
     *,
     seed: int,
     question_first: bool = False,
+    question_unknown: bool = False,
     files: LocalFiles | None = None,
 ) -> list[Task]:
     """Every named task at every length.
@@ -56,6 +48,8 @@ def ruler_tasks(
         count: questions of each task and length; asking for more later gives the same ones first.
         seed: of every choice.
         question_first: the prompt's last line, which is the question, is moved before the rest.
+        question_unknown: rows are chosen of what is before the last line, and that is read afterwards; a benchmark of
+            its own, `ruler-unknown`.
         files: local files used instead of downloads.
 
     Raises:
@@ -63,37 +57,49 @@ def ruler_tasks(
             fetched nor found in `files`.
     """
     wanted = whole_numbers("lengths", lengths)
-    made = []
-    for name in check_names(names, RULER_TASKS):
-        task = ruler_definition(name)
-        for length in wanted:
-            docs, notes = generate(
-                lm, task, length, count, seed=f"{seed}:{name}:{length}", files=files or LocalFiles()
-            )
-            made.append(
-                Task(
-                    f"ruler/{name}",
-                    [ruler_question(task, doc, question_first) for doc in docs],
-                    length=length,
-                    question_first=question_first,
-                    notes=notes,
-                )
-            )
-    return made
+    label = "ruler-unknown" if question_unknown else "ruler"
+    options: dict[str, Any] = {
+        "question_first": question_first,
+        "question_unknown": question_unknown,
+        "files": files,
+    }
+    return [
+        made_task(lm, f"{label}/{name}", name, length, count, f"{seed}:{name}:{length}", **options)
+        for name in check_names(names, RULER_TASKS)
+        for length in wanted
+    ]
 
 
-def ruler_definition(name: str) -> Definition:
-    """The definition of one of `RULER_TASKS`; raises `InputError` without lm-eval."""
-    return definition("RULER", name, "ruler")
+def made_task(
+    lm: LanguageModel,
+    label: str,
+    generator: str,
+    length: int,
+    count: int,
+    seed: str,
+    *,
+    question_first: bool,
+    question_unknown: bool = False,
+    files: LocalFiles | None,
+    depth: int | None = None,
+) -> Task:
+    """Questions of one generator of lm-eval at one length; raises what `ruler_tasks` does."""
+    task = definition("RULER", generator, "ruler")
+    docs, notes = generate(lm, task, length, count, seed=seed, files=files or LocalFiles(), depth=depth)
+    questions = [_question(task, doc, question_first, question_unknown) for doc in docs]
+    return Task(label, questions, length, depth, question_first, notes)
 
 
-def ruler_question(task: Definition, doc: Mapping[str, Any], question_first: bool) -> Question:
-    """A document of lm-eval's generator as a question; raises `InputError` where its last line is not the question."""
+def _question(
+    task: Definition, doc: Mapping[str, Any], question_first: bool, question_unknown: bool
+) -> Question:
+    """A document as a question; raises `InputError` where its last line is not the question."""
     text, answers, prefix = task.text(doc), tuple(doc["outputs"]), task.prefix(doc)
-    if question_first:
-        rest, question = _split_question(text)
+    parts = None
+    if question_first or question_unknown:
+        parts = _split_question(text)
         example = Example.asking(
-            rest, question, task.name, question_first=True, answers=answers, answer_prefix=prefix
+            *parts, task.name, question_first=question_first, answers=answers, answer_prefix=prefix
         )
     else:
         example = Example((Message("user", text),), task.name, answers, prefix)
@@ -103,6 +109,7 @@ def ruler_question(task: Definition, doc: Mapping[str, Any], question_first: boo
         metric="ruler_part" if task.name.startswith("qa_") else "ruler",
         rate=_rate(task, doc),
         stop=task.stop,
+        unknown=parts if question_unknown else None,
     )
 
 

@@ -22,9 +22,7 @@ class Block:
     """The rows of one benchmark in one file, with the question in one place.
 
     Attributes:
-        file: where they are from.
         benchmark: its name; a hit rate's name has the texts in it.
-        question_first: the question comes before the document.
         rows: tasks and averages, no parts of tasks.
         named: the title has the file's name, because other files measured the same benchmark.
     """
@@ -48,12 +46,12 @@ class Block:
     @property
     def full(self) -> str | None:
         """The full cache's method, if it was measured."""
-        return next((row.method for row in self.rows if kind_of(row.method) == FULL), None)
+        return next((method for method in self._measured if kind_of(method) == FULL), None)
 
     @property
     def methods(self) -> list[str]:
         """The others, in the file's order; those that cannot be deployed last."""
-        found = dict.fromkeys(row.method for row in self.rows if kind_of(row.method) != FULL)
+        found = [method for method in self._measured if kind_of(method) != FULL]
         return sorted(found, key=lambda method: not deployable(method))
 
     @property
@@ -64,8 +62,7 @@ class Block:
     @property
     def quantized_full(self) -> list[str]:
         """Full caches stored in fewer bits; they have bytes of their own, but no budget."""
-        found = dict.fromkeys(row.method for row in self.rows if kind_of(row.method) == FULL)
-        return [method for method in found if method != self.full]
+        return [method for method in self._measured if kind_of(method) == FULL and method != self.full]
 
     @property
     def budgets(self) -> list[Budget]:
@@ -154,12 +151,8 @@ class Block:
 
     def best(self, budget: Budget, length: int | None = None) -> list[str]:
         """The deployable methods with the highest average; several where they tie."""
-        averages = {
-            method: row.score
-            for method in self.methods
-            if deployable(method) and (row := self.average(method, budget, length))
-        }
-        return best_of(averages)
+        rows = {method: self.average(method, budget, length) for method in self.methods if deployable(method)}
+        return best_of({method: row.score for method, row in rows.items() if row})
 
     def lead(self, method: str, budget: Budget, length: int | None = None) -> Difference | None:
         """What a method gains over SnapKV on average, with the file's interval where it has one."""
@@ -192,6 +185,10 @@ class Block:
         task = next((task for task in self.tasks(length) if task.depth == depth), None)
         return None if task is None else self.score(method, budget, task)
 
+    @property
+    def _measured(self) -> list[str]:
+        return list(dict.fromkeys(row.method for row in self.rows))
+
     def _of(self, method: str, budget: Budget) -> list[Row]:
         """Rows of a method; the full cache has no budget."""
         whole = kind_of(method) == FULL
@@ -222,8 +219,6 @@ class BytePoint:
 
     Attributes:
         share: of the bytes of the full cache, unquantized.
-        score: the average.
-        interval: of the score.
         detail: the budget, as people write it, with the bytes.
     """
 
@@ -272,13 +267,9 @@ def blocks_of(file: ResultFile, named: Container[str] = ()) -> list[Block]:
 
 @dataclass(frozen=True)
 class Move:
-    """What moving the question to the front does to a method's average.
+    """A method's average with the question last and first, over `tasks` that were measured in both places.
 
-    Attributes:
-        last: score with the question at the end.
-        first: score with the question before the document.
-        interval: of `first - last`, where the file has one.
-        tasks: that were measured in both places.
+    The interval is that of `first - last`, where the file has one.
     """
 
     last: float
@@ -338,14 +329,9 @@ class Part:
     @property
     def moved(self) -> list[tuple[Block, Moves]]:
         """Blocks that were measured with the question in both places, and what moving it does."""
-        pairs = [
-            (block, moves_of(block.file, block.benchmark))
-            for block in self.blocks
-            if not block.question_first
-        ]
-        return [
-            (block, moves) for block, moves in pairs if any(kind_of(method) != FULL for method, _ in moves)
-        ]
+        last = [block for block in self.blocks if not block.question_first]
+        pairs = [(block, moves_of(block.file, block.benchmark)) for block in last]
+        return [(block, moves) for block, moves in pairs if any(kind_of(name) != FULL for name, _ in moves)]
 
 
 def parts_of(files: Sequence[ResultFile]) -> list[Part]:

@@ -47,26 +47,14 @@ def budget_curves(block: Block, length: int | None, styles: Styles) -> Figure:
         rows = [block.average(method, budget, length) for budget in budgets]
         shift = SPREAD * (at - (len(block.methods) - 1) / 2)
         if any(rows):
-            traces.append(
-                _curve(
-                    method,
-                    styles[method],
-                    [place + shift for place in range(len(budgets))],
-                    [None if row is None else row.score for row in rows],
-                    ", %{text}: %{y:.1f} %",
-                    intervals=rows,
-                    text=block.budget_titles,
-                )
-            )
+            scores = [None if row is None else row.score for row in rows]
+            hover = ", %{text}: %{y:.1f} %"
+            places, text = _places(budgets, shift), block.budget_titles
+            traces.append(_curve(method, styles[method], places, scores, hover, intervals=rows, text=text))
     figure = _framed(traces, height=270)
     short = [isinstance(budget, int) or block.per is not None for budget in budgets]  # the axis has the unit
     ticks = [text.split()[0] if cut else text for text, cut in zip(block.budget_titles, short, strict=True)]
-    figure.update_xaxes(
-        tickvals=list(range(len(budgets))),
-        ticktext=ticks,
-        range=[-0.35, len(budgets) - 0.65],
-        title=_axis_title(block),
-    )
+    figure.update_xaxes(**_ticks(ticks), range=[-0.35, len(budgets) - 0.65], title=_axis_title(block))
     return figure.update_yaxes(**PERCENT)
 
 
@@ -122,22 +110,15 @@ def moved_points(moves: Moves, per: int | None, styles: Styles) -> Figure:
     ]
     for at, method in enumerate(methods):
         own = [moves.get((method, budget)) for budget in budgets]
-        shift = 0.8 * ((at + 0.5) / len(methods) - 0.5)
-        traces.append(
-            _curve(
-                method,
-                styles[method],
-                [place + shift for place in range(len(budgets))],
-                [None if move is None else move.change for move in own],
-                ", %{text}: %{y:+.1f} points",
-                intervals=own,
-                text=ticks,
-                mode="markers",
-                size=10,
-            )
+        places = _places(budgets, 0.8 * ((at + 0.5) / len(methods) - 0.5))
+        changes, hover = (
+            [None if move is None else move.change for move in own],
+            ", %{text}: %{y:+.1f} points",
         )
+        more: dict[str, Any] = {"intervals": own, "text": ticks, "mode": "markers", "size": 10}
+        traces.append(_curve(method, styles[method], places, changes, hover, **more))
     figure = _framed(traces, height=300)
-    figure.update_xaxes(tickvals=list(range(len(ticks))), ticktext=ticks, range=[-0.5, len(ticks) - 0.5])
+    figure.update_xaxes(**_ticks(ticks), range=[-0.5, len(ticks) - 0.5])
     return figure.update_yaxes(zeroline=True, zerolinewidth=1.5, title="points", tickformat="+d", nticks=6)
 
 
@@ -168,14 +149,8 @@ def needle_heatmap(block: Block, method: str, budget: Budget) -> Figure:
     )
     figure = _framed([trace], height=72 + PANEL * max(len(block.depths), 3))
     figure.update_layout(margin={"l": 34, "r": 2, "t": 4, "b": 34})
-    figure.update_xaxes(tickvals=list(range(len(lengths))), ticktext=lengths, ticks="", nticks=6)
-    return figure.update_yaxes(
-        tickvals=list(range(len(depths))),
-        ticktext=depths,
-        ticks="",
-        range=[len(depths) - 0.5, -0.5],
-        showgrid=False,
-    )
+    figure.update_xaxes(**_ticks(lengths), ticks="", nticks=6)
+    return figure.update_yaxes(**_ticks(depths), ticks="", range=[len(depths) - 0.5, -0.5], showgrid=False)
 
 
 def speed_figure(file: SpeedFile) -> Figure:
@@ -214,9 +189,8 @@ def draw_scores(block: Block, length: int | None = None) -> Figure:
     """
     scope = length if length is not None else block.scopes[0]
     spans = f", {length_title(scope)}" if block.lengths else ""
-    return _named(
-        budget_curves(block, scope, styles_of(block.all_methods)), f"{block.title}{spans}", height=380
-    )
+    figure = budget_curves(block, scope, styles_of(block.all_methods))
+    return _named(figure, f"{block.title}{spans}", height=380)
 
 
 def draw_layers(block: Block, budget: Budget) -> Figure:
@@ -232,12 +206,8 @@ def draw_needles(block: Block, budget: Budget) -> Figure:
     columns = min(BESIDE, len(block.all_methods))
     rows = -(-len(block.all_methods) // columns)
     titles = [hover_text(method_title(method)) for method in block.all_methods]
-    bar = {
-        "title": {"text": "found", "side": "top"},
-        "tickvals": [0, 0.5, 1],
-        "ticktext": ["0 %", "50 %", "100 %"],
-        "thickness": 12,
-    }
+    bar = {"tickvals": [0, 0.5, 1], "ticktext": ["0 %", "50 %", "100 %"], "thickness": 12}
+    bar["title"] = {"text": "found", "side": "top"}
     figure = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.06)
     height = 60 + rows * (LABELS + PANEL * max(len(block.depths), 3))
     _frame(figure, height=height, title=f"{hover_text(block.title)}, {budget_title(budget, block.per)}")
@@ -270,12 +240,8 @@ def _framed(traces: Sequence[Any], **layout: Any) -> Figure:
 
 def _frame(figure: Figure, **layout: Any) -> Figure:
     """Small, without a legend, and nothing to drag."""
-    layout = {
-        "showlegend": False,
-        "font": {"size": 12},
-        "margin": {"l": 50, "r": 10, "t": 10, "b": 44},
-    } | layout
-    styled(figure, **layout)
+    margin = {"l": 50, "r": 10, "t": 10, "b": 44}
+    styled(figure, **{"showlegend": False, "font": {"size": 12}, "margin": margin, **layout})
     figure.update_xaxes(fixedrange=True)
     return figure.update_yaxes(fixedrange=True)
 
@@ -309,6 +275,15 @@ def _curve(
     )
 
 
+def _places(budgets: Sequence[Budget], shift: float) -> list[float]:
+    return [place + shift for place in range(len(budgets))]
+
+
+def _ticks(labels: Sequence[str]) -> dict[str, Any]:
+    """An axis that names its places from 0 on."""
+    return {"tickvals": list(range(len(labels))), "ticktext": list(labels)}
+
+
 def _across(share: float, budgets: int, style: Look, unit: str) -> Scatter:
     """The full cache, which has no budget: a line from side to side."""
     return _curve(FULL, style, [-0.5, budgets - 0.5], [share] * 2, f": %{{y:.1f}} {unit}", mode="lines")
@@ -317,10 +292,11 @@ def _across(share: float, budgets: int, style: Look, unit: str) -> Scatter:
 def _bars(values: Iterable[tuple[float | None, Row | Move | BytePoint | None]], color: str) -> dict[str, Any]:
     """Plotly's error bars from intervals, in points, paler than the markers; none where there is no interval."""
     above, below = [], []
-    for share, measured in values:
-        low, high = (measured and measured.interval) or (share or 0.0, share or 0.0)
-        above.append(round(100 * max(high - (share or 0.0), 0), 2))
-        below.append(round(100 * max((share or 0.0) - low, 0), 2))
+    for shown, measured in values:
+        share = shown or 0.0
+        low, high = (measured and measured.interval) or (share, share)
+        above.append(round(100 * max(high - share, 0), 2))
+        below.append(round(100 * max(share - low, 0), 2))
     return {
         "type": "data",
         "symmetric": False,

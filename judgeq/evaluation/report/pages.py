@@ -48,13 +48,7 @@ _ENTITIES = {"<": "&lt;", ">": "&gt;"}
 
 
 def to_html(files: Sequence[ResultFile], title: str = TITLE, speed: Sequence[SpeedFile] = ()) -> str:
-    """The report as a page.
-
-    Args:
-        files: of `evaluate`.
-        title: heading of the page.
-        speed: files of `bench`.
-    """
+    """The report as a page: files of `evaluate`, and `speed`, files of `bench`."""
     from plotly.colors import get_colorscale
     from plotly.offline import get_plotlyjs
 
@@ -62,9 +56,8 @@ def to_html(files: Sequence[ResultFile], title: str = TITLE, speed: Sequence[Spe
 
     def add(figure: Figure) -> int:
         """Keeps a figure's data for the end of the page; its number there."""
-        data.append(
-            Markup(figure.to_json().replace("<", "\\u003c"))
-        )  # nothing in it can end the script element
+        safe = figure.to_json().replace("<", "\\u003c")  # nothing in it can end the script element
+        data.append(Markup(safe))
         return len(data) - 1
 
     return render(

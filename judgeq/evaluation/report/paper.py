@@ -18,13 +18,9 @@ MOVED = (
 
 @dataclass(frozen=True)
 class Published:
-    """One table of the paper.
+    """One table of the paper: percent for each method by its registered name, one for each budget, given in rows.
 
-    Attributes:
-        title: what it shows.
-        budgets: rows, one per column.
-        scores: percent for each method, one per budget; its key is the method's registered name.
-        full: percent that the full cache reaches, where the paper says.
+    `full` is what the full cache reaches, where the paper says.
     """
 
     title: str
@@ -62,9 +58,7 @@ PUBLISHED = {
         41.23,
     ),
     "hit-rate": Published(
-        "Hit rate",
-        (128, 256, 512),
-        {"snapkv": (53.44, 55.23, 58.46), "judgeq": (61.37, 62.34, 65.06)},
+        "Hit rate", (128, 256, 512), {"snapkv": (53.44, 55.23, 58.46), "judgeq": (61.37, 62.34, 65.06)}
     ),
 }
 """By the benchmark's name."""

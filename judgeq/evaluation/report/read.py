@@ -63,11 +63,8 @@ class _Read(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, value: Any) -> Any:
-        return (
-            {name: each for name, each in value.items() if each is not None}
-            if isinstance(value, dict)
-            else value
-        )
+        given = isinstance(value, dict)
+        return {name: each for name, each in value.items() if each is not None} if given else value
 
 
 class Entry(_Read):
@@ -257,12 +254,7 @@ def read_results(path: Path) -> ResultFile:
 
 
 def results_from(value: Any, name: str, where: str) -> ResultFile:
-    """The content of a file of `evaluate`, checked.
-
-    Args:
-        value: as JSON gives it.
-        name: what to call the file.
-        where: what to call it in an error.
+    """The content of a file of `evaluate` as JSON gives it, checked; `where` is what errors call it.
 
     Raises:
         InputError: it is not a results file.
@@ -283,9 +275,8 @@ def _read_json(path: Path) -> Any:
             f"{path} cannot be read ({error.strerror}): give files that `evaluate` wrote"
         ) from None
     except (ValueError, RecursionError):
-        raise InputError(
-            f"{path} is not JSON: give files that `judgeq evaluate … --json FILE` wrote"
-        ) from None
+        what = f"{path} is not JSON: give files that `judgeq evaluate … --json FILE` wrote"
+        raise InputError(what) from None
 
 
 _Kind = TypeVar("_Kind", bound=_File)
@@ -298,11 +289,10 @@ def _checked(kind: type[_Kind], value: Any, name: str, where: str, command: str)
         first = error.errors(include_url=False)[0]
     place = where
     for part in first["loc"]:
-        place = (
-            f"{place.removesuffix('s')} {part + 1}"
-            if isinstance(part, int)
-            else f"{place}{':' if place == where else ','} {part}"
-        )
+        if isinstance(part, int):
+            place = f"{place.removesuffix('s')} {part + 1}"
+        else:
+            place += f"{':' if place == where else ','} {part}"
     what = first["msg"].removeprefix("Value error, ")
     given = "" if first["type"] in ("missing", "value_error") else f" ({reprlib.repr(first['input'])})"
     raise InputError(f"{place}: {what[0].lower()}{what[1:]}{given}; give files that `{command}` wrote")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
 from judgeq.config import Budget
 from judgeq.evaluation.report.blocks import Block, BytePoint, Move, Moves, best_of, byte_points, deployable
 from judgeq.evaluation.report.paper import CITATION, MODEL, Published
-from judgeq.evaluation.report.read import AVERAGE, BASELINE, ResultFile, Row, SpeedFile
+from judgeq.evaluation.report.read import AVERAGE, BASELINE, ResultFile, Row, SpeedFile, SpeedRow
 from judgeq.evaluation.report.words import (
     FULL,
     between,
@@ -63,9 +63,7 @@ class Table:
     """A table of figures, or of facts.
 
     Attributes:
-        caption: what it shows.
         corner: what its lines are.
-        columns: headers.
         lines: a header and one cell a column; a header that starts with `MARK` is explained by `note`.
         note: below it.
         prose: cells hold words, not figures.
@@ -90,76 +88,59 @@ def score_table(block: Block, length: int | None) -> Table:
     """Averages, methods x budgets; the best deployable method of each budget is marked."""
     best = {budget: block.best(budget, length) for budget in block.budgets}
     rated = "share of the oracle’s top rows that are kept" if block.is_hit_rate else "average score"
-    lines = {
-        method: [
-            _score(block.average(method, budget, length), method in best[budget]) for budget in block.budgets
-        ]
+    lines = [
+        (
+            method_title(method),
+            [
+                _score(block.average(method, budget, length), method in best[budget])
+                for budget in block.budgets
+            ],
+        )
         for method in block.all_methods
-    }
-    return _of_methods(f"{block.title}{_spans(block, length)}: {rated}", block, lines)
+    ]
+    caption = f"{block.title}{_spans(block, length)}: {rated}"
+    return _table(caption, "method", block.budget_titles, lines)
 
 
 def compared_tables(block: Block) -> list[Table]:
     """Leads over SnapKV, closed gaps, what is lost everywhere and equal bytes, on average over everything."""
-    tables = (
-        lead_table(block, block.scopes[0]),
-        gap_table(block, block.scopes[0]),
-        lost_table(block, block.scopes[0]),
-        bytes_table(block, block.scopes[0]),
-    )
-    return [table for table in tables if table is not None]
+    compared = (lead_table, gap_table, lost_table, bytes_table)
+    return [table for make in compared if (table := make(block, block.scopes[0])) is not None]
 
 
 def lead_table(block: Block, length: int | None) -> Table | None:
     """Points above SnapKV with intervals, methods x budgets; None without SnapKV."""
-    leads = {
-        method: [block.lead(method, budget, length) for budget in block.budgets]
-        for method in block.methods
-        if deployable(method) and method != BASELINE
-    }
-    lines = {
-        method: [
-            Cell(points(lead.difference), between(lead.interval, signed=True)) if lead else NOTHING
-            for lead in found
-        ]
-        for method, found in leads.items()
-        if any(found)
-    }
-    if not lines:
-        return None
-    exact = any(lead and lead.interval for found in leads.values() for lead in found)
+
+    def lead(method: str, budget: Budget) -> Cell | None:
+        found = block.lead(method, budget, length) if deployable(method) else None
+        return Cell(points(found.difference), between(found.interval, signed=True)) if found else None
+
     caption = f"{block.title}: points above {method_title(BASELINE)}"
-    return _of_methods(caption, block, lines, note=INTERVALS if exact else "", exact=True)
+    table = _of_methods(caption, block, block.methods, lead, note=INTERVALS, exact=True)
+    sure = table and any(cell.detail for _, cells in table.lines for cell in cells)
+    return replace(table, note="") if table and not sure else table
 
 
 def gap_table(block: Block, length: int | None) -> Table | None:
     """Share of the gap between SnapKV and the full cache that is closed, methods x budgets."""
-    gaps = {
-        method: [block.gap_closed(method, budget, length) for budget in block.budgets]
-        for method in block.methods
-        if method != BASELINE
-    }
-    lines = {method: list(map(_gap, found)) for method, found in gaps.items() if set(found) != {None}}
-    if not lines:
-        return None
-    gap = f"the gap between {method_title(BASELINE)} and the full cache"
-    return _of_methods(f"{block.title}: share of {gap} that is closed", block, lines)
+    methods = [method for method in block.methods if method != BASELINE]
+    caption = (
+        f"{block.title}: share of the gap between {method_title(BASELINE)} and the full cache that is closed"
+    )
+    return _of_methods(
+        caption, block, methods, lambda method, budget: _gap(block.gap_closed(method, budget, length))
+    )
 
 
 def lost_table(block: Block, length: int | None) -> Table | None:
     """Score, and the share of the right answers that no head keeps, methods x budgets; None where it is unknown."""
-    lines = {}
-    for method in block.methods:
-        rows = [block.average(method, budget, length) for budget in block.budgets]
-        if any(row and row.lost is not None for row in rows):
-            lines[method] = [
-                NOTHING if row is None or row.lost is None else Cell(percent(row.lost), percent(row.score))
-                for row in rows
-            ]
-    if not lines:
-        return None
+
+    def lost(method: str, budget: Budget) -> Cell | None:
+        row = block.average(method, budget, length)
+        return None if row is None or row.lost is None else Cell(percent(row.lost), percent(row.score))
+
     caption = f"{block.title}: share of the right answer that is lost everywhere, and the score beside it"
-    return _of_methods(caption, block, lines, note=LOST, exact=True)
+    return _of_methods(caption, block, block.methods, lost, note=LOST, exact=True)
 
 
 def bytes_table(block: Block, length: int | None) -> Table | None:
@@ -276,28 +257,24 @@ def moved_table(title: str, moves: Moves, per: int | None) -> Table:
 def paper_tables(published: Published, blocks: Iterable[Block]) -> tuple[list[Table], list[Table]]:
     """The paper's scores and closed gaps, and the same as they were measured here."""
     columns = [f"{budget:,} rows" for budget in published.budgets]
-    best = [
-        best_of({method: scores[at] for method, scores in published.scores.items()})
-        for at in range(len(columns))
-    ]
+    by_budget = zip(*published.scores.values(), strict=True)
+    best = [best_of(dict(zip(published.scores, scores, strict=True))) for scores in by_budget]
     lines = [] if published.full is None else [(FULL, [Cell(percent(published.full / 100))] * len(columns))]
     lines += [
         (method, [Cell(percent(score / 100), best=method in best[at]) for at, score in enumerate(scores)])
         for method, scores in published.scores.items()
     ]
     gaps = [
-        (method, list(map(_gap, published.gap_closed(method))))
+        (method, [_gap(share) or NOTHING for share in published.gap_closed(method)])
         for method in published.scores
         if method != BASELINE
     ]
-    label = f"Published by others: {published.title}, {MODEL} ({CITATION})"
-    gap_label = (
-        f"Published by others: share of the gap that is closed, {MODEL}, computed from the figures above"
-    )
+    tables = {f"{published.title}, {MODEL} ({CITATION})": lines}
+    if published.full is not None:
+        tables[f"share of the gap that is closed, {MODEL}, computed from the figures above"] = gaps
     theirs = [
-        _table(caption, "method", columns, [(method_title(method), cells) for method, cells in each])
-        for caption, each in ((label, lines), (gap_label, gaps if published.full is not None else []))
-        if each
+        _table(f"Published by others: {caption}", "method", columns, [(method_title(m), c) for m, c in each])
+        for caption, each in tables.items()
     ]
     ours = []
     for block in blocks:
@@ -310,9 +287,8 @@ def facts_table(file: ResultFile | SpeedFile) -> Table:
     """How a file was made: settings, versions, seed, soft tokens, questions."""
     facts = list(_flat(file.facts))
     if isinstance(file, ResultFile):
-        facts.append(
-            ("questions per cell", ", ".join(f"{count:,}" for count in sorted({row.n for row in file.rows})))
-        )
+        counts = sorted({row.n for row in file.rows})
+        facts.append(("questions per cell", ", ".join(f"{count:,}" for count in counts)))
         if file.answered is not None and file.asked is not None:
             facts.append(("questions answered", f"{file.answered:,} of {file.asked:,}"))
     lines = [(name, [Cell(value)]) for name, value in facts]
@@ -323,7 +299,7 @@ def _megabytes(count: float) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-_SPEED_COLUMNS = {
+_SPEED_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "First token": ("first_s", lambda seconds: f"{seconds:.2f} s"),
     "over transformers": ("first_over_plain", lambda ratio: f"{100 * (ratio - 1):+.1f} %"),
     "A later token": ("token_s", lambda seconds: f"{1000 * seconds:.1f} ms"),
@@ -342,20 +318,17 @@ _SPEED_COLUMNS = {
 def speed_table(file: SpeedFile) -> Table:
     """Times and bytes, a line for each contender; columns that something was measured for."""
     columns = {
-        title: [getattr(row, field) for row in file.rows] for title, (field, _) in _SPEED_COLUMNS.items()
+        title: column
+        for title, column in _SPEED_COLUMNS.items()
+        if any(getattr(row, column[0]) is not None for row in file.rows)
     }
-    shown = {title: values for title, values in columns.items() if set(values) != {None}}
-    lines = [
-        (
-            row.label,
-            [
-                NOTHING if values[at] is None else Cell(_SPEED_COLUMNS[title][1](values[at]))
-                for title, values in shown.items()
-            ],
-        )
-        for at, row in enumerate(file.rows)
-    ]
-    return _table("The first token, later tokens, and bytes", "Method", shown, lines, note=SPEED_NOTE)
+
+    def cell(row: SpeedRow, field: str, shown: Callable[[float], str]) -> Cell:
+        value = getattr(row, field)
+        return NOTHING if value is None else Cell(shown(value))
+
+    lines = [(row.label, [cell(row, *column) for column in columns.values()]) for row in file.rows]
+    return _table("The first token, later tokens, and bytes", "Method", columns, lines, note=SPEED_NOTE)
 
 
 def _table(
@@ -369,11 +342,17 @@ def _table(
     return Table(caption, corner, tuple(columns), rows, **options)
 
 
-def _of_methods(caption: str, block: Block, lines: Mapping[str, Sequence[Cell]], **options: Any) -> Table:
-    """Methods x the block's budgets."""
-    columns = block.budget_titles
-    named = [(method_title(method), cells) for method, cells in lines.items()]
-    return _table(caption, "method", columns, named, **options)
+def _of_methods(
+    caption: str,
+    block: Block,
+    methods: Iterable[str],
+    cell: Callable[[str, Budget], Cell | None],
+    **options: Any,
+) -> Table | None:
+    """Methods x the block's budgets, without methods that have no cell; None where none has."""
+    found = [(method_title(method), [cell(method, budget) for budget in block.budgets]) for method in methods]
+    lines = [(title, [each or NOTHING for each in cells]) for title, cells in found if any(cells)]
+    return _table(caption, "method", block.budget_titles, lines, **options) if lines else None
 
 
 def _spans(block: Block, length: int | None) -> str:
@@ -390,8 +369,8 @@ def _score(row: Row | None, best: bool = False) -> Cell:
     return NOTHING if row is None else Cell(percent(row.score), between(row.interval), best)
 
 
-def _gap(share: float | None) -> Cell:
-    return NOTHING if share is None else Cell(f"{100 * share:.0f} %".replace("-", "−"))
+def _gap(share: float | None) -> Cell | None:
+    return None if share is None else Cell(f"{100 * share:.0f} %".replace("-", "−"))
 
 
 def _moved(move: Move | None) -> Cell:

@@ -15,6 +15,7 @@ NOT_DEPLOYABLE = frozenset({FULL, "oracle"})
 BENCHMARKS = {
     "hit-rate": "Hit rate",
     "ruler": "RULER",
+    "ruler-unknown": "RULER, question unknown",
     "longbench": "LongBench",
     "niah": "Needle in a Haystack",
     "facts": "Planted facts",
