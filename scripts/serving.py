@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BALANCER, WORKERS = 7860, {"a": 7861, "b": 7862}
 """Ports of this machine, as `haproxy.cfg` has them."""
 DOCUMENT = ROOT / "assets" / "samples" / "lighthouse.txt"
-QUESTIONS = ("How tall is the lighthouse?", "What did the keeper do on Monday?")
+QUESTIONS = ("What is the code of the oil store?", "Who keeps the light?")
 PATIENCE = 900.0
 LONG = 200
 """Tokens of the answers during which a worker is killed."""
@@ -59,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> None:
             str(stored),
         )
         asked = ("-m", "judgeq", "ask", "--document", str(DOCUMENT), "--question", QUESTIONS[0], *options)
-        subprocess.run([sys.executable, *asked], cwd=ROOT, check=True, capture_output=True)
+        subprocess.run([sys.executable, *asked], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         size = sum(file.stat().st_size for file in stored.iterdir())
 
         def start(worker: str) -> subprocess.Popen[bytes]:
@@ -105,7 +105,7 @@ def _ask(question: str, longest: int = 24) -> dict[str, Any]:
         "max_new_tokens": longest,
         "status": answer.status_code,
         "worker": answer.headers.get("X-Worker"),
-        "answer": found.get("answer", "").strip().partition("\n")[0][:80],
+        "answer": " ".join(found.get("answer", "").split())[:80],
         "seconds": round(time.perf_counter() - started, 1),
     }
 

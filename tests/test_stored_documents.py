@@ -16,6 +16,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import TEXT
 
+ROOT = Path(__file__).resolve().parents[1]
 QUESTION = "How tall is the lighthouse?"
 
 
@@ -67,6 +68,11 @@ def test_what_cannot_be_answered_is_said(
     refused = workers[0].post(f"/documents/{name}", json=body)
     assert refused.status_code == status
     assert said in str(refused.json())
+
+
+def test_the_page_shows_the_configuration_that_was_tried() -> None:
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    assert (ROOT / "scripts" / "haproxy.cfg").read_text(encoding="utf-8") in page
 
 
 def test_a_worker_without_its_model_yet_is_not_ready(tmp_path: Path) -> None:

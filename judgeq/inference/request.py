@@ -153,9 +153,15 @@ def make_token_request(
     if tokens + reserve > lm.geometry.max_positions:
         raise InputError(f"The prompt {exceeds(lm, tokens, reserve)}: shorten it, or {SHORTER_ANSWER}")
     plans = make_plans([method], budget_rows(budget, tokens), tokens, soft, forced)
-    probe = soft.probe if soft else None
+    weights = soft.weights if soft else None
     return Request(
-        lm, input_ids.cpu(), plans, decoding, probe, check_chunk(chunk), notices=memory_notices(plans, tokens)
+        lm,
+        input_ids.cpu(),
+        plans,
+        decoding,
+        weights,
+        check_chunk(chunk),
+        notices=memory_notices(plans, tokens),
     )
 
 
