@@ -136,6 +136,7 @@ def report(
     """Print a table, or write a results file, or both."""
     result = {
         "model": lm.name,
+        "precision": lm.precision,
         "tokens": tokens.config.recipe if tokens else None,
         "settings": {**settings, "command": command_of(arguments.words)},
         "versions": versions(PACKAGES),
@@ -176,7 +177,11 @@ def _precision(arguments: argparse.Namespace, lm: LanguageModel) -> str:
     computed = str(lm.dtype).removeprefix("torch.")
     if arguments.quantization is None:
         return computed
-    return arguments.quantization if arguments.dtype == "auto" else f"{arguments.quantization}, {computed}"
+    return (
+        arguments.quantization
+        if arguments.dtype in (None, "auto")
+        else f"{arguments.quantization}, {computed}"
+    )
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
