@@ -150,6 +150,7 @@ MARKS = {
     "hub": r"^hf\b",
     "package index": r"\bpip install\b|^jupyter\b|\bkvpress\b|kvpress-env|llama-env|JudgeQPress|test_press",
     "container engine": r"^(docker|podman)\b",
+    "haproxy": r"^haproxy\b|scripts\.serving",
     "browser": r"\bbrowser\b|\bscreenshot\b",
 }
 """What a document may say that a command needs, and the sign of it in each command and piece of Python that does."""
@@ -192,6 +193,7 @@ RULES = [
     Rule(r"python docs/figures\.py\b", test=("test_figures.py", '"figures.py"')),
     Rule(r"python docs/architecture\.py\b", test=("test_architecture.py", '"architecture.py"')),
     Rule(r"docker (build|run)\b", needs="container engine"),
+    Rule(r"(haproxy|python -m scripts\.serving)\b", needs="haproxy"),
     Rule(r"hf auth login\b", needs="hub"),
     Rule(r"jupyter lab\b", needs="package index", check=check_files),
     Rule(r"(\S+/)?pip install\b", needs="package index", check=check_install),
