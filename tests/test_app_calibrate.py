@@ -135,7 +135,7 @@ def test_cancel_stops_the_work_itself(section: CalibrationCallbacks) -> None:
         ({"questions": "half \ud83d"}, "half a character"),
         ({"questions": None}, "neither a text nor a list"),
         ({"method": None}, "No method is chosen"),
-        ({"method": "magic"}, "no method 'magic'"),
+        ({"method": "magic"}, "There is no method"),
         ({"survive": "much"}, "is not a number"),
         ({"survive": 1.0}, "risk is 0"),
         ({"confidence": 7}, "confidence is 7"),

@@ -16,7 +16,7 @@ from judgeq.cli import main
 from judgeq.config import Decoding
 from judgeq.errors import InputError
 from judgeq.evaluation.calibration import binomial
-from judgeq.evaluation.calibration.calibrate import CalibrationPlan
+from judgeq.evaluation.calibration.plan import CalibrationPlan
 from judgeq.evaluation.calibration.questions import (
     COMPLETE,
     CalibrationQuestion,

@@ -13,7 +13,7 @@ from app.server.run import Run
 from app.server.task import Task
 from judgeq.config import Budget
 from judgeq.errors import InputError
-from judgeq.evaluation.calibration.calibrate import BUDGETS, CalibrationPlan
+from judgeq.evaluation.calibration.plan import BUDGETS, CalibrationPlan
 from judgeq.evaluation.calibration.questions import CalibrationQuestion, questions_from_text
 from judgeq.evaluation.calibration.result import Answered, Calibration, check_promise
 from judgeq.evaluation.journal import Journal

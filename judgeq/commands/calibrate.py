@@ -76,7 +76,7 @@ def _calibrate(
     documents: Sequence[str],
     questions: Sequence[CalibrationQuestion],
 ) -> None:
-    from judgeq.evaluation.calibration.calibrate import CalibrationPlan
+    from judgeq.evaluation.calibration.plan import CalibrationPlan
     from judgeq.evaluation.calibration.questions import pair
     from judgeq.training.progress import Bars
 

@@ -1,6 +1,6 @@
 """How small a cache is safe: the smallest budget at which answers survive, with the confidence that questions allow."""
 
-from judgeq.evaluation.calibration.calibrate import BUDGETS, calibrate
+from judgeq.evaluation.calibration.plan import BUDGETS, calibrate
 from judgeq.evaluation.calibration.questions import CalibrationQuestion, propose_questions
 from judgeq.evaluation.calibration.result import Calibration, CalibrationPoint
 
