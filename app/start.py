@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from app import text
 from app.server import surroundings
 from judgeq.console import never_fail_for_a_character, say
 from judgeq.errors import InputError, JudgeqError
-from judgeq.models.supported import QUANTIZATIONS
+from judgeq.models.supported import DTYPES, QUANTIZATIONS
 
 MINUTES = 10.0
 
@@ -47,6 +48,13 @@ def _parser() -> argparse.ArgumentParser:
         help="quantize the model's weights (default: its own type)",
     )
     parser.add_argument(
+        "--dtype",
+        choices=("auto", *DTYPES),
+        default=os.environ.get("JUDGEQ_DTYPE") or "auto",
+        help="of weights and rows (default: auto, which is float32 on a CPU that is not faster in bfloat16, and the "
+        "model's own 16 bits on a GPU)",
+    )
+    parser.add_argument(
         "--host",
         help=f"address to listen at; 0.0.0.0 for all of this machine's (default: {surroundings.HOST})",
     )
@@ -54,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=MINUTES, help="time limit of one run (%(default)g)")
     parser.add_argument(
         "--models", action="store_true", help="let every visitor change the model, which all visitors share"
+    )
+    parser.add_argument(
+        "--documents",
+        type=Path,
+        metavar="DIR",
+        help="answer questions about the compressed documents in this folder, too: POST /documents/NAME",
     )
     return parser
 
@@ -66,9 +80,19 @@ def _launch(options: argparse.Namespace) -> None:
         raise InputError(
             "--models is not available on ZeroGPU, where the model is loaded before visitors arrive"
         )
+    if options.documents and (options.models or on_zero):
+        raise InputError(
+            "--documents needs one model in this process: leave it out with --models and on ZeroGPU"
+        )
+    if options.documents and not options.documents.is_dir():
+        raise InputError(f"{options.documents} is not a folder: name one with compressed documents")
     if options.quantization not in (None, *QUANTIZATIONS):
         raise InputError(
             f"JUDGEQ_QUANTIZATION is {options.quantization[:60]!r}: choose one of {', '.join(QUANTIZATIONS)}"
+        )
+    if options.dtype not in ("auto", *DTYPES):
+        raise InputError(
+            f"JUDGEQ_DTYPE is {options.dtype[:60]!r}: choose one of {', '.join(('auto', *DTYPES))}"
         )
     found = surroundings.settle_place(options.host, options.port)
     surroundings.past_proxies(found.host)
@@ -77,13 +101,19 @@ def _launch(options: argparse.Namespace) -> None:
         import spaces  # noqa: F401 - before torch, whose CUDA it stands in for
     import gradio as gr
 
-    from app import ui
+    from app import documents, ui
     from app.server import zero
     from app.server.host import ModelHost
     from app.server.limits import Limits
 
     limits = Limits(seconds=60 * options.minutes)
-    host = ModelHost(options.model, options.tokens, limits=limits, quantization=options.quantization)
+    host = ModelHost(
+        options.model,
+        options.tokens,
+        limits=limits,
+        quantization=options.quantization,
+        dtype=options.dtype,
+    )
     if on_zero:
         zero.lend(host, gr.Error)
     else:
@@ -94,6 +124,7 @@ def _launch(options: argparse.Namespace) -> None:
     try:
         ui.serve(
             demo,
+            routes=documents.StoredDocuments(host, options.documents).routes if options.documents else (),
             server_name=found.host,
             server_port=found.port,
             root_path=found.root_path,

@@ -61,14 +61,14 @@ BANDS = (
             ("judgeq/documents/", "a text read once and asked many times"),
             ("judgeq/sweeping.py", "how small the cache can get"),
             ("judgeq/training/", "the model’s own responses train the soft tokens"),
-            ("judgeq/integrations/", "kvpress and lm-eval"),
+            ("judgeq/integrations/", "generate, kvpress, lm-eval"),
         ),
         "documents, sweeps, soft tokens of your own",
     ),
     Band(
         "What people start",
         (
-            ("judgeq/evaluation/", "hit rate, benchmarks, speed, the report of results"),
+            ("judgeq/evaluation/", "hit rate, benchmarks, calibration, speed, the report"),
             ("judgeq/commands/", "the verbs of python -m judgeq"),
             ("app/", "the demo in the browser; the library knows nothing of it"),
         ),

@@ -311,6 +311,37 @@ def _experiment(name: str) -> Any:
     return json.loads((ROOT / "assets/experiments/memory_rows" / name).read_text(encoding="utf-8"))
 
 
+# Calibration
+
+
+@table
+def calibrate() -> Lines:
+    found = results("calibrate")
+    for point in found["points"]:
+        yield [
+            percent(point["budget"], 0),
+            f"{point['rows']:.0f}",
+            f"{point['kv_bytes'] / 1e6:.2f} MB",
+            f"{point['survived']} of {found['questions']}",
+            percent(point["low"]),
+            percent(point["high"]),
+            "yes" if point["safe"] else "no",
+        ]
+
+
+@value
+def calibrated(*path: str) -> str:
+    """A figure by its place in the results file, a share as per cent."""
+    found: Any = results("calibrate")
+    for name in path:
+        found = found[name]
+    return (
+        percent(found, 0)
+        if isinstance(found, float)
+        else str(len(found) if isinstance(found, list) else found)
+    )
+
+
 # Speed
 
 
@@ -339,6 +370,37 @@ def token_over(label: str, other: str) -> str:
     """How much longer a later token takes than another's."""
     took = {row["label"]: row["token_s"] for row in results("bench")["rows"]}
     return percent(took[label] / took[other] - 1, 0)
+
+
+@table
+def products() -> Lines:
+    for row in results("products")["rows"]:
+        yield [
+            row["label"],
+            f"{1000 * row['seconds']:.1f} ms",
+            f"{row['over_float32']:.2f}",
+            f"{row['gb_s']:.1f} GB/s",
+            "–" if row["laid_out_s"] is None else f"{row['laid_out_s']:.1f} s",
+        ]
+
+
+@table
+def cpu() -> Lines:
+    for row in results("cpu")["rows"]:
+        yield [
+            row["label"],
+            f"{row['first_s']:.2f} s",
+            f"{row['first_over_float32']:.2f}",
+            f"{1000 * row['token_s']:.1f} ms",
+            f"{row['token_over_float32']:.2f}",
+        ]
+
+
+@table
+def ruler_types() -> Lines:
+    for name in ("float32", "bfloat16"):
+        rows = [row for row in results(f"quantized/ruler_{name}")["rows"] if row["metric"] == "average"]
+        yield [name, *(percent(row["score"]) for row in rows)]
 
 
 @value

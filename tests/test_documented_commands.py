@@ -148,8 +148,9 @@ def check_files(command: Command) -> None:
 MARKS = {
     "gpu": r"\bcuda\b|\b\d+b\b",
     "hub": r"^hf\b",
-    "package index": r"\bpip install\b|^jupyter\b|\bkvpress\b|kvpress-env|JudgeQPress|test_press",
+    "package index": r"\bpip install\b|^jupyter\b|\bkvpress\b|kvpress-env|llama-env|JudgeQPress|test_press",
     "container engine": r"^(docker|podman)\b",
+    "haproxy": r"^haproxy\b|scripts\.serving",
     "browser": r"\bbrowser\b|\bscreenshot\b",
 }
 """What a document may say that a command needs, and the sign of it in each command and piece of Python that does."""
@@ -186,19 +187,23 @@ RULES = [
     Rule(r"python -m scripts\.distill\b", test=("test_distill.py", "distill.main")),
     Rule(r"python -m benchmarks\.parity\b", test=("test_parity.py", "parity.main")),
     Rule(r"python -m benchmarks\.start\b", test=("test_starting.py", "main([")),
+    Rule(r"python -m benchmarks\.bounded\b", test=("test_bounded_bench.py", "main([")),
+    Rule(r"python -m benchmarks\.cpu\b", test=("test_cpu_bench.py", "main([")),
     Rule(r"python -m scripts\.space\b", test=("test_space.py", "space.main")),
     Rule(r"python docs/figures\.py\b", test=("test_figures.py", '"figures.py"')),
     Rule(r"python docs/architecture\.py\b", test=("test_architecture.py", '"architecture.py"')),
     Rule(r"docker (build|run)\b", needs="container engine"),
+    Rule(r"(haproxy|python -m scripts\.serving)\b", needs="haproxy"),
     Rule(r"hf auth login\b", needs="hub"),
     Rule(r"jupyter lab\b", needs="package index", check=check_files),
     Rule(r"(\S+/)?pip install\b", needs="package index", check=check_install),
-    Rule(r"python -m venv kvpress-env\b", needs="package index"),
+    Rule(r"python -m venv (kvpress|llama)-env\b", needs="package index"),
     Rule(r"python -m pytest tests/test_press\.py\b", needs="package index", check=check_files),
 ]
 CODE_NEEDS = {"package index": r"^from judgeq\.integrations\.kvpress import"}
 """Python that needs something, by what stands in it."""
 PAGES = {
+    "docs/calibrate.md": "test_calibrate.py",
     "docs/documents.md": "test_pages.py",
     "docs/generate.md": "test_generate.py",
     "docs/memory.md": "test_pages.py",

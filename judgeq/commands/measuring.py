@@ -68,7 +68,7 @@ def measure(
     from judgeq.evaluation.journal import Journal
     from judgeq.prompts.prompt import dated, now
 
-    with dated(Journal.begun(_journal_path(arguments))), dated(now()):
+    with dated(Journal.begun(journal_path(arguments))), dated(now()):
         _measure(arguments, tasks, settings, skip_long)
 
 
@@ -82,11 +82,11 @@ def _measure(arguments: argparse.Namespace, tasks: Tasks, settings: dict[str, An
     asked = runner.asked_of(methods, read_budgets(arguments.budgets, arguments.per))
     if arguments.minutes is not None:
         check_at_least("evaluate", "minutes", arguments.minutes, 0)
-    kept_in = _journal_path(arguments)
+    kept_in = journal_path(arguments)
     lm = load_model(arguments)
     tokens = soft_tokens(lm, methods.values(), arguments.tokens)
     asked_tasks = list(tasks(lm, tokens))
-    journal = _journal(kept_in, arguments, lm, tokens)
+    journal = open_journal(kept_in, arguments, lm, tokens)
     with Bars() as bars:
         measured = runner.run(
             lm,
@@ -136,6 +136,7 @@ def report(
     """Print a table, or write a results file, or both."""
     result = {
         "model": lm.name,
+        "precision": lm.precision,
         "tokens": tokens.config.recipe if tokens else None,
         "settings": {**settings, "command": command_of(arguments.words)},
         "versions": versions(PACKAGES),
@@ -145,7 +146,7 @@ def report(
     finish(arguments, result, *_table(rows))
 
 
-def _journal_path(arguments: argparse.Namespace) -> Path | None:
+def journal_path(arguments: argparse.Namespace) -> Path | None:
     """Beside the results file; None, which is memory, where there is none.
 
     Raises:
@@ -158,7 +159,7 @@ def _journal_path(arguments: argparse.Namespace) -> Path | None:
     return path
 
 
-def _journal(
+def open_journal(
     path: Path | None, arguments: argparse.Namespace, lm: LanguageModel, tokens: SoftTokens | None
 ) -> Journal:
     from judgeq.evaluation.journal import Journal
@@ -176,7 +177,11 @@ def _precision(arguments: argparse.Namespace, lm: LanguageModel) -> str:
     computed = str(lm.dtype).removeprefix("torch.")
     if arguments.quantization is None:
         return computed
-    return arguments.quantization if arguments.dtype == "auto" else f"{arguments.quantization}, {computed}"
+    return (
+        arguments.quantization
+        if arguments.dtype in (None, "auto")
+        else f"{arguments.quantization}, {computed}"
+    )
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -61,6 +61,7 @@ class Answer:
         attended: what each token of the answer attends to, where that was asked for; else None.
         rows_at_end: where rows were evicted during decoding, `[layer][head]`, the tokens whose rows were stored at the
             end, ascending; the answer's first token has the number `prompt_tokens`. Else None.
+        precision: see `LanguageModel.precision`.
     """
 
     __repr__, __eq__, __hash__ = brief, same, hash_of_texts
@@ -81,6 +82,7 @@ class Answer:
     query_aware: bool = True
     rows_at_end: tuple[tuple[np.ndarray, ...], ...] | None = None
     attended: Attended | None = None
+    precision: str = "float32"
 
     @property
     def kept_rows(self) -> list[list[int]]:
@@ -104,6 +106,7 @@ class Answer:
         """What the command line prints as JSON."""
         return {
             "model": self.model,
+            "precision": self.precision,
             "method": self.method,
             "budget": self.budget,
             "query_aware": self.query_aware,
@@ -276,6 +279,7 @@ class Writer:
             finish=finish or "cancelled",
             notices=request.notices,
             query_aware=request.query_aware,
+            precision=request.lm.precision,
         )
 
 

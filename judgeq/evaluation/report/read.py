@@ -183,7 +183,7 @@ class ResultFile(_File):
         facts: everything else that it says about its making: settings, versions, soft tokens.
     """
 
-    FACTS = ("settings", "tokens", "seed", "versions", "judgeq_version")
+    FACTS = ("precision", "settings", "tokens", "seed", "versions", "judgeq_version")
 
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
     differences: tuple[_Rival, ...] = ()
@@ -227,7 +227,7 @@ class SpeedRow(_Read):
 class SpeedFile(_File):
     """One file of `bench`, with a row for each contender."""
 
-    FACTS = ("settings", "machine", "versions", "kvpress")
+    FACTS = ("precision", "settings", "machine", "versions", "kvpress")
 
     rows: Annotated[tuple[SpeedRow, ...], Field(min_length=1)]
 
