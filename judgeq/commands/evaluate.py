@@ -137,7 +137,12 @@ def _run_hit_rate(arguments: argparse.Namespace) -> None:
         )
     if workers.rank > 0:
         return
-    settings = {"document_tokens": size, "pool": arguments.pool, "seed": arguments.seed}
+    settings = {
+        "document_tokens": size,
+        "examples": arguments.examples,
+        "pool": arguments.pool,
+        "seed": arguments.seed,
+    }
     report(arguments, lm, tokens, settings, [rate.to_row(source.name) for rate in rates])
 
 

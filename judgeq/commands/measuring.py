@@ -154,6 +154,7 @@ def _measure(
         asked=readable,
         skipped=skipped,
         notes=results.notes_of(measured),
+        questions=results.questions_of(measured),
         differences=results.differences_of(cells, asked, arguments.seed),
         moved=results.moved_of(cells, asked, arguments.seed),
     )
@@ -168,10 +169,17 @@ def report(
     **more: Any,
 ) -> None:
     """Print a table, or write a results file, or both."""
+    from judgeq.evaluation.report.read import FORMAT
+    from judgeq.evaluation.setup import setup_of
+
+    setup = setup_of(lm, tokens, _precision(arguments, lm))
     result = {
-        "model": lm.name,
+        "format": FORMAT,
+        "model": setup.pop("model"),
+        "precision": setup.pop("precision"),
         "tokens": tokens.config.recipe if tokens else None,
         "settings": {**settings, "command": command_of(arguments.words)},
+        "setup": setup,
         "versions": versions(PACKAGES),
         **more,
         "rows": rows,

@@ -67,6 +67,7 @@ class HitRate:
             "method": self.method,
             "budget": self.budget,
             "task": f"hit-rate/{corpus}",
+            "benchmark": f"hit-rate/{corpus}",
             "metric": "hit_rate",
             "score": round(self.mean, 4),
             "n": len(self.by_prompt),
