@@ -60,7 +60,7 @@ def soft_tokens(lm: LanguageModel, methods: Iterable[Method], name: str | None) 
 
 def load_shared(arguments: argparse.Namespace, workers: Workers) -> LanguageModel:
     """The model, on this process's own device where there are several processes."""
-    return load_model(arguments, device=workers.device if workers.count > 1 else "auto")
+    return load_model(arguments, workers.device) if workers.count > 1 else load_model(arguments)
 
 
 @contextlib.contextmanager
