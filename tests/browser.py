@@ -69,29 +69,44 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     until(is_there)
 
 
-@pytest.fixture
-def page(browser: Browser, demo: str) -> Iterator[Page]:
-    """The page with a loaded model; fails afterwards if it complained or asked another host for anything."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    tab = context.new_page()
-    complaints: list[str] = []
-    foreign: list[str] = []
-    tab.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on("request", lambda sent: foreign.append(sent.url) if not _own(sent.url, demo) else None)
-    tab.goto(demo)
-    expect(tab.locator(".status.ready")).to_be_visible(timeout=PATIENCE)
-    expect(tab.locator(".card.done")).to_have_count(
-        3, timeout=PATIENCE
-    )  # stored answers, which fill the form too
-    yield tab
+@pytest.fixture(scope="session")
+def tab(browser: Browser) -> Iterator[Page]:
+    """The tab of most tests: a new one takes longer to start than the page to load."""
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE)
+    yield context.new_page()
     context.close()
-    assert foreign == []
-    assert complaints == []
 
 
-def _own(url: str, demo: str) -> bool:
-    return url.startswith((f"{demo}/", "data:", "blob:"))
+@contextmanager
+def watched(tab: Page, url: str, *, alone: bool = True) -> Iterator[Page]:
+    """The page there, loaded anew; it must not complain, open a dialog or, where it is `alone`, ask another host."""
+    wrong: list[str] = []
+    own = (f"{url}/", "data:", "blob:") if alone else ""
+    heard: dict[Any, Any] = {
+        "console": lambda line: wrong.append(line.text) if line.type == "error" else None,
+        "pageerror": lambda error: wrong.append(str(error)),
+        "dialog": lambda dialog: (wrong.append(dialog.message), dialog.dismiss()),
+        "request": lambda sent: None if sent.url.startswith(own) else wrong.append(sent.url),
+    }
+    for event, listener in heard.items():
+        tab.on(event, listener)
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    tab.goto(url)
+    yield tab
+    for event, listener in heard.items():
+        tab.remove_listener(event, listener)
+    tab.goto("about:blank")  # as who leaves; what was still asked for fails then
+    assert wrong == []
+
+
+@pytest.fixture
+def page(tab: Page, demo: str) -> Iterator[Page]:
+    """The demo with its stored answers, which fill the form too."""
+    with watched(tab, demo) as page:
+        expect(page.locator(".status.ready")).to_be_visible()
+        expect(page.locator(".card.done")).to_have_count(3)
+        yield page
 
 
 def overflow(page: Page) -> int:

@@ -64,8 +64,9 @@ def required(lines: list[str]) -> list[metadata.Distribution]:
     return list(found.values())
 
 
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+def link(source: str | Path, target: str | Path) -> None:
+    """A copy that takes no room where both lie on one file system."""
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except FileExistsError:
@@ -122,9 +123,9 @@ class Container:
                 source, target = Path(str(file.locate())), packages / file
                 if ".." in file.parts or target.exists() or not source.exists():
                     continue
-                _link(source, target)
+                link(source, target)
                 if source.suffix == ".py" and (compiled := Path(cache_from_source(source))).exists():
-                    _link(compiled, Path(cache_from_source(target)))
+                    link(compiled, Path(cache_from_source(target)))
 
     def surroundings(self, **more: str) -> dict[str, str]:
         """The variables of a process in it; nothing of this process but what pip needs to find packages, quickly."""

@@ -169,37 +169,40 @@ def test_soft_tokens_that_cannot_be_had_are_said_and_those_of_the_model_may_be_m
         ModelHost("tiny", tmp_path / "none", load=lambda *_, **__: lm).check()
 
 
-def start(*words: str, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "app.py", *words],
-        cwd=ROOT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
+class Left(BaseException):
+    """In place of the end of the process."""
 
 
-def test_a_model_that_cannot_be_had_ends_the_demo(tmp_path: Path) -> None:
-    demo = start("--model", "nobody/no-such-model", "--port", "0", GRADIO_TEMP_DIR=str(tmp_path))
-    _, told = demo.communicate(timeout=180)
-    assert demo.returncode == 2
-    assert told.splitlines()[-1].startswith("app.py: ")
-    assert "no-such-model" in told.splitlines()[-1]
-    assert "Traceback" not in told
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_model_that_no_one_knows_ends_it_before_the_page_opens(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("model", "opened", "said"),
+    [("no-such-model", 0, "There is no model 'no-such-model': "), ("nobody/no-such-model", 1, "")],
+    ids=["before the page opens", "while it is open"],
+)
+def test_a_model_that_cannot_be_had_ends_the_demo(
+    model: str,
+    opened: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    def leave(code: int) -> None:
+        raise Left(code)
+
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr(ui, "build", lambda host, _: host.wait(PATIENCE_S))
-    with pytest.raises(SystemExit, match="2"):
-        launch(["--model", "no-such-model", "--port", "0"])
-    assert capsys.readouterr().err.startswith("app.py: There is no model 'no-such-model': ")
+    monkeypatch.setattr("os._exit", leave)
+    served: list[dict[str, Any]] = []
+    monkeypatch.setattr(ui, "build", lambda host, _: None if opened else host.wait(PATIENCE_S))
+    monkeypatch.setattr(ui, "serve", lambda _, **where: served.append(where))
+    with pytest.raises((SystemExit, Left), match="2"):
+        launch(["--model", model, "--port", "0"])
+    (told,) = capsys.readouterr().err.splitlines()[-1:]
+    assert told.startswith(f"app.py: {said}")
+    assert "no-such-model" in told
+    assert len(served) == opened
+    assert not opened or not list(tmp_path.iterdir())
 
 
 @pytest.mark.embedded
@@ -207,15 +210,23 @@ def test_a_model_that_no_one_knows_ends_it_before_the_page_opens(
 def test_the_demo_works_whatever_surrounds_it_and_leaves_no_folder(tmp_path: Path) -> None:
     unusable = tmp_path / "file"
     unusable.write_text("no folder")
-    demo = start(
-        "--port",
-        "0",
-        PYTHONIOENCODING="cp1252",
-        HTTP_PROXY="http://127.0.0.1:9",
-        all_proxy="socks5://127.0.0.1:9",
-        GRADIO_TEMP_DIR=str(unusable),
-        GRADIO_SERVER_PORT="",
-        TMPDIR=str(tmp_path),
+    variables = {
+        "PYTHONIOENCODING": "cp1252",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "all_proxy": "socks5://127.0.0.1:9",
+        "GRADIO_TEMP_DIR": str(unusable),
+        "GRADIO_SERVER_PORT": "",
+        "TMPDIR": str(tmp_path),
+        "HF_HUB_OFFLINE": "1",
+    }
+    demo = subprocess.Popen(
+        [sys.executable, "app.py", "--port", "0"],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     )
     assert demo.stdout is not None
     try:

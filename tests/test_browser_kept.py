@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from copy import copy
 from types import SimpleNamespace
 
 import gradio as gr
@@ -17,6 +18,7 @@ from app.style.page import CSS
 from app.style.theme import theme
 from judgeq.methods import METHODS
 from judgeq.retention import RetentionMap
+from tests.browser import overflow, watched
 
 BEFORE, AFTER = "<|user|>\n", "\n\nWho?<|end|>"
 LINES = [
@@ -61,7 +63,8 @@ def address(browser: Browser) -> Iterator[str]:
         held = gr.State(None)
         kept = build_kept()
         wire_kept(kept, held)
-        demo.load(lambda: (run, *map_updates(run, True)), None, [held, *kept.shown])
+        drawn = map_updates(run, True)  # Gradio changes what it gets
+        demo.load(lambda: (run, *map(copy, drawn)), None, [held, *kept.shown])
     _, url, _ = demo.launch(
         theme=theme(),
         css=CSS,
@@ -76,18 +79,11 @@ def address(browser: Browser) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page with its map drawn; fails afterwards if it complained."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    tab = context.new_page()
-    complaints: list[str] = []
-    tab.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.goto(address)
-    expect(tab.locator("#map-heatmap .heatmaplayer image")).to_be_visible(timeout=60_000)
-    yield tab
-    context.close()
-    assert complaints == []
+def page(tab: Page, address: str) -> Iterator[Page]:
+    """The page with its map drawn."""
+    with watched(tab, address, alone=False) as page:
+        expect(page.locator("#map-heatmap .heatmaplayer image")).to_be_visible()
+        yield page
 
 
 def box(page: Page) -> Locator:
@@ -305,9 +301,9 @@ def test_a_finger_reads_words_on_a_phone(browser: Browser, address: str) -> None
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     tab = context.new_page()
     tab.goto(address)
-    expect(tab.locator("#map-heatmap .heatmaplayer image")).to_be_visible(timeout=60_000)
+    expect(tab.locator("#map-heatmap .heatmaplayer image")).to_be_visible()
     tab.touchscreen.tap(*point_at(tab, "walks"))
     expect(reading(tab)).to_contain_text("“walks”")
     expect(reading(tab)).to_be_in_viewport()
-    assert tab.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    assert overflow(tab) <= 0
     context.close()

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from app.text import SWEEP_VERDICT
 from judgeq.sweeping import BUDGETS
-from tests.browser import BRIEF, PATIENCE, SAMPLE
+from tests.browser import BRIEF, SAMPLE
 
 FACT = next(sentence for sentence in re.split(r"(?<=\.)\s", SAMPLE.document) if SAMPLE.answer in sentence)
 
@@ -31,7 +31,7 @@ def test_a_sweep_is_drawn_point_by_point_and_can_be_cancelled(page: Page) -> Non
     page.get_by_label("Words to watch").fill(FACT)
     page.get_by_label("Words to watch").press("Enter")
     expect(status).to_contain_text("points")
-    expect(page.locator("#sweep-figure .scatterlayer .trace").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#sweep-figure .scatterlayer .trace").first).to_be_visible()
     expect(status).to_contain_text(SWEEP_VERDICT)
     expect(page.locator("#sweep-figure .scatterlayer .trace")).to_have_count(4)
     expect(page.locator("#sweep-numbers tbody tr")).to_have_count(len(BUDGETS))

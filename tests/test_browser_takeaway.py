@@ -17,13 +17,13 @@ from judgeq._assets import assets_path
 from judgeq.export import Comparison, Settings
 from judgeq.inference.answers import Answer, Timing
 from judgeq.retention import RetentionMap
-from tests.browser import PATIENCE, SAMPLE, overflow
+from tests.browser import SAMPLE, overflow
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
 
 def taken(page: Page, kind: str) -> Download:
-    with page.expect_download(timeout=PATIENCE) as found:
+    with page.expect_download() as found:
         page.locator(f"#take-{kind}").click()
     return found.value
 
@@ -42,14 +42,9 @@ def opened(browser: Browser, file: Path, **options: object) -> Iterator[tuple[Pa
 
 
 def test_a_run_is_taken_along_in_every_form_and_its_link_brings_it_back(
-    page: Page,
-    browser: Browser,
-    tmp_path: Path,
+    page: Page, browser: Browser, tmp_path: Path
 ) -> None:
-    page.locator("#rows input").fill("96")
-    page.get_by_role("button", name="Ask", exact=True).click()
-    expect(page.locator(".status.ready", has_text="Read once in")).to_be_visible(timeout=PATIENCE)
-
+    """The stored run; `tests/test_takeaway.py` has others."""
     table, values, picture, file = (tmp_path / name for name in ("t.csv", "v.json", "p.png", "page.html"))
     for path, kind in ((table, "table"), (values, "values"), (picture, "picture"), (file, "page")):
         taken(page, kind).save_as(path)
@@ -65,10 +60,10 @@ def test_a_run_is_taken_along_in_every_form_and_its_link_brings_it_back(
         expect(tab.get_by_role("heading", level=1)).to_have_text(SAMPLE.question)
         expect(tab.locator("article").first).to_contain_text(answers[0]["answer"].strip())
         expect(tab.locator(".panel:visible")).to_have_count(1)
-        expect(tab.locator(".panel:visible")).to_contain_text("Judge Q keeps 88 of")
+        expect(tab.locator(".panel:visible")).to_contain_text(f"Judge Q keeps {SAMPLE.budget - 8} of")
         tab.get_by_role("radio", name="Judge Q").focus()
         tab.keyboard.press("ArrowRight")
-        expect(tab.locator(".panel:visible")).to_contain_text("SnapKV keeps 96 of")
+        expect(tab.locator(".panel:visible")).to_contain_text(f"SnapKV keeps {SAMPLE.budget} of")
         assert tab.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(15, 17, 21)"
         heat = tab.locator(".panel:visible svg.heat")
         assert heat.bounding_box()["width"] > 200
@@ -81,9 +76,13 @@ def test_a_run_is_taken_along_in_every_form_and_its_link_brings_it_back(
         assert heard == [file.as_uri()], "asks for nothing, complains about nothing"
 
     link = page.locator("#take-link").locator("input, textarea").input_value()
-    assert "notes=96&methods=full%2Cjudgeq%2Csnapkv&longest=24" in link
+    assert f"notes={SAMPLE.budget}&methods=full%2Cjudgeq%2Csnapkv&longest=24" in link
     tab = page.context.new_page()
-    tab.goto(link.replace(f"sample={SAMPLE.name}", "sample=lighthouse").replace("notes=96", "notes=77"))
+    tab.goto(
+        link.replace(f"sample={SAMPLE.name}", "sample=lighthouse").replace(
+            f"notes={SAMPLE.budget}", "notes=77"
+        )
+    )
     expect(tab.locator("#rows input")).to_have_value("77")
     expect(tab.locator("#question textarea")).to_have_value(SAMPLE.question)
     expect(tab.locator("#document textarea")).to_have_value(

@@ -1,13 +1,15 @@
 """The demo elsewhere: the container's steps in a plain shell, the demo as a Space starts it, and the wheel.
 
 One fresh environment, with what requirements.txt asks for and no other package, serves all three. pip checks that
-nothing is missing; the packages are linked from the environment of the tests, which pip has resolved and fetched.
+nothing is missing; the packages are linked from the environment of the tests, which pip has resolved and fetched. So is
+the embedded model.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -17,8 +19,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from judgeq.models.embedded import embedded_model_path
+from judgeq.models.wheels import is_intact
 from tests.browser import BRIEF, PATIENCE, SAMPLE, free_port, running
-from tests.container import NEEDS_ROOT, Container, instructions, required
+from tests.container import NEEDS_ROOT, Container, instructions, link, required
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -42,6 +46,8 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Container:
     subprocess.run([sys.executable, "-m", "venv", place / "python"], check=True)
     made = Container(root=place / "image", source=ROOT, python=place / "python/bin")
     made.provide(ROOT / "requirements.txt")
+    model = embedded_model_path()
+    shutil.copytree(model, made.root / "home/user/.cache/judgeq/models" / model.name, copy_function=link)
     made.build(DOCKERFILE)
     return made
 
@@ -77,7 +83,7 @@ def test_an_instruction_that_is_not_known_is_refused(tmp_path: Path) -> None:
 def test_the_steps_of_the_container_are_done(container: Container) -> None:
     assert [words.split()[0] for words in container.done] == ["pip", "python"]
     assert (container.command, container.port) == (["python", "app.py"], 7860)
-    assert list(Path(container.environment["JUDGEQ_CACHE"]).rglob("*.safetensors"))
+    assert is_intact(Path(container.environment["JUDGEQ_CACHE"], "models", "smollm2-135m"))
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from judgeq.soft_tokens.model_card import model_card
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.documented import ROOT, Block, Command, code, documents, groups, options, text_of
 from tests.hub import Hub
-from tests.reduced import Place, every_option, make_shared, provided_names, reduced, settle
+from tests.reduced import WRITTEN, Place, every_option, make_shared, provided_names, reduced, settle
 from tests.test_project import extras
 
 pytestmark = pytest.mark.slow
@@ -226,6 +226,15 @@ def rules_of(command: Command) -> Rule | None:
 
 
 GROUPS = [group for document in documents() for group in groups(document, VERBS)]
+DIFFERENT = {
+    re.sub(
+        rf" ({'|'.join(sorted(WRITTEN))}) \S+",
+        "",
+        " ; ".join(f"{command} {command.inline}" for command in group),
+    ): group
+    for group in reversed(GROUPS)
+}
+"""Those that stand in several places once, wherever they write to."""
 COMMANDS = [command for group in GROUPS for command in group]
 CODE = [(document, code(document)) for document in documents() if code(document)]
 
@@ -355,7 +364,9 @@ def run_python(document: str, place: Place, patch: pytest.MonkeyPatch) -> None:
             exec(compile(block.text, str(block), "exec", dont_inherit=True), names)
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=lambda group: f"{group[0].block}-{group[0].words[-1][:20]}")
+@pytest.mark.parametrize(
+    "group", [*DIFFERENT.values()][::-1], ids=lambda group: f"{group[0].block}-{group[0].words[-1][:20]}"
+)
 def test_commands_run(group: list[Command], place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     run_group(group, place, monkeypatch)
 

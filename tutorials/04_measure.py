@@ -42,13 +42,13 @@ def judgeq_command(words):
 # one number in sentences that say nothing; `niah_multikey_2` hides many, each with a name, and asks for one. Its
 # prompts and its way of rating come from lm-eval.
 #
-# Three methods answer the same questions: the full cache, which forgets nothing, Judge Q and SnapKV, with 32
-# and 64 rows kept in each head. Every question is read once for all of them.
+# Three methods answer the same questions: the full cache, which forgets nothing, Judge Q and SnapKV, with 64
+# rows kept in each head. Every question is read once for all of them.
 
 # %% tags=["timed"]
 judgeq_command(
     "evaluate ruler --tasks niah_single_1,niah_multikey_2 --lengths 512 --examples 2 "
-    f"--methods full,judgeq,snapkv --budgets 32,64 --json {folder}/ruler.json"
+    f"--methods full,judgeq,snapkv --budgets 64 --json {folder}/ruler.json"
 )
 
 # %% [markdown]
@@ -84,7 +84,7 @@ figure.update_xaxes(tickvals=list(range(len(counts))), ticktext=[str(count) for 
 figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
 
 # %% [markdown]
-# So the table above can say "the full cache finds what SnapKV at 32 rows loses" where intervals lie far apart,
+# So the table above can say "the full cache finds what SnapKV loses" where intervals lie far apart,
 # and nothing about small differences. Two methods that answered the *same* questions are better compared
 # question by question: what one gains over the other has an interval of its own, and it is narrower. The
 # results file has these under `differences`.
@@ -124,7 +124,7 @@ for method in ("judgeq", "laq"):
 
 # %% tags=["timed"]
 judgeq_command(
-    "evaluate niah --lengths 512,768 --depths 0,50,100 --examples 1 "
+    "evaluate niah --lengths 512,768 --depths 0,100 --examples 1 "
     f"--methods full,judgeq,snapkv --budgets 64 --json {folder}/niah.json"
 )
 
