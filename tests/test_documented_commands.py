@@ -211,7 +211,7 @@ PAGES = {
 """Documents whose Python has a test of its own, which looks at what comes out."""
 OTHERS_OPTIONS = {
     "--num_processes": "accelerate",
-    "--cpu": "accelerate",
+    "--nproc_per_node": "torchrun",
     "--model_args": "lm-eval",
     "--batch_size": "lm-eval",
     "--device": "lm-eval",
