@@ -46,8 +46,10 @@ WAITING = "Others are being answered. You are number {place} in the queue."
 READING = "Reading the {what}: layer {done} of {layers}"
 WRITING = "Writing {count}, one token of each in turn"
 WRITING_ONE = "Writing the answer"
-DONE = "Read once in {prefill}, answered in {total}."
-DONE_AGAIN = "The document’s rows were reused: the question took {prefill}, the answers {total}."
+DONE = "Read once in {prefill}, answered in {total}, in {precision}."
+DONE_AGAIN = (
+    "The document’s rows were reused: the question took {prefill}, the answers {total}, in {precision}."
+)
 STORED = "Stored answers of this model, computed {computed}. Press Ask to compute them now."
 STOPPED = "Stopped."
 FAILED = "Nothing was lost: change what is needed and ask again."

@@ -332,6 +332,37 @@ def token_over(label: str, other: str) -> str:
     return percent(took[label] / took[other] - 1, 0)
 
 
+@table
+def products() -> Lines:
+    for row in results("products")["rows"]:
+        yield [
+            row["label"],
+            f"{1000 * row['seconds']:.1f} ms",
+            f"{row['over_float32']:.2f}",
+            f"{row['gb_s']:.1f} GB/s",
+            "–" if row["laid_out_s"] is None else f"{row['laid_out_s']:.1f} s",
+        ]
+
+
+@table
+def cpu() -> Lines:
+    for row in results("cpu")["rows"]:
+        yield [
+            row["label"],
+            f"{row['first_s']:.2f} s",
+            f"{row['first_over_float32']:.2f}",
+            f"{1000 * row['token_s']:.1f} ms",
+            f"{row['token_over_float32']:.2f}",
+        ]
+
+
+@table
+def ruler_types() -> Lines:
+    for name in ("float32", "bfloat16"):
+        rows = [row for row in results(f"quantized/ruler_{name}")["rows"] if row["metric"] == "average"]
+        yield [name, *(percent(row["score"]) for row in rows)]
+
+
 @value
 def start(part: str) -> str:
     return f"{median(each[part] for each in results('start')['rounds']):.2f} s"

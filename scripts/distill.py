@@ -16,9 +16,9 @@
     python -m scripts.distill merge --soft assets/soft_tokens/smollm2-135m --start DIR --rank 2 --out DIR
 
 `all` is both `respond` and `train` with one loading of the model; its seconds are those of everything. `--only
-memory` trains memory tokens beside soft tokens that stay as they are: what does not change, rows and scores of each
-prompt, is then computed once and stored in memory, which makes it a matter of an hour on a CPU. `merge` puts such
-memory tokens beside the soft tokens of another folder. A model is a folder with safetensors or one GGUF file of a
+memory` trains memory tokens beside soft tokens that stay as they are: rows and scores of each prompt are computed once
+for several budgets, which makes it a matter of an hour on a CPU. `merge` puts such memory tokens beside the soft tokens
+of another folder. A model is a folder with safetensors or one GGUF file of a
 Llama without sliding windows, or judgeq's name of an embedded one; `--start` is a folder of soft tokens with offsets
 and adapters. judgeq is imported for `prompts` and for such a name alone: elsewhere `python distill.py` does. Without
 a GPU everything runs on the CPU.

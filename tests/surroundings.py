@@ -20,7 +20,7 @@ LOOPBACK = "127.0.0.1,localhost,::1"
 STRANGE = re.compile(
     r"(GRADIO|SPACE|SPACES|ACCELERATE|HF_DATASETS|TRANSFORMERS)_\w+|SYSTEM"
     r"|HF_(TOKEN|TOKEN_PATH|ENDPOINT|HUB_\w+)|HUGGING_?FACE_HUB_\w+"
-    r"|JUDGEQ_(MODEL|TOKENS|QUANTIZATION)"
+    r"|JUDGEQ_(MODEL|TOKENS|QUANTIZATION|DTYPE)"
     r"|COLUMNS|LINES|(NO|FORCE|CLICOLOR|CLICOLOR_FORCE)_?COLOR|PY_COLORS|PYTHON_COLORS"
     r"|PYTHONWARNINGS|PYTHONIOENCODING|PYTHONOPTIMIZE|PLOTLY_RENDERER|MPLBACKEND"
     r"|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT"
@@ -35,6 +35,7 @@ def settle(environment: dict[str, str] | os._Environ[str]) -> None:
         if STRANGE.fullmatch(name):
             del environment[name]
     environment[SETTLED] = "1"
+    environment["JUDGEQ_DTYPE"] = "float32"  # the demo's default is what this CPU multiplies faster
     for name in THREADS:
         environment[name] = "1"
     environment["GIT_CONFIG_COUNT"] = str(len(GIT))

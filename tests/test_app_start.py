@@ -69,6 +69,7 @@ def taken() -> Iterator[int]:
         (["--port", "0"], {"GRADIO_ROOT_PATH": "judgeq"}, "GRADIO_ROOT_PATH is 'judgeq'"),
         (["--port", "0"], {"GRADIO_ROOT_PATH": "https://"}, "GRADIO_ROOT_PATH is 'https:'"),
         (["--port", "0"], {"JUDGEQ_QUANTIZATION": "3bit"}, "JUDGEQ_QUANTIZATION is '3bit'"),
+        (["--port", "0"], {"JUDGEQ_DTYPE": "int8"}, "JUDGEQ_DTYPE is 'int8'"),
         (["--port", "0"], {"HTTP_PROXY": "ftp://me:secret@proxy"}, "HTTP_PROXY is 'ftp://…@proxy'"),
         (["--port", "0"], {"all_proxy": "socks4://proxy:1080"}, "all_proxy is 'socks4://proxy:1080'"),
     ],

@@ -148,7 +148,7 @@ def check_files(command: Command) -> None:
 MARKS = {
     "gpu": r"\bcuda\b|\b\d+b\b",
     "hub": r"^hf\b",
-    "package index": r"\bpip install\b|^jupyter\b|\bkvpress\b|kvpress-env|JudgeQPress|test_press",
+    "package index": r"\bpip install\b|^jupyter\b|\bkvpress\b|kvpress-env|llama-env|JudgeQPress|test_press",
     "container engine": r"^(docker|podman)\b",
     "browser": r"\bbrowser\b|\bscreenshot\b",
 }
@@ -186,6 +186,7 @@ RULES = [
     Rule(r"python -m scripts\.distill\b", test=("test_distill.py", "distill.main")),
     Rule(r"python -m benchmarks\.parity\b", test=("test_parity.py", "parity.main")),
     Rule(r"python -m benchmarks\.start\b", test=("test_starting.py", "main([")),
+    Rule(r"python -m benchmarks\.cpu\b", test=("test_cpu_bench.py", "main([")),
     Rule(r"python -m scripts\.space\b", test=("test_space.py", "space.main")),
     Rule(r"python docs/figures\.py\b", test=("test_figures.py", '"figures.py"')),
     Rule(r"python -m docs\.schema\b", test=("test_report_compare.py", "docs.schema")),
@@ -194,7 +195,7 @@ RULES = [
     Rule(r"hf auth login\b", needs="hub"),
     Rule(r"jupyter lab\b", needs="package index", check=check_files),
     Rule(r"(\S+/)?pip install\b", needs="package index", check=check_install),
-    Rule(r"python -m venv kvpress-env\b", needs="package index"),
+    Rule(r"python -m venv (kvpress|llama)-env\b", needs="package index"),
     Rule(r"python -m pytest tests/test_press\.py\b", needs="package index", check=check_files),
 ]
 CODE_NEEDS = {"package index": r"^from judgeq\.integrations\.kvpress import"}

@@ -47,7 +47,7 @@ class ModelHost:
     """One model for all visitors: loaded in the background, used by one run at a time.
 
     Attributes:
-        name, quantization: what `judgeq.load` is given.
+        name, quantization, dtype: what `judgeq.load` is given.
         first: name and soft tokens that the operator chose.
         shelf: soft tokens that visitors uploaded.
         progress: what loading is doing, `(line, share or None)`.
@@ -67,9 +67,10 @@ class ModelHost:
         load: Callable[..., LanguageModel] = judgeq.load,
         limits: Limits = Limits(),
         quantization: str | None = None,
+        dtype: str | None = None,
     ) -> None:
         self.name, self.tokens_name, self._load = name, tokens, load
-        self.quantization = quantization
+        self.quantization, self.dtype = quantization, dtype
         self.elsewhere: Elsewhere | None = None
         self.shelf = Shelf()
         self.first = name, tokens
@@ -207,7 +208,8 @@ class ModelHost:
         """
         with self.turn(check):
             try:
-                lm = self._load(name, quantization=quantization, progress=self._on_progress)
+                type_of = {"dtype": self.dtype} if self.dtype else {}
+                lm = self._load(name, quantization=quantization, progress=self._on_progress, **type_of)
             except JudgeqError:
                 raise
             except (torch.OutOfMemoryError, MemoryError):
@@ -228,9 +230,10 @@ class ModelHost:
         self.progress = line, share
 
     def _loading(self) -> None:
-        bits = {"quantization": self.quantization} if self.quantization else {}
+        asked = {"quantization": self.quantization, "dtype": self.dtype}
+        given = {name: value for name, value in asked.items() if value}
         try:
-            self._lm = self._load(self.name, progress=self._on_progress, **bits)
+            self._lm = self._load(self.name, progress=self._on_progress, **given)
         except JudgeqError as error:
             self.error = error
         except Exception as error:

@@ -57,7 +57,8 @@ def stored_run(host: ModelHost) -> Run | None:
     run.full_kv_bytes = values["lanes"][0]["answer"]["full_kv_bytes"]
     run.prefill_s, run.phase = values["prefill_s"], "stored"
     run.began = datetime.fromisoformat(values["began"])
-    run.computed = f"{run.began.date()}, on {values['cores']} CPU cores"
+    precision = next(lane.answer.precision for lane in run.lanes if lane.answer)
+    run.computed = f"{run.began.date()}, on {values['cores']} CPU cores in {precision}"
     run.finished.set()
     return run
 

@@ -20,7 +20,8 @@ from transformers.masking_utils import sdpa_mask
 from judgeq.attention.call import AttentionCall, Observer, OwnAttention
 from judgeq.attention.causal import UnmaskedCausal, check_places, check_seen
 from judgeq.attention.cpu import few_rows
-from judgeq.attention.softcap import capped_attention
+from judgeq.attention.one_row import OneRowLinear
+from judgeq.attention.softcap import capped_attention, grouped_attention
 from judgeq.errors import ModelError
 
 ATTENTION = "judgeq"
@@ -51,6 +52,8 @@ def judged_attention(
             output = own.attention(query, key, value, factor, softcap, attention_mask), None
         elif softcap is not None:
             output = capped_attention(query, key, value, attention_mask, factor, softcap), None
+        elif attention_mask is None and _slow_alone(query):
+            output = grouped_attention(query, key, value, factor), None
         else:
             output = sdpa_attention_forward(
                 module, query, key, value, attention_mask, scaling=scaling, **kwargs
@@ -59,6 +62,11 @@ def judged_attention(
         layer, weight = int(module.layer_idx), partial(output_weight, module, query)  # type: ignore[arg-type]
         observer.observe(AttentionCall(layer, query, key, value, factor, softcap, window, weight))
     return output
+
+
+def _slow_alone(query: Tensor) -> bool:
+    """Whether PyTorch's kernel takes several times as long for one query of every head as for a group's together."""
+    return query.shape[2] == 1 and query.device.type == "cpu" and query.dtype == torch.bfloat16
 
 
 def output_weight(module: nn.Module, queries: Tensor) -> Tensor:
@@ -77,7 +85,7 @@ def output_weight(module: nn.Module, queries: Tensor) -> Tensor:
             f"Value-aware selection needs the output projection of every layer and {type(module).__name__} shows no "
             "o_proj: leave value_aware out for this model"
         )
-    if type(projection) is nn.Linear:
+    if type(projection) in (nn.Linear, OneRowLinear):
         return projection.weight
     # Quantized weights can only be read through their module, since bitsandbytes repacks them on some CPUs: unit
     # vectors give the columns. `forward` skips hooks, such as those of adapters.

@@ -45,6 +45,21 @@ def masked_attention(
     return capped_attention(queries, keys, values, spread, scaling, softcap).transpose(1, 2)
 
 
+def grouped_attention(queries: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+    """Attention of one token to every row: the query heads of a group take the place of positions.
+
+    Args:
+        queries: (B, H, 1, D).
+        keys, values: (B, H_kv, K, D).
+        scaling: see `to_logits`.
+
+    Returns:
+        (B, 1, H, D), as transformers' attention functions do.
+    """
+    grouped = queries.unflatten(1, (keys.shape[1], -1)).squeeze(3)  # (B, H_kv, G, D)
+    return F.scaled_dot_product_attention(grouped, keys, values, scale=scaling).flatten(1, 2)[:, None]
+
+
 def capped_attention(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scaling: float, softcap: float
 ) -> Tensor:

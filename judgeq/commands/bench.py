@@ -90,6 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
     result = {
         "benchmark": "speed",
         "model": lm.name,
+        "precision": lm.precision,
         "settings": {
             **{
                 name: getattr(arguments, name)
@@ -228,4 +229,7 @@ def _step(arguments: argparse.Namespace) -> None:
                 f"{times.prompt_tokens:>6,} tokens: {times.stored:.2f} s a step with stored rows, "
                 f"{times.recomputed:.2f} s without, {times.ratio:.1f} times as long"
             )
-    write_json(arguments.json, {"model": lm.name, "judgeq_version": __version__, "rows": rows})
+    write_json(
+        arguments.json,
+        {"model": lm.name, "precision": lm.precision, "judgeq_version": __version__, "rows": rows},
+    )

@@ -61,7 +61,7 @@ def _run(arguments: argparse.Namespace) -> None:
         measured = measure(lm, **sizes, seed=arguments.seed)
     else:
         config = config_of_shape(arguments.model) if known else load_config(arguments.model)
-        dtype = "bfloat16" if dtype == "auto" else dtype
+        dtype = "bfloat16" if dtype in (None, "auto") else dtype
     calculated = estimate(config, **sizes, dtype=dtype, quantization=arguments.quantization)
     result = {
         "model": arguments.model,

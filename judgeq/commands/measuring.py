@@ -172,14 +172,14 @@ def report(
     from judgeq.evaluation.report.read import FORMAT
     from judgeq.evaluation.setup import setup_of
 
-    setup = setup_of(lm, tokens, _precision(arguments, lm))
+    setup = setup_of(lm, tokens, lm.precision)
     result = {
         "format": FORMAT,
-        "model": setup.pop("model"),
-        "precision": setup.pop("precision"),
+        "model": lm.name,
+        "precision": lm.precision,
         "tokens": tokens.config.recipe if tokens else None,
         "settings": {**settings, "command": command_of(arguments.words)},
-        "setup": setup,
+        "setup": {name: value for name, value in setup.items() if name not in ("model", "precision")},
         "versions": versions(PACKAGES),
         **more,
         "rows": rows,
@@ -222,7 +222,11 @@ def _precision(arguments: argparse.Namespace, lm: LanguageModel) -> str:
     computed = str(lm.dtype).removeprefix("torch.")
     if arguments.quantization is None:
         return computed
-    return arguments.quantization if arguments.dtype == "auto" else f"{arguments.quantization}, {computed}"
+    return (
+        arguments.quantization
+        if arguments.dtype in (None, "auto")
+        else f"{arguments.quantization}, {computed}"
+    )
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

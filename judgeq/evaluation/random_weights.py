@@ -21,7 +21,7 @@ _DRAWING = threading.Lock()
 
 
 def random_model(
-    shape: str, device: Any = "auto", seed: int = 0, *, dtype: Any = "auto", quantization: str | None = None
+    shape: str, device: Any = "auto", seed: int = 0, *, dtype: Any = None, quantization: str | None = None
 ) -> LanguageModel:
     """A model that runs and says nothing; it has no tokenizer.
 
@@ -38,20 +38,21 @@ def random_model(
 
     from judgeq.attention.cpu import use_fast_products
     from judgeq.attention.registry import ATTENTION
+    from judgeq.models.cpu_trial import use_layout
     from judgeq.models.supported import check_quantization
 
     check_quantization(quantization)
     config, device = config_of_shape(shape), choose_device(device)
     if device.type == "cpu":
         use_fast_products()
+    number = choose_dtype(dtype, device, config, quantized=bool(quantization))
     with _DRAWING, torch.random.fork_rng(), device:
         torch.manual_seed(seed64(seed))
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=choose_dtype(dtype, device, config), attn_implementation=ATTENTION
-        )
+        model = AutoModelForCausalLM.from_config(config, dtype=number, attn_implementation=ATTENTION)
     model.eval().requires_grad_(False)
     if quantization:
         _store_in_few_bits(model, quantization)
+    use_layout(model)
     return LanguageModel(model, None, f"{shape} (random weights)", None, Geometry.of(config))
 
 

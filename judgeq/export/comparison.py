@@ -31,7 +31,7 @@ class Settings:
     """How a comparison was made; names and values as in `judgeq.load` and `judgeq.read`.
 
     Attributes:
-        model, quantization: as in `judgeq.load`.
+        model, quantization, dtype: as in `judgeq.load`.
         tokens: folder or Hub id of the soft tokens; None = those shipped for the model.
         file: where the document is stored, or the name that it should be saved under.
     """
@@ -43,6 +43,7 @@ class Settings:
     truncate: bool = False
     max_new_tokens: int = 64
     quantization: str | None = None
+    dtype: str | None = None
     tokens: str | None = None
     file: str = "document.txt"
 

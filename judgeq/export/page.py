@@ -73,6 +73,7 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     return [
         ("Date", f"{comparison.made:%d %B %Y, %H:%M} {comparison.made:%Z}"),
         ("Model", f"{settings.model}{stored}"),
+        ("Precision", comparison.answers[0].precision),
         ("Prompt", f"{comparison.answers[0].prompt_tokens:,} tokens"),
         ("Budget", kept),
         ("Question", "before the document" if settings.question_first else "after the document"),

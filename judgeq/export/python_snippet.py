@@ -29,7 +29,10 @@ for answer in answers:
 
 def to_python(question: str, settings: Settings) -> str:
     """See `Comparison.to_python`; options with their default values are left out."""
-    quantization = settings.quantization and f", quantization={quoted(settings.quantization)}"
+    loaded = [quoted(settings.model)]
+    for name, value in (("quantization", settings.quantization), ("dtype", settings.dtype)):
+        if value:
+            loaded.append(f"{name}={quoted(value)}")
     options: dict[str, Any] = {
         "methods": tuple(settings.methods),
         "budget": settings.budget,
@@ -38,7 +41,7 @@ def to_python(question: str, settings: Settings) -> str:
         "truncate": settings.truncate or None,
     }
     return PROGRAM.format(
-        loaded=f"{quoted(settings.model)}{quantization or ''}",
+        loaded=", ".join(loaded),
         file=quoted(settings.file),
         question=quoted(question),
         options="\n".join(

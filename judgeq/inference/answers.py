@@ -59,6 +59,7 @@ class Answer:
         query_aware: the question was visible when rows were chosen.
         rows_at_end: where rows were evicted during decoding, `[layer][head]`, the tokens whose rows were stored at the
             end, ascending; the answer's first token has the number `prompt_tokens`. Else None.
+        precision: see `LanguageModel.precision`.
     """
 
     __repr__, __eq__, __hash__ = brief, same, hash_of_texts
@@ -78,6 +79,7 @@ class Answer:
     notices: tuple[str, ...] = ()
     query_aware: bool = True
     rows_at_end: tuple[tuple[np.ndarray, ...], ...] | None = None
+    precision: str = "float32"
 
     @property
     def kept_rows(self) -> list[list[int]]:
@@ -101,6 +103,7 @@ class Answer:
         """What the command line prints as JSON."""
         return {
             "model": self.model,
+            "precision": self.precision,
             "method": self.method,
             "budget": self.budget,
             "query_aware": self.query_aware,
@@ -250,6 +253,7 @@ class Writer:
             finish=finish or "cancelled",
             notices=request.notices,
             query_aware=request.query_aware,
+            precision=request.lm.precision,
         )
 
 

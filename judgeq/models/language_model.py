@@ -13,7 +13,14 @@ from functools import cached_property
 from typing import Any
 
 from judgeq.errors import InputError, ModelError
-from judgeq.models.supported import check_forward, check_in_memory, check_model, check_tokenizer, is_tested
+from judgeq.models.supported import (
+    QUANTIZATIONS,
+    check_forward,
+    check_in_memory,
+    check_model,
+    check_tokenizer,
+    is_tested,
+)
 from judgeq.objects import brief
 
 SPLIT_PROBE = "In 1874, it's 3.50 €/kg:\n\n1.\tGrüße  aus 東京 🚢 don't_stop(x)==TRUE;\n   <b>Ça va?</b> …  "
@@ -124,6 +131,12 @@ class LanguageModel:
     def dtype(self) -> Any:
         """The `torch.dtype` of hidden states and cache rows, also when weights are quantized."""
         return self.model.get_input_embeddings().weight.dtype
+
+    @property
+    def precision(self) -> str:
+        """In what it computes, such as `"float32"`; with quantized weights their bits too, `"4bit, bfloat16"`."""
+        bits = [name for name in QUANTIZATIONS if getattr(self.model, f"is_loaded_in_{name}", False)]
+        return ", ".join([*bits, str(self.dtype).removeprefix("torch.")])
 
     @cached_property
     def eos_ids(self) -> frozenset[int]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from judgeq.attention.cpu import use_fast_products
 from judgeq.errors import ModelError
+from judgeq.models.cpu_trial import use_layout
 from judgeq.models.embedded import (
     EMBEDDED,
     IGNORED_FILES,
@@ -69,7 +70,7 @@ def load(
     name: str | Path = "smollm2-135m",
     *,
     quantization: str | None = None,
-    dtype: Any = "auto",
+    dtype: Any = None,
     device: Any = "auto",
     revision: str | None = None,
     progress: Progress | None = None,
@@ -79,7 +80,8 @@ def load(
     Args:
         name: an embedded model (`smollm2-135m`), a Hub id (`org/name`), a folder, or a `.gguf` file.
         quantization: `"8bit"` or `"4bit"` (NF4, double quantization) with bitsandbytes; on a GPU or the CPU.
-        dtype: a name or a `torch.dtype`; `"auto"` is float32 on the CPU, the model's own 16-bit type elsewhere.
+        dtype: a name or a `torch.dtype`; by default float32 on a CPU, the model's own 16-bit type elsewhere; `"auto"`
+            is bfloat16 also on a CPU that multiplies it faster, after a trial that is remembered for the machine.
         device: anything `torch.device` takes; `"auto"` is CUDA where there is one, `"balanced"` spreads the layers over
             all GPUs.
         revision: branch, tag or commit on the Hub.
@@ -109,7 +111,7 @@ def load(
         config = _config(place)
         mapped = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
         check_model(config, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] if mapped else None, place.name)
-        dtype = choose_dtype(dtype, device, config)
+        dtype = choose_dtype(dtype, device, config, quantized=bool(quantization))
         tokenizer = _tokenizer(place)
         check_tokenizer(tokenizer, place.name, config.get_text_config(decoder=True).vocab_size)
     if place.fetch is not None:
@@ -121,6 +123,7 @@ def load(
         )
     with clear_errors(place.name, device), quiet_transformers():
         model = _model(place, config, quantization, dtype, BALANCED if spread else {"": device})
+    use_layout(model)
     lm = LanguageModel(model, tokenizer, place.name, place.revision, Geometry.of(model.config))
     return lm.tried_out()
 

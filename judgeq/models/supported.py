@@ -303,16 +303,20 @@ def choose_device(device: Any) -> Any:
     return chosen
 
 
-def choose_dtype(dtype: Any, device: Any, config: Any) -> Any:
-    """The `torch.dtype` meant; `"auto"` is float32 on the CPU and the model's own 16-bit type elsewhere."""
+def choose_dtype(dtype: Any, device: Any, config: Any, *, quantized: bool = False) -> Any:
+    """The `torch.dtype` meant: see `judgeq.load`; `"auto"` is float32 for quantized weights on a CPU."""
     import torch
+
+    from judgeq.models.cpu_trial import cpu_trial
 
     if dtype in (*(getattr(torch, name) for name in DTYPES), torch.float64):
         return dtype
-    if dtype == "auto":
+    if dtype is None or dtype == "auto":
+        if device.type == "cpu":
+            tried = dtype == "auto" and not quantized
+            return torch.bfloat16 if tried and cpu_trial().prefers_bfloat16 else torch.float32
         own = config.get_text_config(decoder=True).dtype
-        on_accelerator = own if own in (torch.float16, torch.bfloat16) else torch.bfloat16
-        return torch.float32 if device.type == "cpu" else on_accelerator
+        return own if own in (torch.float16, torch.bfloat16) else torch.bfloat16
     if dtype not in DTYPES:
         raise ModelError(f"dtype is {dtype!r}: choose auto, {', '.join(DTYPES)}.")
     return getattr(torch, dtype)

@@ -83,7 +83,9 @@ def run_status(run: Run) -> str:
     ready = max((lane.answer.timing.prefill_s for lane in run.lanes if lane.answer), default=run.prefill_s)
     total = ready + sum(sum(lane.seconds) for lane in run.lanes)
     words = text.DONE_AGAIN if run.again else text.DONE
-    return ready_status(words.format(prefill=duration(run.prefill_s), total=duration(total)), run.notices)
+    precision = next((lane.answer.precision for lane in run.lanes if lane.answer), "")
+    said = words.format(prefill=duration(run.prefill_s), total=duration(total), precision=precision)
+    return ready_status(said, run.notices)
 
 
 def length_line(host: ModelHost, document: str, question: str, truncate: bool, answer: float) -> str:

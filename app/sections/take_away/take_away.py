@@ -76,7 +76,8 @@ def settings_of(run: Run) -> Settings:
     """What `judgeq` needs to repeat a run."""
     task, tokens = run.task, run.host.tokens_name
     found = sample_of(task.document)
-    model = next((lane.answer.model for lane in run.lanes if lane.answer), run.host.name)
+    answer = next((lane.answer for lane in run.lanes if lane.answer), None)
+    model, precision = (answer.model, answer.precision) if answer else (run.host.name, "")
     if task.own_tokens:
         tokens = task.own_tokens.name
     return Settings(
@@ -87,9 +88,17 @@ def settings_of(run: Run) -> Settings:
         truncate=bool(task.truncate),
         max_new_tokens=task.max_new_tokens,
         quantization=run.quantization,
+        dtype=_dtype(run, precision.rpartition(", ")[2]),
         tokens=None if tokens is None else str(tokens),
         file=f"assets/samples/{found.name}.txt" if found else "document.txt",
     )
+
+
+def _dtype(run: Run, computed: str) -> str | None:
+    """The number type, where `judgeq.load` would not choose it by itself."""
+    lm = run.host.ready
+    usual = computed == "float32" and (lm is None or lm.device.type == "cpu")
+    return None if usual or not run.host.dtype else computed or None
 
 
 def file_of(run: Run | None, kind: str) -> dict[str, str]:
