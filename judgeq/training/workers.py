@@ -19,6 +19,8 @@ LONGEST_WAIT = timedelta(days=7)
 class Workers:
     """This process among all of a run, and their few collective operations.
 
+    Values go from one process of a run to another as PyTorch sends them, and never to or from a file.
+
     Attributes:
         rank: number of this process, 0 for the one that writes files.
         count: number of processes.
