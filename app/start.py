@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from app import text
 from app.server import surroundings
@@ -62,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--models", action="store_true", help="let every visitor change the model, which all visitors share"
     )
+    parser.add_argument(
+        "--documents",
+        type=Path,
+        metavar="DIR",
+        help="answer questions about the compressed documents in this folder, too: POST /documents/NAME",
+    )
     return parser
 
 
@@ -73,6 +80,12 @@ def _launch(options: argparse.Namespace) -> None:
         raise InputError(
             "--models is not available on ZeroGPU, where the model is loaded before visitors arrive"
         )
+    if options.documents and (options.models or on_zero):
+        raise InputError(
+            "--documents needs one model in this process: leave it out with --models and on ZeroGPU"
+        )
+    if options.documents and not options.documents.is_dir():
+        raise InputError(f"{options.documents} is not a folder: name one with compressed documents")
     if options.quantization not in (None, *QUANTIZATIONS):
         raise InputError(
             f"JUDGEQ_QUANTIZATION is {options.quantization[:60]!r}: choose one of {', '.join(QUANTIZATIONS)}"
@@ -88,7 +101,7 @@ def _launch(options: argparse.Namespace) -> None:
         import spaces  # noqa: F401 - before torch, whose CUDA it stands in for
     import gradio as gr
 
-    from app import ui
+    from app import documents, ui
     from app.server import zero
     from app.server.host import ModelHost
     from app.server.limits import Limits
@@ -111,6 +124,7 @@ def _launch(options: argparse.Namespace) -> None:
     try:
         ui.serve(
             demo,
+            routes=documents.StoredDocuments(host, options.documents).routes if options.documents else (),
             server_name=found.host,
             server_port=found.port,
             root_path=found.root_path,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+from fastapi.routing import APIRoute
 
-from app import text, uploads
+from app import messages, text, uploads
 from app.endpoints import Endpoints
 from app.page import Page, unknown_event
 from app.sections.ask import callbacks as do
@@ -106,8 +108,8 @@ def _wire_run(
     return [*working, stopped]
 
 
-def serve(demo: gr.Blocks, **where: Any) -> None:
-    """Open the page and the endpoints; `where` as in `gr.Blocks.launch`."""
+def serve(demo: gr.Blocks, routes: Sequence[APIRoute] = (), **where: Any) -> None:
+    """Open the page and the endpoints, and more `routes`; `where` as in `gr.Blocks.launch`."""
     demo.launch(
         **where,
         theme=theme(),
@@ -119,7 +121,7 @@ def serve(demo: gr.Blocks, **where: Any) -> None:
         ssr_mode=False,
         mcp_server=True,
         app_kwargs={
-            "routes": uploads.ROUTES,
+            "routes": [*uploads.ROUTES, *messages.ROUTES, *routes],
             "exception_handlers": {KeyError: unknown_event},
             "max_body_size": LARGEST_REQUEST,
         },

@@ -127,7 +127,7 @@ def _texts(lm: LanguageModel, count: int, prompt: int, continuation: int) -> Ite
     from judgeq.prompts.prompt import build_prompt
 
     for text in manual_texts():
-        ids = lm.tokenizer(text.body)["input_ids"][: prompt + continuation]
+        ids = lm.tokenizer(text.body, verbose=False)["input_ids"][: prompt + continuation]
         if len(ids) < prompt + continuation:
             continue
         document = lm.tokenizer.decode(ids[:prompt])
@@ -164,7 +164,8 @@ def _bounded(
     plans = [Plan.with_tokens(each.method, count, tokens) for each, count in zip(asked, rows, strict=True)]
     outcome = prefill(lm, ids, plans, soft_tokens=soft)
     for each, count, retained in zip(asked, rows, outcome.retained, strict=True):
-        eviction = DecodingEviction(lm, retained, count, every, soft)
+        bound = each.budget if isinstance(each.budget, int) else count  # in rows it may exceed the prompt
+        eviction = DecodingEviction(lm, retained, bound, every, soft)
         yield each, torch.cat([outcome.logits, eviction.read(later[:, :-1])[0]])
 
 

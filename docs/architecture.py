@@ -61,7 +61,7 @@ BANDS = (
             ("judgeq/documents/", "a text read once and asked many times"),
             ("judgeq/sweeping.py", "how small the cache can get"),
             ("judgeq/training/", "the model’s own responses train the soft tokens"),
-            ("judgeq/integrations/", "kvpress and lm-eval"),
+            ("judgeq/integrations/", "generate, kvpress, lm-eval"),
         ),
         "documents, sweeps, soft tokens of your own",
     ),

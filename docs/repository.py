@@ -4,7 +4,7 @@ README, changelog, model card and notebooks stay where a person who looks throug
 site is built, copies lie beside the other pages, and a relative link in any page is turned to where its file stands in
 the site. `<!-- options: VERB -->` becomes the table of that command's options, from argparse itself; VERB may be a
 module of the checkout with a function `parser`. Long commands are folded; what they do stays the same. Figures are
-those of the results files: see `figures.py`.
+those of the results files: see `figures.py`. `<!-- errors -->` becomes the list of all messages.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]")
 """A picture from elsewhere; the site loads nothing from there."""
 OPTIONS = re.compile(r"^<!-- options: (.+?) -->$", re.MULTILINE)
 SHELL = re.compile(r"(?<=^```sh\n)(.+?)(?=^```$)", re.MULTILINE | re.DOTALL)
+ERRORS = "<!-- errors -->"
 WIDTH = 84
 """Characters of a command that fit into a line of a page."""
 NO_BREAK = re.compile(r"(?<=\d) (?=%)|(?<=\d) (?=to [+−]?\d)|(?<=\d to) |(?<=†) ")
@@ -147,8 +148,26 @@ def _spelled(action: argparse.Action) -> str:
 def _meaning(action: argparse.Action) -> str:
     """The help of an option: what is code stays code, and an option's hyphens do not become a dash."""
     text = re.sub(r"(?<!\S)(--[\w-]+)", r"`\1`", (action.help or "") % vars(action))
-    escaped = re.sub(r"(`[^`]*`)|([\\*_<>\[\]])", lambda part: part[1] or f"\\{part[2]}", text)
-    return escaped.replace("|", "\\|")
+    return _plain(text).replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, but for code."""
+    return re.sub(r"(`[^`]*`)|([\\*_<>\[\]])", lambda part: part[1] or f"\\{part[2]}", text)
+
+
+def errors() -> str:
+    """Every message of the library by its code: what happened, and what to do."""
+    from judgeq.commands.errors import explained
+
+    lines: list[str] = []
+    for each in explained():
+        if f"### {each.code}" not in lines:
+            lines += ["", f"### {each.code}", "", f"{_plain(each.purpose)} (`{each.place}`)", ""]
+        lines.append(
+            f"- {_plain(each.happened)}" + (f". *What to do:* {_plain(each.todo)}" if each.todo else "")
+        )
+    return "\n".join(lines)
 
 
 def in_python(notebook: str) -> str:
@@ -171,7 +190,8 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
     text = ROW.sub(
         lambda row: NO_BREAK.sub("\u00a0", row[0]), text
     )  # a figure keeps its unit and its interval
-    source[0] = OPTIONS.sub(lambda match: options_of(match[1]), text)
+    text = OPTIONS.sub(lambda match: options_of(match[1]), text)
+    source[0] = text.replace(ERRORS, errors()) if ERRORS in text else text
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from judgeq._version import __version__
-from judgeq.commands import ask, bench, estimate, evaluate, methods, report, tokens, train
+from judgeq.commands import ask, bench, errors, estimate, evaluate, methods, report, tokens, train
 from judgeq.commands.common import check_paths
 from judgeq.console import forget_output, never_fail_for_a_character, say
 from judgeq.errors import JudgeqError
@@ -26,6 +26,7 @@ VERBS = (
     (estimate.add, "estimate", "how much memory a model and its rows take"),
     (report.add, "report", "result files as one page and as tables"),
     (tokens.add, "tokens", "show soft tokens, publish them, exchange them with PEFT"),
+    (errors.add, "errors", "what a message means, by its code"),
 )
 
 
@@ -56,7 +57,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except JudgeqError as error:
-        say(f"judgeq: {error}\n")
+        say(f"judgeq: {error.with_code}\n")
         return 2
     except BrokenPipeError:
         raise

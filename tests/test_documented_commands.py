@@ -150,6 +150,7 @@ MARKS = {
     "hub": r"^hf\b",
     "package index": r"\bpip install\b|^jupyter\b|\bkvpress\b|kvpress-env|llama-env|JudgeQPress|test_press",
     "container engine": r"^(docker|podman)\b",
+    "haproxy": r"^haproxy\b|scripts\.serving",
     "browser": r"\bbrowser\b|\bscreenshot\b",
 }
 """What a document may say that a command needs, and the sign of it in each command and piece of Python that does."""
@@ -186,12 +187,14 @@ RULES = [
     Rule(r"python -m scripts\.distill\b", test=("test_distill.py", "distill.main")),
     Rule(r"python -m benchmarks\.parity\b", test=("test_parity.py", "parity.main")),
     Rule(r"python -m benchmarks\.start\b", test=("test_starting.py", "main([")),
+    Rule(r"python -m benchmarks\.bounded\b", test=("test_bounded_bench.py", "main([")),
     Rule(r"python -m benchmarks\.cpu\b", test=("test_cpu_bench.py", "main([")),
     Rule(r"python -m scripts\.space\b", test=("test_space.py", "space.main")),
     Rule(r"python docs/figures\.py\b", test=("test_figures.py", '"figures.py"')),
     Rule(r"python -m docs\.schema\b", test=("test_report_compare.py", "docs.schema")),
     Rule(r"python docs/architecture\.py\b", test=("test_architecture.py", '"architecture.py"')),
     Rule(r"docker (build|run)\b", needs="container engine"),
+    Rule(r"(haproxy|python -m scripts\.serving)\b", needs="haproxy"),
     Rule(r"hf auth login\b", needs="hub"),
     Rule(r"jupyter lab\b", needs="package index", check=check_files),
     Rule(r"(\S+/)?pip install\b", needs="package index", check=check_install),

@@ -30,12 +30,21 @@ def program(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> dict
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("judgeq.models.loading.load", lambda name: lm)
         patch.setattr("judgeq.soft_tokens.soft_tokens.shipped_for", lambda lm: folder / "judge")
+        patch.setattr(lm.model.config, "name_or_path", lm.name)
+        patch.setattr("judgeq.integrations.generate.load_tokenizer", lambda name: lm.tokenizer)
+        patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(folder / "modules"))
         return runpy.run_path(str(folder / "program.py"))
 
 
 def test_the_prompt_is_longer_than_what_is_kept(program: dict[str, Any]) -> None:
     assert program["prompt"].shape[1] > 1000
     assert program["cache"].rows == 4 * 128
+
+
+def test_one_call_continues_the_prompt(program: dict[str, Any]) -> None:
+    prompt = program["ids"].input_ids
+    assert prompt.shape[1] > 64
+    assert torch.equal(program["out"][:, : prompt.shape[1]], prompt)
 
 
 def written_by_us(lm: LanguageModel, reading: judgeq.Reading, length: int) -> list[int]:

@@ -11,9 +11,12 @@ from judgeq.look.format import visible
 
 
 def shown(error: JudgeqError | str) -> gr.Error:
-    """An error, or its message, as the page shows it."""
+    """An error, or its message, as the page shows it; a code links to `app.messages`."""
     # a toast is HTML, and messages may quote what a visitor typed
-    return gr.Error(html.escape(visible(str(error)), quote=False), duration=15, print_exception=False)
+    said = html.escape(visible(str(error)), quote=False)
+    if isinstance(error, JudgeqError) and error.code:
+        said += f' <a href="errors#{error.code.lower()}" target="_blank">{error.code}</a>'
+    return gr.Error(said, duration=15, print_exception=False)
 
 
 def sent(error: JudgeqError) -> gr.Error:

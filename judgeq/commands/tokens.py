@@ -24,6 +24,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
     push.add_argument("repository", metavar="OWNER/NAME", help="created on the Hub where there is none")
     add_flag(push, "--private", "only you may see a new repository")
+    meaning = "with the folder that transformers' `model.generate(custom_generate=OWNER/NAME)` runs"
+    add_flag(push, "--custom-generate", meaning)
     add_option(push, "--branch", "NAME", "commit to this branch (default: the main one)")
     push.add_argument("--message", default="Judge Q soft tokens", metavar="TEXT", help="of the commit")
     add_option(push, "--licence", "ID", "of the soft tokens", LICENCE)
@@ -67,6 +69,7 @@ def _push(arguments: argparse.Namespace) -> None:
         private=arguments.private,
         branch=arguments.branch,
         commit_message=arguments.message,
+        custom_generate=arguments.custom_generate,
     )
     said = f"{arguments.tokens} is on the Hub: use it with --tokens {arguments.repository}"
     result = {"repository": arguments.repository, "commit": done.oid, "url": done.commit_url}

@@ -20,7 +20,7 @@ from judgeq.methods.selection import Forced
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_appended
 from judgeq.objects import brief
-from judgeq.prompts.prompt import FEWER_APPENDED, SHORTER_ANSWER, Prompt, build_prompt
+from judgeq.prompts.prompt import FEWER_APPENDED, SHORTER_ANSWER, Prompt, build_prompt, exceeds
 from judgeq.soft_tokens.soft_tokens import SoftTokens, find_shipped
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.values import several
@@ -119,12 +119,49 @@ def make_request(
         prompt,
         decoding_budget=asked_rows,
         notices=(
-            *_stand_in(lm, named, chosen),
+            *stand_in_notices(lm, named, chosen),
             *_notices(prompt, asked_rows, rows, forced),
             *_decoding_notices(chosen, decoding),
             *memory_notices(plans, prompt.tokens),
         ),
         started=started,
+    )
+
+
+def make_token_request(
+    lm: LanguageModel,
+    input_ids: Tensor,
+    method: Method,
+    budget: Budget,
+    soft: SoftTokens | None,
+    forced: Forced = Forced(),
+    decoding: Decoding = Decoding(),
+    chunk: int | None = None,
+) -> Request:
+    """A request about a prompt of which only the tokens are known.
+
+    Args:
+        input_ids: (1, T) int64.
+        method, soft: see `resolve_methods` and `resolve_soft_tokens`.
+
+    Raises:
+        InputError: a prompt longer than the model's positions, or more rows are pinned than the budget has.
+    """
+    tokens = input_ids.shape[1]
+    n_soft = most_appended(lm, [method], soft.positions if soft else 0)
+    reserve = reserved_positions([method], n_soft, decoding.max_new_tokens)
+    if tokens + reserve > lm.geometry.max_positions:
+        raise InputError(f"The prompt {exceeds(lm, tokens, reserve)}: shorten it, or {SHORTER_ANSWER}")
+    plans = make_plans([method], budget_rows(budget, tokens), tokens, soft, forced)
+    weights = soft.weights if soft else None
+    return Request(
+        lm,
+        input_ids.cpu(),
+        plans,
+        decoding,
+        weights,
+        check_chunk(chunk),
+        notices=memory_notices(plans, tokens),
     )
 
 
@@ -161,7 +198,10 @@ def stand_in_notice(lm: LanguageModel) -> str:
     )
 
 
-def _stand_in(lm: LanguageModel, named: Sequence[str | Method], chosen: Sequence[Method]) -> tuple[str, ...]:
+def stand_in_notices(
+    lm: LanguageModel, named: Sequence[str | Method], chosen: Sequence[Method]
+) -> tuple[str, ...]:
+    """`stand_in_notice`, if the methods that were named have become the stock answer; else nothing."""
     pairs = zip(named, chosen, strict=True)
     stands_in = any(name == AUTO and isinstance(method, StockAnswer) for name, method in pairs)
     return (stand_in_notice(lm),) if stands_in else ()

@@ -137,6 +137,12 @@ def load_config(name: str | Path) -> Any:
         return _config(place)
 
 
+def load_tokenizer(name: str | Path, revision: str | None = None) -> Any:
+    """The tokenizer of a model, whose weights are not fetched; raises `ModelError` with what to do."""
+    with quiet_transformers():
+        return _tokenizer(_locate(str(name), revision, None))
+
+
 def _config(place: _Place) -> Any:
     from transformers import AutoConfig
 

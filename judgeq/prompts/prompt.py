@@ -134,7 +134,7 @@ def build_prompt(
     cut = parts.around_ends(document, prompt.tokens, limit) if truncate else None
     if cut is None:
         ways = parts.ways_out(prompt.tokens, limit, lower, truncate is False, document if is_read else None)
-        raise InputError(f"The prompt {_exceeds(lm, prompt.tokens, reserve)}: {ways}")
+        raise InputError(f"The prompt {exceeds(lm, prompt.tokens, reserve)}: {ways}")
     return cut
 
 
@@ -187,7 +187,7 @@ def build_chat(
     if len(ids) > limit:
         template = sum(len(own) for own, (_, is_data) in zip(encoded, pieces, strict=True) if not is_data)
         way = "shorten it" if template + len(messages) <= limit else SHORTER_ANSWER
-        raise InputError(f"The conversation {_exceeds(lm, len(ids), reserve)}: {way}")
+        raise InputError(f"The conversation {exceeds(lm, len(ids), reserve)}: {way}")
     return torch.tensor([ids])
 
 
@@ -278,7 +278,8 @@ def _filled(what: str, text: object) -> str:
     return filled
 
 
-def _exceeds(lm: LanguageModel, tokens: int, reserve: int) -> str:
+def exceeds(lm: LanguageModel, tokens: int, reserve: int) -> str:
+    """How long a prompt is and how long it may be, for a message; `reserve` as in `build_prompt`."""
     positions = lm.geometry.max_positions
     return (
         f"has {tokens:,} tokens and {lm.name} reads at most {max(0, positions - reserve):,} "

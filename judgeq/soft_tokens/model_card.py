@@ -9,6 +9,7 @@ from judgeq.config import command_options
 from judgeq.data import sharegpt
 from judgeq.models.embedded import public_name
 from judgeq.soft_tokens.config import LICENCE, SoftTokensConfig
+from judgeq.soft_tokens.custom_generate import custom_generate_section
 
 PAPER = "2509.10798"
 ON_THE_HUB = {"sharegpt": (sharegpt.GENERAL, sharegpt.CODE)}
@@ -19,15 +20,18 @@ MEASURED = "held_out_"
 """How the names of figures begin that were measured on texts training never saw."""
 
 
-def model_card(config: SoftTokensConfig, name: str, licence: str = LICENCE) -> str:
+def model_card(
+    config: SoftTokensConfig, name: str, licence: str = LICENCE, *, custom_generate: bool = False
+) -> str:
     """Markdown with the front matter that the Hugging Face Hub reads.
 
     Args:
         name: what the soft tokens are loaded under: a Hub id, or `DIR`.
         licence: an identifier of the Hub, such as `apache-2.0`.
+        custom_generate: what transformers runs lies beside them.
     """
     return f"""---
-{_front_matter(config, licence)}
+{_front_matter(config, licence, custom_generate)}
 ---
 
 # Judge Q soft tokens for {public_name(config.base_model)}
@@ -46,7 +50,7 @@ answer = judgeq.ask(lm, document, question, tokens=tokens, budget=128)
 ```sh
 python -m judgeq ask --model {config.base_model} --tokens {name} --document FILE --question TEXT --budget 128
 ```
-
+{custom_generate_section(name) if custom_generate else ""}
 ## Recipe
 
 {_recipe(config)}
@@ -69,7 +73,7 @@ def _memory(config: SoftTokensConfig) -> str:
     )
 
 
-def _front_matter(config: SoftTokensConfig, licence: str) -> str:
+def _front_matter(config: SoftTokensConfig, licence: str, custom_generate: bool) -> str:
     from huggingface_hub import ModelCardData
 
     data = ModelCardData(
@@ -79,7 +83,7 @@ def _front_matter(config: SoftTokensConfig, licence: str) -> str:
         license=licence,
         pipeline_tag="text-generation",
         datasets=_datasets([*config.earlier, config.recipe]) or None,
-        tags=["kv-cache", "soft-prompt", f"arxiv:{PAPER}"],
+        tags=["kv-cache", "soft-prompt", *["custom_generate"] * custom_generate, f"arxiv:{PAPER}"],
         model_name="Judge Q soft tokens",
         eval_results=_results(config) or None,
     )

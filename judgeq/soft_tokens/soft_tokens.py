@@ -31,6 +31,7 @@ from judgeq.soft_tokens import hub
 from judgeq.soft_tokens import peft as peft_files
 from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.config import CONFIG_FILE, LICENCE, SoftTokensConfig
+from judgeq.soft_tokens.custom_generate import write_custom_generate
 from judgeq.soft_tokens.model_card import LIBRARY, model_card
 from judgeq.soft_tokens.tensors import SoftTokenTensors, embed
 
@@ -203,9 +204,17 @@ class SoftTokens:
             self.write_files(part, name=name, licence=licence)
         return Path(folder)
 
-    def write_files(self, part: Path, *, name: str = "DIR", licence: str = LICENCE) -> None:
-        """Write the files of `save_pretrained` into a folder that `judgeq.output.saving` gives."""
-        card = model_card(self.config, name, licence)
+    def write_files(
+        self, part: Path, *, name: str = "DIR", licence: str = LICENCE, custom_generate: bool = False
+    ) -> None:
+        """Write the files of `save_pretrained` into an empty folder, such as `judgeq.output.saving` gives.
+
+        Args:
+            custom_generate: with what `model.generate(custom_generate=name)` of transformers runs.
+        """
+        if custom_generate:
+            write_custom_generate(part, name)
+        card = model_card(self.config, name, licence, custom_generate=custom_generate)
         save_file(self.tensors(), part / TENSOR_FILE, {CARD_DIGEST: _digest(card)})
         (part / CARD_FILE).write_text(card, encoding="utf-8")
         self.config.save(part / CONFIG_FILE)
@@ -220,6 +229,7 @@ class SoftTokens:
         branch: str | None = None,
         token: str | None = None,
         commit_message: str = "Judge Q soft tokens",
+        custom_generate: bool = False,
     ) -> CommitInfo:
         """Publish them on the Hugging Face Hub, with a model card; what lies here is not touched.
 
@@ -228,6 +238,7 @@ class SoftTokens:
             base_model: Hub id of the base model, where the soft tokens were trained on a folder or file of it.
             licence: of the soft tokens.
             private, branch, token: see `hub.push_folder`.
+            custom_generate: with what `model.generate(custom_generate=repo_id)` of transformers runs.
 
         Raises:
             InputError: the base model has no public name, or the Hub does not take it.
@@ -239,9 +250,10 @@ class SoftTokens:
                 f"The base model {given} is not an id of the Hub, so nobody else could tell which model these soft "
                 "tokens belong to: give its id as base_model (--base-model)"
             )
-        config = dataclasses.replace(self.config, base_model=given)
+        named = dataclasses.replace(self, config=dataclasses.replace(self.config, base_model=given))
+        hub.check_hub_id(repo_id)
         with TemporaryDirectory() as folder:
-            dataclasses.replace(self, config=config).save_pretrained(folder, name=repo_id, licence=licence)
+            named.write_files(Path(folder), name=repo_id, licence=licence, custom_generate=custom_generate)
             return hub.push_folder(
                 Path(folder),
                 repo_id,
