@@ -86,14 +86,12 @@ def measure(
         skip_long: leave out prompts that the model cannot read, and say how many.
     """
     from judgeq.evaluation.journal import Journal
+    from judgeq.evaluation.shared import check_file_for
     from judgeq.prompts.prompt import dated, now
     from judgeq.training.workers import Workers
 
     workers, path = Workers(), _journal_path(arguments)
-    if path is None and workers.count > 1:
-        raise InputError(
-            "Several processes share their answers through a file: give --json FILE, in a folder that all of them see"
-        )
+    check_file_for(workers, path)
     with dated(workers.agree(Journal.begun(path) or now())):
         _measure(arguments, tasks, settings, skip_long, path, workers)
 

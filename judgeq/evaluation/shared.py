@@ -15,6 +15,14 @@ APPEARS_S = 90
 """After which a new file is seen by all machines; network drives keep listings for up to a minute."""
 
 
+def check_file_for(workers: Workers, path: Path | None) -> None:
+    """Refuse several processes without a file, before the model is loaded; raises `InputError`."""
+    if path is None and workers.count > 1:
+        raise InputError(
+            "Several processes share their answers through a file: give --json FILE, in a folder that all of them see"
+        )
+
+
 def open_journal(
     path: Path | None, setup: Mapping[str, Any], granted: Mapping[str, Any], workers: Workers
 ) -> Journal:
