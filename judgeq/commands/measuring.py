@@ -90,7 +90,7 @@ def measure(
     from judgeq.prompts.prompt import dated, now
     from judgeq.training.workers import Workers
 
-    workers, path = Workers(), _journal_path(arguments)
+    workers, path = Workers(), journal_path(arguments)
     check_file_for(workers, path)
     with dated(workers.agree(Journal.begun(path) or now())):
         _measure(arguments, tasks, settings, skip_long, path, workers)
@@ -115,7 +115,7 @@ def _measure(
     lm = load_shared(arguments, workers)
     tokens = soft_tokens(lm, methods.values(), arguments.tokens)
     asked_tasks = list(tasks(lm, tokens))
-    journal = _journal(path, arguments, lm, tokens, workers)
+    journal = open_journal(path, arguments, lm, tokens, workers)
     with bars_of(workers) as bars:
         measured = runner.run(
             lm,
@@ -185,7 +185,7 @@ def report(
     finish(arguments, result, *_table(rows))
 
 
-def _journal_path(arguments: argparse.Namespace) -> Path | None:
+def journal_path(arguments: argparse.Namespace) -> Path | None:
     """Beside the results file; None, which is memory, where there is none.
 
     Raises:
@@ -198,18 +198,20 @@ def _journal_path(arguments: argparse.Namespace) -> Path | None:
     return path
 
 
-def _journal(
+def open_journal(
     path: Path | None,
     arguments: argparse.Namespace,
     lm: LanguageModel,
     tokens: SoftTokens | None,
-    workers: Workers,
+    workers: Workers | None = None,
 ) -> Journal:
+    """The answers so far, of this process alone or of all `workers`; says what an older file does not."""
+    from judgeq.evaluation import shared
     from judgeq.evaluation.setup import setup_of, taken_for_granted
-    from judgeq.evaluation.shared import open_journal
+    from judgeq.training.workers import Workers
 
     setup = setup_of(lm, tokens, _precision(arguments, lm))
-    journal = open_journal(path, setup, taken_for_granted(lm, setup), workers)
+    journal = shared.open_journal(path, setup, taken_for_granted(lm, setup), workers or Workers())
     if journal.unsaid:
         say(f"judgeq: {path} does not say its {', '.join(journal.unsaid)}: taken to be those of this run\n")
     return journal
