@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
+from app.server.calibrate_run import CalibrationRun, CalibrationTask, read_questions
 from app.server.host import ModelHost
 from app.server.limits import check_method, whole_number
 from app.server.run import Run, result
@@ -22,6 +23,9 @@ from judgeq.methods import METHODS, question_methods
 
 TICK = 1.0
 """Seconds between two progress messages."""
+
+MOST_BUDGETS = 20
+"""Of one calibration."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,7 +49,7 @@ class Endpoints:
     def add(self) -> None:
         """Add all of them to the page that is being built."""
         waiting = {"concurrency_limit": None}  # the model's own queue is fair and reports positions
-        for function in (self.ask, self.compare, self.retained):
+        for function in (self.ask, self.compare, self.retained, self.calibrate):
             gr.api(function, api_name=function.__name__, **waiting)
         for light in (self.count_tokens, self.models_and_methods):
             gr.api(light, api_name=light.__name__, concurrency_limit=2)
@@ -136,6 +140,59 @@ class Endpoints:
         yield from _followed(run)
         _results(run)
         yield run.retention[method].to_json()
+
+    @ends_with(dict)
+    def calibrate(
+        self,
+        document: str,
+        questions: str | list[str],
+        method: str = "judgeq",
+        risk: float | str = 0.1,
+        confidence: float | str = 0.9,
+        budgets: str | list = "2%,5%,10%,20%,40%,70%",
+        question_first: bool | str = False,
+        max_new_tokens: int | str = 32,
+    ) -> Iterator[dict]:
+        """The smallest budget at which enough of the full cache's answers survive, and how sure that is.
+
+        While it works, values such as {"status": "writing", "place": 0} come; the last one is the result.
+
+        Args:
+            document: the text to read.
+            questions: one on each line or in a list; "The tower was built in … => 1874" is a begun sentence with what a
+                right answer contains.
+            method: judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
+            risk: the largest share of questions whose answer may be lost.
+            confidence: how sure the result has to be; both are between 0 and 1.
+            budgets: in a list or separated by commas, all rows per KV head such as 128, or all shares such as "10%".
+            question_first: put the question before the document.
+            max_new_tokens: longest answer in tokens.
+
+        Returns:
+            The "budget" or null, a "sentence", the "points" of the curve with bounds, and the answers that were "lost",
+            as `judgeq calibrate --json` prints it.
+        """
+        try:
+            task = CalibrationTask.of(
+                document,
+                read_questions(questions, self.host.limits),
+                methods=(check_method(method),),
+                risk=_share(risk, "risk"),
+                confidence=_share(confidence, "confidence"),
+                budgets=_budgets(budgets),
+                question_first=_flag(question_first),
+                max_new_tokens=_whole(max_new_tokens, "max_new_tokens"),
+            )
+            run = CalibrationRun(task, self.host)
+            run.start()
+        except JudgeqError as error:
+            raise sent(error) from None
+        yield from _followed(run)
+        if run.error is not None:
+            raise sent(run.error)
+        if run.found is None:
+            raise sent(JudgeqError("The run was stopped: ask again"))
+        yield run.found.to_dict()
 
     def count_tokens(self, document: str, question: str = "") -> dict:
         """How long the prompt with this document and question is for the model, in tokens.
@@ -230,6 +287,27 @@ def _budget(value: object) -> Budget:
     raise InputError(
         'The budget is neither a number nor a short text: give rows such as 128, or a share such as 0.25 or "25%"'
     )
+
+
+def _budgets(value: object) -> tuple[Budget, ...]:
+    """Budgets that a program sent, as a list or with commas."""
+    if isinstance(value, str) and len(value) <= 400:
+        value = [part for part in value.split(",") if part.strip()]
+    if not isinstance(value, list) or not 0 < len(value) <= MOST_BUDGETS:
+        raise InputError(
+            f"The budgets are neither a list nor a short text: give up to {MOST_BUDGETS}, separated by commas"
+        )
+    return tuple(map(_budget, value))
+
+
+def _share(value: object, what: str) -> float:
+    """A share that a program sent, as text too."""
+    try:
+        if isinstance(value, str | int | float) and not isinstance(value, bool) and len(str(value)) <= 40:
+            return float(value)
+    except ValueError:
+        pass
+    raise InputError(f"{what} is not a number: give a share between 0 and 1, such as 0.1")
 
 
 def _flag(value: Any) -> Any:

@@ -225,6 +225,54 @@ SWEEP_AGREES = "{method} agrees"
 SWEEP_SPAN_OF = "{method} keeps the words"
 SWEEP_NO_METHOD = "No method is chosen: tick at least one to measure"
 
+CALIBRATE_TITLE = "How small is safe?"
+CALIBRATE_LEAD = (
+    "One answer that survives may be luck. Ask several questions about the document: each is answered with all rows "
+    "and with ever fewer, and exact statistics say at which budget such answers survive, and how sure that is."
+)
+CALIBRATE_QUESTIONS = "Questions, one per line"
+CALIBRATE_QUESTIONS_INFO = (
+    "22 are the fewest for 90 % with 90 % confidence. A line that ends with … is a sentence that the answer "
+    "continues; what follows => is what a right answer contains."
+)
+CALIBRATE_PLACEHOLDER = "How tall is the tower?\nThe tower was built in … => 1874"
+CALIBRATE_PROPOSE = "Propose questions"
+CALIBRATE_UPLOAD = "Upload questions (.txt)"
+CALIBRATE_PROPOSED = (
+    "{count} sentences of the document, begun before a number or a name: change them to what you would ask."
+)
+CALIBRATE_NONE_PROPOSED = (
+    "No sentence of the document leads up to a number or a name: type questions of your own"
+)
+CALIBRATE_METHOD = "Method"
+CALIBRATE_SURVIVE = "Answers that must survive"
+CALIBRATE_CONFIDENCE = "Confidence"
+CALIBRATE = "Find the smallest safe budget"
+CALIBRATE_CANCEL = "Cancel"
+CALIBRATE_NO_QUESTION = "There are no questions: type some, one per line, or let some be proposed"
+CALIBRATE_NO_METHOD = "No method is chosen: choose the one to calibrate"
+CALIBRATE_ANSWERING = "Answered {done} of {count} questions, each at {budgets} budgets"
+CALIBRATE_STOPPED = (
+    "Cancelled after {done} of {count} questions: fewer questions than planned promise nothing."
+)
+CALIBRATE_FAILED = "Nothing was lost: change what is needed and start again."
+CALIBRATE_ASIDE = (
+    "Set aside, since the full cache itself does not find what is expected: {count} of {all}. {lines}"
+)
+CALIBRATE_PROMISE = (
+    "This holds for questions like these about a document like this one, asked independently of each other, with this "
+    "model and method. It promises nothing for other documents or other kinds of questions, and not that the full "
+    "cache’s answers are right. Where nothing is expected, an answer survives only in the same words."
+)
+CALIBRATE_TABLE = "Every budget in numbers"
+CALIBRATE_COLUMNS = ("Rows kept", "Memory", "Survive", "At least", "At most", "Safe")
+CALIBRATE_SAFE = "yes"
+CALIBRATE_BROKE = "Broke first"
+CALIBRATE_BROKE_AT = "with {budget}"
+CALIBRATE_BECAME = "became"
+CALIBRATE_BROKE_MORE = "and {count:,} more"
+CALIBRATE_NOTHING_BROKE = "No answer broke at any budget."
+
 
 def join(words: list[str]) -> str:
     """`a, b and c`."""

@@ -15,6 +15,7 @@ from app.sections.ask import callbacks as do
 from app.sections.ask.answers import Answers, build_answers
 from app.sections.ask.inputs import Inputs, build_inputs, wire_inputs
 from app.sections.calculator.view import build_calculator, wire_calculator
+from app.sections.calibrate.view import build_calibrate, wire_calibrate
 from app.sections.events import LIGHT, QUEUED
 from app.sections.kept.view import Kept, build_kept, wire_kept
 from app.sections.models.view import Models, build_models, wire_models
@@ -49,6 +50,7 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
                 answers = build_answers()
                 kept = build_kept()
                 sweep = build_sweep(KEEP_STATE_S)
+                calibrate = build_calibrate(KEEP_STATE_S)
                 take = build_takeaway()
                 sums = build_calculator()
         opened = demo.load(reactions.open, None, [run, answers.cards, *kept.shown], **LIGHT)
@@ -57,11 +59,12 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
         wire_inputs(reactions, inputs, loaded)
         wire_kept(kept, run)
         wire_pins(pins, kept)
-        pickers = [inputs.methods, sweep.methods]
+        pickers = [inputs.methods, sweep.methods, calibrate.method]
         for known in (loaded, *wire_models(host, models, inputs.status)):
             known.then(reactions.stand_in, pickers, pickers, **LIGHT)
         ends = _wire_run(reactions, inputs, pins, models, answers, kept, run)
         wire_sweep(host, sweep, inputs)
+        wire_calibrate(host, calibrate, inputs)
         wire_calculator(sums)
         wire_takeaway(demo, take, inputs, run, [opened, *ends])
         Endpoints(host).add()

@@ -68,7 +68,7 @@ BANDS = (
     Band(
         "What people start",
         (
-            ("judgeq/evaluation/", "hit rate, benchmarks, speed, the report of results"),
+            ("judgeq/evaluation/", "hit rate, benchmarks, calibration, speed, the report"),
             ("judgeq/commands/", "the verbs of python -m judgeq"),
             ("app/", "the demo in the browser; the library knows nothing of it"),
         ),

@@ -302,6 +302,37 @@ def _experiment(name: str) -> Any:
     return json.loads((ROOT / "assets/experiments/memory_rows" / name).read_text(encoding="utf-8"))
 
 
+# Calibration
+
+
+@table
+def calibrate() -> Lines:
+    found = results("calibrate")
+    for point in found["points"]:
+        yield [
+            percent(point["budget"], 0),
+            f"{point['rows']:.0f}",
+            f"{point['kv_bytes'] / 1e6:.2f} MB",
+            f"{point['survived']} of {found['questions']}",
+            percent(point["low"]),
+            percent(point["high"]),
+            "yes" if point["safe"] else "no",
+        ]
+
+
+@value
+def calibrated(*path: str) -> str:
+    """A figure by its place in the results file, a share as per cent."""
+    found: Any = results("calibrate")
+    for name in path:
+        found = found[name]
+    return (
+        percent(found, 0)
+        if isinstance(found, float)
+        else str(len(found) if isinstance(found, list) else found)
+    )
+
+
 # Speed
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from judgeq.documents.compressed import CompressedDocument
     from judgeq.documents.document import Document
     from judgeq.errors import JudgeqError
+    from judgeq.evaluation.calibration import Calibration, CalibrationQuestion, calibrate, propose_questions
     from judgeq.inference.answers import Answer, Reading
     from judgeq.inference.api import ask, ask_many, compare, read, stream
     from judgeq.methods import METHODS, Method
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from judgeq.sweeping import SweepPoint, sweep
 
 _HOMES = {
+    "Calibration": "evaluation.calibration",
+    "CalibrationQuestion": "evaluation.calibration",
+    "calibrate": "evaluation.calibration",
+    "propose_questions": "evaluation.calibration",
     "Answer": "inference.answers",
     "Reading": "inference.answers",
     "ask": "inference.api",
@@ -59,6 +64,8 @@ def __dir__() -> list[str]:
 __all__ = [
     "METHODS",
     "Answer",
+    "Calibration",
+    "CalibrationQuestion",
     "CompressedDocument",
     "Decoding",
     "Document",
@@ -73,8 +80,10 @@ __all__ = [
     "__version__",
     "ask",
     "ask_many",
+    "calibrate",
     "compare",
     "load",
+    "propose_questions",
     "read",
     "stream",
     "sweep",

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from judgeq._version import __version__
-from judgeq.commands import ask, bench, errors, estimate, evaluate, methods, report, tokens, train
+from judgeq.commands import ask, bench, calibrate, errors, estimate, evaluate, methods, report, tokens, train
 from judgeq.commands.common import check_paths
 from judgeq.console import forget_output, never_fail_for_a_character, say
 from judgeq.errors import JudgeqError
@@ -21,6 +21,7 @@ VERBS = (
     (methods.add, "methods", "list the methods that can be named"),
     (train.add, "train", "train soft tokens for a model"),
     (evaluate.add, "evaluate", "measure methods against the oracle"),
+    (calibrate.add, "calibrate", "find the smallest budget that is safe for your questions"),
     (train.add_ablation, "ablation", "compare training runs"),
     (bench.add, "bench", "measure how long things take"),
     (estimate.add, "estimate", "how much memory a model and its rows take"),

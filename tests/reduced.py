@@ -60,6 +60,7 @@ SIZES: dict[str, dict[str, str]] = {
         "--longbench-files": str(ROOT / "tests/data/longbench"),
     },
     "evaluate jsonl": {"--budgets": FIRST},
+    "calibrate": {"--data": "questions.jsonl", "--max-new-tokens": "4"},
     "bench": {"--prompt-tokens": "400", "--decode-tokens": "2", "--rounds": "1"},
     "bench step": {"--lengths": "100", "--rounds": "1"},
     "lm-eval": {"--limit": "1", "--metadata": '{"max_seq_lengths": [600]}'},
@@ -161,7 +162,8 @@ def _soft_tokens(place: Place, path: Path, word: str, model: str) -> None:
 
 def _data(place: Place, path: Path, word: str, model: str) -> None:
     if word.endswith(".jsonl") or word == "FILE":
-        lines = [{**QUESTION, "context": f"Note {at}. {TEXT}"} for at in range(60)]
+        texts = [f"Note {at}. {TEXT}" for at in range(60)]
+        lines = [{**QUESTION, "context": text, "document": text} for text in texts]
         path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
 
 

@@ -204,6 +204,7 @@ RULES = [
 CODE_NEEDS = {"package index": r"^from judgeq\.integrations\.kvpress import"}
 """Python that needs something, by what stands in it."""
 PAGES = {
+    "docs/calibrate.md": "test_calibrate.py",
     "docs/documents.md": "test_pages.py",
     "docs/generate.md": "test_generate.py",
     "docs/memory.md": "test_pages.py",

@@ -29,7 +29,7 @@ from judgeq.retention import RetentionMap
 from tests.server import DOCUMENT, QUESTION, served, tiny_host
 
 SCHEMA = Path(__file__).with_name("data") / "endpoints.json"
-ENDPOINTS = ("ask", "compare", "retained", "count_tokens", "models_and_methods")
+ENDPOINTS = ("ask", "compare", "retained", "calibrate", "count_tokens", "models_and_methods")
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +171,20 @@ def test_several_methods_answer_in_the_order_asked_for(call: Call) -> None:
     assert answers[0]["kept_rows"] == [[24, 24]] * 4
 
 
+@pytest.mark.parametrize(
+    "questions", ["How tall is it?\nIts keeper is called …", ["How tall is it?", "Who …"]]
+)
+def test_a_calibration_says_how_small_is_safe(call: Call, questions: Any) -> None:
+    found = call(
+        "calibrate", document=DOCUMENT, questions=questions, budgets="50%,0.1", risk="0.5", max_new_tokens=3
+    )
+    assert [point["budget"] for point in found["points"]] == [0.5, 0.1]
+    assert found["questions"] == 2
+    assert found["risk"] == 0.5
+    assert found["sentence"]
+    assert found == found | json.loads(json.dumps(found))
+
+
 def test_the_map_says_which_tokens_stay_and_the_library_reads_it(call: Call) -> None:
     found = RetentionMap.from_json(call("retained", document=DOCUMENT, question=QUESTION, budget="20"))
     assert found.method == "judgeq"
@@ -259,16 +273,37 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("compare", {"methods": []}, "No method is named"),
     ("compare", {"methods": ["full", 7]}, "named by a short text"),
     ("retained", {"method": "../etc"}, "There is no method"),
+    ("calibrate", {"document": " "}, "document is empty"),
+    ("calibrate", {"document": None}, "document is not a text"),
+    ("calibrate", {"questions": ""}, "There are no questions"),
+    ("calibrate", {"questions": [1]}, "neither a text nor a list of texts"),
+    ("calibrate", {"questions": "Who?\n" * 201}, "201 questions are too many"),
+    ("calibrate", {"questions": "x" * 10_001}, "10,001 characters"),
+    ("calibrate", {"method": "full"}, "The full cache loses nothing"),
+    ("calibrate", {"method": "magic"}, "There is no method 'magic'"),
+    ("calibrate", {"risk": "much"}, "risk is not a number"),
+    ("calibrate", {"risk": "nan"}, "risk is nan"),
+    ("calibrate", {"confidence": 1}, "confidence is 1"),
+    ("calibrate", {"budgets": "0.1,64"}, "give one kind"),
+    ("calibrate", {"budgets": ",".join(["1"] * 21)}, "neither a list nor a short text"),
+    ("calibrate", {"budgets": []}, "neither a list nor a short text"),
+    ("calibrate", {"budgets": ["9" * 100_000]}, "neither a number nor a short text"),
+    ("calibrate", {"max_new_tokens": 10**9}, "from 1 to 256"),
     ("count_tokens", {"document": ["a"]}, "not a text"),
     ("count_tokens", {"document": "x" * 2_000_000}, "2,000,000 characters"),
 ]
+
+
+def asked(name: str) -> str:
+    """How an endpoint calls what is asked."""
+    return "questions" if name == "calibrate" else "question"
 
 
 @pytest.mark.parametrize(("name", "changes", "said"), REFUSED)
 def test_values_that_mean_nothing_are_refused_with_a_sentence(
     client: Client, name: str, changes: dict[str, Any], said: str
 ) -> None:
-    given = {"document": DOCUMENT, "question": QUESTION, **changes}
+    given = {"document": DOCUMENT, asked(name): QUESTION, **changes}
     with pytest.raises(AppError) as caught:
         client.predict(**given, api_name=f"/{name}")
     assert said in str(caught.value)
@@ -280,7 +315,7 @@ def test_values_that_mean_nothing_are_refused_with_a_sentence(
 )
 def test_tools_refuse_the_same(url: str, name: str, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(AppError, match=f"{re.escape(said)}|is not of type|is not valid under any"):
-        tool(url, name, **{"document": DOCUMENT, "question": QUESTION, **changes})
+        tool(url, name, **{"document": DOCUMENT, asked(name): QUESTION, **changes})
 
 
 def test_a_path_is_a_text_like_any_other(call: Call) -> None:

@@ -109,14 +109,15 @@ def test_a_switch_changes_model_tokenizer_and_soft_tokens(host: ModelHost, lm: L
 def test_the_stock_answer_stands_in_for_judge_q_where_no_soft_tokens_are_known(
     host: ModelHost, lm: LanguageModel
 ) -> None:
-    pickers = ["full", "judgeq", "stockanswer"], ["judgeq", "snapkv"]
-    assert [update.get("value") for update in Callbacks(host).stand_in(*pickers)] == [None, None]
+    pickers = ["full", "judgeq", "stockanswer"], ["judgeq", "snapkv"], "judgeq"
+    assert [update.get("value") for update in Callbacks(host).stand_in(*pickers)] == [None, None, None]
     without = ModelHost(lm.name, load=lambda name, **options: lm)
     assert not without.lacks_soft_tokens, "not known before the model is loaded"
     without.model()
-    first, second = Callbacks(without).stand_in(*pickers)
+    first, second, only = Callbacks(without).stand_in(*pickers)
     assert first["value"] == ["full", "stockanswer"]
     assert second["value"] == ["stockanswer", "snapkv"]
+    assert only["value"] == "stockanswer"
     assert f"No soft tokens are known for {lm.name}: the stock answer" in first["info"]
 
 

@@ -17,6 +17,7 @@ import pytest
 import spaces
 
 from app.server import zero
+from app.server.calibrate_run import CalibrationRun, CalibrationTask
 from app.server.host import ModelHost
 from app.server.own_tokens import OwnTokens
 from app.server.run import Run, result
@@ -24,6 +25,7 @@ from app.server.sweep_run import SweepRun, SweepTask
 from app.server.task import Task
 from app.start import launch
 from judgeq.errors import InputError
+from judgeq.evaluation.calibration import CalibrationQuestion
 from judgeq.methods import METHODS
 from judgeq.models.language_model import LanguageModel
 from tests.server import DOCUMENT, QUESTION, tiny_host
@@ -107,6 +109,17 @@ def test_a_sweep_and_a_visitors_own_tokens_cross_too(
     assert tokens is not None
     own = dataclasses.replace(TASK, own_tokens=OwnTokens("mine", tokens))
     assert without_times(result(done(Run(own, host)))) == without_times(result(done(Run(TASK, host))))
+
+
+def test_a_calibration_crosses_too(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = (CalibrationQuestion("Who?"), CalibrationQuestion(QUESTION))
+    task = CalibrationTask.of(DOCUMENT, questions, budgets=(8, 16), max_new_tokens=4)
+    lent, plain = (CalibrationRun(task, each) for each in (lent_host(lm, monkeypatch, []), tiny_host(lm)))
+    for run in (lent, plain):
+        done(run)
+    assert lent.found == plain.found
+    assert lent.found is not None
+    assert len(lent.answered) == 2
 
 
 def test_mistakes_keep_their_words_and_bugs_keep_the_document(

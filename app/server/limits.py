@@ -18,6 +18,7 @@ class Limits:
     Attributes:
         answer: longest answer in tokens.
         document, question: longest texts in characters.
+        questions: most questions of a calibration.
         seconds: longest running time, from the moment a run's turn comes.
         waiting: runs that may wait for their turn.
     """
@@ -25,6 +26,7 @@ class Limits:
     answer: int = 256
     document: int = 1_000_000
     question: int = 10_000
+    questions: int = 200
     seconds: float = 600.0
     waiting: int = 32
 
@@ -69,13 +71,11 @@ class Limits:
                 )
             check_text(name, value)
 
-    def too_late(self) -> JudgeqError:
-        """The error of a run that was stopped by its time limit."""
+    def too_late(self, less: str) -> JudgeqError:
+        """The error of a run that was stopped by its time limit; `less` says what takes less time."""
         minutes = self.seconds / 60
         spoken = f"{minutes:g} minutes" if minutes != 1 else "1 minute"
-        return JudgeqError(
-            f"This took longer than {spoken} and was stopped: shorten the document, or compare fewer methods"
-        )
+        return JudgeqError(f"This took longer than {spoken} and was stopped: shorten the document, or {less}")
 
 
 def check_method(name: object) -> str:

@@ -67,6 +67,8 @@ class Run:
 
     REPORTED: ClassVar[tuple[str, ...]] = ("phase", "prompt_tokens", "full_kv_bytes", "prefill_s", "notices")
     """What work in another process reports, in addition to the lanes."""
+    LESS: ClassVar[str] = "compare fewer methods"
+    """What takes less time."""
 
     def __init__(
         self, task: Task, host: ModelHost, previous: Run | None = None, *, keep: bool = False
@@ -197,7 +199,7 @@ class Run:
         if self._cancel.is_set():
             raise Cancelled
         if time.monotonic() > self._end:
-            raise self.host.limits.too_late()
+            raise self.host.limits.too_late(self.LESS)
 
     def _on_layer(self, done: int, layers: int) -> None:
         if done < self.layers[0] and self.what == "document":

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from contextlib import closing, suppress
 from typing import Any
 
+from app.server.calibrate_run import CalibrationTask
 from app.server.host import ModelHost
 from app.server.run import Run, said_of
 from app.server.sweep_run import SweepTask
@@ -91,6 +92,8 @@ def duration(task: Task, tokens: int, parameters: int) -> int:
     steps = task.max_new_tokens * (1 if isinstance(task, SweepTask) else len(task.methods))
     if isinstance(task, SweepTask):
         steps += STEPS_A_POINT * len(task.budgets) * len(task.methods)
+    if isinstance(task, CalibrationTask):
+        steps *= len(task.questions)  # the answers of all budgets are written side by side
     weights = 2 * parameters
     needed = (
         weights / BYTES_MOVED

@@ -103,6 +103,11 @@ class Document:
         """Read a question and let each method keep its rows: `judgeq.read` with its options."""
         with self._lock, dated(self.today):
             request = make_request(self.lm, self.text, question, **{"chunk": self.chunk, **options})
+            return self.run(request, on_layer=on_layer)
+
+    def run(self, request: Request, *, on_layer: LayerCallback | None = None) -> Reading:
+        """Read a request about this document, from its stored rows where the prompt begins with it."""
+        with self._lock, dated(self.today):
             return run(request, prefix=self._prefix_for(request, on_layer), on_layer=on_layer)
 
     def stream(

@@ -82,16 +82,19 @@ class Callbacks:
             return None, empty_cards(text.DEFAULT_METHODS), *((gr.skip(),) * FIELDS)
         return run, run_cards(run), *map_updates(run, True)
 
-    def stand_in(self, *pickers: list[str]) -> list[Any]:
-        """Pickers of methods, with the stock answer in place of Judge Q where the model has no soft tokens."""
+    def stand_in(self, *pickers: list[str] | str) -> list[Any]:
+        """Pickers of one or several methods, with the stock answer for Judge Q where the model has no soft tokens."""
         if not self.host.lacks_soft_tokens:
             return [gr.update(info=None) for _ in pickers]
         told = text.STANDS_IN.format(model=self.host.name)
         known = {JudgeQ.name: StockAnswer.name}
-        return [
-            gr.update(value=list(dict.fromkeys(known.get(name, name) for name in chosen)), info=told)
+        values = (
+            known.get(chosen, chosen)
+            if isinstance(chosen, str)
+            else list(dict.fromkeys(known.get(name, name) for name in chosen))
             for chosen in pickers
-        ]
+        )
+        return [gr.update(value=value, info=told) for value in values]
 
     def begin(
         self,

@@ -37,7 +37,7 @@ def status_of(run: SweepRun) -> str:
     if run.phase == "loading":
         return loading_status(*run.host.progress)
     if run.phase == "waiting":
-        return busy_status(text.WAITING)
+        return busy_status(text.WAITING.format(place=run.place))
     if run.phase == "reading":
         done, layers = run.layers
         line = (
