@@ -517,6 +517,25 @@ def bits(task: str) -> Lines:
     yield ["all, not quantized: 100 % of the bytes", percent(full["score"]), *[""] * (len(SHARES) - 1)]
 
 
+# Measured by others
+
+
+@table
+def others() -> Lines:
+    """What files that others sent say on average, or of each task where they have no average."""
+    files = _files("others")
+    for name, found in files:
+        rows = [row for row in found["rows"] if row["metric"] == "average"] or found["rows"]
+        cells = {(row["task"], row["method"], row["budget"]): percent(row["score"]) for row in rows}
+        evicted = (row for row in rows if not row["method"].startswith("full"))
+        for task, budget in dict.fromkeys((row["task"], row["budget"]) for row in evicted):
+            asked = ("full", 1.0), ("judgeq", budget), ("snapkv", budget)
+            scores = (cells.get((task, *each), "–") for each in asked)
+            yield [name, found["model"], found["precision"], task, str(budget), *scores]
+    if not files:
+        yield ["none yet", *["–"] * 7]
+
+
 # Precisions of the base model
 
 PRECISIONS = {"float32": "float32", "bfloat16": "bfloat16", "8 bits": "8bit", "4 bits": "4bit"}

@@ -51,8 +51,11 @@ def check_file(target: str | Path) -> None:
         try:
             kind = path.stat().st_mode
         except FileNotFoundError:
-            path.open("xb").close()
-            path.unlink()
+            tried = path.with_name(
+                f"{PART}{uuid.uuid4().hex}"
+            )  # other processes of a run check the same path
+            tried.open("xb").close()
+            tried.unlink()
             return
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(errno.EISDIR, "it is a folder")

@@ -191,6 +191,7 @@ RULES = [
     Rule(r"python -m benchmarks\.cpu\b", test=("test_cpu_bench.py", "main([")),
     Rule(r"python -m scripts\.space\b", test=("test_space.py", "space.main")),
     Rule(r"python docs/figures\.py\b", test=("test_figures.py", '"figures.py"')),
+    Rule(r"python -m docs\.schema\b", test=("test_report_compare.py", "docs.schema")),
     Rule(r"python docs/architecture\.py\b", test=("test_architecture.py", '"architecture.py"')),
     Rule(r"docker (build|run)\b", needs="container engine"),
     Rule(r"(haproxy|python -m scripts\.serving)\b", needs="haproxy"),
@@ -215,6 +216,7 @@ PAGES = {
 """Documents whose Python has a test of its own, which looks at what comes out."""
 OTHERS_OPTIONS = {
     "--num_processes": "accelerate",
+    "--nproc_per_node": "torchrun",
     "--model_args": "lm-eval",
     "--batch_size": "lm-eval",
     "--device": "lm-eval",

@@ -51,6 +51,25 @@ def test_another_result_is_another_figure(tmp_path: Path, monkeypatch: pytest.Mo
         FIGURES["filled"]("<!-- value: magic -->1<!-- -->")
 
 
+def test_what_others_measured_has_a_line_for_each_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = "<!-- table: others -->\n| file | … |\n|---|---|\n| a | b |\n"
+    monkeypatch.setitem(FIGURES["filled"].__globals__, "RESULTS", tmp_path)
+    assert "| none yet | – |" in FIGURES["filled"](page)
+    rows = [
+        {"method": method, "budget": budget, "task": "ruler@1024", "metric": "average", "score": score}
+        for method, budget, score in (("full", 1.0, 0.5), ("judgeq", 64, 0.25), ("judgeq", 0.1, 0.375))
+    ]
+    (tmp_path / "others").mkdir()
+    result = {"model": "llama", "precision": "bfloat16", "rows": [*rows, {**rows[0], "metric": "ruler"}]}
+    (tmp_path / "others" / "llama-ruler.json").write_text(json.dumps(result), encoding="utf-8")
+    assert FIGURES["filled"](page).splitlines()[3:] == [
+        "| llama-ruler | llama | bfloat16 | ruler@1024 | 64 | 50.0 % | 25.0 % | – |",
+        "| llama-ruler | llama | bfloat16 | ruler@1024 | 0.1 | 50.0 % | 37.5 % | – |",
+    ]
+
+
 def test_the_figures_are_of_the_shipped_soft_tokens() -> None:
     shipped = json.loads((ROOT / "assets/soft_tokens/smollm2-135m/judgeq_config.json").read_text("utf-8"))
     names = ["hit_rate", "hit_rate_manuals", "hit_rate_8k", "answers", "ruler", "ruler_moved", "niah"]

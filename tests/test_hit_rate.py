@@ -59,6 +59,7 @@ def test_layers_are_told_apart() -> None:
         "method": "judgeq",
         "budget": 64,
         "task": "hit-rate/wiki",
+        "benchmark": "hit-rate/wiki",
         "metric": "hit_rate",
         "score": 0.5,
         "n": 2,

@@ -7,12 +7,13 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -60,13 +61,16 @@ def command(folder: Path, out: str, *more: str) -> list[str]:
     return ["train", *data, "--out", str(folder / out), *RECIPE, *more]
 
 
-def started(words: list[str]) -> BaseProcess:
-    process = FORKS.Process(target=_judgeq, args=(words,))
+def started(words: list[str], environment: Mapping[str, object] = MappingProxyType({})) -> BaseProcess:
+    process = FORKS.Process(
+        target=_judgeq, args=(words, {name: str(environment[name]) for name in environment})
+    )
     process.start()
     return process
 
 
-def _judgeq(words: list[str]) -> None:
+def _judgeq(words: list[str], environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     from judgeq.cli import main
 
     sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
@@ -129,11 +133,15 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_soft_tokens(
 
 
 def test_two_processes_train_the_same_soft_tokens(folder: Path, straight: dict[str, torch.Tensor]) -> None:
-    launch = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", "--num_machines", "1"]
-    options = ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    words = [sys.executable, *launch, *options, "-m", "judgeq", *command(folder, "two")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=LONGEST_S)
-    assert done.returncode == 0, done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1], "WORLD_SIZE": 2}
+    processes = [
+        started(command(folder, "two"), {**where, "RANK": rank, "LOCAL_RANK": rank}) for rank in range(2)
+    ]
+    for process in processes:
+        process.join(LONGEST_S)
+        process.kill()
+    assert [process.exitcode for process in processes] == [0, 0]
     together = trained(folder, "two")
     for name, tensor in straight.items():
         assert torch.allclose(together[name].float(), tensor.float(), atol=5e-2, rtol=5e-2), name

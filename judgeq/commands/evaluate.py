@@ -8,8 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judgeq.commands.common import add_common, add_flag, add_methods, add_number, add_option, load_model
-from judgeq.commands.measuring import measure, read_budgets, read_numbers, report, soft_tokens
+from judgeq.commands.common import add_common, add_flag, add_methods, add_number, add_option
+from judgeq.commands.measuring import (
+    bars_of,
+    load_shared,
+    measure,
+    read_budgets,
+    read_numbers,
+    report,
+    soft_tokens,
+)
 from judgeq.config import check_at_least
 from judgeq.console import say
 from judgeq.errors import InputError
@@ -103,19 +111,20 @@ def _run_hit_rate(arguments: argparse.Namespace) -> None:
     from judgeq.data.mixture import report as left_out_of
     from judgeq.evaluation.hit_rate import hit_rates
     from judgeq.methods.parsing import methods_from_text
-    from judgeq.training.progress import Bars
+    from judgeq.training.workers import Workers
 
     check_at_least("evaluate", "examples", arguments.examples, 1)
     methods = methods_from_text(arguments.methods, pool=arguments.pool)
     budgets = read_budgets(arguments.budgets)
     source = parse_sources(arguments.data, part="unseen", skip_bad=arguments.skip_bad)
-    lm = load_model(arguments)
+    workers = Workers()
+    lm = load_shared(arguments, workers)
     tokens = soft_tokens(lm, methods.values(), arguments.tokens)
     size = (arguments.min_tokens, arguments.max_tokens)
     examples = source.examples(lm, arguments.examples, tokens=size, seed=arguments.seed)
-    if left_out := left_out_of(source):
+    if workers.rank == 0 and (left_out := left_out_of(source)):
         say(f"judgeq: {left_out}\n")
-    with Bars() as bars:
+    with bars_of(workers) as bars:
         rates = hit_rates(
             lm,
             examples,
@@ -123,9 +132,17 @@ def _run_hit_rate(arguments: argparse.Namespace) -> None:
             budgets,
             tokens=tokens,
             names=list(methods),
+            workers=workers,
             progress=partial(bars.advance, "prompts"),
         )
-    settings = {"document_tokens": size, "pool": arguments.pool, "seed": arguments.seed}
+    if workers.rank > 0:
+        return
+    settings = {
+        "document_tokens": size,
+        "examples": arguments.examples,
+        "pool": arguments.pool,
+        "seed": arguments.seed,
+    }
     report(arguments, lm, tokens, settings, [rate.to_row(source.name) for rate in rates])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from judgeq.methods import Method
     from judgeq.models.language_model import LanguageModel
     from judgeq.soft_tokens.soft_tokens import SoftTokens
+    from judgeq.training.progress import Progress
+    from judgeq.training.workers import Workers
 
     Tasks = Callable[[LanguageModel, SoftTokens | None], Iterable[Task]]
 
@@ -55,6 +58,23 @@ def soft_tokens(lm: LanguageModel, methods: Iterable[Method], name: str | None) 
     return SoftTokens.for_model(lm, name) if any(method.uses_soft_tokens for method in methods) else None
 
 
+def load_shared(arguments: argparse.Namespace, workers: Workers) -> LanguageModel:
+    """The model, on this process's own device where there are several processes."""
+    return load_model(arguments, workers.device) if workers.count > 1 else load_model(arguments)
+
+
+@contextlib.contextmanager
+def bars_of(workers: Workers) -> Iterator[Progress]:
+    """Progress bars of the first process; the others show none."""
+    from judgeq.training.progress import Bars, Progress
+
+    if workers.rank > 0:
+        yield Progress()
+        return
+    with Bars() as bars:
+        yield bars
+
+
 def measure(
     arguments: argparse.Namespace, tasks: Tasks, settings: dict[str, Any], *, skip_long: bool = False
 ) -> None:
@@ -66,38 +86,50 @@ def measure(
         skip_long: leave out prompts that the model cannot read, and say how many.
     """
     from judgeq.evaluation.journal import Journal
+    from judgeq.evaluation.shared import check_file_for
     from judgeq.prompts.prompt import dated, now
+    from judgeq.training.workers import Workers
 
-    with dated(Journal.begun(journal_path(arguments))), dated(now()):
-        _measure(arguments, tasks, settings, skip_long)
+    workers, path = Workers(), journal_path(arguments)
+    check_file_for(workers, path)
+    with dated(workers.agree(Journal.begun(path) or now())):
+        _measure(arguments, tasks, settings, skip_long, path, workers)
 
 
-def _measure(arguments: argparse.Namespace, tasks: Tasks, settings: dict[str, Any], skip_long: bool) -> None:
+def _measure(
+    arguments: argparse.Namespace,
+    tasks: Tasks,
+    settings: dict[str, Any],
+    skip_long: bool,
+    path: Path | None,
+    workers: Workers,
+) -> None:
     from judgeq.evaluation import results, runner
     from judgeq.methods.parsing import methods_from_text
-    from judgeq.training.progress import Bars
 
     given = {} if arguments.memory is None else {"memory": arguments.memory}
     methods = methods_from_text(arguments.methods, **given)
     asked = runner.asked_of(methods, read_budgets(arguments.budgets, arguments.per))
     if arguments.minutes is not None:
         check_at_least("evaluate", "minutes", arguments.minutes, 0)
-    kept_in = journal_path(arguments)
-    lm = load_model(arguments)
+    lm = load_shared(arguments, workers)
     tokens = soft_tokens(lm, methods.values(), arguments.tokens)
     asked_tasks = list(tasks(lm, tokens))
-    journal = open_journal(kept_in, arguments, lm, tokens)
-    with Bars() as bars:
+    journal = open_journal(path, arguments, lm, tokens, workers)
+    with bars_of(workers) as bars:
         measured = runner.run(
             lm,
             asked_tasks,
             asked,
             tokens=tokens,
             journal=journal,
+            workers=workers,
             skip_long=skip_long,
             seconds=None if arguments.minutes is None else 60 * arguments.minutes,
             progress=partial(bars.advance, "questions"),
         )
+    if workers.rank > 0:
+        return
     cells = results.cells_of(measured)
     readable, answered = (
         sum(len(getattr(each, name)) for each in measured) for name in ("questions", "answers")
@@ -120,6 +152,7 @@ def _measure(arguments: argparse.Namespace, tasks: Tasks, settings: dict[str, An
         asked=readable,
         skipped=skipped,
         notes=results.notes_of(measured),
+        questions=results.questions_of(measured),
         differences=results.differences_of(cells, asked, arguments.seed),
         moved=results.moved_of(cells, asked, arguments.seed),
     )
@@ -134,11 +167,17 @@ def report(
     **more: Any,
 ) -> None:
     """Print a table, or write a results file, or both."""
+    from judgeq.evaluation.report.read import FORMAT
+    from judgeq.evaluation.setup import setup_of
+
+    setup = setup_of(lm, tokens, lm.precision)
     result = {
+        "format": FORMAT,
         "model": lm.name,
         "precision": lm.precision,
         "tokens": tokens.config.recipe if tokens else None,
         "settings": {**settings, "command": command_of(arguments.words)},
+        "setup": {name: value for name, value in setup.items() if name not in ("model", "precision")},
         "versions": versions(PACKAGES),
         **more,
         "rows": rows,
@@ -160,13 +199,19 @@ def journal_path(arguments: argparse.Namespace) -> Path | None:
 
 
 def open_journal(
-    path: Path | None, arguments: argparse.Namespace, lm: LanguageModel, tokens: SoftTokens | None
+    path: Path | None,
+    arguments: argparse.Namespace,
+    lm: LanguageModel,
+    tokens: SoftTokens | None,
+    workers: Workers | None = None,
 ) -> Journal:
-    from judgeq.evaluation.journal import Journal
+    """The answers so far, of this process alone or of all `workers`; says what an older file does not."""
+    from judgeq.evaluation import shared
     from judgeq.evaluation.setup import setup_of, taken_for_granted
+    from judgeq.training.workers import Workers
 
     setup = setup_of(lm, tokens, _precision(arguments, lm))
-    journal = Journal(path, setup, taken_for_granted(lm, setup))
+    journal = shared.open_journal(path, setup, taken_for_granted(lm, setup), workers or Workers())
     if journal.unsaid:
         say(f"judgeq: {path} does not say its {', '.join(journal.unsaid)}: taken to be those of this run\n")
     return journal

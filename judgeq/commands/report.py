@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from judgeq.commands.common import add_option, write
+from judgeq.console import say
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -19,11 +20,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from judgeq.evaluation.report import ResultFile, SpeedFile, read_file, to_html, to_markdown
+    from judgeq.evaluation.report import ResultFile, SpeedFile, incomparable, read_file, to_html, to_markdown
 
     read = [read_file(Path(path)) for path in arguments.files]
     files = [file for file in read if isinstance(file, ResultFile)]
     speed = [file for file in read if isinstance(file, SpeedFile)]
+    for sentence in incomparable(files):
+        say(f"judgeq: {sentence}\n")
     title = {} if arguments.title is None else {"title": arguments.title}
     if arguments.html:
         write(arguments.html, to_html(files, speed=speed, **title))

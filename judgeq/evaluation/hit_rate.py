@@ -23,6 +23,7 @@ from judgeq.methods.selection import overlap
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
 from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.training.workers import Workers
 from judgeq.values import several, texts
 
 REFERENCE = Oracle(selection=Selection(pool=1))
@@ -66,6 +67,7 @@ class HitRate:
             "method": self.method,
             "budget": self.budget,
             "task": f"hit-rate/{corpus}",
+            "benchmark": f"hit-rate/{corpus}",
             "metric": "hit_rate",
             "score": round(self.mean, 4),
             "n": len(self.by_prompt),
@@ -82,6 +84,7 @@ def hit_rates(
     tokens: SoftTokens | None,
     names: str | Iterable[str] | None = None,
     response_tokens: int = 48,
+    workers: Workers | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[HitRate]:
     """Measure every method at every budget on the same prompts; one prefill and one response a prompt.
@@ -92,6 +95,7 @@ def hit_rates(
         budgets: rows or shares, one or several.
         tokens: soft tokens and their profile, where a method needs them.
         names: what to call the methods in the result; their registered names by default.
+        workers: the processes that share the prompts, which all call this and all get the result.
 
     Raises:
         InputError: every budget exceeds every prompt.
@@ -103,13 +107,14 @@ def hit_rates(
     labels = [method.name for method in methods] if names is None else texts("names", names)
     if len(labels) != len(methods):
         raise InputError(f"There are {len(methods)} methods and {len(labels)} names: give one for each")
-    collected: dict[tuple[int, int], list[tuple[float, ...]]] = {}
+    found: list[tuple[int, int, int, tuple[float, ...]]] = []
+    own = [number for number in range(len(examples)) if workers is None or workers.has(number)]
     reserve = reserved_positions(
         methods, most_appended(lm, methods, tokens.positions if tokens else 0), response_tokens
     )
     profile = tokens.profile if tokens else None
-    for done, example in enumerate(examples):
-        ids = example.input_ids(lm, reserve=reserve)
+    for done, number in enumerate(own):
+        ids = examples[number].input_ids(lm, reserve=reserve)
         length = ids.shape[1]
         rows = {at: budget_rows(budget, length) for at, budget in enumerate(budgets) if budget <= length}
         asked = [(method, budget) for method in range(len(methods)) for budget in rows]
@@ -121,8 +126,11 @@ def hit_rates(
         outcome = prefill_with_lookahead(Request(lm, ids, plans, decoding, soft))
         best = dict(zip(rows, outcome.retained, strict=False))
         for (method, budget), kept in zip(asked, outcome.retained[len(rows) :], strict=True):
-            collected.setdefault((method, budget), []).append(_by_layer(kept, best[budget]))
-        progress(done + 1, len(examples))
+            found.append((number, method, budget, _by_layer(kept, best[budget])))
+        progress(done + 1, len(own))
+    collected: dict[tuple[int, int], list[tuple[float, ...]]] = {}
+    for _, method, budget, by_layer in sorted(found if workers is None else workers.gather(found)):
+        collected.setdefault((method, budget), []).append(by_layer)
     if not collected:
         raise InputError("Every budget exceeds every prompt: give smaller budgets, or longer documents")
     return [

@@ -1,14 +1,16 @@
 """Answers on disk while they are being measured: one line a question, so that a killed run can be resumed.
 
-Knows nothing of models or methods; answers are found by names.
+Processes that share a run write a file each, which `merge` takes over into one. Knows nothing of models or methods;
+answers are found by names.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +22,8 @@ from judgeq.prompts.prompt import now
 
 Answers = dict[str, "Rated"]
 """Answers to one question by name, such as `judgeq@64`."""
+DIGITS = 6
+"""Of scores and shares."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,15 @@ class Journal:
         """
         self.path = path
         self.unsaid: list[str] = []
+        self._setup = dict(setup)
         self._answers: dict[str, Answers] = {}
         if path is None:
             return
         try:
             if path.exists():
-                self._read(path, setup, granted)
+                self._read(path, granted)
             else:
-                self._append({"setup": dict(setup), "today": now().isoformat()})
+                self._begin()
         except OSError as error:
             raise InputError(f"{path} cannot be used ({error.strerror}): give another path") from None
 
@@ -93,6 +98,39 @@ class Journal:
                 return datetime.fromisoformat(json.loads(file.readline())["today"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def go_on_in(self, part: Path) -> None:
+        """Write what is added from now on to a new file, one of `part_of`'s, which `merge` takes over."""
+        self.path = part
+        self._begin()
+
+    def merge(self, parts: int = 1) -> None:
+        """Take over what other processes wrote to files of their own, of a run that was killed too, and delete them.
+
+        Args:
+            parts: the processes of this run, this one included, whose files must be there.
+
+        Raises:
+            InputError: a file is missing, or holds answers of another setup.
+        """
+        if (path := self.path) is None:
+            return
+        expected = {part_of(path, rank, parts) for rank in range(1, parts)}
+        named = re.compile(rf"{re.escape(path.stem)}\.\d+-of-\d+{re.escape(path.suffix)}")
+        left_over = {each for each in path.parent.iterdir() if named.fullmatch(each.name)}
+        for part in sorted(expected | left_over):
+            try:
+                data = part.read_bytes()
+                if b"\n" in data:  # else it was killed before its first line was written
+                    for key, answers in Journal(part, self._setup)._answers.items():
+                        self._answers.setdefault(key, {}).update(answers)
+                    self._write(data[data.index(b"\n") + 1 : data.rindex(b"\n") + 1])
+                part.unlink()
+            except OSError as error:
+                raise InputError(
+                    f"{part} of another process cannot be read ({error.strerror}): give --json a folder that all "
+                    "machines share, and the same one to all"
+                ) from None
 
     def answers(self, key: str) -> Answers:
         """The answers to a question by its key; empty for a new one."""
@@ -113,31 +151,44 @@ class Journal:
                     )
 
     def add(self, key: str, task: str, answers: Answers) -> None:
-        """Keep the answers to a question, on disk before this returns."""
+        """Keep the answers to a question, on disk before this returns; read again, they are the same."""
+        answers = {
+            name: replace(
+                rated,
+                score=round(rated.score, DIGITS),
+                lost=None if rated.lost is None else round(rated.lost, DIGITS),
+            )
+            for name, rated in answers.items()
+        }
         self._answers.setdefault(key, {}).update(answers)
         by_text: dict[str, list[str]] = {}
         for name, rated in answers.items():
             by_text.setdefault(rated.text, []).append(name)
         written = [
-            {"text": text, "score": round(answers[names[0]].score, 6), "by": names}
-            for text, names in by_text.items()
+            {"text": text, "score": answers[names[0]].score, "by": names} for text, names in by_text.items()
         ]
         taken = {name: rated.kv_bytes for name, rated in answers.items() if rated.kv_bytes is not None}
-        lost = {name: round(rated.lost, 6) for name, rated in answers.items() if rated.lost is not None}
+        lost = {name: rated.lost for name, rated in answers.items() if rated.lost is not None}
         made = {_method_of(name): rated.made for name, rated in answers.items() if rated.made is not None}
         if self.path is not None:
             line = {"key": key, "task": task, "answers": written, "kv_bytes": taken}
             more = {"lost": lost, "made": made}
             self._append({**line, **{field: values for field, values in more.items() if values}})
 
+    def _begin(self) -> None:
+        self._append({"setup": self._setup, "today": now().isoformat()})
+
     def _append(self, value: dict[str, Any]) -> None:
+        self._write((json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8"))
+
+    def _write(self, data: bytes) -> None:
         assert self.path is not None
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        with self.path.open("ab") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
 
-    def _read(self, path: Path, setup: Mapping[str, Any], granted: Mapping[str, Any]) -> None:
+    def _read(self, path: Path, granted: Mapping[str, Any]) -> None:
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
         try:
@@ -159,9 +210,9 @@ class Journal:
             raise InputError(
                 f"{path} is not a file of answers: give another --json, or delete it to start again"
             ) from None
-        self.unsaid = [name for name in setup if name not in held and granted.get(name) is not None]
+        self.unsaid = [name for name in self._setup if name not in held and granted.get(name) is not None]
         held = {**granted, **held}
-        for name, value in setup.items():
+        for name, value in self._setup.items():
             if held.get(name) != value:
                 raise InputError(
                     f"{path} holds answers with the {name} {held.get(name)!r} and this run has {value!r}: "
@@ -170,7 +221,12 @@ class Journal:
         if whole < len(data):
             os.truncate(path, whole)
         if self.unsaid:
-            self._append({"setup": dict(setup)})
+            self._append({"setup": self._setup})
+
+
+def part_of(path: Path, rank: int, count: int) -> Path:
+    """The file of one of several processes: `ruler.items.1-of-3.jsonl`, next to `ruler.items.jsonl`."""
+    return path.with_name(f"{path.stem}.{rank}-of-{count}{path.suffix}")
 
 
 def _method_of(name: str) -> str:

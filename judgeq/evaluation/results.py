@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -213,3 +214,13 @@ def _place(cell: Cell) -> tuple[Any, ...]:
 def notes_of(measured: Iterable[Measured]) -> list[str]:
     """What a reader of the results must know, each once."""
     return list(dict.fromkeys(note for each in measured for note in each.task.notes))
+
+
+def questions_of(measured: Iterable[Measured]) -> dict[str, str]:
+    """For each task sixteen hex digits that change with the answered questions and their right answers."""
+    return {
+        each.task.label: hashlib.sha256(
+            "".join(each.questions[at].key for at in each.answers).encode()
+        ).hexdigest()[:16]
+        for each in measured
+    }

@@ -1,7 +1,8 @@
 """Answers of many methods at many budgets: one prefill a question, the answers to a few questions side by side.
 
 Questions are taken from every task in turn, so that a run that ends early has measured all tasks alike. What is done
-is in the journal, from which a later run continues.
+is in the journal, from which a later run continues. Processes that share a run deal out the same batches that one
+process would have: what is written does not depend on their number.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
 from judgeq.prompts.prompt import build_prefix
 from judgeq.soft_tokens.soft_tokens import SoftTokens
+from judgeq.training.workers import Workers
 from judgeq.values import several
 
 TOGETHER = 4
@@ -109,6 +111,7 @@ def run(
     *,
     tokens: SoftTokens | None,
     journal: Journal,
+    workers: Workers | None = None,
     skip_long: bool = False,
     seconds: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -117,10 +120,11 @@ def run(
 
     Args:
         tokens: soft tokens and their profile, where a method needs them.
-        journal: what is known already, and where new answers go.
+        journal: what is known already, and where new answers go; of several processes see `shared.open_journal`.
+        workers: the processes that share the questions, which all call this; the first one gets all answers.
         skip_long: leave out, and count, prompts that are too long, instead of refusing them.
         seconds: ask nothing new after this time; what the journal knows counts. None has no limit.
-        progress: called with the questions done and their number.
+        progress: called with the questions done and their number, of this process.
 
     Returns:
         One entry a task. After an early stop some questions of it are not answered yet.
@@ -140,10 +144,12 @@ def run(
     found = [_readable(lm, task, reserve, skip_long) for task in tasks]
     turns = sorted((at, number) for number, measured in enumerate(found) for at in measured.questions)
     journal.check({each.name: each.made for each in asked})
-    done, in_time = 0, True
-    for start in range(0, len(turns), TOGETHER):
-        turn = turns[start : start + TOGETHER]
-        questions = [found[number].questions[at] for at, number in turn]
+    batches = [turns[start : start + TOGETHER] for start in range(0, len(turns), TOGETHER)]
+    if workers is not None:
+        batches = [batch for number, batch in enumerate(batches) if workers.has(number)]
+    asking, done, in_time = sum(map(len, batches)), 0, True
+    for batch in batches:
+        questions = [found[number].questions[at] for at, number in batch]
         missing = [
             [each for each in asked if not each.is_answered(journal.answers(question.key))]
             for question in questions
@@ -151,15 +157,24 @@ def run(
         in_time = in_time and (seconds is None or time.monotonic() - started <= seconds)
         if any(missing) and in_time:
             answers = answer_all(lm, questions, missing, tokens)
-            for (_, number), question, new in zip(turn, questions, answers, strict=True):
+            for (_, number), question, new in zip(batch, questions, answers, strict=True):
                 journal.add(question.key, found[number].task.label, new)
-        for (at, number), question in zip(turn, questions, strict=True):
-            known = journal.answers(question.key)
-            if all(each.is_answered(known) for each in asked):
-                found[number].answers[at] = known
-                done += 1
-        progress(done, len(turns))
+        done += sum(_is_done(question, asked, journal) for question in questions)
+        progress(done, asking)
+    if workers is not None:
+        workers.wait()
+        if workers.rank == 0:
+            journal.merge(workers.count)
+    for at, number in turns:
+        question = found[number].questions[at]
+        if _is_done(question, asked, journal):
+            found[number].answers[at] = journal.answers(question.key)
     return found
+
+
+def _is_done(question: Question, asked: Sequence[Asked], journal: Journal) -> bool:
+    known = journal.answers(question.key)
+    return all(each.is_answered(known) for each in asked)
 
 
 def answer_all(

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from judgeq.evaluation.report import figures, paper, tables, words
 from judgeq.evaluation.report.blocks import Block, Part, parts_of
+from judgeq.evaluation.report.compare import incomparable
 from judgeq.evaluation.report.read import ResultFile, SpeedFile
 from judgeq.evaluation.report.styles import SYMBOLS, styles_of
 from judgeq.evaluation.report.summary import Summary, summary_of, warnings_of
@@ -27,6 +28,7 @@ ABOUT = (
     "How well a language model still answers when most of its KV cache has been evicted, method against method on the "
     "same questions."
 )
+APART = "Not to be compared"
 WORDS = (
     ("Budget", "Rows kept per KV head and layer, or the share of the prompt that is kept."),
     (
@@ -64,6 +66,7 @@ def to_html(files: Sequence[ResultFile], title: str = TITLE, speed: Sequence[Spe
         "report.html.j2",
         title=title,
         about=ABOUT,
+        apart=APART,
         words=WORDS,
         parts=parts_of(files),
         speed=speed,
@@ -78,6 +81,7 @@ def to_html(files: Sequence[ResultFile], title: str = TITLE, speed: Sequence[Spe
         paper=paper,
         summaries=_summaries,
         warnings_of=warnings_of,
+        incomparable=incomparable(files),
         css=Markup(variables()) + css("base", "report"),
         plotly=Markup(get_plotlyjs()),
         script=script("report"),
@@ -87,6 +91,8 @@ def to_html(files: Sequence[ResultFile], title: str = TITLE, speed: Sequence[Spe
 def to_markdown(files: Sequence[ResultFile], title: str = TITLE, speed: Sequence[SpeedFile] = ()) -> str:
     """The report as Markdown; arguments as for `to_html`."""
     pieces = [f"# {escaped(title)}", ABOUT]
+    if apart := incomparable(files):
+        pieces += [f"**{APART}**", *_items(apart)]
     for part in parts_of(files):
         pieces += _part(part)
     for file in speed:

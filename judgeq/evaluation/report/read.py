@@ -1,6 +1,8 @@
 """Result files as data: what `evaluate … --json` and `bench --json` write, checked; every text is kept as it is.
 
-Fields that older files lack are taken from the tasks' names. Knows nothing of models or of how results are shown.
+Files of `evaluate` name the version of their form, `FORMAT`; the JSON Schema in the documents is generated from
+`ResultFile`. Fields that older files lack are taken from the tasks' names. Knows nothing of models or of how results
+are shown.
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from judgeq.config import Budget, check_budget
 from judgeq.errors import InputError
 
+FORMAT = 1
+"""Version of what `evaluate` writes. Files before it say none and count as 0; a new field is no new version."""
 AVERAGE = "average"
 """The metric of a row that spans several tasks."""
 HIT_RATE = "hit_rate"
@@ -45,7 +50,9 @@ def _text(value: Any) -> str:
     return value
 
 
-_Text = Annotated[str, PlainValidator(_text)]  # pydantic's own check of text refuses lone surrogates
+_Text = Annotated[
+    str, PlainValidator(_text, json_schema_input_type=str)
+]  # pydantic's own check of text refuses lone surrogates
 _Flag = Annotated[bool, BeforeValidator(lambda value: value is True)]
 _Count = Annotated[int, Strict(), Field(ge=0)]
 _Number = Annotated[_Count, AfterValidator(lambda count: count or 1)]
@@ -53,6 +60,12 @@ _Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 _Signed = Annotated[float, Strict(), Field(ge=-1, le=1)]
 _Positive = Annotated[float, Strict(), Field(gt=0)]
 _Figure = Annotated[float | None, Strict()]
+
+
+def _known_format(version: int) -> int:
+    if version > FORMAT:
+        raise ValueError(f"it is of version {version}, and this judgeq reads up to {FORMAT}: update judgeq")
+    return version
 
 
 class _Read(BaseModel):
@@ -113,6 +126,8 @@ class Row(Entry):
         tasks: how many it spans.
         kv_bytes: of the rows that answers were generated from, keys and values of all layers, the mean over prompts.
         lost: share of the right answers' tokens in the prompt that no head of any layer keeps.
+        as_full: share of answers that are the full cache's to the letter.
+        gap_closed: share of the way from SnapKV to the full cache; None where there is no such way.
         per_layer: hit rates from the first layer to the last; empty for answers.
         part: `"first"` or `"last"` where the row covers only those questions of its task that have this position.
     """
@@ -121,8 +136,10 @@ class Row(Entry):
     tasks: _Number = 1
     kv_bytes: _Count | None = None
     lost: _Share | None = None
+    as_full: _Share | None = None
+    gap_closed: _Figure = None
     per_layer: tuple[_Share, ...] = ()
-    part: str = ""
+    part: SkipJsonSchema[str] = ""
 
 
 class Difference(Entry):
@@ -137,18 +154,21 @@ class Difference(Entry):
     against: str = ""
 
 
-class _Rival(Difference):
+class Lead(Difference):
+    """What one method gains over another one, question by question."""
+
     against: _Text
 
 
 class _File(_Read):
-    """One file: its name, the model, and what it says about its making."""
+    """One file: its name, the model, what the run was asked to do, and what else it says about its making."""
 
     FACTS: ClassVar[tuple[str, ...]]
 
-    name: _Text
+    name: SkipJsonSchema[_Text]
     model: _Text
-    facts: dict[_Text, Any]
+    settings: dict[_Text, Any] = Field(default_factory=dict)
+    facts: SkipJsonSchema[dict[_Text, Any]]
 
     @model_validator(mode="before")
     @classmethod
@@ -156,12 +176,6 @@ class _File(_Read):
         if not isinstance(value, dict):
             return value
         return {**value, "facts": {key: value[key] for key in cls.FACTS if value.get(key) is not None}}
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What the run was asked to do."""
-        settings = self.facts.get("settings")
-        return settings if isinstance(settings, dict) else {}
 
     @property
     def command(self) -> str:
@@ -174,21 +188,39 @@ class ResultFile(_File):
     """One file of `evaluate`.
 
     Attributes:
+        format: version of what is described here; 0 in older files, which say none.
+        model: as `--model` named it.
+        precision: what it computed in, such as `"float32"` or `"4bit, bfloat16"`; None in older files.
+        setup: what must be the same for answers to be comparable, by names; digests of weights, tokenizer, soft tokens.
+        settings: what the run was asked to do; `command` repeats it.
+        tokens: how the soft tokens were trained; None without any.
+        seed: in the oldest files, where it is no setting.
+        versions: of Python and of packages.
+        questions: for each task a digest that changes with its questions and right answers.
+        complete: whether every question is answered.
         rows: at least one.
         differences: between methods, question by question.
         moved: what a method gains when the question comes first.
         notes: what a reader must know.
         skipped: prompts that were too long, by task.
         answered, asked: questions with answers, and all; None where the file does not say.
-        facts: everything else that it says about its making: settings, versions, soft tokens.
+        facts: what a report shows of its making: settings, versions, soft tokens.
     """
 
     FACTS = ("precision", "settings", "tokens", "seed", "versions", "judgeq_version")
 
+    format: Annotated[_Count, AfterValidator(_known_format)] = 0
+    precision: _Text | None = None
+    setup: dict[_Text, Any] = Field(default_factory=dict)
+    tokens: dict[_Text, Any] | None = None
+    seed: int | None = None
+    versions: dict[_Text, _Text] = Field(default_factory=dict)
+    questions: dict[_Text, _Text] = Field(default_factory=dict)
+    complete: bool | None = None
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
-    differences: tuple[_Rival, ...] = ()
+    differences: tuple[Lead, ...] = ()
     moved: tuple[Difference, ...] = ()
-    notes: tuple[Annotated[str, PlainValidator(str)], ...] = ()
+    notes: tuple[Annotated[str, PlainValidator(str, json_schema_input_type=str)], ...] = ()
     skipped: dict[_Text, _Count | None] = Field(default_factory=dict)
     answered: _Count | None = None
     asked: _Count | None = None
@@ -295,4 +327,5 @@ def _checked(kind: type[_Kind], value: Any, name: str, where: str, command: str)
             place += f"{':' if place == where else ','} {part}"
     what = first["msg"].removeprefix("Value error, ")
     given = "" if first["type"] in ("missing", "value_error") else f" ({reprlib.repr(first['input'])})"
-    raise InputError(f"{place}: {what[0].lower()}{what[1:]}{given}; give files that `{command}` wrote")
+    hint = "" if first["loc"] == ("format",) else f"; give files that `{command}` wrote"
+    raise InputError(f"{place}: {what[0].lower()}{what[1:]}{given}{hint}")
