@@ -161,8 +161,9 @@ class Recorder:
             return
         count = call.weights.rows.shape[2] - (self._seen + 1 - self._tokens)
         if count > 0:  # the last ones of the tokens seen
-            rows = self._counted.summed(call.weights.rows[:, :, :count]).sum(0)
-            self._sum[self._tokens - count : self._tokens] += rows.to(self._device)
+            rows = call.weights.rows
+            paid = rows.sum((0, 1)) if self._counted.head is None else self._counted.summed(rows).sum(0)
+            self._sum[self._tokens - count : self._tokens] += paid[:count].to(self._device)
 
     def _places(self, layer: int) -> tuple[list[Tensor], Sequence[int]]:
         """For each KV head of a layer where its rows' weights are added, and how many of these rows are frozen."""
