@@ -223,6 +223,17 @@ def gap_closed(name: str, task: str, method: str, *budgets: str) -> str:
 
 
 @value
+def gain(name: str, task: str, method: str, against: str) -> str:
+    """Points of one method above another, question by question, at each budget."""
+    found = [
+        row["difference"]
+        for row in results(name)["differences"]
+        if (row["task"], row["method"], row["against"]) == (task, method, against)
+    ]
+    return listed(f"{100 * difference:.1f}" for difference in found)
+
+
+@value
 def lead(name: str) -> str:
     """Points of Judge Q above SnapKV, at each budget."""
     found = scores(name)
@@ -484,6 +495,17 @@ def bounded() -> Lines:
         found = results(f"bounded/{name}")
         sizes = (f"{found[size] / 1e6:.1f}" for size in ("kv_bytes", "kv_bytes_at_end"))
         yield [f"`{method}`", interval or "–", *sizes]
+
+
+@table
+def continuations(name: str) -> Lines:
+    rows = results(f"bounded/{name}")["rows"]
+    found = {(row["method"], row["budget"]): row for row in rows}
+    budgets = sorted({row["budget"] for row in rows})
+    for method in dict.fromkeys(row["method"] for row in rows):
+        figures = [found[method, budget] for budget in budgets]
+        kl = [f"{row['kl']:.2f} ({row['kl_interval'][0]:.2f} to {row['kl_interval'][1]:.2f})" for row in figures]
+        yield [f"`{method}`", *kl, *(percent(row["equal_first"]) for row in figures)]
 
 
 BITS = {
