@@ -92,7 +92,7 @@ def test_a_samples_name_stands_only_above_its_own_text(tiny: Page, url: str) -> 
     expect(text).to_have_value("A file.")
     expect(name).to_have_value("")
     with tiny.context.new_page() as tab:
-        tab.goto(f"{url}#question=Who%3F&notes=12")
+        tab.goto(f"{url}#question=Who%3F&rows=12")
         expect(tab.locator("#rows input")).to_have_value("12")
         expect(tab.locator("#sample input")).to_have_value("")
 

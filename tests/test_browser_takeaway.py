@@ -76,11 +76,11 @@ def test_a_run_is_taken_along_in_every_form_and_its_link_brings_it_back(
         assert heard == [file.as_uri()], "asks for nothing, complains about nothing"
 
     link = page.locator("#take-link").locator("input, textarea").input_value()
-    assert f"notes={SAMPLE.budget}&methods=full%2Cjudgeq%2Csnapkv&longest=24" in link
+    assert f"rows={SAMPLE.budget}&methods=full%2Cjudgeq%2Csnapkv&longest=24" in link
     tab = page.context.new_page()
     tab.goto(
         link.replace(f"sample={SAMPLE.name}", "sample=lighthouse").replace(
-            f"notes={SAMPLE.budget}", "notes=77"
+            f"rows={SAMPLE.budget}", "rows=77"
         )
     )
     expect(tab.locator("#rows input")).to_have_value("77")

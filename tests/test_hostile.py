@@ -578,4 +578,4 @@ def test_half_a_character_is_refused_wherever_a_text_enters(host: ModelHost) -> 
         find(DOCUMENT, half)
     assert "half a character" in cards.length_line(host, half, QUESTION, False, 24)
     assert do.Callbacks(host).count(half, QUESTION, False, 24)[0] == text.NO_SHARE
-    assert restored(f"question={half}&notes=8") == Restored(notes=8, ignored=("question",))
+    assert restored(f"question={half}&rows=8") == Restored(rows=8, ignored=("question",))

@@ -400,7 +400,7 @@ def test_a_link_brings_everything_back_but_a_text_of_ones_own() -> None:
 MEANINGLESS = {
     "sample": ["../../etc/passwd", "none"],
     "question": ["x" * 2001, "a\0b", " "],
-    "notes": ["0", "-3", "1e9", "nan", "９", "99999999"],
+    "rows": ["0", "-3", "1e9", "nan", "９", "99999999"],
     "methods": ["full,evil", "__class__"],
     "first": ["2", "true"],
     "cut": ["yes"],
@@ -427,7 +427,7 @@ def test_what_means_nothing_in_a_link_is_left_out_and_named(field: str, value: s
     assert found == replace(whole, **expected, ignored=found.ignored)
 
 
-@pytest.mark.parametrize("fragment", [None, 5, "", "#top", {"question=": 1}, "notes=5"])
+@pytest.mark.parametrize("fragment", [None, 5, "", "#top", {"question=": 1}, "rows=5"])
 def test_what_is_no_link_of_ours_changes_nothing(fragment: Any) -> None:
     assert takeaway.restored(fragment) is None
     assert len(view.restore(fragment)) == 8

@@ -26,7 +26,7 @@ from judgeq.methods import METHODS
 
 LONGEST_LINK, LONGEST_QUESTION, MOST_FIELDS = 6_000, 2_000, 16
 ANSWER_TOKENS = range(4, 257)
-MOST_NOTES = 1_000_000
+MOST_ROWS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Restored:
 
     sample: Sample | None = None
     question: str | None = None
-    notes: int | None = None
+    rows: int | None = None
     methods: tuple[str, ...] | None = None
     question_first: bool = False
     truncate: bool = False
@@ -123,7 +123,7 @@ def link_of(task: Task) -> str:
     values: dict[str, Any] = {
         "sample": found.name if found else None,
         "question": task.question.strip()[:LONGEST_QUESTION],
-        "notes": task.budget,
+        "rows": task.budget,
         "methods": ",".join(task.methods),
         "first": 1 if task.question_first else None,
         "cut": 1 if task.truncate else None,
@@ -169,8 +169,8 @@ def _question(value: str) -> str:
     return value
 
 
-def _notes(value: str) -> int:
-    return int(check_budget(_within(value, range(1, MOST_NOTES + 1))))
+def _rows(value: str) -> int:
+    return int(check_budget(_within(value, range(1, MOST_ROWS + 1))))
 
 
 def _methods(value: str) -> tuple[str, ...]:
@@ -201,7 +201,7 @@ def _printable(name: str) -> str:
 _FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "sample": ("sample", _sample),
     "question": ("question", _question),
-    "notes": ("notes", _notes),
+    "rows": ("rows", _rows),
     "methods": ("methods", _methods),
     "first": ("question_first", _flag),
     "cut": ("truncate", _flag),

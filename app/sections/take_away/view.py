@@ -139,7 +139,7 @@ def restore(fragment: str | None) -> tuple[Any, ...]:
         found.sample.name if found.sample else None,
         found.sample.document if found.sample else "",
         _or_skip(found.question),
-        _or_skip(found.notes),
+        _or_skip(found.rows),
         gr.skip() if found.methods is None else list(found.methods),
         found.question_first,
         found.truncate,
