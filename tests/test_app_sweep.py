@@ -156,7 +156,7 @@ def test_cancel_ends_a_sweep_that_waits_and_leaving_the_page_does_too(section: S
         views = section.follow(run)
         next(views)
         until(lambda: run.phase == "waiting")
-        assert text.WAITING in curves.status_of(run)
+        assert text.WAITING.format(place=1) in curves.status_of(run)
         views.close()
         assert run.finished.wait(PATIENCE_S)
     assert run.phase == "stopped"

@@ -79,9 +79,7 @@ def test_a_run_is_taken_along_in_every_form_and_its_link_brings_it_back(
     assert f"rows={SAMPLE.budget}&methods=full%2Cjudgeq%2Csnapkv&longest=24" in link
     tab = page.context.new_page()
     tab.goto(
-        link.replace(f"sample={SAMPLE.name}", "sample=lighthouse").replace(
-            f"rows={SAMPLE.budget}", "rows=77"
-        )
+        link.replace(f"sample={SAMPLE.name}", "sample=lighthouse").replace(f"rows={SAMPLE.budget}", "rows=77")
     )
     expect(tab.locator("#rows input")).to_have_value("77")
     expect(tab.locator("#question textarea")).to_have_value(SAMPLE.question)

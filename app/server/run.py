@@ -165,6 +165,7 @@ class Run:
             self.task = replace(self.task, document="", own_tokens=None)
             for lane in self.lanes:
                 lane.retention = lane.answer = None
+                lane.steps = []
 
     def close(self) -> None:
         """Stop the work and free the document, since the page was closed."""
