@@ -504,7 +504,9 @@ def continuations(name: str) -> Lines:
     budgets = sorted({row["budget"] for row in rows})
     for method in dict.fromkeys(row["method"] for row in rows):
         figures = [found[method, budget] for budget in budgets]
-        kl = [f"{row['kl']:.2f} ({row['kl_interval'][0]:.2f} to {row['kl_interval'][1]:.2f})" for row in figures]
+        kl = [
+            f"{row['kl']:.2f} ({row['kl_interval'][0]:.2f} to {row['kl_interval'][1]:.2f})" for row in figures
+        ]
         yield [f"`{method}`", *kl, *(percent(row["equal_first"]) for row in figures)]
 
 

@@ -48,18 +48,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory, make_lm: Callable[..., Lang
         for at in range(QUESTIONS)
     ]
     (folder / "data.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    for kind in ("jsonl", "hit-rate"):
+    asked = [{"document": line["context"], "question": line["question"]} for line in lines for _ in "ab"]
+    (folder / "calibrate.jsonl").write_text("\n".join(map(json.dumps, asked[:10])), encoding="utf-8")
+    for kind in ("jsonl", "hit-rate", "calibrate"):
         assert main(command(folder, kind, "one")) == 0
     return folder
 
 
 def command(folder: Path, kind: str, out: str) -> list[str]:
+    target = ["--json", str(folder / f"{kind}-{out}.json")]
     data = ["--model", str(folder / "model"), "--data", str(folder / "data.jsonl"), "--budgets", "12,0.5"]
+    if kind == "calibrate":
+        data = [*data[:2], "--data", str(folder / "calibrate.jsonl"), "--budgets", "0.2,0.5"]
+        return ["calibrate", *data, "--method", "snapkv", "--max-new-tokens", "4", "--check", *target]
     if kind == "hit-rate":
         data += ["--examples", "5", "--min-tokens", "20", "--max-tokens", "200", "--methods", "snapkv,h2o"]
     else:
         data += ["--methods", "full,snapkv,streamingllm"]
-    return ["evaluate", kind, *data, "--json", str(folder / f"{kind}-{out}.json")]
+    return ["evaluate", kind, *data, *target]
 
 
 def _judgeq(words: list[str], environment: dict[str, str], dies: bool) -> None:
@@ -136,9 +142,10 @@ def test_a_launcher_shares_questions(folder: Path) -> None:
     assert text(folder, "jsonl", "two") == text(folder, "jsonl", "one")
 
 
-def test_hit_rates_are_shared(folder: Path) -> None:
-    assert run(command(folder, "hit-rate", "two"), 2) == [0, 0]
-    assert text(folder, "hit-rate", "two") == text(folder, "hit-rate", "one")
+@pytest.mark.parametrize("kind", ["hit-rate", "calibrate"])
+def test_other_commands_share_their_questions_too(folder: Path, kind: str) -> None:
+    assert run(command(folder, kind, "two"), 2) == [0, 0]
+    assert text(folder, kind, "two") == text(folder, kind, "one")
 
 
 def worker(rank: int, count: int) -> Workers:

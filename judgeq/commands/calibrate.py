@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,8 @@ from judgeq.commands.common import (
     add_tokens,
     command_of,
     finish,
-    load_model,
 )
-from judgeq.commands.measuring import PACKAGES, journal_path, open_journal, read_budgets
+from judgeq.commands.measuring import PACKAGES, bars_of, journal_path, load_shared, open_journal, read_budgets
 from judgeq.config import AUTO, check_at_least
 from judgeq.errors import InputError
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from judgeq.evaluation.calibration.questions import CalibrationQuestion
     from judgeq.methods import Method
     from judgeq.models.language_model import LanguageModel
+    from judgeq.training.workers import Workers
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -60,14 +60,18 @@ def run(arguments: argparse.Namespace) -> None:
     from judgeq.data.planted import PLANTED
     from judgeq.evaluation.calibration.questions import questions_from_file
     from judgeq.evaluation.journal import Journal
+    from judgeq.evaluation.shared import check_file_for
     from judgeq.prompts.prompt import dated, now
+    from judgeq.training.workers import Workers
 
     check_at_least("calibrate", "examples", arguments.examples, 1)
     check_at_least("calibrate", "length", arguments.length, 1)
     read = None if arguments.data in PLANTED else questions_from_file(Path(arguments.data))
-    with dated(Journal.begun(journal_path(arguments))), dated(now()):
-        lm = load_model(arguments)
-        _calibrate(arguments, lm, *(read or _planted(lm, arguments)))
+    workers, path = Workers(), journal_path(arguments)
+    check_file_for(workers, path)
+    with dated(workers.agree(Journal.begun(path) or now())):
+        lm = load_shared(arguments, workers)
+        _calibrate(arguments, lm, *(read or _planted(lm, arguments)), path, workers)
 
 
 def _calibrate(
@@ -75,10 +79,11 @@ def _calibrate(
     lm: LanguageModel,
     documents: Sequence[str],
     questions: Sequence[CalibrationQuestion],
+    path: Path | None,
+    workers: Workers,
 ) -> None:
     from judgeq.evaluation.calibration.plan import CalibrationPlan
     from judgeq.evaluation.calibration.questions import pair
-    from judgeq.training.progress import Bars
 
     plan = CalibrationPlan.of(
         lm,
@@ -95,13 +100,17 @@ def _calibrate(
         raise InputError(
             "One question cannot be kept back to check the others: give more, or leave --check out"
         )
-    journal = open_journal(journal_path(arguments), arguments, lm, plan.soft)
-    answered = []
-    with Bars() as bars:
-        advance = partial(bars.advance, "questions")
-        for each in plan.answers(journal):
-            answered.append(each)
-            advance(len(answered), len(plan.cases))
+    journal = open_journal(path, arguments, lm, plan.soft, workers)
+    texts = list(dict.fromkeys(documents))
+    own = [case for case in plan.cases if workers.has(texts.index(case[0]))]
+    with bars_of(workers) as bars:
+        for done, _ in enumerate(replace(plan, cases=own).answers(journal), 1):
+            bars.advance("questions", done, len(own))
+    workers.wait()
+    if workers.rank > 0:
+        return
+    journal.merge(workers.count)
+    answered = list(plan.answers(journal))
     found = plan.conclude(answered[::2] if arguments.check else answered)
     lines, more = found.lines(), dict[str, Any]()
     if arguments.check and found.budget is not None:

@@ -203,15 +203,14 @@ def open_journal(
     arguments: argparse.Namespace,
     lm: LanguageModel,
     tokens: SoftTokens | None,
-    workers: Workers | None = None,
+    workers: Workers,
 ) -> Journal:
-    """The answers so far, of this process alone or of all `workers`; says what an older file does not."""
+    """The answers so far, of all `workers`; says what an older file does not."""
     from judgeq.evaluation import shared
     from judgeq.evaluation.setup import setup_of, taken_for_granted
-    from judgeq.training.workers import Workers
 
     setup = setup_of(lm, tokens, _precision(arguments, lm))
-    journal = shared.open_journal(path, setup, taken_for_granted(lm, setup), workers or Workers())
+    journal = shared.open_journal(path, setup, taken_for_granted(lm, setup), workers)
     if journal.unsaid:
         say(f"judgeq: {path} does not say its {', '.join(journal.unsaid)}: taken to be those of this run\n")
     return journal
