@@ -32,7 +32,8 @@ from tests.pdf_files import pdf
 QUESTION = "What does a ship pay?"
 FIELDS = set(
     "model method budget prompt_tokens kept_rows kv_bytes kv_bytes_at_end full_kv_bytes answer ttft_s "
-    "decode_tokens_per_s finish notices peak_rows prefill_s query_aware memory_rows lost_share precision sources".split()
+    "decode_tokens_per_s finish notices peak_rows prefill_s query_aware memory_rows lost_share precision "
+    "sources".split()
 )
 Answer = Callable[..., dict[str, Any]]
 

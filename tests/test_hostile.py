@@ -282,7 +282,9 @@ def test_an_upload_is_read_or_refused_and_its_copy_is_gone(
     assert ok == (not said)
     if said:
         assert is_sentence(output, said)
-        assert "<" not in output["error"]
+        words, _, code = output["error"].partition(" <a href=")
+        assert "<" not in words
+        assert re.fullmatch(r'"errors#([a-z-]+)" target="_blank">(?i:JQ-[a-z-]+)</a>', code)
     assert not list(Path(get_upload_folder()).iterdir())
 
 

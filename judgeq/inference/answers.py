@@ -119,7 +119,9 @@ class Answer:
             "peak_rows": self.peak_rows,
             "answer": self.text,
             "lost_share": self.lost_share,
-            "sources": None if self.attended is None else [asdict(each) for each in self.attended.sources()],
+            "sources": None
+            if self.attended is None
+            else [{**asdict(each), "share": round(each.share, 4)} for each in self.attended.sources()],
             "finish": self.finish,
             "ttft_s": round(self.timing.ttft_s, 4),
             "prefill_s": round(self.timing.prefill_s, 4),
