@@ -357,8 +357,8 @@ def calibrated(*path: str) -> str:
 
 
 @table
-def bench() -> Lines:
-    for row in results("bench")["rows"]:
+def bench(name: str = "bench") -> Lines:
+    for row in results(name)["rows"]:
         yield [
             row["label"],
             f"{row['first_s']:.2f} s",
