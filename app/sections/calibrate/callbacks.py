@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from app import text
-from app.sections.ask.callbacks import TICK, check_filled
+from app.sections.ask.callbacks import check_filled
 from app.sections.ask.cards import ready_status
 from app.sections.calibrate import results
+from app.sections.measuring import MeasuringCallbacks
 from app.server.calibrate_run import CalibrationRun, CalibrationTask, read_questions
-from app.server.host import ModelHost
 from app.server.limits import whole_number
 from app.style.toasts import shown
 from judgeq.errors import InputError, JudgeqError
@@ -24,10 +23,8 @@ PROPOSED = 40
 
 
 @dataclass(frozen=True)
-class CalibrationCallbacks:
+class CalibrationCallbacks(MeasuringCallbacks[CalibrationRun]):
     """The section's reactions, over the page's model."""
-
-    host: ModelHost
 
     def propose(self, document: str) -> tuple[str, str]:
         """Begun sentences of the document, one a line, and what they are.
@@ -77,55 +74,24 @@ class CalibrationCallbacks:
                 question_first=question_first,
                 max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
             )
-            run = CalibrationRun(task, self.host)
-            run.look()
+            return self.begun(CalibrationRun(task, self.host))
         except JudgeqError as error:
             raise shown(error) from None
-        return run, results.status_of(run), gr.update(visible=False), *_buttons(busy=True)
 
-    def follow(self, run: CalibrationRun) -> Iterator[tuple[Any, ...]]:
-        """Start a calibration and report it until it ends; leaving this generator stops it.
-
-        Yields:
-            Status, panel, curve and numbers; the last three only with new answers.
-
-        Raises:
-            gr.Error: the calibration failed.
-        """
-        try:
-            run.start()
-        except JudgeqError as error:
-            raise shown(error) from None
-        drawn = 0
-        try:
-            while not run.finished.wait(TICK):
-                answered = list(run.answered)
-                yield results.status_of(run), *_news(run, answered, drawn)
-                drawn = len(answered)
-            yield results.status_of(run), *_news(run, run.answered, -1)
-        finally:
-            if not run.finished.is_set():
-                run.cancel()
-        if run.error is not None:
-            raise shown(run.error)
-
-    def stop(self, run: CalibrationRun | None) -> str:
-        """End a calibration and say how far it came."""
-        if run is None:
-            return ""
-        run.stop()
+    def status(self, run: CalibrationRun) -> str:
+        """See `MeasuringCallbacks`."""
         return results.status_of(run)
 
+    def progress(self, run: CalibrationRun) -> int:
+        """See `MeasuringCallbacks`."""
+        return len(run.answered) + (run.found is not None)
 
-def idle_buttons() -> tuple[Any, Any]:
-    """Both buttons when nothing is measured."""
-    return _buttons(busy=False)
-
-
-def close_calibration(run: CalibrationRun | None) -> None:
-    """Free a visitor's calibration when the page is closed."""
-    if run is not None:
-        run.cancel()
+    def results(self, run: CalibrationRun) -> tuple[Any, ...]:
+        """See `MeasuringCallbacks`; nothing while no question counts."""
+        figure = results.figure(run, list(run.answered))
+        if figure is None:
+            return (gr.skip(),) * 3
+        return gr.update(visible=True), figure, results.numbers(run)
 
 
 def _risk(survive: object) -> float:
@@ -133,14 +99,3 @@ def _risk(survive: object) -> float:
     if not isinstance(survive, int | float):
         raise InputError(f"{text.CALIBRATE_SURVIVE} is not a number: choose one of those offered")
     return round(1 - survive, 6)
-
-
-def _news(run: CalibrationRun, answered: list[Any], drawn: int) -> tuple[Any, ...]:
-    figure = results.figure(run, answered) if len(answered) != drawn else None
-    if figure is None:
-        return (gr.skip(),) * 3
-    return gr.update(visible=True), figure, results.numbers(run)
-
-
-def _buttons(busy: bool) -> tuple[Any, Any]:
-    return gr.update(interactive=not busy), gr.update(interactive=busy)

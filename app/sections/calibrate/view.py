@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app import text
+from app.sections import measuring
 from app.sections.ask.files import READERS, read_upload, upload_button
 from app.sections.ask.inputs import Inputs
 from app.sections.calibrate import callbacks as do
-from app.sections.events import LIGHT, QUEUED
+from app.sections.events import QUEUED
 from app.server.calibrate_run import CalibrationTask
 from app.server.host import ModelHost
 from judgeq.methods import question_methods, title_of
@@ -39,7 +40,7 @@ class Calibrate:
 
 def build_calibrate(keep_s: int) -> Calibrate:
     """The components, without a curve; `keep_s`: seconds that a run is kept for a visitor who is away."""
-    run = gr.State(None, time_to_live=keep_s, delete_callback=do.close_calibration)
+    run = gr.State(None, time_to_live=keep_s, delete_callback=measuring.close)
     gr.HTML(f'<h2 class="section">{text.CALIBRATE_TITLE}</h2><p class="fine">{text.CALIBRATE_LEAD}</p>')
     with gr.Column(elem_id="calibrate"):
         questions = gr.Textbox(
@@ -84,11 +85,12 @@ def build_calibrate(keep_s: int) -> Calibrate:
 
 def wire_calibrate(host: ModelHost, section: Calibrate, inputs: Inputs) -> None:
     """Questions are proposed, uploaded or typed; one button asks them all, the other stops the work itself."""
-    reactions, buttons = do.CalibrationCallbacks(host), [section.start, section.cancel]
+    reactions = do.CalibrationCallbacks(host)
     section.propose.click(reactions.propose, inputs.document, [section.questions, section.status], **QUEUED)
     section.upload.upload(read_upload, section.upload, section.questions, **READERS)
-    started = section.start.click(
-        reactions.begin,
+    measuring.wire(
+        reactions,
+        [section.start.click],
         [
             inputs.document,
             inputs.question_first,
@@ -98,16 +100,9 @@ def wire_calibrate(host: ModelHost, section: Calibrate, inputs: Inputs) -> None:
             section.survive,
             section.confidence,
         ],
-        [section.run, section.status, section.panel, *buttons],
-        **QUEUED,
+        run=section.run,
+        start=section.start,
+        cancel=section.cancel,
+        status=section.status,
+        results=[section.panel, section.figure, section.numbers],
     )
-    working = started.success(
-        reactions.follow,
-        section.run,
-        [section.status, section.panel, section.figure, section.numbers],
-        **QUEUED,
-    )
-    for ended in (working.then, working.failure):  # Gradio 6.31: see `app.ui`
-        ended(do.idle_buttons, None, buttons, **LIGHT)
-    stopped = section.cancel.click(reactions.stop, section.run, section.status, cancels=[working], **LIGHT)
-    stopped.then(do.idle_buttons, None, buttons, **LIGHT)

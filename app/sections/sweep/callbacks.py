@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from app import text
-from app.sections.ask.callbacks import TICK, check_filled
+from app.sections.ask.callbacks import check_filled
+from app.sections.measuring import MeasuringCallbacks
 from app.sections.sweep import curves
-from app.server.host import ModelHost
 from app.server.limits import whole_number
 from app.server.spans import spans_of
 from app.server.sweep_run import SweepRun, SweepTask
@@ -21,10 +20,8 @@ from judgeq.methods import METHODS
 
 
 @dataclass(frozen=True)
-class SweepCallbacks:
+class SweepCallbacks(MeasuringCallbacks[SweepRun]):
     """The section's reactions, over the page's model."""
-
-    host: ModelHost
 
     def begin(
         self,
@@ -46,55 +43,22 @@ class SweepCallbacks:
         """
         try:
             task = _task(document, question, question_first, max_new_tokens, truncate, methods, watched)
-            run = SweepRun(task, self.host)
-            run.look()
+            return self.begun(SweepRun(task, self.host))
         except JudgeqError as error:
             raise shown(error) from None
-        return run, curves.status_of(run), gr.update(visible=False), *_buttons(busy=True)
 
-    def follow(self, run: SweepRun) -> Iterator[tuple[Any, ...]]:
-        """Start a sweep and report it until it ends; leaving this generator stops it.
-
-        Yields:
-            Status, panel, curves and table; the last three only with new points.
-
-        Raises:
-            gr.Error: the sweep failed.
-        """
-        try:
-            run.start()
-        except JudgeqError as error:
-            raise shown(error) from None
-        drawn = 0
-        try:
-            while not run.finished.wait(TICK):
-                points = list(run.points)
-                yield curves.status_of(run), *_news(points, drawn)
-                drawn = len(points)
-            yield curves.status_of(run), *_news(list(run.points), drawn)
-        finally:
-            if not run.finished.is_set():
-                run.cancel()
-        if run.error is not None:
-            raise shown(run.error)
-
-    def stop(self, run: SweepRun | None) -> str:
-        """End a sweep and say how far it came."""
-        if run is None:
-            return ""
-        run.stop()
+    def status(self, run: SweepRun) -> str:
+        """See `MeasuringCallbacks`."""
         return curves.status_of(run)
 
+    def progress(self, run: SweepRun) -> int:
+        """See `MeasuringCallbacks`."""
+        return len(run.points)
 
-def idle_buttons() -> tuple[Any, Any]:
-    """Both buttons when nothing is measured."""
-    return _buttons(busy=False)
-
-
-def close_sweep(run: SweepRun | None) -> None:
-    """Free a visitor's sweep when the page is closed."""
-    if run is not None:
-        run.cancel()
+    def results(self, run: SweepRun) -> tuple[Any, ...]:
+        """See `MeasuringCallbacks`."""
+        points = list(run.points)
+        return gr.update(visible=True), curves.figure(points), curves.table(points)
 
 
 def _task(
@@ -120,13 +84,3 @@ def _task(
         max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
         span=places[0] if places else None,
     )
-
-
-def _news(points: list[Any], drawn: int) -> tuple[Any, ...]:
-    if len(points) == drawn:
-        return (gr.skip(),) * 3
-    return gr.update(visible=True), curves.figure(points), curves.table(points)
-
-
-def _buttons(busy: bool) -> tuple[Any, Any]:
-    return gr.update(interactive=not busy), gr.update(interactive=busy)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app import text
+from app.sections import measuring
 from app.sections.ask.inputs import Inputs
-from app.sections.events import LIGHT, QUEUED
 from app.sections.sweep import callbacks as do
 from app.server.host import ModelHost
 from app.server.sweep_run import SweepTask
@@ -32,7 +32,7 @@ class Sweep:
 
 def build_sweep(keep_s: int) -> Sweep:
     """The components, without a curve; `keep_s`: seconds that a sweep is kept for a visitor who is away."""
-    run = gr.State(None, time_to_live=keep_s, delete_callback=do.close_sweep)
+    run = gr.State(None, time_to_live=keep_s, delete_callback=measuring.close)
     gr.HTML(f'<h2 class="section">{text.SWEEP_TITLE}</h2><p class="fine">{text.SWEEP_LEAD}</p>')
     with gr.Column(elem_id="sweep"):
         methods = gr.CheckboxGroup(
@@ -63,22 +63,14 @@ def build_sweep(keep_s: int) -> Sweep:
 
 def wire_sweep(host: ModelHost, sweep: Sweep, inputs: Inputs) -> None:
     """The button sweeps what the page shows; the other stops the work itself."""
-    reactions, buttons = do.SweepCallbacks(host), [sweep.start, sweep.cancel]
     asked = [inputs.document, inputs.question, inputs.question_first, inputs.length, inputs.truncate]
-    started = gr.on(
+    measuring.wire(
+        do.SweepCallbacks(host),
         [sweep.start.click, sweep.watched.submit],
-        reactions.begin,
         [*asked, sweep.methods, sweep.watched],
-        [sweep.run, sweep.status, sweep.panel, *buttons],
-        **QUEUED,
+        run=sweep.run,
+        start=sweep.start,
+        cancel=sweep.cancel,
+        status=sweep.status,
+        results=[sweep.panel, sweep.figure, sweep.table],
     )
-    working = started.success(
-        reactions.follow,
-        sweep.run,
-        [sweep.status, sweep.panel, sweep.figure, sweep.table],
-        **QUEUED,
-    )
-    for ended in (working.then, working.failure):  # Gradio 6.31: see `app.ui`
-        ended(do.idle_buttons, None, buttons, **LIGHT)
-    stopped = sweep.cancel.click(reactions.stop, sweep.run, sweep.status, cancels=[working], **LIGHT)
-    stopped.then(do.idle_buttons, None, buttons, **LIGHT)

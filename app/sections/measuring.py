@@ -1,0 +1,130 @@
+"""What sections share whose button starts a run, whose results grow while it works, and that can be cancelled."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import gradio as gr
+
+from app.sections.ask.callbacks import TICK
+from app.sections.events import LIGHT, QUEUED
+from app.server.host import ModelHost
+from app.server.run import Run
+from app.style.toasts import shown
+from judgeq.errors import JudgeqError
+
+R = TypeVar("R", bound=Run)
+
+
+@dataclass(frozen=True)
+class MeasuringCallbacks(ABC, Generic[R]):
+    """The section's reactions, over the page's model. Builds no component."""
+
+    host: ModelHost
+
+    @abstractmethod
+    def begin(self, *values: Any) -> tuple[Any, ...]:
+        """`begun` for what the page shows.
+
+        Raises:
+            gr.Error: something is missing or invalid.
+        """
+
+    @abstractmethod
+    def status(self, run: R) -> str:
+        """The line that says how far a run is, and in the end what it has found."""
+
+    @abstractmethod
+    def progress(self, run: R) -> int:
+        """Grows with everything that `results` shows; 0 where there is nothing yet."""
+
+    @abstractmethod
+    def results(self, run: R) -> tuple[Any, ...]:
+        """Panel, figure and numbers."""
+
+    def begun(self, run: R) -> tuple[Any, ...]:
+        """Run, status, panel and both buttons, before the run starts.
+
+        Raises:
+            JudgeqError: the run was evicted.
+        """
+        run.look()
+        return run, self.status(run), gr.update(visible=False), *buttons(busy=True)
+
+    def follow(self, run: R) -> Iterator[tuple[Any, ...]]:
+        """Start a run and report it until it ends; leaving this generator stops it.
+
+        Yields:
+            Status, panel, figure and numbers; the last three only with something new.
+
+        Raises:
+            gr.Error: the run failed.
+        """
+        try:
+            run.start()
+        except JudgeqError as error:
+            raise shown(error) from None
+        drawn, ended = 0, False
+        try:
+            while not ended:
+                ended = run.finished.wait(TICK)
+                now = self.progress(run)
+                yield self.status(run), *(self.results(run) if now != drawn else (gr.skip(),) * 3)
+                drawn = now
+        finally:
+            if not run.finished.is_set():
+                run.cancel()
+        if run.error is not None:
+            raise shown(run.error)
+
+    def stop(self, run: R | None) -> str:
+        """End a run and say how far it came."""
+        if run is None:
+            return ""
+        run.stop()
+        return self.status(run)
+
+
+def buttons(busy: bool) -> tuple[Any, Any]:
+    """The button that starts, and the one that cancels."""
+    return gr.update(interactive=not busy), gr.update(interactive=busy)
+
+
+def idle_buttons() -> tuple[Any, Any]:
+    """Both buttons when nothing is measured."""
+    return buttons(busy=False)
+
+
+def close(run: Run | None) -> None:
+    """Free a visitor's run when the page is closed."""
+    if run is not None:
+        run.cancel()
+
+
+def wire(
+    reactions: MeasuringCallbacks[Any],
+    starts: Sequence[Callable[..., Any]],
+    inputs: Sequence[Any],
+    *,
+    run: gr.State,
+    start: gr.Button,
+    cancel: gr.Button,
+    status: gr.HTML,
+    results: Sequence[Any],
+) -> None:
+    """The events `starts` begin a run from what the page shows; the cancelling button stops the work itself.
+
+    Args:
+        inputs: components whose values `reactions.begin` takes.
+        results: panel, figure and numbers.
+    """
+    both = [start, cancel]
+    started = gr.on(starts, reactions.begin, inputs, [run, status, results[0], *both], **QUEUED)
+    working = started.success(reactions.follow, run, [status, *results], **QUEUED)
+    for ended in (working.then, working.failure):  # Gradio 6.31: see `app.ui`
+        ended(idle_buttons, None, both, **LIGHT)
+    stopped = cancel.click(reactions.stop, run, status, cancels=[working], **LIGHT)
+    stopped.then(idle_buttons, None, both, **LIGHT)
