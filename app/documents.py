@@ -1,6 +1,6 @@
 """Compressed documents from a folder, asked over plain HTTP: a request in, an answer out, nothing kept between two.
 
-So any worker of a balancer can answer any request. The folder is shared: whoever compresses a document writes it there.
+So any worker after a load balancer can answer any request. The folder is shared: documents are compressed into it.
 """
 
 from __future__ import annotations

@@ -12,10 +12,13 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import gradio as gr
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from app.server.samples import samples
+from app.style.page import CSS
+from app.style.theme import theme
 from tests.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +38,22 @@ def demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with running([sys.executable, "app.py", "--port", str(port)], port, log, cwd=ROOT) as url:
         yield url
     assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@contextmanager
+def served(page: gr.Blocks) -> Iterator[str]:
+    """The address of a page of the demo's own parts, in this process and in the demo's look."""
+    _, url, _ = page.launch(
+        theme=theme(),
+        css=CSS,
+        server_name="127.0.0.1",
+        quiet=True,
+        prevent_thread_lock=True,
+        ssr_mode=False,
+        run_history=False,
+    )
+    yield url
+    page.close()
 
 
 def free_port() -> int:

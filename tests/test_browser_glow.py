@@ -19,10 +19,9 @@ from app.sections.ask.cards import run_cards
 from app.sections.kept.kept import map_updates
 from app.sections.kept.view import build_kept, wire_kept
 from app.server.task import Lane, Task
-from app.style.page import CSS
-from app.style.theme import theme
 from judgeq.retention.attended import Attended
 from judgeq.retention.glow import Lights
+from tests.browser import served
 from tests.test_browser_kept import DOCUMENT, MAPS
 
 pytestmark = pytest.mark.browser
@@ -105,17 +104,8 @@ def address(browser: Browser) -> Iterator[str]:
             kept = build_kept()
         wire_kept(kept, held)
         answers.ask.click(follow, None, [held, answers.cards, *kept.shown])
-    _, url, _ = demo.launch(
-        theme=theme(),
-        css=CSS,
-        server_name="127.0.0.1",
-        quiet=True,
-        prevent_thread_lock=True,
-        ssr_mode=False,
-        run_history=False,
-    )
-    yield url
-    demo.close()
+    with served(demo) as url:
+        yield url
 
 
 def opened(browser: Browser, address: str, **context: Any) -> Page:

@@ -14,11 +14,9 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from app.sections.kept.kept import map_updates
 from app.sections.kept.view import build_kept, wire_kept
-from app.style.page import CSS
-from app.style.theme import theme
 from judgeq.methods import METHODS
 from judgeq.retention import RetentionMap
-from tests.browser import overflow, watched
+from tests.browser import overflow, served, watched
 
 BEFORE, AFTER = "<|user|>\n", "\n\nWho?<|end|>"
 LINES = [
@@ -65,17 +63,8 @@ def address(browser: Browser) -> Iterator[str]:
         wire_kept(kept, held)
         drawn = map_updates(run, True)  # Gradio changes what it gets
         demo.load(lambda: (run, *map(copy, drawn)), None, [held, *kept.shown])
-    _, url, _ = demo.launch(
-        theme=theme(),
-        css=CSS,
-        server_name="127.0.0.1",
-        quiet=True,
-        prevent_thread_lock=True,
-        ssr_mode=False,
-        run_history=False,
-    )
-    yield url
-    demo.close()
+    with served(demo) as url:
+        yield url
 
 
 @pytest.fixture

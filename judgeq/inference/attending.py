@@ -1,7 +1,7 @@
 """What an answer attends to while it is written: one vector a token, from the weights that its pass computes anyway.
 
 The pass that chooses a token is the one over the token before it; the first token is chosen by the last one of the
-prompt. Rows are told apart by the prompt's tokens that left them. Knows nothing of text.
+prompt. Rows are identified by the prompt token that they belong to. Independent of text.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Recorder:
         self._index: Tensor | None = None
 
     def _targets(self, rows: Tensor, memory: int) -> Tensor:
-        """Where the weights of a head's rows are added: tokens of the answer are nobody's."""
+        """Where the weights of a head's rows are added: those of the answer's own tokens in one last place."""
         rows = rows.to(self._device)
         rows = torch.where(rows < self._tokens, rows, self._tokens + 1)
         return torch.cat([rows.new_full((memory,), self._tokens), rows])
