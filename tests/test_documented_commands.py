@@ -216,7 +216,8 @@ PAGES = {
 """Documents whose Python has a test of its own, which looks at what comes out."""
 OTHERS_OPTIONS = {
     "--num_processes": "accelerate",
-    "--nproc_per_node": "torchrun",
+    "--multi_gpu": "accelerate",
+    "--cpu": "accelerate",
     "--model_args": "lm-eval",
     "--batch_size": "lm-eval",
     "--device": "lm-eval",
