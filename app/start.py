@@ -29,7 +29,7 @@ def launch(argv: list[str] | None = None) -> None:
     try:
         _launch(_parser().parse_args(argv))
     except JudgeqError as error:
-        say(f"app.py: {error}\n")
+        say(f"app.py: {error.with_code}\n")
         raise SystemExit(2) from None
 
 
@@ -118,13 +118,14 @@ def _launch(options: argparse.Namespace) -> None:
         zero.lend(host, gr.Error)
     else:
         host.start()
-    demo = ui.build(host, options.models)
+    stored = documents.StoredDocuments(host, options.documents) if options.documents else None
+    demo = ui.build(host, options.models, stored)
     if host.wait(0):  # it is settled already where no such model is known
         host.check()
     try:
         ui.serve(
             demo,
-            routes=documents.StoredDocuments(host, options.documents).routes if options.documents else (),
+            routes=stored.routes if stored else (),
             server_name=found.host,
             server_port=found.port,
             root_path=found.root_path,
@@ -139,6 +140,6 @@ def _launch(options: argparse.Namespace) -> None:
     try:
         host.check()
     except JudgeqError as error:
-        say(f"app.py: {error}\n")
+        say(f"app.py: {error.with_code}\n")
         surroundings.leave(2)
     demo.block_thread()

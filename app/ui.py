@@ -9,6 +9,7 @@ import gradio as gr
 from fastapi.routing import APIRoute
 
 from app import messages, text, uploads
+from app.documents import StoredDocuments
 from app.endpoints import Endpoints
 from app.page import Page, unknown_event
 from app.sections.ask import callbacks as do
@@ -33,8 +34,13 @@ LARGEST_REQUEST = 64_000_000
 """Bytes; a paste of 10 MB, every character escaped, still reaches the limits and gets their error message."""
 
 
-def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
-    """The whole page over one model, which visitors may change only if that is allowed."""
+def build(
+    host: ModelHost, models_allowed: bool = False, documents: StoredDocuments | None = None
+) -> gr.Blocks:
+    """The whole page over one model, which visitors may change only if that is allowed.
+
+    `documents` are a folder's that programs may ask about.
+    """
     reactions = do.Callbacks(host)
     with Page(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
         run = gr.State(None, time_to_live=KEEP_STATE_S, delete_callback=do.close_run)
@@ -67,7 +73,7 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
         wire_calibrate(host, calibrate, inputs)
         wire_calculator(sums)
         wire_takeaway(demo, take, inputs, run, [opened, *ends])
-        Endpoints(host).add()
+        Endpoints(host, documents).add()
     # Gradio's queue also holds light events (counting, maps): several for each run that may wait in `host.turns`
     return demo.queue(max_size=EVENTS_PER_RUN * host.limits.waiting, default_concurrency_limit=1)
 
