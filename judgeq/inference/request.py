@@ -269,12 +269,18 @@ def check_question_known(methods: Iterable[Method]) -> None:
 
 
 def check_decode_eviction(methods: Iterable[Method]) -> None:
-    """Refuse, with an `InputError`, methods that score with an answer written before, or store rows in few bits."""
+    """Refuse, with an `InputError`, methods that score with an answer written before, split budgets or round rows."""
     for method in methods:
         if method.needs_response:
             raise InputError(
                 f"The method {method.name!r} scores with an answer that was written ahead and cannot evict again while "
                 "one is written: choose another, such as judgeq or snapkv, or leave evict_every out"
+            )
+        if method.selection.allocation != "uniform":
+            raise InputError(
+                "Rows are evicted while an answer is written only where all heads keep equally many, and the "
+                f"allocation of {method.name!r} is {method.selection.allocation!r}: choose one that is uniform, or "
+                "leave evict_every out"
             )
         if method.selection.bits is not None:
             raise InputError(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from judgeq.config import Selection
 from judgeq.errors import InputError
@@ -138,31 +136,13 @@ def allocate_rows(
             f"The allocation {selection.allocation!r} serves one prompt at a time and this batch has "
             f"{rows.shape[0]}: prefill them one by one"
         )
-    heads = list(zip(rows[0], pooled[0], strict=True))
-    return allocate_heads(heads, budget, selection, shares, None if norms is None else norms[0])
-
-
-def allocate_heads(
-    ranked: Sequence[Ranked],
-    budget: int,
-    selection: Selection,
-    shares: Tensor | None = None,
-    norms: Sequence[Tensor] | Tensor | None = None,
-) -> tuple[Tensor, ...]:
-    """Rows to keep of one prompt's heads, which may have different numbers of rows to choose from.
-
-    Args:
-        ranked: of each KV head, (T,) rows and (T,) scores; see `rank_rows`.
-        budget, selection, shares: see `allocate_rows`.
-        norms: of each KV head (T,).
-    """
-    counts = [budget] * len(ranked) if shares is None else shares.tolist()
+    counts = [budget] * rows.shape[1] if shares is None else shares.tolist()
     if selection.adapts:
-        pooled = pad_sequence([scores for _, scores in ranked], batch_first=True, padding_value=-math.inf)
-        counts = adaptive_counts(pooled, sum(counts), selection)
+        counts = adaptive_counts(pooled[0], sum(counts), selection)
     kept = []
-    for head, (count, (rows, pooled)) in enumerate(zip(counts, ranked, strict=True)):
-        ordered = rows if norms is None else order_by_value(rows, pooled, norms[head], count)
+    for head, count in enumerate(counts):
+        own = rows[0, head]
+        ordered = own if norms is None else order_by_value(own, pooled[0, head], norms[0, head], count)
         kept.append(ordered[:count].sort().values)
     return tuple(kept)
 
