@@ -21,6 +21,9 @@ from judgeq.values import checked_seed, number, settle, whole
 Budget = int | float
 """Rows per KV head and layer (int), or the share of the prompt that is kept (float in (0, 1])."""
 
+DEFAULT_BUDGET = 128
+"""Rows per KV head and layer, wherever no budget is given."""
+
 AUTO = "auto"
 """A method's name: Judge Q, or the stock answer where no soft tokens are known for the model."""
 

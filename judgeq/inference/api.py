@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.cache.prefix import LayerCallback, PrefixCache
-from judgeq.config import AUTO, Budget, Decoding
+from judgeq.config import AUTO, DEFAULT_BUDGET, Budget, Decoding
 from judgeq.errors import InputError
 from judgeq.inference.answers import Answer, Reading, Writer, generate_batch
 from judgeq.inference.attending import WhatAttends
@@ -74,7 +74,7 @@ def read(
     question: str,
     *,
     methods: str | Method | Iterable[str | Method] = ("full", AUTO, "snapkv"),
-    budget: Budget = 128,
+    budget: Budget = DEFAULT_BUDGET,
     tokens: SoftTokens | str | Path | None = None,
     question_first: bool = False,
     answer_prefix: str = "",
@@ -151,7 +151,7 @@ def ask_many(
     questions: Iterable[tuple[str, str]],
     *,
     method: str | Method = AUTO,
-    budget: Budget | Iterable[Budget] = 128,
+    budget: Budget | Iterable[Budget] = DEFAULT_BUDGET,
     tokens: SoftTokens | str | Path | None = None,
     row_bits: int | None = None,
     padded: bool | None = None,

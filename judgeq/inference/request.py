@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from judgeq.config import AUTO, Budget, Decoding, budget_rows, check_budget, check_chunk
+from judgeq.config import AUTO, DEFAULT_BUDGET, Budget, Decoding, budget_rows, check_budget, check_chunk
 from judgeq.errors import InputError
 from judgeq.inference.appended import most_appended
 from judgeq.inference.attending import CountedHeads, WhatAttends
@@ -76,7 +76,7 @@ def make_request(
     question: str,
     *,
     methods: str | Method | Iterable[str | Method] = ("full", AUTO, "snapkv"),
-    budget: Budget = 128,
+    budget: Budget = DEFAULT_BUDGET,
     tokens: SoftTokens | str | Path | None = None,
     pinned: Span | Iterable[Span] = (),
     dropped: Span | Iterable[Span] = (),

@@ -20,7 +20,7 @@ from transformers import Cache, GenerationMixin
 from transformers.generation import GenerationMode, StoppingCriteriaList, StopStringCriteria
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from judgeq.config import AUTO, Budget, Decoding, check_budget
+from judgeq.config import AUTO, DEFAULT_BUDGET, Budget, Decoding, check_budget
 from judgeq.errors import InputError
 from judgeq.inference.decode_batch import PaddedCache
 from judgeq.inference.lookahead import prefill_many
@@ -62,7 +62,7 @@ def generate(
     *,
     soft_tokens: SoftTokens | str | Path | None = None,
     method: str | Method = AUTO,
-    budget: Budget = 128,
+    budget: Budget = DEFAULT_BUDGET,
     question_span: Span | list[Span] | None = None,
     row_bits: int | None = None,
     tokenizer: Any = None,

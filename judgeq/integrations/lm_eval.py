@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from judgeq._version import __version__
 from judgeq.cache.retained import RetainedCache
-from judgeq.config import Decoding, budget_rows, parse_budget
+from judgeq.config import DEFAULT_BUDGET, Decoding, budget_rows, parse_budget
 from judgeq.errors import InputError
 from judgeq.inference.appended import most_appended
 from judgeq.inference.decode import Step, decode, next_logits
@@ -78,7 +78,7 @@ class JudgeQLM(TemplateLM):
         pretrained: str | LanguageModel = DEFAULT_MODEL,
         *,
         method: str = "judgeq",
-        budget: str | int | float = 128,
+        budget: str | int | float = DEFAULT_BUDGET,
         tokens: str | None = None,
         quantization: str | None = None,
         device: Any = "auto",
