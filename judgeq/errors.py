@@ -12,7 +12,7 @@ class JudgeqError(Exception):
 
     @property
     def code(self) -> str:
-        """Where in this library it was raised, such as `JQ-config-check-budget`; empty before and anywhere else.
+        """Where in this library it was raised, such as `JQ-config-check-budget`; empty if it was not.
 
         `python -m judgeq errors CODE` says more.
         """

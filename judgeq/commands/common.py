@@ -1,4 +1,4 @@
-"""What all verbs share: the options that mean the same everywhere, loading the model, writing results."""
+"""What all subcommands share: the options that mean the same everywhere, loading the model, writing results."""
 
 from __future__ import annotations
 

@@ -146,7 +146,8 @@ class Document:
         that replay (`kvzip`) store it completely meanwhile.
 
         Args:
-            method, budget, tokens, row_bits: as in `judgeq.read`; the budget is a share of the document.
+            method, budget, tokens, row_bits: as in `judgeq.read`; a budget that is a share is one of the document's
+                tokens.
 
         Raises:
             InputError: bad input, or a method that needs an answer first.

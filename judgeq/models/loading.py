@@ -137,10 +137,10 @@ def load_config(name: str | Path) -> Any:
         return _config(place)
 
 
-def load_tokenizer(name: str | Path, revision: str | None = None) -> Any:
+def load_tokenizer(name: str | Path) -> Any:
     """The tokenizer of a model, whose weights are not fetched; raises `ModelError` with what to do."""
     with quiet_transformers():
-        return _tokenizer(_locate(str(name), revision, None))
+        return _tokenizer(_locate(str(name), None, None))
 
 
 def _config(place: _Place) -> Any:
