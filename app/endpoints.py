@@ -71,7 +71,7 @@ class Endpoints:
         Args:
             document: the text to read.
             question: what to answer about it.
-            method: full, judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
+            method: its name, such as judgeq, snapkv or full; models_and_methods lists all.
             budget: rows per KV head such as 128, or the share of the prompt that is kept, such as 0.25 or "25%".
             question_first: put the question before the document.
             max_new_tokens: longest answer in tokens.
@@ -129,7 +129,7 @@ class Endpoints:
         Args:
             document: the text to read.
             question: what is going to be asked about it.
-            method: full, judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
+            method: its name, such as judgeq, snapkv or full; models_and_methods lists all.
             budget: rows per KV head such as 128, or the share of the prompt that is kept, such as 0.25 or "25%".
             question_first: put the question before the document.
 
@@ -161,7 +161,7 @@ class Endpoints:
             document: the text to read.
             questions: one on each line or in a list; "The tower was built in … => 1874" is a begun sentence with what a
                 right answer contains.
-            method: judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
+            method: its name, such as judgeq or snapkv; models_and_methods lists all.
             risk: the largest share of questions whose answer may be lost.
             confidence: how sure the result has to be; both are between 0 and 1.
             budgets: in a list or separated by commas, all rows per KV head such as 128, or all shares such as "10%".
