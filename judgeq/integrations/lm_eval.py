@@ -33,6 +33,7 @@ from judgeq.inference.prefill import Prefill
 from judgeq.inference.request import Request, reserved_positions
 from judgeq.methods import Full
 from judgeq.methods.parsing import method_from_text
+from judgeq.models import DEFAULT_MODEL
 from judgeq.models.embedded import EMBEDDED, embedded_model_path
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
@@ -46,7 +47,6 @@ try:
 except ImportError as error:
     raise InputError('This needs lm-eval: pip install "judgeq[benchmarks]"') from error
 
-DEFAULT_MODEL = "smollm2-135m"
 DEFAULT_DEVICE = "cuda:0"
 """What lm-eval passes on where no device is named."""
 ARGUMENTS = ("pretrained", "method", "budget", "tokens", "quantization", "device", "max_length", "seed")
