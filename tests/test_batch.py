@@ -121,13 +121,13 @@ def test_finished_answers_leave_the_batch(lm: LanguageModel, monkeypatch: pytest
     outcome = read(lm)
     texts = alone(lm, outcome)
     sizes: list[int] = []
-    step = batch._next_tokens
+    step = batch.next_tokens
 
     def counted(lm: LanguageModel, cache: Any, tokens: Sequence[int]) -> list[int]:
         sizes.append(len(tokens))
         return step(lm, cache, tokens)
 
-    monkeypatch.setattr(batch, "_next_tokens", counted)
+    monkeypatch.setattr(batch, "next_tokens", counted)
     ends = {texts[at][:4] for at in (0, 1, 2, 3)}
     found = together(lm, outcome, settled=lambda text: text[:4] in ends and len(text) >= 4)
     assert all(text.startswith(short) for text, short in zip(texts, found, strict=True))

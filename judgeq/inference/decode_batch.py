@@ -294,12 +294,13 @@ def decode_together(
             cache.select(torch.tensor(kept, device=lm.device))
             members, chosen = [members[place] for place in kept], [chosen[place] for place in kept]
         on_token()
-        chosen = _next_tokens(lm, cache, chosen)
+        chosen = next_tokens(lm, cache, chosen)
     return written
 
 
 @torch.inference_mode()
-def _next_tokens(lm: LanguageModel, cache: PaddedCache, tokens: Sequence[int]) -> list[int]:
+def next_tokens(lm: LanguageModel, cache: PaddedCache, tokens: Sequence[int]) -> list[int]:
+    """The next token of every answer in the cache, after these, whose rows are added; greedy."""
     ids = torch.tensor(tokens, device=lm.device)[:, None]
     output = lm.model(
         input_ids=ids, position_ids=cache.positions, cache=cache, use_cache=True, logits_to_keep=1
