@@ -49,10 +49,14 @@ def alone(lm: LanguageModel, outcome: Prefill, decoding: Decoding = LONG) -> lis
 
 
 def together(
-    lm: LanguageModel, outcome: Prefill, decoding: Decoding = LONG, settled: Settled = never_settled
+    lm: LanguageModel,
+    outcome: Prefill,
+    decoding: Decoding = LONG,
+    settled: Settled = never_settled,
+    move: bool = False,
 ) -> list[str]:
     answers = [PendingAnswer(kept.cache, outcome.logits, decoding, settled) for kept in outcome.retained]
-    return [written.text for written in decode_together(lm, answers)]
+    return [written.text for written in decode_together(lm, answers, move=move)]
 
 
 def test_side_by_side_and_alone_are_the_same_in_every_family(each_lm: LanguageModel) -> None:
@@ -102,6 +106,8 @@ def test_the_caches_stay_as_they_were(lm: LanguageModel) -> None:
     first = together(lm, outcome)
     assert [kept.cache.rows for kept in outcome.retained] == rows
     assert together(lm, outcome) == first
+    assert together(lm, outcome, move=True) == first
+    assert not any(kept.cache.rows for kept in outcome.retained)
 
 
 def test_a_sliding_window_is_decoded_one_by_one(make_lm: MakeLM) -> None:

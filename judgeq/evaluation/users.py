@@ -118,7 +118,7 @@ def _round(
         caches.append(found.retained[0].cache)
         chosen.append(int(found.logits.argmax(-1)))
     own.read_s.append(_now(lm) - started)
-    cache, seconds = PaddedCache(caches, tokens), list[float]()
+    cache, seconds = PaddedCache(caches, tokens, move=True), list[float]()
     for _ in range(tokens):
         before = _now(lm)
         chosen = next_tokens(lm, cache, chosen)
