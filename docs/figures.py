@@ -287,6 +287,13 @@ def bench_attended() -> Lines:
         yield [row["label"], f"{1000 * row['token_s']:.0f} ms", middle, f"{low} to {high}"]
 
 
+@table
+def users() -> Lines:
+    for row in results("users")["rows"]:
+        minute = (f"{60 * row[name]:.1f}" for name in ("answers_per_s", "answers_per_s_read_before"))
+        yield [row["label"], str(row["users"]), f"{row['tokens_per_s']:.0f}", *minute]
+
+
 @value
 def step_ratios() -> str:
     ratios = [row["ratio"] for row in results("bench_step")["rows"]]
