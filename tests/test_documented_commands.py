@@ -188,6 +188,7 @@ RULES = [
     Rule(r"python -m benchmarks\.parity\b", test=("test_parity.py", "parity.main")),
     Rule(r"python -m benchmarks\.start\b", test=("test_starting.py", "main([")),
     Rule(r"python -m benchmarks\.bounded\b", test=("test_bounded_bench.py", "main([")),
+    Rule(r"python -m benchmarks\.folding\b", test=("test_folding_bench.py", "main([")),
     Rule(r"python -m benchmarks\.cpu\b", test=("test_cpu_bench.py", "main([")),
     Rule(r"python -m scripts\.space\b", test=("test_space.py", "space.main")),
     Rule(r"python docs/figures\.py\b", test=("test_figures.py", '"figures.py"')),
