@@ -293,7 +293,11 @@ def folding() -> Lines:
     for row in results("folding")["rows"]:
         found.setdefault((row["weights"], row["least_similarity"]), {})[row["budget"]] = row["kl"]
     for (weights, least), kl in found.items():
-        name = f"{weights}, {f'cosine of at least {least}' if least else 'all of them'}" if weights else "not folded"
+        name = (
+            f"{weights}, {f'cosine of at least {least}' if least else 'all of them'}"
+            if weights
+            else "not folded"
+        )
         yield [name, *(f"{kl[budget]:.3f}" for budget in sorted(kl))]
 
 

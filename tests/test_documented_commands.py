@@ -148,7 +148,7 @@ def check_files(command: Command) -> None:
 MARKS = {
     "gpu": r"\bcuda\b|\b\d+b\b",
     "hub": r"^hf\b",
-    "package index": r"\bpip install\b|^jupyter\b|\bkvpress\b|kvpress-env|llama-env|JudgeQPress|test_press",
+    "package index": r"\bpip (install|download)\b|^jupyter\b|scripts\.gemma|\bkvpress\b|kvpress-env|llama-env|JudgeQPress|test_press",
     "container engine": r"^(docker|podman)\b",
     "haproxy": r"^haproxy\b|scripts\.serving",
     "browser": r"\bbrowser\b|\bscreenshot\b",
@@ -198,6 +198,7 @@ RULES = [
     Rule(r"(haproxy|python -m scripts\.serving)\b", needs="haproxy"),
     Rule(r"hf auth login\b", needs="hub"),
     Rule(r"jupyter lab\b", needs="package index", check=check_files),
+    Rule(r"(pip download|python -m scripts\.gemma)\b", needs="package index"),
     Rule(r"(\S+/)?pip install\b", needs="package index", check=check_install),
     Rule(r"python -m venv (kvpress|llama)-env\b", needs="package index"),
     Rule(r"python -m pytest tests/test_press\.py\b", needs="package index", check=check_files),
