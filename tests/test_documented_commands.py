@@ -148,7 +148,7 @@ def check_files(command: Command) -> None:
 MARKS = {
     "gpu": r"\bcuda\b|\b\d+b\b",
     "hub": r"^hf\b",
-    "package index": r"\bpip (install|download)\b|^jupyter\b|scripts\.gemma|\bkvpress\b|kvpress-env|llama-env|JudgeQPress|test_press",
+    "package index": r"\bpip (install|download)\b|^jupyter\b|scripts\.gemma|kvpress\b|-env\b|JudgeQPress|test_press",
     "container engine": r"^(docker|podman)\b",
     "haproxy": r"^haproxy\b|scripts\.serving",
     "browser": r"\bbrowser\b|\bscreenshot\b",
