@@ -18,7 +18,7 @@ from app.server.limits import check_method, whole_number
 from app.server.run import Run, result
 from app.server.task import Task
 from app.style.toasts import sent
-from judgeq.config import Budget, parse_budget
+from judgeq.config import DEFAULT_BUDGET, Budget, parse_budget
 from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS, question_methods
 
@@ -66,7 +66,7 @@ class Endpoints:
         document: str,
         question: str,
         method: str = "judgeq",
-        budget: int | float | str = "128",
+        budget: int | float | str = str(DEFAULT_BUDGET),
         question_first: bool | str = False,
         max_new_tokens: int | str = 64,
     ) -> Iterator[dict]:
@@ -95,7 +95,7 @@ class Endpoints:
         document: str,
         question: str,
         methods: str | list[str] = "full,judgeq,snapkv",
-        budget: int | float | str = "128",
+        budget: int | float | str = str(DEFAULT_BUDGET),
         question_first: bool | str = False,
         max_new_tokens: int | str = 64,
     ) -> Iterator[list]:
@@ -125,7 +125,7 @@ class Endpoints:
         document: str,
         question: str,
         method: str = "judgeq",
-        budget: int | float | str = "128",
+        budget: int | float | str = str(DEFAULT_BUDGET),
         question_first: bool | str = False,
     ) -> Iterator[dict]:
         """Which tokens of a prompt a method keeps at a budget, in each layer and KV head.

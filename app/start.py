@@ -15,6 +15,7 @@ from app import text
 from app.server import surroundings
 from judgeq.console import never_fail_for_a_character, say
 from judgeq.errors import InputError, JudgeqError
+from judgeq.models import DEFAULT_MODEL
 from judgeq.models.supported import DTYPES, QUANTIZATIONS
 
 MINUTES = 10.0
@@ -36,7 +37,7 @@ def launch(argv: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="app.py", description=text.LEAD)
     parser.add_argument(
-        "--model", default=os.environ.get("JUDGEQ_MODEL") or "smollm2-135m", help="as in judgeq.load"
+        "--model", default=os.environ.get("JUDGEQ_MODEL") or DEFAULT_MODEL, help="as in judgeq.load"
     )
     parser.add_argument(
         "--tokens", default=os.environ.get("JUDGEQ_TOKENS") or None, help="soft tokens: a folder or a Hub id"

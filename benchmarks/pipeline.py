@@ -23,7 +23,6 @@ from benchmarks import kvpress_pipeline
 from judgeq._version import versions
 from judgeq.cli import run
 from judgeq.commands.common import (
-    DEFAULT_MODEL,
     add_json,
     add_number,
     add_option,
@@ -41,6 +40,7 @@ from judgeq.evaluation.report.read import FORMAT
 from judgeq.evaluation.runner import WHOLE, Asked, Measured
 from judgeq.evaluation.setup import setup_of
 from judgeq.methods.parsing import method_from_text
+from judgeq.models import DEFAULT_MODEL
 from judgeq.training.progress import Bars
 
 if TYPE_CHECKING:
