@@ -71,6 +71,12 @@ class OneRowLinear(SharedLinear):
         return super().forward(input)
 
 
+def second_layout_bytes(model: nn.Module) -> int:
+    """Bytes of a model's weights in a second layout."""
+    laid_out = (each._laid_out for each in model.modules() if isinstance(each, OneRowLinear))
+    return sum(each.numel() * each.element_size() for each in laid_out)
+
+
 def lay_out(model: nn.Module, layout: Layout) -> None:
     """Give all linear layers in bfloat16 a second layout; those whose weights float16 cannot hold are left out."""
     largest = torch.finfo(torch.float16).max
