@@ -19,6 +19,10 @@ DOCUMENT_PLACEHOLDER = "Paste a text here, drop a file on it, or upload one belo
 UPLOAD = "Upload or drop .txt, .md, .html or .pdf"
 QUESTION = "Question"
 QUESTION_PLACEHOLDER = "What do you want to know?"
+PREFIX = "The answer begins with"
+PREFIX_PLACEHOLDER = "Nothing: every method begins by itself"
+PROPOSE = "Propose this from the question: small models finish sentences better than they answer"
+BEGUN = "All methods continue the same beginning: “{prefix}”"
 QUESTION_FIRST = "Put the question before the document"
 QUESTION_FIRST_INFO = "Harder: methods that score with the end of the prompt then do not see the question."
 ROWS = "Rows kept"
@@ -84,6 +88,14 @@ COST_NOTE = (
     "for all; only drafts and the oracle read twice. A row is one key and one value, for one token, in one layer and "
     "KV head."
 )
+
+NEXT = "Try next:"
+NEXT_BEGIN = "even the full cache misses it, so begin the answer, under the question."
+NEXT_SHORTER = "even the full cache misses it, so ask for one fact, or load a larger model."
+NEXT_LOST = "select {expected} in the document below to see where {names} lost it, or give {rows} rows."
+NEXT_DIFFERS = "select the words below that the answer needs, and see which method still keeps them."
+NEXT_FEWER = "nobody lost anything, so give {rows} rows and see who loses it first."
+NEXT_SIZES = "Or measure all sizes at once."
 
 AGAIN = "Ask something else about this document"
 AGAIN_PLACEHOLDER = "It is not read again: the next answer starts much sooner"
@@ -207,6 +219,7 @@ SWEEP_LEAD = (
     "The same question with 1 % of the rows, with 2 %, and so on up to all of them: how much of the full cache’s "
     "answer does each still write, word by word? One reading of the document serves all sizes. Pins are ignored here."
 )
+SWEEP_FOLD = "Measure it here"
 SWEEP_METHODS = "Methods"
 SWEEP_WATCHED = "Words to watch"
 SWEEP_WATCHED_INFO = (
@@ -239,6 +252,7 @@ CALIBRATE_LEAD = (
     "One answer that survives may be luck. Ask several questions about the document: each is answered with all rows "
     "and with ever fewer, and exact statistics say at which budget such answers survive, and how sure that is."
 )
+CALIBRATE_FOLD = "Find it here"
 CALIBRATE_QUESTIONS = "Questions, one per line"
 CALIBRATE_QUESTIONS_INFO = (
     "22 are the fewest for 90 % with 90 % confidence. A line that ends with … is a sentence that the answer "
@@ -318,9 +332,11 @@ NOT_THERE = "The document does not contain “{words}”: select words in it, or
 NO_MAP = "There is nothing to show yet: ask something about a document first"
 HEATMAP_TITLE = "Where it was kept, layer by layer"
 HEATMAP = (
-    "Each line is a layer of the model, each column a stretch of the prompt: the brighter, the more was kept. A click "
-    "shows the words of that stretch in the document."
+    "Each line is a layer of the model, each column a stretch of the prompt: the brighter, the more was kept. A click, "
+    "or the arrow keys and Enter, show the words of that stretch in the document."
 )
+HEATMAP_FOLD = "Show the layers"
+HEATMAP_KEYS = "Heatmap: the arrow keys go from region to region, Enter shows its words in the document"
 MAP_METRIC = "What is drawn"
 METRICS = {"kept": "Rows kept", "score": "Best scores"}
 HEADS_TITLE = "How many rows each head keeps"
