@@ -302,6 +302,38 @@ def join(words: list[str]) -> str:
     return words[0] if len(words) < 2 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+TRAIN_TITLE = "Train a judge for this model"
+TRAIN_LEAD = (
+    "Soft tokens belong to one model. These are trained on this machine for the model that is loaded: it answers "
+    "prompts, and they learn what its answers attend to. Questions wait meanwhile, and what is stopped can be resumed."
+)
+TRAIN_FOLD = "Train here"
+TRAIN_RECIPE = "Recipe"
+TRAIN_RECIPES = {"quick": "Quick: 160 short prompts", "full": "Full: 480 prompts of up to 2,048 tokens"}
+TRAIN_NO_RECIPE = "There is no such recipe: choose one of those offered"
+TRAIN_FOLDER = "Name"
+TRAIN_FOLDER_PLACEHOLDER = "Of its folder; empty = the model’s"
+TRAIN_ESTIMATE = "What will it take?"
+TRAIN = "Train or resume"
+TRAIN_BUSY = "A judge is being trained already: wait for it, or press Stop"
+TRAIN_ELSEWHERE = "Training is only started on the machine itself: open the page there"
+TRAIN_MEASURING = "Drawing the prompts and measuring one example"
+TRAIN_PREPARING = "Drawing the prompts"
+TRAIN_AT = "{phase}: {done:,} of {total:,}"
+TRAIN_STOPPING = "Stopping after this step"
+TRAIN_STOPPED = "Stopped at {phase}, {done:,} of {total:,}: train again with the same name to resume."
+TRAIN_FAILED = "Nothing finished was lost: change what is needed and train again."
+TRAIN_ESTIMATED = "Estimated from one example that was measured on this machine; nothing is trained yet."
+TRAIN_DONE = "Trained and in use: Judge Q scores with it from now on. It lies in {folder}."
+TRAIN_NEEDS = "What it will take"
+TRAIN_TIME = "Time, at most about"
+TRAIN_MEMORY = "Memory"
+TRAIN_DISK = "Disk, while it trains"
+TRAIN_FREE = "of {free} free"
+TRAIN_TOO_MUCH = "not enough"
+TRAIN_COMMAND = "The same in a terminal:"
+
+
 MAP_METHOD = "Method"
 MAP_OTHER = "Compare with"
 NO_OTHER = "Nothing"
