@@ -69,7 +69,7 @@ def wire_files(
         found = sample_of(written or "")
         name = found.name if found else None
         line = length_line(host, written, *values)
-        return line, gr.skip() if name == named else gr.update(value=name, info=found.look if found else None)
+        return line, gr.skip() if name == named else gr.update(value=name, info=found.look if found else "")
 
     measured = {
         "fn": measure,

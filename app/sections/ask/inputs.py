@@ -71,8 +71,8 @@ def build_inputs(host: ModelHost) -> Inputs:
         first.document,
         label=text.DOCUMENT,
         placeholder=text.DOCUMENT_PLACEHOLDER,
-        lines=9,
-        max_lines=9,
+        lines=8,
+        max_lines=8,
         autoscroll=False,
         elem_id="document",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,8 +21,8 @@ from judgeq.errors import InputError, JudgeqError
 from judgeq.look.format import duration, size
 from judgeq.training.curve import curve_figure
 
-DRAW_STEPS = 5
-"""Steps between two drawings of the curve."""
+DRAW_S = 5
+"""Seconds between two drawings of the curve, which takes a browser a moment."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,10 @@ class TrainCallbacks(MeasuringCallbacks[TrainRun]):
         )
 
     def progress(self, run: TrainRun) -> int:
-        """See `MeasuringCallbacks`; something new every few steps, and at the end."""
-        return -(-len(run.history) // DRAW_STEPS) + run.finished.is_set()
+        """See `MeasuringCallbacks`; something new every few seconds, and at the end."""
+        if run.finished.is_set():
+            return -1
+        return int(time.monotonic() / DRAW_S) if run.history else 0
 
     def results(self, run: TrainRun) -> tuple[Any, ...]:
         """See `MeasuringCallbacks`."""
