@@ -168,6 +168,12 @@ MODELS_INFO = "Another model replaces this one for everyone who has this page op
 MODELS_NAME = "Model"
 MODELS_NAME_INFO = "Choose one, or type the id of one on the Hugging Face Hub, such as org/name."
 MODELS_LOAD = "Load this model"
+MODELS_JUDGED = "A judge for it comes with this page."
+MODELS_AT_ONCE = "Works as soon as it is loaded: {methods}."
+MODELS_TRAIN = "Judge Q needs soft tokens for it, which this trains:"
+MODELS_TRAIN_HERE = (
+    "Judge Q needs soft tokens for it: load it and train them below the answers, or in a terminal:"
+)
 MODELS_LOADING = "Loading {name} as soon as no answer is being written"
 MODELS_KEPT = "{reason}. {name} is still in use."
 SWITCH_STOPPED = "The model was not changed, since the page was closed: load it again"

@@ -51,7 +51,7 @@ def build(host: ModelHost, models_allowed: bool = False, train_in: Path | None =
             with gr.Column(elem_id="inputs", scale=0, min_width=320):
                 inputs = build_inputs(host)
                 pins = build_pins()
-                models = build_models(host, models_allowed)
+                models = build_models(host, models_allowed, train_in is not None)
             with gr.Column(elem_id="results", scale=1, min_width=320):
                 answers = build_answers()
                 kept = build_kept()
