@@ -430,7 +430,7 @@ def test_what_means_nothing_in_a_link_is_left_out_and_named(field: str, value: s
 @pytest.mark.parametrize("fragment", [None, 5, "", "#top", {"question=": 1}, "rows=5"])
 def test_what_is_no_link_of_ours_changes_nothing(fragment: Any) -> None:
     assert takeaway.restored(fragment) is None
-    assert len(view.restore(fragment)) == 8
+    assert len(view.restore(fragment)) == 10
     assert all(found == gr.skip() for found in view.restore(fragment))
 
 

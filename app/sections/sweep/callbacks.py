@@ -30,6 +30,7 @@ class SweepCallbacks(MeasuringCallbacks[SweepRun]):
         question_first: bool,
         max_new_tokens: float,
         truncate: bool,
+        answer_prefix: str,
         methods: list[str],
         watched: str,
     ) -> tuple[Any, ...]:
@@ -42,7 +43,8 @@ class SweepCallbacks(MeasuringCallbacks[SweepRun]):
             gr.Error: something is missing or invalid.
         """
         try:
-            task = _task(document, question, question_first, max_new_tokens, truncate, methods, watched)
+            asked = document, question, question_first, max_new_tokens, truncate, answer_prefix
+            task = _task(*asked, methods, watched)
             return self.begun(SweepRun(task, self.host))
         except JudgeqError as error:
             raise shown(error) from None
@@ -67,6 +69,7 @@ def _task(
     question_first: bool,
     max_new_tokens: float,
     truncate: bool,
+    answer_prefix: str,
     methods: list[str],
     watched: str,
 ) -> SweepTask:
@@ -83,4 +86,5 @@ def _task(
         truncate=truncate,
         max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
         span=places[0] if places else None,
+        answer_prefix=(answer_prefix or "").strip(),
     )
