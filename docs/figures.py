@@ -309,6 +309,16 @@ def users() -> Lines:
 
 
 @value
+def users_setting(name: str) -> str:
+    return f"{results('users')['settings'][name]:,}"
+
+
+@value
+def users_precision() -> str:
+    return str(results("users")["precision"])
+
+
+@value
 def step_ratios() -> str:
     ratios = [row["ratio"] for row in results("bench_step")["rows"]]
     return f"{min(ratios):.1f} to {max(ratios):.1f}"

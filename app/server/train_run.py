@@ -100,7 +100,7 @@ class TrainRun(Run):
 
     Attributes:
         step: what is done, how many of it, of how many.
-        history: of all steps so far, see `judgeq.training.run.Run.history`.
+        history: of all steps so far, see `judgeq.training.optimization.Run.history`.
         needs: the estimate, once it is known.
     """
 
