@@ -10,6 +10,7 @@ import gradio as gr
 from fastapi.routing import APIRoute
 
 from app import messages, text, uploads
+from app.documents import StoredDocuments
 from app.endpoints import Endpoints
 from app.page import Page, unknown_event
 from app.sections.ask import callbacks as do
@@ -35,11 +36,17 @@ LARGEST_REQUEST = 64_000_000
 """Bytes; a paste of 10 MB, every character escaped, still reaches the limits and gets their error message."""
 
 
-def build(host: ModelHost, models_allowed: bool = False, train_in: Path | None = None) -> gr.Blocks:
+def build(
+    host: ModelHost,
+    models_allowed: bool = False,
+    train_in: Path | None = None,
+    documents: StoredDocuments | None = None,
+) -> gr.Blocks:
     """The whole page over one model, which visitors may change only if that is allowed.
 
     Args:
         train_in: soft tokens may be trained from the page, each in a folder in this one; None = not at all.
+        documents: of a folder, about which programs may ask.
     """
     reactions = do.Callbacks(host)
     with Page(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
@@ -74,7 +81,7 @@ def build(host: ModelHost, models_allowed: bool = False, train_in: Path | None =
         wire_calibrate(host, calibrate, inputs)
         wire_calculator(sums)
         wire_takeaway(demo, take, inputs, run, [opened, *ends])
-        Endpoints(host).add()
+        Endpoints(host, documents).add()
     # Gradio's queue also holds light events (counting, maps): several for each run that may wait in `host.turns`
     return demo.queue(max_size=EVENTS_PER_RUN * host.limits.waiting, default_concurrency_limit=1)
 

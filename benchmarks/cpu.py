@@ -27,11 +27,9 @@ from torch import Tensor, nn
 
 from benchmarks import llama_speed
 from judgeq._version import versions
-from judgeq.attention.cpu import few_rows
 from judgeq.attention.one_row import LAYOUTS, OneRowLinear, lay_out
 from judgeq.cli import run
 from judgeq.commands.common import (
-    DEFAULT_MODEL,
     add_flag,
     add_json,
     add_number,
@@ -46,7 +44,7 @@ from judgeq.inference.decode import next_logits
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.methods import Full, Method, SnapKV
-from judgeq.models import loading
+from judgeq.models import DEFAULT_MODEL, loading
 from judgeq.models.embedded import EMBEDDED
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.wheels import packaged_file
@@ -276,7 +274,7 @@ def _products(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             products[0]()
             calls[name] = size, partial(_each, products)
     times: dict[str, list[float]] = {name: [] for name in calls}
-    with torch.inference_mode(), few_rows():
+    with torch.inference_mode():
         for _, call in calls.values():
             call()
         for _ in range(arguments.rounds):

@@ -288,10 +288,34 @@ def bench_attended() -> Lines:
 
 
 @table
+def folding() -> Lines:
+    found: dict[tuple[str | None, float | None], dict[int, float]] = {}
+    for row in results("folding")["rows"]:
+        found.setdefault((row["weights"], row["least_similarity"]), {})[row["budget"]] = row["kl"]
+    for (weights, least), kl in found.items():
+        name = (
+            f"{weights}, {f'cosine of at least {least}' if least else 'all of them'}"
+            if weights
+            else "not folded"
+        )
+        yield [name, *(f"{kl[budget]:.3f}" for budget in sorted(kl))]
+
+
+@table
 def users() -> Lines:
     for row in results("users")["rows"]:
         minute = (f"{60 * row[name]:.1f}" for name in ("answers_per_s", "answers_per_s_read_before"))
         yield [row["label"], str(row["users"]), f"{row['tokens_per_s']:.0f}", *minute]
+
+
+@value
+def users_setting(name: str) -> str:
+    return f"{results('users')['settings'][name]:,}"
+
+
+@value
+def users_precision() -> str:
+    return str(results("users")["precision"])
 
 
 @value

@@ -32,7 +32,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, SoftTokens
 from judgeq.training.config import TrainConfig
-from judgeq.training.loop import train
+from judgeq.training.train import train
 from scripts import space
 from tests.conftest import TEXT, build_model, build_tokenizer
 from tests.documented import ROOT, blocks, text_of

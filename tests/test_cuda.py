@@ -17,16 +17,17 @@ from judgeq.data import wiki
 from judgeq.evaluation.random_weights import random_model, random_soft_tokens
 from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import Prefill, prefill
 from judgeq.inference.request import Request
 from judgeq.methods import METHODS, question_methods
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.examples import TrainingExample
-from judgeq.training.loop import example_losses, train
+from judgeq.training.optimization import passes
 from judgeq.training.progress import Progress
-from judgeq.training.run import passes
 from judgeq.training.store import Store
+from judgeq.training.train import example_losses, train
 from judgeq.training.trainable import trainable
 from judgeq.training.workers import Workers
 from tests.conftest import TEXT
@@ -78,6 +79,31 @@ def test_a_method_keeps_the_same_rows(pair: list[LanguageModel], way: str) -> No
         )
     for ours, theirs in zip(*kept, strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("way", ["judgeq", "snapkv", "judgeq:allocation=adakv"])
+def test_layers_are_queued_without_waiting(
+    make_lm: Callable[..., LanguageModel], way: str, dtype: torch.dtype
+) -> None:
+    lm, method = make_lm(), method_from_text(way)
+    lm.model.to("cuda", dtype)
+    tokens = soft_tokens(lm, method)
+    ids = torch.randint(3, 300, (1, 90))
+
+    def read(queued: Callable[[int, int], None] | None = None) -> Prefill:
+        weights = tokens.weights if tokens else None
+        return prefill(lm, ids, [Plan(method, 20)], soft_tokens=weights, on_layer=queued)
+
+    read()  # libraries may wait when they are used for the first time
+    set_mode = torch.cuda.set_sync_debug_mode
+    try:
+        kept = read(lambda done, layers: set_mode("error" if done < layers else "default")).retained[0].kept
+    finally:
+        set_mode("default")
+    assert (
+        sum(len(head) for layer in kept for head in (layer if isinstance(layer, tuple) else layer[0])) == 160
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from app.server.own_tokens import Shelf
 from app.server.queue import Place, Turns
 from judgeq.documents.document import Document
 from judgeq.errors import JudgeqError
+from judgeq.models import DEFAULT_MODEL
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt, count_prompt
 from judgeq.soft_tokens.soft_tokens import SoftTokens, find_shipped
@@ -63,7 +64,7 @@ class ModelHost:
 
     def __init__(
         self,
-        name: str = "smollm2-135m",
+        name: str = DEFAULT_MODEL,
         tokens: str | Path | None = None,
         load: Callable[..., LanguageModel] = judgeq.load,
         limits: Limits = Limits(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.server.own_tokens import OwnTokens
+from judgeq.config import DEFAULT_BUDGET, Budget
 from judgeq.inference.answers import Answer
 from judgeq.inference.spans import Span
 from judgeq.retention import RetentionMap
@@ -26,7 +27,7 @@ class Task:
     document: str
     question: str
     methods: tuple[str, ...] = ("full", "judgeq", "snapkv")
-    budget: int | float = 128
+    budget: Budget = DEFAULT_BUDGET
     question_first: bool = False
     truncate: bool | None = False
     max_new_tokens: int = 32

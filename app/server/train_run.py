@@ -29,9 +29,9 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.memory import peak_memory, weight_bytes
 from judgeq.training.bench import step_times
 from judgeq.training.config import TrainConfig
-from judgeq.training.loop import CHECKPOINT, STORE, train
 from judgeq.training.progress import Progress
 from judgeq.training.store import Store
+from judgeq.training.train import CHECKPOINT, STORE, train
 
 RECIPES = {"quick": TrainConfig.from_dict(QUICK), "full": TrainConfig()}
 
@@ -100,7 +100,7 @@ class TrainRun(Run):
 
     Attributes:
         step: what is done, how many of it, of how many.
-        history: of all steps so far, see `judgeq.training.run.Run.history`.
+        history: of all steps so far, see `judgeq.training.optimization.Run.history`.
         needs: the estimate, once it is known.
     """
 

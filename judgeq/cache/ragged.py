@@ -44,13 +44,21 @@ class FrozenRows:
     counts: tuple[int, ...]
 
     @classmethod
-    def of_heads(cls, heads: Sequence[Head], bits: int | None = None) -> FrozenRows:
+    def of_heads(
+        cls, heads: Sequence[Head], bits: int | None = None, memory: MemoryRows | None = None
+    ) -> FrozenRows:
         """Store these rows, copied.
 
         Args:
             heads: keys and values of each KV head.
             bits: 8 or 4; None stores the rows as they are.
+            memory: of a batch of 1, stored before the rows of each head.
         """
+        if memory is not None:
+            heads = [
+                (torch.cat([memory[0][0, head], keys]), torch.cat([memory[1][0, head], values]))
+                for head, (keys, values) in enumerate(heads)
+            ]
         counts = tuple(len(keys) for keys, _ in heads)
         keys, values = (torch.cat(rows) for rows in zip(*heads, strict=True))
         if bits is None:
@@ -71,16 +79,10 @@ class FrozenRows:
         Args:
             keys, values: (1, H_kv, K, D).
             kept: for each KV head (rows,) int64.
-            bits: see `of_heads`.
-            memory: of a batch of 1, stored before the kept rows of each head.
+            bits, memory: see `of_heads`.
         """
         chosen = [(keys[0, head, rows], values[0, head, rows]) for head, rows in enumerate(kept)]
-        if memory is not None:
-            chosen = [
-                (torch.cat([memory[0][0, head], own]), torch.cat([memory[1][0, head], its]))
-                for head, (own, its) in enumerate(chosen)
-            ]
-        return cls.of_heads(chosen, bits)
+        return cls.of_heads(chosen, bits, memory)
 
     def dense(self) -> tuple[Tensor, Tensor]:
         """Keys and values (R, D) in full precision; dequantized on each call where they are quantized."""
@@ -281,9 +283,6 @@ class RaggedLayer(RetainedLayer):
     def __init__(self, frozen: FrozenRows, seen: int) -> None:
         """`seen`: tokens that have been read, at least as many as any head has rows."""
         super().__init__()
-        self._freeze(frozen, seen)
-
-    def _freeze(self, frozen: FrozenRows, seen: int) -> None:
         heads = len(frozen.counts)
         self.set_rows(*(rows.new_empty(1, heads, 0, rows.shape[-1]) for rows in (frozen.keys, frozen.values)))
         self.frozen, self.seen = frozen, seen
@@ -297,10 +296,6 @@ class RaggedLayer(RetainedLayer):
             (torch.cat([keys, new_keys]), torch.cat([values, new_values]))
             for (keys, values), (new_keys, new_values) in zip(self.frozen.heads(), tail, strict=True)
         ]
-
-    def replace_rows(self, heads: Sequence[Head], seen: int) -> None:
-        """Continue with copies of these rows, frozen and in full precision."""
-        self._freeze(FrozenRows.of_heads(heads), seen)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object

@@ -72,7 +72,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     step = kinds.add_parser("step", help="a training step with and without stored rows")
     step.set_defaults(run=_step)
     add_common(step)
-    step.add_argument("--rounds", type=int, default=5, metavar="N", help="(default: %(default)s)")
+    add_number(step, "--rounds", "how often everything is measured, in turn", 5)
     add_option(step, "--lengths", "N,M", "tokens of the documents", "512,1024,2048")
 
 

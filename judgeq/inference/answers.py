@@ -293,6 +293,8 @@ def generate_batch(readings: Sequence[Reading]) -> list[Answer]:
     if not readings:
         return []
     writers = [reading.writers[0] for reading in readings]
+    for writer in writers:
+        _ = writer.retention  # while there are rows
     pending = [
         PendingAnswer(each.retained.cache, each.reading.logits, each.reading.request.decoding)
         for each in writers

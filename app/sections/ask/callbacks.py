@@ -129,7 +129,7 @@ class Callbacks:
             gr.Error: something is missing or invalid, or this visitor's `previous` run has not ended.
         """
         if previous is not None and previous.busy:  # one visitor, one place in the queue
-            raise shown(text.BUSY)
+            raise shown(InputError(text.BUSY))
         try:
             check_filled(document, question)
             if not methods:
@@ -174,7 +174,7 @@ class Callbacks:
             gr.Error: the run failed.
         """
         if run is None:
-            raise shown(text.NO_RUN)
+            raise shown(InputError(text.NO_RUN))
         try:
             run.start()
         except JudgeqError as error:

@@ -1,4 +1,4 @@
-"""One optimization of some tensors on stored examples: steps, schedule, history and checkpoint."""
+"""One optimization of some tensors on stored examples: steps, learning-rate schedule, history and checkpoint."""
 
 from __future__ import annotations
 
