@@ -20,9 +20,9 @@ write wrote
 """.split()
 PAST = dict(zip(IRREGULAR[::2], IRREGULAR[1::2], strict=True))
 REGULAR = (
-    "agree arrive ask belong carry charge close contain cover end expire fetch follow happen last live need open own "
-    "play produce publish receive recommend rent report return serve sign start stay supply travel use visit want "
-    "weigh work"
+    "agree arrive ask belong carry charge close contain count cover end expire fetch follow happen last live need open "
+    "own play produce publish receive recommend rent report return serve sign start stay supply travel use visit "
+    "want weigh work"
 ).split()
 VERBS = "|".join(sorted([*PAST, *REGULAR], key=len, reverse=True))
 BE, MODAL = "is|are|was|were", "will|would|can|could|should|must|may"

@@ -152,7 +152,7 @@ def next_step(run: Run) -> str:
     ended = [lane for lane in run.lanes if lane.finish in ("end", "stop", "length") and lane.text.strip()]
     full = next((lane for lane in ended if lane.method == "full"), None)
     others = [lane for lane in ended if lane is not full]
-    if not run.finished.is_set() or full is None or not others:
+    if run.gone or not run.finished.is_set() or full is None or not others:
         return ""
     rows, expected = run.task.budget, run.task.expected.lower()
     if expected and expected not in full.text.lower():

@@ -30,9 +30,9 @@ class SweepCallbacks(MeasuringCallbacks[SweepRun]):
         question_first: bool,
         max_new_tokens: float,
         truncate: bool,
-        answer_prefix: str,
         methods: list[str],
         watched: str,
+        answer_prefix: str = "",
     ) -> tuple[Any, ...]:
         """A sweep for what the page shows, and the section before it starts.
 
@@ -43,8 +43,8 @@ class SweepCallbacks(MeasuringCallbacks[SweepRun]):
             gr.Error: something is missing or invalid.
         """
         try:
-            asked = document, question, question_first, max_new_tokens, truncate, answer_prefix
-            task = _task(*asked, methods, watched)
+            asked = document, question, question_first, max_new_tokens, truncate, methods
+            task = _task(*asked, watched, answer_prefix)
             return self.begun(SweepRun(task, self.host))
         except JudgeqError as error:
             raise shown(error) from None
@@ -69,9 +69,9 @@ def _task(
     question_first: bool,
     max_new_tokens: float,
     truncate: bool,
-    answer_prefix: str,
     methods: list[str],
     watched: str,
+    answer_prefix: str,
 ) -> SweepTask:
     check_filled(document, question)
     if not methods:

@@ -69,12 +69,11 @@ def wire_sweep(host: ModelHost, sweep: Sweep, inputs: Inputs) -> None:
         inputs.question_first,
         inputs.length,
         inputs.truncate,
-        inputs.prefix,
     ]
     measuring.wire(
         do.SweepCallbacks(host),
         [sweep.start.click, sweep.watched.submit],
-        [*asked, sweep.methods, sweep.watched],
+        [*asked, sweep.methods, sweep.watched, inputs.prefix],
         run=sweep.run,
         start=sweep.start,
         cancel=sweep.cancel,
