@@ -187,7 +187,8 @@ def variants(name: str, *tasks: str) -> Lines:
         budgets = every if method != "full" else [1.0] * len(every)
         base, *options = method.split(":")
         title = ", ".join([TITLES[base], *(_option(option) for option in options)])
-        yield [title, *(percent(found[task, method, budget], 0) for task in tasks for budget in budgets)]
+        cells = (found.get((task, method, budget)) for task in tasks for budget in budgets)
+        yield [title, *("–" if cell is None else percent(cell, 0) for cell in cells)]
 
 
 def _option(option: str) -> str:
