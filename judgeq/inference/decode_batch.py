@@ -216,8 +216,18 @@ class PaddedCache(DynamicCache):
         positions: (P, 1) int64, the position of each answer's next token.
     """
 
-    def __init__(self, caches: Sequence[RetainedCache], new: int) -> None:
-        """`caches`: in ascending order of their rows; neighbours of similar size share a group."""
+    def __init__(
+        self,
+        caches: Sequence[RetainedCache],
+        new: int,
+        rows: Callable[[Sequence[RetainedLayer], int], PaddedRows] = PaddedRows,
+    ) -> None:
+        """Copy rows.
+
+        Args:
+            caches: in ascending order of their rows; neighbours of similar size share a group.
+            rows: makes those of a group in one layer.
+        """
         super().__init__()
         seen = [cache.get_seq_length() for cache in caches]
         groups: list[list[RetainedCache]] = []
@@ -227,9 +237,7 @@ class PaddedCache(DynamicCache):
             else:
                 groups.append([cache])
         self.layers = [
-            PaddedLayer(
-                [PaddedRows([cache.layers[at] for cache in group], new) for group in groups], max(seen)
-            )
+            PaddedLayer([rows([cache.layers[at] for cache in group], new) for group in groups], max(seen))
             for at in range(len(caches[0].layers))
         ]
         self.positions = torch.tensor(seen, device=caches[0].layers[0].keys.device)[:, None]
