@@ -1,4 +1,4 @@
-"""Compressed documents from a folder, asked over plain HTTP: a request in, an answer out, nothing kept between two.
+"""Compressed documents from a folder, asked by programs: a request in, an answer out, nothing kept between two.
 
 So any worker after a load balancer can answer any request. The folder is shared: documents are compressed into it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -53,21 +54,29 @@ class StoredDocuments:
         ready = self.host.ready is not None
         return JSONResponse({"model": self.host.name, "documents": self.names}, 200 if ready else 503)
 
+    def answer(self, name: object, question: object, max_new_tokens: int) -> dict[str, Any]:
+        """Answer one question, in this worker's queue; as `judgeq ask --json` prints it.
+
+        Raises:
+            InputError: no such document, or beyond a limit.
+            JudgeqError: the queue is full, or the model cannot be loaded.
+        """
+        self.host.limits.check_texts("", question)
+        if name not in self.names:
+            raise InputError(
+                f"There is no document {str(name)[:100]!r} here: GET /documents and list_documents list them"
+            )
+        if not 1 <= max_new_tokens <= self.host.limits.answer:
+            raise InputError(f"max_new_tokens is not from 1 to {self.host.limits.answer}: give such a number")
+        with self.host.turn():
+            path = self.folder / str(name)
+            document = _opened(self.host.model(), path, (path / HEADER_FILE).stat().st_mtime_ns)
+            return document.ask(str(question), decoding=Decoding(max_new_tokens=max_new_tokens)).to_dict()
+
     def ask(self, name: str, asked: Question) -> JSONResponse:
-        """Answer one question, in this worker's queue; an error is a sentence with its code."""
+        """The same over HTTP; an error is a sentence with its code."""
         try:
-            self.host.limits.check_texts("", asked.question)
-            if name not in self.names:
-                raise InputError(f"There is no document {name[:100]!r} here: GET /documents lists them")
-            if not 1 <= asked.max_new_tokens <= self.host.limits.answer:
-                raise InputError(
-                    f"max_new_tokens is not from 1 to {self.host.limits.answer}: give such a number"
-                )
-            with self.host.turn():
-                path = self.folder / name
-                document = _opened(self.host.model(), path, (path / HEADER_FILE).stat().st_mtime_ns)
-                decoding = Decoding(max_new_tokens=asked.max_new_tokens)
-                return JSONResponse(document.ask(asked.question, decoding=decoding).to_dict())
+            return JSONResponse(self.answer(name, asked.question, asked.max_new_tokens))
         except JudgeqError as error:
             status = (
                 400 if isinstance(error, InputError) else 503

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
+from app.documents import StoredDocuments
 from app.server.calibrate_run import CalibrationRun, CalibrationTask, read_questions
 from app.server.host import ModelHost
 from app.server.limits import check_method, whole_number
 from app.server.run import Run, result
 from app.server.task import Task
 from app.style.toasts import sent
-from judgeq.config import Budget, parse_budget
+from judgeq.config import DEFAULT_BUDGET, Budget, parse_budget
 from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS, question_methods
 
@@ -31,10 +32,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def ends_with(kind: type) -> Callable[[F], F]:
-    """Declare the type of a generator's last value, as the schema shows it."""
+    """Declare the type of a generator's last value, as the schema shows it, and name the methods in its docstring."""
+    *names, last = question_methods()
 
     def mark(function: F) -> F:
         function.__annotations__["return"] = kind
+        function.__doc__ = str(function.__doc__).replace("METHODS", f"{', '.join(names)} or {last}")
         return function
 
     return mark
@@ -45,13 +48,16 @@ class Endpoints:
     """The endpoints, all over one model. Docstrings are what callers read."""
 
     host: ModelHost
+    documents: StoredDocuments | None = None
 
     def add(self) -> None:
-        """Add all of them to the page that is being built."""
+        """Add all of them to the page that is being built; those about a shared folder only where there is one."""
         waiting = {"concurrency_limit": None}  # the model's own queue is fair and reports positions
-        for function in (self.ask, self.compare, self.retained, self.calibrate):
+        stored = (self.ask_document,) if self.documents else ()
+        for function in (self.ask, self.compare, self.retained, self.calibrate, *stored):
             gr.api(function, api_name=function.__name__, **waiting)
-        for light in (self.count_tokens, self.models_and_methods):
+        listed = (self.list_documents,) if self.documents else ()
+        for light in (self.count_tokens, self.models_and_methods, *listed):
             gr.api(light, api_name=light.__name__, concurrency_limit=2)
 
     @ends_with(dict)
@@ -60,9 +66,10 @@ class Endpoints:
         document: str,
         question: str,
         method: str = "judgeq",
-        budget: int | float | str = "128",
+        budget: int | float | str = str(DEFAULT_BUDGET),
         question_first: bool | str = False,
         max_new_tokens: int | str = 64,
+        answer_prefix: str = "",
     ) -> Iterator[dict]:
         """Answer one question about a document with a KV cache that is cut to a budget.
 
@@ -71,15 +78,16 @@ class Endpoints:
         Args:
             document: the text to read.
             question: what to answer about it.
-            method: full, judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
+            method: METHODS.
             budget: rows per KV head such as 128, or the share of the prompt that is kept, such as 0.25 or "25%".
             question_first: put the question before the document.
             max_new_tokens: longest answer in tokens.
+            answer_prefix: what every answer continues, such as "The tower is"; the "answer" is what comes after it.
 
         Returns:
             The answer with what was kept and what it cost, as `judgeq ask --json` prints it.
         """
-        run = self._run(document, question, [method], budget, question_first, max_new_tokens)
+        run = self._run(document, question, [method], budget, question_first, max_new_tokens, answer_prefix)
         yield from _followed(run)
         yield _results(run)[0]
 
@@ -89,9 +97,10 @@ class Endpoints:
         document: str,
         question: str,
         methods: str | list[str] = "full,judgeq,snapkv",
-        budget: int | float | str = "128",
+        budget: int | float | str = str(DEFAULT_BUDGET),
         question_first: bool | str = False,
         max_new_tokens: int | str = 64,
+        answer_prefix: str = "",
     ) -> Iterator[list]:
         """Answer one question with several methods at one budget, from one reading of the document.
 
@@ -104,11 +113,12 @@ class Endpoints:
             budget: rows per KV head such as 128, or the share of the prompt that is kept, such as 0.25 or "25%".
             question_first: put the question before the document.
             max_new_tokens: longest answer in tokens.
+            answer_prefix: what every answer continues, such as "The tower is"; the "answer" is what comes after it.
 
         Returns:
             One answer per method, in the order requested, each as `judgeq ask --json` prints it.
         """
-        run = self._run(document, question, methods, budget, question_first, max_new_tokens)
+        run = self._run(document, question, methods, budget, question_first, max_new_tokens, answer_prefix)
         for state in _followed(run):
             yield [state]
         yield _results(run)
@@ -119,7 +129,7 @@ class Endpoints:
         document: str,
         question: str,
         method: str = "judgeq",
-        budget: int | float | str = "128",
+        budget: int | float | str = str(DEFAULT_BUDGET),
         question_first: bool | str = False,
     ) -> Iterator[dict]:
         """Which tokens of a prompt a method keeps at a budget, in each layer and KV head.
@@ -129,7 +139,7 @@ class Endpoints:
         Args:
             document: the text to read.
             question: what is going to be asked about it.
-            method: full, judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
+            method: METHODS.
             budget: rows per KV head such as 128, or the share of the prompt that is kept, such as 0.25 or "25%".
             question_first: put the question before the document.
 
@@ -161,7 +171,7 @@ class Endpoints:
             document: the text to read.
             questions: one on each line or in a list; "The tower was built in … => 1874" is a begun sentence with what a
                 right answer contains.
-            method: judgeq, judgeq+draft, snapkv, pyramidkv, h2o, laq, keynorm, streamingllm, random or oracle.
+            method: METHODS; full evicts nothing.
             risk: the largest share of questions whose answer may be lost.
             confidence: how sure the result has to be; both are between 0 and 1.
             budgets: in a list or separated by commas, all rows per KV head such as 128, or all shares such as "10%".
@@ -193,6 +203,28 @@ class Endpoints:
         if run.found is None:
             raise sent(JudgeqError("The run was stopped: ask again"))
         yield run.found.to_dict()
+
+    def list_documents(self) -> list:
+        """The compressed documents that `ask_document` answers questions about, by their names."""
+        assert self.documents is not None
+        return self.documents.names
+
+    def ask_document(self, name: str, question: str, max_new_tokens: int | str = 64) -> dict:
+        """Answer one question about a document that was compressed before and lies in the server's folder.
+
+        Args:
+            name: one of those that `list_documents` gives.
+            question: what to answer about it.
+            max_new_tokens: longest answer in tokens.
+
+        Returns:
+            The answer with what was kept and what it cost, as `judgeq ask --json` prints it.
+        """
+        assert self.documents is not None
+        try:
+            return self.documents.answer(name, question, _whole(max_new_tokens, "max_new_tokens"))
+        except JudgeqError as error:
+            raise sent(error) from None
 
     def count_tokens(self, document: str, question: str = "") -> dict:
         """How long the prompt with this document and question is for the model, in tokens.
@@ -242,7 +274,14 @@ class Endpoints:
         }
 
     def _run(
-        self, document: str, question: str, methods: object, budget: object, first: object, longest: object
+        self,
+        document: str,
+        question: str,
+        methods: object,
+        budget: object,
+        first: object,
+        longest: object,
+        answer_prefix: str = "",
     ) -> Run:
         """A run that has joined the queue; raises `gr.Error` if the arguments are invalid."""
         try:
@@ -257,6 +296,7 @@ class Endpoints:
                 _flag(first),
                 truncate=None,  # not an argument here, so errors must not suggest it
                 max_new_tokens=_whole(longest, "max_new_tokens"),
+                answer_prefix=answer_prefix,
             )
             return Run(task, self.host).start()
         except JudgeqError as error:

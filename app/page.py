@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from app import text
 from app.server.logs import log_quietly
 from app.style.toasts import shown
+from judgeq.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Page(gr.Blocks):
         """As in `gr.Blocks`; any other exception becomes a `gr.Error`."""
         try:
             if any(_is_elsewhere(value) for value in inputs):
-                raise shown(text.FOREIGN_FILE)
+                raise shown(InputError(text.FOREIGN_FILE))
             done = await super().process_api(block_fn, inputs, state, *args, **kwargs)
             return done | {"data": whole(done["data"])}
         except gr.Error as error:
@@ -59,7 +60,7 @@ class Page(gr.Blocks):
             raise
         except Exception as error:  # noqa: BLE001 - logged
             log_quietly(log, "a request failed", error)
-            raise shown(text.STRANGE_REQUEST) from None
+            raise shown(InputError(text.STRANGE_REQUEST)) from None
         finally:
             if state is not None:  # Gradio would keep the last value of every component, documents and all
                 state.config_values.clear()

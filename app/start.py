@@ -15,6 +15,7 @@ from app import text
 from app.server import surroundings
 from judgeq.console import never_fail_for_a_character, say
 from judgeq.errors import InputError, JudgeqError
+from judgeq.models import DEFAULT_MODEL
 from judgeq.models.supported import DTYPES, QUANTIZATIONS
 
 MINUTES = 10.0
@@ -29,14 +30,14 @@ def launch(argv: list[str] | None = None) -> None:
     try:
         _launch(_parser().parse_args(argv))
     except JudgeqError as error:
-        say(f"app.py: {error}\n")
+        say(f"app.py: {error.with_code}\n")
         raise SystemExit(2) from None
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="app.py", description=text.LEAD)
     parser.add_argument(
-        "--model", default=os.environ.get("JUDGEQ_MODEL") or "smollm2-135m", help="as in judgeq.load"
+        "--model", default=os.environ.get("JUDGEQ_MODEL") or DEFAULT_MODEL, help="as in judgeq.load"
     )
     parser.add_argument(
         "--tokens", default=os.environ.get("JUDGEQ_TOKENS") or None, help="soft tokens: a folder or a Hub id"
@@ -62,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=MINUTES, help="time limit of one run (%(default)g)")
     parser.add_argument(
         "--models", action="store_true", help="let every visitor change the model, which all visitors share"
+    )
+    parser.add_argument(
+        "--train",
+        type=Path,
+        metavar="DIR",
+        help="let the page train soft tokens for the loaded model, each in a folder in DIR; on your own machine alone",
     )
     parser.add_argument(
         "--documents",
@@ -95,6 +102,7 @@ def _launch(options: argparse.Namespace) -> None:
             f"JUDGEQ_DTYPE is {options.dtype[:60]!r}: choose one of {', '.join(('auto', *DTYPES))}"
         )
     found = surroundings.settle_place(options.host, options.port)
+    surroundings.check_own_machine(found, options.train)
     surroundings.past_proxies(found.host)
     surroundings.settle_folder()
     if on_zero:
@@ -118,13 +126,14 @@ def _launch(options: argparse.Namespace) -> None:
         zero.lend(host, gr.Error)
     else:
         host.start()
-    demo = ui.build(host, options.models)
+    stored = documents.StoredDocuments(host, options.documents) if options.documents else None
+    demo = ui.build(host, options.models, options.train, stored)
     if host.wait(0):  # it is settled already where no such model is known
         host.check()
     try:
         ui.serve(
             demo,
-            routes=documents.StoredDocuments(host, options.documents).routes if options.documents else (),
+            routes=stored.routes if stored else (),
             server_name=found.host,
             server_port=found.port,
             root_path=found.root_path,
@@ -139,6 +148,6 @@ def _launch(options: argparse.Namespace) -> None:
     try:
         host.check()
     except JudgeqError as error:
-        say(f"app.py: {error}\n")
+        say(f"app.py: {error.with_code}\n")
         surroundings.leave(2)
     demo.block_thread()

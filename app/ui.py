@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from fastapi.routing import APIRoute
 
 from app import messages, text, uploads
+from app.documents import StoredDocuments
 from app.endpoints import Endpoints
 from app.page import Page, unknown_event
 from app.sections.ask import callbacks as do
@@ -22,6 +24,7 @@ from app.sections.models.view import Models, build_models, wire_models
 from app.sections.pins.view import Pins, build_pins, wire_pins
 from app.sections.sweep.view import build_sweep, wire_sweep
 from app.sections.take_away.view import build_takeaway, wire_takeaway
+from app.sections.train.view import build_train
 from app.server.host import ModelHost
 from app.server.own_tokens import LARGEST_FILE
 from app.style.page import CSS
@@ -33,8 +36,18 @@ LARGEST_REQUEST = 64_000_000
 """Bytes; a paste of 10 MB, every character escaped, still reaches the limits and gets their error message."""
 
 
-def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
-    """The whole page over one model, which visitors may change only if that is allowed."""
+def build(
+    host: ModelHost,
+    models_allowed: bool = False,
+    train_in: Path | None = None,
+    documents: StoredDocuments | None = None,
+) -> gr.Blocks:
+    """The whole page over one model, which visitors may change only if that is allowed.
+
+    Args:
+        train_in: soft tokens may be trained from the page, each in a folder in this one; None = not at all.
+        documents: of a folder, about which programs may ask.
+    """
     reactions = do.Callbacks(host)
     with Page(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
         run = gr.State(None, time_to_live=KEEP_STATE_S, delete_callback=do.close_run)
@@ -45,12 +58,13 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
             with gr.Column(elem_id="inputs", scale=0, min_width=320):
                 inputs = build_inputs(host)
                 pins = build_pins()
-                models = build_models(host, models_allowed)
+                models = build_models(host, models_allowed, train_in is not None)
             with gr.Column(elem_id="results", scale=1, min_width=320):
                 answers = build_answers()
                 kept = build_kept()
                 sweep = build_sweep(KEEP_STATE_S)
                 calibrate = build_calibrate(KEEP_STATE_S)
+                trained = build_train(demo, host, train_in) if train_in else None
                 take = build_takeaway()
                 sums = build_calculator()
         opened = demo.load(reactions.open, None, [run, answers.cards, *kept.shown], **LIGHT)
@@ -60,14 +74,14 @@ def build(host: ModelHost, models_allowed: bool = False) -> gr.Blocks:
         wire_kept(kept, run)
         wire_pins(pins, kept)
         pickers = [inputs.methods, sweep.methods, calibrate.method]
-        for known in (loaded, *wire_models(host, models, inputs.status)):
+        for known in (loaded, *wire_models(host, models, inputs.status), *([trained] if trained else [])):
             known.then(reactions.stand_in, pickers, pickers, **LIGHT)
         ends = _wire_run(reactions, inputs, pins, models, answers, kept, run)
         wire_sweep(host, sweep, inputs)
         wire_calibrate(host, calibrate, inputs)
         wire_calculator(sums)
         wire_takeaway(demo, take, inputs, run, [opened, *ends])
-        Endpoints(host).add()
+        Endpoints(host, documents).add()
     # Gradio's queue also holds light events (counting, maps): several for each run that may wait in `host.turns`
     return demo.queue(max_size=EVENTS_PER_RUN * host.limits.waiting, default_concurrency_limit=1)
 
@@ -84,7 +98,7 @@ def _wire_run(
     """Returns the events after which a run has ended."""
     shown, buttons = [inputs.status, answers.cards], [inputs.ask, answers.ask, inputs.stop]
     task = {
-        "inputs": [*inputs.task, run, models.own, *pins.fields],
+        "inputs": [*inputs.task, run, models.own, *pins.fields, *inputs.beginning],
         "outputs": [run, *shown, *buttons, *kept.places],
         **QUEUED,
     }

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 CONTINUE = "Continue this text where it ends."
 METHODS = ",".join(
     (
-        *("judgeq:memory=0", "judgeq:memory=0:allocation=adakv", "snapkv", "h2o", "tova", "streamingllm"),
+        *("judgeq:memory=0", "snapkv", "h2o", "tova", "streamingllm"),
         *("keynorm", "random", "random:protect=true"),
     )
 )

@@ -30,7 +30,6 @@ from judgeq._version import versions
 from judgeq.attention.one_row import LAYOUTS, OneRowLinear, lay_out
 from judgeq.cli import run
 from judgeq.commands.common import (
-    DEFAULT_MODEL,
     add_flag,
     add_json,
     add_number,
@@ -45,7 +44,7 @@ from judgeq.inference.decode import next_logits
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.methods import Full, Method, SnapKV
-from judgeq.models import loading
+from judgeq.models import DEFAULT_MODEL, loading
 from judgeq.models.embedded import EMBEDDED
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.wheels import packaged_file

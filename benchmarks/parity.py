@@ -28,7 +28,7 @@ from benchmarks import kvpress_rows
 from judgeq._assets import assets_path
 from judgeq._version import versions
 from judgeq.cli import run
-from judgeq.commands.common import DEFAULT_MODEL, add_json, add_option, finish, model_folder
+from judgeq.commands.common import add_json, add_option, finish, model_folder
 from judgeq.config import parse_budget
 from judgeq.data.example import Example
 from judgeq.data.jsonl import read_json_lines
@@ -39,6 +39,7 @@ from judgeq.inference.prefill import prefill
 from judgeq.inference.replay import prefill_with_replay
 from judgeq.methods import Full, Method
 from judgeq.methods.parsing import method_from_text
+from judgeq.models import DEFAULT_MODEL
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.prompts.prompt import Prompt, build_prefix

@@ -187,7 +187,8 @@ def variants(name: str, *tasks: str) -> Lines:
         budgets = every if method != "full" else [1.0] * len(every)
         base, *options = method.split(":")
         title = ", ".join([TITLES[base], *(_option(option) for option in options)])
-        yield [title, *(percent(found[task, method, budget], 0) for task in tasks for budget in budgets)]
+        cells = (found.get((task, method, budget)) for task in tasks for budget in budgets)
+        yield [title, *("–" if cell is None else percent(cell, 0) for cell in cells)]
 
 
 def _option(option: str) -> str:
@@ -285,6 +286,37 @@ def bench_attended() -> Lines:
             f"{100 * (row[name] - 1):+.1f} %" for name in ("ratio_low", "ratio", "ratio_high")
         )
         yield [row["label"], f"{1000 * row['token_s']:.0f} ms", middle, f"{low} to {high}"]
+
+
+@table
+def folding() -> Lines:
+    found: dict[tuple[str | None, float | None], dict[int, float]] = {}
+    for row in results("folding")["rows"]:
+        found.setdefault((row["weights"], row["least_similarity"]), {})[row["budget"]] = row["kl"]
+    for (weights, least), kl in found.items():
+        name = (
+            f"{weights}, {f'cosine of at least {least}' if least else 'all of them'}"
+            if weights
+            else "not folded"
+        )
+        yield [name, *(f"{kl[budget]:.3f}" for budget in sorted(kl))]
+
+
+@table
+def users() -> Lines:
+    for row in results("users")["rows"]:
+        minute = (f"{60 * row[name]:.1f}" for name in ("answers_per_s", "answers_per_s_read_before"))
+        yield [row["label"], str(row["users"]), f"{row['tokens_per_s']:.0f}", *minute]
+
+
+@value
+def users_setting(name: str) -> str:
+    return f"{results('users')['settings'][name]:,}"
+
+
+@value
+def users_precision() -> str:
+    return str(results("users")["precision"])
 
 
 @value

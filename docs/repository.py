@@ -157,7 +157,8 @@ def _plain(text: str) -> str:
 
 
 def errors() -> str:
-    """Every message of the library by its code: what happened, and what to do."""
+    """Every message of the library and the demo by its code: what happened, and what to do."""
+    import app  # noqa: F401 - the demo adds its own
     from judgeq.commands.errors import explained
 
     lines: list[str] = []

@@ -21,6 +21,9 @@ from judgeq.values import checked_seed, number, settle, whole
 Budget = int | float
 """Rows per KV head and layer (int), or the share of the prompt that is kept (float in (0, 1])."""
 
+DEFAULT_BUDGET = 128
+"""Rows per KV head and layer, wherever no budget is given."""
+
 AUTO = "auto"
 """A method's name: Judge Q, or the stock answer where no soft tokens are known for the model."""
 
@@ -187,10 +190,9 @@ class Selection(JsonConfig):
             row's value adds to the hidden states (CriticalKV, arXiv 2502.03805). For scores that are attention.
         bits: 8 or 4, in which every number of a kept row is stored (KIVI, arXiv 2402.02750); None = not quantized.
         memory: rows of the budget that are left to memory tokens, trained ones that read the prompt after the soft
-            tokens and whose own rows are kept (RestoreKV, arXiv 2608.01247); 0 = none. None = all that the soft tokens
-            have, for methods that score with these: at most one row in eight, and none where that is less than one in
-            32; none for others. Never more than half
-            of a budget, and none where the budget covers the whole prompt.
+            tokens and whose own rows are kept (RestoreKV, arXiv 2608.01247); 0 = none. None = for methods that score
+            with soft tokens all that these have, but at most one row in eight, and none where that is less than one in
+            32; for other methods none. Never more than half of a budget, and none where it covers the whole prompt.
     """
 
     sinks: int = 0

@@ -6,22 +6,25 @@ code to look it up by. Bugs are never reported as one of these.
 
 from __future__ import annotations
 
+import sys
+
+CODED = ["judgeq"]
+"""Packages whose messages have codes; the demo adds its own."""
+
 
 class JudgeqError(Exception):
-    """An error that the user can fix."""
+    """An error that the user can fix.
 
-    @property
-    def code(self) -> str:
-        """Where in this library it was raised, such as `JQ-config-check-budget`; empty before and anywhere else.
+    Attributes:
+        code: the function that made it, such as `JQ-config-check-budget`; empty where that is not one of this project.
+            `python -m judgeq errors CODE` says more.
+    """
 
-        `python -m judgeq errors CODE` says more.
-        """
-        found, trace = "", self.__traceback__
-        while trace is not None:
-            module, place = trace.tb_frame.f_globals.get("__name__", ""), trace.tb_frame.f_code.co_qualname
-            found = code_of(module, place) if module.startswith("judgeq.") else ""
-            trace = trace.tb_next
-        return found
+    def __init__(self, *message: object) -> None:
+        super().__init__(*message)
+        maker = sys._getframe(1)
+        module = maker.f_globals.get("__name__", "")
+        self.code = code_of(module, maker.f_code.co_qualname) if module.split(".")[0] in CODED else ""
 
     @property
     def with_code(self) -> str:
@@ -45,8 +48,9 @@ def code_of(module: str, place: str) -> str:
     """The code of what a function raises.
 
     Args:
-        module: `judgeq.config`.
+        module: `judgeq.config`, or `app.documents` of the demo.
         place: the function's qualified name; `<locals>` and the like do not count.
     """
-    parts = [part for part in f"{module}.{place}".split(".")[1:] if not part.startswith("<")]
+    named = f"{module}.{place}".removeprefix("judgeq.")
+    parts = [part for part in named.split(".") if not part.startswith("<")]
     return "-".join(["JQ", *(word.lower() for part in parts for word in part.split("_") if word)])

@@ -32,7 +32,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, SoftTokens
 from judgeq.training.config import TrainConfig
-from judgeq.training.loop import train
+from judgeq.training.train import train
 from scripts import space
 from tests.conftest import TEXT, build_model, build_tokenizer
 from tests.documented import ROOT, blocks, text_of
@@ -64,6 +64,7 @@ SIZES: dict[str, dict[str, str]] = {
     "bench": {"--prompt-tokens": "400", "--decode-tokens": "2", "--rounds": "1"},
     "bench step": {"--lengths": "100", "--rounds": "1"},
     "bench attended": {"--prompt-tokens": "100", "--decode-tokens": "6", "--rounds": "1"},
+    "bench users": {"--prompt-tokens": "60", "--decode-tokens": "2", "--full-users": "1", "--rounds": "1"},
     "lm-eval": {"--limit": "1", "--metadata": '{"max_seq_lengths": [600]}'},
 }
 """Options by verb, with what they are here, whether the document names them or not; `FIRST` of what it lists."""

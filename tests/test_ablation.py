@@ -14,7 +14,7 @@ from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.training.ablation import compare_runs
 from judgeq.training.bench import step_times
-from judgeq.training.loop import train
+from judgeq.training.train import train
 from tests.test_training import ARTICLES, CONFIG, changed
 
 

@@ -49,10 +49,14 @@ def alone(lm: LanguageModel, outcome: Prefill, decoding: Decoding = LONG) -> lis
 
 
 def together(
-    lm: LanguageModel, outcome: Prefill, decoding: Decoding = LONG, settled: Settled = never_settled
+    lm: LanguageModel,
+    outcome: Prefill,
+    decoding: Decoding = LONG,
+    settled: Settled = never_settled,
+    move: bool = False,
 ) -> list[str]:
     answers = [PendingAnswer(kept.cache, outcome.logits, decoding, settled) for kept in outcome.retained]
-    return [written.text for written in decode_together(lm, answers)]
+    return [written.text for written in decode_together(lm, answers, move=move)]
 
 
 def test_side_by_side_and_alone_are_the_same_in_every_family(each_lm: LanguageModel) -> None:
@@ -102,6 +106,8 @@ def test_the_caches_stay_as_they_were(lm: LanguageModel) -> None:
     first = together(lm, outcome)
     assert [kept.cache.rows for kept in outcome.retained] == rows
     assert together(lm, outcome) == first
+    assert together(lm, outcome, move=True) == first
+    assert not any(kept.cache.rows for kept in outcome.retained)
 
 
 def test_a_sliding_window_is_decoded_one_by_one(make_lm: MakeLM) -> None:
@@ -121,13 +127,13 @@ def test_finished_answers_leave_the_batch(lm: LanguageModel, monkeypatch: pytest
     outcome = read(lm)
     texts = alone(lm, outcome)
     sizes: list[int] = []
-    step = batch._next_tokens
+    step = batch.next_tokens
 
     def counted(lm: LanguageModel, cache: Any, tokens: Sequence[int]) -> list[int]:
         sizes.append(len(tokens))
         return step(lm, cache, tokens)
 
-    monkeypatch.setattr(batch, "_next_tokens", counted)
+    monkeypatch.setattr(batch, "next_tokens", counted)
     ends = {texts[at][:4] for at in (0, 1, 2, 3)}
     found = together(lm, outcome, settled=lambda text: text[:4] in ends and len(text) >= 4)
     assert all(text.startswith(short) for text, short in zip(texts, found, strict=True))

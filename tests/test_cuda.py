@@ -25,10 +25,10 @@ from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.examples import TrainingExample
-from judgeq.training.loop import example_losses, train
+from judgeq.training.optimization import passes
 from judgeq.training.progress import Progress
-from judgeq.training.run import passes
 from judgeq.training.store import Store
+from judgeq.training.train import example_losses, train
 from judgeq.training.trainable import trainable
 from judgeq.training.workers import Workers
 from tests.conftest import TEXT

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import itertools
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -37,28 +35,20 @@ from judgeq.methods import (
 )
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
-from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.conftest import TEXT, MakeLM
 from tests.masked_reference import REFERENCE, attention, gone_rows
-from tests.test_profile import profile
 from tests.test_rope import longrope
 
 TOKENS = 90
 EXACT = Selection(pool=1)
 MIXED = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
-DECODABLE = [name for name in question_methods() if not METHODS[name].needs_response and name != "full"]
-
-
-def allowed(*allocations: str) -> list[tuple[str, str]]:
-    """Methods with the allocations that they take."""
-    found = []
-    for name, allocation in itertools.product(DECODABLE, allocations):
-        with contextlib.suppress(InputError):
-            method_from_text(f"{name}:allocation={allocation}")
-            found.append((name, allocation))
-    return found
+DECODABLE = [
+    name
+    for name in question_methods()
+    if not METHODS[name].needs_response and name not in ("full", "pyramidkv")
+]
 
 
 @pytest.fixture
@@ -67,10 +57,6 @@ def soft(soft_with_offsets: SoftTokenTensors) -> SoftTokenTensors:
 
 
 ROW = 16 * 2 * 4  # numbers, keys and values, bytes
-
-
-def profile_of(lm: LanguageModel) -> BudgetProfile:
-    return profile(8, 64, layers=len(lm.geometry.global_layers))
 
 
 Start = Callable[..., tuple[DecodingEviction, Tensor]]
@@ -83,7 +69,7 @@ def start(endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> Start:
     def begin(
         method: Method, budget: int, every: int, lm: LanguageModel = endless, prompt: Tensor = ids
     ) -> tuple[DecodingEviction, Tensor]:
-        plan = Plan(method, min(budget, prompt.shape[1]), profile_of(lm))
+        plan = Plan(method, min(budget, prompt.shape[1]))
         outcome = prefill(lm, prompt, [plan], soft_tokens=soft)
         return DecodingEviction(lm, outcome.retained[0], budget, every, soft), outcome.logits
 
@@ -124,28 +110,23 @@ def test_over_2000_tokens_no_head_ever_holds_more_than_the_budget_and_the_interv
     assert eviction.stored_tokens()[0][0][-1] == TOKENS + 1998
 
 
-@pytest.mark.parametrize(("name", "allocation"), allowed("uniform", "adakv", "profile", "pyramid+adakv"))
-def test_every_method_stays_within_the_bound_with_every_allocation(
-    start: Start, name: str, allocation: str
-) -> None:
-    method = method_from_text(f"{name}:allocation={allocation}")
-    eviction, logits = start(method, 40, 16)
+@pytest.mark.parametrize("name", DECODABLE)
+def test_every_method_stays_within_the_bound(start: Start, name: str) -> None:
+    eviction, logits = start(METHODS[name](), 40, 16)
     for _ in steps(eviction, logits, 70):
         held = counts(eviction)
-        assert int(held.sum()) <= 4 * 2 * (40 + 16)
+        assert int(held.max()) <= 40 + 16
         assert eviction.cache.row_bytes == int(held.sum()) * ROW
         assert eviction.cache.kv_bytes <= most_bytes(40, 16)
-        if allocation == "uniform":
-            assert int(held.max()) <= 40 + 16
     assert eviction.rounds == 4
     assert [[len(rows) for rows in layer] for layer in eviction.stored_tokens()] == held.tolist()
 
 
-@pytest.mark.parametrize(("name", "allocation"), allowed("uniform", "adakv"))
+@pytest.mark.parametrize("name", DECODABLE)
 def test_a_budget_above_the_length_changes_nothing(
-    start: Start, endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str, allocation: str
+    start: Start, endless: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str
 ) -> None:
-    method = method_from_text(f"{name}:allocation={allocation}")
+    method = METHODS[name]()
     plain = prefill(endless, ids, [Plan(method, TOKENS, None)], soft_tokens=soft)
     expected = [s.token for s in decode(endless, plain.retained[0].cache, plain.logits, Decoding(60))]
     assert len(set(expected)) > 2
@@ -184,13 +165,11 @@ class Masked:
                 self.gone[layer][head, best] = False
 
 
-@pytest.mark.parametrize("allocation", ["uniform", "adakv", "profile"])
 def test_rows_and_logits_are_those_of_complete_rows_with_masks(
-    some_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: str
+    some_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     soft = replace(soft, query_offsets=None)
-    method = JudgeQ(selection=Selection(pool=1, allocation=allocation))
-    outcome = prefill(some_lm, ids, [Plan(method, 12, profile_of(some_lm))], soft_tokens=soft)
+    outcome = prefill(some_lm, ids, [Plan(JudgeQ(selection=Selection(pool=1)), 12)], soft_tokens=soft)
     (retained,), logits, evicted_from = outcome.retained, outcome.logits, some_lm.geometry.global_layers
     eviction = DecodingEviction(some_lm, retained, 12, 5, soft)
     reference = Masked(some_lm, ids, retained, soft)
@@ -208,10 +187,8 @@ def test_rows_and_logits_are_those_of_complete_rows_with_masks(
     assert eviction.rounds == 4
 
 
-@pytest.mark.parametrize("allocation", ["uniform", "adakv"])
-def test_a_judgement_gives_back_what_was_set_aside(start: Start, allocation: str) -> None:
-    method = JudgeQ(selection=Selection(allocation=allocation))
-    eviction, _ = start(method, 12, 100)
+def test_a_judgement_gives_back_what_was_set_aside(start: Start) -> None:
+    eviction, _ = start(JudgeQ(), 12, 100)
     for token in range(3, 43):
         eviction.next_logits(token)
     assert eviction.cache.kv_bytes > eviction.cache.row_bytes == 4 * 2 * (12 + 40) * ROW
@@ -272,20 +249,17 @@ class Failing(JudgeQ):
 
 
 @pytest.mark.parametrize(("length", "family"), [(90, "llama"), (10, "qwen2"), (40, "qwen2")])
-@pytest.mark.parametrize("allocation", ["uniform", "adakv"])
 def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
     start: Start,
     make_lm: MakeLM,
     ids: Tensor,
     length: int,
     family: str,
-    allocation: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lm = make_lm(family, **(MIXED if family == "qwen2" else {}))
     monkeypatch.setattr(Failing, "failures", [])
-    selection = Selection(allocation=allocation)
-    runs = [start(method(selection=selection), 6, 5, lm, ids[:, :length])[0] for method in (Failing, JudgeQ)]
+    runs = [start(method(), 6, 5, lm, ids[:, :length])[0] for method in (Failing, JudgeQ)]
     for eviction in runs:
         for token in (5, 6, 7, 8, 9):
             eviction.next_logits(token)
@@ -326,7 +300,6 @@ def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
     [
         *sorted(set(DECODABLE) - {"random", "expectedattention"}),
         "expectedattention:queries=20",
-        "judgeq:allocation=adakv",
     ],
 )
 def test_with_all_rows_held_the_scores_are_those_of_a_prompt_that_holds_the_answer(
@@ -492,6 +465,12 @@ def test_methods_that_look_at_an_answer_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=r"cannot evict again .* leave evict_every out"):
         ask(lm, tokens, method=method, decoding=Decoding(8, evict_every=4))
+
+
+@pytest.mark.parametrize("method", ["judgeq:allocation=adakv", "judgeq:allocation=profile", "pyramidkv"])
+def test_budgets_that_are_split_are_refused(lm: LanguageModel, tokens: SoftTokens, method: str) -> None:
+    with pytest.raises(InputError, match=r"only where all heads keep equally many.* leave evict_every out"):
+        ask(lm, tokens, method=method_from_text(method), decoding=Decoding(8, evict_every=4))
 
 
 def test_rounded_rows_are_refused(lm: LanguageModel, tokens: SoftTokens) -> None:

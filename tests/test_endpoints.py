@@ -104,6 +104,8 @@ def test_tools_are_the_endpoints_with_every_parameter_explained(url: str) -> Non
         assert set(properties) == set(endpoints[f"/{name}"]["parameters"])
         for parameter in properties.values():
             assert parameter["description"]
+        if "method" in properties:
+            assert all(method in properties["method"]["description"] for method in question_methods())
 
 
 Call = Callable[..., Any]

@@ -8,6 +8,8 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from app.messages import page
+from app.sections.ask.callbacks import budget_of
+from app.server.limits import check_method
 from app.style.toasts import shown
 from judgeq.cli import main
 from judgeq.commands.errors import explained
@@ -43,6 +45,8 @@ def test_every_message_says_something() -> None:
         (lambda: parse_budget("much"), "JQ-config-parse-budget"),
         (lambda: Decoding(max_new_tokens=0), "JQ-config-check-at-least"),
         (lambda: load("no-such-model"), "JQ-models-loading-locate"),
+        (lambda: check_method(3), "JQ-app-server-limits-check-method"),  # the demo's
+        (lambda: budget_of(None), "JQ-app-sections-ask-callbacks-budget-of"),
     ],
 )
 def test_what_is_raised_is_in_the_list(call: Any, code: str, places: dict[str, set[str]]) -> None:
@@ -63,7 +67,7 @@ def test_the_command_line_shows_codes_and_explains_them(capsys: pytest.CaptureFi
     assert main(["errors", code]) == 0
     assert "What to do: check the path" in capsys.readouterr().out
     assert main(["errors", "JQ-nothing"]) == 2
-    assert "lists all of them" in capsys.readouterr().err
+    assert "lists all of the library" in capsys.readouterr().err
 
 
 def test_the_demo_links_a_message_to_its_place_on_a_page_of_its_own() -> None:

@@ -132,8 +132,16 @@ def test_a_process_is_killed_and_others_end_with_the_results_of_one(folder: Path
 
 @pytest.mark.slow
 def test_a_launcher_shares_questions(folder: Path) -> None:
-    """PyTorch's own, which `accelerate launch` calls for GPUs; without any, accelerate starts one process only."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    """`--multi_gpu` is what makes accelerate start several processes; without a GPU each has the CPU."""
+    launch = [
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--main_process_port",
+        "0",
+    ]
     words = [sys.executable, *launch, "-m", "judgeq", *command(folder, "jsonl", "two")]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=LONGEST_S)
     assert done.returncode == 0, done.stderr

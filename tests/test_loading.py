@@ -41,8 +41,13 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- GGUF files -------------------------------------------------------------------------------------------
 
 
-def write_gguf(path: Path, template: str | None = CHAT_TEMPLATE, parts: int = 1) -> Path:
-    """A Llama of one layer with the tests' tokenizer."""
+def write_gguf(
+    path: Path,
+    template: str | None = CHAT_TEMPLATE,
+    parts: int = 1,
+    down: gguf.GGMLQuantizationType | None = None,
+) -> Path:
+    """A Llama of one layer with the tests' tokenizer; `down`: the type of one tensor, float32 else."""
     config = build_model(num_hidden_layers=1).config
     vocabulary = json.loads(build_tokenizer().backend_tokenizer.to_str())["model"]
     tokens = sorted(vocabulary["vocab"], key=vocabulary["vocab"].get)
@@ -84,7 +89,11 @@ def write_gguf(path: Path, template: str | None = CHAT_TEMPLATE, parts: int = 1)
     }
     generator = np.random.default_rng(0)
     for name, shape in shapes.items():
-        writer.add_tensor(f"{name}.weight", generator.normal(0, 0.1, shape).astype(np.float32))
+        numbers = generator.normal(0, 0.1, shape).astype(np.float32)
+        if down is not None and name == "blk.0.ffn_down":
+            writer.add_tensor(f"{name}.weight", gguf.quantize(numbers, down), raw_dtype=down)
+        else:
+            writer.add_tensor(f"{name}.weight", numbers)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

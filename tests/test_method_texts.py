@@ -11,6 +11,7 @@ from judgeq.commands import ask
 from judgeq.config import Selection
 from judgeq.errors import InputError
 from judgeq.inference import api
+from judgeq.inference.request import resolve_methods
 from judgeq.methods import H2O, LAQ, METHODS, JudgeQ, Method, PyramidKV, RandomRows, SnapKV
 from judgeq.methods.parsing import method_from_text, methods_from_text
 from judgeq.models.language_model import LanguageModel
@@ -207,6 +208,11 @@ def test_defaults_pass_over_methods_that_have_no_use_for_them() -> None:
 def test_whole_numbers_are_whole(method: str, option: str, value: object) -> None:
     with pytest.raises(InputError, match=rf"\.{option} is "):
         METHODS[method](**{option: value})
+
+
+def test_texts_and_instances_are_taken_from_python(lm: LanguageModel) -> None:
+    chosen = resolve_methods(lm, ("snapkv:window=8:pool=5", LAQ(draft=4)), None)
+    assert chosen == [method_from_text("snapkv:window=8:pool=5"), LAQ(draft=4)]
 
 
 def test_a_method_in_a_list_of_texts() -> None:

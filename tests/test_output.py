@@ -25,7 +25,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.output import check_file, check_folder, saved, saving, write_file
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
-from judgeq.training.loop import check_folders
+from judgeq.training.train import check_folders
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links, pipes and devices of POSIX")
 NOTES = "# My project, months of notes\n"

@@ -14,7 +14,6 @@ from judgeq.config import Allocation, Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.inference.plan import Plan
 from judgeq.methods import JudgeQ, Method, SnapKV, StreamingLLM, question_methods
-from judgeq.methods.parsing import method_from_text
 from judgeq.methods.selection import Forced, rank_rows
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt
@@ -175,15 +174,12 @@ def test_a_draft_is_written_from_rows_that_are_forced_as_well(
 
 
 @pytest.mark.parametrize("name", ["judgeq", "snapkv", "h2o"])
-@pytest.mark.parametrize("options", ["", ":allocation=profile", ":allocation=pyramid+adakv"])
-def test_pinned_rows_survive_while_an_answer_is_written(
-    endless: LanguageModel, name: str, options: str
-) -> None:
+def test_pinned_rows_survive_while_an_answer_is_written(endless: LanguageModel, name: str) -> None:
     answer = judgeq.ask(
         endless,
         DOCUMENT,
         QUESTION,
-        method=method_from_text(name + options),
+        method=name,
         budget=40,
         tokens=with_profile(endless),
         decoding=Decoding(max_new_tokens=26, evict_every=8),

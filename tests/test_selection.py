@@ -283,11 +283,14 @@ def test_heads_compete_alike_on_the_device_and_one_by_one(allocation: str) -> No
         ranked = rank_rows(drawn, selection, Forced(pinned=(7,), dropped=dropped))
         for budget, values in ((1, None), (12, None), (12, norms), (40, norms)):
             found = split(choosing.allocate_rows(ranked, budget, selection, shares, values))
-            heads = list(zip(ranked[0][0], ranked[1][0], strict=True))
-            wanted = choosing.allocate_heads(
-                heads, budget, selection, shares, None if values is None else values[0]
-            )
-            assert [rows.tolist() for rows in found] == [rows.tolist() for rows in wanted]
+            (rows, pooled), total = ranked, budget * drawn.shape[1] if shares is None else int(shares.sum())
+            wanted = []
+            for head, count in enumerate(choosing.adaptive_counts(pooled[0], total, selection).tolist()):
+                own = rows[:, head : head + 1]
+                if values is not None:
+                    own = order_by_value(own, pooled[:, head : head + 1], values[:, head : head + 1], count)
+                wanted.append(own[0, 0, :count].sort().values.tolist())
+            assert [each.tolist() for each in found] == wanted
 
 
 # Hits

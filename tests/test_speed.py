@@ -258,6 +258,29 @@ def test_what_cannot_be_measured(options: list[str], said: str, capsys: pytest.C
     assert said in capsys.readouterr().err
 
 
+def test_one_memory_serves_as_many_users_as_their_rows_allow(tmp_path: Path) -> None:
+    path = tmp_path / "users.json"
+    few = ["--full-users", "2", "--prompt-tokens", "60", "--decode-tokens", "4", "--rounds", "1"]
+    asked = ["--methods", "full,snapkv,judgeq:allocation=adakv", "--budgets", "12"]
+    assert main(["bench", "users", "--random-weights", "tiny", *few, *asked, "--json", str(path)]) == 0
+    value = json.loads(path.read_text("utf-8"))
+    a_row = 2 * 16 * 2 * 4  # of one layer
+    assert value["memory_bytes"] == 2 * 4 * (60 + 4) * a_row
+    rows = {row["label"]: row for row in value["rows"]}
+    # one more user's rows, beside a whole layer of the last prompt, would not fit
+    fitting = (2 * 4 * 64 - 48) // (4 * 16)
+    assert {label: row["users"] for label, row in rows.items()} == {
+        "full": 2,
+        "snapkv@12": fitting,
+        "judgeq:allocation=adakv@12": fitting,
+    }
+    for row in value["rows"]:
+        assert row["rows_bytes"] <= value["memory_bytes"]
+        assert row["tokens_per_s"] == pytest.approx(row["users"] / row["step_s"], rel=1e-3)
+        whole = row["read_s"] + 4 * row["step_s"]
+        assert row["answers_per_s"] == pytest.approx(row["users"] / whole, rel=1e-3)
+
+
 # The report
 
 

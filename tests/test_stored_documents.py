@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gradio as gr
 import pytest
 import torch
 from fastapi import FastAPI
@@ -11,7 +12,9 @@ from fastapi.testclient import TestClient
 
 import judgeq
 from app.documents import StoredDocuments
+from app.endpoints import Endpoints
 from app.server.host import ModelHost
+from app.ui import build
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.conftest import TEXT
@@ -53,7 +56,7 @@ def test_a_document_that_is_written_later_is_there_at_once(
 @pytest.mark.parametrize(
     ("name", "body", "status", "said"),
     [
-        ("nothing", {"question": "?"}, 400, "GET /documents lists them"),
+        ("nothing", {"question": "?"}, 400, "GET /documents and list_documents list them"),
         ("..", {"question": "?"}, 404, ""),
         ("%2e%2e%2fharbour", {"question": "?"}, 404, ""),
         ("harbour", {"question": " "}, 400, "question is empty"),
@@ -68,6 +71,25 @@ def test_what_cannot_be_answered_is_said(
     refused = workers[0].post(f"/documents/{name}", json=body)
     assert refused.status_code == status
     assert said in str(refused.json())
+    if status == 400:
+        assert refused.json()["code"].startswith("JQ-")
+
+
+def test_the_endpoints_of_the_page_ask_the_same_folder(
+    workers: list[TestClient], lm: LanguageModel, tmp_path: Path
+) -> None:
+    host = ModelHost(load=lambda *_, **__: lm)
+    host.load_here()
+    stored = StoredDocuments(host, tmp_path)
+    endpoints = Endpoints(host, stored)
+    assert endpoints.list_documents() == ["harbour"]
+    body = {"question": QUESTION, "max_new_tokens": 8}
+    expected = workers[0].post("/documents/harbour", json=body).json()
+    assert endpoints.ask_document("harbour", QUESTION, "8")["answer"] == expected["answer"]
+    with pytest.raises(gr.Error, match=r"list them \[JQ-app-documents-storeddocuments-answer\]"):
+        endpoints.ask_document("nothing", QUESTION)
+    found = build(host, documents=stored).get_api_info()["named_endpoints"]
+    assert {"/list_documents", "/ask_document"} <= set(found)
 
 
 def test_the_page_shows_the_configuration_that_was_tried() -> None:

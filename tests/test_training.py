@@ -24,18 +24,17 @@ from judgeq.methods import JudgeQ
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from judgeq.training import loop, run
 from judgeq.training import store as stores
 from judgeq.training.config import TrainConfig
 from judgeq.training.curve import CURVES, curve_figure, write_curve
 from judgeq.training.examples import AttentionRecorder, PromptRows, TrainingExample
-from judgeq.training.loop import example_losses, train
 from judgeq.training.objectives import OBJECTIVES
+from judgeq.training.optimization import passes
 from judgeq.training.profile import best_shares, learn_profile
 from judgeq.training.progress import Progress
 from judgeq.training.responses import generate_responses
-from judgeq.training.run import passes
 from judgeq.training.store import Store
+from judgeq.training.train import example_losses, train
 from judgeq.training.trainable import (
     attention_to_example,
     held_out_hit_rates,
@@ -80,7 +79,7 @@ def blank_curve(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in CURVES:
             (folder / name).touch()
 
-    monkeypatch.setattr(loop, "write_curve", write)
+    monkeypatch.setattr("judgeq.training.train.write_curve", write)
 
 
 def changed(**values: object) -> TrainConfig:
@@ -346,7 +345,7 @@ def same(ours: SoftTokens, theirs: SoftTokens) -> bool:
 def test_an_interrupted_run_ends_with_the_same_soft_tokens(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, at: int
 ) -> None:
-    monkeypatch.setattr(run, "CHECKPOINT_STEPS", 2)
+    monkeypatch.setattr("judgeq.training.optimization.CHECKPOINT_STEPS", 2)
     config = changed(memory=2, memory_rank=1)
     straight = train(lm, config, tmp_path / "straight")
     with pytest.raises(Stop):
@@ -389,7 +388,7 @@ def test_what_was_left_of_responses_comes_out_as_in_a_run_without_a_break(
 def test_a_begun_run_is_not_gone_on_with_by_accident(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "CHECKPOINT_STEPS", 2)
+    monkeypatch.setattr("judgeq.training.optimization.CHECKPOINT_STEPS", 2)
     with pytest.raises(Stop):
         train(lm, CONFIG, tmp_path, progress=Log(stop=("training", 5)))
     with pytest.raises(InputError, match="add --resume"):
@@ -401,7 +400,7 @@ def test_a_begun_run_is_not_gone_on_with_by_accident(
 def test_the_run_is_watched_and_described(
     lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "write_curve", write_curve)
+    monkeypatch.setattr("judgeq.training.train.write_curve", write_curve)
     log = Log()
     tokens = train(lm, CONFIG, tmp_path, progress=log)
     assert "rows of 6 prompts take up to" in log.notes[0]

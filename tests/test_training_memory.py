@@ -15,9 +15,9 @@ from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.examples import TrainingExample
-from judgeq.training.loop import train
 from judgeq.training.memory import MemoryRun
-from judgeq.training.run import Setting
+from judgeq.training.optimization import Setting
+from judgeq.training.train import train
 from judgeq.training.workers import Workers
 from tests.test_memory_rows import MEMORY, weights_of
 from tests.test_training import CONFIG, changed, filled, same, small_corpus

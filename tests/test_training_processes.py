@@ -34,7 +34,7 @@ LONGEST_S = 300
 FORKS = multiprocessing.get_context("forkserver")
 """Starts processes that need not import PyTorch again."""
 FORKS.set_forkserver_preload(
-    ["judgeq.cli", "judgeq.training.loop", "transformers.models.llama.modeling_llama"]
+    ["judgeq.cli", "judgeq.training.train", "transformers.models.llama.modeling_llama"]
 )
 
 

@@ -138,7 +138,7 @@ for what, looks in {
 # little.
 
 # %%
-from judgeq.training.loop import train
+from judgeq.training.train import train
 
 with Bars() as bars:
     tokens = train(lm, recipe, folder / "judge", store=folder / "store", held_out=unseen, progress=bars)

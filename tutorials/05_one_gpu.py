@@ -110,8 +110,8 @@ print(f"in {dtype} it would be {whole.weights / 1e6:,.0f} MB")
 
 # %%
 from judgeq.training.config import TrainConfig
-from judgeq.training.loop import train
 from judgeq.training.progress import Bars
+from judgeq.training.train import train
 
 recipe = TrainConfig(
     data="wiki",

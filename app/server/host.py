@@ -18,6 +18,7 @@ from app.server.own_tokens import Shelf
 from app.server.queue import Place, Turns
 from judgeq.documents.document import Document
 from judgeq.errors import JudgeqError
+from judgeq.models import DEFAULT_MODEL
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt, count_prompt
 from judgeq.soft_tokens.soft_tokens import SoftTokens, find_shipped
@@ -56,13 +57,14 @@ class ModelHost:
         runs: those that pages show.
         limits: of one request.
         turns: who waits for the model.
+        training: the last training that was started from the page.
         elsewhere: does the work of a kind of run on a task in another process and yields its progress, as `Run.report`;
             None = this process does it. See `app.server.zero`.
     """
 
     def __init__(
         self,
-        name: str = "smollm2-135m",
+        name: str = DEFAULT_MODEL,
         tokens: str | Path | None = None,
         load: Callable[..., LanguageModel] = judgeq.load,
         limits: Limits = Limits(),
@@ -72,6 +74,7 @@ class ModelHost:
         self.name, self.tokens_name, self._load = name, tokens, load
         self.quantization, self.dtype = quantization, dtype
         self.elsewhere: Elsewhere | None = None
+        self.training: Any = None
         self.shelf = Shelf()
         self.first = name, tokens
         self.progress: tuple[str, float | None] = (f"Loading {name}", None)
@@ -161,6 +164,10 @@ class ModelHost:
         if self._tokens is None:
             self._tokens = SoftTokens.for_model(self.model(), self.tokens_name)
         return self._tokens
+
+    def use_tokens(self, folder: Path) -> None:
+        """Let Judge Q score with other soft tokens from now on."""
+        self.tokens_name, self._tokens = folder, None
 
     @property
     def lacks_soft_tokens(self) -> bool:

@@ -1,6 +1,6 @@
 """A fair queue for a resource used by one run at a time: first come, first served, with positions that can be queried.
 
-Knows nothing of the resource.
+How many may wait is `Limits.waiting`. Knows nothing of the resource.
 """
 
 from __future__ import annotations

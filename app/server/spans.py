@@ -33,7 +33,10 @@ def spans_of(document: str, pieces: str) -> tuple[Span, ...]:
         if not 0 < len(places) <= MOST_PLACES:
             piece = " ".join(words)
             piece = piece[:SHOWN] + "…" * (len(piece) > SHOWN)
-            problem = text.EVERYWHERE if places else text.NO_SUCH_PIECE
-            raise InputError(problem.format(piece=piece, most=f"{MOST_PLACES:,}"))
+            raise InputError(
+                (text.EVERYWHERE if places else text.NO_SUCH_PIECE).format(
+                    piece=piece, most=f"{MOST_PLACES:,}"
+                )
+            )
         found += places
     return tuple(found)

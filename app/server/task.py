@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.server.own_tokens import OwnTokens
+from judgeq.config import DEFAULT_BUDGET, Budget
 from judgeq.inference.answers import Answer
 from judgeq.inference.spans import Span
 from judgeq.retention import RetentionMap
@@ -18,6 +19,7 @@ class Task:
     """A request; fields as in `judgeq.read`.
 
     Attributes:
+        answer_prefix: what every method's answer continues; it is shown with each of them.
         expected: what a right answer contains, where that is known.
         own_tokens: soft tokens that the visitor uploaded; None = those of the model.
     """
@@ -25,7 +27,7 @@ class Task:
     document: str
     question: str
     methods: tuple[str, ...] = ("full", "judgeq", "snapkv")
-    budget: int | float = 128
+    budget: Budget = DEFAULT_BUDGET
     question_first: bool = False
     truncate: bool | None = False
     max_new_tokens: int = 32
@@ -33,6 +35,11 @@ class Task:
     own_tokens: OwnTokens | None = None
     pinned: tuple[Span, ...] = ()
     dropped: tuple[Span, ...] = ()
+    answer_prefix: str = ""
+
+    def begun(self, answer: str) -> str:
+        """An answer with what it continues."""
+        return f"{self.answer_prefix}{answer}".strip()
 
 
 @dataclass

@@ -10,18 +10,18 @@ from judgeq.errors import JudgeqError
 from judgeq.look.format import visible
 
 
-def shown(error: JudgeqError | str) -> gr.Error:
-    """An error, or its message, as the page shows it; a code links to `app.messages`."""
+def shown(error: JudgeqError) -> gr.Error:
+    """An error as the page shows it; its code links to `app.messages`."""
     # a toast is HTML, and messages may quote what a visitor typed
     said = html.escape(visible(str(error)), quote=False)
-    if isinstance(error, JudgeqError) and error.code:
+    if error.code:
         said += f' <a href="errors#{error.code.lower()}" target="_blank">{error.code}</a>'
     return gr.Error(said, duration=15, print_exception=False)
 
 
 def sent(error: JudgeqError) -> gr.Error:
-    """An error as a program receives it: plain text, not HTML."""
-    return gr.Error(str(error), print_exception=False)
+    """An error as a program receives it: plain text, not HTML, with its code in brackets."""
+    return gr.Error(error.with_code, print_exception=False)
 
 
 def noticed(sentence: str) -> None:

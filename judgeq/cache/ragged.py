@@ -283,9 +283,6 @@ class RaggedLayer(RetainedLayer):
     def __init__(self, frozen: FrozenRows, seen: int) -> None:
         """`seen`: tokens that have been read, at least as many as any head has rows."""
         super().__init__()
-        self._freeze(frozen, seen)
-
-    def _freeze(self, frozen: FrozenRows, seen: int) -> None:
         heads = len(frozen.counts)
         self.set_rows(*(rows.new_empty(1, heads, 0, rows.shape[-1]) for rows in (frozen.keys, frozen.values)))
         self.frozen, self.seen = frozen, seen
@@ -299,10 +296,6 @@ class RaggedLayer(RetainedLayer):
             (torch.cat([keys, new_keys]), torch.cat([values, new_values]))
             for (keys, values), (new_keys, new_values) in zip(self.frozen.heads(), tail, strict=True)
         ]
-
-    def replace_rows(self, heads: Sequence[Head], seen: int) -> None:
-        """Continue with copies of these rows, frozen and in full precision."""
-        self._freeze(FrozenRows.of_heads(heads), seen)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object

@@ -20,7 +20,7 @@ from judgeq.commands.common import (
     write,
     write_json,
 )
-from judgeq.config import AUTO, Allocation, check_text, parse_budget
+from judgeq.config import AUTO, DEFAULT_BUDGET, Allocation, check_text, parse_budget
 from judgeq.console import forget_output, say
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "auto is judgeq, or stockanswer where no soft tokens are known for the model"
     )
     option("--method", "NAME", meaning, AUTO)
-    option("--budget", "ROWS|SHARE", "128 = rows per KV head, 0.25 = share of the prompt", "128")
+    option(
+        "--budget", "ROWS|SHARE", "128 = rows per KV head, 0.25 = share of the prompt", str(DEFAULT_BUDGET)
+    )
     add_tokens(parser)
     flag("--question-first", "put the question before the document")
     parser.add_argument("--answer-prefix", default="", metavar="TEXT", help="text that the answer continues")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from judgeq.evaluation.speed import Contender
+    from judgeq.inference.plan import Plan
     from judgeq.methods import Method
     from judgeq.models.language_model import LanguageModel
     from judgeq.soft_tokens.soft_tokens import SoftTokens
@@ -41,10 +42,10 @@ RANDOM_SOFT_TOKENS = 32
 def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
     add_common(parser)
-    meaning = (
+    meaning_of_weights = (
         "a model of this shape instead, such as llama-3.1-8b, with random weights and nothing to download"
     )
-    add_option(parser, "--random-weights", "SHAPE", meaning)
+    add_option(parser, "--random-weights", "SHAPE", meaning_of_weights)
     add_methods(parser, "judgeq,snapkv,streamingllm,judgeq:allocation=adakv", "256")
     add_number(parser, "--prompt-tokens", "length of the prompt", 4096)
     add_number(parser, "--decode-tokens", "tokens that are written after the first", 32)
@@ -59,10 +60,19 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_number(attended, "--prompt-tokens", "length of the prompt", 1024)
     add_number(attended, "--decode-tokens", "tokens of a round, each with and without", 64)
     add_number(attended, "--rounds", "how often they are written", 3)
+    users = kinds.add_parser("users", help="how many answers at once one memory serves, and how fast")
+    users.set_defaults(run=_users)
+    add_common(users)
+    add_option(users, "--random-weights", "SHAPE", meaning_of_weights)
+    add_methods(users, "full,judgeq", "512")
+    add_number(users, "--full-users", "users whose full cache the memory holds", 4)
+    add_number(users, "--prompt-tokens", "length of each user's prompt", 4096)
+    add_number(users, "--decode-tokens", "tokens of each answer", 64)
+    add_number(users, "--rounds", "how often everything is measured, in turn", 3)
     step = kinds.add_parser("step", help="a training step with and without stored rows")
     step.set_defaults(run=_step)
     add_common(step)
-    step.add_argument("--rounds", type=int, default=5, metavar="N", help="(default: %(default)s)")
+    add_number(step, "--rounds", "how often everything is measured, in turn", 5)
     add_option(step, "--lengths", "N,M", "tokens of the documents", "512,1024,2048")
 
 
@@ -118,14 +128,18 @@ def _prompt(arguments: argparse.Namespace, lm: LanguageModel, n_soft: int) -> to
     """(1, T) random tokens; what they say takes no time."""
     import torch
 
+    _check_length(arguments, lm, n_soft)
+    generator = torch.Generator().manual_seed(seed64(arguments.seed))
+    vocabulary = lm.model.config.get_text_config(decoder=True).vocab_size
+    return torch.randint(vocabulary, (1, arguments.prompt_tokens), generator=generator).to(lm.device)
+
+
+def _check_length(arguments: argparse.Namespace, lm: LanguageModel, n_soft: int) -> None:
     limit = lm.geometry.max_positions - max(n_soft, arguments.decode_tokens + 1)
     if arguments.prompt_tokens > limit:
         raise InputError(
             f"{lm.name} reads at most {limit:,} tokens before its answer: give fewer --prompt-tokens"
         )
-    generator = torch.Generator().manual_seed(seed64(arguments.seed))
-    vocabulary = lm.model.config.get_text_config(decoder=True).vocab_size
-    return torch.randint(vocabulary, (1, arguments.prompt_tokens), generator=generator).to(lm.device)
 
 
 def _model(
@@ -220,8 +234,6 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def _attended(arguments: argparse.Namespace) -> None:
     from judgeq.evaluation.attended_cost import WARM_UP, attended_times
-    from judgeq.inference.plan import Plan
-    from judgeq.methods import Full
     from judgeq.methods.parsing import methods_from_text
     from judgeq.training.progress import Bars
 
@@ -231,12 +243,7 @@ def _attended(arguments: argparse.Namespace) -> None:
     lm = load_model(arguments)
     tokens = soft_tokens(lm, methods.values(), arguments.tokens)
     length = arguments.prompt_tokens
-    plans = [
-        (name if full else f"{name}@{budget}", Plan.with_tokens(method, budget_rows(budget, length), tokens))
-        for name, method in methods.items()
-        for full in (isinstance(method, Full),)
-        for budget in ([1.0] if full else budgets)
-    ]
+    plans = _plans(methods, budgets, length, tokens)
     ids = _prompt(arguments, lm, 0 if tokens is None else tokens.n)
     with Bars() as bars:
         times = attended_times(
@@ -267,6 +274,73 @@ def _attended(arguments: argparse.Namespace) -> None:
     lines = (
         f"{row['label']:{width}}  {1000 * row['token_s']:7.2f} ms a token, {row['ratio'] - 1:+.1%} with attention "
         f"recorded (half of {row['pairs']} pairs from {row['ratio_low'] - 1:+.1%} to {row['ratio_high'] - 1:+.1%})"
+        for row in rows
+    )
+    finish(arguments, result, *lines)
+
+
+def _plans(
+    methods: dict[str, Method], budgets: list[Budget], length: int, tokens: SoftTokens | None
+) -> list[tuple[str, Plan]]:
+    """Every method at every budget, the full cache once, with labels."""
+    from judgeq.inference.plan import Plan
+    from judgeq.methods import Full
+
+    return [
+        (name if full else f"{name}@{budget}", Plan.with_tokens(method, budget_rows(budget, length), tokens))
+        for name, method in methods.items()
+        for full in (isinstance(method, Full),)
+        for budget in ([1.0] if full else budgets)
+    ]
+
+
+def _users(arguments: argparse.Namespace) -> None:
+    from judgeq.evaluation.users import serve
+    from judgeq.methods.parsing import methods_from_text
+    from judgeq.training.progress import Bars
+
+    counts = ("full_users", "prompt_tokens", "decode_tokens", "rounds")
+    for name in counts:
+        check_at_least("bench", name, getattr(arguments, name), 1)
+    methods, budgets = methods_from_text(arguments.methods), read_budgets(arguments.budgets)
+    lm, tokens = _model(arguments, methods)
+    if lm.geometry.sliding:
+        raise InputError(f"{lm.name} has layers with a sliding window, which write one answer at a time")
+    length, written = arguments.prompt_tokens, arguments.decode_tokens
+    _check_length(arguments, lm, 0 if tokens is None else tokens.n)
+    a_row = lm.geometry.row_bytes(lm.dtype.itemsize) * lm.geometry.layers
+    memory = arguments.full_users * a_row * (length + written)
+    with Bars() as bars:
+        times = serve(
+            lm,
+            _plans(methods, budgets, length, tokens),
+            tokens.weights if tokens else None,
+            memory=memory,
+            prompt_tokens=length,
+            tokens=written,
+            rounds=arguments.rounds,
+            seed=seed64(arguments.seed),
+            progress=lambda done, total: bars.advance("rounds", done, total),
+        )
+    rows = [each.row(written) for each in times]
+    result = {
+        "benchmark": "users",
+        "model": lm.name,
+        "precision": lm.precision,
+        "settings": {
+            **{name: getattr(arguments, name) for name in (*counts, "seed")},
+            "command": command_of(arguments.words, ("--json",)),
+        },
+        "machine": _machine(lm),
+        "memory_bytes": memory,
+        "versions": versions(("torch", "transformers")),
+        "rows": rows,
+    }
+    width = max(len(row["label"]) for row in rows)
+    lines = (
+        f"{row['label']:{width}}  {row['users']:>5} users in {memory / 1e6:,.0f} MB, {row['tokens_per_s']:,.1f} tokens "
+        f"a second, {60 * row['answers_per_s']:,.1f} answers a minute, "
+        f"{60 * row['answers_per_s_read_before']:,.1f} with prompts read before"
         for row in rows
     )
     finish(arguments, result, *lines)

@@ -1,4 +1,4 @@
-"""What all verbs share: the options that mean the same everywhere, loading the model, writing results."""
+"""What all subcommands share: the options that mean the same everywhere, loading the model, writing results."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from judgeq.console import takes_everything
 from judgeq.errors import InputError
+from judgeq.models import DEFAULT_MODEL
 from judgeq.models.supported import DTYPES
 from judgeq.output import check_file, lies_on_disk, means_stdout, write_file
 from judgeq.values import checked_seed
@@ -20,7 +21,6 @@ from judgeq.values import checked_seed
 if TYPE_CHECKING:
     from judgeq.models.language_model import LanguageModel
 
-DEFAULT_MODEL = "smollm2-135m"
 WRITTEN = ("json", "html", "markdown", "figure")
 """Options that name a file for a result."""
 READ = (

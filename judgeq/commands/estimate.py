@@ -34,7 +34,7 @@ NAMES = {
 def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
     add_common(parser)
-    add_number(parser, "--prompt-tokens", "", 8192)
+    add_number(parser, "--prompt-tokens", "length of the prompt", 8192)
     add_option(parser, "--budget", "N", "rows or a share", "512")
     add_number(parser, "--chunk", "read at most so many tokens in a pass")
     meaning = "quantize kept rows to so many bits (default: not quantized)"

@@ -69,7 +69,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_number(hit_rate, "--max-tokens", "longest document", 1024)
     add_number(hit_rate, "--pool", "max-pooling of the scores of methods that name none", 1)
 
-    meaning = "facts, facts-led (with the answer begun), keys or a FILE.jsonl"
+    meaning = "facts, facts-begun (begun as the question proposes), facts-led (as the text says it), keys, a FILE.jsonl"
     add_option(answers, "--data", "A,B", meaning, "facts-led")
     add_option(answers, "--lengths", "N,M", "tokens of the prompts", "1000")
     add_number(answers, "--examples", "prompts of each length", 32)
@@ -81,12 +81,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
     for kind, examples in ((ruler, 25), (niah, 2), (longbench, 25)):
         add_number(kind, "--examples", "prompts of each task, length and depth", examples)
-        meaning = "its position: last as published, first (moved before the document), or both"
+        meaning = "where the question stands: last as published, first (moved before the document), or both"
         choices = tuple(PLACES)
         if kind is ruler:
             choices = (*choices, UNKNOWN)
             meaning += (
-                f", or {UNKNOWN} when rows of the document are chosen, which budgets are then shares of"
+                f"; or {UNKNOWN}: rows of the document alone are chosen, of which budgets are then shares"
             )
         kind.add_argument(
             "--question", choices=choices, default="last", help=f"{meaning} (default: %(default)s)"

@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
     add_option(export, "--out", "DIR", "folder for PEFT's files", required=True)
     meaning = (
-        "leave out offsets, adapters, memory tokens and profile, without which the soft tokens ask worse"
+        "leave out offsets, adapters, memory tokens and profile, without which the soft tokens score worse"
     )
     add_flag(export, "--embeddings-only", meaning)
 

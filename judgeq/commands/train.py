@@ -70,8 +70,8 @@ def _doc(cls: type, field: str) -> str:
 def run(arguments: argparse.Namespace) -> None:
     from judgeq.data.mixture import parse_sources
     from judgeq.training.config import TrainConfig
-    from judgeq.training.loop import STORE, check_folders, train
     from judgeq.training.progress import Bars, Progress
+    from judgeq.training.train import STORE, check_folders, train
     from judgeq.training.workers import Workers
 
     names = {field.name for field in dataclasses.fields(TrainConfig)}

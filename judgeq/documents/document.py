@@ -12,7 +12,7 @@ import torch
 
 from judgeq.cache.files import SavedDocument, load_cache, save_cache
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
-from judgeq.config import AUTO, Budget, budget_rows, check_budget, check_chunk
+from judgeq.config import AUTO, DEFAULT_BUDGET, Budget, budget_rows, check_budget, check_chunk
 from judgeq.documents.compressed import CompressedDocument, check_without_question, compress
 from judgeq.errors import InputError
 from judgeq.inference.answers import Answer, Reading
@@ -133,7 +133,7 @@ class Document:
         self,
         *,
         method: str | Method = AUTO,
-        budget: Budget = 128,
+        budget: Budget = DEFAULT_BUDGET,
         tokens: SoftTokens | str | Path | None = None,
         row_bits: int | None = None,
         on_layer: LayerCallback | None = None,
@@ -146,7 +146,8 @@ class Document:
         that replay (`kvzip`) store it completely meanwhile.
 
         Args:
-            method, budget, tokens, row_bits: as in `judgeq.read`; the budget is a share of the document.
+            method, budget, tokens, row_bits: as in `judgeq.read`; a budget that is a share is one of the document's
+                tokens.
 
         Raises:
             InputError: bad input, or a method that needs an answer first.

@@ -44,7 +44,7 @@ def failed(python: str, code: int, reason: str) -> InputError:
 
 
 class Server:
-    """`kvpress_speed.py` under another Python.
+    """`kvpress_speed.py`, or another script that answers line by line, under another Python.
 
     Attributes:
         about: the versions there.
@@ -54,7 +54,7 @@ class Server:
         self._process, self._python = process, python
         self.about: dict[str, str] = self._answer()
 
-    def ask(self, **request: Any) -> dict[str, float]:
+    def ask(self, **request: Any) -> Any:
         """One request and its answer.
 
         Raises:
@@ -75,17 +75,18 @@ class Server:
 
 
 @contextmanager
-def serving(python: str, folder: Path) -> Iterator[Server]:
+def serving(python: str, folder: Path, script: str = kvpress_speed.__file__) -> Iterator[Server]:
     """Start it; it ends with the block.
 
     Args:
         python: interpreter of the environment with kvpress.
         folder: the model as transformers reads it.
+        script: what is run there, with the folder and a number of threads.
 
     Raises:
         InputError: there is no such Python, kvpress is not installed there, or fails.
     """
-    command = [python, "-I", kvpress_speed.__file__, str(folder.resolve()), str(torch.get_num_threads())]
+    command = [python, "-I", script, str(folder.resolve()), str(torch.get_num_threads())]
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"

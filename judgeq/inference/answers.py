@@ -294,16 +294,22 @@ class Writer:
 
 
 def generate_batch(readings: Sequence[Reading]) -> list[Answer]:
-    """The first writer's answer of each reading; all are greedy and written side by side."""
+    """The first writer's answer of each reading; all are greedy and written side by side.
+
+    Their rows are used up: no writer can write again.
+    """
     if not readings:
         return []
     writers = [reading.writers[0] for reading in readings]
+    for writer in writers:
+        _ = writer.retention  # while there are rows
     pending = [
         PendingAnswer(each.retained.cache, each.reading.logits, each.reading.request.decoding)
         for each in writers
     ]
     answers = []
-    for writer, written in zip(writers, decode_together(readings[0].request.lm, pending), strict=True):
+    together = decode_together(readings[0].request.lm, pending, move=True)
+    for writer, written in zip(writers, together, strict=True):
         prefill_s, later = writer.reading.prefill_s, len(written.tokens) - 1
         timing = Timing(prefill_s, prefill_s, later / written.seconds if later else 0.0)
         answers.append(writer.answer_of(written.text, written.finish, timing))

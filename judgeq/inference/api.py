@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.cache.prefix import LayerCallback, PrefixCache
-from judgeq.config import AUTO, Budget, Decoding
+from judgeq.config import AUTO, DEFAULT_BUDGET, Budget, Decoding
 from judgeq.errors import InputError
 from judgeq.inference.answers import Answer, Reading, Writer, generate_batch
 from judgeq.inference.attending import WhatAttends
@@ -29,7 +29,15 @@ from judgeq.values import number, several
 def ask(
     lm: LanguageModel, document: str, question: str, *, method: str | Method = AUTO, **options: Any
 ) -> Answer:
-    """Answer one question about a document under a budget. Options as in `read`, without `methods`."""
+    """Answer one question about a document under a budget.
+
+    Args:
+        method: a name, with options such as `"snapkv:window=16"`, or an instance; `"auto"` as in `read`.
+        options: those of `read` but `methods`; `budget` above all: rows per KV head, or the share of the prompt kept.
+
+    Raises:
+        InputError: bad input, in one sentence.
+    """
     (writer,) = read(lm, document, question, methods=[method], **options).writers
     return writer.finish()
 
@@ -37,7 +45,7 @@ def ask(
 def stream(
     lm: LanguageModel, document: str, question: str, *, method: str | Method = AUTO, **options: Any
 ) -> Generator[Step, None, Answer]:
-    """Answer token by token; the generator returns the `Answer`. Options as in `read`, without `methods`."""
+    """Answer token by token; the generator returns the `Answer`. Arguments and errors as in `ask`."""
     (writer,) = read(lm, document, question, methods=[method], **options).writers
     yield from writer
     return writer.answer()
@@ -74,7 +82,7 @@ def read(
     question: str,
     *,
     methods: str | Method | Iterable[str | Method] = ("full", AUTO, "snapkv"),
-    budget: Budget = 128,
+    budget: Budget = DEFAULT_BUDGET,
     tokens: SoftTokens | str | Path | None = None,
     question_first: bool = False,
     answer_prefix: str = "",
@@ -92,8 +100,9 @@ def read(
     For several questions about one document, `Document` takes a fraction of the time.
 
     Args:
-        methods: one name or instance, or several; each has one writer. `"auto"` is `judgeq`, or `stockanswer` where no
-            soft tokens are given and none are shipped for this model; a notice says so.
+        methods: one or several, each a name, with options such as `"snapkv:window=16"`, or an instance; each has one
+            writer. `"auto"` is `judgeq`, or `stockanswer` where no soft tokens are given and none are shipped for this
+            model; a notice says so.
         budget: rows per KV head (int) or share of the prompt (float), for every method but `full`.
         tokens: soft tokens, or where to find them; None takes those shipped for this model.
         question_first: put the question before the document.
@@ -106,8 +115,8 @@ def read(
         row_bits: store every method's rows in 8 or 4 bits; None leaves it to the method's `Selection.bits`.
         decoding: how answers are written, and whether rows are evicted meanwhile.
         chunk: most tokens of a pass over the prompt; None reads it in one. What is kept is the same.
-        attended: record which of the stored rows each token of an answer attends to, as `Answer.attended`: summed over
-            all heads, or of one layer and query head, as in `(12, 3)`, with None for all layers or all heads.
+        attended: record which of the stored rows each token of an answer attends to, as `Answer.attended`: the mean
+            over all layers and query heads, or of those in `(layer, head)`, such as `(12, 3)`, with None for all.
         on_layer: progress of the prefill, and a place to cancel.
 
     Raises:
@@ -151,7 +160,7 @@ def ask_many(
     questions: Iterable[tuple[str, str]],
     *,
     method: str | Method = AUTO,
-    budget: Budget | Iterable[Budget] = 128,
+    budget: Budget | Iterable[Budget] = DEFAULT_BUDGET,
     tokens: SoftTokens | str | Path | None = None,
     row_bits: int | None = None,
     padded: bool | None = None,
@@ -167,6 +176,7 @@ def ask_many(
 
     Args:
         questions: pairs of a document and a question; or one pair.
+        method, tokens: as in `ask`.
         budget: one for all, or one for each question.
         row_bits: as in `read`; rows are rounded when they are kept, and stored in full precision side by side.
         padded: read prompts of similar length in one pass, the shorter ones padded on the left; None does so where it

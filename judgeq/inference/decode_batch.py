@@ -220,12 +220,15 @@ class PaddedCache(DynamicCache):
         self,
         caches: Sequence[RetainedCache],
         new: int,
+        *,
+        move: bool = False,
         rows: Callable[[Sequence[RetainedLayer], int], PaddedRows] = PaddedRows,
     ) -> None:
-        """Copy rows.
+        """Neighbours of similar size share a group.
 
         Args:
-            caches: in ascending order of their rows; neighbours of similar size share a group.
+            caches: in ascending order of their rows.
+            move: leave the caches empty, one layer after the other, so that no more than one is held twice.
             rows: makes those of a group in one layer.
         """
         super().__init__()
@@ -236,11 +239,14 @@ class PaddedCache(DynamicCache):
                 groups[-1].append(cache)
             else:
                 groups.append([cache])
-        self.layers = [
-            PaddedLayer([rows([cache.layers[at] for cache in group], new) for group in groups], max(seen))
-            for at in range(len(caches[0].layers))
-        ]
         self.positions = torch.tensor(seen, device=caches[0].layers[0].keys.device)[:, None]
+        self.layers = []
+        for at in range(len(caches[0].layers)):
+            own = [rows([cache.layers[at] for cache in group], new) for group in groups]
+            self.layers.append(PaddedLayer(own, max(seen)))
+            if move:
+                for cache in caches:
+                    cache.layers[at] = RetainedLayer()
 
     def select(self, kept: Tensor) -> None:
         """Keep the caches with these indices, (P',) int64, ascending."""
@@ -260,14 +266,20 @@ def check_together(decoding: Decoding) -> None:
 
 
 def decode_together(
-    lm: LanguageModel, answers: Sequence[PendingAnswer], on_token: Callable[[], None] = lambda: None
+    lm: LanguageModel,
+    answers: Sequence[PendingAnswer],
+    on_token: Callable[[], None] = lambda: None,
+    *,
+    move: bool = False,
 ) -> list[FinishedAnswer]:
     """Write greedy answers; each is what `decode` writes from its cache alone, up to rounding.
 
-    The caches are not changed. Models with sliding windows write one answer after the other.
+    Models with sliding windows write one answer after the other.
 
     Args:
         on_token: called before each pass, and a place to cancel.
+        move: rows leave the caches, which are of no more use, so that they are not held twice. Else caches are not
+            changed.
 
     Raises:
         InputError: a decoding samples, or evicts while an answer is written.
@@ -296,18 +308,19 @@ def decode_together(
             break
         if cache is None:
             longest = max(answer.decoding.max_new_tokens for answer in answers)
-            cache = PaddedCache([answers[at].cache for at in members], longest)
+            cache = PaddedCache([answers[at].cache for at in members], longest, move=move)
         if len(running) <= SHRINK_AT * len(members):
             kept = [place for place, at in enumerate(members) if at in running]
             cache.select(torch.tensor(kept, device=lm.device))
             members, chosen = [members[place] for place in kept], [chosen[place] for place in kept]
         on_token()
-        chosen = _next_tokens(lm, cache, chosen)
+        chosen = next_tokens(lm, cache, chosen)
     return written
 
 
 @torch.inference_mode()
-def _next_tokens(lm: LanguageModel, cache: PaddedCache, tokens: Sequence[int]) -> list[int]:
+def next_tokens(lm: LanguageModel, cache: PaddedCache, tokens: Sequence[int]) -> list[int]:
+    """The next token of every answer in the cache, after these, whose rows are added; greedy."""
     ids = torch.tensor(tokens, device=lm.device)[:, None]
     output = lm.model(
         input_ids=ids, position_ids=cache.positions, cache=cache, use_cache=True, logits_to_keep=1

@@ -1,7 +1,7 @@
 """Bounded decoding: while an answer is written rows are evicted again every few tokens, the answer's own included.
 
-The method scores the rows that each KV head stores, of prompt and answer alike, and the head keeps its budget of them:
-it never stores more than the budget and the tokens between two evictions. Judge Q appends its soft tokens for that and
+The method scores the rows that each KV head stores, of prompt and answer alike, and every head keeps its budget of
+them: it never stores more than that and the tokens between two evictions. Judge Q appends its soft tokens for that and
 removes them again; methods that score with the prompt's last tokens use those written since the previous eviction. Kept
 rows are not changed: keys carry their positions, and *seen* keeps counting. Memory rows are neither scored nor
 evicted: the first of the budget's rows are theirs. Knows nothing of text.
@@ -26,7 +26,7 @@ from judgeq.inference.decode import logits_after
 from judgeq.inference.plan import Retained
 from judgeq.inference.request import check_decode_eviction
 from judgeq.methods import LayerView
-from judgeq.methods.selection import Forced, allocate_heads, rank_rows
+from judgeq.methods.selection import Forced, first_rows, rank_rows
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 
@@ -55,7 +55,7 @@ class DecodingEviction:
             soft_tokens: needed if the method scores with them.
 
         Raises:
-            InputError: the method cannot evict while an answer is written, or lacks soft tokens.
+            InputError: the method cannot evict while an answer is written, splits its budget, or lacks soft tokens.
         """
         self.plan, self._prompt_hashes = replace(retained.plan, budget=budget), retained.prompt_hashes
         check_decode_eviction([self.plan.method])
@@ -207,34 +207,18 @@ class DecodingEviction:
             scores = [torch.stack([score for score in scores if score is not None]).mean(0)] * len(scores)
         return [
             (own, _HeadRows(rows.positions[own], None if score is None else score[0, 0, own]))
-            for rows, score, own in zip(known, scores, self._select(known, views, scores, seen), strict=True)
+            for rows, view, score in zip(known, views, scores, strict=True)
+            for own in [self._select(rows, view, score)]
         ]
 
-    def _select(
-        self,
-        known: Sequence[_HeadRows],
-        views: Sequence[LayerView],
-        scores: Sequence[Tensor | None],
-        seen: int,
-    ) -> tuple[Tensor, ...]:
-        """For each KV head the indices (rows,) of the rows that are kept."""
-        selection, pinned = self.plan.method.selection, self.plan.forced.pinned
-        ranked = [
-            rank_rows(score, selection, rows.pinned(pinned))
-            for rows, score in zip(known, scores, strict=True)
-            if score is not None
-        ]
-        if not ranked:
-            return tuple(torch.arange(view.prompt_tokens, device=view.keys.device) for view in views)
-        memory = self._memory[views[0].layer]
-        shares = self.plan.shares(self.lm, seen, memory)
-        return allocate_heads(
-            [(rows[0, 0], pooled[0, 0]) for rows, pooled in ranked],
-            self.plan.budget - memory,
-            selection,
-            None if shares is None else shares[views[0].layer],
-            [view.value_norms()[0, 0] for view in views] if selection.value_aware else None,
-        )
+    def _select(self, known: _HeadRows, view: LayerView, score: Tensor | None) -> Tensor:
+        """The indices (rows,) of the rows that one KV head keeps."""
+        if score is None:
+            return torch.arange(view.prompt_tokens, device=view.keys.device)
+        selection = self.plan.method.selection
+        ranked = rank_rows(score, selection, known.pinned(self.plan.forced.pinned))
+        norms = view.value_norms() if selection.value_aware else None
+        return first_rows(ranked, self.plan.budget - self._memory[view.layer], norms)[0, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,10 +241,9 @@ class _HeadRows:
         device = keys.device  # the layers may be spread over several
         if kept is None:
             return [cls(torch.arange(tokens, device=device), None)] * keys.shape[1]
-        heads = kept if isinstance(kept, tuple) else kept[0]
         return [
             cls(rows.to(device), None if scores is None else scores[0, head, rows].to(device))
-            for head, rows in enumerate(heads)
+            for head, rows in enumerate(kept[0])
         ]
 
     def pinned(self, tokens: Sequence[int]) -> Forced:

@@ -10,13 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from judgeq.config import AUTO, Budget, Decoding, budget_rows, check_budget, check_chunk
+from judgeq.config import AUTO, DEFAULT_BUDGET, Budget, Decoding, budget_rows, check_budget, check_chunk
 from judgeq.errors import InputError
 from judgeq.inference.appended import most_appended
 from judgeq.inference.attending import CountedHeads, WhatAttends
 from judgeq.inference.plan import Plan
 from judgeq.inference.spans import Span, forced_rows
 from judgeq.methods import Full, JudgeQ, Method, StockAnswer, method_named
+from judgeq.methods.parsing import method_from_text
 from judgeq.methods.selection import Forced
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_appended
@@ -76,7 +77,7 @@ def make_request(
     question: str,
     *,
     methods: str | Method | Iterable[str | Method] = ("full", AUTO, "snapkv"),
-    budget: Budget = 128,
+    budget: Budget = DEFAULT_BUDGET,
     tokens: SoftTokens | str | Path | None = None,
     pinned: Span | Iterable[Span] = (),
     dropped: Span | Iterable[Span] = (),
@@ -176,14 +177,13 @@ def resolve_methods(
     row_bits: int | None,
     tokens: SoftTokens | str | Path | None = None,
 ) -> list[Method]:
-    """One method or several, given by name or as instances, with rows stored in `row_bits` unless that is None.
+    """One method or several, as texts or instances, with rows stored in `row_bits` unless that is None.
 
     Args:
         tokens: soft tokens, or where to find them; with None, `AUTO` asks whether some are shipped.
     """
-    chosen = [
-        method_named(auto_method(lm, tokens) if method == AUTO else method) for method in several(methods)
-    ]
+    named = [auto_method(lm, tokens) if method == AUTO else method for method in several(methods)]
+    chosen = [method_from_text(each) if isinstance(each, str) else method_named(each) for each in named]
     if row_bits is None:
         return chosen
     return [replace(each, selection=replace(each.selection, bits=row_bits)) for each in chosen]
@@ -269,12 +269,18 @@ def check_question_known(methods: Iterable[Method]) -> None:
 
 
 def check_decode_eviction(methods: Iterable[Method]) -> None:
-    """Refuse, with an `InputError`, methods that score with an answer written before, or store rows in few bits."""
+    """Refuse, with an `InputError`, methods that score with an answer written before, split budgets or round rows."""
     for method in methods:
         if method.needs_response:
             raise InputError(
                 f"The method {method.name!r} scores with an answer that was written ahead and cannot evict again while "
                 "one is written: choose another, such as judgeq or snapkv, or leave evict_every out"
+            )
+        if method.selection.allocation != "uniform":
+            raise InputError(
+                "Rows are evicted while an answer is written only where all heads keep equally many, and the "
+                f"allocation of {method.name!r} is {method.selection.allocation!r}: choose one that is uniform, or "
+                "leave evict_every out"
             )
         if method.selection.bits is not None:
             raise InputError(

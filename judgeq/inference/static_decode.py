@@ -98,7 +98,7 @@ class StaticStep:
             self._rows.append(StaticRows(layers, new))
             return self._rows[-1]
 
-        return PaddedCache([self._kept], ROOM, rows)
+        return PaddedCache([self._kept], ROOM, rows=rows)
 
     def _step(self, cache: PaddedCache) -> Tensor:
         output = self._lm.model(

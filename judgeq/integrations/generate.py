@@ -20,7 +20,7 @@ from transformers import Cache, GenerationMixin
 from transformers.generation import GenerationMode, StoppingCriteriaList, StopStringCriteria
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from judgeq.config import AUTO, Budget, Decoding, check_budget
+from judgeq.config import AUTO, DEFAULT_BUDGET, Budget, Decoding, check_budget
 from judgeq.errors import InputError
 from judgeq.inference.decode_batch import PaddedCache
 from judgeq.inference.lookahead import prefill_many
@@ -36,7 +36,6 @@ from judgeq.inference.request import (
 )
 from judgeq.inference.spans import Span, spans_of
 from judgeq.methods import Method
-from judgeq.methods.parsing import method_from_text
 from judgeq.methods.selection import Forced
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load_tokenizer
@@ -62,7 +61,7 @@ def generate(
     *,
     soft_tokens: SoftTokens | str | Path | None = None,
     method: str | Method = AUTO,
-    budget: Budget = 128,
+    budget: Budget = DEFAULT_BUDGET,
     question_span: Span | list[Span] | None = None,
     row_bits: int | None = None,
     tokenizer: Any = None,
@@ -98,8 +97,6 @@ def generate(
     with _borrowed(model, tokenizer) as lm:
         if revision is not None and soft_tokens is not None and not isinstance(soft_tokens, SoftTokens):
             soft_tokens = SoftTokens.for_model(lm, soft_tokens, revision=revision)
-        if isinstance(method, str) and method != AUTO:
-            method = method_from_text(method)
         (chosen,) = resolve_methods(lm, [method], row_bits, soft_tokens)
         check_question_known([chosen])
         soft = resolve_soft_tokens(lm, [chosen], soft_tokens)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from judgeq._version import __version__
 from judgeq.cache.retained import RetainedCache
-from judgeq.config import Decoding, budget_rows, parse_budget
+from judgeq.config import DEFAULT_BUDGET, Decoding, budget_rows, parse_budget
 from judgeq.errors import InputError
 from judgeq.inference.appended import most_appended
 from judgeq.inference.decode import Step, decode, next_logits
@@ -33,6 +33,7 @@ from judgeq.inference.prefill import Prefill
 from judgeq.inference.request import Request, reserved_positions
 from judgeq.methods import Full
 from judgeq.methods.parsing import method_from_text
+from judgeq.models import DEFAULT_MODEL
 from judgeq.models.embedded import EMBEDDED, embedded_model_path
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
@@ -46,7 +47,6 @@ try:
 except ImportError as error:
     raise InputError('This needs lm-eval: pip install "judgeq[benchmarks]"') from error
 
-DEFAULT_MODEL = "smollm2-135m"
 DEFAULT_DEVICE = "cuda:0"
 """What lm-eval passes on where no device is named."""
 ARGUMENTS = ("pretrained", "method", "budget", "tokens", "quantization", "device", "max_length", "seed")
@@ -78,7 +78,7 @@ class JudgeQLM(TemplateLM):
         pretrained: str | LanguageModel = DEFAULT_MODEL,
         *,
         method: str = "judgeq",
-        budget: str | int | float = 128,
+        budget: str | int | float = DEFAULT_BUDGET,
         tokens: str | None = None,
         quantization: str | None = None,
         device: Any = "auto",

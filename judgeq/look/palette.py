@@ -1,6 +1,7 @@
 """Colours and fonts by name: for style sheets as variables `--jq-NAME`, for pictures and figures as values.
 
-Every text colour has a contrast of at least 4.5 on the backgrounds it is used on, light and dark.
+Every text colour has a contrast of at least 4.5 on the backgrounds it is used on, light and dark. A method's colour
+in reports is the `look` of its class.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -11,7 +10,6 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from judgeq.config import Selection
 from judgeq.errors import InputError
@@ -133,7 +131,14 @@ def select_rows(scores: Tensor, budget: int, selection: Selection) -> Tensor:
     Returns:
         (B, H_kv, min(budget, T)) int64, ascending.
     """
-    return rank_rows(scores, selection)[0][..., :budget].sort(dim=-1).values
+    return first_rows(rank_rows(scores, selection), budget)
+
+
+def first_rows(ranked: Ranked, budget: int, norms: Tensor | None = None) -> Tensor:
+    """The first `budget` rows of a ranking, as `select_rows` returns them; `norms` as in `allocate_rows`."""
+    rows, pooled = ranked
+    ordered = rows if norms is None else order_by_value(rows, pooled, norms, budget)
+    return ordered[..., :budget].sort(dim=-1).values
 
 
 def allocate_rows(
@@ -154,24 +159,28 @@ def allocate_rows(
     Raises:
         InputError: heads with budgets of their own, and more than one prompt.
     """
-    rows, pooled = ranked
     if selection.allocation == "uniform":
-        ordered = rows if norms is None else order_by_value(rows, pooled, norms, budget)
-        return ordered[..., :budget].sort(dim=-1).values
+        return first_rows(ranked, budget, norms)
+    rows, pooled = ranked
     if rows.shape[0] != 1:
         raise InputError(
             f"The allocation {selection.allocation!r} serves one prompt at a time and this batch has "
             f"{rows.shape[0]}: prefill them one by one"
         )
-    own = None if norms is None else norms[0]
     if selection.adapts:
         total = budget * rows.shape[1] if shares is None else sum(shares.tolist())
-        return _compete(rows[0], pooled[0], total, selection, own)
-    return allocate_heads(list(zip(rows[0], pooled[0], strict=True)), budget, selection, shares, own)
+        return _compete(rows[0], pooled[0], total, selection, None if norms is None else norms[0])
+    counts = [budget] * rows.shape[1] if shares is None else shares.tolist()
+    kept = []
+    for head, count in enumerate(counts):
+        own = rows[0, head]
+        ordered = own if norms is None else order_by_value(own, pooled[0, head], norms[0, head], count)
+        kept.append(ordered[:count].sort().values)
+    return tuple(kept)
 
 
 def _compete(rows: Tensor, pooled: Tensor, total: int, selection: Selection, norms: Tensor | None) -> Unsplit:
-    """`allocate_heads` of heads that compete for `total` rows, all (H_kv, T)."""
+    """`allocate_rows` of heads that compete for `total` rows, all (H_kv, T)."""
     counts = adaptive_counts(pooled, total, selection)
     if norms is not None:
         rows = order_by_value(rows, pooled, norms, counts[:, None])
@@ -181,31 +190,6 @@ def _compete(rows: Tensor, pooled: Tensor, total: int, selection: Selection, nor
     )
     chosen = places.flatten().sort().values[:total]
     return Unsplit(chosen // ROW_LIMIT, chosen % ROW_LIMIT, counts)
-
-
-def allocate_heads(
-    ranked: Sequence[Ranked],
-    budget: int,
-    selection: Selection,
-    shares: Tensor | None = None,
-    norms: Sequence[Tensor] | Tensor | None = None,
-) -> tuple[Tensor, ...]:
-    """Rows to keep of one prompt's heads, which may have different numbers of rows to choose from.
-
-    Args:
-        ranked: of each KV head, (T,) rows and (T,) scores; see `rank_rows`.
-        budget, selection, shares: see `allocate_rows`.
-        norms: of each KV head (T,).
-    """
-    counts = [budget] * len(ranked) if shares is None else shares.tolist()
-    if selection.adapts:
-        pooled = pad_sequence([scores for _, scores in ranked], batch_first=True, padding_value=-math.inf)
-        counts = adaptive_counts(pooled, sum(counts), selection).tolist()
-    kept = []
-    for head, (count, (rows, pooled)) in enumerate(zip(counts, ranked, strict=True)):
-        ordered = rows if norms is None else order_by_value(rows, pooled, norms[head], count)
-        kept.append(ordered[:count].sort().values)
-    return tuple(kept)
 
 
 def order_by_value(rows: Tensor, pooled: Tensor, norms: Tensor, count: int | Tensor) -> Tensor:

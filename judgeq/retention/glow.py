@@ -61,7 +61,7 @@ class Lights:
         words = words_of_tokens(attended.text, attended.spans)
         return [[word, *self.of(row)] for word, row in zip(words, attended.specific, strict=True)]
 
-    def leaning(self, weights: np.ndarray, most: int = SOURCES) -> list[dict[str, Any]]:
+    def leaning(self, weights: np.ndarray) -> list[dict[str, Any]]:
         """What a page shows of the sentences that an answer leans on, the first one most.
 
         Args:
@@ -73,7 +73,7 @@ class Lights:
         """
         paid = self.words.sums(weights[None])[0] * self._real
         found = []
-        for first, last, share in self.sentences.ranked(weights, most):
+        for first, last, share in self.sentences.ranked(weights, SOURCES):
             start, end = self._excerpt(first, last, paid)
             text = self.found.document_text[start:end].replace("\r\n", "\n").replace("\r", "\n")
             cut = start > first, end < last

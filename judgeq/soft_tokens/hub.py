@@ -102,15 +102,15 @@ def signed_in(repo_id: str, token: str | None) -> HfApi:
     return HfApi(token=token)
 
 
-def published(library: str, base_model: str, limit: int = 3) -> list[str]:
-    """Repositories of `library` that say they belong to a base model, most downloaded first; none without a Hub.
+def published(library: str, base_model: str) -> list[str]:
+    """The three most downloaded repositories of `library` that say they belong to a base model; none without a Hub.
 
     One request: the client's own search tries for half a minute where there is no connection.
     """
     from huggingface_hub import constants, get_session
 
     tags = [library, f"base_model:adapter:{base_model}"]
-    asked = {"filter": tags, "sort": "downloads", "limit": str(limit)}
+    asked = {"filter": tags, "sort": "downloads", "limit": "3"}
     try:
         with clear_errors(base_model):
             answer = get_session().get(

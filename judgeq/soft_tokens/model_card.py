@@ -36,7 +36,7 @@ def model_card(
 
 # Judge Q soft tokens for {public_name(config.base_model)}
 
-{config.n} soft tokens of width {config.hidden_size}. Appended behind a prompt, their attention says which rows of the
+{config.n} soft tokens of width {config.hidden_size}. Appended to a prompt, their attention says which rows of the
 KV cache the answer will need ([arXiv {PAPER}](https://arxiv.org/abs/{PAPER})). The base model is not changed.
 {_memory(config)}
 ```python

@@ -311,7 +311,7 @@ class SoftTokens:
 
         Args:
             embeddings_only: leave out what PEFT has no place for, memory tokens among it. Soft tokens that were trained
-                with offsets or adapters ask worse without them.
+                with offsets or adapters score worse without them.
 
         Raises:
             InputError: something would be left out, the folder cannot be written, or it holds files that judgeq has not

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from judgeq.data.wiki import WikiSource
 from judgeq.models.language_model import LanguageModel
 from judgeq.training.config import STORE_GB, TrainConfig
-from judgeq.training.loop import example_losses
 from judgeq.training.progress import Progress
 from judgeq.training.store import Store
+from judgeq.training.train import example_losses
 from judgeq.training.trainable import initial_tokens, let_gradients_through, trainable
 from judgeq.training.workers import Workers
 

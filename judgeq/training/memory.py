@@ -26,7 +26,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.tensors import MemoryTokens, SoftTokenTensors
 from judgeq.training.examples import PromptRows, TrainingExample
-from judgeq.training.run import Run, Setting
+from judgeq.training.optimization import Run, Setting
 from judgeq.training.trainable import parameter_groups, trainable_copy
 
 BUDGETS, WEIGHTS = (32, 64, 128, 256, 512), (3, 6, 5, 4, 2)

@@ -65,7 +65,7 @@ def add_piece(words: str, pieces: str) -> tuple[str, Any]:
         raise shown(error) from None
     piece = " ".join((words or "").split())
     if not piece:
-        raise shown(text.NO_SPAN)
+        raise shown(InputError(text.NO_SPAN))
     gr.Info(text.SPAN_PINNED)
     lines = [line for line in (pieces or "").splitlines() if line.strip()]
     return "\n".join([*lines, *([] if piece in lines else [piece])]), gr.update(open=True)

@@ -109,10 +109,10 @@ class Calibration:
         model, method: names.
         risk, confidence: as asked for.
         questions: how many count.
-        set_aside: numbers of those that do not, from 0, since the full cache does not find their expected answer.
-        points: one a budget, the largest first.
-        lost: lost answers, those that broke first before others.
-        prompt_tokens: mean length of the prompts.
+        set_aside: indices, from 0, of those that do not, since the full cache does not find their expected answer.
+        points: one per budget, the largest first.
+        lost: lost answers, in the order in which they break as the budget shrinks.
+        prompt_tokens: mean length of the prompts in tokens.
         full_kv_bytes: bytes of all rows, the mean over questions.
     """
 

@@ -27,9 +27,9 @@ from judgeq.training.curve import CURVES, write_curve
 from judgeq.training.examples import PromptRows, TrainingExample
 from judgeq.training.memory import MemoryRun
 from judgeq.training.objectives import NEED_VALUES, OBJECTIVES
+from judgeq.training.optimization import Run, Setting
 from judgeq.training.profile import learn_profile
 from judgeq.training.progress import Progress
-from judgeq.training.run import Run, Setting
 from judgeq.training.store import Store, check_store, is_store
 from judgeq.training.trainable import (
     attention_to_examples,
