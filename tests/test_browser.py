@@ -49,7 +49,7 @@ def test_the_sample_has_three_answers_their_costs_and_a_map(page: Page) -> None:
     expect(page.locator("#map-document")).to_contain_text("SnapKV keeps")
     page.set_viewport_size({"width": 390, "height": 844})
     expect(page.locator("#map-heatmap .heatmaplayer image")).to_be_visible()
-    assert overflow(page) <= 0, "a phone scrolls in one direction only"
+    page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")  # figures follow
 
 
 def test_stop_stops_and_asking_again_works(page: Page) -> None:
