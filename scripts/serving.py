@@ -30,6 +30,8 @@ BALANCER, WORKERS = 7860, {"a": 7861, "b": 7862}
 """Ports of this machine, as `haproxy.cfg` has them."""
 DOCUMENT = ROOT / "assets" / "samples" / "lighthouse.txt"
 QUESTIONS = ("What is the code of the oil store?", "Who keeps the light?")
+TYPE = ("--dtype", "float32")
+"""Of the document's rows and of every worker: with the demo's own choice they might differ."""
 PATIENCE = 900.0
 LONG = 200
 """Tokens of the answers during which a worker is killed."""
@@ -57,13 +59,14 @@ def _run(arguments: argparse.Namespace) -> None:
             "1",
             "--save-document",
             str(stored),
+            *TYPE,
         )
         asked = ("-m", "judgeq", "ask", "--document", str(DOCUMENT), "--question", QUESTIONS[0], *options)
         subprocess.run([sys.executable, *asked], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         size = sum(file.stat().st_size for file in stored.iterdir())
 
         def start(worker: str) -> subprocess.Popen[bytes]:
-            words = ("app.py", "--port", str(WORKERS[worker]), "--documents", folder)
+            words = ("app.py", "--port", str(WORKERS[worker]), "--documents", folder, *TYPE)
             return stack.enter_context(_running([sys.executable, *words]))
 
         processes = {worker: start(worker) for worker in WORKERS}

@@ -19,6 +19,7 @@ from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import Prefill, prefill
 from judgeq.inference.request import Request
+from judgeq.inference.static_decode import StaticStep
 from judgeq.methods import METHODS, question_methods
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
@@ -125,6 +126,25 @@ def test_an_answer_is_the_same(pair: list[LanguageModel], way: str) -> None:
     ]
     assert answers[0].text == answers[1].text
     assert answers[0].kv_bytes == answers[1].kv_bytes
+
+
+@pytest.mark.parametrize("way", ["judgeq", "snapkv:allocation=adakv"])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_graph_writes_the_same_answer(
+    pair: list[LanguageModel], way: str, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm, method, made = pair[1], method_from_text(way), []
+    replayed = StaticStep.store
+    monkeypatch.setattr(StaticStep, "store", lambda self: made.append(self.graph) or replayed(self))
+    decoding = Decoding(max_new_tokens=12, temperature=temperature, seed=1)
+    options = {"method": method, "budget": 20, "tokens": soft_tokens(lm, method), "decoding": decoding}
+    usual = judgeq.ask(lm, TEXT, "How tall is it?", **options)
+    lm.cuda_graphs = True
+    try:
+        assert judgeq.ask(lm, TEXT, "How tall is it?", **options).text == usual.text
+    finally:
+        lm.cuda_graphs = False
+    assert lm.geometry.sliding or made[-1] is not None
 
 
 def test_rows_are_judged_again(pair: list[LanguageModel]) -> None:
