@@ -69,6 +69,7 @@ class Endpoints:
         budget: int | float | str = str(DEFAULT_BUDGET),
         question_first: bool | str = False,
         max_new_tokens: int | str = 64,
+        answer_prefix: str = "",
     ) -> Iterator[dict]:
         """Answer one question about a document with a KV cache that is cut to a budget.
 
@@ -81,11 +82,12 @@ class Endpoints:
             budget: rows per KV head such as 128, or the share of the prompt that is kept, such as 0.25 or "25%".
             question_first: put the question before the document.
             max_new_tokens: longest answer in tokens.
+            answer_prefix: what every answer continues, such as "The tower is"; the "answer" is what comes after it.
 
         Returns:
             The answer with what was kept and what it cost, as `judgeq ask --json` prints it.
         """
-        run = self._run(document, question, [method], budget, question_first, max_new_tokens)
+        run = self._run(document, question, [method], budget, question_first, max_new_tokens, answer_prefix)
         yield from _followed(run)
         yield _results(run)[0]
 
@@ -98,6 +100,7 @@ class Endpoints:
         budget: int | float | str = str(DEFAULT_BUDGET),
         question_first: bool | str = False,
         max_new_tokens: int | str = 64,
+        answer_prefix: str = "",
     ) -> Iterator[list]:
         """Answer one question with several methods at one budget, from one reading of the document.
 
@@ -110,11 +113,12 @@ class Endpoints:
             budget: rows per KV head such as 128, or the share of the prompt that is kept, such as 0.25 or "25%".
             question_first: put the question before the document.
             max_new_tokens: longest answer in tokens.
+            answer_prefix: what every answer continues, such as "The tower is"; the "answer" is what comes after it.
 
         Returns:
             One answer per method, in the order requested, each as `judgeq ask --json` prints it.
         """
-        run = self._run(document, question, methods, budget, question_first, max_new_tokens)
+        run = self._run(document, question, methods, budget, question_first, max_new_tokens, answer_prefix)
         for state in _followed(run):
             yield [state]
         yield _results(run)
@@ -270,7 +274,14 @@ class Endpoints:
         }
 
     def _run(
-        self, document: str, question: str, methods: object, budget: object, first: object, longest: object
+        self,
+        document: str,
+        question: str,
+        methods: object,
+        budget: object,
+        first: object,
+        longest: object,
+        answer_prefix: str = "",
     ) -> Run:
         """A run that has joined the queue; raises `gr.Error` if the arguments are invalid."""
         try:
@@ -285,6 +296,7 @@ class Endpoints:
                 _flag(first),
                 truncate=None,  # not an argument here, so errors must not suggest it
                 max_new_tokens=_whole(longest, "max_new_tokens"),
+                answer_prefix=answer_prefix,
             )
             return Run(task, self.host).start()
         except JudgeqError as error:

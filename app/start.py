@@ -65,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         "--models", action="store_true", help="let every visitor change the model, which all visitors share"
     )
     parser.add_argument(
+        "--train",
+        type=Path,
+        metavar="DIR",
+        help="let the page train soft tokens for the loaded model, each in a folder in DIR; on your own machine alone",
+    )
+    parser.add_argument(
         "--documents",
         type=Path,
         metavar="DIR",
@@ -96,6 +102,7 @@ def _launch(options: argparse.Namespace) -> None:
             f"JUDGEQ_DTYPE is {options.dtype[:60]!r}: choose one of {', '.join(('auto', *DTYPES))}"
         )
     found = surroundings.settle_place(options.host, options.port)
+    surroundings.check_own_machine(found, options.train)
     surroundings.past_proxies(found.host)
     surroundings.settle_folder()
     if on_zero:
@@ -120,7 +127,7 @@ def _launch(options: argparse.Namespace) -> None:
     else:
         host.start()
     stored = documents.StoredDocuments(host, options.documents) if options.documents else None
-    demo = ui.build(host, options.models, stored)
+    demo = ui.build(host, options.models, options.train, stored)
     if host.wait(0):  # it is settled already where no such model is known
         host.check()
     try:

@@ -19,6 +19,10 @@ DOCUMENT_PLACEHOLDER = "Paste a text here, drop a file on it, or upload one belo
 UPLOAD = "Upload or drop .txt, .md, .html or .pdf"
 QUESTION = "Question"
 QUESTION_PLACEHOLDER = "What do you want to know?"
+PREFIX = "The answer begins with"
+PREFIX_PLACEHOLDER = "Nothing: the model begins by itself"
+PROPOSE = "Propose it from the question"
+BEGUN = "All methods continue the same beginning: “{prefix}”"
 QUESTION_FIRST = "Put the question before the document"
 QUESTION_FIRST_INFO = "Harder: methods that score with the end of the prompt then do not see the question."
 ROWS = "Rows kept"
@@ -84,6 +88,14 @@ COST_NOTE = (
     "for all; only drafts and the oracle read twice. A row is one key and one value, for one token, in one layer and "
     "KV head."
 )
+
+NEXT = "Try next:"
+NEXT_BEGIN = "even the full cache misses it, so begin the answer, under the question."
+NEXT_SHORTER = "even the full cache misses it, so ask for one fact, or load a larger model."
+NEXT_LOST = "select {expected} in the document below to see where {names} lost it, or give {rows} rows."
+NEXT_DIFFERS = "select the words below that the answer needs, and see which method still keeps them."
+NEXT_FEWER = "nobody lost anything, so give {rows} rows and see who loses it first."
+NEXT_SIZES = "Or measure all sizes at once."
 
 AGAIN = "Ask something else about this document"
 AGAIN_PLACEHOLDER = "It is not read again: the next answer starts much sooner"
@@ -156,6 +168,12 @@ MODELS_INFO = "Another model replaces this one for everyone who has this page op
 MODELS_NAME = "Model"
 MODELS_NAME_INFO = "Choose one, or type the id of one on the Hugging Face Hub, such as org/name."
 MODELS_LOAD = "Load this model"
+MODELS_JUDGED = "A judge for it comes with this page."
+MODELS_AT_ONCE = "Works as soon as it is loaded: {methods}."
+MODELS_TRAIN = "Judge Q needs soft tokens for it, which this trains:"
+MODELS_TRAIN_HERE = (
+    "Judge Q needs soft tokens for it: load it and train them below the answers, or in a terminal:"
+)
 MODELS_LOADING = "Loading {name} as soon as no answer is being written"
 MODELS_KEPT = "{reason}. {name} is still in use."
 SWITCH_STOPPED = "The model was not changed, since the page was closed: load it again"
@@ -207,6 +225,7 @@ SWEEP_LEAD = (
     "The same question with 1 % of the rows, with 2 %, and so on up to all of them: how much of the full cache’s "
     "answer does each still write, word by word? One reading of the document serves all sizes. Pins are ignored here."
 )
+SWEEP_FOLD = "Measure it here"
 SWEEP_METHODS = "Methods"
 SWEEP_WATCHED = "Words to watch"
 SWEEP_WATCHED_INFO = (
@@ -239,6 +258,7 @@ CALIBRATE_LEAD = (
     "One answer that survives may be luck. Ask several questions about the document: each is answered with all rows "
     "and with ever fewer, and exact statistics say at which budget such answers survive, and how sure that is."
 )
+CALIBRATE_FOLD = "Find it here"
 CALIBRATE_QUESTIONS = "Questions, one per line"
 CALIBRATE_QUESTIONS_INFO = (
     "22 are the fewest for 90 % with 90 % confidence. A line that ends with … is a sentence that the answer "
@@ -288,6 +308,38 @@ def join(words: list[str]) -> str:
     return words[0] if len(words) < 2 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+TRAIN_TITLE = "Train a judge for this model"
+TRAIN_LEAD = (
+    "Soft tokens belong to one model. These are trained on this machine for the model that is loaded: it answers "
+    "prompts, and they learn what its answers attend to. Questions wait meanwhile, and what is stopped can be resumed."
+)
+TRAIN_FOLD = "Train here"
+TRAIN_RECIPE = "Recipe"
+TRAIN_RECIPES = {"quick": "Quick: 160 short prompts", "full": "Full: 480 prompts of up to 2,048 tokens"}
+TRAIN_NO_RECIPE = "There is no such recipe: choose one of those offered"
+TRAIN_FOLDER = "Name"
+TRAIN_FOLDER_PLACEHOLDER = "Of its folder; empty = the model’s"
+TRAIN_ESTIMATE = "What will it take?"
+TRAIN = "Train or resume"
+TRAIN_BUSY = "A judge is being trained already: wait for it, or press Stop"
+TRAIN_ELSEWHERE = "Training is only started on the machine itself: open the page there"
+TRAIN_MEASURING = "Drawing the prompts and measuring one example"
+TRAIN_PREPARING = "Drawing the prompts"
+TRAIN_AT = "{phase}: {done:,} of {total:,}"
+TRAIN_STOPPING = "Stopping after this step"
+TRAIN_STOPPED = "Stopped at {phase}, {done:,} of {total:,}: train again with the same name to resume."
+TRAIN_FAILED = "Nothing finished was lost: change what is needed and train again."
+TRAIN_ESTIMATED = "Estimated from one example that was measured on this machine; nothing is trained yet."
+TRAIN_DONE = "Trained and in use: Judge Q scores with it from now on. It lies in {folder}."
+TRAIN_NEEDS = "What it will take"
+TRAIN_TIME = "Time, at most about"
+TRAIN_MEMORY = "Memory"
+TRAIN_DISK = "Disk, while it trains"
+TRAIN_FREE = "of {free} free"
+TRAIN_TOO_MUCH = "not enough"
+TRAIN_COMMAND = "The same in a terminal:"
+
+
 MAP_METHOD = "Method"
 MAP_OTHER = "Compare with"
 NO_OTHER = "Nothing"
@@ -318,9 +370,11 @@ NOT_THERE = "The document does not contain “{words}”: select words in it, or
 NO_MAP = "There is nothing to show yet: ask something about a document first"
 HEATMAP_TITLE = "Where it was kept, layer by layer"
 HEATMAP = (
-    "Each line is a layer of the model, each column a stretch of the prompt: the brighter, the more was kept. A click "
-    "shows the words of that stretch in the document."
+    "Each line is a layer of the model, each column a stretch of the prompt: the brighter, the more was kept. A click, "
+    "or the arrow keys and Enter, show the words of that stretch in the document."
 )
+HEATMAP_FOLD = "Show the layers"
+HEATMAP_KEYS = "Heatmap: the arrow keys go from region to region, Enter shows its words in the document"
 MAP_METRIC = "What is drawn"
 METRICS = {"kept": "Rows kept", "score": "Best scores"}
 HEADS_TITLE = "How many rows each head keeps"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -23,6 +24,7 @@ from app.sections.models.view import Models, build_models, wire_models
 from app.sections.pins.view import Pins, build_pins, wire_pins
 from app.sections.sweep.view import build_sweep, wire_sweep
 from app.sections.take_away.view import build_takeaway, wire_takeaway
+from app.sections.train.view import build_train
 from app.server.host import ModelHost
 from app.server.own_tokens import LARGEST_FILE
 from app.style.page import CSS
@@ -35,11 +37,16 @@ LARGEST_REQUEST = 64_000_000
 
 
 def build(
-    host: ModelHost, models_allowed: bool = False, documents: StoredDocuments | None = None
+    host: ModelHost,
+    models_allowed: bool = False,
+    train_in: Path | None = None,
+    documents: StoredDocuments | None = None,
 ) -> gr.Blocks:
     """The whole page over one model, which visitors may change only if that is allowed.
 
-    `documents` are a folder's that programs may ask about.
+    Args:
+        train_in: soft tokens may be trained from the page, each in a folder in this one; None = not at all.
+        documents: of a folder, about which programs may ask.
     """
     reactions = do.Callbacks(host)
     with Page(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
@@ -51,12 +58,13 @@ def build(
             with gr.Column(elem_id="inputs", scale=0, min_width=320):
                 inputs = build_inputs(host)
                 pins = build_pins()
-                models = build_models(host, models_allowed)
+                models = build_models(host, models_allowed, train_in is not None)
             with gr.Column(elem_id="results", scale=1, min_width=320):
                 answers = build_answers()
                 kept = build_kept()
                 sweep = build_sweep(KEEP_STATE_S)
                 calibrate = build_calibrate(KEEP_STATE_S)
+                trained = build_train(demo, host, train_in) if train_in else None
                 take = build_takeaway()
                 sums = build_calculator()
         opened = demo.load(reactions.open, None, [run, answers.cards, *kept.shown], **LIGHT)
@@ -66,7 +74,7 @@ def build(
         wire_kept(kept, run)
         wire_pins(pins, kept)
         pickers = [inputs.methods, sweep.methods, calibrate.method]
-        for known in (loaded, *wire_models(host, models, inputs.status)):
+        for known in (loaded, *wire_models(host, models, inputs.status), *([trained] if trained else [])):
             known.then(reactions.stand_in, pickers, pickers, **LIGHT)
         ends = _wire_run(reactions, inputs, pins, models, answers, kept, run)
         wire_sweep(host, sweep, inputs)
@@ -90,7 +98,7 @@ def _wire_run(
     """Returns the events after which a run has ended."""
     shown, buttons = [inputs.status, answers.cards], [inputs.ask, answers.ask, inputs.stop]
     task = {
-        "inputs": [*inputs.task, run, models.own, *pins.fields],
+        "inputs": [*inputs.task, run, models.own, *pins.fields, *inputs.beginning],
         "outputs": [run, *shown, *buttons, *kept.places],
         **QUEUED,
     }

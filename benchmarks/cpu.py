@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 from benchmarks import llama_speed
 from judgeq._version import versions
-from judgeq.attention.cpu import few_rows
 from judgeq.attention.one_row import LAYOUTS, OneRowLinear, lay_out
 from judgeq.cli import run
 from judgeq.commands.common import (
@@ -275,7 +274,7 @@ def _products(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             products[0]()
             calls[name] = size, partial(_each, products)
     times: dict[str, list[float]] = {name: [] for name in calls}
-    with torch.inference_mode(), few_rows():
+    with torch.inference_mode():
         for _, call in calls.values():
             call()
         for _ in range(arguments.rounds):

@@ -310,6 +310,16 @@ def users() -> Lines:
 
 
 @value
+def users_setting(name: str) -> str:
+    return f"{results('users')['settings'][name]:,}"
+
+
+@value
+def users_precision() -> str:
+    return str(results("users")["precision"])
+
+
+@value
 def step_ratios() -> str:
     ratios = [row["ratio"] for row in results("bench_step")["rows"]]
     return f"{min(ratios):.1f} to {max(ratios):.1f}"
@@ -333,11 +343,15 @@ def memory_rows(figure: str) -> Lines:
 
 @table
 def memory_rows_alone(figure: str) -> Lines:
-    """Of the second run's record, `run_alone.json`."""
-    titles = {"mean": "no memory rows", "mean+4": "4 memory rows", "mean+8": "8 memory rows"}
-    for name, by_budget in _experiment("run_alone.json")["held_out"].items():
+    """Of the records of the second and the third run, `run_alone.json` and `run_third.json`."""
+    second, third = (_experiment(name)["held_out"] for name in ("run_alone.json", "run_third.json"))
+    shown = {"no memory rows": second["mean"]}
+    for count in (4, 8):
+        shown[f"{count} memory rows, second run"] = second[f"mean+{count}"]
+        shown[f"{count} memory rows, third run"] = third[f"mean+{count}"]
+    for title, by_budget in shown.items():
         found = (each[figure] for each in by_budget.values())
-        yield [titles[name], *(f"{each:.3f}" if figure == "kl" else percent(each) for each in found)]
+        yield [title, *(f"{each:.3f}" if figure == "kl" else percent(each) for each in found)]
 
 
 def _experiment(name: str) -> Any:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from judgeq.methods import METHODS, Method
     from judgeq.models.language_model import LanguageModel
     from judgeq.models.loading import load
+    from judgeq.prompts.answer_start import propose_answer_prefix
     from judgeq.retention import RetentionMap
     from judgeq.soft_tokens.soft_tokens import SoftTokens
     from judgeq.sweeping import SweepPoint, sweep
@@ -27,6 +28,7 @@ _HOMES = {
     "CalibrationQuestion": "evaluation.calibration",
     "calibrate": "evaluation.calibration",
     "propose_questions": "evaluation.calibration",
+    "propose_answer_prefix": "prompts.answer_start",
     "Answer": "inference.answers",
     "Reading": "inference.answers",
     "ask": "inference.api",
@@ -83,6 +85,7 @@ __all__ = [
     "calibrate",
     "compare",
     "load",
+    "propose_answer_prefix",
     "propose_questions",
     "read",
     "stream",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from judgeq.attention.one_row import second_layout_bytes
 from judgeq.cache.prefix import pass_sizes
 from judgeq.cache.quantized import stored_bytes
 from judgeq.config import check_chunk
@@ -47,6 +48,8 @@ class Memory:
         reading: on top of the weights at most, while the prompt is read and evicted layer by layer; in chunks, the last
             one evicts. Calculated, it is a lower bound: kernels and allocators take more.
         reading_full: the same where every row is kept.
+        second_layout: of weights that are stored twice, next to the others: those in bfloat16 on a CPU that multiplies
+            one row faster so and has twice the memory free, see `judgeq.attention.one_row`. Calculated for such a CPU.
     """
 
     weights: int
@@ -54,6 +57,7 @@ class Memory:
     kept_rows: int
     reading: int | None
     reading_full: int | None
+    second_layout: int = 0
 
     def prompts_within(self, capacity: int, *, kept: bool) -> int:
         """How many prompts of this length fit next to the weights, with what reading one more takes.
@@ -109,24 +113,37 @@ def estimate(
     activations = wide * (5 * sizes.hidden + 3 * text.intermediate_size) * width
     scoring = 2 * soft_tokens * sizes.heads * tokens * 4 + 2 * sizes.heads * sizes.head_dim * wide * width
     layer = tokens * row + max(activations, scoring)
+    model = _without_weights(config)
     return Memory(
-        weights=_weights(config, width, quantization),
+        weights=_weights(model, width, quantization),
         full_rows=full,
         kept_rows=kept,
         # chunks fill every layer before the last one evicts
         reading=(kept if wide == tokens else full) + layer,
         reading_full=full + layer,
+        second_layout=_second_layout(model, quantization) if dtype == "bfloat16" else 0,
     )
 
 
-def _weights(config: Any, width: int, quantization: str | None) -> int:
+def _without_weights(config: Any) -> Any:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     with torch.device("meta"):
         # the class itself: `from_config` would set the number type of the whole process
-        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+        return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+
+
+def _second_layout(model: Any, quantization: str | None) -> int:
+    """What `judgeq.attention.one_row.lay_out` takes: 16 bits a weight of each linear layer that is not quantized."""
+    linear = [module for module in model.modules() if type(module) is nn.Linear]
+    if quantization:
+        linear = [module for module in linear if module is model.get_output_embeddings()]
+    return sum(2 * module.weight.numel() for module in linear)
+
+
+def _weights(model: Any, width: int, quantization: str | None) -> int:
     head = model.get_output_embeddings()
-    tied = config.get_text_config(decoder=True).tie_word_embeddings
+    tied = model.config.get_text_config(decoder=True).tie_word_embeddings
     total, counted = 0, set()
     for module in model.modules():
         if module is head and tied:  # said here, since nothing is tied while another thread loads a model
@@ -220,7 +237,9 @@ def measure(
         held.append(cache_bytes)
         peaks.append(peak.bytes)
     kept, full = held
-    return Memory(weight_bytes(lm.model), full, kept, *peaks)
+    reading, reading_full = peaks
+    laid_out = second_layout_bytes(lm.model)
+    return Memory(weight_bytes(lm.model), full, kept, reading, reading_full, laid_out)
 
 
 def _read(

@@ -128,6 +128,16 @@ def page(tab: Page, demo: str) -> Iterator[Page]:
         yield page
 
 
+def unfold(page: Page, name: str) -> None:
+    """Open a section that is folded until a wide window comes near it, or somebody opens it on a phone."""
+    page.locator(f"[data-fold={name}]").scroll_into_view_if_needed()
+    button = page.locator(f"#{name} .label-wrap")
+    if page.viewport_size and page.viewport_size["width"] <= 900:
+        expect(button).to_have_attribute("aria-expanded", "false")
+        button.click()
+    expect(button).to_have_attribute("aria-expanded", "true")
+
+
 def overflow(page: Page) -> int:
     """Pixels that the page is wider than the window; a phone scrolls in one direction only."""
     return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

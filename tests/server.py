@@ -20,7 +20,7 @@ from judgeq.soft_tokens.soft_tokens import SoftTokens
 
 DOCUMENT = "The lighthouse was built in 1874 and is 31 metres tall. Its keeper is called Aldous. " * 4
 QUESTION = "How tall is the lighthouse?"
-PAGE = [DOCUMENT, QUESTION, 24, ["snapkv"], False, 6, False, None, None, "", ""]
+PAGE = [DOCUMENT, QUESTION, 24, ["snapkv"], False, 6, False, None, None, "", "", "", False, None]
 """What the page sends for a run."""
 
 

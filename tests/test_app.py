@@ -22,6 +22,7 @@ from app.sections.ask import cards
 from app.sections.ask.differences import differences
 from app.sections.kept.kept import FIELDS, search, show_document, show_figures
 from app.sections.sweep.callbacks import SweepCallbacks
+from app.sections.take_away import take_away as takeaway
 from app.sections.take_away.view import make_file
 from app.server import stored
 from app.server.host import ModelHost
@@ -538,6 +539,71 @@ def test_figures_read_like_figures() -> None:
     ]
     assert [cards.percent(share) for share in (1, 0.1143, 0.024, 0)] == ["100 %", "11 %", "2.4 %", "0 %"]
     assert [duration(s) for s in (0.423, 5.31, 125)] == ["0.42 s", "5.3 s", "2 min 5 s"]
+
+
+# Answers that are begun
+
+
+def test_all_methods_continue_the_same_beginning_and_every_form_shows_it(page: do.Callbacks) -> None:
+    plain, run = finished(begin(page)), finished(begin(page, answer_prefix=" The <b>tower</b> is "))
+    assert run.task.answer_prefix == "The <b>tower</b> is"
+    assert run.prompt_tokens > plain.prompt_tokens
+    shown = cards.run_cards(run)
+    assert shown.count('<span class="begun">The &lt;b&gt;tower&lt;/b&gt; is</span>') == 3
+    assert "begun" not in cards.run_cards(plain)
+    assert all(answer.startswith("The <b>tower</b> is") for _, answer in run.so_far()[0].answers)
+    comparison = takeaway.comparison_of(run)
+    assert comparison.to_html().count("The &lt;b&gt;tower&lt;/b&gt; is") == 5, (
+        "each answer, the settings and the code"
+    )
+    assert 'answer_prefix="The <b>tower</b> is"' in comparison.to_python()
+    assert comparison.to_json()["settings"]["answer_prefix"] == run.task.answer_prefix
+
+
+def test_another_question_proposes_another_beginning_unless_that_is_off(page: do.Callbacks) -> None:
+    def begun(question: str, propose: bool, proposed_for: str | None) -> str:
+        run = begin(
+            page, question=question, answer_prefix="It is", propose=propose, proposed_for=proposed_for
+        )
+        return run.task.answer_prefix
+
+    assert begun("Who signs?", True, QUESTION) == "The person who signs is", "asked before the page showed it"
+    assert begun("Who signs?", True, "Who signs?") == "It is", "edited"
+    assert begun("Who signs?", False, QUESTION) == "It is"
+    assert do.propose_prefix("Who signs?", True, QUESTION, "") == ("The person who signs is", "Who signs?")
+    assert do.propose_prefix("half \ud83d", True, QUESTION, "It is") == ("", "half \ud83d")
+    for untouched in (("Who signs?", True, "Who signs?", ""), ("Who signs?", False, QUESTION, "It is")):
+        assert do.propose_prefix(*untouched) == (gr.skip(), gr.skip())
+    assert do.switch_proposals("Who signs?", False) == ("", "Who signs?")
+
+
+@pytest.mark.parametrize(
+    ("full", "other", "expected", "prefix", "said"),
+    [
+        ("It is 31.", "It is 31.", "31", "", "give 12 rows"),
+        (
+            "It is 31.",
+            "It is 30.",
+            "31",
+            "",
+            "select 31 in the document below to see where SnapKV lost it, or give 48",
+        ),
+        ("It is 30.", "It is 30.", "31", "", "begin the answer"),
+        ("It is 30.", "It is 30.", "31", "It", "ask for one fact"),
+        ("It  is 31.", "it is 31. And", "", "", "give 12 rows"),
+        ("It is 31.", "It is not.", "", "", "select the words below"),
+    ],
+)
+def test_after_an_answer_one_sentence_says_what_to_try(
+    page: do.Callbacks, full: str, other: str, expected: str, prefix: str, said: str
+) -> None:
+    run = begin(page, methods=["full", "snapkv"])
+    assert cards.next_step(run) == ""
+    run.finished.set()
+    run.task = replace(run.task, expected=expected, answer_prefix=prefix)
+    for lane, words in zip(run.lanes, (full, other), strict=True):
+        lane.text, lane.finish = words, "end"
+    assert said in cards.next_step(run)
 
 
 # The page and its endpoints

@@ -6,10 +6,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
-from tests.browser import overflow
+from tests.browser import overflow, unfold
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
+SECTIONS = ("layers", "sweep", "calibrate")
 FOLDED = ("#options", "#pins", "#models", "#calculator", "#take-python")
 SETTLED = "document.getAnimations().every(each => each.playState !== 'running')"
 
@@ -23,6 +24,8 @@ def test_axe_finds_nothing_in_the_page_with_answers_and_everything_unfolded(
     expect(page.locator("article.card.done")).to_have_count(3)
     expect(page.locator(".status.ready")).to_be_visible()
     expect(page.locator("#takeaway")).to_be_visible()
+    for name in SECTIONS:
+        unfold(page, name)
     for name in FOLDED:
         page.locator(f"{name} .label-wrap").first.click()
     page.wait_for_function(SETTLED)

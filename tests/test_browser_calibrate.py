@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from app import text
 from judgeq.evaluation.calibration import BUDGETS
-from tests.browser import BRIEF, PATIENCE, SAMPLE
+from tests.browser import BRIEF, PATIENCE, SAMPLE, unfold
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 def test_questions_are_proposed_edited_and_calibrated(page: Page) -> None:
     start, cancel = page.get_by_role("button", name=text.CALIBRATE), page.locator("#calibrate-cancel")
     status, questions = page.locator("#calibrate-status"), page.get_by_label(text.CALIBRATE_QUESTIONS)
+    unfold(page, "calibrate")
     expect(cancel).to_be_disabled()
     start.click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("There are no questions")

@@ -16,7 +16,7 @@ from app.sections.kept.kept import map_updates
 from app.sections.kept.view import build_kept, wire_kept
 from judgeq.methods import METHODS
 from judgeq.retention import RetentionMap
-from tests.browser import overflow, served, watched
+from tests.browser import overflow, served, unfold, watched
 
 BEFORE, AFTER = "<|user|>\n", "\n\nWho?<|end|>"
 LINES = [
@@ -71,7 +71,9 @@ def address(browser: Browser) -> Iterator[str]:
 def page(tab: Page, address: str) -> Iterator[Page]:
     """The page with its map drawn."""
     with watched(tab, address, alone=False) as page:
+        unfold(page, "layers")
         expect(page.locator("#map-heatmap .heatmaplayer image")).to_be_visible()
+        page.evaluate("scrollTo(0, 0)")
         yield page
 
 
@@ -242,6 +244,16 @@ def test_a_click_on_the_heatmap_leads_to_the_words(page: Page) -> None:
     middle = len(DOCUMENT) / 2
     assert abs(DOCUMENT.index(words) - middle) < len(DOCUMENT) / 50
 
+    page.locator("#map-heatmap").focus()
+    for key in ("End", "Home", "ArrowDown", "ArrowDown", "Shift+ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+    line = page.locator("#map-region p")
+    expect(line).to_contain_text(re.compile(r"Layer 2, tokens [\d,]+ to [\d,]+\. \d+ % kept\. “"))
+    told = line.inner_text().split(" kept. ")[1]
+    page.keyboard.press("Enter")
+    expect(reading(page)).to_contain_text(told)
+    expect(reading(page)).to_be_in_viewport()
+
 
 def test_choices_redraw_the_document_and_the_reading_follows(page: Page) -> None:
     def choose(name: str, option: str) -> None:
@@ -290,6 +302,7 @@ def test_a_finger_reads_words_on_a_phone(browser: Browser, address: str) -> None
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     tab = context.new_page()
     tab.goto(address)
+    unfold(tab, "layers")
     expect(tab.locator("#map-heatmap .heatmaplayer image")).to_be_visible()
     tab.touchscreen.tap(*point_at(tab, "walks"))
     expect(reading(tab)).to_contain_text("“walks”")

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from app.text import SWEEP_VERDICT
 from judgeq.sweeping import BUDGETS
-from tests.browser import BRIEF, SAMPLE
+from tests.browser import BRIEF, SAMPLE, unfold
 
 FACT = next(sentence for sentence in re.split(r"(?<=\.)\s", SAMPLE.document) if SAMPLE.answer in sentence)
 
@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 def test_a_sweep_is_drawn_point_by_point_and_can_be_cancelled(page: Page) -> None:
     start, cancel = page.get_by_role("button", name="Measure all sizes"), page.locator("#sweep-cancel")
     status = page.locator("#sweep-status")
+    unfold(page, "sweep")
     expect(cancel).to_be_disabled()
     page.locator("#document textarea").fill(SAMPLE.document[:BRIEF])
     start.click()

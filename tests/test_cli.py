@@ -363,7 +363,7 @@ def test_a_benchmark_goes_on_where_it_was_stopped(folder: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("kind", "options", "said"),
     [
-        ("answers", ["--data", "magic"], "no data 'magic': choose facts, facts-led, keys"),
+        ("answers", ["--data", "magic"], "no data 'magic': choose facts, facts-begun, facts-led, keys"),
         ("answers", ["--data", "missing.jsonl"], "missing.jsonl"),
         ("answers", ["--lengths", "long"], "length 'long' is not a number"),
         ("answers", ["--lengths", "500,90000"], "articles have"),

@@ -1,112 +1,67 @@
-"""Faster products: taken only where they round as finely as the usual ones."""
+"""Faster float32 products of many rows: as exact, for the model's own layers, and nothing else in the process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 import torch
+from conftest import build_model
+from torch import nn
 
-from judgeq.attention.cpu import FAST, MAX_FUSED_WORK, USUAL, few_rows, use_fast_products
-from judgeq.inference.decode import next_logits
-from judgeq.inference.plan import Plan
-from judgeq.inference.prefill import prefill
-from judgeq.methods import Full
-from judgeq.models.language_model import LanguageModel
+from judgeq.attention.cpu import FEW_ROWS, ManyRowsLinear, has_two_libraries, use_onednn
+from judgeq.attention.registry import output_weight
+from judgeq.evaluation.random_weights import random_model
 
-
-@pytest.fixture(autouse=True)
-def untouched() -> Iterator[None]:
-    """The process's own choice comes back."""
-    matmul = torch.backends.mkldnn.matmul
-    before = matmul.fp32_precision
-    use_fast_products.cache_clear()
-    yield
-    matmul.fp32_precision = before
-    use_fast_products.cache_clear()
+pytestmark = pytest.mark.skipif(not has_two_libraries(), reason="this PyTorch has one library for products")
 
 
-def test_products_stay_exact_whatever_is_chosen() -> None:
-    chosen = use_fast_products()
-    assert (torch.backends.mkldnn.matmul.fp32_precision == "bf16") == chosen
-    left, right = torch.randn(200, 300), torch.randn(300, 100)
-    exact = left.double() @ right.double()
-    assert ((left @ right - exact).abs().max() / exact.abs().max()) < 1e-5
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(1, FEW_ROWS + 1, 96), (2, 40, 96), (300, 96)])
+def test_products_of_many_rows_are_as_exact(shape: tuple[int, ...], bias: bool) -> None:
+    plain = nn.Linear(96, 40, bias=bias).requires_grad_(False)
+    rows = torch.randn(*shape, 2)[..., 0]  # not contiguous
+    exact = nn.functional.linear(rows.double(), plain.weight.double(), plain.bias.double() if bias else None)
+    with torch.inference_mode():
+        found = ManyRowsLinear(plain)(rows)
+    assert (found.shape, found.dtype) == (exact.shape, torch.float32)
+    assert (found - exact).abs().max() < 1e-5
 
 
-def test_a_cpu_that_rounds_to_bfloat16_keeps_its_usual_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    matmul = SimpleNamespace(fp32_precision="none")
-    product = torch.Tensor.__matmul__
-
-    def rounding(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        if matmul.fp32_precision == "bf16" and left.dtype == torch.float32:
-            return product(left.bfloat16().float(), right.bfloat16().float())
-        return product(left, right)
-
-    monkeypatch.setattr(torch.backends.mkldnn, "matmul", matmul)
-    monkeypatch.setattr(torch.Tensor, "__matmul__", rounding)
-    assert not use_fast_products()
-    assert matmul.fp32_precision == "none"
+def test_all_other_products_are_those_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("judgeq.attention.cpu.onednn_product", lambda *_: pytest.fail("not PyTorch's"))
+    plain = nn.Linear(96, 40).requires_grad_(False)
+    layer, rows = ManyRowsLinear(plain), torch.randn(FEW_ROWS + 1, 96)
+    assert layer.weight is plain.weight
+    assert torch.equal(layer(rows), plain(rows))  # gradients may be asked for
+    with torch.inference_mode():
+        assert torch.equal(layer(rows[1:]), plain(rows[1:]))
+        assert layer.bfloat16()(rows.bfloat16()).dtype == torch.bfloat16
 
 
-def test_a_torch_without_the_setting_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.mkldnn, "matmul", None)
-    assert not use_fast_products()
+def test_a_model_says_the_same_and_keeps_its_parameters() -> None:
+    models = [build_model(tie_word_embeddings=True).requires_grad_(False).eval() for _ in range(2)]
+    use_onednn(models[1])
+    layers = [module for module in models[1].modules() if isinstance(module, nn.Linear)]
+    assert {type(module) for module in layers} == {ManyRowsLinear}
+    assert models[1].lm_head.weight is models[1].model.embed_tokens.weight
+    assert models[0].state_dict().keys() == models[1].state_dict().keys()
+    ids = torch.randint(3, 300, (1, 90))
+    with torch.inference_mode():
+        torch.testing.assert_close(models[1](ids).logits, models[0](ids).logits, atol=1e-5, rtol=1e-4)
+    attention = models[1].model.layers[0].self_attn
+    assert output_weight(attention, torch.zeros(1, 4, 1, 16)) is attention.o_proj.weight
+    use_onednn(half := build_model().bfloat16())
+    assert {type(each) for each in half.modules() if isinstance(each, nn.Linear)} == {nn.Linear}
 
 
-@pytest.fixture
-def fast(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The setting, as it is where fast products were chosen."""
-    matmul = SimpleNamespace(fp32_precision=FAST)
-    monkeypatch.setattr(torch.backends.mkldnn, "matmul", matmul)
-    return matmul
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_changes_no_setting_of_the_process(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def settings() -> list[object]:
+        matmul = torch.backends.mkldnn.matmul.fp32_precision
+        return [matmul, torch.get_float32_matmul_precision(), torch.get_rng_state().tolist()]
 
-
-def test_products_of_few_rows_go_the_usual_way_and_others_do_not(fast: Any) -> None:
-    with few_rows():
-        assert fast.fp32_precision == USUAL
-        with few_rows():
-            assert fast.fp32_precision == USUAL
-        assert fast.fp32_precision == USUAL
-    assert fast.fp32_precision == FAST
-    with few_rows(MAX_FUSED_WORK + 1):
-        assert fast.fp32_precision == FAST
-
-
-def test_the_fast_way_comes_back_after_an_error_and_from_threads_that_overlap(fast: Any) -> None:
-    with pytest.raises(KeyError), few_rows():
-        raise KeyError
-    assert fast.fp32_precision == FAST
-    first, second = few_rows(), few_rows()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    second.__exit__(None, None, None)
-    assert fast.fp32_precision == FAST
-
-
-def test_nothing_is_set_where_fast_products_were_not_chosen(fast: Any) -> None:
-    fast.fp32_precision = "none"
-    with few_rows():
-        assert fast.fp32_precision == "none"
-    assert fast.fp32_precision == "none"
-
-
-def test_one_token_is_decoded_the_usual_way(
-    lm: LanguageModel, fast: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[tuple[int, str]] = []
-    product = torch.nn.functional.linear
-
-    def noted(states: torch.Tensor, *args: Any) -> torch.Tensor:
-        seen.append((states.shape[1], fast.fp32_precision))
-        return product(states, *args)
-
-    monkeypatch.setattr(torch.nn.functional, "linear", noted)
-    ids = lm.tokenizer("The tower is tall and it is old", return_tensors="pt")["input_ids"]
-    outcome = prefill(lm, ids, [Plan(Full(), ids.shape[1])])
-    next_logits(lm, outcome.retained[0].cache, 5)
-    assert {setting for rows, setting in seen if rows == 1} >= {USUAL}
-    assert {setting for rows, setting in seen if rows > 1} == {FAST}
+    monkeypatch.setattr(torch, "set_default_dtype", lambda _: pytest.fail("seen by all threads"))
+    before = settings()
+    lm = random_model("tiny", "cpu", dtype=dtype)
+    with torch.inference_mode():
+        lm.model(torch.randint(3, 300, (1, 90), generator=torch.Generator()))
+    assert settings() == before

@@ -17,7 +17,9 @@ from judgeq.data import wiki
 from judgeq.evaluation.random_weights import random_model, random_soft_tokens
 from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan
+from judgeq.inference.prefill import Prefill, prefill
 from judgeq.inference.request import Request
+from judgeq.inference.static_decode import StaticStep
 from judgeq.methods import METHODS, question_methods
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
@@ -80,6 +82,31 @@ def test_a_method_keeps_the_same_rows(pair: list[LanguageModel], way: str) -> No
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("way", ["judgeq", "snapkv", "judgeq:allocation=adakv"])
+def test_layers_are_queued_without_waiting(
+    make_lm: Callable[..., LanguageModel], way: str, dtype: torch.dtype
+) -> None:
+    lm, method = make_lm(), method_from_text(way)
+    lm.model.to("cuda", dtype)
+    tokens = soft_tokens(lm, method)
+    ids = torch.randint(3, 300, (1, 90))
+
+    def read(queued: Callable[[int, int], None] | None = None) -> Prefill:
+        weights = tokens.weights if tokens else None
+        return prefill(lm, ids, [Plan(method, 20)], soft_tokens=weights, on_layer=queued)
+
+    read()  # libraries may wait when they are used for the first time
+    set_mode = torch.cuda.set_sync_debug_mode
+    try:
+        kept = read(lambda done, layers: set_mode("error" if done < layers else "default")).retained[0].kept
+    finally:
+        set_mode("default")
+    assert (
+        sum(len(head) for layer in kept for head in (layer if isinstance(layer, tuple) else layer[0])) == 160
+    )
+
+
 @pytest.mark.parametrize(
     "way", ["full", "judgeq", "judgeq+draft", "judgeq:bits=4", "snapkv:allocation=adakv"]
 )
@@ -99,6 +126,25 @@ def test_an_answer_is_the_same(pair: list[LanguageModel], way: str) -> None:
     ]
     assert answers[0].text == answers[1].text
     assert answers[0].kv_bytes == answers[1].kv_bytes
+
+
+@pytest.mark.parametrize("way", ["judgeq", "snapkv:allocation=adakv"])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_graph_writes_the_same_answer(
+    pair: list[LanguageModel], way: str, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm, method, made = pair[1], method_from_text(way), []
+    replayed = StaticStep.store
+    monkeypatch.setattr(StaticStep, "store", lambda self: made.append(self.graph) or replayed(self))
+    decoding = Decoding(max_new_tokens=12, temperature=temperature, seed=1)
+    options = {"method": method, "budget": 20, "tokens": soft_tokens(lm, method), "decoding": decoding}
+    usual = judgeq.ask(lm, TEXT, "How tall is it?", **options)
+    lm.cuda_graphs = True
+    try:
+        assert judgeq.ask(lm, TEXT, "How tall is it?", **options).text == usual.text
+    finally:
+        lm.cuda_graphs = False
+    assert lm.geometry.sliding or made[-1] is not None
 
 
 def test_rows_are_judged_again(pair: list[LanguageModel]) -> None:

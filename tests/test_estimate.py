@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from judgeq.attention.one_row import LAYOUTS, lay_out
 from judgeq.cli import main
 from judgeq.errors import InputError, ModelError
 from judgeq.estimate import Memory, estimate, measure, memory_figure
@@ -30,6 +31,9 @@ GIB = 2**30
         ("llama-3.1-8b", 8_030_261_248),
         ("llama-3.1-70b", 70_553_706_496),
         ("qwen3-8b", 8_190_735_360),
+        ("smollm2-1.7b", 1_711_376_384),
+        ("qwen3-1.7b", 1_720_574_976),
+        ("qwen3-4b", 4_022_468_096),
         ("mistral-7b-v0.3", 7_248_023_552),
     ],
 )
@@ -116,6 +120,19 @@ def test_quantized_weights_are_calculated_to_the_percent(quantization: str) -> N
     assert found.weights == pytest.approx(weight_bytes(lm.model), rel=0.01)
 
 
+@pytest.mark.parametrize(("dtype", "tied"), [("bfloat16", True), ("bfloat16", False), ("float32", True)])
+def test_a_second_layout_of_the_weights_is_counted(make_lm: Any, dtype: str, tied: bool) -> None:
+    lm = make_lm(tie_word_embeddings=tied)
+    lm.model.to(getattr(torch, dtype))
+    lay_out(lm.model, LAYOUTS["float16"])
+    sizes = {"prompt_tokens": 90, "budget": 16, "soft_tokens": 4}
+    calculated, measured = estimate(lm.model.config, **sizes, dtype=dtype), measure(lm, **sizes)
+    assert (calculated.weights, calculated.second_layout) == (measured.weights, measured.second_layout)
+    assert (calculated.second_layout > 0) == (dtype == "bfloat16")
+    quantized = estimate(lm.model.config, **sizes, dtype=dtype, quantization="4bit")
+    assert quantized.second_layout == (2 * 300 * 64 if dtype == "bfloat16" else 0), "the head"
+
+
 def test_shared_weights_count_once(make_lm: Any) -> None:
     apart, tied = (make_lm(tie_word_embeddings=tie) for tie in (False, True))
     assert weight_bytes(apart.model) - weight_bytes(tied.model) == 300 * 64 * 4
@@ -142,7 +159,9 @@ def test_the_command_calculates_for_models_that_are_not_here(capsys: pytest.Capt
     assert (found["budget"], found["dtype"], found["measured"]) == (2048, "bfloat16", None)
     assert found["calculated"]["full_rows"] == 4 * found["calculated"]["kept_rows"] == GIB
     assert main(command) == 0
-    assert "rows, full cache                 1.000 GiB\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "rows, full cache                 1.000 GiB\n" in said
+    assert "second layout, on some CPUs      0.979 GiB\n" in said
 
 
 @pytest.mark.parametrize(

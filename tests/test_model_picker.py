@@ -208,14 +208,27 @@ def test_only_what_fits_is_offered_with_its_size() -> None:
     assert [value for _, value in small] == [
         "smollm2-135m",
         "meta-llama/Llama-3.2-1B-Instruct",
-        "mistralai/Mistral-7B-Instruct-v0.3",
-    ]
+        "HuggingFaceTB/SmolLM2-1.7B-Instruct",
+        "Qwen/Qwen3-1.7B",
+        "Qwen/Qwen3-4B",
+    ], "with a prompt, a model of 7B does not fit"
     assert small[1][0].endswith("(4.94 GB not quantized, 2.03 GB in 8 bits, 1.55 GB in 4 bits)")
-    assert small[2][0].endswith("(4.68 GB in 4 bits)")
+    assert small[4][0].endswith("(3.43 GB in 4 bits)")
     offered = models.choices(models.Machine("X", 80 * GB, 2), ["my/own"])
     gpu = {value: title for title, value in offered}
     assert "16.4 GB not quantized" in gpu["Qwen/Qwen3-8B"], "16 bits on a GPU"
     assert list(gpu)[:2] == ["my/own", "smollm2-135m"]
+
+
+def test_a_chosen_model_says_what_works_and_how_to_train_a_judge_for_it() -> None:
+    assert models.at_once("smollm2-135m", False) == (text.MODELS_JUDGED, "")
+    said, command = models.at_once("Qwen/Qwen3-4B", False)
+    assert "Stock answer, SnapKV" in said
+    assert "Judge Q + draft" not in said
+    assert command == "python -m judgeq train --model Qwen/Qwen3-4B --out judges/Qwen3-4B"
+    assert "'a/<b>; rm'" in html.unescape(view._hint("a/<b>; rm", True))
+    assert "<b>" not in view._hint("a/<b>; rm", True)
+    assert view._hint(["x"], False) == view._hint("x" * 201, False) == ""
 
 
 def test_this_machine_is_described() -> None:

@@ -161,7 +161,7 @@ def test_a_layout_is_chosen_where_it_gains_time_and_there_is_memory(monkeypatch:
         return {type(layer) for layer in model}
 
     assert layouts(nn.Sequential(linear())) == {OneRowLinear}
-    assert layouts(nn.Sequential(linear().float())) == {nn.Linear}
+    assert OneRowLinear not in layouts(nn.Sequential(linear().float()))
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("", (), {"available": 1000})())
     assert layouts(nn.Sequential(linear())) == {nn.Linear}
 

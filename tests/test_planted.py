@@ -17,6 +17,7 @@ from judgeq.data.planted import FAMILIES, PLANTED, MultiKey, PlantedFacts
 from judgeq.data.templates import TEMPLATES
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.answer_start import propose_answer_prefix
 from judgeq.prompts.prompt import SEPARATOR
 
 ARTICLES = tuple(
@@ -104,6 +105,9 @@ def test_a_led_answer_continues_the_facts_own_sentence(lm: LanguageModel) -> Non
         assert plain.answers == led.answers
         assert not plain.answer_prefix
         assert f"{led.answer_prefix} {led.answers[0]}" in parts(led)[0]
+    for begun in drawn(lm, PLANTED["facts-begun"]):
+        assert begun.answer_prefix == propose_answer_prefix(parts(begun)[1])
+        assert not any(answer in begun.answer_prefix for answer in begun.answers)
 
 
 def test_records_have_one_form_and_different_keys_and_values(lm: LanguageModel) -> None:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import DynamicCache
 
 from judgeq.attention.call import AttentionCall
 from judgeq.config import Allocation, Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.inference.decode import decode
-from judgeq.inference.plan import Plan
+from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import Prefill, prefill, second_pass
 from judgeq.methods import METHODS, Full, JudgeQ, Oracle, RandomRows, SnapKV, StreamingLLM
+from judgeq.methods.parsing import method_from_text
 from judgeq.methods.scoring import merge_group
+from judgeq.methods.selection import Forced
 from judgeq.models.language_model import LanguageModel
-from judgeq.soft_tokens.tensors import SoftTokenTensors
+from judgeq.soft_tokens.adapters import LowRank
+from judgeq.soft_tokens.tensors import MemoryTokens, SoftTokenTensors
 from tests.conftest import WINDOW, MakeLM, written
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.rounding import moved_rows
+from tests.test_many import soft_tokens
 from tests.test_profile import profile
 
 TOKENS = 90
@@ -304,3 +311,57 @@ def test_query_offsets_turn_with_their_position(
         weights = logits.masked_fill(hidden, -torch.inf).softmax(-1)[..., :TOKENS]
         expected = weights.mean(2).reshape(1, 2, 2, TOKENS).mean(2)
         assert torch.allclose(moved.scores[layer], expected, atol=1e-5)
+
+
+# Without waiting for a device
+
+
+class NothingMoves(TorchDispatchMode):
+    """Once the first layer is done, no tensor of the CPU goes to the model's device."""
+
+    layers = 0
+
+    def __call__(self, done: int, layers: int) -> None:
+        self.layers = done
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        places = [
+            {each.device.type for each in tree_leaves(given) if isinstance(each, Tensor) and each.dim()}
+            for given in (args, found)
+        ]
+        assert not self.layers or "cpu" not in places[0] or "meta" not in places[1], func
+        return found
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "judgeq",
+        "judgeq:memory=4",
+        "judgeq:allocation=adakv",
+        "judgeq:value_aware=true:allocation=adakv:bits=4",
+        "judgeq:allocation=profile",
+        "snapkv",
+        "pyramidkv",
+        "h2o",
+    ],
+)
+def test_nothing_is_read_from_the_device_while_layers_run(
+    make_lm: MakeLM, way: str, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm, method = make_lm(family), method_from_text(way)
+    drawn = soft_tokens(lm, "judgeq")
+    assert lm._shows_rotation, "found out once, with values"
+    weights = replace(drawn.weights, adapters=LowRank.zero(lm, 2, 0), memory=MemoryTokens(torch.randn(4, 64)))
+    lm.model.to("meta")  # whose tensors have no values: whoever asks for one fails
+    plan = Plan(method, 40, drawn.profile, Forced(pinned=(3, 4), dropped=(9,)))
+    moves, settled = NothingMoves(), []
+    monkeypatch.setattr(Retained, "settle", lambda self, seen: settled.append((self, seen)))
+    with moves:
+        ids = torch.randint(3, 300, (1, TOKENS))
+        found = prefill(lm, ids, [plan], soft_tokens=weights, on_layer=moves)
+    assert found.logits.device.type == "meta"
+    assert moves.layers == lm.geometry.layers
+    assert settled == [(found.retained[0], TOKENS)], "what only the device knows is asked for in the end"

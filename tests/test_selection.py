@@ -9,7 +9,9 @@ from judgeq.config import Selection
 from judgeq.errors import InputError
 from judgeq.methods import selection as choosing
 from judgeq.methods.selection import (
+    Forced,
     Kept,
+    Unsplit,
     order_by_value,
     overlap,
     pool_scores,
@@ -83,7 +85,11 @@ def test_kept_rows_are_distinct() -> None:
 def allocate_rows(
     drawn: torch.Tensor, budget: int, selection: Selection, shares: torch.Tensor | None = None
 ) -> Kept:
-    return choosing.allocate_rows(rank_rows(drawn, selection), budget, selection, shares)
+    return split(choosing.allocate_rows(rank_rows(drawn, selection), budget, selection, shares))
+
+
+def split(kept: Kept | Unsplit) -> Kept:
+    return kept.rows.split(kept.counts.tolist()) if isinstance(kept, Unsplit) else kept
 
 
 def lengths(kept: Kept) -> list[int]:
@@ -251,7 +257,9 @@ def test_values_change_the_rows_of_a_head_but_not_their_number() -> None:
     drawn, norms = scores(60)[:1], scores(60, seed=1)[:1] + 0.1
     selection = Selection(recent=3, pool=1, allocation="adakv")
     ranked = rank_rows(drawn, selection)
-    plain, aware = (choosing.allocate_rows(ranked, 12, selection, None, given) for given in (None, norms))
+    plain, aware = (
+        split(choosing.allocate_rows(ranked, 12, selection, None, given)) for given in (None, norms)
+    )
     assert lengths(plain) == lengths(aware)
     for head, rows in enumerate(aware):
         wanted = naive_value_choice(
@@ -264,6 +272,25 @@ def test_values_change_the_rows_of_a_head_but_not_their_number() -> None:
 def test_equal_values_change_nothing() -> None:
     rows, pooled = rank_rows(scores(), Selection(sinks=1, recent=2))
     assert torch.equal(order_by_value(rows, pooled, torch.full_like(pooled, 3.0), 9), rows)
+
+
+@pytest.mark.parametrize("allocation", ["adakv", "profile+adakv"])
+def test_heads_compete_alike_on_the_device_and_one_by_one(allocation: str) -> None:
+    selection = Selection(sinks=1, recent=2, pool=3, allocation=allocation)
+    drawn, norms = scores(40)[:1], scores(40, seed=1)[:1] + 0.1
+    shares = torch.tensor([3, 9, 20]) if selection.needs_profile else None
+    for dropped in ((), (5, 6, 39)):
+        ranked = rank_rows(drawn, selection, Forced(pinned=(7,), dropped=dropped))
+        for budget, values in ((1, None), (12, None), (12, norms), (40, norms)):
+            found = split(choosing.allocate_rows(ranked, budget, selection, shares, values))
+            (rows, pooled), total = ranked, budget * drawn.shape[1] if shares is None else int(shares.sum())
+            wanted = []
+            for head, count in enumerate(choosing.adaptive_counts(pooled[0], total, selection).tolist()):
+                own = rows[:, head : head + 1]
+                if values is not None:
+                    own = order_by_value(own, pooled[:, head : head + 1], values[:, head : head + 1], count)
+                wanted.append(own[0, 0, :count].sort().values.tolist())
+            assert [each.tolist() for each in found] == wanted
 
 
 # Hits

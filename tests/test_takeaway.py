@@ -390,6 +390,8 @@ def test_a_link_brings_everything_back_but_a_text_of_ones_own() -> None:
     assert found == takeaway.Restored(
         samples()[1], task.question, 99, task.methods, question_first=True, truncate=True, max_new_tokens=20
     )
+    begun = takeaway.link_of(task_of(answer_prefix="It is & was"))
+    assert view.restore(begun)[-2:] == ("It is & was", task.question), "nothing else is proposed for it"
     own = takeaway.link_of(task_of(document="My secret diary"))
     assert not re.search("secret|sample", own)
     sample = samples()[1]
@@ -405,6 +407,7 @@ MEANINGLESS = {
     "first": ["2", "true"],
     "cut": ["yes"],
     "longest": ["3", "100000"],
+    "begin": ["a\0b", " "],
     "document": ["text"],
     "<script>": ["1"],
 }
@@ -421,8 +424,13 @@ def test_what_means_nothing_in_a_link_is_left_out_and_named(field: str, value: s
     whole = takeaway.restored(takeaway.link_of(task_of()))
     assert whole is not None
     assert found.ignored == (re.sub(r"[<>]", "?", field),)
-    place = {"first": "question_first", "cut": "truncate", "longest": "max_new_tokens"}.get(field, field)
-    usual = {"question_first": False, "truncate": False}
+    place = {
+        "first": "question_first",
+        "cut": "truncate",
+        "longest": "max_new_tokens",
+        "begin": "answer_prefix",
+    }.get(field, field)
+    usual = {"question_first": False, "truncate": False, "answer_prefix": ""}
     expected = {place: usual.get(place)} if hasattr(whole, place) else {}
     assert found == replace(whole, **expected, ignored=found.ignored)
 
@@ -430,7 +438,7 @@ def test_what_means_nothing_in_a_link_is_left_out_and_named(field: str, value: s
 @pytest.mark.parametrize("fragment", [None, 5, "", "#top", {"question=": 1}, "rows=5"])
 def test_what_is_no_link_of_ours_changes_nothing(fragment: Any) -> None:
     assert takeaway.restored(fragment) is None
-    assert len(view.restore(fragment)) == 8
+    assert len(view.restore(fragment)) == 10
     assert all(found == gr.skip() for found in view.restore(fragment))
 
 

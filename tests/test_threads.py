@@ -10,19 +10,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 import judgeq
-from judgeq.attention.cpu import FAST, USUAL, few_rows
 from judgeq.cache.layers import PreallocatedRows
 from judgeq.config import Decoding
 from judgeq.data import library
 from judgeq.data.lengths import count_tokens
-from judgeq.evaluation import random_weights
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import Message, build_chat, build_prefix, build_prompt
 from judgeq.soft_tokens.adapters import LowRank
@@ -161,39 +158,6 @@ def test_threads_sample_what_each_would_alone(lm: LanguageModel) -> None:
         return [each.ids.tolist() for each in generate_responses(lm, prompts, 8, temperature=0.9, seed=seed)]
 
     assert at_once([lambda: sample(1), lambda: sample(2)]) == [sample(1), sample(2)]
-
-
-def test_random_weights_are_drawn_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    inside: list[int] = []
-    most: list[int] = []
-
-    def drawn(*_: Any, **__: Any) -> Any:
-        inside.append(1)
-        most.append(len(inside))
-        time.sleep(0.05)
-        inside.pop()
-        raise KeyError
-
-    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_config", drawn)
-
-    def draw() -> None:
-        with pytest.raises(KeyError):
-            random_weights.random_model("tiny", "cpu")
-
-    at_once([draw, draw])
-    assert most == [1, 1]
-
-
-def test_few_rows_go_the_usual_way_until_the_last_thread_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    setting = SimpleNamespace(fp32_precision=FAST)
-    monkeypatch.setattr(torch.backends.mkldnn, "matmul", setting)
-    first, second = few_rows(), few_rows()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert setting.fp32_precision == USUAL
-    second.__exit__(None, None, None)
-    assert setting.fp32_precision == FAST
 
 
 def test_threads_that_attach_adapters_take_no_hook_from_one_another(lm: LanguageModel) -> None:

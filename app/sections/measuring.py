@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import gradio as gr
 
@@ -24,6 +24,9 @@ class MeasuringCallbacks(ABC, Generic[R]):
     """The section's reactions, over the page's model. Builds no component."""
 
     host: ModelHost
+
+    KEEPS_ON: ClassVar[bool] = False
+    """A run goes on when its page is closed."""
 
     @abstractmethod
     def begin(self, *values: Any) -> tuple[Any, ...]:
@@ -54,8 +57,8 @@ class MeasuringCallbacks(ABC, Generic[R]):
         run.look()
         return run, self.status(run), gr.update(visible=False), *buttons(busy=True)
 
-    def follow(self, run: R) -> Iterator[tuple[Any, ...]]:
-        """Start a run and report it until it ends; leaving this generator stops it.
+    def follow(self, run: R | None) -> Iterator[tuple[Any, ...]]:
+        """Start a run, if there is one, and report it until it ends; leaving this generator stops it.
 
         Yields:
             Status, panel, figure and numbers; the last three only with something new.
@@ -63,6 +66,8 @@ class MeasuringCallbacks(ABC, Generic[R]):
         Raises:
             gr.Error: the run failed.
         """
+        if run is None:
+            return
         try:
             run.start()
         except JudgeqError as error:
@@ -75,7 +80,7 @@ class MeasuringCallbacks(ABC, Generic[R]):
                 yield self.status(run), *(self.results(run) if now != drawn else (gr.skip(),) * 3)
                 drawn = now
         finally:
-            if not run.finished.is_set():
+            if not run.finished.is_set() and not self.KEEPS_ON:
                 run.cancel()
         if run.error is not None:
             raise shown(run.error)
@@ -114,12 +119,15 @@ def wire(
     cancel: gr.Button,
     status: gr.HTML,
     results: Sequence[Any],
-) -> None:
+) -> gr.events.Dependency:
     """The events `starts` begin a run from what the page shows; the cancelling button stops the work itself.
 
     Args:
         inputs: components whose values `reactions.begin` takes.
         results: panel, figure and numbers.
+
+    Returns:
+        The event that follows a run to its end.
     """
     both = [start, cancel]
     started = gr.on(starts, reactions.begin, inputs, [run, status, results[0], *both], **QUEUED)
@@ -128,3 +136,4 @@ def wire(
         ended(idle_buttons, None, both, **LIGHT)
     stopped = cancel.click(reactions.stop, run, status, cancels=[working], **LIGHT)
     stopped.then(idle_buttons, None, both, **LIGHT)
+    return working

@@ -57,6 +57,7 @@ class ModelHost:
         runs: those that pages show.
         limits: of one request.
         turns: who waits for the model.
+        training: the last training that was started from the page.
         elsewhere: does the work of a kind of run on a task in another process and yields its progress, as `Run.report`;
             None = this process does it. See `app.server.zero`.
     """
@@ -73,6 +74,7 @@ class ModelHost:
         self.name, self.tokens_name, self._load = name, tokens, load
         self.quantization, self.dtype = quantization, dtype
         self.elsewhere: Elsewhere | None = None
+        self.training: Any = None
         self.shelf = Shelf()
         self.first = name, tokens
         self.progress: tuple[str, float | None] = (f"Loading {name}", None)
@@ -162,6 +164,10 @@ class ModelHost:
         if self._tokens is None:
             self._tokens = SoftTokens.for_model(self.model(), self.tokens_name)
         return self._tokens
+
+    def use_tokens(self, folder: Path) -> None:
+        """Let Judge Q score with other soft tokens from now on."""
+        self.tokens_name, self._tokens = folder, None
 
     @property
     def lacks_soft_tokens(self) -> bool:

@@ -17,7 +17,7 @@ class Limits:
 
     Attributes:
         answer: longest answer in tokens.
-        document, question: longest texts in characters.
+        document, question, prefix: longest texts in characters; the prefix begins an answer.
         questions: most questions of a calibration.
         seconds: longest running time, from the moment a run's turn comes.
         waiting: runs that may wait for their turn.
@@ -26,6 +26,7 @@ class Limits:
     answer: int = 256
     document: int = 1_000_000
     question: int = 10_000
+    prefix: int = 1_000
     questions: int = 200
     seconds: float = 600.0
     waiting: int = 32
@@ -36,7 +37,7 @@ class Limits:
         Raises:
             InputError: a wrong type, or beyond a limit.
         """
-        self.check_texts(task.document, task.question)
+        self.check_texts(task.document, task.question, task.answer_prefix)
         if not isinstance(task.methods, tuple):
             raise InputError(
                 "The methods are not a list of names: give names such as full, judgeq and snapkv"
@@ -56,11 +57,12 @@ class Limits:
             if not isinstance(getattr(task, name), kinds):
                 raise InputError(f"{name} is neither true nor false: give one of the two")
 
-    def check_texts(self, document: object, question: object) -> None:
-        """Raise an `InputError` unless both are texts within the limits."""
+    def check_texts(self, document: object, question: object, answer_prefix: object = "") -> None:
+        """Raise an `InputError` unless all are texts within the limits."""
         for name, value, most in (
             ("document", document, self.document),
             ("question", question, self.question),
+            ("beginning of the answer", answer_prefix, self.prefix),
         ):
             if not isinstance(value, str):
                 raise InputError(f"The {name} is not a text: give it as one string")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ import torch
 from app import text
 from app.server.host import ModelHost
 from judgeq.errors import InputError, JudgeqError
-from judgeq.estimate import estimate
+from judgeq.estimate import Memory, estimate
 from judgeq.look.format import size
+from judgeq.methods import METHODS, question_methods, title_of
 from judgeq.models.embedded import EMBEDDED
 from judgeq.models.shapes import config_of_shape
 from judgeq.models.supported import QUANTIZATIONS
@@ -25,11 +27,18 @@ from judgeq.soft_tokens import hub
 
 KNOWN = {
     "meta-llama/Llama-3.2-1B-Instruct": "llama-3.2-1b",
+    "HuggingFaceTB/SmolLM2-1.7B-Instruct": "smollm2-1.7b",
+    "Qwen/Qwen3-1.7B": "qwen3-1.7b",
+    "Qwen/Qwen3-4B": "qwen3-4b",
     "mistralai/Mistral-7B-Instruct-v0.3": "mistral-7b-v0.3",
     "meta-llama/Llama-3.1-8B-Instruct": "llama-3.1-8b",
     "Qwen/Qwen3-8B": "qwen3-8b",
 }
-"""Hub ids whose sizes are known here."""
+"""Hub ids whose sizes are known here, the smallest first."""
+PROMPT_TOKENS = 4_096
+"""Of a prompt that has to fit, too, with all of its rows."""
+NO_METHODS = ("full", "random", "oracle")
+"""To compare with: they save nothing, know nothing, or have to know the answer."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +79,31 @@ def choices(machine: Machine, own: Sequence[str]) -> list[tuple[str, str]]:
     """Names to offer with their titles: the operator's own, embedded ones, and known ones that would fit."""
     offered = [(name, name) for name in dict.fromkeys([*own, *EMBEDDED])]
     for name, shape in KNOWN.items():
-        sizes = {bits: _weights(shape, bits, machine.gpu is not None) for bits in precisions()}
+        sizes = {bits: _memory(shape, bits, machine.gpu is not None) for bits in precisions()}
         fitting = [
-            f"{size(count)} {text.PRECISIONS_SAID[bits]}"
-            for bits, count in sizes.items()
-            if count < machine.memory
+            f"{size(found.weights)} {text.PRECISIONS_SAID[bits]}"
+            for bits, found in sizes.items()
+            if found.weights + (found.reading_full or 0) < machine.memory
         ]
         if fitting and name not in own:
             offered.append((f"{name} ({', '.join(fitting)})", name))
     return offered
+
+
+def at_once(name: str, trains: bool) -> tuple[str, str]:
+    """What works with a model as soon as it is loaded, and the command that trains a judge for it, if there is none.
+
+    Args:
+        trains: the page has a section that does the same.
+    """
+    if name in EMBEDDED:
+        return text.MODELS_JUDGED, ""
+    without = (each for each in question_methods() if not METHODS[each].needs_soft_tokens)
+    said = text.MODELS_AT_ONCE.format(
+        methods=text.join([title_of(each) for each in without if each not in NO_METHODS])
+    )
+    command = ["python", "-m", "judgeq", "train", "--model", name, "--out", f"judges/{Path(name).name}"]
+    return f"{said} {text.MODELS_TRAIN_HERE if trains else text.MODELS_TRAIN}", shlex.join(command)
 
 
 def check_name(name: str, own: Sequence[str]) -> str:
@@ -126,9 +151,9 @@ class Switch:
 
 
 @cache
-def _weights(shape: str, quantization: str | None, gpu: bool) -> int:
-    """Bytes of a model's weights as `judgeq.load` would load them."""
+def _memory(shape: str, quantization: str | None, gpu: bool) -> Memory:
+    """What a model takes as `judgeq.load` would load it, with a prompt."""
     dtype = "bfloat16" if gpu else "float32"
     return estimate(
-        config_of_shape(shape), prompt_tokens=1, budget=1, dtype=dtype, quantization=quantization
-    ).weights
+        config_of_shape(shape), prompt_tokens=PROMPT_TOKENS, budget=1, dtype=dtype, quantization=quantization
+    )

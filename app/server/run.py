@@ -129,7 +129,7 @@ class Run:
 
     def so_far(self) -> tuple[Earlier, ...]:
         """The questions that have been answered, each once, this one included if it was."""
-        answers = tuple((lane.method, lane.text) for lane in self.lanes if lane.text)
+        answers = tuple((lane.method, self.task.begun(lane.text)) for lane in self.lanes if lane.text)
         if not answers or self.phase == "stored":
             return self.earlier
         others = [asked for asked in self.earlier if asked.question != self.task.question]
@@ -273,6 +273,7 @@ class Run:
             budget=task.budget,
             tokens=task.own_tokens.tokens if task.own_tokens else self.host.soft_tokens(task.methods),
             question_first=task.question_first,
+            answer_prefix=task.answer_prefix,
             truncate=task.truncate,
             pinned=task.pinned,
             dropped=task.dropped,

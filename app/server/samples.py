@@ -20,6 +20,8 @@ class Sample:
         source, licence: where the text comes from.
         budget: rows at which the methods differ.
         question_first: whether the question goes before the document.
+        look: what goes wrong here without some rows, and where to see it.
+        answer_prefix: what the answers continue.
         document: the text.
     """
 
@@ -32,6 +34,8 @@ class Sample:
     budget: int
     question_first: bool
     document: str
+    look: str
+    answer_prefix: str = ""
 
 
 @cache

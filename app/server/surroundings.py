@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,30 @@ class Place:
 def on_zero_gpu() -> bool:
     """Whether this is a Space on ZeroGPU."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in {"1", "t", "true"}
+
+
+def check_own_machine(place: Place, train_in: Path | None) -> None:
+    """Nothing where no training was allowed, or the page is for whoever sits at this machine.
+
+    Raises:
+        InputError: it is a Space, listens at more than this machine, or stands behind a proxy.
+    """
+    space = on_zero_gpu() or os.environ.get("SPACE_ID")
+    if train_in and (space or place.host.strip("[]") not in LOCAL or place.root_path):
+        raise InputError(
+            "--train is for one's own machine: leave out --host and GRADIO_ROOT_PATH, or train with "
+            "`python -m judgeq train`"
+        )
+
+
+def comes_from_here(client: str | None, headers: Mapping[str, str]) -> bool:
+    """Whether a request comes from a browser on this machine, and not through a proxy or a tunnel."""
+    try:
+        named = urlsplit(f"//{headers.get('host', '')}").hostname
+    except ValueError:
+        return False
+    passed_on = any(name in headers for name in ("forwarded", "via", "x-forwarded-for", "x-real-ip"))
+    return client in LOCAL and named in LOCAL and not passed_on
 
 
 def settle_place(host: str | None = None, port: str | None = None) -> Place:

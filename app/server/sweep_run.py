@@ -66,6 +66,7 @@ class SweepRun(Run):
             span=task.span,
             tokens=self.host.soft_tokens(task.methods),
             question_first=task.question_first,
+            answer_prefix=task.answer_prefix,
             truncate=task.truncate,
             max_new_tokens=task.max_new_tokens,
             on_layer=self._on_layer,

@@ -19,6 +19,7 @@ class Task:
     """A request; fields as in `judgeq.read`.
 
     Attributes:
+        answer_prefix: what every method's answer continues; it is shown with each of them.
         expected: what a right answer contains, where that is known.
         own_tokens: soft tokens that the visitor uploaded; None = those of the model.
     """
@@ -34,6 +35,11 @@ class Task:
     own_tokens: OwnTokens | None = None
     pinned: tuple[Span, ...] = ()
     dropped: tuple[Span, ...] = ()
+    answer_prefix: str = ""
+
+    def begun(self, answer: str) -> str:
+        """An answer with what it continues."""
+        return f"{self.answer_prefix}{answer}".strip()
 
 
 @dataclass

@@ -1,84 +1,56 @@
-"""Faster matrix products on CPUs where PyTorch's default library is slow, such as AMD's, after a check of rounding.
+"""Linear layers whose float32 products of many rows are oneDNN's, for CPUs where PyTorch's default library is slow.
 
-PyTorch sends float32 products to MKL, and to oneDNN only if a lower precision is allowed. Without matrix units for
-bfloat16 oneDNN computes in float32 all the same, on some CPUs more than twice as fast. Products of few rows, such as
-those of one token, it does more slowly, up to ten times: they use the default library.
+PyTorch sends float32 products to MKL, unless the whole process allows a lower precision. oneDNN computes them in
+float32 too, on some CPUs, such as AMD's, up to twice as fast. It is called for these layers alone, so that nothing
+changes for the rest of the process. Products of few rows are left to the default library.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-from typing import Any
+import torch
+from torch import Tensor, nn
 
-FAST, USUAL = "bf16", "ieee"
-"""What PyTorch's setting is called with oneDNN and without."""
-MAX_FUSED_WORK = 32
-"""Queries of one sequence whose attention is quicker the usual way."""
-_CHANGING = threading.Lock()
-"""Held while the setting, which is global to the process, is read and changed."""
-ERROR_ALLOWED = 4.0
-"""Rounding error allowed, as a multiple of the default library's own."""
+FEW_ROWS = 32
+"""Products of no more rows are not worth another library: on some CPUs oneDNN is much slower there."""
 
 
-@cache
-def use_fast_products() -> bool:
-    """Choose oneDNN for this process if it rounds as finely as the default; returns whether it does."""
-    import torch
+class SharedLinear(nn.Linear):
+    """A linear layer with the parameters of another one, whose place in a model it can take."""
 
-    matmul = _setting()
-    if matmul is None or not torch.backends.mkldnn.is_available():
-        return False
-    generator = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(128, 128, generator=generator) for _ in range(2))
-    exact = left.double() @ right.double()
-    with _CHANGING:
-        before = matmul.fp32_precision
-        if before == FAST:  # by another thread, or by the user: nothing to compare with
-            return True
-        usual = (left @ right - exact).abs().max()
-        matmul.fp32_precision = FAST
-        if (left @ right - exact).abs().max() <= ERROR_ALLOWED * usual:
-            return True
-        matmul.fp32_precision = before
-    return False
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+        self.weight, self.bias = linear.weight, linear.bias
 
 
-class _Inside:
-    """Blocks of `few_rows` in which threads are now."""
+class ManyRowsLinear(SharedLinear):
+    """One whose products of many rows in float32 on a CPU are oneDNN's; all others are PyTorch's, as with gradients."""
 
-    count = 0
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in PyTorch
+        many = input.numel() > FEW_ROWS * self.in_features and not torch.is_grad_enabled()
+        if many and _in_float32_here(input) and _in_float32_here(self.weight):
+            return onednn_product(input, self.weight, self.bias)
+        return super().forward(input)
 
 
-@contextmanager
-def few_rows(rows: int = 1) -> Iterator[None]:
-    """Within, products of few rows use the default library.
+def onednn_product(rows: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
+    """Rows (..., in) by weights (out, in), as they are or in oneDNN's own layout, and a bias or None: (..., out)."""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weights, bias, "none", [], "")
+    return product
 
-    While any thread is within, those of all others go the usual way too, which differs in rounding alone.
-    """
-    matmul = _setting()
-    if rows > MAX_FUSED_WORK or matmul is None:
-        yield
+
+def has_two_libraries() -> bool:
+    """Whether this PyTorch has oneDNN and sends float32 products to MKL."""
+    return torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()
+
+
+def use_onednn(model: nn.Module) -> None:
+    """Let the linear layers of a model that are in float32 on a CPU multiply many rows with oneDNN, if it is there."""
+    if not has_two_libraries():
         return
-    with _CHANGING:
-        fast = _Inside.count > 0 or matmul.fp32_precision == FAST
-        if fast and not _Inside.count:
-            matmul.fp32_precision = USUAL
-        _Inside.count += fast
-    try:
-        yield
-    finally:
-        with _CHANGING:
-            _Inside.count -= fast
-            if fast and not _Inside.count:
-                matmul.fp32_precision = FAST
+    for name, module in [*model.named_modules()]:
+        if type(module) is nn.Linear and _in_float32_here(module.weight):
+            model.set_submodule(name, ManyRowsLinear(module))
 
 
-def _setting() -> Any:
-    """PyTorch's object with the setting; None in versions without it."""
-    import torch
-
-    matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
-    return matmul if hasattr(matmul, "fp32_precision") else None
+def _in_float32_here(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu"

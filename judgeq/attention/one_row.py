@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from judgeq.attention.cpu import SharedLinear, onednn_product
+
 SMALL, LARGE = 2.0**-4, 2.0**6
 """Rows with their largest number between these, and what comes of them, fit into float16 as they are."""
 
@@ -44,18 +46,14 @@ def _in_float16(row: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
     return product if bias is None else product + bias
 
 
-def _in_blocks(row: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(row, weights, bias, "none", [], "")
-
-
 LAYOUTS = {
     "float16": Layout(Tensor.half, _in_float16),
-    "onednn": Layout(lambda weights: torch.ops.mkldnn._reorder_linear_weight(weights, 1), _in_blocks),
+    "onednn": Layout(lambda weights: torch.ops.mkldnn._reorder_linear_weight(weights, 1), onednn_product),
 }
 """By name: as a float16 copy, and in the blocks that oneDNN reads."""
 
 
-class OneRowLinear(nn.Linear):
+class OneRowLinear(SharedLinear):
     """A linear layer with a second layout of its weights, which must not change any more.
 
     Training, several rows and other types or devices use the weights themselves.
@@ -63,8 +61,7 @@ class OneRowLinear(nn.Linear):
 
     def __init__(self, linear: nn.Linear, layout: Layout) -> None:
         """Shares the parameters of `linear`, in bfloat16 on a CPU."""
-        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
-        self.weight, self.bias = linear.weight, linear.bias
+        super().__init__(linear)
         self._laid_out, self._multiply = layout.lay_out(linear.weight.detach()), layout.multiply
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in PyTorch
@@ -72,6 +69,12 @@ class OneRowLinear(nn.Linear):
         if one and input.dtype == torch.bfloat16 and input.device.type == "cpu":
             return self._multiply(input, self._laid_out, self.bias)
         return super().forward(input)
+
+
+def second_layout_bytes(model: nn.Module) -> int:
+    """Bytes of a model's weights in a second layout."""
+    laid_out = (each._laid_out for each in model.modules() if isinstance(each, OneRowLinear))
+    return sum(each.numel() * each.element_size() for each in laid_out)
 
 
 def lay_out(model: nn.Module, layout: Layout) -> None:

@@ -19,8 +19,7 @@ from transformers.masking_utils import sdpa_mask
 
 from judgeq.attention.call import AttentionCall, Observer, OwnAttention, RowWeights
 from judgeq.attention.causal import UnmaskedCausal, check_places, check_seen
-from judgeq.attention.cpu import few_rows
-from judgeq.attention.one_row import OneRowLinear
+from judgeq.attention.cpu import SharedLinear
 from judgeq.attention.softcap import capped_attention, grouped_attention
 from judgeq.attention.weights import weighed_attention
 from judgeq.errors import ModelError
@@ -51,23 +50,20 @@ def judged_attention(
     weights: RowWeights | None = None
     weigh = getattr(observer, "weighs", False) and query.shape[:3:2] == (1, 1)
     own_weighed = getattr(own, "weighed_attention", None)
-    with few_rows(query.shape[2]):
-        if weigh and own is None:
-            attended, weights = weighed_attention(query, key, value, attention_mask, factor, softcap)
-            output = attended, None
-        elif weigh and own_weighed is not None:
-            attended, weights = own_weighed(query, key, value, factor, softcap)
-            output = attended, None
-        elif own is not None:
-            output = own.attention(query, key, value, factor, softcap, attention_mask), None
-        elif softcap is not None:
-            output = capped_attention(query, key, value, attention_mask, factor, softcap), None
-        elif attention_mask is None and _slow_alone(query):
-            output = grouped_attention(query, key, value, factor), None
-        else:
-            output = sdpa_attention_forward(
-                module, query, key, value, attention_mask, scaling=scaling, **kwargs
-            )
+    if weigh and own is None:
+        attended, weights = weighed_attention(query, key, value, attention_mask, factor, softcap)
+        output = attended, None
+    elif weigh and own_weighed is not None:
+        attended, weights = own_weighed(query, key, value, factor, softcap)
+        output = attended, None
+    elif own is not None:
+        output = own.attention(query, key, value, factor, softcap, attention_mask), None
+    elif softcap is not None:
+        output = capped_attention(query, key, value, attention_mask, factor, softcap), None
+    elif attention_mask is None and _slow_alone(query):
+        output = grouped_attention(query, key, value, factor), None
+    else:
+        output = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if observer is not None:
         layer, weight = int(module.layer_idx), partial(output_weight, module, query)  # type: ignore[arg-type]
         observer.observe(
@@ -97,7 +93,7 @@ def output_weight(module: nn.Module, queries: Tensor) -> Tensor:
             f"Value-aware selection needs the output projection of every layer and {type(module).__name__} shows no "
             "o_proj: leave value_aware out for this model"
         )
-    if type(projection) in (nn.Linear, OneRowLinear):
+    if type(projection) is nn.Linear or isinstance(projection, SharedLinear):
         return projection.weight
     # Quantized weights can only be read through their module, since bitsandbytes repacks them on some CPUs: unit
     # vectors give the columns. `forward` skips hooks, such as those of adapters.

@@ -44,13 +44,21 @@ class FrozenRows:
     counts: tuple[int, ...]
 
     @classmethod
-    def of_heads(cls, heads: Sequence[Head], bits: int | None = None) -> FrozenRows:
+    def of_heads(
+        cls, heads: Sequence[Head], bits: int | None = None, memory: MemoryRows | None = None
+    ) -> FrozenRows:
         """Store these rows, copied.
 
         Args:
             heads: keys and values of each KV head.
             bits: 8 or 4; None stores the rows as they are.
+            memory: of a batch of 1, stored before the rows of each head.
         """
+        if memory is not None:
+            heads = [
+                (torch.cat([memory[0][0, head], keys]), torch.cat([memory[1][0, head], values]))
+                for head, (keys, values) in enumerate(heads)
+            ]
         counts = tuple(len(keys) for keys, _ in heads)
         keys, values = (torch.cat(rows) for rows in zip(*heads, strict=True))
         if bits is None:
@@ -71,16 +79,10 @@ class FrozenRows:
         Args:
             keys, values: (1, H_kv, K, D).
             kept: for each KV head (rows,) int64.
-            bits: see `of_heads`.
-            memory: of a batch of 1, stored before the kept rows of each head.
+            bits, memory: see `of_heads`.
         """
         chosen = [(keys[0, head, rows], values[0, head, rows]) for head, rows in enumerate(kept)]
-        if memory is not None:
-            chosen = [
-                (torch.cat([memory[0][0, head], own]), torch.cat([memory[1][0, head], its]))
-                for head, (own, its) in enumerate(chosen)
-            ]
-        return cls.of_heads(chosen, bits)
+        return cls.of_heads(chosen, bits, memory)
 
     def dense(self) -> tuple[Tensor, Tensor]:
         """Keys and values (R, D) in full precision; dequantized on each call where they are quantized."""

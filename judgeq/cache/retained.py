@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-from judgeq.cache.layers import GrowingLayer, MemoryRows, RetainedLayer
+from judgeq.cache.layers import GrowingLayer, Head, MemoryRows, RetainedLayer
 from judgeq.cache.ragged import FrozenRows, RaggedLayer
 from judgeq.errors import InputError, ModelError
 
@@ -100,6 +100,12 @@ class RetainedCache(DynamicCache):
             if memory is not None:
                 chosen = [torch.cat(both, dim=2) for both in zip(memory, chosen, strict=True)]
             target.retain(*chosen, seen=seen)
+
+    def fill_heads(
+        self, layer: int, heads: Sequence[Head], seen: int, memory: MemoryRows | None = None
+    ) -> None:
+        """Store copies of the kept rows of each KV head, in a batch of 1; see `fill`."""
+        self.layers[layer] = RaggedLayer(FrozenRows.of_heads(heads, self.bits, memory), seen)
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
         """One mask serves all layers without a window: those with chosen rows decide what it must not hide."""
@@ -193,6 +199,18 @@ class FrozenCache(DynamicCache):
             layer = FrozenLayer(at in sliding)
             layer.retain(keys, values, seen=seen)
             self.layers.append(layer)
+
+
+class UnstoredCache(DynamicCache):
+    """For passes that follow no rows and leave none.
+
+    Without any cache transformers looks at the positions, whether texts share the pass, and a GPU is waited for.
+    """
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        return key_states, value_states
 
 
 def _by_head(keys: Tensor, kept: Tensor | None) -> tuple[Tensor, ...]:

@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_common(parser)
     meaning = (
         "JSON lines with document or document_file, question, and optionally answer (what a right one contains) and "
-        "answer_prefix; or facts, facts-led, keys: made-up facts in held-out articles"
+        "answer_prefix; or facts, facts-begun, facts-led, keys: made-up facts in held-out articles"
     )
     add_option(parser, "--data", "FILE", meaning, required=True)
     add_option(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAMES = {
     "weights": "weights",
+    "second_layout": "second layout, on some CPUs",
     "full_rows": "rows, full cache",
     "kept_rows": "rows, kept",
     "reading": "reading, evicting on the way",
@@ -77,6 +78,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _lines(calculated: Memory, measured: Memory | None) -> Iterator[str]:
     for field, name in NAMES.items():
+        if field == "second_layout" and not calculated.second_layout:
+            continue
         line = f"{name:30} {_size(getattr(calculated, field))}"
         yield line if measured is None else f"{line}   measured {_size(getattr(measured, field))}"
 

@@ -69,7 +69,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_number(hit_rate, "--max-tokens", "longest document", 1024)
     add_number(hit_rate, "--pool", "max-pooling of the scores of methods that name none", 1)
 
-    meaning = "facts, facts-led (with the answer begun), keys or a FILE.jsonl"
+    meaning = "facts, facts-begun (begun as the question proposes), facts-led (as the text says it), keys, a FILE.jsonl"
     add_option(answers, "--data", "A,B", meaning, "facts-led")
     add_option(answers, "--lengths", "N,M", "tokens of the prompts", "1000")
     add_number(answers, "--examples", "prompts of each length", 32)

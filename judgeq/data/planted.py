@@ -19,6 +19,7 @@ from judgeq.data.lengths import count_tokens
 from judgeq.data.templates import pattern
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.answer_start import propose_answer_prefix
 from judgeq.prompts.prompt import SEPARATOR
 
 Paragraphs = list[list[str]]
@@ -71,17 +72,19 @@ class PlantedFacts(_PlantedSource):
         others: most facts beside the one that counts.
         led: the answer begins with the fact's sentence up to its value, as in RULER: what a small model finds then does
             not depend on how it begins. The documents are the same.
+        begun: the answer begins as `judgeq.propose_answer_prefix` proposes from the question alone.
     """
 
     others: int = 3
     led: bool = False
+    begun: bool = False
 
     stream: ClassVar[str] = "facts"
 
     @property
     def name(self) -> str:  # type: ignore[override]
         """See `Source`."""
-        return "facts-led" if self.led else "facts"
+        return "facts-led" if self.led else "facts-begun" if self.begun else "facts"
 
     def _facts(self, rng: random.Random) -> tuple[list[str], str, str, str]:
         asked, *others = rng.sample(FAMILIES, 1 + rng.randint(0, self.others))
@@ -92,8 +95,9 @@ class PlantedFacts(_PlantedSource):
             while subject in other or value in other:
                 other = family.sentence.format(subject=family.subject(rng), value=family.value(rng))
             planted.append(other)
+        question = asked.question.format(subject=subject)
         lead = asked.lead.format(subject=subject) if self.led else ""
-        return planted, asked.question.format(subject=subject), value, lead
+        return planted, question, value, propose_answer_prefix(question) if self.begun else lead
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,8 @@ class MultiKey(_PlantedSource):
 
 
 PLANTED: dict[str, Source] = {
-    source.name: source for source in (PlantedFacts(), PlantedFacts(led=True), MultiKey())
+    source.name: source
+    for source in (PlantedFacts(), PlantedFacts(begun=True), PlantedFacts(led=True), MultiKey())
 }
 """Sources with right answers, by name."""
 

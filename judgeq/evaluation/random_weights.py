@@ -5,7 +5,6 @@ Knows nothing of what is measured.
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from judgeq.models.language_model import Geometry, LanguageModel
@@ -15,9 +14,6 @@ from judgeq.soft_tokens.config import SoftTokensConfig
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.values import seed64
-
-_DRAWING = threading.Lock()
-"""Held while weights are drawn: PyTorch's models draw from the generator that all threads share."""
 
 
 def random_model(
@@ -34,22 +30,29 @@ def random_model(
         ModelError: an unknown shape, or a quantization that is unknown or cannot be had here.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    from judgeq.attention.cpu import use_fast_products
     from judgeq.attention.registry import ATTENTION
     from judgeq.models.cpu_trial import use_layout
     from judgeq.models.supported import check_quantization
 
     check_quantization(quantization)
     config, device = config_of_shape(shape), choose_device(device)
-    if device.type == "cpu":
-        use_fast_products()
     number = choose_dtype(dtype, device, config, quantized=bool(quantization))
-    with _DRAWING, torch.random.fork_rng(), device:
-        torch.manual_seed(seed64(seed))
-        model = AutoModelForCausalLM.from_config(config, dtype=number, attn_implementation=ATTENTION)
-    model.eval().requires_grad_(False)
+    with torch.device(
+        "meta"
+    ):  # `from_config` would set the number type of the whole process, and draw as it does
+        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).to(number)
+    model.to_empty(device=device).tie_weights()
+    model.set_attn_implementation(ATTENTION)
+    decoder = model.eval().requires_grad_(False).get_decoder()
+    decoder.rotary_emb = type(decoder.rotary_emb)(config).to(device)
+    generator = torch.Generator(device).manual_seed(seed64(seed))
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.normal_(0, config.initializer_range, generator=generator)
+        else:  # of a norm
+            parameter.fill_(1)
     if quantization:
         _store_in_few_bits(model, quantization)
     use_layout(model)

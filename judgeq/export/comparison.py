@@ -33,6 +33,7 @@ class Settings:
     Attributes:
         model, quantization, dtype: as in `judgeq.load`.
         tokens: folder or Hub id of the soft tokens; None = those shipped for the model.
+        answer_prefix: what every answer continues; `Answer.text` is what comes after it.
         file: where the document is stored, or the name that it should be saved under.
     """
 
@@ -45,6 +46,7 @@ class Settings:
     quantization: str | None = None
     dtype: str | None = None
     tokens: str | None = None
+    answer_prefix: str = ""
     file: str = "document.txt"
 
     def __post_init__(self) -> None:

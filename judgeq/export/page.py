@@ -84,6 +84,7 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
         ("Prompt", f"{comparison.answers[0].prompt_tokens:,} tokens"),
         ("Budget", kept),
         ("Question", "before the document" if settings.question_first else "after the document"),
+        *([("Answers continue", settings.answer_prefix)] if settings.answer_prefix else []),
         ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
         *(("Note", notice) for notice in notices),
     ]

@@ -175,7 +175,7 @@ def to_png(comparison: Comparison) -> bytes:
         shown[-1] = featured
     room = (ROOM - (len(shown) - 1) * GAP) / len(shown)
     for place, answer in enumerate(shown):
-        _card(canvas, answer, EDGE + place * (room + GAP), base - 16, room)
+        _card(canvas, answer, comparison.settings.answer_prefix, EDGE + place * (room + GAP), base - 16, room)
     _document(canvas, featured, base + CARD + 28)
     made = f"Judge Q · {comparison.settings.model} · {comparison.made:%d %B %Y}"
     canvas.write(canvas.drawable(made), FINE, EDGE, HEIGHT - 26, 440)
@@ -190,7 +190,7 @@ def right_to_left(text: str) -> bool:
     return sum(kind in ("R", "AL") for kind in kinds) > kinds.count("L")
 
 
-def _card(canvas: Canvas, answer: Answer, x: float, y: float, room: float) -> None:
+def _card(canvas: Canvas, answer: Answer, prefix: str, x: float, y: float, room: float) -> None:
     """Name, answer, how much was kept, and where: a strip of the prompt, all layers together."""
     from matplotlib.patches import FancyBboxPatch
 
@@ -200,9 +200,8 @@ def _card(canvas: Canvas, answer: Answer, x: float, y: float, room: float) -> No
     )
     canvas.axes.add_patch(frame)
     canvas.write(title_of(answer.method), NAME, left, y + 36, inner)
-    for row, line in enumerate(
-        canvas.wrapped(canvas.drawable(answer.text).strip() or "No answer.", ANSWER, inner, 3)
-    ):
+    said = canvas.drawable(prefix + answer.text).strip() or "No answer."
+    for row, line in enumerate(canvas.wrapped(said, ANSWER, inner, 3)):
         canvas.write(line, ANSWER, left, y + 72 + 29 * row, inner)
     counts = answer.retention.kept_rows.mean()
     kept = f"{counts:,.0f} of {answer.prompt_tokens:,} rows: {size(answer.kv_bytes)}"

@@ -38,6 +38,7 @@ def to_python(question: str, settings: Settings) -> str:
         "budget": settings.budget,
         "tokens": settings.tokens,
         "question_first": settings.question_first or None,
+        "answer_prefix": settings.answer_prefix or None,
         "truncate": settings.truncate or None,
     }
     return PROGRAM.format(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -18,6 +18,7 @@ from judgeq.inference.maps import retention_map
 from judgeq.inference.plan import Retained
 from judgeq.inference.prefill import Prefill
 from judgeq.inference.request import evicts_while_decoding
+from judgeq.inference.static_decode import StaticStep
 from judgeq.objects import brief, hash_of_texts, same
 from judgeq.prompts.prompt import Prompt
 from judgeq.retention import Attended, RetentionMap
@@ -182,6 +183,7 @@ class Writer:
         request, method = reading.request, retained.plan.method
         self._eviction: DecodingEviction | None = None
         self._recorder: Recorder | None = None
+        self._static: StaticStep | None = None
         if evicts_while_decoding(method, request.decoding):
             self._eviction = DecodingEviction(
                 request.lm,
@@ -190,9 +192,13 @@ class Writer:
                 request.decoding.evict_every or 0,
                 request.soft_tokens,
             )
-        forward = (
-            self._eviction.next_logits if self._eviction else partial(next_logits, request.lm, retained.cache)
-        )
+        elif request.attended is None and StaticStep.suits(request.lm, retained):
+            self._static = StaticStep(request.lm, retained.cache)
+        forward: Callable[..., torch.Tensor] = partial(next_logits, request.lm, retained.cache)
+        if self._eviction is not None:
+            forward = self._eviction.next_logits
+        elif self._static is not None:
+            forward = self._static
         if request.attended is not None:
             self._recorder = Recorder(request.lm, retained, reading.prompt.tokens, request.attended)
             forward = partial(self._recorder.next_logits, forward=forward)
@@ -242,6 +248,8 @@ class Writer:
 
     def answer(self) -> Answer:
         """The answer so far."""
+        if self._static is not None:
+            self._static.store()
         text = "".join(step.text for step in self.steps)
         answer = self.answer_of(text, self.steps[-1].finish if self.steps else None, self.timing)
         stored = None if self._eviction is None else _arrays(self._eviction.stored_tokens())

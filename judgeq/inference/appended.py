@@ -116,7 +116,7 @@ def with_soft_tokens(
 def placed(embeds: Tensor, seen: int, soft_tokens: SoftTokenTensors | None) -> dict[str, Tensor]:
     """Positions for a pass that ends with memory tokens; none where each token follows the one before.
 
-    The mask hides nothing: without one transformers takes positions that begin again for another text.
+    The pass has a cache: without one transformers takes positions that begin again for another text.
 
     Args:
         embeds: (B, N, hidden), the whole pass.
@@ -126,5 +126,4 @@ def placed(embeds: Tensor, seen: int, soft_tokens: SoftTokenTensors | None) -> d
         return {}
     batch, count = embeds.shape[:2]
     places = torch.arange(seen, seen + count, device=embeds.device).expand(batch, -1)
-    everything = torch.ones(batch, seen + count, dtype=torch.int64, device=embeds.device)
-    return {"position_ids": soft_tokens.place(places), "attention_mask": everything}
+    return {"position_ids": soft_tokens.place(places)}

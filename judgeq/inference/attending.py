@@ -82,7 +82,7 @@ class PromptAttention:
     def __init__(self, counted: CountedHeads, tokens: int, device: torch.device) -> None:
         """`tokens`: `T`."""
         self.counted, self.number = counted, 0
-        self.total = torch.zeros(tokens, device=device)
+        self.total = torch.zeros(tokens, dtype=torch.float32, device=device)
 
     def add(self, view: LayerView) -> None:
         """One layer of the pass that ends with the prompt."""
@@ -123,7 +123,7 @@ class Recorder:
         self._tokens, self._counted, self._device = tokens, counted, lm.device
         self._number = counted.number(lm.geometry.layers, lm.geometry.heads)
         self._cache, self._seen = retained.cache, retained.cache.get_seq_length()
-        self._sum = torch.zeros(tokens + 1, device=self._device)
+        self._sum = torch.zeros(tokens + 1, dtype=torch.float32, device=self._device)
         self._chosen: list[tuple[int, RowWeights]] = []
         self.vectors: list[Tensor] = []
         heads = [

@@ -14,7 +14,6 @@ from torch import Tensor
 from transformers import Cache
 
 from judgeq.attention.call import Observer
-from judgeq.attention.cpu import few_rows
 from judgeq.config import Decoding
 from judgeq.models.language_model import LanguageModel
 from judgeq.values import seed64
@@ -119,9 +118,7 @@ def next_logits(lm: LanguageModel, cache: Cache, token: int, observer: Observer 
 @torch.inference_mode()
 def logits_after(lm: LanguageModel, cache: Cache, ids: Tensor, observer: Observer | None = None) -> Tensor:
     """(1, N, V) after each of more tokens (1, N), whose rows the cache stores; an observer may read their attention."""
-    with few_rows(ids.shape[1]):
-        output = lm.model(input_ids=ids.to(lm.device), cache=cache, use_cache=True, observer=observer)
-    return output.logits
+    return lm.model(input_ids=ids.to(lm.device), cache=cache, use_cache=True, observer=observer).logits
 
 
 class _StopGuard:

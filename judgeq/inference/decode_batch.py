@@ -216,12 +216,20 @@ class PaddedCache(DynamicCache):
         positions: (P, 1) int64, the position of each answer's next token.
     """
 
-    def __init__(self, caches: Sequence[RetainedCache], new: int, *, move: bool = False) -> None:
+    def __init__(
+        self,
+        caches: Sequence[RetainedCache],
+        new: int,
+        *,
+        move: bool = False,
+        rows: Callable[[Sequence[RetainedLayer], int], PaddedRows] = PaddedRows,
+    ) -> None:
         """Neighbours of similar size share a group.
 
         Args:
             caches: in ascending order of their rows.
             move: leave the caches empty, one layer after the other, so that no more than one is held twice.
+            rows: makes those of a group in one layer.
         """
         super().__init__()
         seen = [cache.get_seq_length() for cache in caches]
@@ -234,8 +242,8 @@ class PaddedCache(DynamicCache):
         self.positions = torch.tensor(seen, device=caches[0].layers[0].keys.device)[:, None]
         self.layers = []
         for at in range(len(caches[0].layers)):
-            rows = [PaddedRows([cache.layers[at] for cache in group], new) for group in groups]
-            self.layers.append(PaddedLayer(rows, max(seen)))
+            own = [rows([cache.layers[at] for cache in group], new) for group in groups]
+            self.layers.append(PaddedLayer(own, max(seen)))
             if move:
                 for cache in caches:
                     cache.layers[at] = RetainedLayer()

@@ -26,7 +26,7 @@ from judgeq.inference.decode import logits_after
 from judgeq.inference.plan import Retained
 from judgeq.inference.request import check_decode_eviction
 from judgeq.methods import LayerView
-from judgeq.methods.selection import Forced, allocate_rows, rank_rows
+from judgeq.methods.selection import Forced, first_rows, rank_rows
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 
@@ -218,9 +218,7 @@ class DecodingEviction:
         selection = self.plan.method.selection
         ranked = rank_rows(score, selection, known.pinned(self.plan.forced.pinned))
         norms = view.value_norms() if selection.value_aware else None
-        return allocate_rows(ranked, self.plan.budget - self._memory[view.layer], selection, norms=norms)[0][
-            0
-        ]
+        return first_rows(ranked, self.plan.budget - self._memory[view.layer], norms)[0, 0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from judgeq.cache.layers import MemoryRows
-from judgeq.cache.retained import RetainedCache
+from judgeq.cache.retained import RetainedCache, stored_rows
 from judgeq.errors import InputError
 from judgeq.methods import LayerView, Method
-from judgeq.methods.selection import Forced, Kept, allocate_rows, pyramid_rows, rank_rows
+from judgeq.methods.selection import Forced, Kept, Unsplit, allocate_rows, pyramid_rows, rank_rows
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
 from judgeq.soft_tokens.budget_profile import BudgetProfile
@@ -144,6 +144,9 @@ class Retained:
     memory: int = 0
     extra_s: float = 0.0
     prompt_hashes: tuple[int, ...] = ()
+    _unsplit: dict[int, tuple[Unsplit, Tensor, Tensor, MemoryRows | None]] = field(
+        default_factory=dict, init=False
+    )
 
     @classmethod
     def of_prompt(cls, lm: LanguageModel, plan: Plan, tokens: int, hashes: tuple[int, ...]) -> Retained:
@@ -152,19 +155,40 @@ class Retained:
         cache = RetainedCache(lm.model.config, plan.method.selection.bits)
         return cls(plan, cache, plan.shares(lm, tokens, memory), memory=memory, prompt_hashes=hashes)
 
-    def take(self, view: LayerView, evictable: bool, memory: MemoryRows | None = None) -> None:
-        """Score, select and store one layer's rows, and the first `self.memory` of the layer's memory rows."""
+    def take(self, view: LayerView, evictable: bool, memory: MemoryRows | None = None) -> int:
+        """Score, select and store one layer's rows, and the first `self.memory` of the layer's memory rows.
+
+        Nothing waits for the device: what it alone knows is asked for by `settle`.
+
+        Returns:
+            The rows that are stored now of this layer, of all KV heads together.
+        """
         method = self.plan.method
         scores = view.cached(method, lambda: method.score(view)) if evictable else None
         kept = None if scores is None else self._choose(scores, view)
         first = None
         if self.memory and kept is not None and memory is not None:
             first = memory[0][:, :, : self.memory], memory[1][:, :, : self.memory]
+        self.scores.append(None if scores is None else scores.float())
+        if isinstance(kept, Unsplit):
+            keys, values = (states[0, kept.heads, kept.rows] for states in view.prompt_rows)
+            self._unsplit[view.layer] = kept, keys, values, first
+            self.kept.append(None)
+            return len(keys) + (self.memory if first else 0) * len(kept.counts)
         self.cache.fill(view.layer, *view.prompt_rows, kept, seen=view.prompt_tokens, memory=first)
         self.kept.append(kept)
-        self.scores.append(None if scores is None else scores.float())
+        return stored_rows(self.cache.layers[view.layer])
 
-    def _choose(self, scores: Tensor, view: LayerView) -> Kept:
+    def settle(self, seen: int) -> None:
+        """After the pass over a prompt of `seen` tokens: store by head what only the device knew until now."""
+        for layer, (kept, keys, values, memory) in self._unsplit.items():
+            counts = kept.counts.tolist()
+            self.kept[layer] = kept.rows.split(counts)
+            heads = list(zip(keys.split(counts), values.split(counts), strict=True))
+            self.cache.fill_heads(layer, heads, seen, memory)
+        self._unsplit.clear()
+
+    def _choose(self, scores: Tensor, view: LayerView) -> Kept | Unsplit:
         selection, forced = self.plan.method.selection, self.plan.forced
         key = self.plan.method, forced, "ranked"  # one ranking serves every budget of the method
         ranked = view.cached(key, lambda: rank_rows(scores, selection, forced))

@@ -22,7 +22,7 @@ from judgeq.attention.call import AttentionCall
 from judgeq.attention.inputs import noted_input_norms
 from judgeq.cache.layers import MemoryRows
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
-from judgeq.cache.retained import FrozenCache, stored_rows
+from judgeq.cache.retained import FrozenCache, UnstoredCache
 from judgeq.config import check_chunk
 from judgeq.errors import InputError
 from judgeq.inference.appended import SharedPass, placed, shared_passes, with_soft_tokens
@@ -48,7 +48,7 @@ class Prefill:
             window the window's.
         peak_rows: most rows stored at once, summed over layers: all plans' rows, the current layer, and the complete
             rows that this pass follows.
-        finished: when the pass was over, by `time.perf_counter`.
+        finished: when the pass was over, by `time.perf_counter`; on a GPU, when all of it was queued.
         memory: for each layer the rows of the memory tokens of this pass; empty where there were none.
         response: (1, R) int64, the full cache's greedy answer without its end, where a plan scores with it.
         attended: (T + 1,) float32, what the first token of an answer attends to, see `Recorder`; None where the
@@ -244,9 +244,9 @@ class Eviction:
         )
         if self.attended is not None:
             self.attended.add(view)
-        for retained in self.retained:
-            retained.take(view, evictable=call.window is None, memory=memory)
-        rows += self._rows_so_far(call)
+        for at, retained in enumerate(self.retained):
+            self._stored[at] += retained.take(view, evictable=call.window is None, memory=memory)
+        rows += sum(-(-stored // call.keys.shape[1]) for stored in self._stored)
         if self.prefix is not None:
             rows += self.prefix.drop_layer(call.layer)
         self.peak_rows = max(self.peak_rows, rows)
@@ -254,12 +254,6 @@ class Eviction:
         for states in view.prompt_rows:
             self.full_kv_bytes += states[:, :, visible].numel() * states.element_size()
         self.progress.step()
-
-    def _rows_so_far(self, call: AttentionCall) -> int:
-        """Rows per KV head that all plans have stored of the layers up to this one."""
-        for at, retained in enumerate(self.retained):
-            self._stored[at] += stored_rows(retained.cache.layers[call.layer])
-        return sum(-(-stored // call.keys.shape[1]) for stored in self._stored)
 
     def _without_memory(self, call: AttentionCall) -> AttentionCall:
         """The call as it is without memory tokens, whose rows are copied to `memory`."""
@@ -274,6 +268,8 @@ class Eviction:
         Args:
             logits: (B, 1, V), the model's.
         """
+        for retained in self.retained:
+            retained.settle(self.sizes["prompt_tokens"])
         return Prefill(
             self.request,
             logits[:, -1].float(),
@@ -339,9 +335,9 @@ def _evicting_pass(eviction: Eviction, ids: Tensor, rows: PrefixCache | FrozenCa
     with adapted:
         output = lm.model(
             inputs_embeds=embeds,
-            cache=rows,
-            use_cache=rows is not None,
-            logits_to_keep=torch.tensor([ids.shape[1] - 1], device=lm.device),
+            cache=UnstoredCache() if rows is None else rows,
+            use_cache=True,
+            logits_to_keep=torch.arange(ids.shape[1] - 1, ids.shape[1], device=lm.device),
             observer=eviction,
             **placed(embeds, seen, eviction.soft_tokens),
         )

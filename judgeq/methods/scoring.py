@@ -99,7 +99,8 @@ def accumulated_attention(
     batch, heads, tokens, _ = queries.shape
     kv_heads, n_keys, step = keys.shape[1], keys.shape[2], block or QUERY_BLOCK
     before = n_keys - tokens  # keys without a query
-    total = torch.zeros(batch, kv_heads, heads // kv_heads, n_keys, device=keys.device)
+    sizes = batch, kv_heads, heads // kv_heads, n_keys
+    total = torch.zeros(sizes, dtype=torch.float32, device=keys.device)
     for first in range(before, n_keys, step):
         end = min(first + step, n_keys)
         asking = queries[:, :, first - before : end - before]
@@ -130,8 +131,8 @@ def norms_by_head(values: Tensor, weight: Tensor, order: int) -> Tensor:
     """
     kv_heads, dim = values.shape[1], values.shape[3]
     by_head = weight.unflatten(1, (kv_heads, -1, dim))  # (hidden, H_kv, G, D)
-    batch, rows = values.shape[0], values.shape[2]
-    norms = torch.zeros(batch, kv_heads, by_head.shape[2], rows, device=values.device)
+    sizes = values.shape[0], kv_heads, by_head.shape[2], values.shape[2]
+    norms = torch.zeros(sizes, dtype=torch.float32, device=values.device)
     for head in range(kv_heads):  # one at a time: (B, T, hidden) is large
         for at, projection in enumerate(by_head[:, head].unbind(1)):
             added = values[:, head].float() @ projection.float().T

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,9 @@ from judgeq.objects import brief
 
 Kept = Tensor | tuple[Tensor, ...]
 """Kept rows of a layer, int64 and ascending: (B, H_kv, rows), or one (rows,) a KV head where their numbers differ."""
+
+ROW_LIMIT = 2**32
+"""More rows than any prompt has: head times limit plus row is a number of its own, in the order of heads and rows."""
 
 Ranked = tuple[Tensor, Tensor]
 """Rows from the most to the least important, (B, H_kv, T) int64, and their pooled scores in that order."""
@@ -37,6 +41,22 @@ class Forced:
 
     def __bool__(self) -> bool:
         return bool(self.pinned or self.dropped)
+
+
+@dataclass(frozen=True, eq=False)
+class Unsplit:
+    """Kept rows of one prompt's KV heads, of which only the device knows how many each head has.
+
+    Attributes:
+        heads, rows: (R,) int64, the head and the row of each; head by head, ascending.
+        counts: (H_kv,) int64, rows of each head.
+    """
+
+    __repr__ = brief
+
+    heads: Tensor
+    rows: Tensor
+    counts: Tensor
 
 
 VALUE_FLOOR = 1e-4
@@ -70,8 +90,7 @@ def rank_rows(scores: Tensor, selection: Selection, forced: Forced = Forced()) -
     """
     batch, heads, tokens = scores.shape
     if forced.dropped:
-        gone = torch.tensor(forced.dropped, device=scores.device)
-        scores = scores.index_fill(-1, gone, -torch.inf)
+        scores = scores.masked_fill(_places(forced, tokens, scores.device) == 2, -torch.inf)
     recent = min(selection.recent, tokens - 1)
     sinks = min(selection.sinks, tokens - 1 - recent)
     middle = scores[..., sinks : tokens - recent]
@@ -88,12 +107,18 @@ def rank_rows(scores: Tensor, selection: Selection, forced: Forced = Forced()) -
 
 def _with_forced(rows: Tensor, pooled: Tensor, forced: Forced) -> Ranked:
     """A ranking that begins with the pinned rows and ends before the dropped ones."""
-    place = torch.ones(rows.shape[-1], dtype=torch.int8, device=rows.device)
-    place[list(forced.pinned)], place[list(forced.dropped)] = 0, 2
-    place = place[rows]  # (B, H_kv, T)
+    place = _places(forced, rows.shape[-1], rows.device)[rows]  # (B, H_kv, T)
     order = place.argsort(dim=-1, stable=True)[..., : rows.shape[-1] - len(forced.dropped)]
     pooled = pooled.masked_fill(place == 0, torch.inf)
     return rows.gather(-1, order), pooled.gather(-1, order)
+
+
+@lru_cache(maxsize=8)
+def _places(forced: Forced, tokens: int, device: torch.device) -> Tensor:
+    """(T,) int8: 0 for pinned rows, 2 for dropped ones, 1 for all others; copied to the device once for all layers."""
+    place = torch.ones(tokens, dtype=torch.int8)
+    place[list(forced.pinned)], place[list(forced.dropped)] = 0, 2
+    return place.to(device)
 
 
 def select_rows(scores: Tensor, budget: int, selection: Selection) -> Tensor:
@@ -106,7 +131,14 @@ def select_rows(scores: Tensor, budget: int, selection: Selection) -> Tensor:
     Returns:
         (B, H_kv, min(budget, T)) int64, ascending.
     """
-    return rank_rows(scores, selection)[0][..., :budget].sort(dim=-1).values
+    return first_rows(rank_rows(scores, selection), budget)
+
+
+def first_rows(ranked: Ranked, budget: int, norms: Tensor | None = None) -> Tensor:
+    """The first `budget` rows of a ranking, as `select_rows` returns them; `norms` as in `allocate_rows`."""
+    rows, pooled = ranked
+    ordered = rows if norms is None else order_by_value(rows, pooled, norms, budget)
+    return ordered[..., :budget].sort(dim=-1).values
 
 
 def allocate_rows(
@@ -115,8 +147,8 @@ def allocate_rows(
     selection: Selection,
     shares: Tensor | None = None,
     norms: Tensor | None = None,
-) -> Kept:
-    """Rows to keep under the selection's allocation.
+) -> Kept | Unsplit:
+    """Rows to keep under the selection's allocation; waits for no device.
 
     Args:
         ranked: see `rank_rows`; B is 1 unless the allocation is uniform.
@@ -127,18 +159,18 @@ def allocate_rows(
     Raises:
         InputError: heads with budgets of their own, and more than one prompt.
     """
-    rows, pooled = ranked
     if selection.allocation == "uniform":
-        ordered = rows if norms is None else order_by_value(rows, pooled, norms, budget)
-        return ordered[..., :budget].sort(dim=-1).values
+        return first_rows(ranked, budget, norms)
+    rows, pooled = ranked
     if rows.shape[0] != 1:
         raise InputError(
             f"The allocation {selection.allocation!r} serves one prompt at a time and this batch has "
             f"{rows.shape[0]}: prefill them one by one"
         )
-    counts = [budget] * rows.shape[1] if shares is None else shares.tolist()
     if selection.adapts:
-        counts = adaptive_counts(pooled[0], sum(counts), selection)
+        total = budget * rows.shape[1] if shares is None else sum(shares.tolist())
+        return _compete(rows[0], pooled[0], total, selection, None if norms is None else norms[0])
+    counts = [budget] * rows.shape[1] if shares is None else shares.tolist()
     kept = []
     for head, count in enumerate(counts):
         own = rows[0, head]
@@ -147,7 +179,20 @@ def allocate_rows(
     return tuple(kept)
 
 
-def order_by_value(rows: Tensor, pooled: Tensor, norms: Tensor, count: int) -> Tensor:
+def _compete(rows: Tensor, pooled: Tensor, total: int, selection: Selection, norms: Tensor | None) -> Unsplit:
+    """`allocate_rows` of heads that compete for `total` rows, all (H_kv, T)."""
+    counts = adaptive_counts(pooled, total, selection)
+    if norms is not None:
+        rows = order_by_value(rows, pooled, norms, counts[:, None])
+    heads, tokens = (torch.arange(size, device=rows.device) for size in rows.shape)
+    places = (heads[:, None] * ROW_LIMIT + rows).masked_fill(
+        tokens >= counts[:, None], len(heads) * ROW_LIMIT
+    )
+    chosen = places.flatten().sort().values[:total]
+    return Unsplit(chosen // ROW_LIMIT, chosen % ROW_LIMIT, counts)
+
+
+def order_by_value(rows: Tensor, pooled: Tensor, norms: Tensor, count: int | Tensor) -> Tensor:
     """A ranking for `count` rows, the second half of them chosen by score and value (CriticalKV, arXiv 2502.03805).
 
     The first `count // 2` rows keep their places, as do all sinks and recent rows.
@@ -155,6 +200,7 @@ def order_by_value(rows: Tensor, pooled: Tensor, norms: Tensor, count: int) -> T
     Args:
         rows, pooled: (..., T) as `rank_rows` gives them.
         norms: (..., T) norm of each row's value, in the order of the prompt.
+        count: one for all, or (..., 1).
 
     Returns:
         (..., T) int64 rows; the first `count` are the selection.
@@ -194,7 +240,7 @@ def pyramid_rows(budget: int, tokens: int, layers: int, selection: Selection) ->
     return torch.tensor(rows)
 
 
-def adaptive_counts(pooled: Tensor, total: int, selection: Selection) -> list[int]:
+def adaptive_counts(pooled: Tensor, total: int, selection: Selection) -> Tensor:
     """Split a layer's rows over its heads by one top-k over all of them (AdaKV, arXiv 2407.11550).
 
     Sinks, the recent window and each head's own best rows up to the floor come first; the rest compete across heads.
@@ -205,14 +251,15 @@ def adaptive_counts(pooled: Tensor, total: int, selection: Selection) -> list[in
         total: rows of the layer, at least one a head.
 
     Returns:
-        Rows of each head, 1 to T, `min(total, H_kv * T)` together.
+        (H_kv,) int64 rows of each head, 1 to T, `min(total, H_kv * T)` together.
     """
     heads = pooled.shape[0]
     floor = max(1, math.ceil(selection.floor * (total // heads) - 1e-9))  # 0.1 * 30 is a little more than 3
     sure = torch.arange(pooled.shape[1], device=pooled.device) < floor
     ranked = pooled.masked_fill(sure, torch.inf).T.flatten()  # rank by rank, each with all heads
     chosen = ranked.argsort(descending=True, stable=True)[:total] % heads
-    return torch.bincount(chosen, minlength=heads).tolist()
+    # `bincount` would wait for the device
+    return chosen.new_zeros(heads).scatter_add_(0, chosen, torch.ones_like(chosen))
 
 
 def overlap(kept: Kept, best: Kept) -> Tensor:

@@ -16,7 +16,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from judgeq.attention.cpu import few_rows
 from judgeq.models.wheels import cache_root
 from judgeq.output import write_file
 
@@ -91,16 +90,19 @@ def _machine(threads: int) -> str:
 
 
 def use_layout(model: Any) -> None:
-    """Give a model the layout for products of one row that is fastest here.
+    """Give a model on a CPU the products that are fastest here: those of many rows in float32, of one row in bfloat16.
 
-    It takes as much memory as its bfloat16 weights: none where less than twice that is free, or nothing is gained.
+    The layout for one row takes as much memory as the bfloat16 weights: none where less than twice that is free, or
+    nothing is gained.
     """
     import psutil
     import torch
     from torch import nn
 
+    from judgeq.attention.cpu import use_onednn
     from judgeq.attention.one_row import LAYOUTS, lay_out
 
+    use_onednn(model)
     small = [module.weight for module in model.modules() if type(module) is nn.Linear]
     small = [each for each in small if each.dtype == torch.bfloat16 and each.device.type == "cpu"]
     needed = sum(each.nbytes for each in small)
@@ -114,6 +116,7 @@ def measure() -> CpuTrial:
     import torch.nn.functional as F
     from torch import Tensor
 
+    from judgeq.attention.cpu import has_two_libraries, onednn_product
     from judgeq.attention.one_row import LAYOUTS
 
     def product(rows: int, wide: int, out: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -121,14 +124,16 @@ def measure() -> CpuTrial:
 
     with torch.inference_mode():
         many = {dtype: product(*PREFILL, dtype) for dtype in (torch.float32, torch.bfloat16)}
-        times = _fastest({dtype: partial(F.linear, *each) for dtype, each in many.items()})
+        calls: dict[Any, Callable[[], Any]] = {
+            dtype: partial(F.linear, *each) for dtype, each in many.items()
+        }
+        if has_two_libraries():
+            calls[torch.float32] = partial(onednn_product, *many[torch.float32], None)
+        times = _fastest(calls)
         prefill = times[torch.bfloat16] / times[torch.float32]
         exact = product(1, *ONE_ROW, torch.float32)
         row, weights = (each.bfloat16() for each in exact)
-        calls: dict[Any, Callable[[], Any]] = {
-            torch.float32: partial(F.linear, *exact),
-            PLAIN: partial(F.linear, row, weights),
-        }
+        calls = {torch.float32: partial(F.linear, *exact), PLAIN: partial(F.linear, row, weights)}
         for name, layout in LAYOUTS.items():
             with contextlib.suppress(
                 RuntimeError, AttributeError
@@ -136,8 +141,7 @@ def measure() -> CpuTrial:
                 laid_out = layout.lay_out(weights)
                 layout.multiply(row, laid_out, None)
                 calls[name] = partial(layout.multiply, row, laid_out, None)
-        with few_rows():
-            times = _fastest(calls)
+        times = _fastest(calls)
     usual = times.pop(torch.float32)
     return CpuTrial(round(prefill, 3), {name: round(each / usual, 3) for name, each in times.items()})
 

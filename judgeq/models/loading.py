@@ -14,7 +14,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from judgeq.attention.cpu import use_fast_products
 from judgeq.errors import ModelError
 from judgeq.models import DEFAULT_MODEL
 from judgeq.models.cpu_trial import use_layout
@@ -102,8 +101,6 @@ def load(
         )
     spread = device == BALANCED
     device = choose_device(device)
-    if device.type == "cpu":
-        use_fast_products()
     check_quantization(quantization)
     place = _locate(str(name), revision, progress)
     if place.gguf:

@@ -37,9 +37,12 @@ def _shape(
 SHAPES = {
     "tiny": _shape(300, 64, 96, 4, 4, 2, 4096, tied=True),
     "smollm2-135m": _shape(49152, 576, 1536, 30, 9, 3, 8192, tied=True),
+    "smollm2-1.7b": _shape(49152, 2048, 8192, 24, 32, 32, 8192, tied=True),
     "llama-3.2-1b": _shape(128256, 2048, 8192, 16, 32, 8, 131072, tied=True, head_dim=64),
     "llama-3.1-8b": _shape(128256, 4096, 14336, 32, 32, 8, 131072),
     "llama-3.1-70b": _shape(128256, 8192, 28672, 80, 64, 8, 131072),
+    "qwen3-1.7b": _shape(151936, 2048, 6144, 28, 16, 8, 40960, tied=True, model_type="qwen3", head_dim=128),
+    "qwen3-4b": _shape(151936, 2560, 9728, 36, 32, 8, 40960, tied=True, model_type="qwen3", head_dim=128),
     "qwen3-8b": _shape(151936, 4096, 12288, 36, 32, 8, 40960, model_type="qwen3", head_dim=128),
     "mistral-7b-v0.3": _shape(
         32768, 4096, 14336, 32, 32, 8, 32768, model_type="mistral", sliding_window=None

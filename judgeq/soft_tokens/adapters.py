@@ -103,7 +103,7 @@ def _term(down: Tensor, up: Tensor, positions: slice, owner: int) -> Callable[..
     def add(linear: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if threading.get_ident() == owner:
             soft = inputs[0][..., positions, :]
-            output[..., positions, :] += ((soft @ down.to(soft)) @ up.to(soft)).to(output.dtype)
+            output[..., positions, :].add_(((soft @ down.to(soft)) @ up.to(soft)).to(output.dtype))
 
     return add
 

@@ -111,7 +111,12 @@ class Run(ABC):
             self.history.append(entry)
             if (step + 1) % CHECKPOINT_STEPS == 0 and self.workers.rank == 0:
                 self._save()
-            progress.advance(self.phase, step + 1, self.steps, **self.latest())
+            try:
+                progress.advance(self.phase, step + 1, self.steps, **self.latest())
+            except BaseException:
+                if self.workers.rank == 0:  # who stops a run here loses no step
+                    self._save()
+                raise
 
     def last_loss(self) -> dict[str, float]:
         """Mean loss of the last epoch, by the name `loss`; empty where there was none."""

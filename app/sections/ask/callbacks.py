@@ -32,6 +32,7 @@ from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError, JudgeqError
 from judgeq.look.format import size
 from judgeq.methods import METHODS, JudgeQ, StockAnswer
+from judgeq.prompts.answer_start import propose_answer_prefix
 
 TICK = 0.3
 """Seconds between two updates of the page."""
@@ -109,12 +110,17 @@ class Callbacks:
         own: str | None = None,
         pinned: str = "",
         dropped: str = "",
+        answer_prefix: str = "",
+        propose: bool = False,
+        proposed_for: str | None = None,
     ) -> tuple[Any, ...]:
         """A run for what the page shows, checked as far as it can be without the model, and the page before it starts.
 
         Args:
             own: key of the visitor's own soft tokens.
             pinned, dropped: pieces of the document that must be kept and evicted, one per line.
+            answer_prefix: what all answers continue.
+            propose: take what another question than `proposed_for` proposes instead, see `propose_prefix`.
 
         Returns:
             Run, status, cards, Ask, Ask again, Stop, the map's placeholder, the map's panel.
@@ -128,6 +134,8 @@ class Callbacks:
             check_filled(document, question)
             if not methods:
                 raise InputError(text.NO_METHOD)
+            if propose is True and question != proposed_for:  # asked before the page has shown it
+                answer_prefix = propose_answer_prefix(question)
             document = document.strip()  # spans then count alike here, in `Document` and in a map
             task = Task(
                 document,
@@ -141,6 +149,7 @@ class Callbacks:
                 pinned=spans_of(document, pinned),
                 dropped=spans_of(document, dropped),
                 own_tokens=self.host.shelf.find(own),
+                answer_prefix=answer_prefix.strip() if isinstance(answer_prefix, str) else answer_prefix,
             )
             run = Run(task, self.host, previous, keep=True).look()
         except JudgeqError as error:
@@ -204,10 +213,36 @@ class Callbacks:
             return 0, text.NO_SHARE
 
 
-def choose_sample(name: str) -> tuple[str, str, int, bool]:
-    """Document, question, rows and question-first of a sample."""
+def choose_sample(name: str) -> tuple[Any, ...]:
+    """Document, question, rows, question-first and answer prefix of a sample, and its question once more.
+
+    The last value is the sample's own field, with what to look at.
+    """
     chosen = sample(name)
-    return chosen.document, chosen.question, chosen.budget, chosen.question_first
+    asked = chosen.question, chosen.budget, chosen.question_first, chosen.answer_prefix, chosen.question
+    return chosen.document, *asked, gr.update(info=chosen.look)
+
+
+def propose_prefix(
+    question: str | None, propose: bool, proposed_for: str | None, prefix: str | None
+) -> tuple[Any, Any]:
+    """How the answers to another question than `proposed_for` are to begin, and that question.
+
+    Without `propose` nothing changes.
+    """
+    question = question or ""
+    if propose is not True or question == proposed_for:
+        return gr.skip(), gr.skip()
+    try:
+        found = propose_answer_prefix(question)
+    except InputError:
+        found = ""
+    return gr.skip() if found == prefix else found, question
+
+
+def switch_proposals(question: str | None, propose: bool) -> tuple[Any, Any]:
+    """The answer prefix and its question when proposals are switched: a fresh one, or none."""
+    return propose_prefix(question, propose, None, None) if propose is True else ("", question)
 
 
 def take_over(question: str) -> tuple[str, str]:

@@ -140,9 +140,31 @@ def _cards(lanes: Sequence[Lane], run: Run | None) -> str:
         busy=run is not None and not run.finished.is_set(),
         computed=run.computed if run and run.phase == "stored" else "",
         question=run.task.question if run else None,
+        prefix=run.task.answer_prefix if run else "",
+        next=next_step(run) if run else "",
         earlier=run.earlier if run else (),
         title_of=title_of,
     )
+
+
+def next_step(run: Run) -> str:
+    """What to try after these answers, in one sentence; empty while they are written, or with nothing to compare."""
+    ended = [lane for lane in run.lanes if lane.finish in ("end", "stop", "length") and lane.text.strip()]
+    full = next((lane for lane in ended if lane.method == "full"), None)
+    others = [lane for lane in ended if lane is not full]
+    if run.gone or not run.finished.is_set() or full is None or not others:
+        return ""
+    rows, expected = run.task.budget, run.task.expected.lower()
+    if expected and expected not in full.text.lower():
+        return text.NEXT_SHORTER if run.task.answer_prefix else text.NEXT_BEGIN
+    wanted = expected or " ".join(full.text.split()).lower()
+    lost = [lane for lane in others if wanted not in " ".join(lane.text.split()).lower()]
+    if lost and expected:
+        names = text.join([title_of(lane.method) for lane in lost])
+        return text.NEXT_LOST.format(names=names, expected=run.task.expected, rows=f"{2 * int(rows):,}")
+    if lost:
+        return text.NEXT_DIFFERS
+    return text.NEXT_FEWER.format(rows=f"{max(1, int(rows) // 2):,}") if rows >= 2 else ""
 
 
 def _state(lane: Lane, run: Run | None) -> str:
@@ -181,6 +203,7 @@ def _card(lane: Lane, run: Run | None) -> dict[str, Any]:
         "state": state,
         "verdict": _verdict(lane, state, run),
         "pieces": _words(pieces, numbered=bool(lane.steps)),
+        "joined": lane.text[:1].strip() != "",
         "leaning": lane.leaning,
         "cut": bool(cut),
         "remarks": remarks,

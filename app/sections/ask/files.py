@@ -68,7 +68,8 @@ def wire_files(
     def measure(named: str | None, written: str, *values: Any) -> tuple[str, Any]:
         found = sample_of(written or "")
         name = found.name if found else None
-        return length_line(host, written, *values), gr.skip() if name == named else name
+        line = length_line(host, written, *values)
+        return line, gr.skip() if name == named else gr.update(value=name, info=found.look if found else "")
 
     measured = {
         "fn": measure,

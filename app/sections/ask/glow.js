@@ -3,6 +3,7 @@
 // The document that is shown below the cards lights up for the method whose map it shows, or whose word is held.
 const TICK_MS = 300;
 const glow = makeGlow();
+let swiped = 0; // of the cards, which lie side by side on a phone
 let replay = null, seen = {}, now = {}, said = {}, queue = [], timer = 0;
 
 const card = (name) => element.querySelector(`.card[data-method="${CSS.escape(name)}"]`);
@@ -79,6 +80,8 @@ function follow(live) {
 }
 
 function update() {
+  const cards = element.querySelector(".cards");
+  if (swiped && cards) cards.scrollLeft = swiped; // they are new elements
   const data = element.querySelector("[data-steps], [data-live]");
   replay?.stop();
   if (data?.dataset.live) {
@@ -94,6 +97,7 @@ function update() {
   replay.steady = true;
 }
 
+element.addEventListener("scroll", (event) => { if (event.target.matches(".cards")) swiped = event.target.scrollLeft; }, true);
 element.addEventListener("pointerover", (event) => replay?.steady && replay.onWord(event));
 element.addEventListener("click", (event) => replay?.steady && replay.onWord(event));
 element.addEventListener("keydown", (event) => replay?.steady && replay.onKey(event));

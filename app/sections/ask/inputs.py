@@ -25,6 +25,9 @@ class Inputs:
     document: gr.Textbox
     files: Files
     question: gr.Textbox
+    prefix: gr.Textbox
+    propose: gr.Checkbox
+    proposed_for: gr.State
     question_first: gr.Checkbox
     rows: gr.Number
     share: gr.Slider
@@ -50,6 +53,11 @@ class Inputs:
         ]
 
     @property
+    def beginning(self) -> list[Any]:
+        """How answers begin: inputs of a run, after the pins."""
+        return [self.prefix, self.propose, self.proposed_for]
+
+    @property
     def prompt(self) -> list[Any]:
         """Inputs that the prompt's length depends on."""
         return [self.document, self.question, self.truncate]
@@ -58,13 +66,13 @@ class Inputs:
 def build_inputs(host: ModelHost) -> Inputs:
     first = samples()[0]
     choices = [(entry.title, entry.name) for entry in samples()]
-    sample = gr.Dropdown(choices, value=first.name, label=text.SAMPLE, elem_id="sample")
+    sample = gr.Dropdown(choices, value=first.name, label=text.SAMPLE, info=first.look, elem_id="sample")
     document = gr.Textbox(
         first.document,
         label=text.DOCUMENT,
         placeholder=text.DOCUMENT_PLACEHOLDER,
-        lines=9,
-        max_lines=9,
+        lines=8,
+        max_lines=8,
         autoscroll=False,
         elem_id="document",
     )
@@ -77,6 +85,16 @@ def build_inputs(host: ModelHost) -> Inputs:
         max_lines=4,
         elem_id="question",
     )
+    prefix = gr.Textbox(
+        first.answer_prefix,
+        label=text.PREFIX,
+        placeholder=text.PREFIX_PLACEHOLDER,
+        lines=1,
+        max_lines=2,
+        elem_id="prefix",
+    )
+    propose = gr.Checkbox(True, label=text.PROPOSE, elem_id="propose")
+    proposed_for = gr.State(first.question)
     with gr.Row(elem_id="budget"):
         rows = gr.Number(
             first.budget, label=text.ROWS, precision=0, step=16, scale=0, min_width=120, elem_id="rows"
@@ -108,6 +126,9 @@ def build_inputs(host: ModelHost) -> Inputs:
         document,
         files,
         question,
+        prefix,
+        propose,
+        proposed_for,
         question_first,
         rows,
         share,
@@ -126,9 +147,26 @@ def wire_inputs(reactions: do.Callbacks, inputs: Inputs, loaded: gr.events.Depen
     inputs.sample.input(
         do.choose_sample,
         inputs.sample,
-        [inputs.document, inputs.question, inputs.rows, inputs.question_first],
+        [
+            inputs.document,
+            inputs.question,
+            inputs.rows,
+            inputs.question_first,
+            inputs.prefix,
+            inputs.proposed_for,
+            inputs.sample,
+        ],
         **LIGHT,
     )
+    proposed = [inputs.prefix, inputs.proposed_for]
+    inputs.question.change(
+        do.propose_prefix,
+        [inputs.question, inputs.propose, inputs.proposed_for, inputs.prefix],
+        proposed,
+        trigger_mode="always_last",
+        **LIGHT,
+    )
+    inputs.propose.input(do.switch_proposals, [inputs.question, inputs.propose], proposed, **LIGHT)
     wire_files(
         inputs.files,
         reactions.host,

@@ -19,6 +19,9 @@ from judgeq.models.shapes import SHAPES, config_of_shape
 MODELS = {
     "smollm2-135m": "SmolLM2 135M, the one here",
     "llama-3.2-1b": "Llama 3.2 1B",
+    "smollm2-1.7b": "SmolLM2 1.7B",
+    "qwen3-1.7b": "Qwen3 1.7B",
+    "qwen3-4b": "Qwen3 4B",
     "mistral-7b-v0.3": "Mistral 7B v0.3",
     "llama-3.1-8b": "Llama 3.1 8B",
     "qwen3-8b": "Qwen3 8B",

@@ -12,6 +12,7 @@ from app.sections.ask.files import READERS, read_upload, upload_button
 from app.sections.ask.inputs import Inputs
 from app.sections.calibrate import callbacks as do
 from app.sections.events import QUEUED
+from app.sections.folding import folded
 from app.server.calibrate_run import CalibrationTask
 from app.server.host import ModelHost
 from judgeq.methods import question_methods, title_of
@@ -41,8 +42,7 @@ class Calibrate:
 def build_calibrate(keep_s: int) -> Calibrate:
     """The components, without a curve; `keep_s`: seconds that a run is kept for a visitor who is away."""
     run = gr.State(None, time_to_live=keep_s, delete_callback=measuring.close)
-    gr.HTML(f'<h2 class="section">{text.CALIBRATE_TITLE}</h2><p class="fine">{text.CALIBRATE_LEAD}</p>')
-    with gr.Column(elem_id="calibrate"):
+    with folded(text.CALIBRATE_TITLE, text.CALIBRATE_LEAD, text.CALIBRATE_FOLD, "calibrate"):
         questions = gr.Textbox(
             "",
             label=text.CALIBRATE_QUESTIONS,

@@ -254,16 +254,21 @@ function show(start, end) {
 
 map.showSpan = (start, end) => look() && end > start && end <= view.length && show(start, end);
 
+// What a region of the heatmap is: where it lies, its words, and their place in the document; null without any.
+map.region = (layer, bin) => {
+  if (!look()) return null;
+  const { bins, edges, words } = view.data, [start, end] = bins.slice(2 * bin, 2 * bin + 2);
+  const told = fill(words.region, { layer, first: number(edges[bin]), last: number(edges[bin + 1] - 1) });
+  return [told, end > start ? `“${short(rangeOf(start, end).toString())}”` : words.outside, start, end];
+};
+
 map.showRegion = (point) => {
-  if (!look()) return;
-  const bin = (point.pointIndex ?? point.pointNumber)[1], { bins, edges, words } = view.data;
-  const [start, end] = bins.slice(2 * bin, 2 * bin + 2);
+  const region = map.region(point.y, (point.pointIndex ?? point.pointNumber)[1]);
+  if (!region) return;
+  const [told, words, start, end] = region;
   held = false;
-  const told = fill(words.region, { layer: point.y, first: number(edges[bin]), last: number(edges[bin + 1] - 1) });
-  if (end > start) {
-    say([`“${short(rangeOf(start, end).toString())}”`, told]);
-    show(start, end);
-  } else say([told, words.outside]);
+  say(end > start ? [words, told] : [told, words]);
+  if (end > start) show(start, end);
 };
 
 function link() { // Plotly draws anew with each figure and knows its own events only

@@ -10,9 +10,12 @@ import gradio as gr
 
 from app import text
 from app.sections.events import QUEUED
+from app.sections.folding import folded
 from app.sections.kept import kept as do
 
-SCRIPT = Path(__file__).with_name("kept.js").read_text(encoding="utf-8")
+SCRIPT, KEYS = (
+    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("kept.js", "heatmap.js")
+)
 LAST = {"trigger_mode": "always_last"}
 """Of choices in quick succession the last one is what is shown."""
 SHOW_SPAN = """
@@ -97,14 +100,16 @@ def build_kept() -> Kept:
             go = gr.Button(text.SPAN_GO, elem_id="span-go", scale=0, min_width=110)
         survival = gr.HTML(elem_id="survival", js_on_load=SHOW_SPAN)
         by_layer = gr.Plot(show_label=False, container=False, visible=False, elem_id="survival-layers")
-        gr.HTML(f'<h2 class="section">{text.HEATMAP_TITLE}</h2><p class="fine">{text.HEATMAP}</p>')
-        metric = gr.Radio(
-            [(label, name) for name, label in text.METRICS.items()],
-            value="kept",
-            label=text.MAP_METRIC,
-            elem_id="map-metric",
-        )
-        heatmap = gr.Plot(show_label=False, container=False, elem_id="map-heatmap")
+        with folded(text.HEATMAP_TITLE, text.HEATMAP, text.HEATMAP_FOLD, "layers"):
+            metric = gr.Radio(
+                [(label, name) for name, label in text.METRICS.items()],
+                value="kept",
+                label=text.MAP_METRIC,
+                elem_id="map-metric",
+            )
+            heatmap = gr.Plot(show_label=False, container=False, elem_id="map-heatmap")
+            keys = f'<p class="fine" aria-live="polite" data-label="{text.HEATMAP_KEYS}"></p>'
+            gr.HTML(keys, js_on_load=KEYS, elem_id="map-region")
         with gr.Column(visible=False, elem_id="map-heads-part") as heads_part:
             gr.HTML(f'<h2 class="section">{text.HEADS_TITLE}</h2><p class="fine">{text.HEADS}</p>')
             heads = gr.Plot(show_label=False, container=False, elem_id="map-heads")

@@ -39,15 +39,19 @@ class Models:
     take: gr.Button | None = None
 
 
-def build_models(host: ModelHost, allowed: bool) -> Models:
-    """The components; `allowed`: visitors may change the model and name repositories of the Hub."""
+def build_models(host: ModelHost, allowed: bool, trains: bool = False) -> Models:
+    """The components; `allowed`: visitors may change the model and name repositories of the Hub.
+
+    Args:
+        trains: the page trains soft tokens, too.
+    """
     own = gr.State(
         None, delete_callback=host.shelf.drop
     )  # no limit of time: the page says that they are in use
     changing: dict[str, Any] = {}
     with gr.Accordion(text.MODELS_TITLE, open=False, elem_id="models"):
         if allowed:
-            changing = _build_choice(host)
+            changing = _build_choice(host, trains)
         gr.HTML(f'<p class="fine">{text.TOKENS_INFO}</p>')
         with gr.Row(elem_id="token-buttons"):
             files = upload_button(
@@ -63,20 +67,23 @@ def build_models(host: ModelHost, allowed: bool) -> Models:
     return Models(own, files, shipped, in_use, **changing)
 
 
-def _build_choice(host: ModelHost) -> dict[str, Any]:
+def _build_choice(host: ModelHost, trains: bool) -> dict[str, Any]:
     machine = models.Machine.here()
     bits = [(text.PRECISIONS[each].capitalize(), each or "") for each in models.precisions()]
     cost = text.PRECISION_GPU if machine.gpu else text.PRECISION_CPU
     gr.HTML(f'<p class="fine">{html.escape(str(machine))} {text.MODELS_INFO}</p>')
+    name = gr.Dropdown(
+        models.choices(machine, [host.first[0]]),
+        value=host.name,
+        allow_custom_value=True,
+        label=text.MODELS_NAME,
+        info=text.MODELS_NAME_INFO,
+        elem_id="model-name",
+    )
+    hint = gr.HTML(_hint(host.name, trains), elem_id="model-hint")
+    name.change(lambda chosen: _hint(chosen, trains), name, hint, **QUEUED)
     return {
-        "name": gr.Dropdown(
-            models.choices(machine, [host.first[0]]),
-            value=host.name,
-            allow_custom_value=True,
-            label=text.MODELS_NAME,
-            info=text.MODELS_NAME_INFO,
-            elem_id="model-name",
-        ),
+        "name": name,
         "precision": gr.Radio(bits, value="", label=text.PRECISION, info=cost, elem_id="model-precision"),
         "load": gr.Button(text.MODELS_LOAD, size="sm", elem_id="model-load"),
     }
@@ -142,6 +149,15 @@ def _taken(host: ModelHost, before: str | None, read: Any) -> tuple[Any, ...]:
     host.shelf.drop(before)
     line = text.TOKENS_OWN.format(n=own.tokens.n, model=own.tokens.config.base_model)
     return host.shelf.put(own), _in_use(line), gr.update(visible=True)
+
+
+def _hint(name: Any, trains: bool) -> str:
+    """What a model that is chosen can do; nothing for what is no name."""
+    if not isinstance(name, str) or not 0 < len(name) <= 200:
+        return ""
+    said, command = models.at_once(name, trains)
+    code = f" <code>{html.escape(command)}</code>" if command else ""
+    return f'<p class="fine">{html.escape(said)}{code}</p>'
 
 
 def _in_use(line: str) -> str:

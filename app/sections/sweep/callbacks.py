@@ -32,6 +32,7 @@ class SweepCallbacks(MeasuringCallbacks[SweepRun]):
         truncate: bool,
         methods: list[str],
         watched: str,
+        answer_prefix: str = "",
     ) -> tuple[Any, ...]:
         """A sweep for what the page shows, and the section before it starts.
 
@@ -42,7 +43,8 @@ class SweepCallbacks(MeasuringCallbacks[SweepRun]):
             gr.Error: something is missing or invalid.
         """
         try:
-            task = _task(document, question, question_first, max_new_tokens, truncate, methods, watched)
+            asked = document, question, question_first, max_new_tokens, truncate, methods
+            task = _task(*asked, watched, answer_prefix)
             return self.begun(SweepRun(task, self.host))
         except JudgeqError as error:
             raise shown(error) from None
@@ -69,6 +71,7 @@ def _task(
     truncate: bool,
     methods: list[str],
     watched: str,
+    answer_prefix: str,
 ) -> SweepTask:
     check_filled(document, question)
     if not methods:
@@ -83,4 +86,5 @@ def _task(
         truncate=truncate,
         max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
         span=places[0] if places else None,
+        answer_prefix=(answer_prefix or "").strip(),
     )

@@ -9,6 +9,7 @@ import gradio as gr
 from app import text
 from app.sections import measuring
 from app.sections.ask.inputs import Inputs
+from app.sections.folding import folded
 from app.sections.sweep import callbacks as do
 from app.server.host import ModelHost
 from app.server.sweep_run import SweepTask
@@ -33,8 +34,7 @@ class Sweep:
 def build_sweep(keep_s: int) -> Sweep:
     """The components, without a curve; `keep_s`: seconds that a sweep is kept for a visitor who is away."""
     run = gr.State(None, time_to_live=keep_s, delete_callback=measuring.close)
-    gr.HTML(f'<h2 class="section">{text.SWEEP_TITLE}</h2><p class="fine">{text.SWEEP_LEAD}</p>')
-    with gr.Column(elem_id="sweep"):
+    with folded(text.SWEEP_TITLE, text.SWEEP_LEAD, text.SWEEP_FOLD, "sweep"):
         methods = gr.CheckboxGroup(
             [(title_of(name), name) for name in question_methods() if name != "full"],
             value=list(SweepTask.methods),
@@ -63,11 +63,17 @@ def build_sweep(keep_s: int) -> Sweep:
 
 def wire_sweep(host: ModelHost, sweep: Sweep, inputs: Inputs) -> None:
     """The button sweeps what the page shows; the other stops the work itself."""
-    asked = [inputs.document, inputs.question, inputs.question_first, inputs.length, inputs.truncate]
+    asked = [
+        inputs.document,
+        inputs.question,
+        inputs.question_first,
+        inputs.length,
+        inputs.truncate,
+    ]
     measuring.wire(
         do.SweepCallbacks(host),
         [sweep.start.click, sweep.watched.submit],
-        [*asked, sweep.methods, sweep.watched],
+        [*asked, sweep.methods, sweep.watched, inputs.prefix],
         run=sweep.run,
         start=sweep.start,
         cancel=sweep.cancel,

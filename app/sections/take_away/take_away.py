@@ -57,6 +57,7 @@ class Restored:
     question_first: bool = False
     truncate: bool = False
     max_new_tokens: int | None = None
+    answer_prefix: str = ""
     ignored: tuple[str, ...] = field(default=())
 
 
@@ -87,6 +88,7 @@ def settings_of(run: Run) -> Settings:
         question_first=task.question_first,
         truncate=bool(task.truncate),
         max_new_tokens=task.max_new_tokens,
+        answer_prefix=task.answer_prefix,
         quantization=run.quantization,
         dtype=_dtype(run, precision.rpartition(", ")[2]),
         tokens=None if tokens is None else str(tokens),
@@ -128,6 +130,7 @@ def link_of(task: Task) -> str:
         "first": 1 if task.question_first else None,
         "cut": 1 if task.truncate else None,
         "longest": task.max_new_tokens,
+        "begin": task.answer_prefix or None,
     }
     return urlencode({name: value for name, value in values.items() if value is not None})
 
@@ -206,4 +209,5 @@ _FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "first": ("question_first", _flag),
     "cut": ("truncate", _flag),
     "longest": ("max_new_tokens", _longest),
+    "begin": ("answer_prefix", _question),
 }

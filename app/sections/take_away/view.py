@@ -97,6 +97,8 @@ def wire_takeaway(demo: gr.Blocks, part: Takeaway, inputs: Inputs, run: gr.State
             inputs.question_first,
             inputs.truncate,
             inputs.length,
+            inputs.prefix,
+            inputs.proposed_for,
         ],
         js=AFTER_HASH,
         **QUEUED,
@@ -125,14 +127,17 @@ def make_file(run: Run | None, kind: str) -> dict[str, str]:
 
 
 def restore(fragment: str | None) -> tuple[Any, ...]:
-    """Sample, document, question, rows, methods, question-first, truncate and longest answer from a link."""
+    """Sample, document, question, rows, methods, question-first, truncate, longest answer and answer prefix of a link.
+
+    The last value is the question again, for which no beginning is proposed.
+    """
     found = takeaway.restored(fragment)
     if found is None:
-        return (gr.skip(),) * 8
+        return (gr.skip(),) * 10
     if found.ignored:
         noticed(text.LINK_IGNORED.format(names=text.join(list(found.ignored))))
     if found == takeaway.Restored(ignored=found.ignored):
-        return (gr.skip(),) * 8
+        return (gr.skip(),) * 10
     if found.sample is None:
         gr.Info(text.LINK_NO_DOCUMENT, duration=15)
     return (
@@ -144,6 +149,8 @@ def restore(fragment: str | None) -> tuple[Any, ...]:
         found.question_first,
         found.truncate,
         _or_skip(found.max_new_tokens),
+        found.answer_prefix,
+        _or_skip(found.question),
     )
 
 

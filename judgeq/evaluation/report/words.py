@@ -19,6 +19,7 @@ BENCHMARKS = {
     "longbench": "LongBench",
     "niah": "Needle in a Haystack",
     "facts": "Planted facts",
+    "facts-begun": "Planted facts, answer begun from the question",
     "facts-led": "Planted facts, answer begun",
     "keys": "Planted records",
 }

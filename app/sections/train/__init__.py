@@ -1,0 +1,1 @@
+"""Training soft tokens from the page, on one's own machine."""
