@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 from fastapi import Request
 from fastapi.responses import JSONResponse
+from gradio.components.api_component import Api
 
 from app import text
 from app.server.logs import log_quietly
@@ -49,8 +50,11 @@ class Page(gr.Blocks):
     async def process_api(
         self, block_fn: Any, inputs: list[Any], state: Any = None, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        """As in `gr.Blocks`; any other exception becomes a `gr.Error`."""
+        """As in `gr.Blocks`; any other exception becomes a `gr.Error`, and what programs leave out has its default."""
         try:
+            left_out = block_fn.inputs[len(inputs) :]
+            if all(isinstance(each, Api) and each.value is not None for each in left_out):
+                inputs = [*inputs, *(each.value for each in left_out)]
             if any(_is_elsewhere(value) for value in inputs):
                 raise shown(InputError(text.FOREIGN_FILE))
             done = await super().process_api(block_fn, inputs, state, *args, **kwargs)

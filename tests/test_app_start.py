@@ -195,7 +195,7 @@ def test_a_model_that_cannot_be_had_ends_the_demo(
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("os._exit", leave)
     served: list[dict[str, Any]] = []
-    monkeypatch.setattr(ui, "build", lambda host, _: None if opened else host.wait(PATIENCE_S))
+    monkeypatch.setattr(ui, "build", lambda host, *_: None if opened else host.wait(PATIENCE_S))
     monkeypatch.setattr(ui, "serve", lambda _, **where: served.append(where))
     with pytest.raises((SystemExit, Left), match="2"):
         launch(["--model", model, "--port", "0"])

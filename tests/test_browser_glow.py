@@ -62,6 +62,7 @@ def made_up() -> Any:
         task=Task(DOCUMENT, "Where?", methods=tuple(MAPS)),
         finished=Event(),
         phase="writing",
+        gone=False,
         prompt_tokens=MAPS["judgeq"].tokens,
         full_kv_bytes=10_000_000,
         computed="",
