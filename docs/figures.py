@@ -315,6 +315,13 @@ def users_setting(name: str) -> str:
 
 
 @value
+def users_of(label: str, name: str) -> str:
+    """How many users `label` serves, or its answers a minute."""
+    row = next(row for row in results("users")["rows"] if row["label"] == label)
+    return str(row["users"]) if name == "users" else f"{60 * row[name]:.0f}"
+
+
+@value
 def users_precision() -> str:
     return str(results("users")["precision"])
 
