@@ -94,7 +94,7 @@ NEXT_BEGIN = "even the full cache misses it, so begin the answer, under the ques
 NEXT_SHORTER = "even the full cache misses it, so ask for one fact, or load a larger model."
 NEXT_LOST = "select {expected} in the document below to see where {names} lost it, or give {rows} rows."
 NEXT_DIFFERS = "select the words below that the answer needs, and see which method still keeps them."
-NEXT_FEWER = "nobody lost anything, so give {rows} rows and see who loses it first."
+NEXT_FEWER = "no method lost the answer: give {rows} rows, and see which one fails first."
 NEXT_SIZES = "Or measure all sizes at once."
 
 AGAIN = "Ask something else about this document"

@@ -91,10 +91,7 @@ def measure(arguments: argparse.Namespace) -> None:
             whole = lm.model(input_ids=torch.cat([ids, later], 1).to(lm.device), use_cache=False)
             reference = whole.logits[0, ids.shape[1] - 1 : -1].float().log_softmax(-1).cpu()
             for each, logits in _bounded(lm, ids, later, asked, tokens, arguments.evict_every):
-                predicted = logits.float().log_softmax(-1).cpu()
-                kl = (reference.exp() * (reference - predicted)).sum(-1).mean()
-                equal = (reference.argmax(-1) == predicted.argmax(-1)).float().mean()
-                found[each].append((float(kl), float(equal)))
+                found[each].append(agreement(reference, logits.float().log_softmax(-1).cpu()))
             advance(done, len(texts))
     rows = []
     for each, figures in found.items():
@@ -117,6 +114,12 @@ def measure(arguments: argparse.Namespace) -> None:
         for row in rows
     )
     finish(arguments, result, *lines)
+
+
+def agreement(reference: Tensor, predicted: Tensor) -> tuple[float, float]:
+    """KL divergence per token, in nats, and the share of equal first choices; both (N, V) log probabilities."""
+    kl = (reference.exp() * (reference - predicted)).sum(-1).mean()
+    return float(kl), float((reference.argmax(-1) == predicted.argmax(-1)).float().mean())
 
 
 def _texts(lm: LanguageModel, count: int, prompt: int, continuation: int) -> Iterator[tuple[Tensor, Tensor]]:

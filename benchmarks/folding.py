@@ -18,6 +18,7 @@ from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.bounded import agreement
 from judgeq._version import versions
 from judgeq.cli import run
 from judgeq.commands.common import (
@@ -109,17 +110,15 @@ def measure(arguments: argparse.Namespace) -> None:
                         cache = kept.cache.fork()
                         if way is not None:
                             _fold(cache, full.cache, kept, *way)
-                        predicted = _predictions(lm, cache, answer)
-                        kl = (reference.exp() * (reference - predicted)).sum(-1).mean()
-                        equal = (reference.argmax(-1) == predicted.argmax(-1)).float().mean()
-                        found.setdefault((name, budget, way), []).append((float(kl), float(equal)))
+                        agreed = agreement(reference, _predictions(lm, cache, answer))
+                        found.setdefault((name, budget, way), []).append(agreed)
             advance(done, len(examples))
     rows = []
     for (name, budget, way), figures in found.items():
-        divergence, equals = (fmean(values) for values in zip(*figures, strict=True))
+        kl, equal = (fmean(values) for values in zip(*figures, strict=True))
         weights, least = way or (None, None)
         folded: dict[str, Any] = {"weights": weights, "least_similarity": least}
-        shown = {"kl": round(divergence, 4), "equal_first": round(equals, 4), "n": len(figures)}
+        shown = {"kl": round(kl, 4), "equal_first": round(equal, 4), "n": len(figures)}
         rows.append({"method": name, "budget": budget, **folded, **shown})
     result = {
         "model": lm.name,
@@ -141,7 +140,9 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def _predictions(lm: Any, cache: RetainedCache, answer: Tensor) -> Tensor:
     """Log probabilities (N - 1, V) of an answer's tokens after its first."""
-    return lm.model(input_ids=answer[:, :-1], cache=cache, use_cache=True).logits[0].float().log_softmax(-1)
+    from judgeq.inference.decode import logits_after
+
+    return logits_after(lm, cache, answer[:, :-1])[0].float().log_softmax(-1)
 
 
 def _fold(cache: RetainedCache, full: RetainedCache, kept: Retained, weights: str, least: float) -> None:

@@ -15,7 +15,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,13 @@ class Press:
     heads_compete: bool = False
     replays: bool = False
 
+    def at(self, ratio: float) -> dict[str, Any] | None:
+        """What the other environment makes of it, to remove this share of the rows; None = the full cache."""
+        if not self.name:
+            return None
+        how = {"options": self.options, "heads_compete": self.heads_compete}
+        return {"name": self.name, "ratio": ratio, **how}
+
 
 PRESSES = (
     Press("full"),
@@ -96,15 +103,12 @@ class Pressed(Asked):
         """The answer to a question, scored."""
         example = question.example
         context, asked = question.unknown or ("\n".join(each.content for each in example.messages), "")
-        press = asdict(self.press) | {"ratio": 1 - float(self.budget)}
         written = server.ask(
             context=context,
             question=f"\n{asked}" if asked else "",
             answer_prefix=example.answer_prefix,
             max_new_tokens=min(question.max_new_tokens, longest),
-            press={name: press[name] for name in ("name", "ratio", "options", "heads_compete")}
-            if self.press.name
-            else None,
+            press=self.press.at(1 - float(self.budget)),
         )
         text = written.get("text", "")
         return Rated(text or FAILED, question.score(text), made=self.made)
@@ -194,19 +198,16 @@ def measure(arguments: argparse.Namespace) -> None:
         raise InputError(
             "No question has all its answers yet: give more --minutes, and run it again to resume"
         )
-    settings = {
-        "tasks": names,
-        "lengths": lengths,
-        "examples": count,
-        "max_new_tokens": arguments.max_new_tokens,
-    }
     result = {
         "format": FORMAT,
         "model": lm.name,
         "precision": "float32",
         "tokens": tokens.config.recipe,
         "settings": {
-            **settings,
+            "tasks": names,
+            "lengths": lengths,
+            "examples": count,
+            "max_new_tokens": arguments.max_new_tokens,
             "seed": seed,
             "presses": {each.ours: _shown(each) for each in presses},
             "command": command_of(arguments.words, module="benchmarks.pipeline"),

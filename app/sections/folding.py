@@ -1,4 +1,4 @@
-"""Sections that nobody asked for: folded on a phone, and open on a wide screen as soon as they come near the window."""
+"""Optional sections: collapsed on a phone, and opened on a wide screen when they are scrolled into view."""
 
 from __future__ import annotations
 

@@ -71,10 +71,11 @@ def on_zero_gpu() -> bool:
 
 
 def check_own_machine(place: Place, train_in: Path | None) -> None:
-    """Nothing where no training was allowed, or the page is for whoever sits at this machine.
+    """Refuse `--train` wherever other people can reach the demo.
 
     Raises:
-        InputError: it is a Space, listens at more than this machine, or stands behind a proxy.
+        InputError: training is allowed, and the demo is a Space, accepts connections from other machines or is served
+            behind a proxy.
     """
     space = on_zero_gpu() or os.environ.get("SPACE_ID")
     if train_in and (space or place.host.strip("[]") not in LOCAL or place.root_path):

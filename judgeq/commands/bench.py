@@ -108,13 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
         "benchmark": "speed",
         "model": lm.name,
         "precision": lm.precision,
-        "settings": {
-            **{
-                name: getattr(arguments, name)
-                for name in ("prompt_tokens", "decode_tokens", "rounds", "seed")
-            },
-            "command": command_of(arguments.words, ("--json", "--peer-python")),
-        },
+        "settings": _settings(arguments, "prompt_tokens", "decode_tokens", "rounds"),
         "machine": _machine(lm),
         "weight_bytes": weights,
         "versions": versions(("torch", "transformers")),
@@ -209,6 +203,12 @@ def _peers(
     return peers, server.about
 
 
+def _settings(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """These options, the seed, and the command that measures the same."""
+    asked = {name: getattr(arguments, name) for name in (*names, "seed")}
+    return {**asked, "command": command_of(arguments.words, ("--json", "--peer-python"))}
+
+
 def _machine(lm: LanguageModel) -> dict[str, Any]:
     import torch
 
@@ -259,13 +259,7 @@ def _attended(arguments: argparse.Namespace) -> None:
     result = {
         "benchmark": "attended",
         "model": lm.name,
-        "settings": {
-            "prompt_tokens": length,
-            "decode_tokens": arguments.decode_tokens,
-            "rounds": arguments.rounds,
-            "seed": arguments.seed,
-            "command": command_of(arguments.words, ("--json",)),
-        },
+        "settings": _settings(arguments, "prompt_tokens", "decode_tokens", "rounds"),
         "machine": _machine(lm),
         "versions": versions(("torch", "transformers")),
         "rows": rows,
@@ -295,7 +289,7 @@ def _plans(
 
 
 def _users(arguments: argparse.Namespace) -> None:
-    from judgeq.evaluation.users import serve
+    from judgeq.evaluation.users import bytes_of, serve
     from judgeq.methods.parsing import methods_from_text
     from judgeq.training.progress import Bars
 
@@ -308,8 +302,7 @@ def _users(arguments: argparse.Namespace) -> None:
         raise InputError(f"{lm.name} has layers with a sliding window, which write one answer at a time")
     length, written = arguments.prompt_tokens, arguments.decode_tokens
     _check_length(arguments, lm, 0 if tokens is None else tokens.n)
-    a_row = lm.geometry.row_bytes(lm.dtype.itemsize) * lm.geometry.layers
-    memory = arguments.full_users * a_row * (length + written)
+    memory = arguments.full_users * bytes_of(lm, length + written)
     with Bars() as bars:
         times = serve(
             lm,
@@ -327,10 +320,7 @@ def _users(arguments: argparse.Namespace) -> None:
         "benchmark": "users",
         "model": lm.name,
         "precision": lm.precision,
-        "settings": {
-            **{name: getattr(arguments, name) for name in (*counts, "seed")},
-            "command": command_of(arguments.words, ("--json",)),
-        },
+        "settings": _settings(arguments, *counts),
         "machine": _machine(lm),
         "memory_bytes": memory,
         "versions": versions(("torch", "transformers")),

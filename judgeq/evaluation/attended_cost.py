@@ -6,15 +6,14 @@ Knows nothing of files.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from judgeq.evaluation.speed import now
 from judgeq.inference.attending import CountedHeads, Recorder
 from judgeq.inference.decode import next_logits
 from judgeq.inference.lookahead import prefill_with_lookahead
@@ -93,16 +92,10 @@ def _round(
     for at in range(tokens):
         seconds, logits = dict[bool, float](), token
         for way in (at % 2 == 0, at % 2 == 1):
-            started = _now(lm)
+            started = now(lm)
             logits = int(passes[way](token).argmax(-1))
-            seconds[way] = _now(lm) - started
+            seconds[way] = now(lm) - started
         token = logits
         if at >= WARM_UP:
             times.with_s.append(seconds[True])
             times.without_s.append(seconds[False])
-
-
-def _now(lm: LanguageModel) -> float:
-    if lm.device.type == "cuda":
-        torch.cuda.synchronize(lm.device)
-    return time.perf_counter()

@@ -274,11 +274,19 @@ def _bytes(cache: Cache) -> int:
     return storage_bytes(states for layer in held for states in (layer.keys, layer.values))
 
 
+def now(lm: LanguageModel) -> float:
+    """Seconds on a clock that waits for the model's GPU, where it has one."""
+    if lm.device.type == "cuda":
+        torch.cuda.synchronize(lm.device)
+    return time.perf_counter()
+
+
 class _Watch:
     """A clock that waits for the GPU, where there is one, and measures its memory."""
 
     def __init__(self, lm: LanguageModel) -> None:
         """Starts it."""
+        self.lm = lm
         self.device = lm.device if lm.device.type == "cuda" else None
         self.before = 0
         if self.device is not None:
@@ -287,9 +295,7 @@ class _Watch:
         self.first_s, self.started = 0.0, self.now()
 
     def now(self) -> float:
-        if self.device is not None:
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        return now(self.lm)
 
     def first(self) -> None:
         """The first token is chosen."""

@@ -6,7 +6,6 @@ Knows nothing of files.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from judgeq.cache.retained import RetainedCache
+from judgeq.evaluation.speed import now
 from judgeq.inference.decode_batch import PaddedCache, next_tokens
 from judgeq.inference.lookahead import prefill_with_lookahead
 from judgeq.inference.plan import Plan
@@ -56,6 +56,11 @@ class UserTimes:
         return {"label": self.label, "users": self.users, "rows_bytes": self.rows_bytes, **rounded}
 
 
+def bytes_of(lm: LanguageModel, rows: int) -> int:
+    """Bytes of so many rows per KV head in every layer."""
+    return lm.geometry.layers * rows * lm.geometry.row_bytes(lm.dtype.itemsize)
+
+
 def fitting(lm: LanguageModel, memory: int, prompt: int, kept: int, tokens: int) -> int:
     """Users whose rows fit at once, at least one: each the kept rows and those of `tokens` tokens in every layer.
 
@@ -65,9 +70,8 @@ def fitting(lm: LanguageModel, memory: int, prompt: int, kept: int, tokens: int)
         memory: bytes for rows.
         prompt, kept: rows per KV head.
     """
-    a_row = lm.geometry.row_bytes(lm.dtype.itemsize)
-    reading = a_row * (prompt - kept)
-    return max(1, (memory - reading) // (a_row * lm.geometry.layers * (kept + tokens)))
+    reading = bytes_of(lm, prompt - kept) // lm.geometry.layers
+    return max(1, (memory - reading) // bytes_of(lm, kept + tokens))
 
 
 def serve(
@@ -87,12 +91,11 @@ def serve(
     Each user has a prompt of random tokens and gets `tokens` tokens; all answers are written side by side, as
     `judgeq.ask_many` writes them.
     """
-    a_row = lm.geometry.row_bytes(lm.dtype.itemsize) * lm.geometry.layers
     times = []
     for label, plan in plans:
         kept = min(plan.budget, prompt_tokens)
         users = fitting(lm, memory, prompt_tokens, kept, tokens)
-        times.append(UserTimes(label, plan, users, users * a_row * (kept + tokens)))
+        times.append(UserTimes(label, plan, users, users * bytes_of(lm, kept + tokens)))
     for number in range(rounds):
         generator = torch.Generator().manual_seed(seed + number)
         for at, own in enumerate(times):
@@ -112,21 +115,15 @@ def _round(
     vocabulary = lm.model.config.get_text_config(decoder=True).vocab_size
     prompts: Tensor = torch.randint(vocabulary, (own.users, length), generator=generator).to(lm.device)
     caches, chosen = list[RetainedCache](), list[int]()
-    started = _now(lm)
+    started = now(lm)
     for ids in prompts[:, None]:
         found = prefill_with_lookahead(Request(lm, ids, [own.plan], soft_tokens=soft_tokens))
         caches.append(found.retained[0].cache)
         chosen.append(int(found.logits.argmax(-1)))
-    own.read_s.append(_now(lm) - started)
+    own.read_s.append(now(lm) - started)
     cache, seconds = PaddedCache(caches, tokens, move=True), list[float]()
     for _ in range(tokens):
-        before = _now(lm)
+        before = now(lm)
         chosen = next_tokens(lm, cache, chosen)
-        seconds.append(_now(lm) - before)
+        seconds.append(now(lm) - before)
     own.step_s.append(statistics.median(seconds))
-
-
-def _now(lm: LanguageModel) -> float:
-    if lm.device.type == "cuda":
-        torch.cuda.synchronize(lm.device)
-    return time.perf_counter()
