@@ -14,14 +14,14 @@ from judgeq.data.code import CodeSource
 from judgeq.data.example import Example, Source
 from judgeq.data.jsonl import JsonLinesSource
 from judgeq.data.manuals import FolderSource, ManualSource
-from judgeq.data.records import RecordsSource
+from judgeq.data.records import ExactSource, RecordsSource
 from judgeq.data.sharegpt import ShareGptSource
 from judgeq.data.wiki import WikiSource
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 
 Part = Literal["train", "held_out", "unseen"]
-TRAINED = {each.name: each for each in (WikiSource, RecordsSource, ChainsSource, CodeSource, ShareGptSource)}
+TRAINED = {each.name: each for each in (WikiSource, RecordsSource, ExactSource, ChainsSource, CodeSource, ShareGptSource)}
 """Sources that are trained on, but for the part that each holds out."""
 NAMES = (*TRAINED, "manuals")
 ACCEPTED = (

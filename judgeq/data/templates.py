@@ -15,9 +15,17 @@ WORDS: dict[str, list[str]] = TEMPLATES["words"]
 Draw = Callable[[random.Random], str]
 
 
+ALPHABETS = {"digits": string.digits, "hex": "0123456789abcdef", "capitals": string.ascii_uppercase}
+
+
+def characters(alphabet: str, shortest: int, longest: int) -> Draw:
+    """So many characters of an alphabet."""
+    return lambda rng: "".join(rng.choices(alphabet, k=rng.randint(shortest, longest)))
+
+
 def digits(shortest: int, longest: int) -> Draw:
     """A number of so many digits, zeros in front included."""
-    return lambda rng: "".join(rng.choices(string.digits, k=rng.randint(shortest, longest)))
+    return characters(string.digits, shortest, longest)
 
 
 def label(rng: random.Random) -> str:
@@ -40,8 +48,8 @@ def _field(name: str | None, bounds: str | None) -> Draw:
     if not bounds:
         return {"label": label, "person": person, "code_name": code_name}[name]
     low, high = bounds.split("-")
-    if name == "digits":
-        return digits(int(low), int(high))
+    if name in ALPHABETS:
+        return characters(ALPHABETS[name], int(low), int(high))
     return lambda rng: f"{rng.randint(int(low), int(high)):0{len(low)}}"
 
 
