@@ -59,7 +59,7 @@ def main(folder: str, threads: str) -> int:
         print(json.dumps(about), file=answers, flush=True)
         for line in sys.stdin:
             asked = json.loads(line)
-            asked["press"] = press_of(**asked["press"]) if asked["press"] else None
+            asked["press"] = press_of(tokenizer, **asked["press"]) if asked["press"] else None
             with torch.inference_mode():
                 try:
                     answer = {"text": pipeline(asked.pop("context"), **asked)["answer"]}
@@ -71,10 +71,11 @@ def main(folder: str, threads: str) -> int:
     return 0
 
 
-def press_of(name: str, ratio: float, options: dict[str, Any], heads_compete: bool) -> Any:
+def press_of(tokenizer: Any, name: str, ratio: float, options: dict[str, Any], heads_compete: bool) -> Any:
     """A press that removes this share of the rows.
 
     Args:
+        tokenizer: for `JudgeQPress`, which keeps whole words.
         name: class of kvpress, or `JudgeQPress`.
         options: its own arguments.
         heads_compete: within kvpress' AdaKVPress.
@@ -82,6 +83,8 @@ def press_of(name: str, ratio: float, options: dict[str, Any], heads_compete: bo
     import kvpress
 
     kind = _ours().JudgeQPress if name == "JudgeQPress" else getattr(kvpress, name)
+    if name == "JudgeQPress":
+        options = options | {"tokenizer": tokenizer}
     if not heads_compete:
         return kind(compression_ratio=ratio, **options)
     if name == "JudgeQPress":
@@ -90,7 +93,8 @@ def press_of(name: str, ratio: float, options: dict[str, Any], heads_compete: bo
 
 
 def _ours() -> ModuleType:
-    """Our press, from its file: the package around it needs another transformers."""
+    """Our press, from its file; what it needs of our package beside that imports no transformers."""
+    sys.path.append(str(PRESS.parents[2]))
     spec = spec_from_file_location("judgeq_press", PRESS)
     assert spec is not None
     assert spec.loader is not None
@@ -103,11 +107,10 @@ def _ours() -> ModuleType:
 def _competing(judge: Any) -> Any:
     """Judge Q whose rows AdaKVPress selects: it gets the prompt's pooled scores, and the soft tokens' rows are cut."""
     import kvpress
-    import torch.nn.functional as F
 
     class Competing(judge):
         def score(self, *args: Any) -> Any:
-            return F.max_pool1d(super().score(*args), self.pool, stride=1, padding=self.pool // 2)
+            return self.pooled(super().score(*args))
 
         def compress(self, *args: Any) -> Any:
             return tuple(rows[:, :, : -self.n] for rows in kvpress.AdaKVPress(self).compress(*args))

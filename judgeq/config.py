@@ -28,6 +28,7 @@ AUTO = "auto"
 """A method's name: Judge Q, or the stock answer where no soft tokens are known for the model."""
 
 Allocation = Literal["uniform", "pyramid", "profile", "adakv", "pyramid+adakv", "profile+adakv"]
+Unit = Literal["row", "word"]
 
 ROW_BITS = (8, 4)
 """In how many bits a number of a kept row can be stored."""
@@ -179,6 +180,8 @@ class Selection(JsonConfig):
         sinks: first rows of the prompt that are always kept (StreamingLLM, arXiv 2309.17453).
         recent: last rows of the prompt that are always kept, inside the budget.
         pool: width of the max-pooling over neighbouring scores, odd; 1 = none. The paper's group uses 7.
+        unit: what is chosen as one after that: each `"row"`, or the rows of each `"word"` by its best one, since half a
+            number is worth nothing. A word is what stands between two spaces, see `judgeq.prompts.words`.
         allocation: how the budget is split. `"uniform"`: every KV head of every layer the same; `"pyramid"`: early
             layers get more than late ones (PyramidKV, arXiv 2406.02069); `"profile"`: layers and heads get what a
             learned profile says; `"adakv"`: the heads of a layer compete for its rows (AdaKV, arXiv 2407.11550);
@@ -198,6 +201,7 @@ class Selection(JsonConfig):
     sinks: int = 0
     recent: int = 0
     pool: int = 7
+    unit: Unit = "row"
     allocation: Allocation = "uniform"
     floor: float = 0.2
     beta: int = 20

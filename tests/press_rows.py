@@ -1,6 +1,7 @@
 """What the press does, in kvpress' own environment: `python press_rows.py REQUEST.json RESULT.json`.
 
-A request has `model` and `tokens` (folders), `ids` (of a prompt), `ratio`, `pool` and `length` (tokens to write).
+A request has `model` and `tokens` (folders), `ids` (of a prompt), `ratio`, `pool` (null: whole words) and `length`
+(tokens to write).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from judgeq.integrations.kvpress import JudgeQPress
 
@@ -31,7 +32,8 @@ class Watched(JudgeQPress):
 
 
 try:
-    press = Watched(request["ratio"], folder=request["tokens"], pool=request["pool"])
+    tokenizer = None if request["pool"] else AutoTokenizer.from_pretrained(request["model"])
+    press = Watched(request["ratio"], folder=request["tokens"], tokenizer=tokenizer, pool=request["pool"])
     with torch.inference_mode(), press(model):
         pressed = model(ids, past_key_values=DynamicCache(config=model.config)).logits
 except ValueError as error:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from judgeq import Document, ask, sweep
@@ -16,6 +17,7 @@ from judgeq.errors import InputError
 from judgeq.methods import LAQ
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import CUT_MARK, Message, build_chat, build_prefix, build_prompt
+from judgeq.prompts.words import LONGEST_WORD, number_words
 from tests.conftest import CHAT_TEMPLATE, MakeLM
 
 DOCUMENT = "The harbour lies in the north.\nEvery ship — even a “small” one — pays 3 € at the gate. 🚢 sails at noon."
@@ -28,6 +30,39 @@ def test_the_prompt_is_the_chat_template_around_document_and_question(lm: Langua
     expected = lm.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
     assert prompt.text == expected
     assert lm.tokenizer.decode(prompt.input_ids[0]) == expected
+
+
+CODES = "The key is 3fa8-5717, see  https://a.example/x?y=1.\nnot\tx_1==2 (12.50)"
+
+
+def with_marks_for_spaces() -> PreTrainedTokenizerFast:
+    """A tokenizer that marks spaces as SentencePiece does, and drops the first one when it decodes."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer.train_from_iterator([CODES], trainers.BpeTrainer(vocab_size=60, special_tokens=["<s>"]))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>")
+
+
+@pytest.mark.parametrize("marks", [False, True])
+def test_words_are_what_stands_between_spaces(lm: LanguageModel, marks: bool) -> None:
+    tokenizer = with_marks_for_spaces() if marks else lm.tokenizer
+    text = " ".join(CODES.split()) if marks else CODES  # lines are split before such a tokenizer sees them
+    ids = tokenizer(text)["input_ids"]
+    (numbers,) = number_words(tokenizer, torch.tensor([ids])).tolist()
+    by_word = dict[int, str]()
+    for number, name in zip(numbers, tokenizer.convert_ids_to_tokens(ids), strict=True):
+        by_word[number] = by_word.get(number, "") + name.translate(str.maketrans("▁ĠĊĉ", "  \n\t"))
+    assert numbers == sorted(numbers)
+    assert [word.strip() for word in by_word.values() if word.strip()] == CODES.split()
+
+
+def test_special_tokens_ideographs_and_endless_words_are_cut(lm: LanguageModel) -> None:
+    ids = lm.encode("ab<|end|>cd", is_data=False).ids
+    assert number_words(lm.tokenizer, torch.tensor([ids]))[0].unique().numel() == 3
+    (numbers,) = number_words(lm.tokenizer, torch.tensor([lm.encode("東京は高い", is_data=True).ids]))
+    assert (numbers.diff() == 1).all()
+    (numbers,) = number_words(lm.tokenizer, torch.tensor([lm.encode("0" * 500, is_data=True).ids]))
+    assert numbers.unique(return_counts=True)[1].max() <= LONGEST_WORD
 
 
 @pytest.mark.parametrize("question_first", [False, True])

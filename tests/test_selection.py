@@ -70,6 +70,17 @@ def test_pooling_is_the_maximum_over_the_neighbourhood() -> None:
     assert torch.equal(pool_scores(rows, 3), torch.stack(expected, -1))
 
 
+def test_words_are_kept_as_one_by_their_best_row() -> None:
+    words = torch.tensor([[0, 0, 1, 1, 1, 2, 3, 3]])
+    drawn = torch.tensor([0.1, 0.2, 0.9, 0.0, 0.0, 0.8, 0.3, 0.7]).expand(1, 1, -1)
+    for budget, kept in ((1, [2]), (3, [2, 3, 4]), (4, [2, 3, 4, 5]), (6, [2, 3, 4, 5, 6, 7])):
+        assert select_rows(drawn, budget, Selection(pool=1), words)[0, 0].tolist() == kept
+    # sinks and the recent window may cut a word, and a word of one row each changes nothing
+    assert select_rows(drawn, 4, Selection(sinks=3, pool=1), words)[0, 0].tolist() == [0, 1, 2, 5]
+    alone = torch.arange(40).expand(2, -1) * 3
+    assert torch.equal(select_rows(scores(), 9, Selection(), alone), select_rows(scores(), 9, Selection()))
+
+
 def test_equal_scores_keep_the_earlier_rows() -> None:
     assert select_rows(torch.ones(1, 1, 9), 3, Selection(pool=1))[0, 0].tolist() == [0, 1, 2]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from judgeq.inference.decode import Step
     from judgeq.models.language_model import LanguageModel
 
-METHOD_OPTIONS = ("sinks", "recent", "pool", "allocation", "value_aware", "group", "bits", "memory")
+METHOD_OPTIONS = ("sinks", "recent", "pool", "unit", "allocation", "value_aware", "group", "bits", "memory")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +73,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     number("--sinks", f"first rows always kept {own}")
     number("--recent", f"last rows always kept {own}")
     number("--pool", f"width of the max-pooling over scores, odd; 1 = none {own}")
+    option("--unit", "row|word", f"what is kept or evicted as one {own}")
     allocations = ", ".join(get_args(Allocation))
     option("--allocation", "NAME", f"budget of each layer and head: {allocations} {own}")
     meaning = "let what a row's value weighs count in the second half of the choice"

@@ -114,7 +114,7 @@ def _run_hit_rate(arguments: argparse.Namespace) -> None:
     from judgeq.training.workers import Workers
 
     check_at_least("evaluate", "examples", arguments.examples, 1)
-    methods = methods_from_text(arguments.methods, pool=arguments.pool)
+    methods = methods_from_text(arguments.methods, pool=arguments.pool, unit="row")
     budgets = read_budgets(arguments.budgets)
     source = parse_sources(arguments.data, part="unseen", skip_bad=arguments.skip_bad)
     workers = Workers()

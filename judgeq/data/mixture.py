@@ -21,7 +21,10 @@ from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 
 Part = Literal["train", "held_out", "unseen"]
-TRAINED = {each.name: each for each in (WikiSource, RecordsSource, ExactSource, ChainsSource, CodeSource, ShareGptSource)}
+TRAINED = {
+    each.name: each
+    for each in (WikiSource, RecordsSource, ExactSource, ChainsSource, CodeSource, ShareGptSource)
+}
 """Sources that are trained on, but for the part that each holds out."""
 NAMES = (*TRAINED, "manuals")
 ACCEPTED = (

@@ -28,6 +28,7 @@ from judgeq.inference.request import check_decode_eviction
 from judgeq.methods import LayerView
 from judgeq.methods.selection import Forced, first_rows, rank_rows
 from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.words import number_words
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 
@@ -60,6 +61,8 @@ class DecodingEviction:
         self.plan, self._prompt_hashes = replace(retained.plan, budget=budget), retained.prompt_hashes
         check_decode_eviction([self.plan.method])
         self.lm, self.cache, self.every = lm, retained.cache, every
+        self._prompt_words = self._words = retained.words
+        self._answer: list[int] = []
         self._memory = {
             layer: 0 if kept is None else retained.memory for layer, kept in enumerate(retained.kept)
         }
@@ -94,6 +97,7 @@ class DecodingEviction:
                         recorder.stored(*self._stored_heads())
                 self._tried_at = seen
             due = self.every - (seen - self._tried_at)
+            self._answer += ids[0, :due].tolist()
             found.append(logits_after(self.lm, self.cache, ids[:, :due], observer=observer))
             ids = ids[:, due:]
         return torch.cat(found, dim=1)
@@ -105,6 +109,9 @@ class DecodingEviction:
         First all layers are scored, then all are cut: if the method fails, no row is lost.
         """
         seen = self.cache.get_seq_length()
+        if self._prompt_words is not None and self._answer:
+            new = number_words(self.lm.tokenizer, torch.tensor([self._answer])).to(self._prompt_words.device)
+            self._words = torch.cat([self._prompt_words, new + self._prompt_words[:, -1:] + 1], dim=1)
         if self.soft_tokens is None:
             chosen = {layer: self._choose(_joined(calls), seen) for layer, calls in self._calls.items()}
         else:
@@ -216,7 +223,8 @@ class DecodingEviction:
         if score is None:
             return torch.arange(view.prompt_tokens, device=view.keys.device)
         selection = self.plan.method.selection
-        ranked = rank_rows(score, selection, known.pinned(self.plan.forced.pinned))
+        words = None if self._words is None else self._words.to(score.device)[:, known.positions]
+        ranked = rank_rows(score, selection, known.pinned(self.plan.forced.pinned), words)
         norms = view.value_norms() if selection.value_aware else None
         return first_rows(ranked, self.plan.budget - self._memory[view.layer], norms)[0, 0]
 

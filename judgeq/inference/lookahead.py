@@ -143,6 +143,7 @@ class _Lookahead:
             response, seconds = self.responses[key]
             found = second_pass(
                 self.request.lm,
+                self.request.input_ids,
                 self._rows(self.full).cache.frozen(),
                 response,
                 [self.request.plans[at] for at in places],

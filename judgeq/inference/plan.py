@@ -14,6 +14,7 @@ from judgeq.methods import LayerView, Method
 from judgeq.methods.selection import Forced, Kept, Unsplit, allocate_rows, pyramid_rows, rank_rows
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
+from judgeq.prompts.words import number_words
 from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import whole
@@ -130,6 +131,7 @@ class Retained:
             scored.
         memory: memory rows of the budget, the first ones that each head stores; layers that keep every row of the
             prompt, such as those with a sliding window, have none.
+        words: (B, T) int64, see `prompts.words`, on the layers' device; None where rows are chosen one by one.
         extra_s: seconds after the first pass: writing the response that the method scores with, and the second pass.
         prompt_hashes: see `LayerView`.
     """
@@ -142,6 +144,7 @@ class Retained:
     kept: list[Kept | None] = field(default_factory=list)
     scores: list[Tensor | None] = field(default_factory=list)
     memory: int = 0
+    words: Tensor | None = None
     extra_s: float = 0.0
     prompt_hashes: tuple[int, ...] = ()
     _unsplit: dict[int, tuple[Unsplit, Tensor, Tensor, MemoryRows | None]] = field(
@@ -149,11 +152,15 @@ class Retained:
     )
 
     @classmethod
-    def of_prompt(cls, lm: LanguageModel, plan: Plan, tokens: int, hashes: tuple[int, ...]) -> Retained:
-        """Before anything is kept of a prompt of `tokens` tokens."""
-        memory = plan.memory_rows(tokens)
-        cache = RetainedCache(lm.model.config, plan.method.selection.bits)
-        return cls(plan, cache, plan.shares(lm, tokens, memory), memory=memory, prompt_hashes=hashes)
+    def of_prompt(
+        cls, lm: LanguageModel, plan: Plan, prompt_ids: Tensor, hashes: tuple[int, ...]
+    ) -> Retained:
+        """Before anything is kept of prompts of these tokens, (B, T) int64."""
+        selection, tokens = plan.method.selection, prompt_ids.shape[1]
+        memory, cache = plan.memory_rows(tokens), RetainedCache(lm.model.config, selection.bits)
+        words = number_words(lm.tokenizer, prompt_ids) if selection.unit == "word" else None
+        shares = plan.shares(lm, tokens, memory)
+        return cls(plan, cache, shares, memory=memory, words=words, prompt_hashes=hashes)
 
     def take(self, view: LayerView, evictable: bool, memory: MemoryRows | None = None) -> int:
         """Score, select and store one layer's rows, and the first `self.memory` of the layer's memory rows.
@@ -190,8 +197,10 @@ class Retained:
 
     def _choose(self, scores: Tensor, view: LayerView) -> Kept | Unsplit:
         selection, forced = self.plan.method.selection, self.plan.forced
+        if self.words is not None:
+            self.words = self.words.to(scores.device)
         key = self.plan.method, forced, "ranked"  # one ranking serves every budget of the method
-        ranked = view.cached(key, lambda: rank_rows(scores, selection, forced))
+        ranked = view.cached(key, lambda: rank_rows(scores, selection, forced, self.words))
         shares = None if self.shares is None else self.shares[view.layer]
         norms = view.value_norms() if selection.value_aware else None
         return allocate_rows(ranked, self.plan.budget - self.memory, selection, shares, norms)

@@ -128,12 +128,13 @@ def prefill(
     progress = Progress(on_layer, (len(early) + len(passes)) * lm.geometry.layers)
     if before is not None:
         before.read(lm, early, progress, attention_sums=need_sums)
-    return _evicting_passes(request, passes, (tokens, 0), progress, final, before)
+    return _evicting_passes(request, passes, input_ids, progress, final, before)
 
 
 @torch.inference_mode()
 def second_pass(
     lm: LanguageModel,
+    prompt_ids: Tensor,
     rows: FrozenCache,
     response_ids: Tensor,
     plans: Sequence[Plan],
@@ -147,6 +148,7 @@ def second_pass(
     """Evict from complete rows by the attention of a response, with a pass over the response alone.
 
     Args:
+        prompt_ids: (B, T) int64.
         rows: the prompt's complete rows.
         response_ids: (B, R) int64, what the methods' writer answered, or how that begins.
         plans: methods that need a response.
@@ -160,13 +162,12 @@ def second_pass(
     """
     request = Request(lm, response_ids, plans, soft_tokens=soft_tokens)
     passes = shared_passes(lm, plans, soft_tokens)
-    sizes = rows.get_seq_length(), response_ids.shape[1]
     progress = Progress(on_layer, len(passes) * lm.geometry.layers)
     with contextlib.ExitStack() as stack:
         weighs = any(plan.method.weighs for plan in plans)
         norms = stack.enter_context(noted_input_norms(lm.model)) if weighs else {}
         replay = _Replay(replayed, previous_scores, norms)
-        return _evicting_passes(request, passes, sizes, progress, response_ids, rows, memory, replay)
+        return _evicting_passes(request, passes, prompt_ids, progress, response_ids, rows, memory, replay)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,28 +192,28 @@ class Eviction:
     def __init__(
         self,
         request: Request,
-        sizes: tuple[int, int],
+        prompt_ids: Tensor,
         soft_tokens: SoftTokenTensors | None,
         progress: Progress,
         prefix: PrefixCache | None = None,
-        prompt_hashes: tuple[int, ...] = (),
+        response_tokens: int = 0,
         memory: Sequence[MemoryRows] = (),
         replay: _Replay = _Replay(),
     ) -> None:
         """Before the pass, and before the chunks that precede it.
 
         Args:
-            sizes: tokens of the prompt, and of a response after it.
+            prompt_ids: (B, T) int64.
             soft_tokens: those at the end of the pass, with their memory tokens.
             prefix: rows that the pass follows; freed layer by layer, unless they are shared.
-            prompt_hashes: see `LayerView`.
+            response_tokens: of a response after the prompt.
             memory: see `second_pass`; by default the rows of this pass's own memory tokens.
             replay: see `second_pass`.
         """
-        lm, (prompt_tokens, response_tokens) = request.lm, sizes
+        lm, prompt_tokens = request.lm, prompt_ids.shape[1]
         self.request, self.soft_tokens, self.progress, self.prefix = request, soft_tokens, progress, prefix
         self.sizes: dict[str, Any] = {"prompt_tokens": prompt_tokens, "response_tokens": response_tokens}
-        self.prompt_hashes, self.replay = prompt_hashes, replay
+        self.prompt_hashes, self.replay = () if response_tokens else prompt_hashes(prompt_ids), replay
         self.offsets: Tensor | None = None
         self.memory_tokens, self.memory = 0, list(memory)
         self.peak_rows = self.full_kv_bytes = 0
@@ -222,11 +223,13 @@ class Eviction:
             self.memory_tokens = soft_tokens.memory_tokens
             if not response_tokens:
                 check_appended(lm.model, lm.name, prompt_tokens, soft_tokens.positions)
-            self.offsets = soft_tokens.offsets_at(lm, sum(sizes))
+            self.offsets = soft_tokens.offsets_at(lm, prompt_tokens + response_tokens)
         self.attended: PromptAttention | None = None
         if request.attended is not None:
             self.attended = PromptAttention(request.attended, prompt_tokens, lm.device)
-        self.retained = [Retained.of_prompt(lm, plan, prompt_tokens, prompt_hashes) for plan in request.plans]
+        self.retained = [
+            Retained.of_prompt(lm, plan, prompt_ids, self.prompt_hashes) for plan in request.plans
+        ]
 
     def observe(self, call: AttentionCall) -> None:
         rows = call.keys.shape[2]
@@ -285,7 +288,7 @@ class Eviction:
 def _evicting_passes(
     request: Request,
     passes: Sequence[SharedPass],
-    sizes: tuple[int, int],
+    prompt_ids: Tensor,
     progress: Progress,
     ids: Tensor,
     rows: PrefixCache | FrozenCache | None,
@@ -294,14 +297,16 @@ def _evicting_passes(
 ) -> Prefill:
     """Passes over the end of a prompt, or over a response, after the same `rows`, each with its own soft tokens."""
     prefix = rows if isinstance(rows, PrefixCache) else None
-    hashes = () if sizes[1] else prompt_hashes(request.input_ids)
+    response_tokens = ids.shape[1] if isinstance(rows, FrozenCache) else 0
     found = []
     for each in passes:
         own = replace(request, plans=[request.plans[place] for place in each.places])
         if prefix is not None and len(passes) > 1:
             rows = prefix.fork()
         before = rows if isinstance(rows, PrefixCache) else None
-        eviction = Eviction(own, sizes, each.soft_tokens, progress, before, hashes, memory, replay)
+        eviction = Eviction(
+            own, prompt_ids, each.soft_tokens, progress, before, response_tokens, memory, replay
+        )
         found.append(_evicting_pass(eviction, ids, rows))
     by_place = {
         place: kept

@@ -16,7 +16,7 @@ from judgeq.attention.call import AttentionCall
 from judgeq.cache.prefix import LayerCallback, Progress
 from judgeq.inference.appended import shared_passes, with_soft_tokens
 from judgeq.inference.plan import Plan
-from judgeq.inference.prefill import Eviction, Prefill, check_first_pass, prompt_hashes
+from judgeq.inference.prefill import Eviction, Prefill, check_first_pass
 from judgeq.inference.request import Request
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
@@ -106,7 +106,7 @@ def prefill_padded(
     soft = shared.soft_tokens
     silent = [Progress(None, 0)] * (len(prompts) - 1)  # a layer is done when the last prompt has its rows
     evictions = [
-        Eviction(Request(lm, ids, own), (ids.shape[1], 0), soft, progress, None, prompt_hashes(ids))
+        Eviction(Request(lm, ids, own), ids, soft, progress)
         for ids, own, progress in zip(
             prompts, plans, [*silent, Progress(on_layer, lm.geometry.layers)], strict=True
         )

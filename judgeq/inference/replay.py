@@ -48,7 +48,14 @@ def prefill_with_replay(
     for at, (part, response) in enumerate(parts):
         scores = outcome.retained[0].scores if at else ()
         outcome = second_pass(
-            lm, rows, response, plans, replayed=part, previous_scores=scores, on_layer=on_layer
+            lm,
+            document.input_ids,
+            rows,
+            response,
+            plans,
+            replayed=part,
+            previous_scores=scores,
+            on_layer=on_layer,
         )
     return replace(outcome, full_kv_bytes=first.full_kv_bytes)
 

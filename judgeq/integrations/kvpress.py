@@ -1,7 +1,8 @@
 """Judge Q as a press of kvpress, for the environment that kvpress lives in.
 
-Needs torch, safetensors and kvpress 0.5.5, and nothing else of this library, which wants a newer transformers. Reads
-the folder that `judgeq train` writes: embeddings, query offsets and adapters; a learned profile is not used.
+Needs torch, safetensors and kvpress 0.5.5, and nothing else of this library, which wants a newer transformers; with a
+tokenizer, two modules of it that want none. Reads the folder
+that `judgeq train` writes: embeddings, query offsets and adapters; a learned profile is not used.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ except ImportError as error:
     ) from error
 
 POOL = 7
-"""Width of the max-pooling over scores, as in `judgeq.methods.JudgeQ`."""
+"""Width of the max-pooling over scores where words are not known."""
 
 
 @dataclass
@@ -41,13 +42,17 @@ class JudgeQPress(ScorerPress):
     Attributes:
         compression_ratio: share of the prompt's rows that is removed.
         folder: soft tokens of the model, `judgeq_config.json` and `soft_tokens.safetensors`.
-        pool: width of the max-pooling over neighbouring scores, odd; 1 = none.
+        tokenizer: the model's, a fast one: a word is kept or removed as one, as in `judgeq.methods.JudgeQ`. Prompts
+            must be given as `input_ids` then. None = each row by its own score.
+        pool: width of the max-pooling over neighbouring scores, odd; 1 = none. None = 1 with a tokenizer, else 7.
     """
 
     folder: str = ""
-    pool: int = POOL
+    tokenizer: Any = None
+    pool: int | None = None
     tensors: dict[str, Tensor] = field(init=False, repr=False, compare=False)
     prefilling: bool = field(init=False, repr=False, compare=False, default=False)
+    words: Tensor | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +61,8 @@ class JudgeQPress(ScorerPress):
             raise ValueError(
                 f"{self.folder!r} holds no soft tokens: name a folder that `judgeq train` has finished"
             )
+        if self.pool is None:
+            self.pool = POOL if self.tokenizer is None else 1
         if self.pool < 1 or self.pool % 2 == 0:
             raise ValueError(f"pool is {self.pool}: give an odd width")
         self.base_model = json.loads(config.read_text(encoding="utf-8"))["base_model"]
@@ -112,11 +119,20 @@ class JudgeQPress(ScorerPress):
 
     def kept(self, scores: Tensor) -> Tensor:
         """(B, H_kv, rows), ascending: the best rows by pooled score, equals by their own score, then the earlier."""
-        pooled = F.max_pool1d(scores, self.pool, stride=1, padding=self.pool // 2)
+        pooled = self.pooled(scores)
         by_own = scores.argsort(dim=-1, descending=True, stable=True)
         by_pooled = pooled.gather(-1, by_own).argsort(dim=-1, descending=True, stable=True)
         count = compute_n_kept(scores.shape[-1], self.compression_ratio)
         return by_own.gather(-1, by_pooled)[..., :count].sort(-1).values
+
+    def pooled(self, scores: Tensor) -> Tensor:
+        """(B, H_kv, T) scores after max-pooling, those of a word its best."""
+        pooled = F.max_pool1d(scores, self.pool, stride=1, padding=self.pool // 2)
+        if self.words is None:
+            return pooled
+        from judgeq.methods.selection import best_of_words
+
+        return best_of_words(pooled, self.words.to(scores.device))
 
     def _append(
         self, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -128,6 +144,12 @@ class JudgeQPress(ScorerPress):
         if not self.prefilling:
             return (), kwargs
         embeds, ids = kwargs.get("inputs_embeds"), kwargs.pop("input_ids", None)
+        if self.tokenizer is not None:
+            if ids is None:
+                raise ValueError("Words are not known of inputs_embeds: give input_ids, or no tokenizer")
+            from judgeq.prompts.words import number_words
+
+            self.words = number_words(self.tokenizer, ids)
         if embeds is None:
             embeds = inner.get_input_embeddings()(ids)
         soft = self.tensors["soft_tokens"].to(embeds).expand(len(embeds), -1, -1)

@@ -29,7 +29,7 @@ class ChunkKV(SnapKV):
     summary = "Keeps whole chunks that the last tokens attend to."
     look = Look("#8c6bd1", "12px,4px", "square")
     same_rows = True
-    idle = frozenset({"pool"})  # it would blur the borders of chunks
+    idle = frozenset({"pool", "unit"})  # it would blur the borders of chunks
     selection: Selection = Selection(recent=32, pool=1)
     chunk: int = 10
 

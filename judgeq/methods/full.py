@@ -18,7 +18,7 @@ class Full(Method):
     summary = "Keeps everything: the reference."
     look = Look("#3a7cc0", "solid", "x")
     attention = False
-    idle = frozenset({"sinks", "recent", "pool", "allocation", "memory"})
+    idle = frozenset({"sinks", "recent", "pool", "unit", "allocation", "memory"})
     queries_needed = 0
     selection: Selection = Selection(pool=1)
 

@@ -21,7 +21,7 @@ class JudgeQ(Method):
     look = Look("#c9660a", "solid", "circle")
     needs_soft_tokens = True
     queries_needed = 0
-    selection: Selection = Selection(pool=7)
+    selection: Selection = Selection(pool=1, unit="word")
     group: Aggregation = "mean"
 
     def score(self, view: LayerView) -> Tensor:

@@ -73,7 +73,22 @@ def pool_scores(scores: Tensor, width: int) -> Tensor:
     return scores if width == 1 else F.max_pool1d(scores, width, stride=1, padding=width // 2)
 
 
-def rank_rows(scores: Tensor, selection: Selection, forced: Forced = Forced()) -> Ranked:
+def best_of_words(scores: Tensor, words: Tensor) -> Tensor:
+    """The best score of each row's word, so that a word is kept or evicted as one.
+
+    Args:
+        scores: (B, H_kv, T), higher = keep.
+        words: (B, T) int64, the number of each row's word; rows of one word are neighbours.
+    """
+    changes = (words[:, 1:] != words[:, :-1]).long().cumsum(-1)
+    word = F.pad(changes, (1, 0))[:, None].expand_as(scores)
+    best = torch.full_like(scores, -torch.inf).scatter_reduce(-1, word, scores, "amax")
+    return best.gather(-1, word)
+
+
+def rank_rows(
+    scores: Tensor, selection: Selection, forced: Forced = Forced(), words: Tensor | None = None
+) -> Ranked:
     """The prompt's rows from the most to the least important: the first `n` are the selection at a budget of `n`.
 
     Pinned rows come first, then the recent window, its last rows before the others, then the sinks. The remaining rows
@@ -83,6 +98,7 @@ def rank_rows(scores: Tensor, selection: Selection, forced: Forced = Forced()) -
     Args:
         scores: (B, H_kv, T), higher = keep.
         forced: rows that are pinned or dropped.
+        words: see `best_of_words`, where words are the selection's unit; None = each row by its own score.
 
     Returns:
         (B, H_kv, T) int64 rows, without those that are dropped, and their pooled scores in that order, infinite for
@@ -95,7 +111,10 @@ def rank_rows(scores: Tensor, selection: Selection, forced: Forced = Forced()) -
     sinks = min(selection.sinks, tokens - 1 - recent)
     middle = scores[..., sinks : tokens - recent]
     by_raw = middle.argsort(dim=-1, descending=True, stable=True)
-    pooled = pool_scores(middle, selection.pool).gather(-1, by_raw)
+    pooled = pool_scores(middle, selection.pool)
+    if words is not None:
+        pooled = best_of_words(pooled, words[:, sinks : tokens - recent])
+    pooled = pooled.gather(-1, by_raw)
     pooled, order = pooled.sort(dim=-1, descending=True, stable=True)
     last = torch.arange(tokens - 1, tokens - 1 - recent, -1, device=scores.device)
     first = torch.arange(sinks, device=scores.device)
@@ -121,17 +140,18 @@ def _places(forced: Forced, tokens: int, device: torch.device) -> Tensor:
     return place.to(device)
 
 
-def select_rows(scores: Tensor, budget: int, selection: Selection) -> Tensor:
+def select_rows(scores: Tensor, budget: int, selection: Selection, words: Tensor | None = None) -> Tensor:
     """Rows to keep when every KV head keeps the same number; sinks and the recent window are inside the budget.
 
     Args:
         scores: (B, H_kv, T), higher = keep.
         budget: rows per KV head, at least 1; `T` or more keeps every row.
+        words: see `rank_rows`.
 
     Returns:
         (B, H_kv, min(budget, T)) int64, ascending.
     """
-    return first_rows(rank_rows(scores, selection), budget)
+    return first_rows(rank_rows(scores, selection, words=words), budget)
 
 
 def first_rows(ranked: Ranked, budget: int, norms: Tensor | None = None) -> Tensor:

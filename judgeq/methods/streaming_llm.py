@@ -20,7 +20,7 @@ class StreamingLLM(Method):
     summary = "Keeps the beginning and the end."
     look = Look("#7d7d7d", "7px,3px", "x")
     attention = False
-    idle = frozenset({"recent", "pool"})  # the later a row the better anyway
+    idle = frozenset({"recent", "pool", "unit"})  # the later a row the better anyway
     queries_needed = 0
     selection: Selection = Selection(sinks=4, pool=1)
 

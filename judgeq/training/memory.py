@@ -23,6 +23,7 @@ from judgeq.methods import JudgeQ
 from judgeq.methods.scoring import attention_to_prompt, merge_group
 from judgeq.methods.selection import select_rows
 from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.words import number_words
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.tensors import MemoryTokens, SoftTokenTensors
 from judgeq.training.examples import PromptRows, TrainingExample
@@ -84,7 +85,7 @@ class MemoryRun(Run):
     ) -> list[Tensor]:
         """KL divergence from the answer over all rows, nats a token, at each budget."""
         lm, rows = self.lm, PromptRows(self.lm, [example])
-        asked = Asked(lm, self.weights, rows, len(example.prompt))
+        asked = Asked(lm, self.weights, rows, example.prompt)
         with torch.no_grad():
             teacher = _log_probs(lm, example, rows.cache)
         found = []
@@ -104,8 +105,13 @@ class Asked:
         memory: of each such layer the memory rows, (1, H_kv, M, D), with gradients.
     """
 
-    def __init__(self, lm: LanguageModel, weights: SoftTokenTensors, rows: PromptRows, tokens: int) -> None:
+    def __init__(
+        self, lm: LanguageModel, weights: SoftTokenTensors, rows: PromptRows, prompt: Tensor
+    ) -> None:
+        tokens = len(prompt)
         self.lm, self.rows, self.tokens = lm, rows, tokens
+        by_word = JudgeQ.selection.unit == "word"
+        self.words = number_words(lm.tokenizer, prompt[None]) if by_word else None
         self.soft, self.offsets = len(weights.embeddings), weights.offsets_at(lm, tokens)
         self.scores: dict[int, Tensor] = {}
         self.memory: dict[int, MemoryRows] = {}
@@ -136,7 +142,9 @@ class Asked:
         for at, layer in enumerate(self.rows.cache.layers):
             keys, values = layer.keys, layer.values
             if at in self.scores:
-                places = select_rows(self.scores[at], count, JudgeQ.selection).to(keys.device)
+                scores = self.scores[at]
+                words = None if self.words is None else self.words.to(scores.device)
+                places = select_rows(scores, count, JudgeQ.selection, words).to(keys.device)
                 own_keys, own_values = (rows[:, :, :memory] for rows in self.memory[at])
                 keys = torch.cat([own_keys, gather_rows(keys, places)], 2)
                 values = torch.cat([own_values, gather_rows(values, places)], 2)
