@@ -289,6 +289,17 @@ def bench_attended() -> Lines:
 
 
 @table
+def predictions(file: str) -> Lines:
+    found: dict[str, dict[int, tuple[float, float]]] = {}
+    for row in results(file)["rows"]:
+        found.setdefault(row["method"], {})[row["budget"]] = row["kl"], row["equal_first"]
+    for name, by_budget in found.items():
+        budgets = sorted(by_budget)
+        kl, equal = ([by_budget[budget][at] for budget in budgets] for at in (0, 1))
+        yield [f"`{name}`", *(f"{each:.3f}" for each in kl), *(f"{each:.1%}" for each in equal)]
+
+
+@table
 def folding() -> Lines:
     found: dict[tuple[str | None, float | None], dict[int, float]] = {}
     for row in results("folding")["rows"]:

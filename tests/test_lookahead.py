@@ -138,7 +138,7 @@ def test_prompts_that_are_read_in_a_row_keep_what_each_keeps_alone(lm: LanguageM
 def test_the_second_look_is_at_the_answer_that_generate_gives(lm: LanguageModel, ids: Tensor) -> None:
     rows = prefill(lm, ids, [Plan(Full(), 60)]).retained[0].cache.frozen()
     plan = Plan(Oracle(), 9)
-    (expected,) = second_pass(lm, rows, torch.tensor([written(lm, ids)]), [plan]).retained
+    (expected,) = second_pass(lm, ids, rows, torch.tensor([written(lm, ids)]), [plan]).retained
     (found,) = retain(lm, ids, [plan], decoding=SHORT).retained
     moved_rows(found.kept, expected.kept)
 
@@ -148,9 +148,11 @@ def test_plans_that_look_at_the_same_response_share_it(
 ) -> None:
     looks: list[tuple[list[int], list[Plan]]] = []
 
-    def look(lm: LanguageModel, rows: object, response: Tensor, plans: list[Plan], **rest: object) -> Prefill:
+    def look(
+        lm: LanguageModel, ids: Tensor, rows: object, response: Tensor, plans: list[Plan], **rest: object
+    ) -> Prefill:
         looks.append((response[0].tolist(), plans))
-        return second_pass(lm, rows, response, plans, **rest)
+        return second_pass(lm, ids, rows, response, plans, **rest)
 
     monkeypatch.setattr(lookahead, "second_pass", look)
     group, other = LAQ(group="max"), LAQ(draft=3)
@@ -167,11 +169,14 @@ def test_a_draft_is_what_snapkv_answers_at_the_same_budget(
     lm = make_lm()
     lm.__dict__["eos_ids"] = frozenset()
     drafts: list[list[int]] = []
-    monkeypatch.setattr(
-        lookahead,
-        "second_pass",
-        lambda lm, rows, ids, *a, **k: drafts.append(ids[0].tolist()) or second_pass(lm, rows, ids, *a, **k),
-    )
+
+    def look(
+        lm: LanguageModel, ids: Tensor, rows: object, response: Tensor, *rest: Any, **more: Any
+    ) -> Prefill:
+        drafts.append(response[0].tolist())
+        return second_pass(lm, ids, rows, response, *rest, **more)
+
+    monkeypatch.setattr(lookahead, "second_pass", look)
     for budget in (33, 48):
         outcome = prefill(lm, ids, [Plan(SnapKV(), budget)])
         steps = decode(lm, outcome.retained[0].cache, outcome.logits, Decoding(max_new_tokens=20))

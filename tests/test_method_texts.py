@@ -24,12 +24,12 @@ def test_a_name_alone_is_the_method_as_it_is(name: str) -> None:
 
 def test_options_reach_the_method_and_its_selection() -> None:
     assert method_from_text("judgeq:group=max:pool=5:allocation=profile+adakv:floor=0.1") == JudgeQ(
-        group="max", selection=Selection(pool=5, allocation="profile+adakv", floor=0.1)
+        group="max", selection=Selection(pool=5, unit="word", allocation="profile+adakv", floor=0.1)
     )
     assert method_from_text(" snapkv : window=8 ") == SnapKV(window=8)
     assert method_from_text("random:seed=3") == RandomRows(seed=3)
     assert method_from_text("judgeq:allocation=pyramid+adakv:value_aware=true:pool=5") == JudgeQ(
-        selection=Selection(allocation="pyramid+adakv", value_aware=True, pool=5)
+        selection=Selection(allocation="pyramid+adakv", value_aware=True, pool=5, unit="word")
     )
     assert method_from_text("pyramidkv:beta=14") == PyramidKV(
         selection=Selection(recent=32, pool=7, allocation="pyramid", beta=14)
@@ -156,10 +156,14 @@ def test_what_needs_attention_is_refused_where_scores_are_none(name: str, option
 @pytest.mark.parametrize(
     "text",
     [
-        *(f"full:{option}" for option in ("sinks=4", "recent=8", "pool=7", "allocation=pyramid")),
+        *(
+            f"full:{option}"
+            for option in ("sinks=4", "recent=8", "pool=7", "unit=word", "allocation=pyramid")
+        ),
         "streamingllm:recent=8",
         "streamingllm:pool=7",
         "chunkkv:pool=7",
+        "chunkkv:unit=word",
         "pyramidkv:allocation=uniform",
         "pyramidkv:allocation=adakv",
     ],

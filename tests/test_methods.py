@@ -151,7 +151,7 @@ def test_pyramidkv_scores_like_snapkv_and_spends_its_rows_on_early_layers(
 def test_a_draft_asks_the_complete_rows(each_lm: LanguageModel, ids: Tensor) -> None:
     draft = torch.randint(3, 300, (1, 8), generator=torch.Generator().manual_seed(4))
     rows = prefill(each_lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
-    scores = second_pass(each_lm, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
+    scores = second_pass(each_lm, ids, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
     embeds = each_lm.model.get_input_embeddings()(torch.cat([ids, draft], 1))
     paid = attention_of(each_lm, embeds)
     for layer in each_lm.geometry.global_layers:
@@ -164,14 +164,16 @@ def test_soft_tokens_behind_a_draft_ask_together_with_it(each_lm: LanguageModel,
     shape = (4, 4, 3, 16)  # layers, heads, soft tokens, head dimension
     soft = SoftTokenTensors(torch.randn(3, 64), torch.randn(shape), LowRank.zero(each_lm, 2, seed=0))
     rows = prefill(each_lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
-    found = second_pass(each_lm, rows, draft, [Plan(JudgeQDraft(), 40)], soft_tokens=soft).retained[0].scores
-    of_draft = second_pass(each_lm, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
+    found = (
+        second_pass(each_lm, ids, rows, draft, [Plan(JudgeQDraft(), 40)], soft_tokens=soft).retained[0].scores
+    )
+    of_draft = second_pass(each_lm, ids, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
     behind = prefill(each_lm, torch.cat([ids, draft], 1), [Plan(JudgeQ(), 40)], soft_tokens=soft)
     for layer in each_lm.geometry.global_layers:
         expected = (of_draft[layer] + behind.retained[0].scores[layer][..., :TOKENS]) / 2
         assert torch.allclose(found[layer], expected, atol=1e-5)
     with pytest.raises(InputError, match="needs soft tokens"):
-        second_pass(each_lm, rows, draft, [Plan(JudgeQDraft(), 40)])
+        second_pass(each_lm, ids, rows, draft, [Plan(JudgeQDraft(), 40)])
 
 
 def test_the_draft_of_judge_q_is_written_from_its_own_rows(
@@ -189,7 +191,7 @@ def test_the_draft_of_judge_q_is_written_from_its_own_rows(
     monkeypatch.setattr(
         reference,
         "second_pass",
-        lambda lm, rows, ids, *a, **k: drafts.append(ids) or look(lm, rows, ids, *a, **k),
+        lambda lm, prompt, rows, ids, *a, **k: drafts.append(ids) or look(lm, prompt, rows, ids, *a, **k),
     )
     prefill_with_lookahead(Request(lm, ids, [Plan(JudgeQDraft(draft=6), 12)], soft_tokens=soft))
     assert [draft.tolist() for draft in drafts] == [[written]]

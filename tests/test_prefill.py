@@ -89,7 +89,7 @@ def test_the_oracle_scores_by_the_attention_of_the_response(
 ) -> None:
     response = torch.tensor([full_answer(each_lm, ids, 6)])
     rows = prefill(each_lm, ids, [Plan(Full(), TOKENS)]).retained[0].cache.frozen()
-    outcome = second_pass(each_lm, rows, response, [Plan(Oracle(selection=EXACT), 9)])
+    outcome = second_pass(each_lm, ids, rows, response, [Plan(Oracle(selection=EXACT), 9)])
     embeds = each_lm.model.get_input_embeddings()(torch.cat([ids, response], 1))
     paid = attention_of(each_lm, embeds)
     for layer in each_lm.geometry.global_layers:

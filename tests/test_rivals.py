@@ -304,7 +304,7 @@ def test_a_replay_is_refused_where_the_question_is_known(lm: LanguageModel, ids:
             refused()
     rows = prefill(lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
     with pytest.raises(InputError, match=r"scores a replay: evict with Document\.compress"):
-        second_pass(lm, rows, ids[:, :5], [Plan(method, 20)])
+        second_pass(lm, ids, rows, ids[:, :5], [Plan(method, 20)])
     for option, said in (("chunk=0", r"\.chunk is 0"), ("memory=4", "memory is 4 and does nothing")):
         with pytest.raises(InputError, match=said):
             method_from_text(f"{name}:{option}")

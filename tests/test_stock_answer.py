@@ -83,7 +83,7 @@ def test_behind_a_response_too(lm: LanguageModel, ids: Tensor, soft: SoftTokenTe
 
     def behind(*methods: Method) -> Prefill:
         plans = [Plan(method, 12) for method in methods]
-        return second_pass(lm, rows, ids[:, :5], plans, soft_tokens=soft)
+        return second_pass(lm, ids, rows, ids[:, :5], plans, soft_tokens=soft)
 
     both = behind(JudgeQDraft(), StockAnswer()).retained
     for method, beside in zip((JudgeQDraft(), StockAnswer()), both, strict=True):
@@ -139,7 +139,7 @@ def test_the_largest_is_taken_by_every_method_that_asks_with_queries(
         plans = [Plan(method, 12) for method in methods]
         behind = methods[0].needs_response
         found = (
-            second_pass(lm, rows, ids[:, :5], plans, soft_tokens=soft)
+            second_pass(lm, ids, rows, ids[:, :5], plans, soft_tokens=soft)
             if behind
             else prefill(lm, ids, plans, soft_tokens=soft)
         )

@@ -62,7 +62,9 @@ class Asked:
     @property
     def made(self) -> str:
         """Eight hex digits that identify the method with all its options, regardless of its name."""
-        about = f"{type(self.method).version}:{self.method!r}".replace("unit='row', ", "")  # as before there was one
+        about = f"{type(self.method).version}:{self.method!r}".replace(
+            "unit='row', ", ""
+        )  # as before there was one
         return hashlib.sha256(about.encode()).hexdigest()[:8]
 
     def is_answered(self, known: Answers) -> bool:

@@ -158,7 +158,9 @@ class Retained:
         """Before anything is kept of prompts of these tokens, (B, T) int64."""
         selection, tokens = plan.method.selection, prompt_ids.shape[1]
         memory, cache = plan.memory_rows(tokens), RetainedCache(lm.model.config, selection.bits)
-        words = number_words(lm.tokenizer, prompt_ids) if selection.unit == "word" else None
+        words = None
+        if selection.unit == "word":
+            words = number_words(lm.tokenizer, prompt_ids).to(lm.device)
         shares = plan.shares(lm, tokens, memory)
         return cls(plan, cache, shares, memory=memory, words=words, prompt_hashes=hashes)
 
@@ -198,7 +200,7 @@ class Retained:
     def _choose(self, scores: Tensor, view: LayerView) -> Kept | Unsplit:
         selection, forced = self.plan.method.selection, self.plan.forced
         if self.words is not None:
-            self.words = self.words.to(scores.device)
+            self.words = self.words.to(scores.device)  # layers may be spread over several
         key = self.plan.method, forced, "ranked"  # one ranking serves every budget of the method
         ranked = view.cached(key, lambda: rank_rows(scores, selection, forced, self.words))
         shares = None if self.shares is None else self.shares[view.layer]

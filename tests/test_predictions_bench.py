@@ -1,4 +1,4 @@
-"""`python -m benchmarks.folding`: predictions with the values of evicted rows folded into kept ones."""
+"""`python -m benchmarks.predictions`: predictions from kept rows, and with evicted values folded into them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.folding import WAYS, _fold, main
+from benchmarks.predictions import WAYS, _fold, main
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.methods import Full, SnapKV
@@ -42,7 +42,7 @@ def test_values_are_averaged_where_keys_are_similar(
 
 
 def test_every_way_has_its_line(folder: Path, tmp_path: Path) -> None:
-    target = tmp_path / "folding.json"
+    target = tmp_path / "predictions.json"
     words = [
         "--methods",
         "snapkv",
@@ -55,7 +55,8 @@ def test_every_way_has_its_line(folder: Path, tmp_path: Path) -> None:
         "--max-new-tokens",
         "6",
     ]
-    assert main(["--model", str(folder), *words, "--json", str(target)]) == 0
-    rows = json.loads(target.read_text(encoding="utf-8"))["rows"]
-    assert [row["weights"] for row in rows] == [way and way[0] for way in WAYS]
-    assert all(row["kl"] > 0 for row in rows)
+    for more, ways in (((), (None,)), (("--fold",), WAYS)):
+        assert main(["--model", str(folder), *words, *more, "--json", str(target)]) == 0
+        rows = json.loads(target.read_text(encoding="utf-8"))["rows"]
+        assert [row["weights"] for row in rows] == [way and way[0] for way in ways]
+        assert all(row["kl"] > 0 for row in rows)

@@ -1,12 +1,15 @@
-"""Value folding: does an evicted row's value help, added to the value of its most similar kept row?
+"""Predictions from kept rows beside the full cache's, and with the values of evicted rows folded into kept ones.
 
-    python -m benchmarks.folding --examples 40 --budgets 64,128,256 --json folding.json
+    python -m benchmarks.predictions --examples 40 --methods judgeq,snapkv --budgets 64,128,256 --json predictions.json
 
-Meta-Soft (arXiv 2605.22337) folds the values of evicted rows into kept ones. Here, without training, each evicted row
-goes to the kept row of its head whose key has the highest cosine similarity to its own, or nowhere if that is below a
-threshold. `mean` averages the values that meet; `score` weights each by its attention from the soft tokens, which is
-what the answer is expected to pay to it. Prompts are held-out ones, and the model's own greedy answers are read again:
-KL divergence from the full cache's prediction per token, in nats, and the share of equal first choices.
+Prompts are held-out ones, and the model's own greedy answers are read again: KL divergence from the full cache's
+prediction per token, in nats, and the share of equal first choices.
+
+`--fold`: does an evicted row's value help, added to the value of its most similar kept row? Meta-Soft (arXiv
+2605.22337) folds the values of evicted rows into kept ones. Here, without training, each evicted row goes to the kept
+row of its head whose key has the highest cosine similarity to its own, or nowhere if that is below a threshold. `mean`
+averages the values that meet; `score` weights each by its attention from the soft tokens, which is what the answer is
+expected to pay to it.
 """
 
 from __future__ import annotations
@@ -53,17 +56,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.folding",
-        description="Predictions with the values of evicted rows folded into kept ones, and without.",
+        prog="python -m benchmarks.predictions",
+        description="Predictions from kept rows beside those of the full cache.",
     )
     parser.set_defaults(run=measure)
     add_common(parser)
-    add_methods(parser, "judgeq:memory=0", "64,128,256")
+    add_methods(parser, "judgeq,snapkv", "64,128,256")
     add_option(
         parser, "--data", "SOURCES", "held-out prompts, as in train", "wiki:3,code:1,records:3,chains:3"
     )
     add_number(parser, "--examples", "prompts", 40)
     add_number(parser, "--max-new-tokens", "tokens of each answer", 64)
+    parser.add_argument("--fold", action="store_true", help="fold evicted values into kept rows, too")
     return parser
 
 
@@ -81,7 +85,7 @@ def measure(arguments: argparse.Namespace) -> None:
     from judgeq.training.progress import Bars
 
     for name in ("examples", "max_new_tokens"):
-        check_at_least("folding", name, getattr(arguments, name), 1)
+        check_at_least("predictions", name, getattr(arguments, name), 1)
     methods, budgets = methods_from_text(arguments.methods), read_budgets(arguments.budgets)
     lm = load_model(arguments)
     tokens = soft_tokens(lm, methods.values(), arguments.tokens)
@@ -106,7 +110,7 @@ def measure(arguments: argparse.Namespace) -> None:
             if answer.shape[1] >= LEAST_ANSWER:
                 reference = _predictions(lm, full.cache.fork(), answer)
                 for (name, budget), kept in zip(asked, others, strict=True):
-                    for way in WAYS:
+                    for way in WAYS if arguments.fold else (None,):
                         cache = kept.cache.fork()
                         if way is not None:
                             _fold(cache, full.cache, kept, *way)
@@ -126,7 +130,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "settings": {
             name: getattr(arguments, name) for name in ("data", "examples", "max_new_tokens", "seed")
         },
-        "command": command_of(arguments.words, module="benchmarks.folding"),
+        "command": command_of(arguments.words, module="benchmarks.predictions"),
         "versions": versions(("torch", "transformers")),
         "rows": rows,
     }
