@@ -127,7 +127,8 @@ class JudgeQPress(ScorerPress):
 
     def pooled(self, scores: Tensor) -> Tensor:
         """(B, H_kv, T) scores after max-pooling, those of a word its best."""
-        pooled = F.max_pool1d(scores, self.pool, stride=1, padding=self.pool // 2)
+        width = self.pool or 1
+        pooled = F.max_pool1d(scores, width, stride=1, padding=width // 2)
         if self.words is None:
             return pooled
         from judgeq.methods.selection import best_of_words
