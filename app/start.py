@@ -1,6 +1,6 @@
 """Starting the demo: check the operator's options, then open the page while the model loads in the background.
 
-Some imports come late: `spaces` before torch, and both after `surroundings`, since Gradio reads variables when it is
+Some imports come late: `spaces` before torch, and both after `environment`, since Gradio reads variables when it is
 imported.
 """
 
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from app import text
-from app.server import surroundings
+from app.server import environment
 from judgeq.console import never_fail_for_a_character, say
 from judgeq.errors import InputError, JudgeqError
 from judgeq.models import DEFAULT_MODEL
@@ -57,9 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--host",
-        help=f"address to listen at; 0.0.0.0 for all of this machine's (default: {surroundings.HOST})",
+        help=f"address to listen at; 0.0.0.0 for all of this machine's (default: {environment.HOST})",
     )
-    parser.add_argument("--port", help=f"0 for any free one (default: {surroundings.PORT})")
+    parser.add_argument("--port", help=f"0 for any free one (default: {environment.PORT})")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="time limit of one run (%(default)g)")
     parser.add_argument(
         "--models", action="store_true", help="let every visitor change the model, which all visitors share"
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _launch(options: argparse.Namespace) -> None:
-    on_zero = surroundings.on_zero_gpu()
+    on_zero = environment.on_zero_gpu()
     if not options.minutes > 0:
         raise InputError("--minutes has to be above 0")
     if options.models and on_zero:
@@ -101,10 +101,10 @@ def _launch(options: argparse.Namespace) -> None:
         raise InputError(
             f"JUDGEQ_DTYPE is {options.dtype[:60]!r}: choose one of {', '.join(('auto', *DTYPES))}"
         )
-    found = surroundings.settle_place(options.host, options.port)
-    surroundings.check_own_machine(found, options.train)
-    surroundings.past_proxies(found.host)
-    surroundings.settle_folder()
+    found = environment.settle_place(options.host, options.port)
+    environment.check_own_machine(found, options.train)
+    environment.past_proxies(found.host)
+    environment.settle_folder()
     if on_zero:
         import spaces  # noqa: F401 - before torch, whose CUDA it stands in for
     import gradio as gr
@@ -149,5 +149,5 @@ def _launch(options: argparse.Namespace) -> None:
         host.check()
     except JudgeqError as error:
         say(f"app.py: {error.with_code}\n")
-        surroundings.leave(2)
+        environment.leave(2)
     demo.block_thread()

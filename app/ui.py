@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 from fastapi.routing import APIRoute
 
-from app import messages, text, uploads
+from app import error_page, text, uploads
 from app.documents import StoredDocuments
 from app.endpoints import Endpoints
-from app.page import Page, unknown_event
+from app.request_checks import Page, unknown_event
 from app.sections.ask import callbacks as do
 from app.sections.ask.answers import Answers, build_answers
 from app.sections.ask.inputs import Inputs, build_inputs, wire_inputs
@@ -27,7 +27,7 @@ from app.sections.take_away.view import build_takeaway, wire_takeaway
 from app.sections.train.view import build_train
 from app.server.host import ModelHost
 from app.server.own_tokens import LARGEST_FILE
-from app.style.page import CSS
+from app.style.stylesheet import CSS
 from app.style.theme import theme
 
 KEEP_STATE_S = 30 * 60
@@ -138,7 +138,7 @@ def serve(demo: gr.Blocks, routes: Sequence[APIRoute] = (), **where: Any) -> Non
         ssr_mode=False,
         mcp_server=True,
         app_kwargs={
-            "routes": [*uploads.ROUTES, *messages.ROUTES, *routes],
+            "routes": [*uploads.ROUTES, *error_page.ROUTES, *routes],
             "exception_handlers": {KeyError: unknown_event},
             "max_body_size": LARGEST_REQUEST,
         },

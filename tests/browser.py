@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from app.server.samples import samples
-from app.style.page import CSS
+from app.style.stylesheet import CSS
 from app.style.theme import theme
 from tests.waiting import PATIENCE_S, until
 

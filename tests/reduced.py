@@ -26,7 +26,7 @@ from benchmarks import parity, start
 from judgeq.cli import _parser
 from judgeq.data import planted, records, sharegpt, wiki
 from judgeq.data.articles import Article
-from judgeq.evaluation.harness import RULER_TASKS, benchmark_names, library
+from judgeq.evaluation.harness import RULER_TASKS, benchmark_names, lm_eval_tasks
 from judgeq.evaluation.random_weights import random_model
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
@@ -243,7 +243,7 @@ def settle(place: Place, patch: pytest.MonkeyPatch) -> None:
     for module in (wiki, planted, records):
         patch.setattr(module, "wiki_articles", lambda held_out: towns)
     patch.setattr(sharegpt, "_stream", lambda origin, seed: iter(turns))
-    patch.setattr(library, "_failed", Everything())
+    patch.setattr(lm_eval_tasks, "_failed", Everything())
     for module in ("judgeq", "judgeq.models.loading", "judgeq.integrations.lm_eval"):
         patch.setattr(f"{module}.load", place.load)
     weights = "judgeq.evaluation.random_weights.random_model"

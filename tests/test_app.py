@@ -24,14 +24,14 @@ from app.sections.kept.kept import FIELDS, search, show_document, show_figures
 from app.sections.sweep.callbacks import SweepCallbacks
 from app.sections.take_away import take_away as takeaway
 from app.sections.take_away.view import make_file
-from app.server import stored
+from app.server import stored_answers
 from app.server.host import ModelHost
 from app.server.limits import Limits
 from app.server.memory import MemoryLimit
 from app.server.run import Run, result
 from app.server.samples import expected_answer, samples
 from app.server.task import Lane, Task
-from app.style.page import CSS
+from app.style.stylesheet import CSS
 from app.style.theme import theme
 from judgeq._assets import assets_path
 from judgeq.documents.document import Document
@@ -308,17 +308,17 @@ def test_a_page_opens_with_the_samples_stored_answers(page: do.Callbacks) -> Non
     other = page.open()
     assert other[0] is None, "this page has another model"
     assert 'class="card idle' in other[1]
-    run, shown, *fields = do.Callbacks(ModelHost(stored.MODEL)).open()
+    run, shown, *fields = do.Callbacks(ModelHost(stored_answers.MODEL)).open()
     document, figure = fields[4:6]
-    assert run.task == stored.stored_task()
+    assert run.task == stored_answers.stored_task()
     assert f"finds {run.task.expected}" in shown
     assert run.computed in shown
     assert "Judge Q keeps" in document
     assert len(figure.data[0]["z"]) == 30
     assert run.so_far() == (), "nobody asked that"
-    assert do.Callbacks(ModelHost(stored.MODEL, "other/tokens")).open()[0] is None
-    again = stored.store(run)
-    assert json.loads(gzip.decompress(again))["lanes"] == stored._stored_values()["lanes"]
+    assert do.Callbacks(ModelHost(stored_answers.MODEL, "other/tokens")).open()[0] is None
+    again = stored_answers.store(run)
+    assert json.loads(gzip.decompress(again))["lanes"] == stored_answers._stored_values()["lanes"]
 
 
 def test_leaving_the_page_stops_the_run(page: do.Callbacks) -> None:

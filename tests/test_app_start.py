@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from app import ui
-from app.server import surroundings
+from app.server import environment
 from app.server.host import ModelHost
 from app.start import launch
 from judgeq.errors import InputError, JudgeqError
@@ -29,7 +29,7 @@ FOREIGN = "203.0.113.7"
 
 
 @pytest.fixture(autouse=True)
-def environment() -> Iterator[None]:
+def restored_variables() -> Iterator[None]:
     """Variables as a test leaves them are gone with it."""
     before = dict(os.environ)
     for name in list(os.environ):
@@ -98,17 +98,17 @@ def test_a_port_that_the_user_may_not_have_is_said(monkeypatch: pytest.MonkeyPat
     def refuse(*_: Any) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(surroundings, "_bound", refuse)
+    monkeypatch.setattr(environment, "_bound", refuse)
     with pytest.raises(InputError, match="may not be used by this user"):
-        surroundings.listening_at("127.0.0.1", 80)
+        environment.listening_at("127.0.0.1", 80)
 
 
 def test_port_0_is_any_free_one() -> None:
-    first = surroundings.listening_at("127.0.0.1", 0)
+    first = environment.listening_at("127.0.0.1", 0)
     with socket.socket() as other:
         other.bind(first)
         other.listen()
-        assert surroundings.listening_at("127.0.0.1", 0)[1] not in (0, first[1])
+        assert environment.listening_at("127.0.0.1", 0)[1] not in (0, first[1])
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_port_0_is_any_free_one() -> None:
 )
 def test_the_address_is_one_that_a_browser_opens(host: str, listens: str, opened: str) -> None:
     try:
-        place = surroundings.settle_place(host, "0")
+        place = environment.settle_place(host, "0")
     except InputError:
         assert ":" in host, "only IPv6 may be missing"
         pytest.skip("this machine has no IPv6")
@@ -134,13 +134,13 @@ def test_the_address_is_one_that_a_browser_opens(host: str, listens: str, opened
 
 def test_behind_a_proxy_the_printed_address_is_that_of_the_proxy() -> None:
     os.environ["GRADIO_ROOT_PATH"] = "https://example.org/judgeq/"
-    place = surroundings.settle_place(None, "0")
+    place = environment.settle_place(None, "0")
     assert place.root_path == place.opened_at == "https://example.org/judgeq"
 
 
 def test_variables_are_taken_and_empty_ones_are_none() -> None:
     os.environ.update(GRADIO_SERVER_NAME=" ", GRADIO_SERVER_PORT="0", GRADIO_NUM_PORTS="", GRADIO_DEBUG="1")
-    place = surroundings.settle_place()
+    place = environment.settle_place()
     assert place.host == "127.0.0.1"
     assert not {"GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "GRADIO_NUM_PORTS"} & set(os.environ)
     assert os.environ["GRADIO_DEBUG"] == "1"
@@ -150,7 +150,7 @@ def test_variables_are_taken_and_empty_ones_are_none() -> None:
 @pytest.mark.parametrize("value", ["http://127.0.0.1:9", "127.0.0.1:9", "socks5://127.0.0.1:9"])
 def test_a_proxy_is_not_asked_for_the_page_itself(name: str, value: str, taken: int) -> None:
     os.environ.update({name: value, "NO_PROXY": "[::1], example.org", "no_proxy": ""})
-    surroundings.past_proxies("127.0.0.1")
+    environment.past_proxies("127.0.0.1")
     assert "example.org" in os.environ["no_proxy"].split(",")
     with httpx.Client() as client:
         for own in (f"http://127.0.0.1:{taken}", f"http://localhost:{taken}", f"http://[::1]:{taken}"):

@@ -16,7 +16,7 @@ from app.sections.pins.view import add_piece
 from app.sections.sweep import curves
 from app.sections.sweep.callbacks import SweepCallbacks
 from app.server.host import ModelHost
-from app.server.spans import MOST_PIECES, spans_of
+from app.server.pins import MOST_PIECES, spans_of
 from app.server.sweep_run import SweepRun
 from judgeq.errors import InputError
 from judgeq.methods import METHODS

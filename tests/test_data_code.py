@@ -11,7 +11,7 @@ import pytest
 from judgeq.data.code import CodeSource
 from judgeq.data.example import Example
 from judgeq.data.lengths import count_tokens
-from judgeq.data.library import Definition, definitions, library_files
+from judgeq.data.standard_library import Definition, definitions, library_files
 from judgeq.models.language_model import LanguageModel
 
 TOKENS = (300, 2500)

@@ -22,7 +22,7 @@ from accelerate.commands.launch import launch_command_parser
 from packaging.requirements import Requirement
 
 from app import start, ui
-from app.server import surroundings
+from app.server import environment
 from judgeq.cli import _parser, main
 from judgeq.methods import METHODS
 from judgeq.soft_tokens.model_card import model_card
@@ -93,7 +93,7 @@ def run_app(command: Command, place: Place, patch: pytest.MonkeyPatch) -> None:
     patch.setattr("app.server.host.ModelHost", lambda *_, **__: loaded)
     patch.setattr(ui, "build", lambda *_: SimpleNamespace(block_thread=lambda: None))
     for name in ("listening_at", "past_proxies", "settle_folder"):
-        patch.setattr(surroundings, name, lambda *where: where)
+        patch.setattr(environment, name, lambda *where: where)
     patch.setattr(ui, "serve", lambda _, **where: opened.append(where))
     words = [word for word in command.words[2:] if word != "…"]
     if "--help" in words:

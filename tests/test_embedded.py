@@ -22,7 +22,7 @@ from judgeq.errors import DownloadError, ModelError
 from judgeq.models import download_process, embedded, wheels
 from judgeq.models.embedded import EMBEDDED, embedded_model_path
 from judgeq.models.wheels import PackagedFile, fetch_wheel, packaged_file, sealed_source
-from tests.models import Lines
+from tests.loading import Lines
 from tests.waiting import PATIENCE_S, until
 
 NAME = "smollm2-135m"

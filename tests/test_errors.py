@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from app.messages import page
+from app.error_page import page
 from app.sections.ask.callbacks import budget_of
 from app.server.limits import check_method
 from app.style.toasts import shown

@@ -17,7 +17,7 @@ import pytest
 
 from judgeq.cli import main
 from judgeq.errors import InputError
-from judgeq.evaluation import shared
+from judgeq.evaluation import shared_journal
 from judgeq.evaluation.journal import Journal, Rated, part_of
 from judgeq.models.language_model import LanguageModel
 from judgeq.training.workers import Workers
@@ -187,10 +187,10 @@ def test_several_processes_need_a_file(
 def test_a_file_that_another_machine_does_not_see_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "APPEARS_S", 0)
-    monkeypatch.setattr(shared, "time", SimpleNamespace(monotonic=iter((0.0, 1.0)).__next__))
+    monkeypatch.setattr(shared_journal, "APPEARS_S", 0)
+    monkeypatch.setattr(shared_journal, "time", SimpleNamespace(monotonic=iter((0.0, 1.0)).__next__))
     with pytest.raises(InputError, match="all machines share"):
-        shared.open_journal(tmp_path / "a.items.jsonl", {}, {}, worker(1, 2))
+        shared_journal.open_journal(tmp_path / "a.items.jsonl", {}, {}, worker(1, 2))
     journal = Journal(tmp_path / "a.items.jsonl", {})
     with pytest.raises(InputError, match=r"a\.items\.1-of-2\.jsonl of another process cannot be read"):
         journal.merge(2)

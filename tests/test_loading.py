@@ -25,7 +25,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load, load_config
 from judgeq.models.wheels import sealed_folder
 from judgeq.soft_tokens.adapters import LowRank
-from tests.models import refusal
+from tests.loading import refusal
 
 
 @pytest.fixture

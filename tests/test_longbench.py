@@ -11,7 +11,7 @@ import pytest
 
 from judgeq.data.lengths import count_tokens
 from judgeq.errors import InputError
-from judgeq.evaluation.harness import LONGBENCH_TASKS, library, longbench_tasks
+from judgeq.evaluation.harness import LONGBENCH_TASKS, lm_eval_tasks, longbench_tasks
 from judgeq.evaluation.harness.longbench import TEMPLATE_NOTE, cut_middle
 from judgeq.evaluation.questions import Question, Task
 from judgeq.models.language_model import LanguageModel
@@ -34,7 +34,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def out_of_reach(*_: Any, **__: Any) -> None:
         raise OSError("no network in tests")
 
-    monkeypatch.setattr(library, "_failed", {})
+    monkeypatch.setattr(lm_eval_tasks, "_failed", {})
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", out_of_reach)
     monkeypatch.setattr("datasets.load_dataset", out_of_reach)
 

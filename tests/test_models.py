@@ -49,7 +49,7 @@ from judgeq.models.loading import load
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from tests.hub import Hub, Repository
-from tests.models import refusal
+from tests.loading import refusal
 
 
 def edit(path: Path, **changes: Any) -> None:

@@ -26,7 +26,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load, load_config
 from judgeq.soft_tokens.soft_tokens import SoftTokens, shipped_for
 from tests.hub import Hub, Repository
-from tests.models import Lines
+from tests.loading import Lines
 
 NOBODY = "http://127.0.0.1:9"
 Behaviour = Callable[[socket.socket], None]

@@ -261,7 +261,7 @@ def test_who_hangs_up_stops_the_run_and_frees_the_place(
 
 
 def test_texts_that_wait_are_bounded_together(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.page.MOST_WAITING_BYTES", 1000)
+    monkeypatch.setattr("app.request_checks.MOST_WAITING_BYTES", 1000)
     loaded = threading.Event()
 
     def load(*_: Any, **__: Any) -> LanguageModel:

@@ -22,7 +22,7 @@ from judgeq.evaluation.harness import (
     RULER_TASKS,
     LocalFiles,
     benchmark_names,
-    library,
+    lm_eval_tasks,
     needle_tasks,
     ruler_tasks,
 )
@@ -45,7 +45,7 @@ ANSWERS = ("Ada Lovell", "Bea Marsh", "Cy Nolan", "Di Otter")
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "_failed", Everything())
+    monkeypatch.setattr(lm_eval_tasks, "_failed", Everything())
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_nothing_but_the_question_moves(words: LanguageModel, qa_files: LocalFil
 
 
 def test_a_question_that_does_not_come_last(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library.Definition, "text", lambda *_: "One line.\nNo question")
+    monkeypatch.setattr(lm_eval_tasks.Definition, "text", lambda *_: "One line.\nNo question")
     with pytest.raises(InputError, match="does not end with its question"):
         one(lm, "niah_single_1", 512, question_first=True)
 
@@ -277,7 +277,7 @@ def test_the_hubs_essays_are_used(words: LanguageModel, monkeypatch: pytest.Monk
         asked.append((name, split))
         return {"text": ["An essay about boats. " * 800]}
 
-    monkeypatch.setattr(library, "_failed", {"punkt_tab": "punkt_tab could not be fetched."})
+    monkeypatch.setattr(lm_eval_tasks, "_failed", {"punkt_tab": "punkt_tab could not be fetched."})
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     prepare_niah.get_haystack.cache_clear()
@@ -291,7 +291,7 @@ def test_the_hubs_essays_are_used(words: LanguageModel, monkeypatch: pytest.Monk
 
 
 def test_what_cannot_be_fetched_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "_failed", {})
+    monkeypatch.setattr(lm_eval_tasks, "_failed", {})
     calls = []
 
     def load() -> None:
@@ -300,17 +300,19 @@ def test_what_cannot_be_fetched_is_asked_for_once(monkeypatch: pytest.MonkeyPatc
 
     for _ in range(2):
         with pytest.raises(DownloadError, match=r"^the essays could not be fetched \(no route\)\.$"):
-            library.fetched("the essays", load)
+            lm_eval_tasks.fetched("the essays", load)
     assert len(calls) == 1
 
 
 def test_a_hub_out_of_reach_leaves_only_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    monkeypatch.setattr(library, "_failed", {})
+    monkeypatch.setattr(lm_eval_tasks, "_failed", {})
     for answers, offline in ((fails(OSError), True), (lambda *_, **__: None, False)):
         monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", answers)
-        assert library.hub_dataset(f"{offline}", "a/b", lambda: datasets.config.HF_HUB_OFFLINE) is offline
+        assert (
+            lm_eval_tasks.hub_dataset(f"{offline}", "a/b", lambda: datasets.config.HF_HUB_OFFLINE) is offline
+        )
 
 
 @pytest.mark.parametrize("name", ["qa_squad", "qa_hotpot"])

@@ -7,7 +7,7 @@ import pytest
 
 from app.server.host import ModelHost
 from app.server.run import Run
-from app.server.stored import MODEL, stored_run, stored_task
+from app.server.stored_answers import MODEL, stored_run, stored_task
 from judgeq.models.language_model import LanguageModel
 from tests.waiting import PATIENCE_S
 
@@ -18,7 +18,7 @@ def test_the_stored_answers_are_what_is_computed_now(smol: LanguageModel) -> Non
     host = ModelHost(MODEL, load=lambda name, progress: smol)
     stored = stored_run(host)
     assert stored is not None, (
-        "the sample, the soft tokens or the question changed: run `python -m app.server.stored`"
+        "the sample, the soft tokens or the question changed: run `python -m app.server.stored_answers`"
     )
     run = Run(stored_task(), host).start()
     assert run.finished.wait(PATIENCE_S)

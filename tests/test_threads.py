@@ -18,7 +18,7 @@ import torch
 import judgeq
 from judgeq.cache.layers import PreallocatedRows
 from judgeq.config import Decoding
-from judgeq.data import library
+from judgeq.data import standard_library
 from judgeq.data.lengths import count_tokens
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import Message, build_chat, build_prefix, build_prompt
@@ -185,7 +185,7 @@ def test_warnings_are_as_before_when_threads_have_read_old_code(
     files = [tmp_path / f"{at}.py" for at in range(2)]
     for at, file in enumerate(files):
         file.write_text(f"x = {at}\n")
-    monkeypatch.setattr(library.sysconfig, "get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr(standard_library.sysconfig, "get_path", lambda _: str(tmp_path))
     parse = ast.parse
     second_in = threading.Event()
 
@@ -197,12 +197,12 @@ def test_warnings_are_as_before_when_threads_have_read_old_code(
             time.sleep(0.3)
         return parse(text)
 
-    monkeypatch.setattr(library.ast, "parse", slow)
+    monkeypatch.setattr(standard_library.ast, "parse", slow)
     before = list(warnings.filters)
 
     def later() -> Any:
         time.sleep(0.1)
-        return library.definitions(files[1])
+        return standard_library.definitions(files[1])
 
-    at_once([lambda: library.definitions(files[0]), later])
+    at_once([lambda: standard_library.definitions(files[0]), later])
     assert list(warnings.filters) == before

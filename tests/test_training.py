@@ -25,12 +25,12 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training import store as stores
+from judgeq.training.budget_profile import best_shares, learn_profile
 from judgeq.training.config import TrainConfig
 from judgeq.training.curve import CURVES, curve_figure, write_curve
 from judgeq.training.examples import AttentionRecorder, PromptRows, TrainingExample
 from judgeq.training.objectives import OBJECTIVES
 from judgeq.training.optimization import passes
-from judgeq.training.profile import best_shares, learn_profile
 from judgeq.training.progress import Progress
 from judgeq.training.responses import generate_responses
 from judgeq.training.store import Store

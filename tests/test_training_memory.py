@@ -15,7 +15,7 @@ from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.examples import TrainingExample
-from judgeq.training.memory import MemoryRun
+from judgeq.training.memory_tokens import MemoryRun
 from judgeq.training.optimization import Setting
 from judgeq.training.train import train
 from judgeq.training.workers import Workers

@@ -15,7 +15,7 @@ from judgeq.cli import main
 from judgeq.config import Decoding, Selection, budget_rows, check_budget, check_chunk
 from judgeq.data.example import Example
 from judgeq.errors import InputError
-from judgeq.evaluation.harness.library import check_names
+from judgeq.evaluation.harness.lm_eval_tasks import check_names
 from judgeq.evaluation.metrics import METRICS, score
 from judgeq.evaluation.questions import Question
 from judgeq.evaluation.random_weights import random_model

@@ -11,7 +11,7 @@ from judgeq.look.format import visible
 
 
 def shown(error: JudgeqError) -> gr.Error:
-    """An error as the page shows it; its code links to `app.messages`."""
+    """An error as the page shows it; its code links to `app.error_page`."""
     # a toast is HTML, and messages may quote what a visitor typed
     said = html.escape(visible(str(error)), quote=False)
     if error.code:

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     from judgeq.data.planted import PLANTED
     from judgeq.evaluation.calibration.questions import questions_from_file
     from judgeq.evaluation.journal import Journal
-    from judgeq.evaluation.shared import check_file_for
+    from judgeq.evaluation.shared_journal import check_file_for
     from judgeq.prompts.prompt import dated, now
     from judgeq.training.workers import Workers
 

@@ -86,7 +86,7 @@ def measure(
         skip_long: leave out prompts that the model cannot read, and say how many.
     """
     from judgeq.evaluation.journal import Journal
-    from judgeq.evaluation.shared import check_file_for
+    from judgeq.evaluation.shared_journal import check_file_for
     from judgeq.prompts.prompt import dated, now
     from judgeq.training.workers import Workers
 
@@ -206,11 +206,11 @@ def open_journal(
     workers: Workers,
 ) -> Journal:
     """The answers so far, of all `workers`; says what an older file does not."""
-    from judgeq.evaluation import shared
+    from judgeq.evaluation import shared_journal
     from judgeq.evaluation.setup import setup_of, taken_for_granted
 
     setup = setup_of(lm, tokens, _precision(arguments, lm))
-    journal = shared.open_journal(path, setup, taken_for_granted(lm, setup), workers)
+    journal = shared_journal.open_journal(path, setup, taken_for_granted(lm, setup), workers)
     if journal.unsaid:
         say(f"judgeq: {path} does not say its {', '.join(journal.unsaid)}: taken to be those of this run\n")
     return journal

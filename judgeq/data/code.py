@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from judgeq.data.example import Example, GeneratedSource, Page, draw_shape
 from judgeq.data.lengths import count_tokens, draw_length, fit
-from judgeq.data.library import Definition, definitions, library_files
+from judgeq.data.standard_library import Definition, definitions, library_files
 from judgeq.data.templates import TEMPLATES
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel

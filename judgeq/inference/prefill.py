@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from judgeq.attention.call import AttentionCall
-from judgeq.attention.inputs import noted_input_norms
+from judgeq.attention.input_norms import noted_input_norms
 from judgeq.cache.layers import MemoryRows
 from judgeq.cache.prefix import LayerCallback, PrefixCache, Progress, pass_sizes
 from judgeq.cache.retained import FrozenCache, UnstoredCache

@@ -1,1 +1,1 @@
-"""judgeq inside other tools: kvpress, lm-eval."""
+"""judgeq inside other tools: `generate` of plain transformers, kvpress, lm-eval."""

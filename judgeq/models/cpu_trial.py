@@ -36,7 +36,8 @@ class CpuTrial:
 
     Attributes:
         prefill: of a product of many rows.
-        one_row: of a product of one row, by layout: `PLAIN`, and those of `judgeq.attention.one_row.LAYOUTS` that work.
+        one_row: of a product of one row, by layout: `PLAIN`, and those of `judgeq.attention.linear_one_row.LAYOUTS`
+            that work.
     """
 
     prefill: float
@@ -63,7 +64,7 @@ def cpu_trial() -> CpuTrial:
 
 @cache
 def _trial(threads: int) -> CpuTrial:
-    from judgeq.attention.one_row import LAYOUTS
+    from judgeq.attention.linear_one_row import LAYOUTS
 
     path = cache_root() / "cpu" / f"{_machine(threads)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -99,8 +100,8 @@ def use_layout(model: Any) -> None:
     import torch
     from torch import nn
 
-    from judgeq.attention.cpu import use_onednn
-    from judgeq.attention.one_row import LAYOUTS, lay_out
+    from judgeq.attention.linear_many_rows import use_onednn
+    from judgeq.attention.linear_one_row import LAYOUTS, lay_out
 
     use_onednn(model)
     small = [module.weight for module in model.modules() if type(module) is nn.Linear]
@@ -116,8 +117,8 @@ def measure() -> CpuTrial:
     import torch.nn.functional as F
     from torch import Tensor
 
-    from judgeq.attention.cpu import has_two_libraries, onednn_product
-    from judgeq.attention.one_row import LAYOUTS
+    from judgeq.attention.linear_many_rows import has_two_libraries, onednn_product
+    from judgeq.attention.linear_one_row import LAYOUTS
 
     def product(rows: int, wide: int, out: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         return torch.full((rows, wide), 0.5, dtype=dtype), torch.full((out, wide), 0.01, dtype=dtype)

@@ -22,13 +22,13 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.output import check_folder, saved, saving
 from judgeq.soft_tokens.soft_tokens import FILES, SoftTokens, saved_before
 from judgeq.soft_tokens.tensors import SoftTokenTensors
+from judgeq.training.budget_profile import learn_profile
 from judgeq.training.config import STORE_GB, TrainConfig
 from judgeq.training.curve import CURVES, write_curve
 from judgeq.training.examples import PromptRows, TrainingExample
-from judgeq.training.memory import MemoryRun
+from judgeq.training.memory_tokens import MemoryRun
 from judgeq.training.objectives import NEED_VALUES, OBJECTIVES
 from judgeq.training.optimization import Run, Setting
-from judgeq.training.profile import learn_profile
 from judgeq.training.progress import Progress
 from judgeq.training.store import Store, check_store, is_store
 from judgeq.training.trainable import (

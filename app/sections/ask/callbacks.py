@@ -22,10 +22,10 @@ from app.sections.ask.cards import (
 from app.sections.kept.kept import FIELDS, map_updates
 from app.server.host import ModelHost
 from app.server.limits import whole_number
+from app.server.pins import spans_of
 from app.server.run import Run
 from app.server.samples import expected_answer, sample
-from app.server.spans import spans_of
-from app.server.stored import stored_run
+from app.server.stored_answers import stored_run
 from app.server.task import Task
 from app.style.toasts import shown
 from judgeq.config import check_budget, check_text

@@ -12,7 +12,7 @@ from app.sections.ask.callbacks import check_filled
 from app.sections.measuring import MeasuringCallbacks
 from app.sections.sweep import curves
 from app.server.limits import whole_number
-from app.server.spans import spans_of
+from app.server.pins import spans_of
 from app.server.sweep_run import SweepRun, SweepTask
 from app.style.toasts import shown
 from judgeq.errors import InputError, JudgeqError

@@ -13,7 +13,7 @@ import gradio as gr
 from app import text
 from app.sections.ask.cards import busy_status, error_status, loading_status, ready_status
 from app.sections.measuring import MeasuringCallbacks, buttons
-from app.server.surroundings import comes_from_here
+from app.server.environment import comes_from_here
 from app.server.train_run import RECIPES, TrainRun, TrainTask, folder_named
 from app.style.toasts import shown
 from app.templates import render

@@ -17,7 +17,14 @@ from unittest import mock
 
 from judgeq.data.passages import GAP, manual_texts
 from judgeq.errors import DownloadError, InputError
-from judgeq.evaluation.harness.library import CONNECT_SECONDS, Definition, fetched, hub_dataset, quiet, seeded
+from judgeq.evaluation.harness.lm_eval_tasks import (
+    CONNECT_SECONDS,
+    Definition,
+    fetched,
+    hub_dataset,
+    quiet,
+    seeded,
+)
 from judgeq.evaluation.harness.local_files import LocalFiles
 from judgeq.models.language_model import LanguageModel
 

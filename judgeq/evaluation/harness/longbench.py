@@ -15,7 +15,7 @@ from judgeq.data.example import Example
 from judgeq.data.jsonl import json_value, numbered
 from judgeq.data.lengths import count_tokens
 from judgeq.errors import DownloadError, InputError
-from judgeq.evaluation.harness.library import Definition, check_names, definition, hub_dataset
+from judgeq.evaluation.harness.lm_eval_tasks import Definition, check_names, definition, hub_dataset
 from judgeq.evaluation.questions import Question, Task
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.supported import CONTENT_MARK

@@ -1,7 +1,7 @@
 """Result files as one page and as Markdown tables. Pure functions from data to text; knows nothing of models."""
 
 from judgeq.evaluation.report.blocks import blocks_of
-from judgeq.evaluation.report.compare import differences, incomparable, precision_of
+from judgeq.evaluation.report.comparable import differences, incomparable, precision_of
 from judgeq.evaluation.report.figures import draw_layers, draw_needles, draw_scores
 from judgeq.evaluation.report.pages import to_html, to_markdown
 from judgeq.evaluation.report.read import (

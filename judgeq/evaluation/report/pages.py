@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from judgeq.evaluation.report import figures, paper, tables, words
 from judgeq.evaluation.report.blocks import Block, Part, parts_of
-from judgeq.evaluation.report.compare import incomparable
+from judgeq.evaluation.report.comparable import incomparable
 from judgeq.evaluation.report.read import ResultFile, SpeedFile
 from judgeq.evaluation.report.styles import SYMBOLS, styles_of
 from judgeq.evaluation.report.summary import Summary, summary_of, warnings_of

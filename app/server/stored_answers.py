@@ -1,6 +1,6 @@
 """The first sample's answers, computed before with the embedded model: what the page shows before the first question.
 
-`python -m app.server.stored` recomputes them. Knows nothing of Gradio.
+`python -m app.server.stored_answers` recomputes them. Knows nothing of Gradio.
 """
 
 from __future__ import annotations
