@@ -14,12 +14,12 @@ from judgeq.data.chains import ChainsSource
 from judgeq.data.code import CodeSource
 from judgeq.data.example import Example
 from judgeq.data.facts import COLUMNS, FACTS, TABLE_FORMS, Table, distinct
-from judgeq.data.records import RecordsSource
+from judgeq.data.records import ExactSource, RecordsSource
 from judgeq.data.wiki import WikiSource, plant_sentences
 from judgeq.models.language_model import LanguageModel
 from tests.test_training import ARTICLES
 
-SOURCES = (WikiSource, RecordsSource, ChainsSource, CodeSource)
+SOURCES = (WikiSource, RecordsSource, ExactSource, ChainsSource, CodeSource)
 PASSAGES = ["One stands. Two stand. Three stand.", "Four stand. Five stand."]
 
 
@@ -48,6 +48,7 @@ def test_the_first_examples_stay_the_same_for_a_seed(lm: LanguageModel, source: 
     [
         (WikiSource, "article facts table all several description continuation chat"),
         (RecordsSource, "records"),
+        (ExactSource, "exact"),
         (ChainsSource, "handed same tally values codes dialogue"),
     ],
 )
@@ -60,7 +61,7 @@ def test_every_shape_has_its_answers_in_the_text(lm: LanguageModel, source: type
     for example in answered:
         assert all(answer in text(example) for answer in example.answers)
     led = [example for example in answered if example.kind in ("facts", "records") and example.answer_prefix]
-    assert led or source is ChainsSource
+    assert led or source in (ChainsSource, ExactSource)
     for example in led:
         assert f"{example.answer_prefix} {example.answers[0]}" in text(example)
 

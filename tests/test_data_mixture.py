@@ -97,7 +97,7 @@ def test_mixtures_are_named_alike() -> None:
     "text", ["", "  ", ",", "wiki,", ":2", "wikipedia", "missing.jsonl", "wiki:2,none/here:1"]
 )
 def test_what_is_no_source_says_what_is_one(text: str) -> None:
-    said = r"give wiki, records, chains, code, sharegpt, manuals, a FILE\.jsonl"
+    said = r"give wiki, records, exact, chains, code, sharegpt, manuals, a FILE\.jsonl"
     with pytest.raises(InputError, match=said):
         parse_sources(text)
 

@@ -21,8 +21,8 @@ class TrainConfig(JsonConfig):
     """A recipe. The same recipe on the same model gives the same soft tokens.
 
     Attributes:
-        data: where prompts come from: `wiki`, `records`, `chains`, `code`, `sharegpt`, a `FILE.jsonl`, or a
-            mixture such as `wiki:4,code:1`.
+        data: where prompts come from: `wiki`, `records`, `exact`, `chains`, `code`, `sharegpt`, a `FILE.jsonl`, or
+            a mixture such as `wiki:4,code:1`.
         examples: number of training prompts.
         min_tokens, max_tokens: length of their documents.
         response_tokens: longest self-generated response.
