@@ -195,6 +195,8 @@ def _option(option: str) -> str:
     name, _, value = option.partition("=")
     if name == "memory":
         return f"{value if value != '0' else 'no'} memory rows"
+    if name == "unit":
+        return {"word": "whole words", "row": "row by row"}[value]
     return value if name == "group" else f"{name} {value}"
 
 
