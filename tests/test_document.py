@@ -24,7 +24,7 @@ from judgeq.inference.answers import Reading
 from judgeq.methods import H2O, METHODS, JudgeQ, PyramidKV, SnapKV, question_methods
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.conftest import WINDOW
+from tests.fixtures import WINDOW
 from tests.generators import to_the_end
 from tests.rounding import moved_rows
 from tests.test_chunks import every_method

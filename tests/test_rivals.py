@@ -38,7 +38,7 @@ from judgeq.methods import (
 )
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
-from tests.conftest import TEXT, MakeLM
+from tests.fixtures import TEXT, MakeLM
 from tests.rounding import moved_rows
 from tests.test_prefill import attention_of
 from tests.test_rope import dynamic, longrope, scaled

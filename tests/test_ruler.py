@@ -170,7 +170,7 @@ def test_another_process_asks_the_same_questions(lm: LanguageModel) -> None:
     names = ("niah_single_1", "niah_multikey_3", "cwe", "fwe")
     script = (
         "from types import SimpleNamespace\n"
-        "from tests.conftest import build_tokenizer\n"
+        "from tests.fixtures import build_tokenizer\n"
         "from judgeq.evaluation.harness import ruler_tasks\n"
         f"tasks = ruler_tasks(SimpleNamespace(tokenizer=build_tokenizer()), {names}, [2048], 2, seed=5)\n"
         "print(*[question.key for task in tasks for question in task.questions])"

@@ -43,7 +43,7 @@ from judgeq.training.trainable import (
     trainable,
 )
 from judgeq.training.workers import Workers
-from tests.conftest import MakeLM
+from tests.fixtures import MakeLM
 
 CONFIG = TrainConfig(
     data="wiki",
