@@ -15,6 +15,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from tests.surroundings import THREADS
+
 KNOWN = {"FROM", "ARG", "RUN", "USER", "WORKDIR", "ENV", "COPY", "EXPOSE", "CMD"}
 NEEDS_ROOT = "useradd "
 """What begins so is for an image alone."""
@@ -133,6 +135,7 @@ class Container:
             name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HTTP"))
         }
         home = {"HOME": str(self.root / "home/user"), "LANG": "C.UTF-8", "PIP_NO_COMPILE": "1"}
+        home |= dict.fromkeys(THREADS, "1")  # other tests run beside it
         path = f"{self.python}:/usr/local/bin:/usr/bin:/bin"
         return {**kept, **home, **self.environment, "PATH": path, **more}
 

@@ -34,8 +34,8 @@ from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.training.train import train
 from scripts import space
-from tests.conftest import TEXT, build_model, build_tokenizer
 from tests.documented import ROOT, blocks, text_of
+from tests.fixtures import TEXT, build_model, build_tokenizer
 
 TRAINING = {
     "--examples": "2",

@@ -30,7 +30,7 @@ from judgeq import __version__
 from judgeq._assets import assets_path
 from judgeq.methods import question_methods
 from judgeq.models.language_model import LanguageModel
-from tests.conftest import build_model, build_tokenizer
+from tests.fixtures import build_model, build_tokenizer
 from tests.server import DOCUMENT, QUESTION, tiny_host
 from tests.waiting import PATIENCE_S
 

@@ -12,8 +12,7 @@ ONE_DEMO = frozenset(
 )
 """Files that meet the same server of the demo, with the embedded model."""
 HARNESS = frozenset(
-    f"tests/test_{what}.py"
-    for what in ("documented_commands", "lm_eval_model", "longbench", "needle", "ruler")
+    f"tests/test_{what}.py" for what in ("cli", "documented_commands", "lm_eval_model", "longbench", "ruler")
 )
 """Files that use lm-eval, which takes ten seconds to import its generators and to read its tasks."""
 ALONE = "::test_a_clean_kernel_gives_the_stored_outputs["

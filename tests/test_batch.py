@@ -25,7 +25,7 @@ from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import Prefill, prefill
 from judgeq.methods import Full, SnapKV, StreamingLLM
 from judgeq.models.language_model import LanguageModel
-from tests.conftest import TEXT, MakeLM
+from tests.fixtures import TEXT, MakeLM
 
 LONG = Decoding(max_new_tokens=12)
 

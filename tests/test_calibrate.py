@@ -28,7 +28,7 @@ from judgeq.evaluation.calibration.result import Answered, Calibration
 from judgeq.evaluation.journal import Journal, Rated
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.conftest import TEXT
+from tests.fixtures import TEXT
 
 DOCUMENT = f"{TEXT}The keeper is called Aldous. {TEXT}"
 QUESTIONS = ["How tall is the lighthouse?", "Who keeps it?", "When was it built?"]

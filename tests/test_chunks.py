@@ -20,7 +20,7 @@ from judgeq.inference.request import Request
 from judgeq.methods import H2O, METHODS, Full, JudgeQ, LayerView, Method, SnapKV, question_methods
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import MakeLM
+from tests.fixtures import MakeLM
 from tests.rounding import moved_rows
 from tests.test_profile import profile
 

@@ -26,7 +26,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import MemoryTokens
-from tests.conftest import build_model
+from tests.fixtures import build_model
 from tests.pdf_files import pdf
 
 QUESTION = "What does a ship pay?"

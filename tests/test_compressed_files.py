@@ -22,7 +22,7 @@ from judgeq.documents.document import Document
 from judgeq.errors import InputError
 from judgeq.methods import LayerView, Method, SnapKV
 from judgeq.models.language_model import LanguageModel
-from tests.conftest import TEXT, WINDOW
+from tests.fixtures import TEXT, WINDOW
 from tests.test_document import changed, soft, with_tensor
 
 QUESTION = "Who must name the captain?"

@@ -22,7 +22,7 @@ from judgeq.models.wheels import print_progress
 from judgeq.retention import RetentionMap
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.progress import Bars
-from tests.conftest import build_model
+from tests.fixtures import build_model
 
 ENCODINGS = ["cp1252", "ascii", "cp932", "utf-8"]
 WORDS = "Mär → 350 €. 東京. \U0001f600 \ud83d"

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import build_model
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks import llama_speed
 from benchmarks.cpu import main
+from tests.fixtures import build_model
 
 SHORT = ["--prompt-tokens", "70", "--decode-tokens", "2", "--budget", "40", "--rounds", "1"]
 

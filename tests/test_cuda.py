@@ -31,7 +31,7 @@ from judgeq.training.store import Store
 from judgeq.training.train import example_losses, train
 from judgeq.training.trainable import trainable
 from judgeq.training.workers import Workers
-from tests.conftest import TEXT
+from tests.fixtures import TEXT
 from tests.test_many import QUESTIONS, soft_tokens
 from tests.test_training import ARTICLES, changed
 

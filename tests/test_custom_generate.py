@@ -23,7 +23,7 @@ from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import Message, build_chat, build_prompt
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.conftest import TEXT, build_model, build_tokenizer
+from tests.fixtures import TEXT, build_model, build_tokenizer
 from tests.hub import Hub
 
 QUESTION = "How tall is the lighthouse?"

@@ -24,7 +24,7 @@ from judgeq.training.config import TrainConfig
 from judgeq.training.progress import Progress
 from judgeq.training.store import LABEL, Store
 from judgeq.training.workers import Workers
-from tests.conftest import CHAT_TEMPLATE, MakeLM, build_model, build_tokenizer
+from tests.fixtures import CHAT_TEMPLATE, MakeLM, build_model, build_tokenizer
 
 TEXT = "Mara Voss signs the lease on 4 May. The rent is 350 euros a month. " * 5
 SHORT = Decoding(max_new_tokens=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import TEXT, MakeLM
+from tests.fixtures import TEXT, MakeLM
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_rope import longrope
 
@@ -296,23 +297,24 @@ def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("family", "name"),
     [
-        *sorted(set(DECODABLE) - {"random", "expectedattention"}),
-        "expectedattention:queries=20",
+        *(("llama", name) for name in sorted(set(DECODABLE) - {"random", "expectedattention"})),
+        *itertools.product(["gemma2", "gemma3_text", "granite", "smollm3"], ["judgeq", "snapkv", "h2o"]),
+        *((family, "expectedattention:queries=20") for family in ("llama", "gemma3_text", "granite")),
     ],
 )
 def test_with_all_rows_held_the_scores_are_those_of_a_prompt_that_holds_the_answer(
-    start: Start, some_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, name: str
+    start: Start, make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors, family: str, name: str
 ) -> None:
-    method = method_from_text(name)
-    eviction, _ = start(method, 500, 500, some_lm)
+    lm, method = make_lm(family), method_from_text(name)
+    eviction, _ = start(method, 500, 500, lm)
     written = torch.randint(3, 300, (40,), generator=torch.Generator().manual_seed(5))
     for token in written.tolist():
         eviction.next_logits(token)
     eviction.evict()
     whole = torch.cat([ids, written[None]], 1)
-    expected = prefill(some_lm, whole, [Plan(method, 500)], soft_tokens=soft).retained[0].scores
+    expected = prefill(lm, whole, [Plan(method, 500)], soft_tokens=soft).retained[0].scores
     for layer, heads in eviction._rows.items():
         scores = torch.stack([head.scores for head in heads])
         assert torch.allclose(scores, expected[layer][0], atol=1e-4)

@@ -21,8 +21,8 @@ from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training.examples import PromptRows, TrainingExample
 from judgeq.training.trainable import attention_to_examples
 from scripts import distill
-from tests.conftest import build_model, build_tokenizer
 from tests.documented import ROOT, code
+from tests.fixtures import build_model, build_tokenizer
 from tests.test_training import ARTICLES
 
 EXPERIMENT = ROOT / "assets/experiments/memory_rows"

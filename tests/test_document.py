@@ -24,7 +24,7 @@ from judgeq.inference.answers import Reading
 from judgeq.methods import H2O, METHODS, JudgeQ, PyramidKV, SnapKV, question_methods
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.conftest import WINDOW
+from tests.fixtures import WINDOW
 from tests.generators import to_the_end
 from tests.rounding import moved_rows
 from tests.test_chunks import every_method
@@ -137,14 +137,13 @@ def test_rows_are_judged_again(
     monkeypatch.setitem(some_lm.__dict__, "eos_ids", frozenset())  # random models stop anywhere
     document = Document(some_lm, TEXT, chunk=chunk)
     options = {"budget": 40, "tokens": soft(some_lm), "decoding": Decoding(30, evict_every=8)}
-    for method in ("judgeq", "snapkv", "h2o"):
-        for question in QUESTIONS[:2]:
-            found = document.ask(question, method=method, **options)
-            expected = judgeq.ask(some_lm, TEXT, question, method=method, **options)
-            assert found.text == expected.text
-            for ours, theirs in zip(found.rows_at_end, expected.rows_at_end, strict=True):
-                assert all(map(np.array_equal, ours, theirs))
-            assert (found.kv_bytes, found.kv_bytes_at_end) == (expected.kv_bytes, expected.kv_bytes_at_end)
+    for method, question in zip(("judgeq", "snapkv", "h2o"), QUESTIONS, strict=True):
+        found = document.ask(question, method=method, **options)
+        expected = judgeq.ask(some_lm, TEXT, question, method=method, **options)
+        assert found.text == expected.text
+        for ours, theirs in zip(found.rows_at_end, expected.rows_at_end, strict=True):
+            assert all(map(np.array_equal, ours, theirs))
+        assert (found.kv_bytes, found.kv_bytes_at_end) == (expected.kv_bytes, expected.kv_bytes_at_end)
 
 
 def test_a_document_that_must_be_cut_is_read_anew_each_time(lm: LanguageModel, tokens: SoftTokens) -> None:

@@ -19,7 +19,7 @@ from judgeq.inference.request import Request
 from judgeq.methods import LAQ, Full, JudgeQ, Oracle, RandomRows, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.conftest import TEXT
+from tests.fixtures import TEXT
 from tests.test_profile import profile
 
 

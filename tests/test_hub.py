@@ -15,7 +15,7 @@ from judgeq.cli import main
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
-from tests.conftest import TEXT, build_model, build_tokenizer
+from tests.fixtures import TEXT, build_model, build_tokenizer
 from tests.hub import Hub, Repository
 
 BASE = "somebody/Tiny-Llama"

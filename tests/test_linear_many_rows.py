@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import build_model
 from torch import nn
 
 from judgeq.attention.linear_many_rows import FEW_ROWS, ManyRowsLinear, has_two_libraries, use_onednn
 from judgeq.attention.registry import output_weight
 from judgeq.evaluation.random_weights import random_model
+from tests.fixtures import build_model
 
 pytestmark = pytest.mark.skipif(not has_two_libraries(), reason="this PyTorch has one library for products")
 

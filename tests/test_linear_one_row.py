@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import build_model
 from torch import nn
 
 import judgeq
@@ -18,6 +17,7 @@ from judgeq.attention.softcap import grouped_attention
 from judgeq.models.cpu_trial import PLAIN, CpuTrial, cpu_trial, use_layout
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.supported import choose_dtype
+from tests.fixtures import build_model
 
 FASTER = CpuTrial(0.5, {PLAIN: 1.1, "float16": 0.4, "onednn": 0.6})
 SLOWER = CpuTrial(1.5, {PLAIN: 1.1, "float16": 1.2})

@@ -31,7 +31,7 @@ from judgeq.methods import Full
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.conftest import TEXT, MakeLM
+from tests.fixtures import TEXT, MakeLM
 from tests.reduced import indexed
 
 DOCUMENT = TEXT.strip()

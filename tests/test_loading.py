@@ -16,7 +16,6 @@ import peft
 import pytest
 import torch
 import transformers
-from conftest import CHAT_TEMPLATE, build_model, build_tokenizer
 
 import judgeq.models.loading
 from judgeq.errors import InputError, ModelError
@@ -25,6 +24,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load, load_config
 from judgeq.models.wheels import sealed_folder
 from judgeq.soft_tokens.adapters import LowRank
+from tests.fixtures import CHAT_TEMPLATE, build_model, build_tokenizer
 from tests.loading import refusal
 
 

@@ -19,7 +19,7 @@ from judgeq.inference.request import Request, reserved_positions
 from judgeq.methods import LAQ, Full, JudgeQ, JudgeQDraft, Oracle, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import WINDOW, MakeLM
+from tests.fixtures import WINDOW, MakeLM
 from tests.rounding import moved_rows
 from tests.test_prefill import attention_of
 

@@ -22,7 +22,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.sweeping import sweep
-from tests.conftest import TEXT, MakeLM
+from tests.fixtures import TEXT, MakeLM
 from tests.test_profile import profile
 
 QUESTIONS = [

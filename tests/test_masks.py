@@ -18,7 +18,7 @@ from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.methods import Full, Method, SnapKV
 from judgeq.models.language_model import LanguageModel
-from tests.conftest import MakeLM
+from tests.fixtures import MakeLM
 
 TOKENS, TURN, PADDING, BUDGET = 40, 6, 2, 12
 IDS = torch.randint(3, 300, (2, TOKENS), generator=torch.Generator().manual_seed(1))

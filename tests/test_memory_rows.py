@@ -36,7 +36,7 @@ from judgeq.retention.text import sentences
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, SoftTokens
 from judgeq.soft_tokens.tensors import MemoryTokens, SoftTokenTensors
-from tests.conftest import TEXT, MakeLM, without_end
+from tests.fixtures import TEXT, MakeLM, without_end
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.rounding import moved_rows
 from tests.test_profile import profile

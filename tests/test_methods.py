@@ -44,7 +44,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import build_model, build_tokenizer
+from tests.fixtures import build_model, build_tokenizer
 from tests.test_prefill import attention_of
 from tests.test_profile import profile
 

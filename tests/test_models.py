@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CONFIGS, GLOBAL, SLIDING, WINDOW, build_model, build_tokenizer
 from transformers import (
     AutoModelForCausalLM,
     BertConfig,
@@ -48,6 +47,7 @@ from judgeq.models.language_model import Geometry, LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.tensors import SoftTokenTensors
+from tests.fixtures import CONFIGS, GLOBAL, SLIDING, WINDOW, build_model, build_tokenizer
 from tests.hub import Hub, Repository
 from tests.loading import refusal
 

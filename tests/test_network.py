@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import build_model, build_tokenizer
 
 from judgeq.data.sharegpt import ShareGptSource
 from judgeq.errors import DownloadError, InputError, JudgeqError, ModelError
@@ -25,6 +24,7 @@ from judgeq.models.embedded import embedded_model_path
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load, load_config
 from judgeq.soft_tokens.soft_tokens import SoftTokens, shipped_for
+from tests.fixtures import build_model, build_tokenizer
 from tests.hub import Hub, Repository
 from tests.loading import Lines
 

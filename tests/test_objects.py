@@ -23,7 +23,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
-from tests.conftest import TEXT
+from tests.fixtures import TEXT
 from tests.test_profile import profile
 
 LONG = 30 * TEXT

@@ -26,7 +26,7 @@ from judgeq.evaluation.report.words import method_title
 from judgeq.methods import METHODS
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
-from tests.conftest import TEXT, build_model
+from tests.fixtures import TEXT, build_model
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "own-method.md"
 QUESTION = "How tall is the lighthouse?"

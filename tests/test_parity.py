@@ -25,7 +25,7 @@ from judgeq.inference.replay import prefill_with_replay
 from judgeq.methods import Full
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import Prompt, build_prefix
-from tests.conftest import TEXT
+from tests.fixtures import TEXT
 
 OTHER_PYTHON = os.environ.get("JUDGEQ_KVPRESS_PYTHON", "")
 SNAPKV = Pairing(

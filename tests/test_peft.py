@@ -19,7 +19,7 @@ from judgeq.soft_tokens import peft as peft_files
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import build_model
+from tests.fixtures import build_model
 from tests.test_profile import profile
 
 

@@ -19,7 +19,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt
 from judgeq.retention import RetentionMap
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.conftest import TEXT, four_tokens
+from tests.fixtures import TEXT, four_tokens
 from tests.test_profile import profile
 
 DOCUMENT = f"{TEXT}The keeper is called Aldous. {TEXT}"

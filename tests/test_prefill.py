@@ -25,7 +25,7 @@ from judgeq.methods.selection import Forced
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.tensors import MemoryTokens, SoftTokenTensors
-from tests.conftest import WINDOW, MakeLM, written
+from tests.fixtures import WINDOW, MakeLM, written
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.rounding import moved_rows
 from tests.test_many import soft_tokens

@@ -26,7 +26,7 @@ from judgeq.prompts.prompt import build_prompt
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import MakeLM
+from tests.fixtures import MakeLM
 
 ROOT = Path(__file__).resolve().parents[1]
 OTHER_PYTHON = os.environ.get("JUDGEQ_KVPRESS_PYTHON", "")

@@ -18,7 +18,7 @@ from judgeq.methods import LAQ
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import CUT_MARK, Message, build_chat, build_prefix, build_prompt
 from judgeq.prompts.words import LONGEST_WORD, number_words
-from tests.conftest import CHAT_TEMPLATE, MakeLM
+from tests.fixtures import CHAT_TEMPLATE, MakeLM
 
 DOCUMENT = "The harbour lies in the north.\nEvery ship — even a “small” one — pays 3 € at the gate. 🚢 sails at noon."
 QUESTION = "What does a ship pay?"

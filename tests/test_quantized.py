@@ -30,7 +30,7 @@ from judgeq.methods import Full, JudgeQ, SnapKV
 from judgeq.methods.parsing import method_from_text, methods_from_text
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import TEXT, MakeLM
+from tests.fixtures import TEXT, MakeLM
 from tests.test_profile import profile
 from tests.test_ragged import packed_attention
 

@@ -25,7 +25,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt
 from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import MakeLM, written
+from tests.fixtures import MakeLM, written
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_profile import profile
 

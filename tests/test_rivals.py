@@ -38,7 +38,7 @@ from judgeq.methods import (
 )
 from judgeq.methods.parsing import method_from_text
 from judgeq.models.language_model import LanguageModel
-from tests.conftest import TEXT, MakeLM
+from tests.fixtures import TEXT, MakeLM
 from tests.rounding import moved_rows
 from tests.test_prefill import attention_of
 from tests.test_rope import dynamic, longrope, scaled
@@ -243,8 +243,7 @@ def replay_scores(
     return found
 
 
-@pytest.mark.parametrize("chunk", [2048, 30])
-@pytest.mark.parametrize("kind", [KVzip, KVzipPlus])
+@pytest.mark.parametrize(("kind", "chunk"), [(KVzip, 2048), (KVzipPlus, 30)])
 def test_kvzip_keeps_what_a_replay_attends_to(
     each_lm: LanguageModel, kind: type[KVzip], chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from judgeq.inference.request import Request
 from judgeq.methods import Full, JudgeQ, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import MakeLM
+from tests.fixtures import MakeLM
 from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_prefill import answer, full_answer
 

@@ -33,6 +33,7 @@ from judgeq.evaluation.harness.generation import (
     SENTENCES_NOTE,
     manual_prose,
 )
+from judgeq.evaluation.harness.word_pairs import WordPairs
 from judgeq.evaluation.questions import Question, Task
 from judgeq.models.language_model import LanguageModel
 from tests.reduced import Everything
@@ -170,7 +171,7 @@ def test_another_process_asks_the_same_questions(lm: LanguageModel) -> None:
     names = ("niah_single_1", "niah_multikey_3", "cwe", "fwe")
     script = (
         "from types import SimpleNamespace\n"
-        "from tests.conftest import build_tokenizer\n"
+        "from tests.fixtures import build_tokenizer\n"
         "from judgeq.evaluation.harness import ruler_tasks\n"
         f"tasks = ruler_tasks(SimpleNamespace(tokenizer=build_tokenizer()), {names}, [2048], 2, seed=5)\n"
         "print(*[question.key for task in tasks for question in task.questions])"
@@ -200,6 +201,13 @@ def test_lm_eval_is_as_before_once_the_questions_are_made(words: LanguageModel) 
     assert niah_utils.get_haystack is prepare_niah.get_haystack
     assert prepare_niah.tqdm.__module__.startswith("tqdm")
     assert len(prepare_niah.DEPTHS) == 40
+
+
+def test_pairs_of_words_stand_where_they_stand_in_lm_eval_s_list() -> None:
+    adjectives, nouns = ["blue-eyed", "x-rated", "bluer", "blue", "a", "blue"], ["bird", "fly-wheel", "Eve"]
+    pairs = WordPairs(adjectives, nouns)
+    assert list(pairs) == sorted({f"{adjective}-{noun}" for adjective in adjectives for noun in nouns})
+    assert len(pairs) == 15
 
 
 # Lengths

@@ -21,7 +21,7 @@ from judgeq.inference import lookahead as reference
 from judgeq.methods import Full, JudgeQ, Method, Oracle, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.conftest import TEXT
+from tests.fixtures import TEXT
 from tests.test_profile import profile
 
 DOCUMENT, WHAT = (TEXT * 2).strip(), "How tall is the lighthouse?"

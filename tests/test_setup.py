@@ -22,7 +22,7 @@ from judgeq.methods import Method, RandomRows, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.conftest import TEXT
+from tests.fixtures import TEXT
 from tests.test_profile import profile
 
 

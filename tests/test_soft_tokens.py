@@ -16,7 +16,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
 from judgeq.soft_tokens.tensors import TENSOR_NAME, SoftTokenTensors
-from tests.conftest import MakeLM
+from tests.fixtures import MakeLM
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks.start import DEMO_PARTS, PARTS, demo, main, start
 from judgeq.errors import InputError
-from tests.conftest import build_model
+from tests.fixtures import build_model
 
 
 def test_a_model_that_cannot_be_loaded_is_told_in_its_own_words(tmp_path: Path) -> None:

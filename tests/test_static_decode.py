@@ -14,7 +14,7 @@ from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.inference.static_decode import StaticStep
 from judgeq.methods.parsing import method_from_text
-from tests.conftest import TEXT, MakeLM
+from tests.fixtures import TEXT, MakeLM
 from tests.test_many import soft_tokens
 
 

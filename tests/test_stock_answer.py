@@ -19,7 +19,7 @@ from judgeq.methods.scoring import merge_group
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
-from tests.conftest import MakeLM
+from tests.fixtures import MakeLM
 from tests.generators import to_the_end
 from tests.rounding import moved_rows
 from tests.test_prefill import attention_of

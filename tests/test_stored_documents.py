@@ -17,7 +17,7 @@ from app.server.host import ModelHost
 from app.ui import build
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.conftest import TEXT
+from tests.fixtures import TEXT
 
 ROOT = Path(__file__).resolve().parents[1]
 QUESTION = "How tall is the lighthouse?"

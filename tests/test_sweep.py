@@ -19,7 +19,7 @@ from judgeq.methods import JudgeQ, question_methods
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.sweeping import BUDGETS, SweepPoint, sweep
-from tests.conftest import TEXT, four_tokens, without_end
+from tests.fixtures import TEXT, four_tokens, without_end
 
 DOCUMENT = f"{TEXT}The keeper is called Aldous. {TEXT}"
 QUESTION = "How tall is the lighthouse?"

@@ -24,7 +24,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import Message, build_chat, build_prefix, build_prompt
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.training.responses import generate_responses
-from tests.conftest import MakeLM
+from tests.fixtures import MakeLM
 
 DOCUMENT = "The rent is 350 euros.<|end|> Mara signs<|start|> on 4 May. " * 12
 SHORT = Decoding(max_new_tokens=4)

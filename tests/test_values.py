@@ -26,7 +26,7 @@ from judgeq.inference.plan import Plan
 from judgeq.methods import METHODS, Full, RandomRows, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.training.config import TrainConfig
-from tests.conftest import TEXT
+from tests.fixtures import TEXT
 
 WHOLE = [64, np.int64(64), np.uint8(64), np.array(64), torch.tensor(64)]
 SHARES = [0.25, np.float64(0.25), np.float32(0.25), torch.tensor(0.25), Fraction(1, 4), Decimal("0.25")]

@@ -57,7 +57,7 @@ def main() -> None:
     if not hasattr(torch._C, "_cuda_init"):
         torch._C._cuda_init = lambda: None
         torch.cuda._is_in_bad_fork = bool  # False, and another process can be asked for it
-    from tests.conftest import build_model, build_tokenizer
+    from tests.fixtures import build_model, build_tokenizer
 
     model, tokenizer = build_model(), build_tokenizer()  # their random numbers would ask CUDA for its state
     import spaces  # noqa: F401 - as in app.py

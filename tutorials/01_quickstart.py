@@ -77,9 +77,13 @@ HTML(answer.retention.to_html(layer=22))
 #
 # With `attended=True` the library records what each token of the answer attends to while it is written. Hold a word
 # of the answer: lit is what the model reads for it. Below the answer are the sentences that it leans on.
+#
+# A text that is asked more than once is best a `Document`: it is read with the first question, and the next ones find
+# it read.
 
 # %%
-judgeq.ask(lm, document, question, budget=64, attended=True, decoding=short).attended
+log = judgeq.Document(lm, document)
+log.ask(question, budget=64, attended=True, decoding=short).attended
 
 # %% [markdown]
 # ## Compare
@@ -90,7 +94,7 @@ judgeq.ask(lm, document, question, budget=64, attended=True, decoding=short).att
 
 # %%
 methods = ("full", "judgeq", "snapkv", "streamingllm", "random")
-reading = judgeq.read(lm, document, question, methods=methods, budget=64, decoding=short)
+reading = log.read_for(question, methods=methods, budget=64, decoding=short)
 answers = {writer.name: writer.finish() for writer in reading.writers}
 for name, given in answers.items():
     print(f"{name:13} {given.kv_bytes / 1e6:5.1f} MB   {given.text!r}")
@@ -150,7 +154,7 @@ figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.04])
 # <summary>Answer</summary>
 #
 # ```python
-# judgeq.ask(lm, document, "What was the name of the trawler?", budget=64, decoding=short).retention
+# log.ask("What was the name of the trawler?", budget=64, decoding=short).retention
 # ```
 #
 # Other ones, next to the words that the model always attends to. The question is in front of the soft tokens, so

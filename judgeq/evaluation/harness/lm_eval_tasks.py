@@ -20,6 +20,7 @@ from unittest import mock
 import numpy as np
 
 from judgeq.errors import DownloadError, InputError
+from judgeq.evaluation.harness.word_pairs import import_needles
 from judgeq.models.hub_download import HubError, check_answers
 from judgeq.values import texts
 
@@ -89,6 +90,8 @@ def definition(benchmark: str, name: str, folder: str) -> Definition:
             # Not `TaskManager`: loading a task with it builds 500 questions, or downloads all of them, at once
             from lm_eval.tasks._yaml_loader import load_yaml
 
+            if folder == "ruler":
+                import_needles()
             root = Path(lm_eval.tasks.__file__).parent
             return Definition(name, load_yaml(root / folder / f"{name}.yaml"))
     except ImportError as error:
