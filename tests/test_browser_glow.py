@@ -66,6 +66,8 @@ def made_up() -> Any:
         prompt_tokens=MAPS["judgeq"].tokens,
         full_kv_bytes=10_000_000,
         computed="",
+        layer=None,
+        lit={},
         earlier=(),
         retention=MAPS,
     )

@@ -213,6 +213,25 @@ class Callbacks:
             return 0, text.NO_SHARE
 
 
+def light_layer(run: Run | None, layer: int) -> Any:
+    """The cards of a run that has ended, with what one layer alone attends to; -1 = all.
+
+    Raises:
+        gr.Error: the run was evicted to make room for others.
+    """
+    if run is None or not run.finished.is_set() or not run.retention:
+        return gr.skip()
+    layers = next(iter(run.retention.values())).layers
+    chosen = layer if type(layer) is int and layer in range(layers) else None
+    if chosen == run.layer:
+        return gr.skip()
+    try:
+        run.look().light(chosen)
+    except JudgeqError as error:
+        raise shown(error) from None
+    return run_cards(run)
+
+
 def choose_sample(name: str) -> tuple[Any, ...]:
     """Document, question, rows, question-first and answer prefix of a sample, and its question once more.
 
