@@ -14,6 +14,9 @@ from torch import Tensor
 from transformers import DynamicCache
 
 import judgeq
+from app.server.host import ModelHost
+from app.server.task import Task
+from benchmarks import lights
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.evaluation.attended_cost import WARM_UP, attended_times
@@ -294,3 +297,15 @@ def test_its_cost_is_measured_on_equal_tokens(lm: LanguageModel) -> None:
         row = times.row()
         assert row["pairs"] == 8
         assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
+
+
+def test_the_demos_own_cost_is_measured_on_equal_tokens(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(lm.__dict__, "eos_ids", frozenset())
+    host = ModelHost(lm.name, load=lambda name, progress: lm)
+    host.model()
+    task = Task(DOCUMENT, QUESTION, ("full", "snapkv"), budget=20, max_new_tokens=WARM_UP + 4)
+    times, updates = lights.measured(host, task, 1)
+    assert [(each.label, each.row()["pairs"]) for each in times] == [("full", 4), ("snapkv", 4)]
+    assert len(updates) == 8

@@ -84,18 +84,20 @@ class Callbacks:
         return run, run_cards(run), *map_updates(run, True)
 
     def stand_in(self, *pickers: list[str] | str) -> list[Any]:
-        """Pickers of one or several methods, with the stock answer for Judge Q where the model has no soft tokens."""
-        if not self.host.lacks_soft_tokens:
-            return [gr.update(info=None) for _ in pickers]
-        told = text.STANDS_IN.format(model=self.host.name)
-        known = {JudgeQ.name: StockAnswer.name}
-        values = (
-            known.get(chosen, chosen)
-            if isinstance(chosen, str)
-            else list(dict.fromkeys(known.get(name, name) for name in chosen))
-            for chosen in pickers
-        )
-        return [gr.update(value=value, info=told) for value in values]
+        """Pickers of one or several methods, with the stock answer for Judge Q where the model has no soft tokens.
+
+        Judge Q takes its place again where it has some.
+        """
+        away, here, told = StockAnswer.name, JudgeQ.name, None
+        if self.host.lacks_soft_tokens:
+            away, here, told = here, away, text.STANDS_IN.format(model=self.host.name)
+        found = []
+        for chosen in pickers:
+            names = [chosen] if isinstance(chosen, str) else chosen
+            if told or here not in names:
+                names = list(dict.fromkeys(here if name == away else name for name in names))
+            found.append(gr.update(value=names[0] if isinstance(chosen, str) else names, info=told))
+        return found
 
     def begin(
         self,
