@@ -73,8 +73,10 @@ REPLAY_LABEL = "Token of the answers"
 REPLAY_HINT = (
     "Hold a word of an answer, or go through it with the arrow keys, to see where it came from: lit is what the model "
     "attends to among the stored rows for this word and not for all others. The first token attends to all rows. "
-    "“Leans on” ranks the document’s sentences by that."
+    "“Leans on” ranks the document’s sentences by that. “Layer”, above the document, chooses one layer of it."
 )
+LIT_BY = "Lit by layer {layer} alone, all its heads together."
+LIT_BY_ALL = "Lit by all layers: document and answers are too long to record each one."
 FIRST_TOKEN = "First token"
 SPEED = "Speed"
 OF_ROWS = "of {tokens:,}"

@@ -71,12 +71,14 @@ def build(
         loaded = demo.load(reactions.watch_loading, None, inputs.status, **QUEUED)
         loaded.then(reactions.count, [*inputs.prompt, inputs.rows], [inputs.note, inputs.share], **LIGHT)
         wire_inputs(reactions, inputs, loaded)
-        wire_kept(kept, run)
+        drawn = wire_kept(kept, run)
         wire_pins(pins, kept)
         pickers = [inputs.methods, sweep.methods, calibrate.method]
         for known in (loaded, *wire_models(host, models, inputs.status), *([trained] if trained else [])):
             known.then(reactions.stand_in, pickers, pickers, **LIGHT)
         ends = _wire_run(reactions, inputs, pins, models, answers, kept, run)
+        for shown in (drawn, *ends):
+            shown.success(do.light_layer, [run, kept.layer], answers.cards, **QUEUED)
         wire_sweep(host, sweep, inputs)
         wire_calibrate(host, calibrate, inputs)
         wire_calculator(sums)

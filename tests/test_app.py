@@ -27,6 +27,7 @@ from app.sections.take_away.view import make_file
 from app.server import stored_answers
 from app.server.host import ModelHost
 from app.server.limits import Limits
+from app.server.live import lit
 from app.server.memory import MemoryLimit
 from app.server.run import Run, result
 from app.server.samples import expected_answer, samples
@@ -38,6 +39,7 @@ from judgeq.documents.document import Document
 from judgeq.errors import JudgeqError
 from judgeq.look.format import duration, size
 from judgeq.models.language_model import LanguageModel
+from judgeq.retention.glow import Lights
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.waiting import PATIENCE_S, until
 
@@ -203,6 +205,25 @@ def test_what_a_run_holds_is_measured(small: do.Callbacks) -> None:
     arrays += [found.scores for found in run.retention.values() if found.scores is not None]
     assert sum(each.nbytes for each in arrays) + len(run.task.document) < run.nbytes
     assert shown_run(small, document=DOCUMENT * 4).nbytes > 3 * run.nbytes
+
+
+def test_one_layer_alone_lights_words_where_each_is_recorded(
+    small: do.Callbacks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shown_run(small)
+    answer = run.lanes[1].answer
+    assert answer is not None
+    assert answer.attended is not None
+    expected = lit(Lights(run.retention["snapkv"]), answer.attended.of_layer(2))
+    shown = do.light_layer(run, 2)
+    assert run.lit["snapkv"] == expected != (run.lanes[1].steps, run.lanes[1].leaning)
+    assert "Lit by layer 2 alone" in shown
+    assert f"&#34;snapkv&#34;:{json.dumps(expected[0], separators=(',', ':'))}" in shown
+    assert do.light_layer(run, 2) == gr.skip(), "nothing new"
+    forged: Any = "2"
+    assert "Lit by" not in do.light_layer(run, forged)
+    monkeypatch.setattr("app.server.run.LAYERS_BYTES", 0)
+    assert "too long to record each one" in do.light_layer(shown_run(small), 2)
 
 
 def words(html: str) -> list[str]:

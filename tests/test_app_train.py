@@ -77,7 +77,9 @@ def test_a_judge_is_estimated_trained_stopped_resumed_and_in_use(
     status, panel, figure, _ = news[-1]
     assert "Trained and in use" in status
     assert panel["visible"]
-    assert len(figure["value"].data[0].x) == 6
+    loss, _, *rates = figure["value"].data
+    assert len(loss.x) == 6
+    assert len({len(rate.x) for rate in rates}) == 1, "a rate that stays the same is drawn, too"
     assert host.soft_tokens((JudgeQ.name,)).n == CONFIG.n
     assert SoftTokens.for_model(host.model(), tmp_path / host.name).n == CONFIG.n
     assert not host.lacks_soft_tokens

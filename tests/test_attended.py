@@ -14,6 +14,9 @@ from torch import Tensor
 from transformers import DynamicCache
 
 import judgeq
+from app.server.host import ModelHost
+from app.server.task import Task
+from benchmarks import lights
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError
 from judgeq.evaluation.attended_cost import WARM_UP, attended_times
@@ -79,22 +82,50 @@ def check_eager(lm: LanguageModel, method: Any, counted: Any) -> None:
     tokens = writer.reading.prompt.tokens
     assert writer.reading.attended is not None
     assert writer._recorder is not None
-    found = torch.stack([writer.reading.attended, *writer._recorder.vectors])[:, :-1]
+    found = torch.stack([writer.reading.attended, *writer._recorder.vectors]).float()[:, :, :-1]
     passes = eager(lm, writer, gone_rows(writer.retained, tokens))
-    pair = (None, None) if counted is True else counted
-    expected = [to_prompt(weights, tokens, tokens + at, *pair) for at, weights in enumerate(passes)]
-    assert torch.allclose(found, torch.stack(expected), atol=1e-5)
+    pairs = {True: [(None, None)], "layers": [(layer, None) for layer in range(lm.geometry.layers)]}
+    expected = [
+        torch.stack(
+            [to_prompt(weights, tokens, tokens + at, *pair) for pair in pairs.get(counted, [counted])]
+        )
+        for at, weights in enumerate(passes)
+    ]
+    assert torch.allclose(found, torch.stack(expected), atol=1e-3 if counted == "layers" else 1e-5)
 
 
-@pytest.mark.parametrize("counted", [True, (2, None), (None, 3), (1, 2)], ids=str)
+@pytest.mark.parametrize("counted", [True, "layers", (2, None), (None, 3), (1, 2)], ids=str)
 @pytest.mark.parametrize("name", METHODS)
 def test_weights_are_those_of_eager_attention(lm: LanguageModel, name: str, counted: Any) -> None:
     check_eager(lm, METHODS[name], counted)
 
 
+@pytest.mark.parametrize("counted", [True, "layers"], ids=str)
 @pytest.mark.parametrize("name", METHODS)
-def test_families_with_windows_and_caps(make_lm: Callable[..., LanguageModel], name: str) -> None:
-    check_eager(make_lm("gemma2"), METHODS[name], True)
+def test_families_with_windows_and_caps(
+    make_lm: Callable[..., LanguageModel], name: str, counted: Any
+) -> None:
+    check_eager(make_lm("gemma2"), METHODS[name], counted)
+
+
+def test_layers_apart_add_up_to_all_of_them(lm: LanguageModel) -> None:
+    whole, apart, alone = (
+        written(lm, SnapKV(), each).answer().attended for each in (True, "layers", (1, None))
+    )
+    assert whole is not None
+    assert apart is not None
+    assert alone is not None
+    layers = [apart.of_layer(layer) for layer in range(lm.geometry.layers)]
+    assert np.allclose(sum(each.weights for each in layers) / len(layers), whole.weights, atol=1e-4)
+    assert np.allclose(layers[1].weights, alone.weights, atol=1e-3)
+    assert np.allclose(sum(layers[1].shares().values()), 1, atol=1e-3)
+    assert apart.nbytes > whole.nbytes
+    assert "in layer 1" in layers[1].to_html()
+    for layer in (-1, 4, "1", True):
+        with pytest.raises(InputError, match="give one from 0 to 3"):
+            apart.of_layer(layer)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match='ask with attended="layers"'):
+        whole.of_layer(0)
 
 
 @pytest.mark.parametrize("name", ["full", "snapkv"])
@@ -155,7 +186,7 @@ def test_a_document_that_was_evicted_before_the_question(lm: LanguageModel) -> N
 
 @pytest.mark.parametrize("attended", [(9, None), (None, 4), (0, 0, 0), (-1, 0), "all", 7], ids=str)
 def test_heads_that_do_not_exist_are_refused(lm: LanguageModel, attended: Any) -> None:
-    with pytest.raises(InputError, match=r"attended is .*: give True, or a layer from 0 to 3"):
+    with pytest.raises(InputError, match=r"attended is .*: give True, .* or a layer from 0 to 3"):
         judgeq.ask(lm, DOCUMENT, QUESTION, method="snapkv", attended=attended)
 
 
@@ -266,3 +297,15 @@ def test_its_cost_is_measured_on_equal_tokens(lm: LanguageModel) -> None:
         row = times.row()
         assert row["pairs"] == 8
         assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
+
+
+def test_the_demos_own_cost_is_measured_on_equal_tokens(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(lm.__dict__, "eos_ids", frozenset())
+    host = ModelHost(lm.name, load=lambda name, progress: lm)
+    host.model()
+    task = Task(DOCUMENT, QUESTION, ("full", "snapkv"), budget=20, max_new_tokens=WARM_UP + 4)
+    times, updates = lights.measured(host, task, 1)
+    assert [(each.label, each.row()["pairs"]) for each in times] == [("full", 4), ("snapkv", 4)]
+    assert len(updates) == 8

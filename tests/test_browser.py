@@ -45,6 +45,13 @@ def test_the_sample_has_three_answers_their_costs_and_a_map(page: Page) -> None:
     unfold(page, "layers")
     expect(page.locator("#map-heatmap .heatmaplayer image")).to_be_visible()
 
+    steps = page.locator("#cards .jq-replay").get_attribute("data-steps")
+    page.get_by_label("Layer", exact=True).click()
+    page.get_by_role("option", name="Layer 12", exact=True).click()
+    expect(page.locator("#cards")).to_contain_text("Lit by layer 12 alone")
+    assert page.locator("#cards .jq-replay").get_attribute("data-steps") != steps
+    page.wait_for_function("CSS.highlights.get('jq-glow-3')?.size > 0")
+
     page.get_by_role("radio", name="SnapKV").check()
     expect(page.locator("#map-document")).to_contain_text("SnapKV keeps")
     page.set_viewport_size({"width": 390, "height": 844})

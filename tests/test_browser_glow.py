@@ -66,6 +66,8 @@ def made_up() -> Any:
         prompt_tokens=MAPS["judgeq"].tokens,
         full_kv_bytes=10_000_000,
         computed="",
+        layer=None,
+        lit={},
         earlier=(),
         retention=MAPS,
     )
@@ -183,6 +185,12 @@ def test_holding_a_word_lights_where_it_came_from(page: Page) -> None:
     assert lit(page, "jq-said") == ["😀", "😀"], "of both answers"
     expect(page.locator(".strip i").first).to_be_visible()
     assert sent == [], "a replay asks nobody"
+    page.get_by_role("radio", name="SnapKV").check()
+    expect(page.locator("#map-document")).to_contain_text("SnapKV keeps")
+    page.wait_for_function(
+        """[...CSS.highlights.get("jq-glow-3")].some((range) =>
+          range.startContainer.parentElement?.closest("#map-document") && `${range}`)"""
+    )
 
 
 def test_the_keyboard_alone_goes_through_an_answer(page: Page) -> None:

@@ -110,7 +110,7 @@ def test_the_stock_answer_stands_in_for_judge_q_where_no_soft_tokens_are_known(
     host: ModelHost, lm: LanguageModel
 ) -> None:
     pickers = ["full", "judgeq", "stockanswer"], ["judgeq", "snapkv"], "judgeq"
-    assert [update.get("value") for update in Callbacks(host).stand_in(*pickers)] == [None, None, None]
+    assert [update["value"] for update in Callbacks(host).stand_in(*pickers)] == list(pickers)
     without = ModelHost(lm.name, load=lambda name, **options: lm)
     assert not without.lacks_soft_tokens, "not known before the model is loaded"
     without.model()
@@ -119,6 +119,9 @@ def test_the_stock_answer_stands_in_for_judge_q_where_no_soft_tokens_are_known(
     assert second["value"] == ["stockanswer", "snapkv"]
     assert only["value"] == "stockanswer"
     assert f"No soft tokens are known for {lm.name}: the stock answer" in first["info"]
+    back = Callbacks(host).stand_in(second["value"], only["value"])
+    assert [update["value"] for update in back] == [["judgeq", "snapkv"], "judgeq"]
+    assert back[0]["info"] is None
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
-from app.server.task import Lane
+from app.server.task import Lane, Lit
 from judgeq.inference.answers import Writer
-from judgeq.retention.attended import MEDIAN_OF, resting
+from judgeq.retention.attended import MEDIAN_OF, Attended, resting
 from judgeq.retention.glow import Lights, words_of_tokens
 
+LAYERS_BYTES = 16_000_000
+"""Most that one answer takes so that each layer can be shown alone; a longer one shows all of them together."""
 RANKED_EVERY_S = 0.25
 """Sentences are ranked so often while an answer is written."""
 
@@ -52,5 +55,23 @@ class Live:
         """Show what was measured, all tokens taken together."""
         answer = self._lane.answer
         if answer is not None and answer.attended is not None:
-            self._lane.steps = self._lights.steps(answer.attended)
-            self._lane.leaning = self._lights.leaning(answer.attended.specific.sum(0))
+            self._lane.steps, self._lane.leaning = lit(self._lights, answer.attended)
+
+
+def lit(lights: Lights, attended: Attended) -> Lit:
+    """What a whole answer lights and leans on."""
+    return lights.steps(attended), lights.leaning(attended.specific.sum(0))
+
+
+def lit_by_layer(lanes: Sequence[Lane], layers: Sequence[int]) -> dict[str, list[Lit]]:
+    """The same for each of these layers alone, by method; none where layers were not recorded apart."""
+    found = dict[str, list[Lit]]()
+    lights: Lights | None = None
+    for lane in lanes:
+        attended = lane.answer and lane.answer.attended
+        if attended and attended.layers is not None:
+            lights = lights or Lights(attended.found)
+            found[lane.method] = [lit(lights, attended.of_layer(layer)) for layer in layers]
+        elif lane.by_layer:
+            found[lane.method] = [lane.by_layer[layer] for layer in layers]
+    return found

@@ -21,10 +21,10 @@ import torch
 
 from app import text
 from app.server.host import ModelHost
-from app.server.live import Live
+from app.server.live import LAYERS_BYTES, Live, lit_by_layer
 from app.server.logs import log_quietly
 from app.server.queue import Place
-from app.server.task import Earlier, Lane, Task, note_lost
+from app.server.task import Earlier, Lane, Lit, Task, note_lost
 from judgeq.config import Decoding
 from judgeq.documents.document import Document
 from judgeq.errors import InputError, JudgeqError
@@ -62,6 +62,7 @@ class Run:
             holds all rows, is not kept.
         computed: when and where a stored run was computed.
         quantization, began: of the model that answers; when it began to read.
+        layer: which one alone lights words, None = all; `lit` is what it does, by method.
         error: why it failed.
         gone: its data was evicted to make room for others.
         finished: set at the end, also after an error.
@@ -99,6 +100,8 @@ class Run:
         self.computed = ""
         self.quantization: str | None = None
         self.began: datetime | None = None
+        self.layer: int | None = None
+        self.lit: dict[str, Lit] = {}
         self.error: JudgeqError | None = None
         self.gone = False
         self.finished = threading.Event()
@@ -155,7 +158,7 @@ class Run:
             self.document.tokens * TOKEN_BYTES if self.document else 0
         )
         answers = (lane.answer for lane in self.lanes if lane.answer and lane.answer.attended)
-        attended = sum(answer.attended.weights.nbytes for answer in answers if answer.attended)
+        attended = sum(answer.attended.nbytes for answer in answers if answer.attended)
         return texts + attended + sum(_map_bytes(found) for found in self.retention.values())
 
     def evict(self) -> None:
@@ -163,9 +166,16 @@ class Run:
         if not self.busy:
             self.gone, self.document = True, None
             self.task = replace(self.task, document="", own_tokens=None)
+            self.lit = {}
             for lane in self.lanes:
                 lane.retention = lane.answer = None
                 lane.steps = []
+
+    def light(self, layer: int | None) -> None:
+        """Show what this layer alone attends to; None = all of them."""
+        self.layer = layer
+        found = {} if layer is None else lit_by_layer(self.lanes, [layer])
+        self.lit = {method: each[0] for method, each in found.items()}
 
     def close(self) -> None:
         """Stop the work and free the document, since the page was closed."""
@@ -278,7 +288,7 @@ class Run:
             pinned=task.pinned,
             dropped=task.dropped,
             decoding=Decoding(max_new_tokens=task.max_new_tokens),
-            attended=True,
+            attended="layers" if self._layers_bytes(lm) <= LAYERS_BYTES else True,
             on_layer=self._on_layer,
         )
         self._record(reading, lm.geometry.layers)
@@ -302,6 +312,11 @@ class Run:
             for each in followed:
                 each.finish()
             note_lost(self.lanes)
+
+    def _layers_bytes(self, lm: LanguageModel) -> int:
+        """Most that it takes to record each layer of one answer apart."""
+        tokens = min(self.host.count_all(self.task.document, self.task.question), lm.geometry.max_positions)
+        return 2 * lm.geometry.layers * self.task.max_new_tokens * tokens
 
     def _reader(self, lm: LanguageModel) -> Callable[..., Reading]:
         """Reads a question about the task's document; where the document is kept, its rows are too."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import judgeq
 from app.server.host import ModelHost
+from app.server.live import lit_by_layer
 from app.server.run import Run
 from app.server.samples import expected_answer, samples
 from app.server.task import Lane, Task, note_lost
@@ -111,6 +112,7 @@ def _values(lane: Lane) -> dict[str, Any]:
         "answer": said,
         "steps": lane.steps,
         "leaning": lane.leaning,
+        "by_layer": lit_by_layer([lane], range(lane.answer.retention.layers))[lane.method],
         "map": lane.answer.retention.to_json(scores=not full),
     }
 
@@ -139,6 +141,7 @@ def _lane(values: dict[str, Any]) -> Lane:
         answer=answer,
         steps=values["steps"],
         leaning=values["leaning"],
+        by_layer=values.get("by_layer", ()),
     )
 
 

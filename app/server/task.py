@@ -42,6 +42,10 @@ class Task:
         return f"{self.answer_prefix}{answer}".strip()
 
 
+Lit = tuple[list[list[int]], list[dict[str, Any]]]
+"""What an answer's words light, and the sentences that it leans on: `Lane.steps` and `Lane.leaning`."""
+
+
 @dataclass
 class Lane:
     """One method's answer as far as it is written; costs are measured, None = not yet.
@@ -53,6 +57,7 @@ class Lane:
         lost_words: its words of which no head keeps everything, each once.
         steps: for each token of the answer its word and what it attends to, see `judgeq.retention.glow.Lights.steps`.
         leaning: the sentences that the answer leans on, see `Lights.leaning`.
+        by_layer: both for each layer alone, where they are stored.
     """
 
     method: str
@@ -69,6 +74,7 @@ class Lane:
     lost_words: tuple[str, ...] = ()
     steps: list[list[int]] = field(default_factory=list)
     leaning: list[dict[str, Any]] = field(default_factory=list)
+    by_layer: Sequence[Lit] = ()
 
 
 def note_lost(lanes: Sequence[Lane]) -> None:

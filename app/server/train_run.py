@@ -89,8 +89,8 @@ class Followed(Progress):
             known: dict[str, float] = {}
             for entry in run.history:
                 known |= entry
-            new = {name: value for name, value in figures.items() if known.get(name) != value}
-            run.history[done - 1 :] = [{**new, "loss": figures["loss"]}]
+            measured = any(known.get(name) != value for name, value in figures.items() if name != "loss")
+            run.history[done - 1 :] = [dict(figures) if measured else {"loss": figures["loss"]}]
         run.phase = "writing"
         run._check()
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from judgeq.inference.attending import Recorder, as_rows
+from judgeq.inference.attending import Recorder, as_arrays
 from judgeq.inference.decode import Step, decode, next_logits
 from judgeq.inference.decode_batch import PendingAnswer, decode_together
 from judgeq.inference.decode_eviction import DecodingEviction
@@ -267,9 +267,9 @@ class Writer:
             return None
         assert self.reading.attended is not None
         vectors = [self.reading.attended, *self._recorder.vectors][first : len(self.steps)]
-        return Attended.of_steps(
-            self.retention, [step.text for step in self.steps], as_rows(vectors), counted.layer, counted.head
-        )
+        means, layers = as_arrays(vectors, counted)
+        texts = [step.text for step in self.steps]
+        return Attended.of_steps(self.retention, texts, means, counted.layer, counted.head, layers)
 
     def answer_of(self, text: str, finish: str | None, timing: Timing) -> Answer:
         """An answer that was written elsewhere, from the rows that were kept here."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,8 +22,9 @@ from judgeq.methods.scoring import attention_to_prompt
 from judgeq.models.language_model import LanguageModel
 from judgeq.values import several, whole
 
-WhatAttends = bool | tuple[int | None, int | None]
-"""Whether to record what an answer attends to; or of which layer and query head alone, with None for all of them."""
+WhatAttends = bool | Literal["layers"] | tuple[int | None, int | None]
+"""Whether to record what an answer attends to, or that of each layer, too; or of which layer and query head alone, with
+None for all of them."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,12 @@ class CountedHeads:
 
     Attributes:
         layer, head: of one layer, or one query head of each layer, only; None = all.
+        apart: each layer is recorded apart; their mean is that of all.
     """
 
     layer: int | None = None
     head: int | None = None
+    apart: bool = False
 
     @classmethod
     def asked(cls, lm: LanguageModel, attended: object) -> CountedHeads | None:
@@ -46,6 +49,8 @@ class CountedHeads:
         """
         if attended is None or isinstance(attended, bool):
             return cls() if attended else None
+        if isinstance(attended, str) and attended == "layers":
+            return cls(apart=True)
         sizes = lm.geometry.layers, lm.geometry.heads
         pair = several(attended)
         fits = len(pair) == 2 and all(
@@ -54,14 +59,25 @@ class CountedHeads:
         )
         if not fits:
             raise InputError(
-                f"attended is {attended!r}: give True, or a layer from 0 to {sizes[0] - 1} and a query head from 0 to "
-                f"{sizes[1] - 1}, as in (12, 3), with None for all of them"
+                f"attended is {attended!r}: give True, 'layers' for each layer apart, or a layer from 0 to "
+                f"{sizes[0] - 1} and a query head from 0 to {sizes[1] - 1}, as in (12, 3), with None for all of them"
             )
-        return cls(*(None if each is None else whole(each) for each in pair))
+        layer, head = (None if each is None else whole(each) for each in pair)
+        return cls(layer, head)
 
-    def number(self, layers: int, heads: int) -> int:
-        """How many they are, in a model of so many layers and query heads."""
-        return (layers if self.layer is None else 1) * (heads if self.head is None else 1)
+    def parts(self, lm: LanguageModel) -> int:
+        """`P`, how many sums are recorded."""
+        return lm.geometry.layers if self.apart else 1
+
+    def part(self, layer: int) -> int:
+        """The sum that a layer counts in."""
+        return layer if self.apart else 0
+
+    def means(self, lm: LanguageModel, sums: Tensor) -> Tensor:
+        """(P, T) float32 sums -> what a head pays on average; float16 where each layer is one of them."""
+        layers = 1 if self.apart or self.layer is not None else lm.geometry.layers
+        means = sums / (layers * (lm.geometry.heads if self.head is None else 1))
+        return means.half() if self.apart else means
 
     def summed(self, weights: Tensor) -> Tensor:
         """(H_kv, G, K) weights of one layer -> (H_kv, K), those of the query heads that count."""
@@ -76,13 +92,14 @@ class PromptAttention:
     """What the last token of a prompt attends to, which chooses an answer's first token before anything is evicted.
 
     Attributes:
-        total: (T,) float32, to each token of the prompt, summed over the heads that count; they add up to `number`.
+        total: (P, T + 1) float32, to each token of the prompt and to memory tokens, which are not there yet; summed
+            over the heads that count.
     """
 
-    def __init__(self, counted: CountedHeads, tokens: int, device: torch.device) -> None:
+    def __init__(self, lm: LanguageModel, counted: CountedHeads, tokens: int) -> None:
         """`tokens`: `T`."""
-        self.counted, self.number = counted, 0
-        self.total = torch.zeros(tokens, dtype=torch.float32, device=device)
+        self.lm, self.counted = lm, counted
+        self.total = torch.zeros(counted.parts(lm), tokens + 1, dtype=torch.float32, device=lm.device)
 
     def add(self, view: LayerView) -> None:
         """One layer of the pass that ends with the prompt."""
@@ -93,13 +110,14 @@ class PromptAttention:
         last, rows = view.prompt_queries - 1, keys.shape[2]
         queries = view.queries[:1, :, last : last + 1]
         paid = attention_to_prompt(queries, keys[:1], view.scaling, rows - 1, rows, view.softcap)[0, :, :, 0]
-        self.total[-rows:] += self.counted.summed(paid).sum(0).to(self.total)
-        self.number += self.counted.number(1, view.queries.shape[1])
+        self.total[self.counted.part(view.layer), -rows - 1 : -1] += (
+            self.counted.summed(paid).sum(0).to(self.total)
+        )
 
     @property
-    def mean(self) -> Tensor:
-        """(T + 1,) float32: their mean, and 0 for memory tokens."""
-        return torch.cat([self.total / max(self.number, 1), self.total.new_zeros(1)])
+    def means(self) -> Tensor:
+        """(P, T + 1), as in `Recorder.vectors`."""
+        return self.counted.means(self.lm, self.total)
 
 
 class Recorder:
@@ -107,8 +125,8 @@ class Recorder:
 
     Attributes:
         weighs: see `Observer`.
-        vectors: for each pass (T + 1,) float32, to the prompt's tokens and to memory tokens: the mean over the heads
-            that count. What is missing to 1 goes to tokens of the answer.
+        vectors: for each pass (P, T + 1) float32, to the prompt's tokens and to memory tokens: the mean over the heads
+            that count, or in float16 over those of each layer. What is missing to 1 goes to tokens of the answer.
     """
 
     weighs = True
@@ -120,10 +138,9 @@ class Recorder:
             retained: the rows that the passes extend.
             tokens: `T`, of the prompt.
         """
-        self._tokens, self._counted, self._device = tokens, counted, lm.device
-        self._number = counted.number(lm.geometry.layers, lm.geometry.heads)
+        self._lm, self._tokens, self._counted, self._device = lm, tokens, counted, lm.device
         self._cache, self._seen = retained.cache, retained.cache.get_seq_length()
-        self._sum = torch.zeros(tokens + 1, dtype=torch.float32, device=self._device)
+        self._sum = torch.zeros(counted.parts(lm), tokens + 2, dtype=torch.float32, device=self._device)
         self._chosen: list[tuple[int, RowWeights]] = []
         self.vectors: list[Tensor] = []
         heads = [
@@ -163,7 +180,8 @@ class Recorder:
         if count > 0:  # the last ones of the tokens seen
             rows = call.weights.rows
             paid = rows.sum((0, 1)) if self._counted.head is None else self._counted.summed(rows).sum(0)
-            self._sum[self._tokens - count : self._tokens] += paid[:count].to(self._device)
+            part = self._sum[self._counted.part(call.layer)]
+            part[self._tokens - count : self._tokens] += paid[:count].to(self._device)
 
     def _places(self, layer: int) -> tuple[list[Tensor], Sequence[int]]:
         """For each KV head of a layer where its rows' weights are added, and how many of these rows are frozen."""
@@ -183,7 +201,8 @@ class Recorder:
     def _index_of(self, layer: int) -> Tensor:
         targets, counts = self._places(layer)
         parts = [each.split([n, len(each) - n]) for each, n in zip(targets, counts, strict=True)]
-        return torch.cat([each[at] for at in (0, 1) for each in parts])
+        places = torch.cat([each[at] for at in (0, 1) for each in parts])
+        return places + self._counted.part(layer) * self._sum.shape[1]
 
     def _of_frozen(self, weights: Tensor, counts: Sequence[int]) -> Tensor:
         """(G, R) weights of frozen rows -> (R,), those of the query heads that count."""
@@ -217,16 +236,16 @@ class Recorder:
 
     @torch.inference_mode()
     def _close(self) -> None:
-        found = torch.cat([self._sum, self._sum.new_zeros(1)])
         if self._chosen:
             if self._index is None:
                 self._index = torch.cat([self._index_of(layer) for layer, _ in self._chosen])
-            found.index_add_(0, self._index, self._of_all())
+            self._sum.view(-1).index_add_(0, self._index, self._of_all())
             self._chosen.clear()
-        self.vectors.append(found[:-1] / self._number)
+        self.vectors.append(self._counted.means(self._lm, self._sum[:, :-1]))
         self._seen += 1
 
 
-def as_rows(vectors: Sequence[Tensor]) -> Any:
-    """(n, T + 1) float32 array of so many vectors; copied from their device at once."""
-    return torch.stack(list(vectors)).cpu().numpy()
+def as_arrays(vectors: Sequence[Tensor], counted: CountedHeads) -> tuple[Any, Any]:
+    """(n, T + 1) float32 of n vectors, and (n, L, T + 1) float16 where each layer is apart, else None."""
+    found = torch.stack(list(vectors)).cpu()
+    return found.mean(1, dtype=torch.float32).numpy(), found.numpy() if counted.apart else None

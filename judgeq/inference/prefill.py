@@ -51,7 +51,7 @@ class Prefill:
         finished: when the pass was over, by `time.perf_counter`; on a GPU, when all of it was queued.
         memory: for each layer the rows of the memory tokens of this pass; empty where there were none.
         response: (1, R) int64, the full cache's greedy answer without its end, where a plan scores with it.
-        attended: (T + 1,) float32, what the first token of an answer attends to, see `Recorder`; None where the
+        attended: (P, T + 1), what the first token of an answer attends to, see `Recorder`; None where the
             request does not ask for it.
     """
 
@@ -226,7 +226,7 @@ class Eviction:
             self.offsets = soft_tokens.offsets_at(lm, prompt_tokens + response_tokens)
         self.attended: PromptAttention | None = None
         if request.attended is not None:
-            self.attended = PromptAttention(request.attended, prompt_tokens, lm.device)
+            self.attended = PromptAttention(lm, request.attended, prompt_tokens)
         self.retained = [
             Retained.of_prompt(lm, plan, prompt_ids, self.prompt_hashes) for plan in request.plans
         ]
@@ -281,7 +281,7 @@ class Eviction:
             self.peak_rows,
             time.perf_counter(),
             self.memory if self.memory_tokens else [],
-            attended=None if self.attended is None else self.attended.mean,
+            attended=None if self.attended is None else self.attended.means,
         )
 
 

@@ -81,9 +81,10 @@ function replayGlow(root, steps, { answers, places, tell = () => {}, every = 260
   const slider = root.querySelector(".jq-replay input"), label = root.querySelector(".jq-replay output");
   const button = root.querySelector(".jq-replay button");
   const longest = Math.max(1, ...Object.values(steps).map((own) => own.length));
-  let timer = 0, held = null;
+  let timer = 0, held = null, last = [{}, {}];
 
   function show(words, said) { // words and spoken words by answer
+    last = [words, said];
     const elements = answers();
     const marked = Object.entries(said).flatMap(([name, word]) => {
       const found = elements[name]?.querySelector(`[data-word="${word}"]`);
@@ -161,5 +162,6 @@ function replayGlow(root, steps, { answers, places, tell = () => {}, every = 260
     label.textContent = `${longest} tokens`;
   }
   button?.addEventListener("click", play);
-  return { token, word, whole, stop, onWord, onKey, show };
+  const again = () => show(...last); // the texts are new elements
+  return { token, word, whole, stop, onWord, onKey, show, again };
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -57,6 +57,8 @@ class Attended:
         weights: (N, T) float32, to each token of the prompt: the mean over layers and query heads.
         memory: (N,) float32, to memory tokens. What is missing to 1 is attention to the answer itself.
         layer, head: only this layer, or this query head of each layer, counts; None = all.
+        layers: (N, L, T + 1) float16, what the query heads of each of the model's L layers pay on average, the last
+            column to memory tokens; None unless layers were recorded apart.
     """
 
     __repr__ = brief
@@ -68,6 +70,7 @@ class Attended:
     memory: np.ndarray
     layer: int | None = None
     head: int | None = None
+    layers: np.ndarray | None = field(default=None, repr=False)
 
     @classmethod
     def of_steps(
@@ -77,12 +80,14 @@ class Attended:
         vectors: np.ndarray,
         layer: int | None = None,
         head: int | None = None,
+        layers: np.ndarray | None = None,
     ) -> Attended:
         """From what an answer's tokens add to its text, and the attention of all or of the last of them.
 
         Args:
             texts: one a token; "" where a character is incomplete, or text is withheld.
             vectors: (n, T + 1) float32, to the prompt's tokens and to memory tokens.
+            layers: (n, L, T + 1) float16, each layer's.
         """
         ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
         starts = ends - [len(text) for text in texts]
@@ -90,8 +95,28 @@ class Attended:
         count = int(np.searchsorted(later, len(texts)))  # what follows adds none
         spans = np.stack([starts[:count], ends[later[:count]]], axis=1).reshape(-1, 2)
         first = len(texts) - len(vectors)
-        own = vectors[: max(0, count - first)]
-        return cls(found, "".join(texts), spans[first:], own[:, :-1], own[:, -1], layer, head)
+        written = slice(max(0, count - first))
+        own, apart = vectors[written], None if layers is None else layers[written]
+        return cls(found, "".join(texts), spans[first:], own[:, :-1], own[:, -1], layer, head, apart)
+
+    def of_layer(self, layer: int) -> Attended:
+        """What one layer attends to, all its query heads together.
+
+        Raises:
+            InputError: layers were not recorded apart, or there is no such layer.
+        """
+        if self.layers is None:
+            raise InputError('The layers were not recorded apart: ask with attended="layers"')
+        number, count = whole(layer), self.layers.shape[1]
+        if number is None or not 0 <= number < count:
+            raise InputError(f"The layer is {layer!r}: give one from 0 to {count - 1}")
+        own = self.layers[:, number].astype(np.float32)
+        return replace(self, weights=own[:, :-1], memory=own[:, -1], layer=number, layers=None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is recorded."""
+        return self.weights.nbytes + (0 if self.layers is None else self.layers.nbytes)
 
     @cached_property
     def specific(self) -> np.ndarray:

@@ -113,9 +113,11 @@ def words_of_tokens(text: str, spans: np.ndarray) -> list[int]:
 def sentence(attended: Attended) -> str:
     """Where the attention goes, in one sentence."""
     shares = attended.shares()
+    heads = "" if attended.head is None else f" in query head {attended.head}"
+    layers = "" if attended.layer is None else f" in layer {attended.layer}"
     memory = f", {percent(shares['memory'])} to memory tokens" if shares["memory"] else ""
     return (
-        f"Of the attention of this answer’s tokens {percent(shares['document'])} go to the document, "
+        f"Of the attention of this answer’s tokens{heads}{layers} {percent(shares['document'])} go to the document, "
         f"{percent(shares['prompt'])} to the question and the chat template{memory}, and {percent(shares['answer'])} "
         "to the answer itself."
     )

@@ -41,7 +41,7 @@ def curve_figure(history: Sequence[dict[str, float]]) -> go.Figure:
         marks = go.Scatter(x=x, y=y, name=_label(name), mode="lines+markers", **series_style(at))
         figure.add_trace(marks, secondary_y=True)
     figure.update_xaxes(title_text="step")
-    figure.update_yaxes(title_text="loss", type="log", secondary_y=False)
+    figure.update_yaxes(title_text="loss", type="log", nticks=6, automargin=True, secondary_y=False)
     return figure.update_yaxes(title_text="hit rate", secondary_y=True, showgrid=False)
 
 

@@ -84,18 +84,20 @@ class Callbacks:
         return run, run_cards(run), *map_updates(run, True)
 
     def stand_in(self, *pickers: list[str] | str) -> list[Any]:
-        """Pickers of one or several methods, with the stock answer for Judge Q where the model has no soft tokens."""
-        if not self.host.lacks_soft_tokens:
-            return [gr.update(info=None) for _ in pickers]
-        told = text.STANDS_IN.format(model=self.host.name)
-        known = {JudgeQ.name: StockAnswer.name}
-        values = (
-            known.get(chosen, chosen)
-            if isinstance(chosen, str)
-            else list(dict.fromkeys(known.get(name, name) for name in chosen))
-            for chosen in pickers
-        )
-        return [gr.update(value=value, info=told) for value in values]
+        """Pickers of one or several methods, with the stock answer for Judge Q where the model has no soft tokens.
+
+        Judge Q takes its place again where it has some.
+        """
+        away, here, told = StockAnswer.name, JudgeQ.name, None
+        if self.host.lacks_soft_tokens:
+            away, here, told = here, away, text.STANDS_IN.format(model=self.host.name)
+        found = []
+        for chosen in pickers:
+            names = [chosen] if isinstance(chosen, str) else chosen
+            if told or here not in names:
+                names = list(dict.fromkeys(here if name == away else name for name in names))
+            found.append(gr.update(value=names[0] if isinstance(chosen, str) else names, info=told))
+        return found
 
     def begin(
         self,
@@ -211,6 +213,25 @@ class Callbacks:
             return self.host.count_tokens(document or "", question or "", truncate), ""
         except InputError:
             return 0, text.NO_SHARE
+
+
+def light_layer(run: Run | None, layer: int) -> Any:
+    """The cards of a run that has ended, with what one layer alone attends to; -1 = all.
+
+    Raises:
+        gr.Error: the run was evicted to make room for others.
+    """
+    if run is None or not run.finished.is_set() or not run.retention:
+        return gr.skip()
+    layers = next(iter(run.retention.values())).layers
+    chosen = layer if type(layer) is int and layer in range(layers) else None
+    if chosen == run.layer:
+        return gr.skip()
+    try:
+        run.look().light(chosen)
+    except JudgeqError as error:
+        raise shown(error) from None
+    return run_cards(run)
 
 
 def choose_sample(name: str) -> tuple[Any, ...]:

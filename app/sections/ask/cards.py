@@ -137,6 +137,7 @@ def _cards(lanes: Sequence[Lane], run: Run | None) -> str:
         live=live,
         length=_document_length(run) if live or steps else 0,
         steps=steps,
+        by=_lit_by(run),
         busy=run is not None and not run.finished.is_set(),
         computed=run.computed if run and run.phase == "stored" else "",
         question=run.task.question if run else None,
@@ -204,7 +205,7 @@ def _card(lane: Lane, run: Run | None) -> dict[str, Any]:
         "verdict": _verdict(lane, state, run),
         "pieces": _words(pieces, numbered=bool(lane.steps)),
         "joined": lane.text[:1].strip() != "",
-        "leaning": lane.leaning,
+        "leaning": run.lit[lane.method][1] if run and lane.method in run.lit else lane.leaning,
         "cut": bool(cut),
         "remarks": remarks,
         "lost": [visible(word) for word in lane.lost_words[:MOST_LOST]],
@@ -236,7 +237,8 @@ def _replay(run: Run | None) -> tuple[str, str]:
     if run is None or not lanes:
         return "", ""
     if run.finished.is_set():
-        return "", _compact({lane.method: lane.steps for lane in lanes})
+        own = {lane.method: lane.steps for lane in lanes}
+        return "", _compact(own | {method: steps for method, (steps, _) in run.lit.items()})
     last = {
         lane.method: [
             [at, *lane.steps[at]] for at in range(max(0, len(lane.steps) - MOST_NEW), len(lane.steps))
@@ -244,6 +246,13 @@ def _replay(run: Run | None) -> tuple[str, str]:
         for lane in lanes
     }
     return _compact(last), ""
+
+
+def _lit_by(run: Run | None) -> str:
+    """Which layer lights words, where not all do."""
+    if run is None or run.layer is None:
+        return ""
+    return text.LIT_BY.format(layer=run.layer) if run.lit else text.LIT_BY_ALL
 
 
 def _document_length(run: Run | None) -> int:

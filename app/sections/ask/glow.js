@@ -101,5 +101,6 @@ element.addEventListener("scroll", (event) => { if (event.target.matches(".cards
 element.addEventListener("pointerover", (event) => replay?.steady && replay.onWord(event));
 element.addEventListener("click", (event) => replay?.steady && replay.onWord(event));
 element.addEventListener("keydown", (event) => replay?.steady && replay.onKey(event));
+document.addEventListener("jq-redrawn", () => replay?.steady && replay.again());
 watch("value", update);
 update();

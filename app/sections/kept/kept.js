@@ -288,4 +288,4 @@ element.addEventListener("pointerdown", () => {
 });
 document.addEventListener("selectionchange", onSelection);
 map.addEventListener("pointerover", link);
-watch("value", forget);
+watch("value", () => { forget(); document.dispatchEvent(new Event("jq-redrawn")); });

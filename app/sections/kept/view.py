@@ -135,16 +135,21 @@ def build_kept() -> Kept:
     )
 
 
-def wire_kept(kept: Kept, run: gr.State) -> None:
-    """A choice draws the map again; a selected or typed span shows what survived of it."""
+def wire_kept(kept: Kept, run: gr.State) -> gr.events.Dependency:
+    """A choice draws the map again; a selected or typed span shows what survived of it.
+
+    Returns:
+        The event after which the document shows what was chosen.
+    """
     choices = [kept.method, kept.other, kept.granularity, kept.layer, kept.head]
-    gr.on(
+    drawn = gr.on(
         [choice.input for choice in choices], do.show_document, [run, *choices], kept.marked, **QUEUED, **LAST
     )
     figures = [kept.method.input, kept.metric.input]
     gr.on(figures, do.show_figures, [run, kept.method, kept.metric], kept.drawn, **QUEUED, **LAST)
     kept.document.select(do.selected, run, kept.survival_fields, **QUEUED, **LAST)
     gr.on([kept.span.submit, kept.find.click], do.search, [run, kept.span], kept.survival_fields, **QUEUED)
+    return drawn
 
 
 def _choice(choices: list[tuple[str, Any]], value: Any, label: str, name: str) -> gr.Dropdown:
