@@ -58,7 +58,7 @@ def test_shipped_soft_tokens_fit_the_embedded_model(smol: LanguageModel) -> None
     assert tokens.weights.adapters is not None
     assert tokens.profile is not None
     stages = [*tokens.config.earlier, tokens.config.recipe]
-    assert [stage["start"] for stage in stages] == ["responses", "stage1"]
+    assert [stage["start"] for stage in stages] == ["responses", "stage1", "stage2", "merged"]
     for stage in stages:
         TrainConfig.from_dict(stage)
 

@@ -156,8 +156,12 @@ def test_an_older_file_of_soft_tokens_that_are_not_shipped_is_refused(
 
 
 @pytest.mark.embedded
-@pytest.mark.parametrize("name", ["bits", "niah", "ruler", "ruler_moved"])
-def test_published_runs_can_be_gone_on_with(smol: LanguageModel, tmp_path: Path, name: str) -> None:
-    path = tmp_path / "items.jsonl"
-    path.write_bytes(Path(f"assets/results/{name}.items.jsonl").read_bytes())
-    assert "adapters and profile" in opened(path, smol, SoftTokens.for_model(smol)).unsaid
+def test_a_published_run_can_be_gone_on_with_by_the_judge_that_made_it(
+    smol: LanguageModel, tmp_path: Path
+) -> None:
+    path, tokens = tmp_path / "items.jsonl", SoftTokens.for_model(smol)
+    path.write_bytes(Path("assets/results/ruler_words.items.jsonl").read_bytes())
+    assert not opened(path, smol, tokens).unsaid
+    path.write_bytes(Path("assets/results/ruler.items.jsonl").read_bytes())
+    with pytest.raises(InputError, match="answers with the soft tokens"):
+        opened(path, smol, tokens)
