@@ -146,7 +146,7 @@ def test_memory_rows_are_those_of_the_library(folder: Path, tmp_path: Path, budg
 
     lm = judgeq.load(str(folder / "model"), device="cpu")
     weights = SoftTokenTensors.from_tensors(load_file(tmp_path / "judge" / "soft_tokens.safetensors"))
-    plan = Plan(method_from_text(f"judgeq:pool=1:memory={used}"), budget)
+    plan = Plan(method_from_text(f"judgeq:pool=1:unit=row:memory={used}"), budget)
     theirs = iter(expected.split([len(response) - 1 for response in responses]))
     for at, (prompt, response) in enumerate(zip(ids, responses, strict=True)):
         retained = prefill(lm, prompt[None], [plan], soft_tokens=weights).retained[0]

@@ -230,7 +230,7 @@ def test_several_prompts_at_once_are_refused(lm: LanguageModel, ids: Tensor) -> 
 
 
 def test_bits_are_an_option_of_every_method() -> None:
-    assert method_from_text("judgeq:bits=4") == JudgeQ(selection=Selection(bits=4))
+    assert method_from_text("snapkv:bits=4") == SnapKV(selection=Selection(recent=32, bits=4))
     assert method_from_text("full:bits=8") == Full(selection=Selection(pool=1, bits=8))
     with pytest.raises(InputError, match=r"Selection.bits is 5; give 8 or 4"):
         method_from_text("judgeq:bits=5")

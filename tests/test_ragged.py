@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,7 +100,10 @@ def test_layers_with_a_sliding_window_stand_beside_ragged_ones(
 
 def test_equal_shares_keep_the_uniform_rows(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     even = BudgetProfile(torch.tensor([16]), torch.ones(1, 4, 2))
-    plans = [Plan(JudgeQ(), 9), Plan(JudgeQ(selection=Selection(allocation="profile")), 9, even)]
+    plans = [
+        Plan(JudgeQ(), 9),
+        Plan(JudgeQ(selection=replace(JudgeQ.selection, allocation="profile")), 9, even),
+    ]
     uniform, ragged = prefill(lm, ids, plans, soft_tokens=soft).retained
     for ours, theirs in zip(ragged.kept, uniform.kept, strict=True):
         assert torch.equal(torch.stack(ours), theirs[0])

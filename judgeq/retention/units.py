@@ -93,13 +93,6 @@ def paragraphs_of(text: str) -> np.ndarray:
     return _trimmed(text, ends or [match.end() for match in re.finditer(r"\n", text)])
 
 
-def is_ideograph(char: str) -> bool:
-    """Whether a character of a CJK script, kana included, is a word of its own."""
-    return (
-        "\u3040" <= char <= "\u30ff" or "\u3400" <= char <= "\u9fff" or "\U00020000" <= char <= "\U0003ffff"
-    )
-
-
 def is_word(piece: str) -> bool:
     """Whether a piece of text has a letter or a digit."""
     return any(char.isalnum() for char in piece)
@@ -139,7 +132,7 @@ def _kind(char: str) -> str:
         return " "
     if _joins(char):
         return "m"
-    if is_ideograph(char):
+    if "\u3040" <= char <= "\u30ff" or "\u3400" <= char <= "\u9fff" or "\U00020000" <= char <= "\U0003ffff":
         return "c"
     if char.isalnum() or char == "_":
         return "w"
