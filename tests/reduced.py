@@ -22,7 +22,7 @@ from lm_eval.tasks._index import TaskIndex
 from peft import PeftModel
 
 import judgeq
-from benchmarks import parity, start
+from benchmarks import parity, predictions, start
 from judgeq.cli import _parser
 from judgeq.data import planted, records, sharegpt, wiki
 from judgeq.data.articles import Article
@@ -370,7 +370,7 @@ def _named(words: list[str]) -> Iterator[tuple[str, str]]:
 
 def every_option() -> set[str]:
     """All options of all verbs, and of what runs in a checkout alone."""
-    found, parsers = set(), [_parser(), parity.parser(), start.parser(), space.parser()]
+    found, parsers = set(), [_parser(), parity.parser(), predictions.parser(), start.parser(), space.parser()]
     while parsers:
         for action in parsers.pop()._actions:
             found |= set(action.option_strings)
