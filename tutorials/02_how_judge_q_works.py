@@ -141,7 +141,7 @@ from judgeq.evaluation.hit_rate import hit_rates
 from judgeq.methods.parsing import methods_from_text
 
 unseen = parse_sources("wiki", part="held_out").examples(lm, 2, tokens=(256, 384), seed=1)
-chosen = methods_from_text("judgeq,snapkv,streamingllm,random", pool=1)  # pool=1: single rows, not stretches
+chosen = methods_from_text("judgeq,snapkv,streamingllm,random", pool=1, unit="row")  # single rows
 rates = hit_rates(
     lm,
     unseen,

@@ -169,7 +169,7 @@ from judgeq.evaluation.report import blocks_of, draw_scores, results_from
 from judgeq.methods.parsing import methods_from_text
 from judgeq.training.trainable import initial_tokens
 
-METHODS = methods_from_text("judgeq,snapkv", pool=1)
+METHODS = methods_from_text("judgeq,snapkv", pool=1, unit="row")
 
 
 def compared(prompts, judges):
