@@ -227,7 +227,8 @@ def make_shared(folder: Path) -> Path:
     train(load(str(folder / "model")), config, folder / "judge", remove_store=True)
     path = folder / "judge" / CONFIG_FILE
     made = json.loads(path.read_text(encoding="utf-8"))
-    made["earlier"], made["metrics"]["seconds_of_stage1"] = [made["recipe"]], 1.0
+    made["earlier"] = [made["recipe"]]
+    made["metrics"] |= {"seconds_of_stage1": 1.0, "seconds_of_stage2": 1.0}
     path.write_text(json.dumps(made), encoding="utf-8")
     return folder
 
