@@ -14,7 +14,6 @@ from judgeq.methods import LayerView, Method
 from judgeq.methods.selection import Forced, Kept, Unsplit, allocate_rows, pyramid_rows, rank_rows
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
-from judgeq.prompts.words import number_words
 from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import whole
@@ -153,16 +152,13 @@ class Retained:
 
     @classmethod
     def of_prompt(
-        cls, lm: LanguageModel, plan: Plan, prompt_ids: Tensor, hashes: tuple[int, ...]
+        cls, lm: LanguageModel, plan: Plan, tokens: int, hashes: tuple[int, ...], words: Tensor | None
     ) -> Retained:
-        """Before anything is kept of prompts of these tokens, (B, T) int64."""
-        selection, tokens = plan.method.selection, prompt_ids.shape[1]
-        memory, cache = plan.memory_rows(tokens), RetainedCache(lm.model.config, selection.bits)
-        words = None
-        if selection.unit == "word":
-            words = number_words(lm.tokenizer, prompt_ids).to(lm.device)
-        shares = plan.shares(lm, tokens, memory)
-        return cls(plan, cache, shares, memory=memory, words=words, prompt_hashes=hashes)
+        """Before anything is kept of a prompt of `tokens` tokens; `words` are used where they are the plan's unit."""
+        selection, memory = plan.method.selection, plan.memory_rows(tokens)
+        cache, shares = RetainedCache(lm.model.config, selection.bits), plan.shares(lm, tokens, memory)
+        own = words if selection.unit == "word" else None
+        return cls(plan, cache, shares, memory=memory, words=own, prompt_hashes=hashes)
 
     def take(self, view: LayerView, evictable: bool, memory: MemoryRows | None = None) -> int:
         """Score, select and store one layer's rows, and the first `self.memory` of the layer's memory rows.

@@ -33,6 +33,7 @@ from judgeq.methods import LayerView
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_appended, check_chunks, rope_depends_on_length
 from judgeq.objects import brief
+from judgeq.prompts.words import number_words
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 
@@ -227,8 +228,11 @@ class Eviction:
         self.attended: PromptAttention | None = None
         if request.attended is not None:
             self.attended = PromptAttention(lm, request.attended, prompt_tokens)
+        words = None
+        if any(plan.method.selection.unit == "word" for plan in request.plans):
+            words = number_words(lm.tokenizer, prompt_ids).to(lm.device)
         self.retained = [
-            Retained.of_prompt(lm, plan, prompt_ids, self.prompt_hashes) for plan in request.plans
+            Retained.of_prompt(lm, plan, prompt_tokens, self.prompt_hashes, words) for plan in request.plans
         ]
 
     def observe(self, call: AttentionCall) -> None:
