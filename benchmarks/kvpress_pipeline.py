@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import sys
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -92,6 +93,7 @@ def press_of(tokenizer: Any, name: str, ratio: float, options: dict[str, Any], h
     return kvpress.AdaKVPress(kind(compression_ratio=ratio, **options))
 
 
+@cache
 def _ours() -> ModuleType:
     """Our press, from its file; what it needs of our package beside that imports no transformers."""
     sys.path.append(str(PRESS.parents[2]))
