@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
+import gradio
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import BRIEF, SAMPLE, overflow, unfold
 
@@ -57,6 +59,20 @@ def test_the_sample_has_three_answers_their_costs_and_a_map(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     expect(page.locator("#map-heatmap .heatmaplayer image")).to_be_visible()
     page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")  # figures follow
+
+
+def test_sections_that_come_near_before_their_button_is_there_open_all_the_same(
+    browser: Browser, demo: str
+) -> None:
+    parts = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"
+    accordion = next(part.name for part in parts.glob("Index-*.js") if "label-wrap" in part.read_text())
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.route(f"**/{accordion}", lambda route: (time.sleep(2), route.continue_()))
+    page.goto(f"{demo}/#calibrate")
+    expect(page.locator("article.card.done")).to_have_count(3)
+    for name in ("sweep", "calibrate"):
+        unfold(page, name)
+    page.close()
 
 
 def test_stop_stops_and_asking_again_works(page: Page) -> None:

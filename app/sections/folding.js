@@ -1,22 +1,26 @@
 // Unfolds a section, and so builds its figures, when a wide screen comes near it or a link names it. Runs as `js_on_load` of
 // the gr.HTML with its heading.
-const AHEAD = "500px 0px", SETTLED_MS = 4000;
+const AHEAD = "500px 0px", SETTLED_MS = 4000, STAYS_MS = 500, AGAIN_MS = 200;
 const heading = element.querySelector("[data-fold]"), wide = matchMedia("(min-width: 901px)");
 const fold = () => document.getElementById(heading?.dataset.fold);
 const button = () => fold()?.querySelector(".label-wrap");
 
-function unfold() {
-  if (button() && !button().classList.contains("open")) button().click();
+let waiting, staying;
+
+function unfold() { // until it is open: while the page loads the button may not be there yet, or not listen yet
+  clearTimeout(waiting);
+  if (button()?.classList.contains("open")) return near.disconnect();
+  button()?.click();
+  waiting = setTimeout(unfold, AGAIN_MS);
 }
 
-const near = new IntersectionObserver(([entry]) => {
-  if (!entry.isIntersecting || !wide.matches) return;
-  near.disconnect();
-  unfold();
+const near = new IntersectionObserver(([entry]) => { // what comes near and stays: the parts above are still growing
+  clearTimeout(staying);
+  if (entry.isIntersecting && wide.matches) staying = setTimeout(unfold, STAYS_MS);
 }, { rootMargin: AHEAD });
 
 function follow() { // the part of the address that browsers do not send
-  if (location.hash !== `#${heading?.dataset.fold}` || !fold()) return;
+  if (location.hash !== `#${heading?.dataset.fold}`) return;
   unfold();
   const growing = new ResizeObserver(() => heading.scrollIntoView()); // what is above comes later
   growing.observe(document.body);
