@@ -214,16 +214,24 @@ def test_one_layer_alone_lights_words_where_each_is_recorded(
     answer = run.lanes[1].answer
     assert answer is not None
     assert answer.attended is not None
-    expected = lit(Lights(run.retention["snapkv"]), answer.attended.of_layer(2))
-    shown = do.light_layer(run, 2)
-    assert run.lit["snapkv"] == expected != (run.lanes[1].steps, run.lanes[1].leaning)
-    assert "Lit by layer 2 alone" in shown
-    assert f"&#34;snapkv&#34;:{json.dumps(expected[0], separators=(',', ':'))}" in shown
-    assert do.light_layer(run, 2) == gr.skip(), "nothing new"
+    for head, by in ((-1, "layer 2 alone"), (1, "query head 1 of layer 2 alone")):
+        own = answer.attended.of_layer(2, None if head < 0 else head)
+        expected = lit(Lights(run.retention["snapkv"]), own)
+        shown, picker = do.light_layer(run, 2, head)
+        assert run.lit["snapkv"] == expected != (run.lanes[1].steps, run.lanes[1].leaning)
+        assert f"Lit by {by}" in shown
+        assert f"&#34;snapkv&#34;:{json.dumps(expected[0], separators=(',', ':'))}" in shown
+        assert (picker["visible"], picker["value"], len(picker["choices"])) == (True, head, 5)
+    assert do.light_layer(run, 2, 1) == (gr.skip(), gr.skip()), "nothing new"
     forged: Any = "2"
-    assert "Lit by" not in do.light_layer(run, forged)
-    monkeypatch.setattr("app.server.run.LAYERS_BYTES", 0)
-    assert "too long to record each one" in do.light_layer(shown_run(small), 2)
+    assert "Lit by layer 2 alone" in do.light_layer(run, 2, forged)[0]
+    cards_of_all, picker = do.light_layer(run, forged, 1)
+    assert "<b>Lit by" not in cards_of_all
+    assert picker["visible"] is False
+    monkeypatch.setattr("app.server.live.HEADS_BYTES", 0)
+    assert "too long to record each head" in do.light_layer(shown_run(small), 2, 1)[0]
+    monkeypatch.setattr("app.server.live.LAYERS_BYTES", 0)
+    assert "too long to record each one" in do.light_layer(shown_run(small), 2, 1)[0]
 
 
 def words(html: str) -> list[str]:

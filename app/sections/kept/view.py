@@ -36,6 +36,7 @@ class Kept:
     granularity: gr.Dropdown
     layer: gr.Dropdown
     head: gr.Dropdown
+    query_head: gr.Dropdown
     other: gr.Dropdown
     metric: gr.Radio
     document: gr.HTML
@@ -89,6 +90,9 @@ def build_kept() -> Kept:
             granularity = _choice(units, "word", text.MAP_GRANULARITY, "map-granularity")
             layer = _choice([(text.ALL_LAYERS, -1)], -1, text.MAP_LAYER, "map-layer")
             head = _choice([(text.ALL_HEADS, -1)], -1, text.MAP_HEAD, "map-head")
+            query_head = _choice(
+                [(text.ALL_HEADS, -1)], -1, text.MAP_QUERY_HEAD, "map-query-head", visible=False
+            )
         document = gr.HTML(elem_id="map-document", js_on_load=SCRIPT)
         gr.HTML(f'<h2 class="section">{text.SURVIVAL_TITLE}</h2><p class="fine">{text.SURVIVAL}</p>')
         with gr.Row(elem_id="span-row"):
@@ -120,6 +124,7 @@ def build_kept() -> Kept:
         granularity=granularity,
         layer=layer,
         head=head,
+        query_head=query_head,
         other=other,
         metric=metric,
         document=document,
@@ -152,5 +157,9 @@ def wire_kept(kept: Kept, run: gr.State) -> gr.events.Dependency:
     return drawn
 
 
-def _choice(choices: list[tuple[str, Any]], value: Any, label: str, name: str) -> gr.Dropdown:
-    return gr.Dropdown(choices, value=value, label=label, elem_id=name, scale=1, min_width=130)
+def _choice(
+    choices: list[tuple[str, Any]], value: Any, label: str, name: str, visible: bool = True
+) -> gr.Dropdown:
+    return gr.Dropdown(
+        choices, value=value, label=label, elem_id=name, scale=1, min_width=130, visible=visible
+    )
