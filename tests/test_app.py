@@ -641,6 +641,11 @@ def test_after_an_answer_one_sentence_says_what_to_try(
 def test_looks_load_nothing_from_the_web() -> None:
     assert "//" not in CSS
     assert "url(" not in CSS
+    media = re.findall(r"@media[^{]*\{((?:[^{}]*\{[^{}]*\})*)", CSS.partition("/*")[2])
+    assert media
+    assert ".gradio-container" not in "".join(media), (
+        "Gradio puts it in front there: such a rule fits nothing"
+    )
     made = theme()
     assert made._stylesheets == []
     assert made._font_css == []
