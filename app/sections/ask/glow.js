@@ -80,10 +80,11 @@ function follow(live) {
   next();
 }
 
-// Whoever asks from further down sees the answers being written.
+// Answers that are being written come into view, where a window is narrow below the status line.
 function bringAnswers(cards) {
-  const busy = cards?.getAttribute("aria-busy") === "true";
-  if (busy && !asked && element.getBoundingClientRect().top < 0) element.scrollIntoView();
+  const busy = cards?.getAttribute("aria-busy") === "true", { top } = element.getBoundingClientRect();
+  if (busy && !asked && top < 0) element.scrollIntoView();
+  else if (busy && !asked && top > 0.8 * innerHeight) document.querySelector("#act")?.scrollIntoView();
   asked = busy;
 }
 
