@@ -300,8 +300,8 @@ CALIBRATE_PROMISE = (
     "cache’s answers are right. Where nothing is expected, an answer survives only in the same words."
 )
 CALIBRATE_TABLE = "Every budget in numbers"
-CALIBRATE_COLUMNS = ("Rows kept", "Memory", "Survive", "At least", "At most", "Safe")
-CALIBRATE_SAFE = "yes"
+CALIBRATE_COLUMNS = ("Rows kept", "Memory", "Survive", "At least", "At most", "Shown safe")
+CALIBRATE_SAFE, CALIBRATE_NOT_SAFE = "yes", "no"
 CALIBRATE_BROKE = "Broke first"
 CALIBRATE_BROKE_AT = "with {budget}"
 CALIBRATE_BECAME = "became"
@@ -327,7 +327,7 @@ TRAIN_FOLDER = "Name of its folder"
 TRAIN_FOLDER_PLACEHOLDER = "The model’s name"
 TRAIN_ESTIMATE = "What will it take?"
 TRAIN = "Train or resume"
-TRAIN_BUSY = "A judge is being trained already: wait for it, or press Stop"
+TRAIN_BUSY = "A training or its estimate is running already: wait for it, or press Stop"
 TRAIN_ELSEWHERE = "Training is only started on the machine itself: open the page there"
 TRAIN_MEASURING = "Drawing the prompts and measuring one example"
 TRAIN_PREPARING = "Drawing the prompts"

@@ -567,7 +567,12 @@ def test_figures_read_like_figures() -> None:
         "2.50 GB",
     ]
     assert [cards.percent(share) for share in (1, 0.1143, 0.024, 0)] == ["100 %", "11 %", "2.4 %", "0 %"]
-    assert [duration(s) for s in (0.423, 5.31, 125)] == ["0.42 s", "5.3 s", "2 min 5 s"]
+    assert [duration(s) for s in (0.423, 5.31, 125, 13188)] == [
+        "0.42 s",
+        "5.3 s",
+        "2 min 5 s",
+        "3 h 39 min",
+    ]
 
 
 # Answers that are begun
