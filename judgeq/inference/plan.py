@@ -18,9 +18,10 @@ from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import whole
 
-LEAST_PER_MEMORY_ROW, MOST_PER_MEMORY_ROW = 8, 32
-"""How many rows a budget must have, and may have at most, for each memory row that it gets by default. Above the most,
-memory rows take more attention away from selected rows than they are worth (docs/measured.md)."""
+MEMORY_ROWS, ROWS_PER_MEMORY_ROW, MOST_ROWS_WITH_MEMORY = 4, 8, 256
+"""By default a budget of up to the last has as many memory rows as the first, but at most one for every so many rows of
+the budget. More of them, or at larger budgets, take more attention away from selected rows than they are worth
+(docs/measured.md)."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class Plan:
         """A plan that takes from soft tokens what the method leaves open: the profile and the number of memory rows."""
         memory = method.selection.memory
         if memory is None and tokens is not None and method.needs_soft_tokens:
-            memory = min(tokens.config.memory, budget // LEAST_PER_MEMORY_ROW)
-            memory = memory if budget <= MOST_PER_MEMORY_ROW * memory else 0
+            memory = min(tokens.config.memory, MEMORY_ROWS, budget // ROWS_PER_MEMORY_ROW)
+            memory = memory if budget <= MOST_ROWS_WITH_MEMORY else 0
         return cls(method, budget, tokens.profile if tokens else None, forced, memory)
 
     def evicts(self, tokens: int) -> bool:
