@@ -131,7 +131,7 @@ class Retained:
             scored.
         memory: memory rows of the budget, the first ones that each head stores; layers that keep every row of the
             prompt, such as those with a sliding window, have none.
-        words: (B, T) int64, see `prompts.words`, on the layers' device; None where rows are chosen one by one.
+        words: (B, T) int64, see `prompts.token_words`, on the layers' device; None where rows are chosen one by one.
         extra_s: seconds after the first pass: writing the response that the method scores with, and the second pass.
         prompt_hashes: see `LayerView`.
     """
