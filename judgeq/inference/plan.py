@@ -18,7 +18,7 @@ from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import whole
 
-ALL_MEMORY_ROWS, HALF_OF_MEMORY_ROWS = 16, 32
+ALL_MEMORY_ROWS, HALF_OF_MEMORY_ROWS = 24, 48
 """How many rows a budget may have for each trained memory token, so that by default all of their rows are kept, and
 half of them. At larger budgets they take more attention away from selected rows than they are worth
 (docs/measured.md)."""
