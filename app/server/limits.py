@@ -10,7 +10,6 @@ from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS, method_named
 
-
 LARGEST_REQUEST = 64_000_000
 """Bytes; a paste of 10 MB, every character escaped, still reaches the limits and gets their error message."""
 KEEP_STATE_S = 30 * 60
