@@ -13,8 +13,7 @@ from app.sections.ask.callbacks import TICK
 from app.sections.events import LIGHT, QUEUED
 from app.server.host import ModelHost
 from app.server.run import Run
-from app.style.toasts import shown
-from judgeq.errors import JudgeqError
+from app.style.toasts import errors_shown, shown
 
 R = TypeVar("R", bound=Run)
 
@@ -68,10 +67,8 @@ class MeasuringCallbacks(ABC, Generic[R]):
         """
         if run is None:
             return
-        try:
+        with errors_shown():
             run.start()
-        except JudgeqError as error:
-            raise shown(error) from None
         drawn, ended = 0, False
         try:
             while not ended:

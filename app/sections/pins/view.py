@@ -10,7 +10,7 @@ import gradio as gr
 from app import text
 from app.sections.events import QUEUED
 from app.sections.kept.view import Kept
-from app.style.toasts import shown
+from app.style.toasts import errors_shown
 from judgeq.config import check_text
 from judgeq.errors import InputError
 
@@ -53,19 +53,17 @@ def wire_pins(pins: Pins, kept: Kept) -> None:
         button.click(add_piece, [kept.span, field], [field, pins.part], **QUEUED)
 
 
+@errors_shown()
 def add_piece(words: str, pieces: str) -> tuple[str, Any]:
     """The field with one more line, and its accordion open.
 
     Raises:
         gr.Error: there are no words, or text that cannot be read.
     """
-    try:
-        check_text("piece", (words or "") + (pieces or ""))
-    except InputError as error:
-        raise shown(error) from None
+    check_text("piece", (words or "") + (pieces or ""))
     piece = " ".join((words or "").split())
     if not piece:
-        raise shown(InputError(text.NO_SPAN))
+        raise InputError(text.NO_SPAN)
     gr.Info(text.SPAN_PINNED)
     lines = [line for line in (pieces or "").splitlines() if line.strip()]
     return "\n".join([*lines, *([] if piece in lines else [piece])]), gr.update(open=True)

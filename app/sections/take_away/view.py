@@ -15,7 +15,7 @@ from app.sections.ask.inputs import Inputs
 from app.sections.events import LIGHT, QUEUED, QUIET
 from app.sections.take_away import take_away as takeaway
 from app.server.run import Run
-from app.style.toasts import noticed, shown
+from app.style.toasts import errors_shown, noticed
 from judgeq.errors import InputError
 
 SAVE = """(file) => {
@@ -114,16 +114,14 @@ def offer(run: Run | None) -> tuple[Any, ...]:
     return gr.update(visible=True), takeaway.link_of(run.task) if run else "", lines
 
 
+@errors_shown()
 def make_file(run: Run | None, kind: str) -> dict[str, str]:
     """A file for the browser.
 
     Raises:
         gr.Error: there is nothing to export yet.
     """
-    try:
-        return takeaway.file_of(run, kind)
-    except InputError as error:
-        raise shown(error) from None
+    return takeaway.file_of(run, kind)
 
 
 def restore(fragment: str | None) -> tuple[Any, ...]:

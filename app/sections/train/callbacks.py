@@ -15,9 +15,9 @@ from app.sections.ask.cards import busy_status, error_status, loading_status, re
 from app.sections.measuring import MeasuringCallbacks, buttons
 from app.server.environment import comes_from_here
 from app.server.train_run import RECIPES, TrainRun, TrainTask, folder_named
-from app.style.toasts import shown
+from app.style.toasts import errors_shown
 from app.templates import render
-from judgeq.errors import InputError, JudgeqError
+from judgeq.errors import InputError
 from judgeq.look.format import duration, size
 from judgeq.training.curve import curve_figure
 
@@ -39,6 +39,7 @@ class TrainCallbacks(MeasuringCallbacks[TrainRun]):
 
     KEEPS_ON: ClassVar[bool] = True
 
+    @errors_shown()
     def begin(self, recipe: str, folder: str, request: gr.Request) -> tuple[Any, ...]:
         """A training, or its estimate, and the section before it starts.
 
@@ -48,18 +49,15 @@ class TrainCallbacks(MeasuringCallbacks[TrainRun]):
         Raises:
             gr.Error: something is invalid, a training is running, or the request comes from another machine.
         """
-        try:
-            check_here(request)
-            if self.host.training is not None and self.host.training.busy:
-                raise InputError(text.TRAIN_BUSY)
-            if recipe not in RECIPES:
-                raise InputError(text.TRAIN_NO_RECIPE)
-            place = folder_named(self.parent, folder, Path(self.host.name).name)
-            task = TrainTask(recipe=RECIPES[recipe], folder=place, only_estimate=self.only_estimate)
-            self.host.training = run = TrainRun(task, self.host)
-            return self.begun(run)
-        except JudgeqError as error:
-            raise shown(error) from None
+        check_here(request)
+        if self.host.training is not None and self.host.training.busy:
+            raise InputError(text.TRAIN_BUSY)
+        if recipe not in RECIPES:
+            raise InputError(text.TRAIN_NO_RECIPE)
+        place = folder_named(self.parent, folder, Path(self.host.name).name)
+        task = TrainTask(recipe=RECIPES[recipe], folder=place, only_estimate=self.only_estimate)
+        self.host.training = run = TrainRun(task, self.host)
+        return self.begun(run)
 
     def attach(self, request: gr.Request) -> tuple[Any, ...]:
         """What `begin` returns, for a training that another page has started and that is still running."""
