@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -15,36 +14,34 @@ from judgeq.config import check_text
 from judgeq.errors import InputError
 
 
-@dataclass(frozen=True)
 class Pins:
     """The two fields, one piece of the document per line."""
 
-    part: gr.Accordion
-    stay: gr.Textbox
-    go: gr.Textbox
+    def __init__(self) -> None:
+        """Builds them, empty and collapsed."""
+        with gr.Accordion(text.PINS, open=False, elem_id="pins") as self.part:
+            gr.HTML(f'<p class="fine">{text.PINS_LEAD}</p>')
+            self.stay = gr.Textbox(
+                "",
+                label=text.PIN_STAY,
+                placeholder=text.PIN_PLACEHOLDER,
+                lines=2,
+                max_lines=6,
+                elem_id="pin-stay",
+            )
+            self.go = gr.Textbox(
+                "",
+                label=text.PIN_GO,
+                placeholder=text.PIN_PLACEHOLDER,
+                lines=2,
+                max_lines=6,
+                elem_id="pin-go",
+            )
 
     @property
     def fields(self) -> list[Any]:
         """Inputs of a run, after those of `Inputs.task`."""
         return [self.stay, self.go]
-
-
-def build_pins() -> Pins:
-    """Two empty fields, collapsed."""
-    with gr.Accordion(text.PINS, open=False, elem_id="pins") as part:
-        gr.HTML(f'<p class="fine">{text.PINS_LEAD}</p>')
-        stay = gr.Textbox(
-            "",
-            label=text.PIN_STAY,
-            placeholder=text.PIN_PLACEHOLDER,
-            lines=2,
-            max_lines=6,
-            elem_id="pin-stay",
-        )
-        go = gr.Textbox(
-            "", label=text.PIN_GO, placeholder=text.PIN_PLACEHOLDER, lines=2, max_lines=6, elem_id="pin-go"
-        )
-    return Pins(part, stay, go)
 
 
 def wire_pins(pins: Pins, kept: Kept) -> None:
