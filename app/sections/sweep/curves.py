@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app import text
-from app.sections.ask.cards import busy_status, error_status, loading_status, percent, ready_status
+from app.sections.ask.cards import busy_status, error_status, percent, ready_status
+from app.sections.measuring import begun_status
 from app.server.sweep_run import SweepRun
 from judgeq.evaluation.report.styles import styles_of
 from judgeq.look.figures import styled
@@ -34,18 +35,10 @@ TABLE = """
 
 def status_of(run: SweepRun) -> str:
     """The line that says how far a sweep is, and in the end what it has found."""
-    if run.phase == "loading":
-        return loading_status(*run.host.progress)
-    if run.phase == "waiting":
-        return busy_status(text.WAITING.format(place=run.place))
-    if run.phase == "reading":
-        done, layers = run.layers
-        line = (
-            text.SWEEP_REFERENCE
-            if done == layers > 0
-            else text.READING.format(what=run.what, done=done, layers=layers or "…")
-        )
-        return busy_status(line, done / layers if layers else 0.0)
+    if run.phase == "reading" and run.layers[0] == run.layers[1] > 0:
+        return busy_status(text.SWEEP_REFERENCE, 1.0)
+    if said := begun_status(run):
+        return said
     if run.phase == "writing":
         done, count = len(run.points), run.expected_points
         return busy_status(text.SWEEP_MEASURING.format(done=done, count=count), done / count)

@@ -79,11 +79,11 @@ class TrainCallbacks(MeasuringCallbacks[TrainRun]):
             return busy_status(text.WAITING.format(place=run.place))
         if run.phase == "done":
             said = text.TRAIN_ESTIMATED if run.needs else text.TRAIN_DONE
-            return ready_status(said.format(folder=run.train_task.folder))
+            return ready_status(said.format(folder=run.task.folder))
         if run.stopped:
             return busy_status(text.TRAIN_STOPPING)
         if not total:
-            return busy_status(text.TRAIN_MEASURING if run.train_task.only_estimate else text.TRAIN_PREPARING)
+            return busy_status(text.TRAIN_MEASURING if run.task.only_estimate else text.TRAIN_PREPARING)
         return busy_status(
             text.TRAIN_AT.format(phase=phase.capitalize(), done=done, total=total), done / total
         )
@@ -110,7 +110,7 @@ def check_here(request: gr.Request) -> None:
 
 def numbers(run: TrainRun) -> str:
     """The estimate as a table, and the command that does the same."""
-    task, needs = run.train_task, run.needs
+    task, needs = run.task, run.needs
     rows = needs and [
         (text.TRAIN_TIME, duration(needs.seconds), "", True),
         *(
