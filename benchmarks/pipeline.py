@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import kvpress_pipeline
+from benchmarks.peers import KVPRESS, Server, serving
 from judgeq._version import versions
 from judgeq.cli import run
 from judgeq.commands.common import (
@@ -35,7 +36,6 @@ from judgeq.config import check_at_least
 from judgeq.errors import InputError
 from judgeq.evaluation import results
 from judgeq.evaluation.journal import Journal, Rated
-from judgeq.evaluation.kvpress_peer import KVPRESS, Server, serving
 from judgeq.evaluation.report.read import FORMAT
 from judgeq.evaluation.runner import WHOLE, Asked, Measured
 from judgeq.evaluation.setup import setup_of
@@ -126,7 +126,9 @@ def parser() -> argparse.ArgumentParser:
         description="RULER in kvpress' own pipeline, with its presses and Judge Q's.",
     )
     parser.set_defaults(run=measure)
-    add_option(parser, "--python", "FILE", f"Python of an environment with {KVPRESS}", required=True)
+    add_option(
+        parser, "--python", "FILE", f"Python of an environment with {KVPRESS.requirement}", required=True
+    )
     add_option(parser, "--model", "NAME", "embedded name or folder with safetensors", DEFAULT_MODEL)
     add_option(parser, "--tokens", "DIR", "folder with soft tokens; those shipped for the model by default")
     add_option(parser, "--tasks", "NAMES", "of RULER; by default those that need no download")
@@ -155,7 +157,7 @@ def measure(arguments: argparse.Namespace) -> None:
         raise InputError("kvpress removes a share of the rows: give --budgets such as 0.25")
     names = benchmark_names(arguments.tasks or ",".join(RULER_GENERATED), RULER_TASKS)
     lengths, count, seed = read_numbers(arguments.lengths, "length"), arguments.examples, arguments.seed
-    path, folder = journal_path(arguments), model_folder(arguments.model)
+    path, folder = journal_path(arguments), str(model_folder(arguments.model).resolve())
     lm = load(arguments.model, dtype="float32")
     tokens = SoftTokens.for_model(lm, arguments.tokens)
     presses = _presses(Path(arguments.tokens or shipped_for(lm)))
@@ -163,7 +165,8 @@ def measure(arguments: argparse.Namespace) -> None:
         unknown: ruler_tasks(lm, names, lengths, count, seed=seed, question_unknown=unknown)
         for unknown in (False, True)
     }
-    with serving(arguments.python, folder, kvpress_pipeline.__file__) as server, Bars() as bars:
+    script = kvpress_pipeline.__file__
+    with serving(KVPRESS, arguments.python, script, folder) as server, Bars() as bars:
         theirs = {name: server.about[name] for name in ("kvpress", "torch", "transformers")}
         setup = {**setup_of(lm, tokens, lm.precision), **theirs}
         journal = Journal(path, setup)

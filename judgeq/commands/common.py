@@ -25,7 +25,7 @@ WRITTEN = ("json", "html", "markdown", "figure")
 """Options that name a file for a result."""
 READ = (
     *("document", "data", "files", "runs", "tokens", "prompt", "model", "start"),
-    *("python", "peer_python", "ruler_files", "longbench_files"),
+    *("python", "ruler_files", "longbench_files"),
 )
 """Options that name files and folders to read."""
 

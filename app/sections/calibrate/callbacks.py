@@ -52,14 +52,7 @@ class CalibrationCallbacks(MeasuringCallbacks[CalibrationRun]):
         survive: float,
         confidence: float,
     ) -> tuple[Any, ...]:
-        """A calibration for what the page shows, and the section before it starts.
-
-        Returns:
-            Run, status, the panel with the results, and both buttons.
-
-        Raises:
-            gr.Error: something is missing or invalid.
-        """
+        """A calibration for what the page shows."""
         check_filled(document, "?")
         if not method:
             raise InputError(text.CALIBRATE_NO_METHOD)
@@ -75,11 +68,9 @@ class CalibrationCallbacks(MeasuringCallbacks[CalibrationRun]):
         return self.begun(CalibrationRun(task, self.host))
 
     def status(self, run: CalibrationRun) -> str:
-        """See `MeasuringCallbacks`."""
         return results.status_of(run)
 
     def progress(self, run: CalibrationRun) -> int:
-        """See `MeasuringCallbacks`."""
         return len(run.answered) + (run.found is not None)
 
     def results(self, run: CalibrationRun) -> tuple[Any, ...]:

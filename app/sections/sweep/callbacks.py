@@ -35,14 +35,7 @@ class SweepCallbacks(MeasuringCallbacks[SweepRun]):
         watched: str,
         answer_prefix: str = "",
     ) -> tuple[Any, ...]:
-        """A sweep for what the page shows, and the section before it starts.
-
-        Returns:
-            Run, status, the panel with the curves, and both buttons.
-
-        Raises:
-            gr.Error: something is missing or invalid.
-        """
+        """A sweep for what the page shows."""
         check_filled(document, question)
         if not methods:
             raise InputError(text.SWEEP_NO_METHOD)
@@ -61,14 +54,11 @@ class SweepCallbacks(MeasuringCallbacks[SweepRun]):
         return self.begun(SweepRun(task, self.host))
 
     def status(self, run: SweepRun) -> str:
-        """See `MeasuringCallbacks`."""
         return curves.status_of(run)
 
     def progress(self, run: SweepRun) -> int:
-        """See `MeasuringCallbacks`."""
         return len(run.points)
 
     def results(self, run: SweepRun) -> tuple[Any, ...]:
-        """See `MeasuringCallbacks`."""
         points = list(run.points)
         return gr.update(visible=True), curves.figure(points), curves.table(points)

@@ -67,7 +67,6 @@ class TrainCallbacks(MeasuringCallbacks[TrainRun]):
         return run, self.status(run), gr.skip(), *buttons(busy=True)
 
     def status(self, run: TrainRun) -> str:
-        """See `MeasuringCallbacks`."""
         phase, done, total = run.step
         if run.phase == "failed":
             return error_status(text.TRAIN_FAILED)
@@ -95,7 +94,6 @@ class TrainCallbacks(MeasuringCallbacks[TrainRun]):
         return int(time.monotonic() / DRAW_S) if run.history else 0
 
     def results(self, run: TrainRun) -> tuple[Any, ...]:
-        """See `MeasuringCallbacks`."""
         figure = gr.update(
             visible=bool(run.history), value=curve_figure(run.history) if run.history else None
         )
