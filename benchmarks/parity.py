@@ -25,11 +25,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks import kvpress_rows
-from benchmarks.peers import KVPRESS
+from benchmarks.peers import KVPRESS, model_folder
 from judgeq._assets import assets_path
 from judgeq._version import versions
 from judgeq.cli import run
-from judgeq.commands.common import add_json, add_option, finish, model_folder
+from judgeq.commands.common import add_json, add_option, finish
 from judgeq.config import parse_budget
 from judgeq.data.example import Example
 from judgeq.data.jsonl import read_json_lines

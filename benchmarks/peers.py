@@ -8,11 +8,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from judgeq.errors import InputError
+from judgeq.models.embedded import EMBEDDED, embedded_model_path
 
 NOT_INSTALLED = 3
 """Exit code of a script whose Python does not have the package."""
@@ -51,6 +53,17 @@ LLAMA = Package(
     *("llama.cpp", "llama-cpp-python"),
     "build it there without options of this CPU, with CMAKE_ARGS=-DGGML_NATIVE=OFF",
 )
+
+
+def model_folder(model: str) -> Path:
+    """Where a model's files are, for another environment to read; an `InputError` where they are not in a folder."""
+    folder = embedded_model_path(model) if model in EMBEDDED else Path(model).expanduser()
+    if not folder.is_dir():
+        raise InputError(
+            f"Both sides read the same files and {model} is not a folder: give an embedded name, or a folder that "
+            "`save_pretrained` wrote"
+        )
+    return folder
 
 
 class Server:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import kvpress_pipeline
-from benchmarks.peers import KVPRESS, Server, serving
+from benchmarks.peers import KVPRESS, Server, model_folder, serving
 from judgeq._version import versions
 from judgeq.cli import run
 from judgeq.commands.common import (
@@ -29,7 +29,6 @@ from judgeq.commands.common import (
     add_option,
     command_of,
     finish,
-    model_folder,
 )
 from judgeq.commands.measuring import journal_path, read_budgets, read_numbers
 from judgeq.config import check_at_least

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from benchmarks import kvpress_speed
-from benchmarks.peers import KVPRESS, Server, serving
+from benchmarks.peers import KVPRESS, Server, model_folder, serving
 from judgeq.cli import run
 from judgeq.commands import bench
-from judgeq.commands.common import add_common, add_option, model_folder
+from judgeq.commands.common import add_common, add_option
 from judgeq.commands.measuring import read_budgets
 from judgeq.config import Budget, budget_rows
 from judgeq.evaluation.speed import StepTiming

@@ -234,7 +234,6 @@ def settle(place: Place, patch: pytest.MonkeyPatch) -> None:
     weights = "judgeq.evaluation.random_weights.random_model"
     patch.setattr(weights, lambda shape, **options: random_model("tiny", **options))
     model = place.shared / "model"
-    patch.setattr("judgeq.commands.bench.model_folder", lambda name: model)
     patch.setattr("judgeq.integrations.lm_eval.embedded_model_path", lambda name: model)
     patch.setattr(TaskIndex, "build", staticmethod(indexed))
     patch.setattr("judgeq.soft_tokens.soft_tokens.shipped_for", place.shipped)

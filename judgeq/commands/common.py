@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgeq.console import takes_everything
@@ -109,19 +108,6 @@ def load_random(arguments: argparse.Namespace, shape: str) -> LanguageModel:
     return random_model(
         shape, seed=arguments.seed, dtype=arguments.dtype, quantization=arguments.quantization
     )
-
-
-def model_folder(model: str) -> Path:
-    """Where a model's files are, for another environment to read; an `InputError` where they are not in a folder."""
-    from judgeq.models.embedded import EMBEDDED, embedded_model_path
-
-    folder = embedded_model_path(model) if model in EMBEDDED else Path(model).expanduser()
-    if not folder.is_dir():
-        raise InputError(
-            f"Both sides read the same files and {model} is not a folder: give an embedded name, or a folder that "
-            "`save_pretrained` wrote"
-        )
-    return folder
 
 
 def command_of(
