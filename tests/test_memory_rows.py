@@ -463,9 +463,10 @@ def test_adapters_of_another_model_are_refused(make_lm: MakeLM, tokens: SoftToke
 @pytest.mark.parametrize(
     ("name", "budget", "kept"),
     [
-        ("judgeq", 64, MEMORY),
-        ("judgeq", 256, MEMORY),
-        ("judgeq", 257, 0),
+        ("judgeq", 96, MEMORY),
+        ("judgeq", 97, MEMORY // 2),
+        ("judgeq", 192, MEMORY // 2),
+        ("judgeq", 193, 0),
         ("judgeq", 24, 3),
         ("judgeq", 7, 0),
         ("judgeq+draft", 64, MEMORY),
@@ -479,12 +480,12 @@ def test_who_scores_with_soft_tokens_keeps_their_memory_rows_unless_told_otherwi
     lm: LanguageModel, tokens: SoftTokens, name: str, budget: int, kept: int
 ) -> None:
     (answer,) = [
-        judgeq.ask(lm, TEXT * 3, "Where?", method=method_from_text(name), budget=budget, tokens=tokens)
+        judgeq.ask(lm, TEXT * 2, "Where?", method=method_from_text(name), budget=budget, tokens=tokens)
     ]
     assert answer.retention.memory_rows == kept
     assert not answer.notices
     assert {len(head) for layer in answer.retention.kept for head in layer} == {budget - kept}
-    document = judgeq.Document(lm, TEXT * 3)
+    document = judgeq.Document(lm, TEXT * 2)
     if not method_from_text(name).needs_response:
         asked = method_from_text(name).selection.memory or 0
         assert (
