@@ -2,7 +2,7 @@
 
     python -m benchmarks.pipeline --python kvpress-env/bin/python --lengths 1024 --examples 2 --json pipeline.json
 
-kvpress runs in another environment, as `kvpress_pipeline.py`, with its template, its greedy loop and its presses'
+kvpress runs in another environment, as `kvpress_server.py`, with its template, its greedy loop and its presses'
 defaults. Here questions are made and answers scored. *Known*: the question is the end of the context that is
 compressed; *unknown*: kvpress' way, which shows it afterwards. What follows the question in the chat template is read
 after the compression in both. A run that was killed is resumed.
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import kvpress_pipeline
+from benchmarks import kvpress_server
 from benchmarks.peers import KVPRESS, Server, model_folder, serving
 from judgeq._version import versions
 from judgeq.cli import run
@@ -164,7 +164,7 @@ def measure(arguments: argparse.Namespace) -> None:
         unknown: ruler_tasks(lm, names, lengths, count, seed=seed, question_unknown=unknown)
         for unknown in (False, True)
     }
-    script = kvpress_pipeline.__file__
+    script = kvpress_server.__file__
     with serving(KVPRESS, arguments.python, script, folder) as server, Bars() as bars:
         theirs = {name: server.about[name] for name in ("kvpress", "torch", "transformers")}
         setup = {**setup_of(lm, tokens, lm.precision), **theirs}

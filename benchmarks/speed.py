@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from benchmarks import kvpress_speed
+from benchmarks import kvpress_server
 from benchmarks.peers import KVPRESS, Server, model_folder, serving
 from judgeq.cli import run
 from judgeq.commands import bench
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 def measure(arguments: argparse.Namespace) -> None:
     """What the command does."""
     budgets, folder = read_budgets(arguments.budgets), str(model_folder(arguments.model).resolve())
-    with serving(KVPRESS, arguments.python, kvpress_speed.__file__, folder) as server:
+    with serving(KVPRESS, arguments.python, kvpress_server.__file__, folder) as server:
         peers = [Peer(server, ALONE, ALONE, 1.0, 0)]
         for budget in budgets:
             rows = budget_rows(budget, arguments.prompt_tokens)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import kvpress_speed
+from benchmarks import kvpress_server
 from benchmarks import speed as beside
 from benchmarks.peers import KVPRESS, Server, serving
 from judgeq.attention.registry import ATTENTION
@@ -355,7 +355,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="the stand-in is a POSIX s
 
 
 def served(python: str, folder: Path) -> AbstractContextManager[Server]:
-    return serving(KVPRESS, python, kvpress_speed.__file__, str(folder))
+    return serving(KVPRESS, python, kvpress_server.__file__, str(folder))
 
 
 @posix
