@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from app.sections.ask.answers import build_answers
 from app.sections.ask.cards import run_cards
 from app.sections.kept.callbacks import map_updates
-from app.sections.kept.view import build_kept, wire_kept
+from app.sections.kept.view import Kept, wire_kept
 from app.server.task import Lane, Task
 from judgeq.retention.attended import Attended
 from judgeq.retention.glow import Lights
@@ -104,7 +104,7 @@ def address(browser: Browser) -> Iterator[str]:
         held = gr.State(None)
         with gr.Column(elem_id="results"):
             answers = build_answers()
-            kept = build_kept()
+            kept = Kept()
         wire_kept(kept, held)
         answers.ask.click(follow, None, [held, answers.cards, *kept.shown])
     with served(demo) as url:

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from app.sections.kept.callbacks import map_updates
-from app.sections.kept.view import build_kept, wire_kept
+from app.sections.kept.view import Kept, wire_kept
 from judgeq.methods import METHODS
 from judgeq.retention import RetentionMap
 from tests.browser import overflow, served, unfold, watched
@@ -59,7 +59,7 @@ def address(browser: Browser) -> Iterator[str]:
     run.look = lambda: run
     with gr.Blocks(analytics_enabled=False) as demo:
         held = gr.State(None)
-        kept = build_kept()
+        kept = Kept()
         wire_kept(kept, held)
         drawn = map_updates(run, True)  # Gradio changes what it gets
         demo.load(lambda: (run, *map(copy, drawn)), None, [held, *kept.shown])

@@ -95,7 +95,7 @@ class Followed(Progress):
         run._check()
 
 
-class TrainRun(Run):
+class TrainRun(Run[TrainTask]):
     """A training in its own thread; it has the model to itself, and no limit of time.
 
     Attributes:
@@ -108,7 +108,6 @@ class TrainRun(Run):
 
     def __init__(self, task: TrainTask, host: ModelHost) -> None:
         super().__init__(task, host)
-        self.train_task = task
         self.step = ("", 0, 0)
         self.history: list[dict[str, float]] = []
         self.needs: Needs | None = None
@@ -120,7 +119,7 @@ class TrainRun(Run):
 
     def answering(self, lm: LanguageModel) -> Generator[None, None, None]:
         """See `Run`; every example and step comes up for air."""
-        task, self._end = self.train_task, float("inf")
+        task, self._end = self.task, float("inf")
         if task.only_estimate:
             self.needs = needs_of(lm, task.recipe, task.folder)
             return
