@@ -19,7 +19,7 @@ from app.sections.ask.inputs import Inputs, build_inputs, wire_inputs
 from app.sections.calculator.view import build_calculator, wire_calculator
 from app.sections.calibrate.view import Calibrate, wire_calibrate
 from app.sections.events import LIGHT, QUEUED
-from app.sections.kept.view import Kept, wire_kept
+from app.sections.kept.view import LAST, Kept, wire_kept
 from app.sections.models.view import Models, wire_models
 from app.sections.pins.view import Pins, wire_pins
 from app.sections.sweep.view import Sweep, wire_sweep
@@ -77,8 +77,10 @@ def build(
         for known in (loaded, *wire_models(host, models, inputs.status), *([trained] if trained else [])):
             known.then(reactions.stand_in, pickers, pickers, **LIGHT)
         ends = _wire_run(reactions, inputs, pins, models, answers, kept, run)
+        lights = [run, kept.layer, kept.query_head], [answers.cards, kept.query_head]
         for shown in (drawn, *ends):
-            shown.success(do.light_layer, [run, kept.layer], answers.cards, **QUEUED)
+            shown.success(do.light_layer, *lights, **QUEUED)
+        kept.query_head.input(do.light_layer, *lights, **QUEUED, **LAST)
         wire_sweep(host, sweep, inputs)
         wire_calibrate(host, calibrate, inputs)
         wire_calculator(sums)

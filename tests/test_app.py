@@ -214,16 +214,24 @@ def test_one_layer_alone_lights_words_where_each_is_recorded(
     answer = run.lanes[1].answer
     assert answer is not None
     assert answer.attended is not None
-    expected = lit(Lights(run.retention["snapkv"]), answer.attended.of_layer(2))
-    shown = do.light_layer(run, 2)
-    assert run.lit["snapkv"] == expected != (run.lanes[1].steps, run.lanes[1].leaning)
-    assert "Lit by layer 2 alone" in shown
-    assert f"&#34;snapkv&#34;:{json.dumps(expected[0], separators=(',', ':'))}" in shown
-    assert do.light_layer(run, 2) == gr.skip(), "nothing new"
+    for head, by in ((-1, "layer 2 alone"), (1, "query head 1 of layer 2 alone")):
+        own = answer.attended.of_layer(2, None if head < 0 else head)
+        expected = lit(Lights(run.retention["snapkv"]), own)
+        shown, picker = do.light_layer(run, 2, head)
+        assert run.lit["snapkv"] == expected != (run.lanes[1].steps, run.lanes[1].leaning)
+        assert f"Lit by {by}" in shown
+        assert f"&#34;snapkv&#34;:{json.dumps(expected[0], separators=(',', ':'))}" in shown
+        assert (picker["visible"], picker["value"], len(picker["choices"])) == (True, head, 5)
+    assert do.light_layer(run, 2, 1) == (gr.skip(), gr.skip()), "nothing new"
     forged: Any = "2"
-    assert "Lit by" not in do.light_layer(run, forged)
-    monkeypatch.setattr("app.server.run.LAYERS_BYTES", 0)
-    assert "too long to record each one" in do.light_layer(shown_run(small), 2)
+    assert "Lit by layer 2 alone" in do.light_layer(run, 2, forged)[0]
+    cards_of_all, picker = do.light_layer(run, forged, 1)
+    assert "<b>Lit by" not in cards_of_all
+    assert picker["visible"] is False
+    monkeypatch.setattr("app.server.live.HEADS_BYTES", 0)
+    assert "too long to record each head" in do.light_layer(shown_run(small), 2, 1)[0]
+    monkeypatch.setattr("app.server.live.LAYERS_BYTES", 0)
+    assert "too long to record each one" in do.light_layer(shown_run(small), 2, 1)[0]
 
 
 def words(html: str) -> list[str]:
@@ -559,7 +567,12 @@ def test_figures_read_like_figures() -> None:
         "2.50 GB",
     ]
     assert [cards.percent(share) for share in (1, 0.1143, 0.024, 0)] == ["100 %", "11 %", "2.4 %", "0 %"]
-    assert [duration(s) for s in (0.423, 5.31, 125)] == ["0.42 s", "5.3 s", "2 min 5 s"]
+    assert [duration(s) for s in (0.423, 5.31, 125, 13188)] == [
+        "0.42 s",
+        "5.3 s",
+        "2 min 5 s",
+        "3 h 39 min",
+    ]
 
 
 # Answers that are begun
@@ -633,6 +646,11 @@ def test_after_an_answer_one_sentence_says_what_to_try(
 def test_looks_load_nothing_from_the_web() -> None:
     assert "//" not in CSS
     assert "url(" not in CSS
+    media = re.findall(r"@media[^{]*\{((?:[^{}]*\{[^{}]*\})*)", CSS.partition("/*")[2])
+    assert media
+    assert ".gradio-container" not in "".join(media), (
+        "Gradio puts it in front there: such a rule fits nothing"
+    )
     made = theme()
     assert made._stylesheets == []
     assert made._font_css == []

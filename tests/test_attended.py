@@ -56,6 +56,13 @@ def written(lm: LanguageModel, method: Any, attended: Any = True, **options: Any
     return writer
 
 
+def recorded(lm: LanguageModel, method: Any, attended: Any) -> Attended:
+    """What that answer attends to."""
+    found = written(lm, method, attended).answer().attended
+    assert found is not None
+    return found
+
+
 def eager(lm: LanguageModel, writer: Writer, gone: list[Tensor]) -> list[dict[int, Tensor]]:
     """Weights (1, H, 1, K) by layer of the pass that chose each token."""
     cache, ids = DynamicCache(config=lm.model.config), writer.reading.request.input_ids
@@ -85,23 +92,28 @@ def check_eager(lm: LanguageModel, method: Any, counted: Any) -> None:
     assert writer._recorder is not None
     found = torch.stack([writer.reading.attended, *writer._recorder.vectors]).float()[:, :, :-1]
     passes = eager(lm, writer, gone_rows(writer.retained, tokens))
-    pairs = {True: [(None, None)], "layers": [(layer, None) for layer in range(lm.geometry.layers)]}
+    layers, heads = range(lm.geometry.layers), range(lm.geometry.heads)
+    pairs = {
+        True: [(None, None)],
+        "layers": [(layer, None) for layer in layers],
+        "heads": [(layer, head) for layer in layers for head in heads],
+    }
     expected = [
         torch.stack(
             [to_prompt(weights, tokens, tokens + at, *pair) for pair in pairs.get(counted, [counted])]
         )
         for at, weights in enumerate(passes)
     ]
-    assert torch.allclose(found, torch.stack(expected), atol=1e-3 if counted == "layers" else 1e-5)
+    assert torch.allclose(found, torch.stack(expected), atol=1e-3 if counted in ("layers", "heads") else 1e-5)
 
 
-@pytest.mark.parametrize("counted", [True, "layers", (2, None), (None, 3), (1, 2)], ids=str)
+@pytest.mark.parametrize("counted", [True, "layers", "heads", (2, None), (None, 3), (1, 2)], ids=str)
 @pytest.mark.parametrize("name", METHODS)
 def test_weights_are_those_of_eager_attention(lm: LanguageModel, name: str, counted: Any) -> None:
     check_eager(lm, METHODS[name], counted)
 
 
-@pytest.mark.parametrize("counted", [True, "layers"], ids=str)
+@pytest.mark.parametrize("counted", [True, "layers", "heads"], ids=str)
 @pytest.mark.parametrize("name", METHODS)
 def test_families_with_windows_and_caps(
     make_lm: Callable[..., LanguageModel], name: str, counted: Any
@@ -110,12 +122,8 @@ def test_families_with_windows_and_caps(
 
 
 def test_layers_apart_add_up_to_all_of_them(lm: LanguageModel) -> None:
-    whole, apart, alone = (
-        written(lm, SnapKV(), each).answer().attended for each in (True, "layers", (1, None))
-    )
-    assert whole is not None
-    assert apart is not None
-    assert alone is not None
+    asked: Any = (True, "layers", (1, None))
+    whole, apart, alone = (recorded(lm, SnapKV(), each) for each in asked)
     layers = [apart.of_layer(layer) for layer in range(lm.geometry.layers)]
     assert np.allclose(sum(each.weights for each in layers) / len(layers), whole.weights, atol=1e-4)
     assert np.allclose(layers[1].weights, alone.weights, atol=1e-3)
@@ -127,6 +135,29 @@ def test_layers_apart_add_up_to_all_of_them(lm: LanguageModel) -> None:
             apart.of_layer(layer)  # type: ignore[arg-type]
     with pytest.raises(InputError, match='ask with attended="layers"'):
         whole.of_layer(0)
+    with pytest.raises(InputError, match='ask with attended="heads"'):
+        apart.of_layer(0, 1)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_head_is_chosen_afterwards(lm: LanguageModel, name: str) -> None:
+    apart, alone = (recorded(lm, METHODS[name], each) for each in ("heads", (2, 1)))
+    own = apart.of_layer(2, 1)
+    assert np.allclose(own.weights, alone.weights, atol=1e-3)
+    assert "query head 1 in layer 2" in own.to_html()
+    heads = [apart.of_layer(2, head).weights for head in range(lm.geometry.heads)]
+    assert np.allclose(np.mean(heads, 0), apart.of_layer(2).weights, atol=1e-3)
+    assert apart.heads is not None
+    dense = 2 * 7 * lm.geometry.layers * lm.geometry.heads * apart.found.tokens
+    assert apart.heads.nbytes < (1.2 if name == "full" else 0.7) * dense, "without evicted rows"
+    for head in (-1, 4, "1", True):
+        with pytest.raises(InputError, match=r"The query head is .*: give one from 0 to 3"):
+            apart.of_layer(0, head)  # type: ignore[arg-type]
+
+
+def test_an_answer_of_which_nothing_is_written_yet(lm: LanguageModel) -> None:
+    (writer,) = judgeq.read(lm, DOCUMENT, QUESTION, methods=["snapkv"], budget=20, attended="heads").writers
+    assert writer.answer().attended is None
 
 
 @pytest.mark.parametrize("name", ["full", "snapkv"])

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from app.server.task import Lane, Lit
 from judgeq.inference.answers import Writer
+from judgeq.inference.attending import Apart
+from judgeq.models.language_model import Geometry
 from judgeq.retention.attended import MEDIAN_OF, Attended, resting
 from judgeq.retention.glow import Lights, words_of_tokens
 
-LAYERS_BYTES = 16_000_000
-"""Most that one answer takes so that each layer can be shown alone; a longer one shows all of them together."""
+HEADS_BYTES, LAYERS_BYTES = 32_000_000, 16_000_000
+"""Most that one answer takes so that each head, or each layer, can be shown alone; a longer one shows all together."""
 RANKED_EVERY_S = 0.25
 """Sentences are ranked so often while an answer is written."""
 
@@ -63,15 +66,25 @@ def lit(lights: Lights, attended: Attended) -> Lit:
     return lights.steps(attended), lights.leaning(attended.specific.sum(0))
 
 
-def lit_by_layer(lanes: Sequence[Lane], layers: Sequence[int]) -> dict[str, list[Lit]]:
-    """The same for each of these layers alone, by method; none where layers were not recorded apart."""
+def what_to_record(geometry: Geometry, tokens: int, prompt: int) -> Literal[True] | Apart:
+    """What of an answer of at most this many tokens is recorded apart; `attended` of `judgeq.read`."""
+    layers = 2 * geometry.layers * tokens * prompt
+    if layers * geometry.heads <= HEADS_BYTES:
+        return "heads"
+    return "layers" if layers <= LAYERS_BYTES else True
+
+
+def lit_by_layer(
+    lanes: Sequence[Lane], layers: Sequence[int], head: int | None = None
+) -> dict[str, list[Lit]]:
+    """The same for each of these layers, or one query head of each, by method; none where they were not recorded."""
     found = dict[str, list[Lit]]()
     lights: Lights | None = None
     for lane in lanes:
         attended = lane.answer and lane.answer.attended
         if attended and attended.layers is not None:
             lights = lights or Lights(attended.found)
-            found[lane.method] = [lit(lights, attended.of_layer(layer)) for layer in layers]
+            found[lane.method] = [lit(lights, attended.of_layer(layer, head)) for layer in layers]
         elif lane.by_layer:
             found[lane.method] = [lane.by_layer[layer] for layer in layers]
     return found

@@ -21,7 +21,7 @@ import torch
 
 from app import text
 from app.server.host import ModelHost
-from app.server.live import LAYERS_BYTES, Live, lit_by_layer
+from app.server.live import Live, lit_by_layer, what_to_record
 from app.server.logs import log_quietly
 from app.server.queue import Place
 from app.server.task import Earlier, Lane, Lit, Task, note_lost
@@ -64,7 +64,7 @@ class Run(Generic[T]):
             holds all rows, is not kept.
         computed: when and where a stored run was computed.
         quantization, began: of the model that answers; when it began to read.
-        layer: which one alone lights words, None = all; `lit` is what it does, by method.
+        layer, head: which layer, and query head, alone lights words, None = all; `lit` is what it does, by method.
         error: why it failed.
         gone: its data was evicted to make room for others.
         finished: set at the end, also after an error.
@@ -103,6 +103,7 @@ class Run(Generic[T]):
         self.quantization: str | None = None
         self.began: datetime | None = None
         self.layer: int | None = None
+        self.head: int | None = None
         self.lit: dict[str, Lit] = {}
         self.error: JudgeqError | None = None
         self.gone = False
@@ -173,10 +174,16 @@ class Run(Generic[T]):
                 lane.retention = lane.answer = None
                 lane.steps = []
 
-    def light(self, layer: int | None) -> None:
-        """Show what this layer alone attends to; None = all of them."""
-        self.layer = layer
-        found = {} if layer is None else lit_by_layer(self.lanes, [layer])
+    @property
+    def heads(self) -> int:
+        """Query heads of a layer that can light words alone; 0 where they were not recorded."""
+        attended = (lane.answer.attended for lane in self.lanes if lane.answer)
+        return next((each.heads.heads for each in attended if each and each.heads), 0)
+
+    def light(self, layer: int | None, head: int | None = None) -> None:
+        """Show what this layer, or this query head of it, alone attends to; None = all of them."""
+        self.layer, self.head = layer, head
+        found = {} if layer is None else lit_by_layer(self.lanes, [layer], head)
         self.lit = {method: each[0] for method, each in found.items()}
 
     def close(self) -> None:
@@ -290,7 +297,7 @@ class Run(Generic[T]):
             pinned=task.pinned,
             dropped=task.dropped,
             decoding=Decoding(max_new_tokens=task.max_new_tokens),
-            attended="layers" if self._layers_bytes(lm) <= LAYERS_BYTES else True,
+            attended=what_to_record(lm.geometry, task.max_new_tokens, self._tokens(lm)),
             on_layer=self._on_layer,
         )
         self._record(reading, lm.geometry.layers)
@@ -315,10 +322,9 @@ class Run(Generic[T]):
                 each.finish()
             note_lost(self.lanes)
 
-    def _layers_bytes(self, lm: LanguageModel) -> int:
-        """Most that it takes to record each layer of one answer apart."""
-        tokens = min(self.host.count_all(self.task.document, self.task.question), lm.geometry.max_positions)
-        return 2 * lm.geometry.layers * self.task.max_new_tokens * tokens
+    def _tokens(self, lm: LanguageModel) -> int:
+        """Of the prompt, at most."""
+        return min(self.host.count_all(self.task.document, self.task.question), lm.geometry.max_positions)
 
     def _reader(self, lm: LanguageModel) -> Callable[..., Reading]:
         """Reads a question about the task's document; where the document is kept, its rows are too."""

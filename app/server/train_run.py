@@ -139,7 +139,8 @@ def folder_named(parent: Path, name: object, lm: str) -> Path:
     given = given or re.sub(r"[^\w.-]+", "-", lm).strip(".-")
     if not re.fullmatch(r"\w[\w.-]{0,99}", given):
         raise InputError(
-            f"{given[:60]!r} cannot name a folder here: use letters, digits, dots, dashes and underscores"
+            f"{given[:60]!r} cannot name a folder here: use at most 100 letters, digits, dots, dashes and underscores, "
+            "a letter or digit first"
         )
     return parent / given
 

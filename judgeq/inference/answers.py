@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from judgeq.inference.attending import Recorder, as_arrays
+from judgeq.inference.attending import Recorder, as_array, parts_apart
 from judgeq.inference.decode import Step, decode, next_logits
 from judgeq.inference.decode_batch import PendingAnswer, decode_together
 from judgeq.inference.decode_eviction import DecodingEviction
@@ -257,19 +257,25 @@ class Writer:
             answer,
             kv_bytes_at_end=self.retained.cache.kv_bytes,
             rows_at_end=stored,
-            attended=self.attended_since(0),
+            attended=self.attended_since(0, apart=True),
         )
 
-    def attended_since(self, first: int) -> Attended | None:
-        """What the tokens from this one on attend to, of those that are written; None where nothing is recorded."""
+    def attended_since(self, first: int, apart: bool = False) -> Attended | None:
+        """What the tokens from this one on attend to, of those that are written; None where nothing is recorded.
+
+        Args:
+            apart: with each layer and head, where these are recorded.
+        """
         counted = self.reading.request.attended
         if counted is None or self._recorder is None:
             return None
         assert self.reading.attended is not None
         vectors = [self.reading.attended, *self._recorder.vectors][first : len(self.steps)]
-        means, layers = as_arrays(vectors, counted)
-        texts = [step.text for step in self.steps]
-        return Attended.of_steps(self.retention, texts, means, counted.layer, counted.head, layers)
+        if not vectors:
+            return None
+        texts, heads = [step.text for step in self.steps], (counted.layer, counted.head)
+        own = parts_apart(self.reading.request.lm, vectors) if apart and counted.apart else ()
+        return Attended.of_steps(self.retention, texts, as_array(vectors), *heads, *own)
 
     def answer_of(self, text: str, finish: str | None, timing: Timing) -> Answer:
         """An answer that was written elsewhere, from the rows that were kept here."""

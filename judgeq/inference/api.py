@@ -117,7 +117,7 @@ def read(
         chunk: most tokens of a pass over the prompt; None reads it in one. What is kept is the same.
         attended: record which of the stored rows each token of an answer attends to, as `Answer.attended`: the mean
             over all layers and query heads, or of those in `(layer, head)`, such as `(12, 3)`, with None for all;
-            `"layers"` records each layer apart, too, see `Attended.of_layer`.
+            `"layers"` records each layer apart, too, and `"heads"` each query head, see `Attended.of_layer`.
         on_layer: progress of the prefill, and a place to cancel.
 
     Raises:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, cast, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,11 +21,13 @@ from judgeq.inference.plan import Retained
 from judgeq.methods import LayerView
 from judgeq.methods.scoring import attention_to_prompt
 from judgeq.models.language_model import LanguageModel
+from judgeq.retention.head_weights import HeadWeights
 from judgeq.values import several, whole
 
-WhatAttends = bool | Literal["layers"] | tuple[int | None, int | None]
-"""Whether to record what an answer attends to, or that of each layer, too; or of which layer and query head alone, with
-None for all of them."""
+Apart = Literal["layers", "heads"]
+WhatAttends = bool | Apart | tuple[int | None, int | None]
+"""Whether to record what an answer attends to, or that of each layer, or of each query head too; or of which layer and
+query head alone, with None for all of them."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,12 @@ class CountedHeads:
 
     Attributes:
         layer, head: of one layer, or one query head of each layer, only; None = all.
-        apart: each layer is recorded apart; their mean is that of all.
+        apart: each layer, or each query head of each layer, is recorded apart; their mean is that of all.
     """
 
     layer: int | None = None
     head: int | None = None
-    apart: bool = False
+    apart: Apart | None = None
 
     @classmethod
     def asked(cls, lm: LanguageModel, attended: object) -> CountedHeads | None:
@@ -49,8 +52,8 @@ class CountedHeads:
         """
         if attended is None or isinstance(attended, bool):
             return cls() if attended else None
-        if isinstance(attended, str) and attended == "layers":
-            return cls(apart=True)
+        if isinstance(attended, str) and attended in get_args(Apart):
+            return cls(apart=cast(Apart, attended))
         sizes = lm.geometry.layers, lm.geometry.heads
         pair = several(attended)
         fits = len(pair) == 2 and all(
@@ -59,33 +62,46 @@ class CountedHeads:
         )
         if not fits:
             raise InputError(
-                f"attended is {attended!r}: give True, 'layers' for each layer apart, or a layer from 0 to "
-                f"{sizes[0] - 1} and a query head from 0 to {sizes[1] - 1}, as in (12, 3), with None for all of them"
+                f"attended is {attended!r}: give True, 'layers' or 'heads' for each of them apart, or a layer from 0 "
+                f"to {sizes[0] - 1} and a query head from 0 to {sizes[1] - 1}, as in (12, 3), with None for all of them"
             )
         layer, head = (None if each is None else whole(each) for each in pair)
         return cls(layer, head)
 
     def parts(self, lm: LanguageModel) -> int:
-        """`P`, how many sums are recorded."""
-        return lm.geometry.layers if self.apart else 1
+        """`P`, how many sums are recorded: one, one a layer, or one a query head, those of a layer side by side."""
+        heads = lm.geometry.heads if self.apart == "heads" else 1
+        return lm.geometry.layers * heads if self.apart else 1
 
-    def part(self, layer: int) -> int:
-        """The sum that a layer counts in."""
-        return layer if self.apart else 0
+    def part(self, lm: LanguageModel, layer: int) -> slice:
+        """The sums that a layer counts in."""
+        heads = lm.geometry.heads if self.apart == "heads" else 1
+        return slice(layer * heads, (layer + 1) * heads) if self.apart else slice(1)
 
     def means(self, lm: LanguageModel, sums: Tensor) -> Tensor:
-        """(P, T) float32 sums -> what a head pays on average; float16 where each layer is one of them."""
+        """(P, T) float32 sums -> what a head pays on average; float16 where there are several."""
         layers = 1 if self.apart or self.layer is not None else lm.geometry.layers
-        means = sums / (layers * (lm.geometry.heads if self.head is None else 1))
+        heads = 1 if self.apart == "heads" or self.head is not None else lm.geometry.heads
+        means = sums / (layers * heads)
         return means.half() if self.apart else means
 
     def summed(self, weights: Tensor) -> Tensor:
-        """(H_kv, G, K) weights of one layer -> (H_kv, K), those of the query heads that count."""
+        """(H_kv, G, K) weights of one layer -> (H_kv, 1, K), those of the query heads that count.
+
+        Where heads are apart nothing is summed.
+        """
+        if self.apart == "heads":
+            return weights
         if self.head is None:
-            return weights.sum(1)
-        found, group = torch.zeros_like(weights[:, 0]), weights.shape[1]
-        found[self.head // group] = weights[self.head // group, self.head % group]
+            return weights.sum(1, keepdim=True)
+        found, group = torch.zeros_like(weights[:, :1]), weights.shape[1]
+        found[self.head // group, 0] = weights[self.head // group, self.head % group]
         return found
+
+    def layer_sums(self, weights: Tensor) -> Tensor:
+        """(H_kv, G, K) weights of one layer -> (n, K), what is added to its `part`."""
+        found = self.summed(weights)
+        return found.flatten(0, 1) if self.apart == "heads" else found.sum(0)
 
 
 class PromptAttention:
@@ -110,9 +126,8 @@ class PromptAttention:
         last, rows = view.prompt_queries - 1, keys.shape[2]
         queries = view.queries[:1, :, last : last + 1]
         paid = attention_to_prompt(queries, keys[:1], view.scaling, rows - 1, rows, view.softcap)[0, :, :, 0]
-        self.total[self.counted.part(view.layer), -rows - 1 : -1] += (
-            self.counted.summed(paid).sum(0).to(self.total)
-        )
+        part = self.total[self.counted.part(self.lm, view.layer), -rows - 1 : -1]
+        part += self.counted.layer_sums(paid).to(part)
 
     @property
     def means(self) -> Tensor:
@@ -126,7 +141,8 @@ class Recorder:
     Attributes:
         weighs: see `Observer`.
         vectors: for each pass (P, T + 1) float32, to the prompt's tokens and to memory tokens: the mean over the heads
-            that count, or in float16 over those of each layer. What is missing to 1 goes to tokens of the answer.
+            that count, or in float16 over those of each layer, or each head's. What is missing to 1 goes to tokens of
+            the answer.
     """
 
     weighs = True
@@ -178,10 +194,8 @@ class Recorder:
             return
         count = call.weights.rows.shape[2] - (self._seen + 1 - self._tokens)
         if count > 0:  # the last ones of the tokens seen
-            rows = call.weights.rows
-            paid = rows.sum((0, 1)) if self._counted.head is None else self._counted.summed(rows).sum(0)
-            part = self._sum[self._counted.part(call.layer)]
-            part[self._tokens - count : self._tokens] += paid[:count].to(self._device)
+            part = self._sum[self._counted.part(self._lm, call.layer), self._tokens - count : self._tokens]
+            part += self._counted.layer_sums(call.weights.rows)[:, :count].to(part)
 
     def _places(self, layer: int) -> tuple[list[Tensor], Sequence[int]]:
         """For each KV head of a layer where its rows' weights are added, and how many of these rows are frozen."""
@@ -191,7 +205,7 @@ class Recorder:
         return targets, [0] * len(targets) if frozen is None else frozen.counts
 
     def _flat(self, layer: int, weights: RowWeights) -> Tensor:
-        """(rows,) the weights of a layer's rows, summed over query heads: frozen ones first, as in `_index_of`."""
+        """(rows,) the weights of a layer's rows, of query heads that count: frozen ones first, as in `_index_of`."""
         targets, counts = self._places(layer)
         own = self._counted.summed(weights.rows[:, :, : len(targets[0]) - counts[0]]).flatten()
         if weights.frozen is not None:
@@ -200,12 +214,19 @@ class Recorder:
 
     def _index_of(self, layer: int) -> Tensor:
         targets, counts = self._places(layer)
-        parts = [each.split([n, len(each) - n]) for each, n in zip(targets, counts, strict=True)]
-        places = torch.cat([each[at] for at in (0, 1) for each in parts])
-        return places + self._counted.part(layer) * self._sum.shape[1]
+        part = self._counted.part(self._lm, layer)
+        sums = torch.arange(part.start or 0, part.stop, device=self._device)
+        groups = sums.view(len(targets) if self._counted.apart == "heads" else 1, -1, 1)
+        groups = self._sum.shape[1] * groups.expand(len(targets), -1, 1)
+        places = [each + group for each, group in zip(targets, groups, strict=True)]
+        parts = [each.split([n, each.shape[1] - n], 1) for each, n in zip(places, counts, strict=True)]
+        frozen = torch.cat([each for each, _ in parts], 1)
+        return torch.cat([frozen.flatten(), *(each.flatten() for _, each in parts)])
 
     def _of_frozen(self, weights: Tensor, counts: Sequence[int]) -> Tensor:
-        """(G, R) weights of frozen rows -> (R,), those of the query heads that count."""
+        """(G, R) weights of frozen rows -> (R,), those of the query heads that count, or all of them: (G * R,)."""
+        if self._counted.apart == "heads":
+            return weights.flatten()
         if self._counted.head is None:
             return weights.sum(0)
         head, place = divmod(self._counted.head, len(weights))
@@ -220,7 +241,7 @@ class Recorder:
         if len(alike) > 1 or len(widths) > 1 or self._counted.head is not None or not next(iter(alike))[2]:
             return torch.cat([self._flat(*each) for each in self._chosen])
         rows = torch.cat([each.rows for _, each in self._chosen])
-        return rows[:, :, : widths.pop()].sum(1).flatten().to(self._device)
+        return self._counted.summed(rows[:, :, : widths.pop()]).flatten().to(self._device)
 
     def next_logits(self, token: int, forward: Callable[..., Tensor]) -> Tensor:
         """What `forward` gives for one more token, observed; a pass that fails leaves nothing.
@@ -245,7 +266,13 @@ class Recorder:
         self._seen += 1
 
 
-def as_arrays(vectors: Sequence[Tensor], counted: CountedHeads) -> tuple[Any, Any]:
-    """(n, T + 1) float32 of n vectors, and (n, L, T + 1) float16 where each layer is apart, else None."""
-    found = torch.stack(list(vectors)).cpu()
-    return found.mean(1, dtype=torch.float32).numpy(), found.numpy() if counted.apart else None
+def as_array(vectors: Sequence[Tensor]) -> np.ndarray:
+    """(n, T + 1) float32 of n vectors, the mean over their parts."""
+    return torch.stack(list(vectors)).cpu().mean(1, dtype=torch.float32).numpy()
+
+
+def parts_apart(lm: LanguageModel, vectors: Sequence[Tensor]) -> tuple[np.ndarray, HeadWeights | None]:
+    """(n, L, T + 1) float16 of n vectors with a part for each layer or query head, and what each head pays."""
+    found = torch.stack(list(vectors)).cpu().unflatten(1, (lm.geometry.layers, -1))
+    layers = found.mean(2, dtype=torch.float32).half().numpy()
+    return layers, HeadWeights.of(found.numpy(), lm.geometry.kv_heads) if found.shape[2] > 1 else None

@@ -42,7 +42,9 @@ def size(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0.42 s`, `5.3 s`, `1 min 12 s`."""
+    """`0.42 s`, `5.3 s`, `1 min 12 s`, `3 h 40 min`."""
+    if seconds >= 7200:
+        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
     if seconds >= 90:
         return f"{int(seconds // 60)} min {int(seconds % 60)} s"
     return f"{seconds:.{1 if seconds >= 1 else 2}f} s"

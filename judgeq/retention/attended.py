@@ -20,6 +20,7 @@ from judgeq.objects import brief
 from judgeq.retention import glow
 from judgeq.retention.arrays import KeptRows
 from judgeq.retention.document_units import DocumentUnits
+from judgeq.retention.head_weights import HeadWeights
 from judgeq.retention.units import Granularity
 from judgeq.values import whole, whole_numbers
 
@@ -59,6 +60,7 @@ class Attended:
         layer, head: only this layer, or this query head of each layer, counts; None = all.
         layers: (N, L, T + 1) float16, what the query heads of each of the model's L layers pay on average, the last
             column to memory tokens; None unless layers were recorded apart.
+        heads: what each query head of each layer pays; None unless heads were recorded apart.
     """
 
     __repr__ = brief
@@ -71,6 +73,7 @@ class Attended:
     layer: int | None = None
     head: int | None = None
     layers: np.ndarray | None = field(default=None, repr=False)
+    heads: HeadWeights | None = field(default=None, repr=False)
 
     @classmethod
     def of_steps(
@@ -81,6 +84,7 @@ class Attended:
         layer: int | None = None,
         head: int | None = None,
         layers: np.ndarray | None = None,
+        heads: HeadWeights | None = None,
     ) -> Attended:
         """From what an answer's tokens add to its text, and the attention of all or of the last of them.
 
@@ -88,6 +92,7 @@ class Attended:
             texts: one a token; "" where a character is incomplete, or text is withheld.
             vectors: (n, T + 1) float32, to the prompt's tokens and to memory tokens.
             layers: (n, L, T + 1) float16, each layer's.
+            heads: each head's, of n tokens.
         """
         ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
         starts = ends - [len(text) for text in texts]
@@ -97,26 +102,32 @@ class Attended:
         first = len(texts) - len(vectors)
         written = slice(max(0, count - first))
         own, apart = vectors[written], None if layers is None else layers[written]
-        return cls(found, "".join(texts), spans[first:], own[:, :-1], own[:, -1], layer, head, apart)
+        return cls(found, "".join(texts), spans[first:], own[:, :-1], own[:, -1], layer, head, apart, heads)
 
-    def of_layer(self, layer: int) -> Attended:
-        """What one layer attends to, all its query heads together.
+    def of_layer(self, layer: int, head: int | None = None) -> Attended:
+        """What one layer attends to, all its query heads together, or one of them.
 
         Raises:
-            InputError: layers were not recorded apart, or there is no such layer.
+            InputError: layers, or heads, were not recorded apart, or there is no such one.
         """
         if self.layers is None:
             raise InputError('The layers were not recorded apart: ask with attended="layers"')
-        number, count = whole(layer), self.layers.shape[1]
-        if number is None or not 0 <= number < count:
-            raise InputError(f"The layer is {layer!r}: give one from 0 to {count - 1}")
-        own = self.layers[:, number].astype(np.float32)
-        return replace(self, weights=own[:, :-1], memory=own[:, -1], layer=number, layers=None)
+        number = _index("layer", layer, self.layers.shape[1])
+        if head is None:
+            own = self.layers[:, number].astype(np.float32)
+        elif self.heads is None:
+            raise InputError('The heads were not recorded apart: ask with attended="heads"')
+        else:
+            head = _index("query head", head, self.heads.heads)
+            own = self.heads.of_head(number, head)[: len(self.spans)]
+        weights, memory = own[:, :-1], own[:, -1]
+        return replace(self, weights=weights, memory=memory, layer=number, head=head, layers=None, heads=None)
 
     @property
     def nbytes(self) -> int:
         """Bytes of what is recorded."""
-        return self.weights.nbytes + (0 if self.layers is None else self.layers.nbytes)
+        parts = self.weights, self.layers, self.heads
+        return sum(each.nbytes for each in parts if each is not None)
 
     @cached_property
     def specific(self) -> np.ndarray:
@@ -221,6 +232,13 @@ class Attended:
                 "the smaller one first"
             )
         return (self.spans[:, 0] < found[1]) & (self.spans[:, 1] > found[0])
+
+
+def _index(name: str, value: object, count: int) -> int:
+    number = whole(value)
+    if number is None or not 0 <= number < count:
+        raise InputError(f"The {name} is {value!r}: give one from 0 to {count - 1}")
+    return number
 
 
 def resting(weights: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from app.sections.ask.cards import (
     run_cards,
     run_status,
 )
-from app.sections.kept.callbacks import FIELDS, map_updates
+from app.sections.kept.callbacks import FIELDS, map_updates, numbered
 from app.server.host import ModelHost
 from app.server.limits import whole_number
 from app.server.pins import spans_of
@@ -215,23 +215,29 @@ class Callbacks:
             return 0, text.NO_SHARE
 
 
-def light_layer(run: Run | None, layer: int) -> Any:
-    """The cards of a run that has ended, with what one layer alone attends to; -1 = all.
+def light_layer(run: Run | None, layer: int, head: int) -> tuple[Any, Any]:
+    """The cards of a run that has ended, with what one layer, or one of its query heads, alone attends to; -1 = all.
+
+    Returns:
+        The cards, and the choice of the head, which is there where a layer is chosen and heads were recorded.
 
     Raises:
         gr.Error: the run was evicted to make room for others.
     """
     if run is None or not run.finished.is_set() or not run.retention:
-        return gr.skip()
+        return gr.skip(), gr.skip()
     layers = next(iter(run.retention.values())).layers
     chosen = layer if type(layer) is int and layer in range(layers) else None
-    if chosen == run.layer:
-        return gr.skip()
+    own = head if chosen is not None and type(head) is int and head in range(run.heads) else None
+    if (chosen, own) == (run.layer, run.head):
+        return gr.skip(), gr.skip()
     try:
-        run.look().light(chosen)
+        run.look().light(chosen, own)
     except JudgeqError as error:
         raise shown(error) from None
-    return run_cards(run)
+    choices = numbered(text.ALL_HEADS, text.HEAD, run.heads)
+    visible = chosen is not None and run.heads > 0
+    return run_cards(run), gr.update(choices=choices, value=-1 if own is None else own, visible=visible)
 
 
 def choose_sample(name: str) -> tuple[Any, ...]:

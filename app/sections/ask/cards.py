@@ -249,10 +249,15 @@ def _replay(run: Run | None) -> tuple[str, str]:
 
 
 def _lit_by(run: Run | None) -> str:
-    """Which layer lights words, where not all do."""
+    """Which layer or head lights words, where not all do."""
     if run is None or run.layer is None:
         return ""
-    return text.LIT_BY.format(layer=run.layer) if run.lit else text.LIT_BY_ALL
+    if not run.lit:
+        return text.LIT_BY_ALL
+    if run.head is not None:
+        return text.LIT_BY_HEAD.format(head=run.head, layer=run.layer)
+    without = text.STORED_HEADS if run.phase == "stored" else text.NO_HEADS
+    return text.LIT_BY.format(layer=run.layer) + ("" if run.heads else f" {without}")
 
 
 def _document_length(run: Run | None) -> int:

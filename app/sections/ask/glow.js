@@ -4,6 +4,7 @@
 const TICK_MS = 300;
 const glow = makeGlow();
 let swiped = 0; // of the cards, which lie side by side on a phone
+let asked = false; // answers are written
 let replay = null, seen = {}, now = {}, said = {}, queue = [], timer = 0;
 
 const card = (name) => element.querySelector(`.card[data-method="${CSS.escape(name)}"]`);
@@ -79,8 +80,17 @@ function follow(live) {
   next();
 }
 
+// Answers that are being written come into view, where a window is narrow below the status line.
+function bringAnswers(cards) {
+  const busy = cards?.getAttribute("aria-busy") === "true", { top } = element.getBoundingClientRect();
+  if (busy && !asked && top < 0) element.scrollIntoView();
+  else if (busy && !asked && top > 0.8 * innerHeight) document.querySelector("#act")?.scrollIntoView();
+  asked = busy;
+}
+
 function update() {
   const cards = element.querySelector(".cards");
+  bringAnswers(cards);
   if (swiped && cards) cards.scrollLeft = swiped; // they are new elements
   const data = element.querySelector("[data-steps], [data-live]");
   replay?.stop();

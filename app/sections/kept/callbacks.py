@@ -101,11 +101,11 @@ def map_updates(run: Run, news: bool) -> tuple[Any, ...]:
         gr.update(visible=False),
         gr.update(visible=True),
         gr.update(choices=_named(maps), value=method),
-        gr.update(choices=_numbered(text.ALL_LAYERS, text.LAYER, found.layers), value=-1),
+        gr.update(choices=numbered(text.ALL_LAYERS, text.LAYER, found.layers), value=-1),
         document,
         heatmap,
         gr.update(value="word"),
-        gr.update(choices=_numbered(text.ALL_HEADS, text.HEAD, found.kv_heads), value=-1),
+        gr.update(choices=numbered(text.ALL_HEADS, text.HEAD, found.kv_heads), value=-1),
         other,
         metric,
         heads_part,
@@ -206,7 +206,8 @@ def _named(methods: Any) -> list[tuple[str, str]]:
     return [(title_of(name), name) for name in methods]
 
 
-def _numbered(every: str, one: str, count: int) -> list[tuple[str, int]]:
+def numbered(every: str, one: str, count: int) -> list[tuple[str, int]]:
+    """Choices of a picker: all of them, -1, or one."""
     return [(every, -1), *((one.format(number=number), number) for number in range(count))]
 
 

@@ -40,6 +40,9 @@ class Kept:
                 self.granularity = _choice(units, "word", text.MAP_GRANULARITY, "map-granularity")
                 self.layer = _choice([(text.ALL_LAYERS, -1)], -1, text.MAP_LAYER, "map-layer")
                 self.head = _choice([(text.ALL_HEADS, -1)], -1, text.MAP_HEAD, "map-head")
+                self.query_head = _choice(
+                    [(text.ALL_HEADS, -1)], -1, text.MAP_QUERY_HEAD, "map-query-head", visible=False
+                )
             self.document = gr.HTML(elem_id="map-document", js_on_load=SCRIPT)
             gr.HTML(f'<h2 class="section">{text.SURVIVAL_TITLE}</h2><p class="fine">{text.SURVIVAL}</p>')
             with gr.Row(elem_id="span-row"):
@@ -112,5 +115,9 @@ def wire_kept(kept: Kept, run: gr.State) -> gr.events.Dependency:
     return drawn
 
 
-def _choice(choices: list[tuple[str, Any]], value: Any, label: str, name: str) -> gr.Dropdown:
-    return gr.Dropdown(choices, value=value, label=label, elem_id=name, scale=1, min_width=130)
+def _choice(
+    choices: list[tuple[str, Any]], value: Any, label: str, name: str, visible: bool = True
+) -> gr.Dropdown:
+    return gr.Dropdown(
+        choices, value=value, label=label, elem_id=name, scale=1, min_width=130, visible=visible
+    )
