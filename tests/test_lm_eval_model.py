@@ -369,12 +369,11 @@ def test_without_lm_eval_a_sentence_says_how_to_install_it(monkeypatch: pytest.M
 # The command
 
 
-@pytest.mark.embedded
-def test_the_command_evaluates_the_embedded_model_and_writes_results(
-    smol: LanguageModel, tasks: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_command_evaluates_a_model_and_writes_results(
+    folder: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [
-        *("--model", "judgeq", "--model_args", "pretrained=smollm2-135m,method=judgeq:pool=5,budget=64"),
+        *("--model", "judgeq", "--model_args", f"pretrained={folder},method={SNAPKV},budget=24"),
         *("--tasks", "harbour", "--include_path", str(tasks), "--apply_chat_template", "--log_samples"),
         *("--device", "cpu", "--output_path", str(tasks / "results")),
     ]
@@ -384,7 +383,7 @@ def test_the_command_evaluates_the_embedded_model_and_writes_results(
     (file,) = (tasks / "results").rglob("results_*.json")
     results = json.loads(file.read_text(encoding="utf-8"))
     assert "exact_match,none" in results["results"]["harbour"]
-    assert (results["config"]["method"], results["config"]["budget"]) == ("judgeq:pool=5", 64)
+    assert (results["config"]["method"], results["config"]["budget"]) == (SNAPKV, 24)
     (samples,) = (tasks / "results").rglob("samples_harbour_*.jsonl")
     written = [json.loads(line)["resps"][0][0] for line in samples.read_text("utf-8").splitlines()]
-    assert written == answers_of_ask(smol, method=method_from_text("judgeq:pool=5"), budget=64)
+    assert written == answers_of_ask(judgeq.load(str(folder)), method=SNAPKV, budget=24)
