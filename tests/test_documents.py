@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from judgeq.errors import InputError
-from judgeq.prompts import text_files as documents
+from judgeq.prompts import read_file as documents
 from judgeq.prompts.extract import READERS
-from judgeq.prompts.text_files import (
+from judgeq.prompts.read_file import (
     MAX_BYTES,
     MAX_CHARACTERS,
     MAX_MEMORY,
