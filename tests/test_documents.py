@@ -11,7 +11,7 @@ import pytest
 
 from judgeq.errors import InputError
 from judgeq.prompts import read_file as documents
-from judgeq.prompts.extract import READERS
+from judgeq.prompts.extract_process import READERS
 from judgeq.prompts.read_file import (
     MAX_BYTES,
     MAX_CHARACTERS,
