@@ -16,7 +16,7 @@ from typing import Any
 
 from jupyter_client.provisioning import LocalProvisioner
 
-LONGEST_S = 300
+LONGEST_S = 500
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [

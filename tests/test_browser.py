@@ -11,7 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import BRIEF, SAMPLE, overflow, unfold
+from tests.browser import BRIEF, PATIENCE, SAMPLE, overflow, unfold
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
@@ -50,6 +50,7 @@ def test_sections_that_come_near_before_their_button_is_there_open_all_the_same(
     parts = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"
     accordion = next(part.name for part in parts.glob("Index-*.js") if "label-wrap" in part.read_text())
     page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE)
     page.route(f"**/{accordion}", lambda route: (time.sleep(2), route.continue_()))
     page.goto(f"{demo}/#calibrate")
     expect(page.locator("article.card.done")).to_have_count(3)

@@ -224,4 +224,4 @@ def test_the_place_in_the_queue_is_shown_and_freed_by_who_leaves(
         expect(tiny.get_by_test_id("toast-body")).to_contain_text("still being answered")
         expect(tiny.locator(".status")).to_contain_text("You are number 1")
         assert len(host.turns) == 2, "who waits gets no second place"
-    expect(tiny.locator(".status.ready", has_text="Read once in")).to_be_visible()
+    expect(tiny.locator(".status.ready", has_text="rows were reused")).to_be_visible()
