@@ -23,7 +23,7 @@ from peft import PeftModel
 
 import judgeq
 from benchmarks import parity, predictions, start
-from judgeq.cli import _parser
+from judgeq import cli
 from judgeq.data import planted, records, sharegpt, wiki
 from judgeq.data.articles import Article
 from judgeq.evaluation.harness import RULER_TASKS, benchmark_names, lm_eval_tasks
@@ -95,6 +95,7 @@ LEFT_OUT = {
 """What stands for `…`, and for what a sentence leaves out."""
 QUESTION = {"context": TEXT.strip(), "question": "How tall is the lighthouse?", "answers": ["31 metres"]}
 VOCABULARY = 1000
+_parser = cache(cli._parser)
 
 
 class Everything(dict[str, str]):
