@@ -26,14 +26,12 @@ from app.sections.sweep.view import build_sweep, wire_sweep
 from app.sections.take_away.view import build_takeaway, wire_takeaway
 from app.sections.train.view import build_train
 from app.server.host import ModelHost
+from app.server.limits import KEEP_FILES_S, KEEP_STATE_S, LARGEST_REQUEST
 from app.server.own_tokens import LARGEST_FILE
 from app.style.stylesheet import CSS
 from app.style.theme import theme
 
-KEEP_STATE_S = 30 * 60
 EVENTS_PER_RUN = 4
-LARGEST_REQUEST = 64_000_000
-"""Bytes; a paste of 10 MB, every character escaped, still reaches the limits and gets their error message."""
 
 
 def build(
@@ -49,7 +47,9 @@ def build(
         documents: of a folder, about which programs may ask.
     """
     reactions = do.Callbacks(host)
-    with Page(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
+    with Page(
+        title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(KEEP_FILES_S, KEEP_FILES_S)
+    ) as demo:
         run = gr.State(None, time_to_live=KEEP_STATE_S, delete_callback=do.close_run)
         gr.HTML(
             f'<header class="head"><h1>{text.TITLE}</h1><p>{text.LEAD} <strong>{text.INVITATION}</strong></p></header>'

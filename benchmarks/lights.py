@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from judgeq._version import versions
 from judgeq.cli import run
-from judgeq.commands.common import add_common, add_number, command_of, finish, load_model
+from judgeq.commands.common import add_common, add_number, add_option, command_of, finish, load_model
 from judgeq.config import check_at_least
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=measure)
     add_common(parser)
-    add_number(parser, "--tokens", "longest answer", 64)
+    add_option(parser, "--methods", "A,B", "as the demo names them", "full,judgeq,snapkv")
+    add_number(parser, "--max-new-tokens", "tokens of each answer", 64)
     add_number(parser, "--rounds", "how often the answers are written", 3)
     return parser
 
@@ -55,18 +56,19 @@ def measure(arguments: argparse.Namespace) -> None:
     from app.server.samples import samples
     from app.server.task import Task
 
-    for name, least in (("tokens", 8), ("rounds", 1)):
+    for name, least in (("max_new_tokens", 8), ("rounds", 1)):
         check_at_least("lights", name, getattr(arguments, name), least)
     lm = load_model(arguments)
     host = ModelHost(lm.name, load=lambda name, progress: lm)
     host.model()
-    task = Task(samples()[0].document, QUESTION, max_new_tokens=arguments.tokens)
+    methods = tuple(arguments.methods.split(","))
+    task = Task(samples()[0].document, QUESTION, methods, max_new_tokens=arguments.max_new_tokens)
     times, updates = measured(host, task, arguments.rounds)
     rows = [each.row() for each in times]
     with_s, without_s = (median(each) for each in zip(*updates, strict=True))
     result = {
         "model": lm.name,
-        "settings": {"tokens": arguments.tokens, "rounds": arguments.rounds},
+        "settings": {"max_new_tokens": arguments.max_new_tokens, "rounds": arguments.rounds},
         "command": command_of(arguments.words, module="benchmarks.lights"),
         "versions": versions(("torch", "transformers")),
         "rows": rows,

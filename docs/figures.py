@@ -226,6 +226,12 @@ def gap_closed(name: str, task: str, method: str, *budgets: str) -> str:
 
 
 @value
+def lit_update() -> str:
+    update = results("lights")["update"]
+    return f"{1000 * (update['lit_s'] - update['dark_s']):.1f} ms"
+
+
+@value
 def gain(name: str, task: str, method: str, against: str) -> str:
     """Points of one method above another, question by question, at each budget."""
     found = [
@@ -283,8 +289,8 @@ def bench_step() -> Lines:
 
 
 @table
-def bench_attended() -> Lines:
-    for row in results("bench_attended")["rows"]:
+def attended_cost(file: str) -> Lines:
+    for row in results(file)["rows"]:
         low, middle, high = (
             f"{100 * (row[name] - 1):+.1f} %" for name in ("ratio_low", "ratio", "ratio_high")
         )

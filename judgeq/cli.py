@@ -13,7 +13,7 @@ from judgeq._version import __version__
 from judgeq.commands import ask, bench, calibrate, errors, estimate, evaluate, methods, report, tokens, train
 from judgeq.commands.common import check_paths
 from judgeq.console import forget_output, never_fail_for_a_character, say
-from judgeq.errors import JudgeqError
+from judgeq.errors import JudgeqError, is_out_of_memory
 
 LM_EVAL = "lm-eval"
 VERBS = (
@@ -64,6 +64,13 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         raise
     except OSError as error:
         say(f"judgeq: {error.filename or 'the system'} says: {error.strerror or error}\n")
+        return 2
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        say(
+            "judgeq: the memory is not enough: take a shorter document, fewer methods, or --quantization 4bit\n"
+        )
         return 2
     except KeyboardInterrupt:
         say("judgeq: interrupted; what was finished is kept\n")

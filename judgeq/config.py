@@ -177,11 +177,12 @@ class Selection(JsonConfig):
     """How scores become kept rows, and how these are stored.
 
     Attributes:
-        sinks: first rows of the prompt that are always kept (StreamingLLM, arXiv 2309.17453).
+        sinks: first rows of the prompt that are always kept (StreamingLLM, arXiv 2309.17453). Of this and
+            what follows methods have their own defaults, in the `selection` of their class.
         recent: last rows of the prompt that are always kept, inside the budget.
         pool: width of the max-pooling over neighbouring scores, odd; 1 = none. The paper's group uses 7.
         unit: what is chosen as one after that: each `"row"`, or the rows of each `"word"` by its best one, since half a
-            number is worth nothing. A word is what stands between two spaces, see `judgeq.prompts.words`.
+            number is worth nothing. A word is what stands between two spaces, see `judgeq.prompts.token_words`.
         allocation: how the budget is split. `"uniform"`: every KV head of every layer the same; `"pyramid"`: early
             layers get more than late ones (PyramidKV, arXiv 2406.02069); `"profile"`: layers and heads get what a
             learned profile says; `"adakv"`: the heads of a layer compete for its rows (AdaKV, arXiv 2407.11550);
@@ -194,8 +195,8 @@ class Selection(JsonConfig):
         bits: 8 or 4, in which every number of a kept row is stored (KIVI, arXiv 2402.02750); None = not quantized.
         memory: rows of the budget that are left to memory tokens, trained ones that read the prompt after the soft
             tokens and whose own rows are kept (RestoreKV, arXiv 2608.01247); 0 = none. None = for methods that score
-            with soft tokens all that these have, but at most one row in eight, and none where that is less than one in
-            32; for other methods none. Never more than half of a budget, and none where it covers the whole prompt.
+            with soft tokens as many as `judgeq.inference.plan` says; for other methods none. Never more than half of a
+            budget, and none where it covers the whole prompt.
     """
 
     sinks: int = 0

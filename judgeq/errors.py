@@ -44,6 +44,15 @@ class InputError(JudgeqError, ValueError):
     """A value is not acceptable; the message names it."""
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python or PyTorch, on a GPU or a CPU, has no memory left. Does not import PyTorch."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator" in str(error)
+    )
+
+
 def code_of(module: str, place: str) -> str:
     """The code of what a function raises.
 

@@ -23,7 +23,7 @@ import transformers
 
 from app.endpoints import Endpoints
 from app.sections.ask import callbacks as do
-from app.sections.kept.kept import show_document
+from app.sections.kept.callbacks import show_document
 from app.server.host import ModelHost
 from app.server.run import Run
 from judgeq import __version__

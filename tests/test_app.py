@@ -20,9 +20,9 @@ from app.endpoints import Endpoints
 from app.sections.ask import callbacks as do
 from app.sections.ask import cards
 from app.sections.ask.differences import differences
-from app.sections.kept.kept import FIELDS, search, show_document, show_figures
+from app.sections.kept.callbacks import FIELDS, search, show_document, show_figures
 from app.sections.sweep.callbacks import SweepCallbacks
-from app.sections.take_away import take_away as takeaway
+from app.sections.take_away import callbacks as takeaway
 from app.sections.take_away.view import make_file
 from app.server import stored_answers
 from app.server.host import ModelHost

@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from app.sections.kept import kept as do
+from app.sections.kept import callbacks as do
 from app.sections.kept.view import SCRIPT, build_kept, wire_kept
 from judgeq.methods import title_of
 from judgeq.retention import RetentionMap

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,6 @@ from torch import Tensor
 from transformers import DynamicCache
 
 import judgeq
-from app.server.host import ModelHost
-from app.server.task import Task
 from benchmarks import lights
 from judgeq.config import Decoding, Selection
 from judgeq.errors import InputError
@@ -300,12 +301,15 @@ def test_its_cost_is_measured_on_equal_tokens(lm: LanguageModel) -> None:
 
 
 def test_the_demos_own_cost_is_measured_on_equal_tokens(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(lm.__dict__, "eos_ids", frozenset())
-    host = ModelHost(lm.name, load=lambda name, progress: lm)
-    host.model()
-    task = Task(DOCUMENT, QUESTION, ("full", "snapkv"), budget=20, max_new_tokens=WARM_UP + 4)
-    times, updates = lights.measured(host, task, 1)
-    assert [(each.label, each.row()["pairs"]) for each in times] == [("full", 4), ("snapkv", 4)]
-    assert len(updates) == 8
+    monkeypatch.setattr(lights, "load_model", lambda arguments: lm)
+    monkeypatch.setattr("app.server.samples.samples", lambda: [SimpleNamespace(document=DOCUMENT)])
+    options = ["--methods=full,snapkv", "--max-new-tokens=8", "--rounds=1"]
+    assert not lights.main([*options, f"--json={tmp_path / 'lights.json'}"])
+    found = json.loads((tmp_path / "lights.json").read_text())
+    assert {row["label"]: row["pairs"] for row in found["rows"]} == dict.fromkeys(
+        ("full", "snapkv"), 8 - WARM_UP
+    )
+    assert found["update"].keys() == {"every_s", "lit_s", "dark_s"}

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from app.sections.ask.answers import build_answers
 from app.sections.ask.cards import run_cards
-from app.sections.kept.kept import map_updates
+from app.sections.kept.callbacks import map_updates
 from app.sections.kept.view import build_kept, wire_kept
 from app.server.task import Lane, Task
 from judgeq.retention.attended import Attended

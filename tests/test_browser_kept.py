@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from app.sections.kept.kept import map_updates
+from app.sections.kept.callbacks import map_updates
 from app.sections.kept.view import build_kept, wire_kept
 from judgeq.methods import METHODS
 from judgeq.retention import RetentionMap

@@ -10,7 +10,7 @@ import pytest
 
 from app import text
 from app.sections.ask.cards import size
-from app.sections.calculator import calculator
+from app.sections.calculator import callbacks as calculator
 from app.sections.calculator.view import FIRST, calculate
 from judgeq.errors import InputError
 from judgeq.estimate import estimate

@@ -252,6 +252,14 @@ def test_bad_documents_get_one_sentence_and_exit_code_2(
     assert (said in err, out.strip()) == (True, "")
 
 
+def test_a_model_that_needs_more_memory_than_there_is_gets_one_sentence_and_exit_code_2(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("judgeq.inference.api.prefill_with_lookahead", lambda *_, **__: torch.empty(1 << 50))
+    assert ask(folder) == 2
+    assert "the memory is not enough: take a shorter document" in capsys.readouterr().err
+
+
 def test_soft_tokens_of_another_model_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = json.loads((folder / "judge" / "judgeq_config.json").read_text())
     other = folder / "other"

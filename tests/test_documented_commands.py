@@ -189,6 +189,7 @@ RULES = [
     Rule(r"python -m benchmarks\.start\b", test=("test_starting.py", "main([")),
     Rule(r"python -m benchmarks\.pipeline\b", test=("test_pipeline_bench.py", "pipeline.main")),
     Rule(r"python -m benchmarks\.bounded\b", test=("test_bounded_bench.py", "main([")),
+    Rule(r"python -m benchmarks\.lights\b", test=("test_attended.py", "lights.main")),
     Rule(r"python -m benchmarks\.predictions\b", test=("test_predictions_bench.py", "main([")),
     Rule(r"python -m benchmarks\.cpu\b", test=("test_cpu_bench.py", "main([")),
     Rule(r"python -m scripts\.space\b", test=("test_space.py", "space.main")),

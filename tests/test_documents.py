@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from judgeq.errors import InputError
-from judgeq.prompts import text_files as documents
-from judgeq.prompts.text_files import (
+from judgeq.prompts import read_file as documents
+from judgeq.prompts.read_file import (
     MAX_BYTES,
     read_and_delete,
     read_document,

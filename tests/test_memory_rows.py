@@ -463,9 +463,10 @@ def test_adapters_of_another_model_are_refused(make_lm: MakeLM, tokens: SoftToke
 @pytest.mark.parametrize(
     ("name", "budget", "kept"),
     [
-        ("judgeq", 64, MEMORY),
-        ("judgeq", 128, MEMORY),
-        ("judgeq", 129, 0),
+        ("judgeq", 96, MEMORY),
+        ("judgeq", 97, MEMORY // 2),
+        ("judgeq", 192, MEMORY // 2),
+        ("judgeq", 193, 0),
         ("judgeq", 24, 3),
         ("judgeq", 7, 0),
         ("judgeq+draft", 64, MEMORY),

@@ -19,7 +19,7 @@ from app import text
 from app.sections.ask import callbacks as do
 from app.sections.ask.callbacks import Callbacks
 from app.sections.models import view
-from app.sections.take_away import take_away as takeaway
+from app.sections.take_away import callbacks as takeaway
 from app.server import models, own_tokens
 from app.server.host import ModelHost
 from app.server.run import Run

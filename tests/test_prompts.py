@@ -17,7 +17,7 @@ from judgeq.errors import InputError
 from judgeq.methods import LAQ
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import CUT_MARK, Message, build_chat, build_prefix, build_prompt
-from judgeq.prompts.words import LONGEST_WORD, number_words
+from judgeq.prompts.token_words import LONGEST_WORD, number_words
 from tests.fixtures import CHAT_TEMPLATE, MakeLM
 
 DOCUMENT = "The harbour lies in the north.\nEvery ship — even a “small” one — pays 3 € at the gate. 🚢 sails at noon."

@@ -26,7 +26,7 @@ from judgeq.evaluation.harness import (
     needle_tasks,
     ruler_tasks,
 )
-from judgeq.evaluation.harness.generation import (
+from judgeq.evaluation.harness.ruler_documents import (
     ESSAY_TASKS,
     ESSAYS,
     MANUAL_NOTE,

@@ -23,7 +23,7 @@ from PIL import Image
 
 import judgeq
 from app import text
-from app.sections.take_away import take_away as takeaway
+from app.sections.take_away import callbacks as takeaway
 from app.sections.take_away import view
 from app.server.host import ModelHost
 from app.server.run import Run

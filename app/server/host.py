@@ -9,15 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 import judgeq
 from app.server.limits import Limits
 from app.server.memory import MemoryLimit
 from app.server.own_tokens import Shelf
 from app.server.queue import Place, Turns
 from judgeq.documents.document import Document
-from judgeq.errors import JudgeqError
+from judgeq.errors import JudgeqError, is_out_of_memory
 from judgeq.models import DEFAULT_MODEL
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import build_prompt, count_prompt
@@ -219,11 +217,11 @@ class ModelHost:
                 lm = self._load(name, quantization=quantization, progress=self._on_progress, **type_of)
             except JudgeqError:
                 raise
-            except (torch.OutOfMemoryError, MemoryError):
-                raise JudgeqError(
-                    f"The memory is not enough for {name}: choose fewer bits, or a smaller model"
-                ) from None
             except Exception as error:
+                if is_out_of_memory(error):
+                    raise JudgeqError(
+                        f"The memory is not enough for {name}: choose fewer bits, or a smaller model"
+                    ) from None
                 log.exception("loading %s failed", name)
                 raise JudgeqError(
                     f"{name} could not be loaded ({type(error).__name__}): see the log"

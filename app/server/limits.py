@@ -10,6 +10,13 @@ from judgeq.config import check_budget, check_text
 from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS, method_named
 
+LARGEST_REQUEST = 64_000_000
+"""Bytes; a paste of 10 MB, every character escaped, still reaches the limits and gets their error message."""
+KEEP_STATE_S = 30 * 60
+"""Seconds that answers stay in memory for a page that nobody touches any more."""
+KEEP_FILES_S = 60 * 60
+"""Seconds after which uploaded and made files are deleted."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -20,7 +27,7 @@ class Limits:
         document, question, prefix: longest texts in characters; the prefix begins an answer.
         questions: most questions of a calibration.
         seconds: longest running time, from the moment a run's turn comes.
-        waiting: runs that may wait for their turn.
+        waiting: runs that may wait for their turn, however long that takes.
     """
 
     answer: int = 256

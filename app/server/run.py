@@ -27,7 +27,7 @@ from app.server.queue import Place
 from app.server.task import Earlier, Lane, Lit, Task, note_lost
 from judgeq.config import Decoding
 from judgeq.documents.document import Document
-from judgeq.errors import InputError, JudgeqError
+from judgeq.errors import InputError, JudgeqError, is_out_of_memory
 from judgeq.inference.answers import Reading
 from judgeq.inference.api import in_turn, read
 from judgeq.models.language_model import LanguageModel
@@ -357,7 +357,7 @@ def said_of(error: Exception) -> JudgeqError:
     """The error that a visitor sees; an unexpected one is logged."""
     if isinstance(error, JudgeqError):
         return error
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if is_out_of_memory(error):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return JudgeqError("The memory is not enough for this document: shorten it, or compare fewer methods")

@@ -1,4 +1,4 @@
-"""`judgeq ask`: answer questions about a document."""
+"""`judgeq ask`: answer questions about a document. What `--json` prints of an answer is `Answer.to_dict`."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _noticed(sentence: str) -> None:
 def _text(document: str, saved: bool) -> str:
     """The document's text: from standard input, a folder of saved rows, or a file."""
     from judgeq.cache.files import SavedDocument
-    from judgeq.prompts.text_files import MAX_BYTES, read_document, read_document_bytes
+    from judgeq.prompts.read_file import MAX_BYTES, read_document, read_document_bytes
 
     if document == "-":
         return read_document_bytes(sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin else b"", None, _noticed)

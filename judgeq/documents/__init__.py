@@ -2,6 +2,6 @@
 
 from judgeq.documents.compressed import CompressedDocument
 from judgeq.documents.document import Document
-from judgeq.prompts.text_files import read_document, read_document_bytes
+from judgeq.prompts.read_file import read_document, read_document_bytes
 
 __all__ = ["CompressedDocument", "Document", "read_document", "read_document_bytes"]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 PROGRAM = """\
 import judgeq
-from judgeq.prompts.text_files import read_document
+from judgeq.prompts.read_file import read_document
 
 lm = judgeq.load({loaded})
 document = read_document({file})

@@ -28,7 +28,7 @@ from judgeq.inference.request import check_decode_eviction
 from judgeq.methods import LayerView
 from judgeq.methods.selection import Forced, first_rows, rank_rows
 from judgeq.models.language_model import LanguageModel
-from judgeq.prompts.words import number_words
+from judgeq.prompts.token_words import number_words
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 

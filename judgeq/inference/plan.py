@@ -18,9 +18,12 @@ from judgeq.soft_tokens.budget_profile import BudgetProfile
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import whole
 
-LEAST_PER_MEMORY_ROW, MOST_PER_MEMORY_ROW = 8, 32
-"""How many rows a budget must have, and may have at most, for each memory row that it gets by default. Above the most,
-memory rows take more attention away from selected rows than they are worth (docs/measured.md)."""
+ALL_MEMORY_ROWS, HALF_OF_MEMORY_ROWS = 24, 48
+"""How many rows a budget may have for each trained memory token, so that by default all of their rows are kept, and
+half of them. At larger budgets they take more attention away from selected rows than they are worth
+(docs/measured.md)."""
+LEAST_PER_MEMORY_ROW = 8
+"""How many rows a budget must have for each memory row that it gets by default."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,11 @@ class Plan:
         """A plan that takes from soft tokens what the method leaves open: the profile and the number of memory rows."""
         memory = method.selection.memory
         if memory is None and tokens is not None and method.needs_soft_tokens:
-            memory = min(tokens.config.memory, budget // LEAST_PER_MEMORY_ROW)
-            memory = memory if budget <= MOST_PER_MEMORY_ROW * memory else 0
+            trained = tokens.config.memory
+            memory = trained if budget <= ALL_MEMORY_ROWS * trained else trained // 2
+            memory = (
+                min(memory, budget // LEAST_PER_MEMORY_ROW) if budget <= HALF_OF_MEMORY_ROWS * trained else 0
+            )
         return cls(method, budget, tokens.profile if tokens else None, forced, memory)
 
     def evicts(self, tokens: int) -> bool:
@@ -130,7 +136,7 @@ class Retained:
             scored.
         memory: memory rows of the budget, the first ones that each head stores; layers that keep every row of the
             prompt, such as those with a sliding window, have none.
-        words: (B, T) int64, see `prompts.words`, on the layers' device; None where rows are chosen one by one.
+        words: (B, T) int64, see `prompts.token_words`, on the layers' device; None where rows are chosen one by one.
         extra_s: seconds after the first pass: writing the response that the method scores with, and the second pass.
         prompt_hashes: see `LayerView`.
     """

@@ -33,7 +33,7 @@ from judgeq.methods import LayerView
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.rope import check_appended, check_chunks, rope_depends_on_length
 from judgeq.objects import brief
-from judgeq.prompts.words import number_words
+from judgeq.prompts.token_words import number_words
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 
 

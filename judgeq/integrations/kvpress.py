@@ -148,7 +148,7 @@ class JudgeQPress(ScorerPress):
         if self.tokenizer is not None:
             if ids is None:
                 raise ValueError("Words are not known of inputs_embeds: give input_ids, or no tokenizer")
-            from judgeq.prompts.words import number_words
+            from judgeq.prompts.token_words import number_words
 
             self.words = number_words(self.tokenizer, ids)
         if embeds is None:

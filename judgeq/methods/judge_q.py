@@ -20,7 +20,7 @@ class JudgeQ(Method):
     summary = "Keeps what its trained tokens ask for."
     look = Look("#c9660a", "solid", "circle")
     needs_soft_tokens = True
-    version = 2  # whole words, not a pool of 7 rows
+    version = 3  # whole words, and half of the memory rows at 193 to 384 rows
     queries_needed = 0
     selection: Selection = Selection(pool=1, unit="word")
     group: Aggregation = "mean"

@@ -27,7 +27,7 @@ class JudgeQDraft(DraftMethod):
     summary = "Writes eight tokens, then asks a second time."
     look = Look("#b07d00", "10px,3px,2px,3px", "diamond")
     needs_soft_tokens = True
-    version = 2  # whole words, not a pool of 7 rows
+    version = 3  # whole words, and half of the memory rows at 193 to 384 rows
     selection: Selection = Selection(pool=1, unit="word")
     group: Aggregation = "mean"
 

@@ -1,6 +1,7 @@
 """The files of a repository on the Hugging Face Hub as a folder in its cache, downloaded by a monitored subprocess.
 
-`python -m judgeq.models.hub_download` is that process. Knows nothing of what the files are for.
+`python -m judgeq.models.hub_download` is that process. Knows nothing of what the files are for;
+ids are checked by `judgeq.models.loading` and `judgeq.soft_tokens.hub`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A text's tokens, words, sentences and paragraphs as character spans, with one value per span.
 
-Works on any script and on untrusted text. Knows nothing of what the values mean.
+For what is shown; the words that eviction keeps whole are those of `judgeq.prompts.token_words`. Works on any script
+and on untrusted text. Knows nothing of what the values mean.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from judgeq.methods import JudgeQ
 from judgeq.methods.scoring import attention_to_prompt, merge_group
 from judgeq.methods.selection import select_rows
 from judgeq.models.language_model import LanguageModel
-from judgeq.prompts.words import number_words
+from judgeq.prompts.token_words import number_words
 from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.tensors import MemoryTokens, SoftTokenTensors
 from judgeq.training.examples import PromptRows, TrainingExample

@@ -19,7 +19,7 @@ from app.sections.ask.cards import (
     run_cards,
     run_status,
 )
-from app.sections.kept.kept import FIELDS, map_updates
+from app.sections.kept.callbacks import FIELDS, map_updates
 from app.server.host import ModelHost
 from app.server.limits import whole_number
 from app.server.pins import spans_of

@@ -16,7 +16,7 @@ from app.server.host import ModelHost
 from app.server.samples import sample_of
 from app.style.toasts import noticed, shown
 from judgeq.errors import JudgeqError
-from judgeq.prompts.text_files import SUFFIXES, read_and_delete
+from judgeq.prompts.read_file import SUFFIXES, read_and_delete
 
 READERS = {**QUIET, "concurrency_limit": 2, "concurrency_id": "files"}
 """A malicious file can keep a core busy for half a minute: never more than two at once."""

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app import text
-from app.sections.calculator import calculator
+from app.sections.calculator import callbacks as calculator
 from app.sections.events import LIGHT
 from judgeq.errors import InputError
 

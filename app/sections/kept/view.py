@@ -11,7 +11,7 @@ import gradio as gr
 from app import text
 from app.sections.events import QUEUED
 from app.sections.folding import folded
-from app.sections.kept import kept as do
+from app.sections.kept import callbacks as do
 
 SCRIPT, KEYS = (
     Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("kept.js", "heatmap.js")

@@ -13,7 +13,7 @@ import gradio as gr
 from app import text
 from app.sections.ask.inputs import Inputs
 from app.sections.events import LIGHT, QUEUED, QUIET
-from app.sections.take_away import take_away as takeaway
+from app.sections.take_away import callbacks as takeaway
 from app.server.run import Run
 from app.style.toasts import noticed, shown
 from judgeq.errors import InputError

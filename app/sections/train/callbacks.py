@@ -1,4 +1,7 @@
-"""What happens in the section of the training: values in, values out. Builds no component."""
+"""What happens in the section of the training: values in, values out. Builds no component.
+
+What a training will take is estimated by `app.server.train_run`.
+"""
 
 from __future__ import annotations
 

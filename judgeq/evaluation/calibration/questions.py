@@ -16,7 +16,7 @@ from judgeq.config import check_at_least, check_text
 from judgeq.data.jsonl import json_value, numbered
 from judgeq.errors import InputError
 from judgeq.evaluation.metrics import any_found, normalised
-from judgeq.prompts.text_files import read_document
+from judgeq.prompts.read_file import read_document
 from judgeq.values import settle, several
 
 COMPLETE = "Complete the sentence from the text."

@@ -1,7 +1,8 @@
-"""Reading a document from a file: text in, or one clear sentence about why not. Knows nothing of models.
+"""Which files are read as documents, and within what limits of size, pages, memory and time. Knows nothing of models.
 
 UTF-8 is decoded here. PDF and HTML, which can hang a parser or blow it up, and text in other encodings are read by
-`extract.py` in a process of its own, with limits on memory and time; PDFium and inscriptis (on lxml) do the work there.
+`extract_process.py` in a process of its own, with limits on memory and time; PDFium and inscriptis (on lxml) do the
+work there.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ def _refusal(data: bytes) -> str:
 
 _CHILD = (
     "import sys; sys.path.insert(0, sys.argv[1]); import judgeq; del sys.path[0]; "
-    "from judgeq.prompts.extract import main; main(*sys.argv[2:])"
+    "from judgeq.prompts.extract_process import main; main(*sys.argv[2:])"
 )
 """Isolated from the user's folders and variables, so it needs the path of this library."""
 
