@@ -283,9 +283,8 @@ def ablation() -> Lines:
 @table
 def bench_step() -> Lines:
     for row in results("bench_step")["rows"]:
-        times = (f"{row[f'{name}_s']:.2f} s" for name in ("recomputed", "alone", "stored"))
-        faster, answer = f"{row['faster']:.1f}", f"{row['answer_s']:.1f} s"
-        yield [f"{row['prompt_tokens']:,}", row["precision"], *times, faster, answer]
+        times = (f"{row[name]:.2f} s" for name in ("stored_s", "recomputed_s"))
+        yield [f"{row['prompt_tokens']:,}", *times, f"{row['ratio']:.1f}"]
 
 
 @table

@@ -140,7 +140,9 @@ class PromptRows:
 
     def _stacked(self, rows: Sequence[Tensor]) -> Tensor:
         longest = max(each.shape[1] for each in rows)
-        moved = (each.to(self._lm.device, self._lm.dtype) for each in rows)
+        moved = [each.to(self._lm.device, self._lm.dtype) for each in rows]
+        if len(moved) == 1:
+            return moved[0][None]
         return torch.stack([F.pad(each, (0, 0, longest - each.shape[1], 0)) for each in moved])
 
     @torch.no_grad()
