@@ -108,9 +108,9 @@ class _Steps:
             seconds.append((self.clock() - began) / len(self.train_set))
 
     def times(self, rounds: int) -> StepTimes:
-        medians = (statistics.median(seconds[1:]) for seconds in self.ways.values())
+        stored, alone, again = (statistics.median(seconds[1:]) for seconds in self.ways.values())
         tokens = sum(map(len, self.train_set.prompts)) // len(self.train_set)
-        return StepTimes(tokens, *medians, self.answer, rounds)
+        return StepTimes(tokens, stored, alone, again, self.answer, rounds)
 
     def _stored(self) -> None:
         for group in passes(self.lm, (self.train_set[at] for at in range(len(self.train_set)))):
@@ -121,9 +121,9 @@ class _Steps:
             self._learn([self.train_set[at]])
 
     def _recomputed(self) -> None:
-        without = {"keys": None, "values": None, "window_keys": None, "window_values": None}
         for at in range(len(self.train_set)):
-            self._learn([replace(self.train_set[at], **without)])
+            example = self.train_set[at]
+            self._learn([replace(example, keys=None, values=None, window_keys=None, window_values=None)])
 
     def _learn(self, examples: Sequence[TrainingExample]) -> None:
         example_losses(self.lm, self.weights, examples, self.config).sum().backward()

@@ -209,8 +209,7 @@ def example_losses(
     objective, rows = OBJECTIVES[config.objective], prompt_rows(lm, examples)
     attention = attention_to_examples(lm, weights, examples, rows)
     teachers = (example.teacher.to(lm.device, torch.float32) for example in examples)
-    values = [None] * len(examples)
-    if config.objective in NEED_VALUES:
-        values = [each for part in rows for each in part.values]
+    needed = config.objective in NEED_VALUES
+    values = [each for part in rows for each in part.values] if needed else [None] * len(examples)
     each = zip(attention, teachers, values, strict=True)
     return torch.stack([objective(*tensors, config.temper) for tensors in each])
