@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,17 +163,15 @@ def needs_of(lm: LanguageModel, recipe: TrainConfig, folder: Path) -> Needs:
         for source, count in zip(sources, counts, strict=True)
     ]
     lengths = [len(prompt) for prompt in stores[0].prompts]
-    began = time.perf_counter()
     with peak_memory(lm.device) as peak:
-        times = step_times(lm, recipe, sum(lengths) // len(lengths), 1)
-    answer = max(0.0, time.perf_counter() - began - 2 * (times.stored + times.recomputed))
+        (times,) = step_times([lm], recipe, sum(lengths) // len(lengths), 1)
     sizes, weights = lm.geometry, weight_bytes(lm.model)
     batch = (recipe.batch - 1) * sizes.complete_rows(max(lengths)) * sizes.row_bytes(lm.dtype.itemsize)
     gpu = lm.device.type == "cuda"
     free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     return Needs(
-        seconds=sum(counts) * answer
+        seconds=sum(counts) * times.answer
         + recipe.epochs * recipe.examples * (times.stored if rows else times.recomputed),
         memory=weights + (peak.bytes or 0) + batch,
         disk=sum(each.expected_bytes for each in stores),

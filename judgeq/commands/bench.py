@@ -62,11 +62,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_number(users, "--prompt-tokens", "length of each user's prompt", 4096)
     add_number(users, "--decode-tokens", "tokens of each answer", 64)
     add_number(users, "--rounds", "how often everything is measured, in turn", 3)
-    step = kinds.add_parser("step", help="a training step with and without stored rows")
+    step = kinds.add_parser("step", help="what a training step costs a prompt, with and without stored rows")
     step.set_defaults(run=_step)
     add_common(step)
     add_number(step, "--rounds", "how often everything is measured, in turn", 5)
     add_option(step, "--lengths", "N,M", "tokens of the documents", "512,1024,2048")
+    add_number(step, "--accumulate", "prompts a step", 2)
 
 
 def add_speed(parser: argparse.ArgumentParser) -> None:
@@ -323,24 +324,43 @@ def _users(arguments: argparse.Namespace) -> None:
 
 
 def _step(arguments: argparse.Namespace) -> None:
+    import time
+
     from judgeq.training.bench import step_times
     from judgeq.training.config import TrainConfig
 
     check_at_least("bench", "rounds", arguments.rounds, 1)
+    config = TrainConfig(accumulate=arguments.accumulate, seed=arguments.seed)
     lengths = [int(parse_budget(text)) for text in arguments.lengths.split(",")]
-    lm = load_model(arguments)
+    lms = [load_model(arguments)]
+    here = lms[0].device.type == "cpu"
+    if here and arguments.dtype is None and arguments.quantization is None:
+        arguments.dtype = "bfloat16"
+        lms.append(load_model(arguments))
+    clock = time.process_time if here else time.perf_counter
     rows = []
     for length in lengths:
-        times = step_times(lm, TrainConfig(seed=arguments.seed), length, arguments.rounds)
-        row = {"prompt_tokens": times.prompt_tokens, "stored_s": round(times.stored, 4)}
-        row |= {"recomputed_s": round(times.recomputed, 4), "ratio": round(times.ratio, 2)}
-        rows.append({**row, "rounds": times.rounds})
-        if arguments.json != "-":
-            print(
-                f"{times.prompt_tokens:>6,} tokens: {times.stored:.2f} s a step with stored rows, "
-                f"{times.recomputed:.2f} s without, {times.ratio:.1f} times as long"
-            )
+        measured = step_times(lms, config, length, arguments.rounds, clock)
+        for lm, times in zip(lms, measured, strict=True):
+            faster = measured[0].recomputed / times.stored
+            row = {"prompt_tokens": times.prompt_tokens, "precision": lm.precision}
+            for name in ("stored", "alone", "recomputed", "answer"):
+                row[f"{name}_s"] = round(getattr(times, name), 4)
+            rows.append(row | {"ratio": round(times.ratio, 2), "faster": round(faster, 2)})
+            if arguments.json != "-":
+                print(
+                    f"{times.prompt_tokens:>6,} tokens, {lm.precision}: {times.stored:.2f} s a prompt on stored rows, "
+                    f"{times.alone:.2f} s one by one, {times.recomputed:.2f} s read again, {faster:.1f} times as "
+                    f"fast; {times.answer:.2f} s for its answer"
+                )
     write_json(
         arguments.json,
-        {"model": lm.name, "precision": lm.precision, "judgeq_version": __version__, "rows": rows},
+        {
+            "model": lms[0].name,
+            "settings": _settings(arguments, "lengths", "accumulate", "rounds"),
+            "machine": _machine(lms[0]),
+            "clock": "CPU time" if here else "wall time",
+            "judgeq_version": __version__,
+            "rows": rows,
+        },
     )
