@@ -17,7 +17,7 @@ from app.server.host import ModelHost
 from app.server.limits import check_method, whole_number
 from app.server.run import Run, result
 from app.server.task import Task
-from app.style.toasts import sent
+from app.style.toasts import errors_sent, sent
 from judgeq.config import DEFAULT_BUDGET, Budget, parse_budget
 from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS, question_methods
@@ -182,7 +182,7 @@ class Endpoints:
             The "budget" or null, a "sentence", the "points" of the curve with bounds, and the answers that were "lost",
             as `judgeq calibrate --json` prints it.
         """
-        try:
+        with errors_sent():
             task = CalibrationTask.of(
                 document,
                 read_questions(questions, self.host.limits),
@@ -195,8 +195,6 @@ class Endpoints:
             )
             run = CalibrationRun(task, self.host)
             run.start()
-        except JudgeqError as error:
-            raise sent(error) from None
         yield from _followed(run)
         if run.error is not None:
             raise sent(run.error)
@@ -209,6 +207,7 @@ class Endpoints:
         assert self.documents is not None
         return self.documents.names
 
+    @errors_sent()
     def ask_document(self, name: str, question: str, max_new_tokens: int | str = 64) -> dict:
         """Answer one question about a document that was compressed before and lies in the server's folder.
 
@@ -221,11 +220,9 @@ class Endpoints:
             The answer with what was kept and what it cost, as `judgeq ask --json` prints it.
         """
         assert self.documents is not None
-        try:
-            return self.documents.answer(name, question, _whole(max_new_tokens, "max_new_tokens"))
-        except JudgeqError as error:
-            raise sent(error) from None
+        return self.documents.answer(name, question, _whole(max_new_tokens, "max_new_tokens"))
 
+    @errors_sent()
     def count_tokens(self, document: str, question: str = "") -> dict:
         """How long the prompt with this document and question is for the model, in tokens.
 
@@ -236,27 +233,21 @@ class Endpoints:
         Returns:
             "tokens" of the prompt, the "limit" of the model, and whether it "fits" with the longest answer.
         """
-        try:
-            lm = self.host.model()
-            if not isinstance(document, str) or not document.strip():
-                raise InputError("The document is empty or not a text: give it as one string")
-            tokens = self.host.count_all(document, question)
-        except JudgeqError as error:
-            raise sent(error) from None
+        lm = self.host.model()
+        if not isinstance(document, str) or not document.strip():
+            raise InputError("The document is empty or not a text: give it as one string")
+        tokens = self.host.count_all(document, question)
         limit = lm.geometry.max_positions
         return {"tokens": tokens, "limit": limit, "fits": tokens + self.host.limits.answer <= limit}
 
+    @errors_sent()
     def models_and_methods(self) -> dict:
         """The model that answers here, the available methods, and the limits of one call.
 
         Returns:
             Its name and sizes, "methods" with one line on each, what a "budget" may be, and the "limits" of one call.
         """
-        try:
-            geometry = self.host.model().geometry
-        except JudgeqError as error:
-            raise sent(error) from None
-        limits = self.host.limits
+        geometry, limits = self.host.model().geometry, self.host.limits
         return {
             "model": self.host.name,
             "positions": geometry.max_positions,
@@ -273,6 +264,7 @@ class Endpoints:
             },
         }
 
+    @errors_sent()
     def _run(
         self,
         document: str,
@@ -284,23 +276,20 @@ class Endpoints:
         answer_prefix: str = "",
     ) -> Run:
         """A run that has joined the queue; raises `gr.Error` if the arguments are invalid."""
-        try:
-            names = _names(methods)
-            for name in names:
-                check_method(name)
-            task = Task(
-                document,
-                question,
-                names,
-                _budget(budget),
-                _flag(first),
-                truncate=None,  # not an argument here, so errors must not suggest it
-                max_new_tokens=_whole(longest, "max_new_tokens"),
-                answer_prefix=answer_prefix,
-            )
-            return Run(task, self.host).start()
-        except JudgeqError as error:
-            raise sent(error) from None
+        names = _names(methods)
+        for name in names:
+            check_method(name)
+        task = Task(
+            document,
+            question,
+            names,
+            _budget(budget),
+            _flag(first),
+            truncate=None,  # not an argument here, so errors must not suggest it
+            max_new_tokens=_whole(longest, "max_new_tokens"),
+            answer_prefix=answer_prefix,
+        )
+        return Run(task, self.host).start()
 
 
 # Language models send numbers as texts and texts as numbers, regardless of the schema.
@@ -372,8 +361,6 @@ def _followed(run: Run) -> Iterator[dict]:
         run.cancel()
 
 
+@errors_sent()
 def _results(run: Run) -> list[dict]:
-    try:
-        return result(run)
-    except JudgeqError as error:
-        raise sent(error) from None
+    return result(run)

@@ -17,13 +17,13 @@ from app.sections.ask import callbacks as do
 from app.sections.ask.answers import Answers, build_answers
 from app.sections.ask.inputs import Inputs, build_inputs, wire_inputs
 from app.sections.calculator.view import build_calculator, wire_calculator
-from app.sections.calibrate.view import build_calibrate, wire_calibrate
+from app.sections.calibrate.view import Calibrate, wire_calibrate
 from app.sections.events import LIGHT, QUEUED
-from app.sections.kept.view import LAST, Kept, build_kept, wire_kept
-from app.sections.models.view import Models, build_models, wire_models
-from app.sections.pins.view import Pins, build_pins, wire_pins
-from app.sections.sweep.view import build_sweep, wire_sweep
-from app.sections.take_away.view import build_takeaway, wire_takeaway
+from app.sections.kept.view import LAST, Kept, wire_kept
+from app.sections.models.view import Models, wire_models
+from app.sections.pins.view import Pins, wire_pins
+from app.sections.sweep.view import Sweep, wire_sweep
+from app.sections.take_away.view import Takeaway, wire_takeaway
 from app.sections.train.view import build_train
 from app.server.host import ModelHost
 from app.server.limits import KEEP_FILES_S, KEEP_STATE_S, LARGEST_REQUEST
@@ -57,15 +57,15 @@ def build(
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(elem_id="inputs", scale=0, min_width=320):
                 inputs = build_inputs(host)
-                pins = build_pins()
-                models = build_models(host, models_allowed, train_in is not None)
+                pins = Pins()
+                models = Models(host, models_allowed, train_in is not None)
             with gr.Column(elem_id="results", scale=1, min_width=320):
                 answers = build_answers()
-                kept = build_kept()
-                sweep = build_sweep(KEEP_STATE_S)
-                calibrate = build_calibrate(KEEP_STATE_S)
+                kept = Kept()
+                sweep = Sweep(KEEP_STATE_S)
+                calibrate = Calibrate(KEEP_STATE_S)
                 trained = build_train(demo, host, train_in) if train_in else None
-                take = build_takeaway()
+                take = Takeaway()
                 sums = build_calculator()
         opened = demo.load(reactions.open, None, [run, answers.cards, *kept.shown], **LIGHT)
         loaded = demo.load(reactions.watch_loading, None, inputs.status, **QUEUED)

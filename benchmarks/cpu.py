@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -26,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import llama_speed
+from benchmarks.peers import LLAMA, Server, serving
 from judgeq._version import versions
 from judgeq.attention.linear_one_row import LAYOUTS, OneRowLinear, lay_out
 from judgeq.cli import run
@@ -49,7 +48,6 @@ from judgeq.models.embedded import EMBEDDED
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.wheels import packaged_file
 
-LLAMA = "llama.cpp"
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
 
@@ -98,7 +96,8 @@ def _models(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     with ExitStack() as stack:
         theirs: list[Contender] = []
         if arguments.python:
-            theirs = [stack.enter_context(serving(arguments.python, gguf_of(arguments.model)))]
+            script, path = llama_speed.__file__, str(gguf_of(arguments.model))
+            theirs = [Llama(stack.enter_context(serving(LLAMA, arguments.python, script, path)))]
         ours = _ours(arguments.model, arguments.budget)
         vocabulary, generator = ours[0].lm.tokenizer.vocab_size, torch.Generator().manual_seed(0)
         ids = torch.randint(vocabulary, (1, arguments.prompt_tokens), generator=generator)
@@ -122,7 +121,6 @@ class Judgeq:
     plan: Callable[[int], Plan]
 
     def take(self, ids: Tensor, tokens: int) -> StepTiming:
-        """See `Contender`."""
         stamps = [clock()]
         found = prefill(self.lm, ids, [self.plan(ids.shape[1])])
         logits, cache = found.logits, found.retained[0].cache
@@ -190,67 +188,16 @@ def gguf_of(model: str) -> Path:
     return path
 
 
+@dataclass
 class Llama:
-    """llama.cpp as a contender: it waits in an environment of its own until it is its turn."""
+    """llama.cpp as a contender."""
 
-    label = method = LLAMA
+    server: Server
+    label = method = LLAMA.name
     budget: Budget = 1.0
 
-    def __init__(self, process: subprocess.Popen[str], python: str) -> None:
-        self._process, self._python = process, python
-        self.about = self._answer()
-
     def take(self, ids: Tensor, tokens: int) -> StepTiming:
-        """See `Contender`."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # if it has ended, there is no answer either
-                print(
-                    json.dumps({"ids": ids[0].tolist(), "tokens": tokens}),
-                    file=self._process.stdin,
-                    flush=True,
-                )
-        return StepTiming(**self._answer())
-
-    def _answer(self) -> Any:
-        line = self._process.stdout.readline() if self._process.stdout else ""
-        if line:
-            return json.loads(line)
-        code = self._process.wait()
-        if code == llama_speed.NO_LLAMA:
-            raise InputError(
-                f"{self._python} has no llama.cpp: install it there with `{self._python} -m pip install "
-                "llama-cpp-python`"
-            )
-        raise InputError(
-            f"llama.cpp under {self._python} failed (exit code {code}; its output is above): build it there without "
-            "options of this CPU, with CMAKE_ARGS=-DGGML_NATIVE=OFF"
-        )
-
-
-@contextmanager
-def serving(python: str, path: Path) -> Iterator[Llama]:
-    """Start llama.cpp; it ends with the block.
-
-    Args:
-        python: interpreter of the environment with llama-cpp-python.
-        path: the model.
-
-    Raises:
-        InputError: there is no such Python, llama.cpp is not installed there, or fails.
-    """
-    command = [python, "-I", llama_speed.__file__, str(path), str(torch.get_num_threads())]
-    try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    except OSError as error:
-        raise InputError(
-            f"{python} is not a working Python ({error.strerror}): give the one of the environment with "
-            "llama-cpp-python"
-        ) from None
-    with process:
-        try:
-            yield Llama(process, python)
-        finally:
-            process.kill()
+        return StepTiming(**self.server.ask(ids=ids[0].tolist(), tokens=tokens))
 
 
 # Products of one row

@@ -25,15 +25,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks import kvpress_rows
+from benchmarks.peers import KVPRESS, model_folder
 from judgeq._assets import assets_path
 from judgeq._version import versions
 from judgeq.cli import run
-from judgeq.commands.common import add_json, add_option, finish, model_folder
+from judgeq.commands.common import add_json, add_option, finish
 from judgeq.config import parse_budget
 from judgeq.data.example import Example
 from judgeq.data.jsonl import read_json_lines
 from judgeq.errors import InputError
-from judgeq.evaluation.kvpress_peer import KVPRESS, failed, not_a_python
 from judgeq.inference.plan import Plan, Retained
 from judgeq.inference.prefill import prefill
 from judgeq.inference.replay import prefill_with_replay
@@ -312,10 +312,10 @@ def ask_kvpress(python: str, request: dict[str, Any], folder: Path) -> dict[str,
             check=False,
         )
     except OSError as error:
-        raise not_a_python(python, error) from None
+        raise KVPRESS.not_a_python(python, error) from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise failed(python, done.returncode, last)
+        raise KVPRESS.failed(python, done.returncode, last)
     about: dict[str, str] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     return about
 
@@ -339,7 +339,9 @@ def parser() -> argparse.ArgumentParser:
         description="The rows that kvpress keeps and ours, on the same weights and tokens.",
     )
     parser.set_defaults(run=measure)
-    add_option(parser, "--python", "FILE", f"Python of an environment with {KVPRESS}", required=True)
+    add_option(
+        parser, "--python", "FILE", f"Python of an environment with {KVPRESS.requirement}", required=True
+    )
     add_option(parser, "--model", "NAME", "embedded name or folder with safetensors", DEFAULT_MODEL)
     add_option(
         parser, "--data", "FILE.jsonl", "prompts; the sample documents with their questions by default"

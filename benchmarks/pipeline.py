@@ -2,7 +2,7 @@
 
     python -m benchmarks.pipeline --python kvpress-env/bin/python --lengths 1024 --examples 2 --json pipeline.json
 
-kvpress runs in another environment, as `kvpress_pipeline.py`, with its template, its greedy loop and its presses'
+kvpress runs in another environment, as `kvpress_server.py`, with its template, its greedy loop and its presses'
 defaults. Here questions are made and answers scored. *Known*: the question is the end of the context that is
 compressed; *unknown*: kvpress' way, which shows it afterwards. What follows the question in the chat template is read
 after the compression in both. A run that was killed is resumed.
@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import kvpress_pipeline
+from benchmarks import kvpress_server
+from benchmarks.peers import KVPRESS, Server, model_folder, serving
 from judgeq._version import versions
 from judgeq.cli import run
 from judgeq.commands.common import (
@@ -28,14 +29,12 @@ from judgeq.commands.common import (
     add_option,
     command_of,
     finish,
-    model_folder,
 )
 from judgeq.commands.measuring import journal_path, read_budgets, read_numbers
 from judgeq.config import check_at_least
 from judgeq.errors import InputError
 from judgeq.evaluation import results
 from judgeq.evaluation.journal import Journal, Rated
-from judgeq.evaluation.kvpress_peer import KVPRESS, Server, serving
 from judgeq.evaluation.report.read import FORMAT
 from judgeq.evaluation.runner import WHOLE, Asked, Measured
 from judgeq.evaluation.setup import setup_of
@@ -126,7 +125,9 @@ def parser() -> argparse.ArgumentParser:
         description="RULER in kvpress' own pipeline, with its presses and Judge Q's.",
     )
     parser.set_defaults(run=measure)
-    add_option(parser, "--python", "FILE", f"Python of an environment with {KVPRESS}", required=True)
+    add_option(
+        parser, "--python", "FILE", f"Python of an environment with {KVPRESS.requirement}", required=True
+    )
     add_option(parser, "--model", "NAME", "embedded name or folder with safetensors", DEFAULT_MODEL)
     add_option(parser, "--tokens", "DIR", "folder with soft tokens; those shipped for the model by default")
     add_option(parser, "--tasks", "NAMES", "of RULER; by default those that need no download")
@@ -155,7 +156,7 @@ def measure(arguments: argparse.Namespace) -> None:
         raise InputError("kvpress removes a share of the rows: give --budgets such as 0.25")
     names = benchmark_names(arguments.tasks or ",".join(RULER_GENERATED), RULER_TASKS)
     lengths, count, seed = read_numbers(arguments.lengths, "length"), arguments.examples, arguments.seed
-    path, folder = journal_path(arguments), model_folder(arguments.model)
+    path, folder = journal_path(arguments), str(model_folder(arguments.model).resolve())
     lm = load(arguments.model, dtype="float32")
     tokens = SoftTokens.for_model(lm, arguments.tokens)
     presses = _presses(Path(arguments.tokens or shipped_for(lm)))
@@ -163,7 +164,8 @@ def measure(arguments: argparse.Namespace) -> None:
         unknown: ruler_tasks(lm, names, lengths, count, seed=seed, question_unknown=unknown)
         for unknown in (False, True)
     }
-    with serving(arguments.python, folder, kvpress_pipeline.__file__) as server, Bars() as bars:
+    script = kvpress_server.__file__
+    with serving(KVPRESS, arguments.python, script, folder) as server, Bars() as bars:
         theirs = {name: server.about[name] for name in ("kvpress", "torch", "transformers")}
         setup = {**setup_of(lm, tokens, lm.precision), **theirs}
         journal = Journal(path, setup)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from playwright.sync_api import Browser, Page, expect
 from app.server.samples import samples
 from app.style.stylesheet import CSS
 from app.style.theme import theme
+from judgeq.models.embedded import embedded_model_path
 from tests.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[1]
@@ -32,12 +35,35 @@ expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
-def demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a demo in a process of its own, started as a person starts it."""
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demo keeps what it does not need for long."""
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="session")
+def demo(temporary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a demo in a process of its own, started as a person starts it, where much is set that could
+    disturb it. It ends without a complaint and leaves no folder.
+    """
+    embedded_model_path()  # is fetched without these proxies
     log, port = tmp_path_factory.mktemp("demo") / "log.txt", free_port()
-    with running([sys.executable, "app.py", "--port", str(port)], port, log, cwd=ROOT) as url:
+    (unusable := log.with_name("file")).write_text("no folder")
+    variables = {
+        "PYTHONIOENCODING": "cp1252",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "all_proxy": "socks5://127.0.0.1:9",
+        "GRADIO_TEMP_DIR": str(unusable),
+        "GRADIO_SERVER_PORT": "",
+        "TMPDIR": str(temporary),
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [sys.executable, "app.py", "--port", str(port)]
+    with running(command, port, log, cwd=ROOT, env={**os.environ, **variables}) as url:
         yield url
-    assert "Traceback" not in log.read_text(), log.read_text()
+    told = log.read_text()
+    assert f"open at {url}. " in told
+    assert "Traceback" not in told, told
+    assert not list(temporary.glob("judgeq-*"))
 
 
 @contextmanager
@@ -73,7 +99,8 @@ def running(command: list[str], port: int, log: Path, **how: Any) -> Iterator[st
         yield url
     finally:
         server.terminate()
-        server.wait(PATIENCE_S)
+        ended = server.wait(PATIENCE_S)
+    assert os.name != "posix" or ended == 128 + signal.SIGTERM
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
@@ -98,10 +125,10 @@ def tab(browser: Browser) -> Iterator[Page]:
 
 
 @contextmanager
-def watched(tab: Page, url: str, *, alone: bool = True) -> Iterator[Page]:
+def watched(tab: Page, url: str, *, alone: bool = True, width: int = 1280) -> Iterator[Page]:
     """The page there, loaded anew; it must not complain, open a dialog or, where it is `alone`, ask another host."""
     wrong: list[str] = []
-    own = (f"{url}/", "data:", "blob:") if alone else ""
+    own = (f"{url.partition('/?')[0]}/", "data:", "blob:") if alone else ""
     heard: dict[Any, Any] = {
         "console": lambda line: wrong.append(line.text) if line.type == "error" else None,
         "pageerror": lambda error: wrong.append(str(error)),
@@ -110,7 +137,7 @@ def watched(tab: Page, url: str, *, alone: bool = True) -> Iterator[Page]:
     }
     for event, listener in heard.items():
         tab.on(event, listener)
-    tab.set_viewport_size({"width": 1280, "height": 900})
+    tab.set_viewport_size({"width": width, "height": 900})
     tab.goto(url)
     yield tab
     for event, listener in heard.items():

@@ -28,6 +28,8 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from tests.forks import ForkedKernel
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "tutorials"
 PLACEHOLDER = "OWNER/judgeq"
@@ -112,12 +114,15 @@ def executed(notebook: NotebookNode, chromium: str = "") -> NotebookNode:
             "BROWSER_PATH": chromium,
             "IPYTHONDIR": str(startup.parents[1]),
             "PYTHONPATH": os.pathsep.join(path),
+            "TMPDIR": place,
         }
         # without folders to look into the kernel is this Python's own
         specs = KernelSpecManager(kernel_dirs=[])
+        manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
+        manager.provisioner = ForkedKernel(kernel_spec=manager.kernel_spec, parent=manager)
         client = NotebookClient(
             notebook,
-            km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs),
+            km=manager,
             timeout=LONGEST_S,
             record_timing=False,
             coalesce_streams=True,

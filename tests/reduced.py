@@ -23,7 +23,7 @@ from peft import PeftModel
 
 import judgeq
 from benchmarks import parity, predictions, start
-from judgeq.cli import _parser
+from judgeq import cli
 from judgeq.data import planted, records, sharegpt, wiki
 from judgeq.data.articles import Article
 from judgeq.evaluation.harness import RULER_TASKS, benchmark_names, lm_eval_tasks
@@ -95,7 +95,7 @@ LEFT_OUT = {
 """What stands for `…`, and for what a sentence leaves out."""
 QUESTION = {"context": TEXT.strip(), "question": "How tall is the lighthouse?", "answers": ["31 metres"]}
 VOCABULARY = 1000
-PYTHONS = ("--python", "--peer-python")
+_parser = cache(cli._parser)
 
 
 class Everything(dict[str, str]):
@@ -175,19 +175,6 @@ def _results(place: Place, path: Path, word: str, model: str) -> None:
     shutil.copy(next(source for source in sources if source.is_file()), path)
 
 
-def _python(place: Place, path: Path, word: str, model: str) -> None:
-    """An interpreter that answers as kvpress' side of `bench` does, whatever script it is given."""
-    answer = '{"first_s": 1.0, "token_s": 1.0}'
-    lines = [
-        f"#!{sys.executable}",
-        "import sys",
-        """print('{"kvpress": "0.5.5"}', flush=True)""",
-        f"for line in sys.stdin: print('{answer}', flush=True)",
-    ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    path.chmod(0o755)
-
-
 def _prompt(place: Place, path: Path, word: str, model: str) -> None:
     SoftTokens.from_pretrained(place.judge(path.with_name("judge-for-prompt"), model)).export_peft(
         path, embeddings_only=True
@@ -205,8 +192,6 @@ def _tasks(place: Place, path: Path, word: str, model: str) -> None:
 READ: dict[str, Callable[[Place, Path, str, str], None]] = {
     "--document": _document,
     "--data": _data,
-    "--python": _python,
-    "--peer-python": _python,
     "report": _results,
     "import-peft": _prompt,
     "--include_path": _tasks,
@@ -250,7 +235,6 @@ def settle(place: Place, patch: pytest.MonkeyPatch) -> None:
     weights = "judgeq.evaluation.random_weights.random_model"
     patch.setattr(weights, lambda shape, **options: random_model("tiny", **options))
     model = place.shared / "model"
-    patch.setattr("judgeq.commands.bench.model_folder", lambda name: model)
     patch.setattr("judgeq.integrations.lm_eval.embedded_model_path", lambda name: model)
     patch.setattr(TaskIndex, "build", staticmethod(indexed))
     patch.setattr("judgeq.soft_tokens.soft_tokens.shipped_for", place.shipped)
@@ -299,9 +283,6 @@ def reduced(words: list[str], complete: bool, place: Place) -> list[str]:
         elif value is not FIRST:
             words += [option, value]
     model = words[words.index("--model") + 1] if "--model" in words else place.model
-    for at, before in enumerate(words[:-1], 1):
-        if before in PYTHONS and "/" not in words[at]:  # else it is looked for on the PATH
-            words[at] = f"./{words[at]}"
     for role, word in _named(words):
         if role in WRITTEN:
             (place.folder / word).parent.mkdir(parents=True, exist_ok=True)

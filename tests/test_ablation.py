@@ -50,8 +50,7 @@ def test_a_run_without_figures_cannot_be_compared(lm: LanguageModel, tmp_path: P
 
 
 def test_a_step_is_timed_with_and_without_stored_rows(lm: LanguageModel) -> None:
-    times = step_times(lm, CONFIG, 150, 1)
-    assert times.stored > 0
-    assert times.recomputed > 0
+    (times,) = step_times([lm], CONFIG, 150, 1)
+    assert min(times.stored, times.alone, times.recomputed, times.answer) > 0
     assert times.ratio == times.recomputed / times.stored
     assert 100 < times.prompt_tokens < 400

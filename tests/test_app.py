@@ -284,7 +284,7 @@ def test_documents_without_a_question_are_bounded_too(small: do.Callbacks) -> No
         next(small.follow(never[0]))
     sweep = SweepCallbacks(small.host)
     measured = [sweep.begin(DOCUMENT * 500, QUESTION, False, 4, False, ["snapkv"], "")[0] for _ in range(6)]
-    assert measured[0].sweep_task.document == ""
+    assert measured[0].task.document == ""
     with pytest.raises(gr.Error, match="make room"):
         next(sweep.follow(measured[0]))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from app.sections.kept import callbacks as do
-from app.sections.kept.view import SCRIPT, build_kept, wire_kept
+from app.sections.kept.view import SCRIPT, Kept, wire_kept
 from judgeq.methods import title_of
 from judgeq.retention import RetentionMap
 from judgeq.retention.text import shown_positions
@@ -43,7 +43,7 @@ def select(run: Any, start: Any, end: Any) -> Any:
 
 def test_a_run_fills_as_many_components_as_there_are(run: Any) -> None:
     with gr.Blocks():
-        kept = build_kept()
+        kept = Kept()
     assert len(do.map_updates(run, True)) == len(kept.shown) == do.FIELDS
     assert len(do.map_updates(run, False)) == do.FIELDS
     assert all(value == gr.skip() for value in do.map_updates(run, False))
@@ -165,7 +165,7 @@ def test_words_of_a_document_stay_words() -> None:
 
 def test_of_choices_in_quick_succession_the_last_is_shown() -> None:
     with gr.Blocks() as demo:
-        wire_kept(build_kept(), gr.State(None))
+        wire_kept(Kept(), gr.State(None))
     modes = {event.fn.__name__: event.trigger_mode for event in demo.fns.values() if event.fn}
     assert {modes[name] for name in ("show_document", "show_figures", "selected")} == {"always_last"}
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +17,6 @@ from app.server.host import ModelHost
 from app.start import launch
 from judgeq.errors import InputError, JudgeqError
 from judgeq.models.language_model import LanguageModel
-from tests.browser import ROOT
 from tests.waiting import PATIENCE_S
 
 FOREIGN = "203.0.113.7"
@@ -204,44 +199,3 @@ def test_a_model_that_cannot_be_had_ends_the_demo(
     assert "no-such-model" in told
     assert len(served) == opened
     assert not opened or not list(tmp_path.iterdir())
-
-
-@pytest.mark.embedded
-@pytest.mark.skipif(os.name != "posix", reason="ended by a signal")
-def test_the_demo_works_whatever_surrounds_it_and_leaves_no_folder(tmp_path: Path) -> None:
-    unusable = tmp_path / "file"
-    unusable.write_text("no folder")
-    variables = {
-        "PYTHONIOENCODING": "cp1252",
-        "HTTP_PROXY": "http://127.0.0.1:9",
-        "all_proxy": "socks5://127.0.0.1:9",
-        "GRADIO_TEMP_DIR": str(unusable),
-        "GRADIO_SERVER_PORT": "",
-        "TMPDIR": str(tmp_path),
-        "HF_HUB_OFFLINE": "1",
-    }
-    demo = subprocess.Popen(
-        [sys.executable, "app.py", "--port", "0"],
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
-    assert demo.stdout is not None
-    try:
-        address = next(
-            found[1] for line in demo.stdout if (found := re.search(r"open at (http\S+[0-9])\. ", line))
-        )
-        with httpx.Client(trust_env=False, timeout=60) as browser:
-            assert browser.get(address).status_code == 200
-            sent = browser.post(f"{address}/gradio_api/upload", files={"files": ("a.txt", b"left behind")})
-            assert Path(sent.json()[0]).is_relative_to(tmp_path)
-        demo.send_signal(signal.SIGTERM)
-        _, told = demo.communicate(timeout=60)
-    finally:
-        demo.kill()
-    assert demo.returncode == 128 + signal.SIGTERM
-    assert "Traceback" not in told
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("judgeq-")] == []

@@ -115,7 +115,7 @@ def test_without_words_to_watch_there_is_one_panel(section: SweepCallbacks) -> N
     figure = curves.figure([point("judgeq", 2, 0.5), point("snapkv", 2, 0.5)])
     assert len(figure.data) == 2
     assert text.SWEEP_SURVIVAL not in str(figure.layout.annotations)
-    assert begin(section, watched=" ").sweep_task.span is None
+    assert begin(section, watched=" ").task.span is None
 
 
 def test_one_row_of_a_long_prompt_lies_inside_the_axis() -> None:

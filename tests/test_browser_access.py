@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser import overflow, unfold
+from tests.browser import overflow, unfold, watched
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
@@ -17,20 +17,18 @@ SETTLED = "document.getAnimations().every(each => each.playState !== 'running')"
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
 def test_axe_finds_nothing_in_the_page_with_answers_and_everything_unfolded(
-    browser: Browser, demo: str, width: int, theme: str
+    tab: Page, demo: str, width: int, theme: str
 ) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    page.goto(f"{demo}/?__theme={theme}")
-    expect(page.locator("article.card.done")).to_have_count(3)
-    expect(page.locator(".status.ready")).to_be_visible()
-    expect(page.locator("#takeaway")).to_be_visible()
-    for name in SECTIONS:
-        unfold(page, name)
-    for name in FOLDED:
-        page.locator(f"{name} .label-wrap").first.click()
-    page.wait_for_function(SETTLED)
-    found = Axe().run(page).response
-    assert len(found["passes"]) > 20, "axe looked at the page"
-    assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
-    assert overflow(page) <= 0
-    page.close()
+    with watched(tab, f"{demo}/?__theme={theme}", width=width) as page:
+        expect(page.locator("article.card.done")).to_have_count(3)
+        expect(page.locator(".status.ready")).to_be_visible()
+        expect(page.locator("#takeaway")).to_be_visible()
+        for name in SECTIONS:
+            unfold(page, name)
+        for name in FOLDED:
+            page.locator(f"{name} .label-wrap").first.click()
+        page.wait_for_function(SETTLED)
+        found = Axe().run(page).response
+        assert len(found["passes"]) > 20, "axe looked at the page"
+        assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
+        assert overflow(page) <= 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
@@ -17,11 +18,11 @@ from playwright.sync_api import Browser, Page, expect
 from app.sections.ask.answers import build_answers
 from app.sections.ask.cards import run_cards
 from app.sections.kept.callbacks import map_updates
-from app.sections.kept.view import build_kept, wire_kept
+from app.sections.kept.view import Kept, wire_kept
 from app.server.task import Lane, Task
 from judgeq.retention.attended import Attended
 from judgeq.retention.glow import Lights
-from tests.browser import served
+from tests.browser import overflow, served, watched
 from tests.test_browser_kept import DOCUMENT, MAPS
 
 pytestmark = pytest.mark.browser
@@ -104,25 +105,11 @@ def address(browser: Browser) -> Iterator[str]:
         held = gr.State(None)
         with gr.Column(elem_id="results"):
             answers = build_answers()
-            kept = build_kept()
+            kept = Kept()
         wire_kept(kept, held)
         answers.ask.click(follow, None, [held, answers.cards, *kept.shown])
     with served(demo) as url:
         yield url
-
-
-def opened(browser: Browser, address: str, **context: Any) -> Page:
-    tab = browser.new_context(**context).new_page()
-    tab.complaints = []  # type: ignore[attr-defined]
-    tab.on("console", lambda line: tab.complaints.append(line.text) if line.type == "error" else None)  # type: ignore[attr-defined]
-    tab.on("pageerror", lambda error: tab.complaints.append(str(error)))  # type: ignore[attr-defined]
-    tab.goto(address)
-    return tab
-
-
-def ask(page: Page) -> None:
-    page.locator("#ask-again").click()
-    expect(page.locator("#cards .jq-replay input")).to_be_visible(timeout=60_000)
 
 
 def lit(page: Page, name: str = "jq-glow-3") -> list[str]:
@@ -137,35 +124,48 @@ def strongest(method: str, token: int) -> str:
     return DOCUMENT[slice(*spans[np.argmax(sums[token] * found.found.words_among(spans))])]
 
 
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    tab = opened(browser, address, viewport={"width": 1280, "height": 900})
-    yield tab
-    assert tab.complaints == []  # type: ignore[attr-defined]
-    tab.context.close()
+RECORDS = """() => {
+  window.lit = [];
+  const set = CSS.highlights.set.bind(CSS.highlights);
+  CSS.highlights.set = (name, value) => {
+    const words = [...value].map(String);
+    if (name === "jq-glow-3" && words.length) window.lit.push(words.join(" "));
+    return set(name, value);
+  };
+}"""
+
+
+@contextmanager
+def answered(tab: Page, address: str, **how: Any) -> Iterator[Page]:
+    """The page with both answers; `window.lit` has what lit up while they were written."""
+    with watched(tab, address, alone=False, **how) as page:
+        page.evaluate(RECORDS)
+        page.locator("#ask-again").click()
+        expect(page.locator("#cards .jq-replay input")).to_be_visible(timeout=60_000)
+        yield page
+
+
+@pytest.fixture(scope="module")
+def page(tab: Page, address: str) -> Iterator[Page]:
+    with answered(tab, address) as page:
+        yield page
+
+
+def complaints(page: Page) -> str:
+    """What axe finds in the answers."""
+    found = Axe().run(page, context="#cards")
+    return found.generate_report() if found.violations_count else ""
 
 
 def test_words_light_up_while_answers_are_written(page: Page) -> None:
-    page.evaluate(
-        """() => {
-          window.lit = [];
-          const set = CSS.highlights.set.bind(CSS.highlights);
-          CSS.highlights.set = (name, value) => {
-            const before = performance.now(), words = [...value].map(String);
-            if (name === "jq-glow-3" && words.length) window.lit.push(words.join(" "));
-            return set(name, value);
-          };
-        }"""
-    )
-    ask(page)
     seen = page.evaluate("window.lit")
     assert len(set(seen)) >= 4, seen
     words = {word for words in seen for word in words.split()}
     assert words & {strongest("judgeq", at) for at in range(3, 9)}
+    assert not complaints(page)
 
 
 def test_holding_a_word_lights_where_it_came_from(page: Page) -> None:
-    ask(page)
     card = page.locator('.card[data-method="judgeq"]')
     expect(card.locator(".jq-lean q").first).to_contain_text("keeper <b>31</b>")
     sent: list[str] = []
@@ -194,7 +194,6 @@ def test_holding_a_word_lights_where_it_came_from(page: Page) -> None:
 
 
 def test_the_keyboard_alone_goes_through_an_answer(page: Page) -> None:
-    ask(page)
     page.locator('.card[data-method="judgeq"] .answer').focus()
     for word in ("The", "keeper", "<b>"):
         page.keyboard.press("ArrowRight")
@@ -207,17 +206,11 @@ def test_the_keyboard_alone_goes_through_an_answer(page: Page) -> None:
     expect(page.get_by_role("button", name="Replay")).to_be_visible()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_a_finger_holds_words_on_a_phone_and_axe_finds_nothing(
-    browser: Browser, address: str, dark: bool
-) -> None:
-    where = f"{address}?__theme={'dark' if dark else 'light'}"
-    tab = opened(browser, where, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    ask(tab)
-    tab.locator('.card[data-method="judgeq"] [data-word]', has_text="tower").tap()
-    assert strongest("judgeq", 4) in lit(tab)
-    assert tab.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
-    found = Axe().run(tab, context="#cards")
-    assert found.violations_count == 0, found.generate_report()
-    assert tab.complaints == []  # type: ignore[attr-defined]
-    tab.context.close()
+def test_a_finger_holds_words_on_a_dark_phone_and_axe_finds_nothing(browser: Browser, address: str) -> None:
+    context = browser.new_context(has_touch=True, is_mobile=True)
+    with answered(context.new_page(), f"{address}?__theme=dark", width=390) as tab:
+        tab.locator('.card[data-method="judgeq"] [data-word]', has_text="tower").tap()
+        assert strongest("judgeq", 4) in lit(tab)
+        assert overflow(tab) <= 0
+        assert not complaints(tab)
+    context.close()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, FileChooser, JSHandle, Page, expect
+from playwright.sync_api import FileChooser, JSHandle, Page, expect
 
 from app.server.host import ModelHost
 from app.server.samples import samples
@@ -34,7 +34,7 @@ def url(host: ModelHost) -> Iterator[str]:
 
 @pytest.fixture
 def tiny(tab: Page, url: str) -> Iterator[Page]:
-    """The page over the tiny model."""
+    """The page over the tiny model, loaded anew: a test does all that one visit allows."""
     with watched(tab, url) as page:
         expect(page.locator(".status.ready")).to_be_visible()
         expect(page.locator("#prompt-length")).to_contain_text("of 4,096 tokens")
@@ -62,7 +62,7 @@ def fill(page: Page, label: str, value: str) -> None:
     )
 
 
-def test_a_file_dropped_on_the_document_is_read(tiny: Page) -> None:
+def test_a_file_dropped_on_the_document_is_read_and_nothing_is_lost_otherwise(tiny: Page) -> None:
     carried = dragged(tiny, "ferry.pdf", pdf("The ferry leaves at noon.", "Bring shoes."))
     box, text = tiny.locator("#document"), tiny.locator("#document textarea")
     text.dispatch_event("dragover", {"dataTransfer": carried})
@@ -74,6 +74,23 @@ def test_a_file_dropped_on_the_document_is_read(tiny: Page) -> None:
     carried = dragged(tiny, "again.txt", b"A second file.")
     text.dispatch_event("drop", {"dataTransfer": carried})
     expect(text).to_have_value("A second file.")
+
+    prevented = tiny.evaluate(
+        """() => {
+          const carried = new DataTransfer();
+          carried.items.add(new File(["x"], "x.txt"));
+          return ["dragover", "drop"].map((kind) => !document.querySelector(".head").dispatchEvent(
+            new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: carried })));
+        }"""
+    )
+    assert prevented == [True, True], "beside the document a file neither opens nor counts"
+    carried = dragged(tiny, "<img src=x onerror=alert(1)>.txt", b"\x00")
+    text.dispatch_event("drop", {"dataTransfer": carried})
+    toast = tiny.get_by_test_id("toast-body")
+    expect(toast).to_contain_text("is not a text file")
+    assert toast.locator("img[src=x]").count() == 0
+    assert text.input_value() == "A second file."
+    expect(tiny.locator("#prompt-length")).to_contain_text("of 4,096 tokens")
 
 
 def test_a_samples_name_stands_only_above_its_own_text(tiny: Page, url: str) -> None:
@@ -97,26 +114,22 @@ def test_a_samples_name_stands_only_above_its_own_text(tiny: Page, url: str) -> 
         expect(tab.locator("#sample input")).to_have_value("")
 
 
-def test_a_file_dropped_beside_the_document_neither_opens_nor_counts(tiny: Page) -> None:
-    before = tiny.locator("#document textarea").input_value()
-    prevented = tiny.evaluate(
-        """() => {
-          const carried = new DataTransfer();
-          carried.items.add(new File(["x"], "x.txt"));
-          return ["dragover", "drop"].map((kind) => !document.querySelector(".head").dispatchEvent(
-            new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: carried })));
-        }"""
-    )
-    assert prevented == [True, True]
-    tiny.wait_for_timeout(500)
-    assert tiny.locator("#document textarea").input_value() == before
+def tab_to(page: Page, selector: str) -> None:
+    """Press Tab until this has the focus."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement?.matches(selector) ?? false", selector):
+            return
+    pytest.fail(f"{selector} cannot be reached with Tab")
 
 
-def test_a_file_is_chosen_with_the_keyboard(tiny: Page, tmp_path: Path) -> None:
+def test_the_keyboard_alone_brings_a_file_asks_asks_again_reads_and_takes_along(
+    tiny: Page, tmp_path: Path
+) -> None:
     file = tmp_path / "page.html"
     file.write_text("<h1>Boats</h1><p>One at six.<script>never()</script>", encoding="utf-8")
-    expect(tiny.locator("#prompt-length")).to_contain_text("tokens")  # the page has settled
-    tiny.locator("#document textarea").focus()
+    tiny.keyboard.press("Tab")
+    tab_to(tiny, "#document textarea")
     tiny.keyboard.press("Tab")
     expect(tiny.locator("#upload")).to_be_focused()
     chosen: list[FileChooser] = []
@@ -129,19 +142,8 @@ def test_a_file_is_chosen_with_the_keyboard(tiny: Page, tmp_path: Path) -> None:
     chosen[0].set_files(file)
     expect(tiny.locator("#document textarea")).to_have_value("Boats\n\nOne at six.")
 
-
-def tab_to(page: Page, selector: str) -> None:
-    """Press Tab until this has the focus."""
-    for _ in range(80):
-        page.keyboard.press("Tab")
-        if page.evaluate("selector => document.activeElement?.matches(selector) ?? false", selector):
-            return
-    pytest.fail(f"{selector} cannot be reached with Tab")
-
-
-def test_the_keyboard_alone_asks_asks_again_reads_and_takes_along(tiny: Page) -> None:
-    tiny.keyboard.press("Tab")
-    tab_to(tiny, "#document textarea")
+    tiny.keyboard.press("Shift+Tab")
+    expect(tiny.locator("#document textarea")).to_be_focused()
     tiny.keyboard.press("Control+A")
     tiny.keyboard.insert_text(DOCUMENT)
     tab_to(tiny, "#question textarea")
@@ -164,47 +166,29 @@ def test_the_keyboard_alone_asks_asks_again_reads_and_takes_along(tiny: Page) ->
     assert found.value.suggested_filename.endswith(".html")
 
 
-def test_what_cannot_be_read_is_said_as_text_and_nothing_is_lost(tiny: Page) -> None:
-    before = tiny.locator("#document textarea").input_value()
-    carried = dragged(tiny, "<img src=x onerror=alert(1)>.txt", b"\x00")
-    tiny.locator("#document textarea").dispatch_event("drop", {"dataTransfer": carried})
-    toast = tiny.get_by_test_id("toast-body")
-    expect(toast).to_contain_text("is not a text file")
-    assert toast.locator("img[src=x]").count() == 0
-    assert tiny.locator("#document textarea").input_value() == before
-    expect(tiny.locator("#prompt-length")).to_contain_text("of 4,096 tokens")
-
-
-def test_the_length_follows_and_says_what_happens_beyond_the_limit(tiny: Page) -> None:
-    length = tiny.locator("#prompt-length")
+def test_the_length_follows_and_after_a_run_that_failed_one_can_ask_again(tiny: Page) -> None:
+    length, toast = tiny.locator("#prompt-length"), tiny.get_by_test_id("toast-body")
     fill(tiny, "document", "")
     expect(length).to_contain_text("No text yet")
+    fill(tiny, "document", "x" * 1_100_000)
+    expect(length).to_contain_text("at most 1,000,000 are taken")
+    tiny.locator("#ask").click()
+    expect(toast).to_contain_text("1,100,000 characters")
+    expect(tiny.locator("#ask")).to_be_enabled()
     fill(tiny, "document", DOCUMENT * 40)
     expect(length).to_contain_text("too many")
+    tiny.locator("#ask").click()
+    expect(toast.last).to_contain_text("allow cutting its middle")
+    expect(tiny.locator("#ask")).to_be_enabled()
+    expect(tiny.locator("#stop")).to_be_disabled()
     tiny.get_by_role("button", name="Options").click()
     tiny.get_by_label("Cut the middle").check()
     expect(length).to_contain_text("will be cut out of its middle")
     tiny.set_viewport_size({"width": 390, "height": 844})
     assert overflow(tiny) <= 0
-
-
-def test_after_a_run_that_failed_one_can_ask_again(tiny: Page) -> None:
-    fill(tiny, "document", DOCUMENT * 40)
-    tiny.locator("#ask").click()
-    expect(tiny.get_by_test_id("toast-body")).to_contain_text("allow cutting its middle")
-    expect(tiny.locator("#ask")).to_be_enabled()
-    expect(tiny.locator("#stop")).to_be_disabled()
     fill(tiny, "document", DOCUMENT)
     tiny.locator("#ask").click()
     expect(tiny.locator(".status.ready", has_text="Read once in")).to_be_visible()
-
-
-def test_a_paste_that_is_too_long_gets_a_sentence(tiny: Page) -> None:
-    fill(tiny, "document", "x" * 1_100_000)
-    expect(tiny.locator("#prompt-length")).to_contain_text("at most 1,000,000 are taken")
-    tiny.locator("#ask").click()
-    expect(tiny.get_by_test_id("toast-body")).to_contain_text("1,100,000 characters")
-    expect(tiny.locator("#ask")).to_be_enabled()
 
 
 def test_a_rude_text_stays_text(tiny: Page) -> None:
@@ -218,9 +202,9 @@ def test_a_rude_text_stays_text(tiny: Page) -> None:
 
 
 def test_the_place_in_the_queue_is_shown_and_freed_by_who_leaves(
-    tiny: Page, browser: Browser, url: str, host: ModelHost
+    tiny: Page, url: str, host: ModelHost
 ) -> None:
-    second = browser.new_page()
+    second = tiny.context.new_page()
     second.goto(url)
     expect(second.locator(".status.ready")).to_be_visible()
     with host.turn():
@@ -232,15 +216,12 @@ def test_the_place_in_the_queue_is_shown_and_freed_by_who_leaves(
     expect(tiny.locator(".status.ready", has_text="Read once in")).to_be_visible()
     assert len(host.turns) == 0
 
-
-def test_asking_again_while_one_waits_takes_no_second_place(tiny: Page, host: ModelHost) -> None:
     with host.turn():
         question = tiny.locator("#question textarea")
-        question.fill(QUESTION)
         question.press("Enter")
         expect(tiny.locator(".status")).to_contain_text("You are number 1")
         question.press("Enter")
         expect(tiny.get_by_test_id("toast-body")).to_contain_text("still being answered")
         expect(tiny.locator(".status")).to_contain_text("You are number 1")
-        assert len(host.turns) == 2
-    expect(tiny.locator(".status.ready", has_text="Read once in")).to_be_visible()
+        assert len(host.turns) == 2, "who waits gets no second place"
+    expect(tiny.locator(".status.ready", has_text="rows were reused")).to_be_visible()

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from app.sections.kept.callbacks import map_updates
-from app.sections.kept.view import build_kept, wire_kept
+from app.sections.kept.view import Kept, wire_kept
 from judgeq.methods import METHODS
 from judgeq.retention import RetentionMap
 from tests.browser import overflow, served, unfold, watched
@@ -59,7 +59,7 @@ def address(browser: Browser) -> Iterator[str]:
     run.look = lambda: run
     with gr.Blocks(analytics_enabled=False) as demo:
         held = gr.State(None)
-        kept = build_kept()
+        kept = Kept()
         wire_kept(kept, held)
         drawn = map_updates(run, True)  # Gradio changes what it gets
         demo.load(lambda: (run, *map(copy, drawn)), None, [held, *kept.shown])
@@ -67,14 +67,19 @@ def address(browser: Browser) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def page(tab: Page, address: str) -> Iterator[Page]:
-    """The page with its map drawn."""
+@pytest.fixture(scope="module")
+def drawn(tab: Page, address: str) -> Iterator[Page]:
     with watched(tab, address, alone=False) as page:
         unfold(page, "layers")
         expect(page.locator("#map-heatmap .heatmaplayer image")).to_be_visible()
-        page.evaluate("scrollTo(0, 0)")
         yield page
+
+
+@pytest.fixture
+def page(drawn: Page) -> Page:
+    """The page with its map drawn, as the test before left it, seen from its beginning."""
+    drawn.evaluate("scrollTo(0, 0)")
+    return drawn
 
 
 def box(page: Page) -> Locator:
@@ -137,6 +142,22 @@ def said(method: str, word: str) -> str:
     """What the library says of the first place of a word."""
     start = DOCUMENT.index(word)
     return " ".join(MAPS[method].explain(start, start + len(word)).sentences())
+
+
+def test_a_long_document_is_laid_out_where_it_is_seen(page: Page) -> None:
+    counted = box(page).evaluate(
+        """text => {
+          const blocks = [...text.querySelectorAll(".jq-block")];
+          const seen = blocks.filter(block => block.checkVisibility({ contentVisibilityAuto: true }));
+          return [blocks.length, text.querySelectorAll("*").length,
+                  getComputedStyle(blocks.at(-1)).contentVisibility, text.textContent];
+        }"""
+    )
+    blocks, nodes, visibility, shown = counted
+    assert shown == DOCUMENT
+    assert blocks > 50
+    assert nodes < 0.6 * MAPS["judgeq"].tokens
+    assert visibility == "auto"
 
 
 def test_pointing_at_a_word_tells_what_the_library_tells(page: Page) -> None:
@@ -280,22 +301,6 @@ def test_choices_redraw_the_document_and_the_reading_follows(page: Page) -> None
     expect(page.locator("#map-heads .heatmaplayer image")).to_be_visible()
     page.get_by_role("radio", name="Best scores").check()
     expect(page.locator("#map-heatmap")).to_contain_text("best score")
-
-
-def test_a_long_document_is_laid_out_where_it_is_seen(page: Page) -> None:
-    counted = box(page).evaluate(
-        """text => {
-          const blocks = [...text.querySelectorAll(".jq-block")];
-          const seen = blocks.filter(block => block.checkVisibility({ contentVisibilityAuto: true }));
-          return [blocks.length, text.querySelectorAll("*").length,
-                  getComputedStyle(blocks.at(-1)).contentVisibility, text.textContent];
-        }"""
-    )
-    blocks, nodes, visibility, shown = counted
-    assert shown == DOCUMENT
-    assert blocks > 50
-    assert nodes < 0.6 * MAPS["judgeq"].tokens
-    assert visibility == "auto"
 
 
 def test_a_finger_reads_words_on_a_phone(browser: Browser, address: str) -> None:

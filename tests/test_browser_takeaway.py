@@ -136,7 +136,7 @@ def hostile_page() -> str:
     return Comparison("</title><script>alert(4)</script>", Settings("m", ("judgeq",), 3), [answer]).to_html()
 
 
-def test_soft_tokens_are_brought_and_given_back(page: Page) -> None:
+def test_soft_tokens_are_brought_and_given_back_and_costs_elsewhere_calculated(page: Page) -> None:
     page.get_by_role("button", name="Model and soft tokens").click()
     folder = assets_path("soft_tokens", "smollm2-135m")
     files = [str(folder / name) for name in ("judgeq_config.json", "soft_tokens.safetensors")]
@@ -152,8 +152,6 @@ def test_soft_tokens_are_brought_and_given_back(page: Page) -> None:
     expect(page.locator("#token-told")).to_contain_text("the default soft tokens")
     expect(page.locator("#model-load")).to_have_count(0)
 
-
-def test_the_calculator_answers_as_one_types_and_fits_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.get_by_role("button", name="What would it cost elsewhere?").click()
     result = page.locator("#calculated")

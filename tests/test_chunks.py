@@ -72,7 +72,7 @@ def test_every_method_keeps_what_it_keeps_in_one_pass(
 
 
 def test_allocations_sinks_and_values_do_not_mind_chunks(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
+    some_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
     plans = [
         Plan(
@@ -83,10 +83,10 @@ def test_allocations_sinks_and_values_do_not_mind_chunks(
         for method in (JudgeQ, SnapKV, H2O)
         for allocation in get_args(Allocation)
         for aware in (False, True)
-        for learned in [profile(8, 64, layers=len(each_lm.geometry.global_layers))]
+        for learned in [profile(8, 64, layers=len(some_lm.geometry.global_layers))]
     ]
-    whole = prefill(each_lm, ids, plans, soft_tokens=soft)
-    assert_as_in_one_pass(prefill(each_lm, ids, plans, soft_tokens=soft, chunk=16), whole)
+    whole = prefill(some_lm, ids, plans, soft_tokens=soft)
+    assert_as_in_one_pass(prefill(some_lm, ids, plans, soft_tokens=soft, chunk=16), whole)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((ROOT / name).read_bytes())
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", place, place / "tree"],
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", place, place / "tree"],
         check=True,
         capture_output=True,
     )

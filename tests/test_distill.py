@@ -116,7 +116,7 @@ def test_scores_are_those_of_the_library(folder: Path) -> None:
     nothing = torch.zeros(0)
     examples = [TrainingExample(prompt, nothing, nothing) for prompt in ids]
     with torch.no_grad():
-        expected = attention_to_examples(lm, weights, examples, PromptRows(lm, examples))
+        expected = attention_to_examples(lm, weights, examples, [PromptRows(lm, examples)])
         model = tiny(folder)
         judge = distill.Judge(folder / "start")
         judge.memory.data.normal_(generator=torch.Generator().manual_seed(2))

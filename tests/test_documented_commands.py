@@ -186,6 +186,7 @@ RULES = [
     Rule(r"python -m sphinx\b", test=("test_site.py", '"sphinx"')),
     Rule(r"python -m scripts\.distill\b", test=("test_distill.py", "distill.main")),
     Rule(r"python -m benchmarks\.parity\b", test=("test_parity.py", "parity.main")),
+    Rule(r"python -m benchmarks\.speed\b", test=("test_speed.py", "beside.main")),
     Rule(r"python -m benchmarks\.start\b", test=("test_starting.py", "main([")),
     Rule(r"python -m benchmarks\.pipeline\b", test=("test_pipeline_bench.py", "pipeline.main")),
     Rule(r"python -m benchmarks\.bounded\b", test=("test_bounded_bench.py", "main([")),

@@ -11,8 +11,13 @@ import pytest
 
 from judgeq.errors import InputError
 from judgeq.prompts import read_file as documents
+from judgeq.prompts.extract_process import READERS
 from judgeq.prompts.read_file import (
     MAX_BYTES,
+    MAX_CHARACTERS,
+    MAX_MEMORY,
+    MAX_PAGES,
+    MAX_SECONDS,
     read_and_delete,
     read_document,
     read_document_bytes,
@@ -20,6 +25,7 @@ from judgeq.prompts.read_file import (
 )
 from tests.pdf_files import bomb, drawn, filled, in_circles, pdf
 
+LIMITS = {"memory": MAX_MEMORY, "seconds": MAX_SECONDS, "pages": MAX_PAGES, "characters": MAX_CHARACTERS}
 HTML = b"""<!doctype html><html><head><title>No text</title><style>p { color: red }</style></head><body>
 <h1>Ferries &amp; boats</h1><p>The first   one
 leaves at <b>6</b>:30.</p><p>The last<br>at nine.</p><script>document.write("never")</script>
@@ -37,6 +43,14 @@ def saved(folder: Path, name: str, content: bytes) -> Path:
     path = folder / name
     path.write_bytes(content)
     return path
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are read in this process, without limits: one of its own for every little page takes the time of both."""
+    monkeypatch.setattr(
+        documents, "_extracted", lambda kind, data, name, notice: READERS[kind](data, LIMITS, notice)
+    )
 
 
 # Text
@@ -95,6 +109,7 @@ SENTENCES = {
 }
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("encoding", SENTENCES)
 def test_text_is_read_in_whatever_encoding_it_was_saved(encoding: str) -> None:
     for name in ("a.txt", "notes.md", None):
@@ -384,6 +399,7 @@ def test_html_that_cannot_be_read_says_why(tmp_path: Path, content: bytes, said:
     assert said in refused(saved(tmp_path, "a.html", content))
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("label", "encoding", "text"),
     [
@@ -419,6 +435,7 @@ def test_names_of_encodings_mean_what_they_mean_to_browsers(label: str, encoding
     assert read_document_bytes(declared.encode(encoding), "a.xhtml") == text
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("encoding", ["windows-1252", "shift_jis", "gb18030", "utf-16-le", "utf-32-be"])
 def test_html_that_names_no_encoding_is_read_by_its_bytes(encoding: str) -> None:
     for head in ("", "<meta charset=nonsense>"):
@@ -428,6 +445,7 @@ def test_html_that_names_no_encoding_is_read_by_its_bytes(encoding: str) -> None
         )
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     "hidden",
     [
@@ -448,6 +466,7 @@ def test_what_a_browser_does_not_show_is_not_read(hidden: str) -> None:
     assert read_document_bytes(page.encode(), "a.html").split() == ["Mara", "signs."]
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     "page",
     [
@@ -467,6 +486,7 @@ def test_what_a_browser_shows_is_read(page: str) -> None:
     assert read_document_bytes(page.encode(), "a.html").split() == ["Mara", "signs."]
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     "page",
     [

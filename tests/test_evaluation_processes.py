@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,14 +17,9 @@ from judgeq.evaluation import shared_journal
 from judgeq.evaluation.journal import Journal, Rated, part_of
 from judgeq.models.language_model import LanguageModel
 from judgeq.training.workers import Workers
+from tests.forks import as_launched, ended, judgeq, ran, started
 
-LONGEST_S = 300
 QUESTIONS = 26
-FORKS = multiprocessing.get_context("forkserver")
-"""Starts processes that need not import PyTorch again."""
-FORKS.set_forkserver_preload(
-    ["judgeq.cli", "judgeq.evaluation.runner", "transformers.models.llama.modeling_llama"]
-)
 WORDS = "harbour ship gate captain lighthouse crew flag tide rope anchor barrel lantern".split()
 
 
@@ -68,41 +59,26 @@ def command(folder: Path, kind: str, out: str) -> list[str]:
     return ["evaluate", kind, *data, *target]
 
 
-def _judgeq(words: list[str], environment: dict[str, str], dies: bool) -> None:
-    os.environ.update(environment)
+def _mortal(words: list[str], environment: dict[str, str]) -> None:
+    """Is killed while it asks its second questions."""
     from judgeq.evaluation import runner
 
-    sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
     answer_all, calls = runner.answer_all, []
 
     def answers(*arguments: object) -> object:
         calls.append(arguments)
-        if dies and len(calls) == 2:
+        if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return answer_all(*arguments)  # type: ignore[arg-type]
 
     runner.answer_all = answers  # type: ignore[assignment]
-    sys.exit(main(words))
+    judgeq(words, environment)
 
 
 def run(words: list[str], count: int, dies: int | None = None) -> list[int | None]:
     """Exit codes of the processes, which share the work as `accelerate launch` lets them."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
-    processes = [
-        FORKS.Process(
-            target=_judgeq,
-            args=(words, {**where, "RANK": str(rank), "LOCAL_RANK": str(rank)}, rank == dies),
-        )
-        for rank in range(count)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(LONGEST_S)
-        process.kill()
-    return [process.exitcode for process in processes]
+    where = enumerate(as_launched(count))
+    return ended(*[started(_mortal if rank == dies else judgeq, words, each) for rank, each in where])
 
 
 def text(folder: Path, kind: str, out: str) -> str:
@@ -133,20 +109,13 @@ def test_a_process_is_killed_and_others_end_with_the_results_of_one(folder: Path
 @pytest.mark.slow
 def test_a_launcher_shares_questions(folder: Path) -> None:
     """`--multi_gpu` is what makes accelerate start several processes; without a GPU each has the CPU."""
-    launch = [
-        "-m",
-        "accelerate.commands.launch",
-        "--multi_gpu",
-        "--num_processes",
-        "2",
-        "--main_process_port",
-        "0",
-    ]
-    words = [sys.executable, *launch, "-m", "judgeq", *command(folder, "jsonl", "two")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=LONGEST_S)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("n = ") == 1  # one of the two speaks
-    assert "questions: " in done.stderr
+    launch = (
+        "accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port 0 -m judgeq".split()
+    )
+    code, said = ran([*launch, *command(folder, "jsonl", "two")])
+    assert code == 0, said
+    assert said.count("n = ") == 1  # one of the two speaks
+    assert "questions: " in said
     assert text(folder, "jsonl", "two") == text(folder, "jsonl", "one")
 
 

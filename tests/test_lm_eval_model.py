@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 import judgeq
 from judgeq.cli import main
-from judgeq.config import Budget, Decoding
+from judgeq.config import Decoding
 from judgeq.errors import InputError
 from judgeq.inference.decode import decode
 from judgeq.inference.plan import Plan
@@ -128,40 +128,31 @@ def test_lm_eval_finds_the_model_by_its_name_and_still_its_own() -> None:
     assert get_model("hf").__name__ == "HFLM"
 
 
-@pytest.mark.parametrize(("method", "budget"), [("full", 1.0), (SNAPKV, 24), (SNAPKV, 0.25)])
-def test_a_task_gets_the_answers_of_ask(lm: LanguageModel, tasks: Path, method: str, budget: Budget) -> None:
-    results = evaluate(JudgeQLM(lm, method=method, budget=budget), tasks, "harbour", apply_chat_template=True)
-    expected = answers_of_ask(lm, method=method_from_text(method), budget=budget)
-    assert responses(results, "harbour") == [[text] for text in expected]
-
-
-def test_evicting_changes_the_answers(lm: LanguageModel, tasks: Path) -> None:
-    full, few = (
-        responses(evaluate(JudgeQLM(lm, method=method, budget=8), tasks, "harbour"), "harbour")
-        for method in ("full", SNAPKV)
-    )
-    assert full != few
-
-
-def test_soft_tokens_come_from_their_folder(lm: LanguageModel, tmp_path: Path, tasks: Path) -> None:
+def test_a_task_gets_the_answers_of_ask_and_results_say_what_was_measured(
+    lm: LanguageModel, tmp_path: Path, tasks: Path
+) -> None:
     soft = SoftTokens.initialise(lm, torch.arange(40, 44))
     folder = soft.save_pretrained(tmp_path / "judge")
-    model = JudgeQLM(lm, budget=16, tokens=str(folder))
-    results = evaluate(model, tasks, "harbour", apply_chat_template=True)
-    expected = answers_of_ask(lm, tokens=soft, budget=16)
-    assert responses(results, "harbour") == [[text] for text in expected]
+    found = []
+    for given, options in (
+        ({"method": "full"}, {"method": "full"}),
+        ({"method": SNAPKV, "budget": "25%"}, {"method": method_from_text(SNAPKV), "budget": 0.25}),
+        ({"tokens": str(folder), "budget": 16}, {"tokens": soft, "budget": 16}),
+    ):
+        found.append(evaluate(JudgeQLM(lm, **given), tasks, "harbour", apply_chat_template=True))
+        expected = answers_of_ask(lm, **options)
+        assert responses(found[-1], "harbour") == [[text] for text in expected]
+    full, few, _ = found
+    assert responses(full, "harbour") != responses(few, "harbour")
+    config = few["config"]
+    assert (config["method"], config["budget"], config["model_name"]) == (SNAPKV, 0.25, "tiny-llama")
+    assert (config["contexts"], config["contexts_cut"]) == (2, 0)
+    assert (config["model_device"], config["model_precision"]) == ("cpu", "float32")
 
 
 def test_the_full_cache_continues_plain_text(lm: LanguageModel) -> None:
     found = JudgeQLM(lm, method="full").generate_until(asking(TEXT, TEXT * 2))
     assert found == [continued(lm, TEXT), continued(lm, TEXT * 2)]
-
-
-def test_results_say_what_was_measured(lm: LanguageModel, tasks: Path) -> None:
-    config = evaluate(JudgeQLM(lm, method=SNAPKV, budget="25%"), tasks, "harbour")["config"]
-    assert (config["method"], config["budget"], config["model_name"]) == (SNAPKV, 0.25, "tiny-llama")
-    assert (config["contexts"], config["contexts_cut"]) == (2, 0)
-    assert (config["model_device"], config["model_precision"]) == ("cpu", "float32")
 
 
 # How an answer is written
@@ -369,12 +360,11 @@ def test_without_lm_eval_a_sentence_says_how_to_install_it(monkeypatch: pytest.M
 # The command
 
 
-@pytest.mark.embedded
-def test_the_command_evaluates_the_embedded_model_and_writes_results(
-    smol: LanguageModel, tasks: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_command_evaluates_a_model_and_writes_results(
+    folder: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [
-        *("--model", "judgeq", "--model_args", "pretrained=smollm2-135m,method=judgeq:pool=5,budget=64"),
+        *("--model", "judgeq", "--model_args", f"pretrained={folder},method={SNAPKV},budget=24"),
         *("--tasks", "harbour", "--include_path", str(tasks), "--apply_chat_template", "--log_samples"),
         *("--device", "cpu", "--output_path", str(tasks / "results")),
     ]
@@ -384,7 +374,7 @@ def test_the_command_evaluates_the_embedded_model_and_writes_results(
     (file,) = (tasks / "results").rglob("results_*.json")
     results = json.loads(file.read_text(encoding="utf-8"))
     assert "exact_match,none" in results["results"]["harbour"]
-    assert (results["config"]["method"], results["config"]["budget"]) == ("judgeq:pool=5", 64)
+    assert (results["config"]["method"], results["config"]["budget"]) == (SNAPKV, 24)
     (samples,) = (tasks / "results").rglob("samples_harbour_*.jsonl")
     written = [json.loads(line)["resps"][0][0] for line in samples.read_text("utf-8").splitlines()]
-    assert written == answers_of_ask(smol, method=method_from_text("judgeq:pool=5"), budget=64)
+    assert written == answers_of_ask(judgeq.load(str(folder)), method=SNAPKV, budget=24)

@@ -118,20 +118,20 @@ def plain_rows(lm: LanguageModel, ids: Tensor, weights: SoftTokenTensors) -> Dyn
 
 @pytest.mark.parametrize("name", ["judgeq", "snapkv"])
 def test_rows_are_those_of_a_plain_pass_and_scores_are_untouched(
-    each_lm: LanguageModel, ids: Tensor, name: str
+    some_lm: LanguageModel, ids: Tensor, name: str
 ) -> None:
     """The memory tokens stand right after the prompt and see it, the soft tokens and those of them before."""
-    weights, expected = weights_of(each_lm), plain_rows(each_lm, ids, weights_of(each_lm))
+    weights, expected = weights_of(some_lm), plain_rows(some_lm, ids, weights_of(some_lm))
     method = method_from_text(f"{name}:pool=1:memory=3")
-    outcome = prefill(each_lm, ids, [Plan(method, 20)], soft_tokens=weights)
-    without = prefill(each_lm, ids, [Plan(method_from_text(f"{name}:pool=1"), 17)], soft_tokens=weights)
+    outcome = prefill(some_lm, ids, [Plan(method, 20)], soft_tokens=weights)
+    without = prefill(some_lm, ids, [Plan(method_from_text(f"{name}:pool=1"), 17)], soft_tokens=weights)
     assert torch.allclose(outcome.logits, without.logits, atol=1e-4)
     ours, theirs = outcome.retained[0], without.retained[0]
     moved_rows(
         [kept for kept in ours.kept if kept is not None], [kept for kept in theirs.kept if kept is not None]
     )
-    for layer in range(each_lm.geometry.layers):
-        if layer not in each_lm.geometry.global_layers:
+    for layer in range(some_lm.geometry.layers):
+        if layer not in some_lm.geometry.global_layers:
             assert ours.cache.layers[layer].keys.shape == theirs.cache.layers[layer].keys.shape
             continue
         assert torch.allclose(ours.scores[layer], theirs.scores[layer], atol=1e-5)

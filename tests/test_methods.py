@@ -69,14 +69,14 @@ def test_every_method_has_its_name() -> None:
 
 
 def test_heavy_hitters_get_most_of_the_attention_of_all_queries(
-    each_lm: LanguageModel, ids: Tensor, monkeypatch: pytest.MonkeyPatch
+    some_lm: LanguageModel, ids: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoring, "QUERY_BLOCK", 32)  # the last of three blocks is shorter
     plans = [Plan(H2O(), 40), Plan(H2O(average=True), 40), Plan(H2O(group="max"), 40)]
-    found = prefill(each_lm, ids, plans).retained
+    found = prefill(some_lm, ids, plans).retained
     seen_by = torch.arange(TOKENS, 0, -1)
-    paid = attention_of(each_lm, each_lm.model.get_input_embeddings()(ids))
-    for layer in each_lm.geometry.global_layers:
+    paid = attention_of(some_lm, some_lm.model.get_input_embeddings()(ids))
+    for layer in some_lm.geometry.global_layers:
         weights = paid[layer]
         assert weights.shape[-2:] == (TOKENS, TOKENS)
         summed = weights.sum(2).reshape(1, 2, 2, TOKENS)
@@ -132,11 +132,11 @@ def test_key_norms_are_told_apart_in_sixteen_bits() -> None:
 
 
 def test_pyramidkv_scores_like_snapkv_and_spends_its_rows_on_early_layers(
-    each_lm: LanguageModel, ids: Tensor
+    some_lm: LanguageModel, ids: Tensor
 ) -> None:
     plans = [Plan(SnapKV(), 40), Plan(PyramidKV(), 40)]
-    even, pyramid = prefill(each_lm, ids, plans).retained
-    layers = each_lm.geometry.global_layers
+    even, pyramid = prefill(some_lm, ids, plans).retained
+    layers = some_lm.geometry.global_layers
     wanted = pyramid_rows(40, TOKENS, len(layers), PyramidKV().selection).tolist()
     assert wanted[0] > wanted[-1]
     assert sum(wanted) == 40 * len(layers)  # those with a sliding window take no part in the split
@@ -148,32 +148,32 @@ def test_pyramidkv_scores_like_snapkv_and_spends_its_rows_on_early_layers(
         assert torch.equal(pyramid.scores[layer], even.scores[layer])
 
 
-def test_a_draft_asks_the_complete_rows(each_lm: LanguageModel, ids: Tensor) -> None:
+def test_a_draft_asks_the_complete_rows(some_lm: LanguageModel, ids: Tensor) -> None:
     draft = torch.randint(3, 300, (1, 8), generator=torch.Generator().manual_seed(4))
-    rows = prefill(each_lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
-    scores = second_pass(each_lm, ids, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
-    embeds = each_lm.model.get_input_embeddings()(torch.cat([ids, draft], 1))
-    paid = attention_of(each_lm, embeds)
-    for layer in each_lm.geometry.global_layers:
+    rows = prefill(some_lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
+    scores = second_pass(some_lm, ids, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
+    embeds = some_lm.model.get_input_embeddings()(torch.cat([ids, draft], 1))
+    paid = attention_of(some_lm, embeds)
+    for layer in some_lm.geometry.global_layers:
         expected = paid[layer][..., TOKENS:, :TOKENS].mean(2).reshape(1, 2, 2, TOKENS).mean(2)
         assert torch.allclose(scores[layer], expected, atol=1e-5)
 
 
-def test_soft_tokens_behind_a_draft_ask_together_with_it(each_lm: LanguageModel, ids: Tensor) -> None:
+def test_soft_tokens_behind_a_draft_ask_together_with_it(some_lm: LanguageModel, ids: Tensor) -> None:
     draft = torch.randint(3, 300, (1, 5), generator=torch.Generator().manual_seed(4))
     shape = (4, 4, 3, 16)  # layers, heads, soft tokens, head dimension
-    soft = SoftTokenTensors(torch.randn(3, 64), torch.randn(shape), LowRank.zero(each_lm, 2, seed=0))
-    rows = prefill(each_lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
+    soft = SoftTokenTensors(torch.randn(3, 64), torch.randn(shape), LowRank.zero(some_lm, 2, seed=0))
+    rows = prefill(some_lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
     found = (
-        second_pass(each_lm, ids, rows, draft, [Plan(JudgeQDraft(), 40)], soft_tokens=soft).retained[0].scores
+        second_pass(some_lm, ids, rows, draft, [Plan(JudgeQDraft(), 40)], soft_tokens=soft).retained[0].scores
     )
-    of_draft = second_pass(each_lm, ids, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
-    behind = prefill(each_lm, torch.cat([ids, draft], 1), [Plan(JudgeQ(), 40)], soft_tokens=soft)
-    for layer in each_lm.geometry.global_layers:
+    of_draft = second_pass(some_lm, ids, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
+    behind = prefill(some_lm, torch.cat([ids, draft], 1), [Plan(JudgeQ(), 40)], soft_tokens=soft)
+    for layer in some_lm.geometry.global_layers:
         expected = (of_draft[layer] + behind.retained[0].scores[layer][..., :TOKENS]) / 2
         assert torch.allclose(found[layer], expected, atol=1e-5)
     with pytest.raises(InputError, match="needs soft tokens"):
-        second_pass(each_lm, ids, rows, draft, [Plan(JudgeQDraft(), 40)])
+        second_pass(some_lm, ids, rows, draft, [Plan(JudgeQDraft(), 40)])
 
 
 def test_the_draft_of_judge_q_is_written_from_its_own_rows(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import kvpress_pipeline, pipeline
+from benchmarks import kvpress_server, pipeline
 from judgeq.data.example import Example
 from judgeq.evaluation.questions import Question, Task
 from judgeq.models.language_model import LanguageModel
@@ -114,7 +114,7 @@ def test_every_press_answers_over_there(places: Path) -> None:
         for question in ("", f"\n{ASKED}")
     ]
     done = subprocess.run(
-        [OTHER_PYTHON, "-I", kvpress_pipeline.__file__, str(places / "tiny-llama"), "1"],
+        [OTHER_PYTHON, "-I", kvpress_server.__file__, str(places / "tiny-llama"), "1"],
         input="".join(json.dumps(each) + "\n" for each in requests),
         capture_output=True,
         text=True,

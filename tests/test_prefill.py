@@ -47,7 +47,9 @@ def answer(lm: LanguageModel, outcome: Prefill, at: int, length: int) -> list[in
 def test_at_full_budget_the_answer_is_that_of_generate(
     each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
-    methods = [method() for method in METHODS.values() if not (method.needs_response or method.replays)]
+    some = ("full", "judgeq", "h2o", "streamingllm") if each_lm.name != "tiny-llama" else METHODS
+    methods = [METHODS[name]() for name in some]
+    methods = [method for method in methods if not (method.needs_response or method.replays)]
     outcome = prefill(each_lm, ids, [Plan(method, TOKENS) for method in methods], soft_tokens=soft)
     expected = full_answer(each_lm, ids, 12)
     assert len(set(expected)) > 2, "a constant answer would hide wrong positions"
@@ -55,12 +57,18 @@ def test_at_full_budget_the_answer_is_that_of_generate(
         assert answer(each_lm, outcome, at, 12) == expected
 
 
-def test_soft_tokens_leave_the_prompts_logits_alone(
+def test_soft_tokens_leave_no_row_and_the_prompts_logits_alone_and_rows_go_layer_by_layer(
     each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
 ) -> None:
-    plain = each_lm.model(ids).logits[:, -1]
     outcome = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft)
-    assert torch.allclose(outcome.logits, plain, atol=1e-4)
+    assert torch.allclose(outcome.logits, each_lm.model(ids).logits[:, -1], atol=1e-4)
+    kept = sum(WINDOW - 1 if layer in each_lm.geometry.sliding else 8 for layer in range(4))
+    assert outcome.peak_rows <= kept + TOKENS + 5 < 4 * TOKENS
+    outcome = prefill(each_lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), 8)], soft_tokens=soft)
+    for retained, rows in zip(outcome.retained, (TOKENS, 8), strict=True):
+        for at, layer in enumerate(retained.cache.layers):
+            held = WINDOW - 1 if at in each_lm.geometry.sliding else rows
+            assert (layer.keys.shape[2], layer.get_seq_length()) == (held, TOKENS)
 
 
 def attention_of(lm: LanguageModel, embeds: Tensor) -> tuple[Tensor, ...]:
@@ -114,20 +122,6 @@ def test_kept_rows_are_the_rows_of_the_full_cache(
             assert torch.allclose(mine.values[0, head], theirs.values[0, head, kept[0, head]], atol=1e-4)
 
 
-def test_no_soft_row_is_left(each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
-    outcome = prefill(each_lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), 8)], soft_tokens=soft)
-    for retained, rows in zip(outcome.retained, (TOKENS, 8), strict=True):
-        for at, layer in enumerate(retained.cache.layers):
-            held = WINDOW - 1 if at in each_lm.geometry.sliding else rows
-            assert (layer.keys.shape[2], layer.get_seq_length()) == (held, TOKENS)
-
-
-def test_rows_go_layer_by_layer(each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
-    outcome = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft)
-    kept = sum(WINDOW - 1 if layer in each_lm.geometry.sliding else 8 for layer in range(4))
-    assert outcome.peak_rows <= kept + TOKENS + 5 < 4 * TOKENS
-
-
 def test_freed_rows_are_freed(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     full, few = prefill(lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), 9)], soft_tokens=soft).retained
     row = 2 * 2 * 16 * 4  # key and value, two heads, 16 numbers, 4 bytes
@@ -153,13 +147,13 @@ def test_positions_stay_right_after_eviction(
     "stored", [{}, {"allocation": "adakv"}, {"bits": 4}], ids=["even", "ragged", "few bits"]
 )
 def test_plain_generate_continues_as_decode_does(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, stored: dict[str, Any]
+    some_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, stored: dict[str, Any]
 ) -> None:
-    outcome = prefill(each_lm, ids, [Plan(JudgeQ(selection=Selection(**stored)), 20)], soft_tokens=soft)
+    outcome = prefill(some_lm, ids, [Plan(JudgeQ(selection=Selection(**stored)), 20)], soft_tokens=soft)
     fork = outcome.retained[0].cache.fork()
-    expected = answer(each_lm, outcome, 0, 7)
+    expected = answer(some_lm, outcome, 0, 7)
     prompt = torch.cat([ids, torch.tensor([expected[:1]])], 1)
-    found = each_lm.model.generate(prompt, cache=fork, max_new_tokens=6, do_sample=False, eos_token_id=None)
+    found = some_lm.model.generate(prompt, cache=fork, max_new_tokens=6, do_sample=False, eos_token_id=None)
     assert found[0, TOKENS:].tolist() == expected
 
 

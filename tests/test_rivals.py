@@ -54,11 +54,11 @@ def grouped(lm: LanguageModel, ids: Tensor) -> dict[int, Tensor]:
     }
 
 
-def test_defensivekv_takes_the_largest_and_no_less_than_the_mean(each_lm: LanguageModel, ids: Tensor) -> None:
+def test_defensivekv_takes_the_largest_and_no_less_than_the_mean(some_lm: LanguageModel, ids: Tensor) -> None:
     method = DefensiveKV(window=16)
     heads = method_from_text("defensivekv:window=16:allocation=adakv")
-    even, split = prefill(each_lm, ids, [Plan(method, 40), Plan(heads, 40)]).retained
-    for layer, paid in grouped(each_lm, ids).items():
+    even, split = prefill(some_lm, ids, [Plan(method, 40), Plan(heads, 40)]).retained
+    for layer, paid in grouped(some_lm, ids).items():
         largest = paid[..., -16:, :].amax((2, 3))
         expected = largest.maximum(largest[..., :-32].mean(-1, keepdim=True))
         assert torch.allclose(even.scores[layer], expected, atol=1e-5)
@@ -245,10 +245,10 @@ def replay_scores(
 
 @pytest.mark.parametrize(("kind", "chunk"), [(KVzip, 2048), (KVzipPlus, 30)])
 def test_kvzip_keeps_what_a_replay_attends_to(
-    each_lm: LanguageModel, kind: type[KVzip], chunk: int, monkeypatch: pytest.MonkeyPatch
+    some_lm: LanguageModel, kind: type[KVzip], chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kvzip, "QUERY_BLOCK", 16)  # the last block is shorter
-    lm, method = each_lm, kind(chunk=chunk)
+    lm, method = some_lm, kind(chunk=chunk)
     document = Document(lm, TEXT, chunk=50)
     compressed = document.compress(method=method, budget=20)
     parts = list(replay._replays(lm, document.prefix, chunk))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +36,7 @@ from judgeq.evaluation.harness.ruler_documents import (
 from judgeq.evaluation.harness.word_pairs import WordPairs
 from judgeq.evaluation.questions import Question, Task
 from judgeq.models.language_model import LanguageModel
+from tests.forks import ended, started
 from tests.reduced import Everything
 
 LONGEST = {"niah": 128, "vt": 30, "cwe": 120, "fwe": 50, "qa": 32}
@@ -167,19 +168,20 @@ def test_more_questions_begin_with_the_same_ones(words: LanguageModel, name: str
     assert few.questions[0].key != one(words, name, seed=6).questions[0].key
 
 
-def test_another_process_asks_the_same_questions(lm: LanguageModel) -> None:
-    names = ("niah_single_1", "niah_multikey_3", "cwe", "fwe")
-    script = (
-        "from types import SimpleNamespace\n"
-        "from tests.fixtures import build_tokenizer\n"
-        "from judgeq.evaluation.harness import ruler_tasks\n"
-        f"tasks = ruler_tasks(SimpleNamespace(tokenizer=build_tokenizer()), {names}, [2048], 2, seed=5)\n"
-        "print(*[question.key for task in tasks for question in task.questions])"
-    )
-    root = Path(__file__).resolve().parents[1]
-    run = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
-    here = [question.key for task in ruler_tasks(lm, names, [2048], 2, seed=5) for question in task.questions]
-    assert run.stdout.split() == here
+def keys(lm: Any) -> list[str]:
+    tasks = ruler_tasks(lm, ("niah_single_1", "niah_multikey_3", "cwe", "fwe"), [2048], 2, seed=5)
+    return [question.key for task in tasks for question in task.questions]
+
+
+def told_keys(tokenizer: PreTrainedTokenizerFast, said: Path) -> None:
+    said.write_text("\n".join(map(str, (hash("a text"), *keys(SimpleNamespace(tokenizer=tokenizer))))))
+
+
+def test_another_process_asks_the_same_questions(lm: LanguageModel, tmp_path: Path) -> None:
+    assert ended(started(told_keys, lm.tokenizer, tmp_path / "said.txt")) == [0]
+    seed, *told = (tmp_path / "said.txt").read_text(encoding="utf-8").splitlines()
+    assert seed != str(hash("a text")) or "PYTHONHASHSEED" in os.environ, "sets have another order there"
+    assert told == keys(lm)
 
 
 def test_the_process_is_left_as_it_was(words: LanguageModel, capfd: pytest.CaptureFixture[str]) -> None:

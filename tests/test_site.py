@@ -7,8 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -19,6 +17,7 @@ import pytest
 
 import judgeq
 from judgeq import cli
+from tests.forks import ran
 
 pytestmark = pytest.mark.slow
 
@@ -91,11 +90,9 @@ class Site:
 def build(root: Path, out: Path) -> Site:
     """The command of CONTRIBUTING.md, cut off from all networks."""
     unreachable = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), NOBODY)
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(root / "docs"), str(out)]
-    built = subprocess.run(
-        command, cwd=ROOT, env=os.environ | unreachable, capture_output=True, text=True, check=False
-    )
-    assert built.returncode == 0, built.stderr
+    words = ["sphinx", "-q", "-W", "--keep-going", str(root / "docs"), str(out)]
+    code, said = ran(words, unreachable)
+    assert code == 0, said
     found = {path.relative_to(out).as_posix(): path for path in out.rglob("*.html")}
     return Site(out, {name: Page(path.read_text(encoding="utf-8")) for name, path in found.items()})
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +11,7 @@ import pytest
 from app.server.run import Run
 from judgeq._assets import assets_path
 from judgeq.models.language_model import LanguageModel
+from tests.forks import ran
 from tests.server import tiny_host
 from tests.soak import least_growth, soak
 
@@ -28,8 +26,8 @@ MOST_MB = 0.5
 def measured(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Thirty runs in a process of their own: what other tests leave behind is not looked at."""
     out = tmp_path_factory.mktemp("soak") / "soak.json"
-    command = [sys.executable, "-m", "tests.soak", "--runs", "30", "--every", str(EVERY), "--out", str(out)]
-    subprocess.run(command, cwd=Path(__file__).parents[1], check=True)
+    code, said = ran(["tests.soak", "--runs", "30", "--every", str(EVERY), "--out", str(out)])
+    assert code == 0, said
     return json.loads(out.read_text(encoding="utf-8"))["measured"]
 
 

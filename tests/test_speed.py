@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import kvpress_server
+from benchmarks import speed as beside
+from benchmarks.peers import KVPRESS, Server, serving
 from judgeq.attention.registry import ATTENTION
 from judgeq.cli import main
 from judgeq.config import Budget
 from judgeq.errors import InputError, ModelError
-from judgeq.evaluation import kvpress_peer as peer
 from judgeq.evaluation import speed
 from judgeq.evaluation.random_weights import random_model, random_soft_tokens
 from judgeq.evaluation.report import speed_from
@@ -249,7 +252,6 @@ def test_the_table_on_the_screen_has_a_line_for_everyone(capsys: pytest.CaptureF
         (["--random-weights", "huge"], "no shape 'huge'"),
         (["--methods", "magic"], "magic"),
         (["--methods", "laq"], "random weights write none"),
-        (["--peer-python", "python"], "leave --random-weights out"),
         (["--methods", "snapkv:allocation=profile"], "profile"),
     ],
 )
@@ -352,13 +354,38 @@ for line in sys.stdin:
 posix = pytest.mark.skipif(os.name != "posix", reason="the stand-in is a POSIX script")
 
 
+def served(python: str, folder: Path) -> AbstractContextManager[Server]:
+    return serving(KVPRESS, python, kvpress_server.__file__, str(folder))
+
+
 @posix
 def test_kvpress_waits_for_its_turn_and_answers(tmp_path: Path) -> None:
-    with peer.serving(server(ECHO, tmp_path), tmp_path) as serving:
-        assert serving.about == {"kvpress": "0.5.5"}
-        contender = peer.Peer(serving, "kvpress snapkv@9", peer.SNAPKV, 9, 9)
+    with served(server(ECHO, tmp_path), tmp_path) as there:
+        assert there.about == {"kvpress": "0.5.5"}
+        contender = beside.Peer(there, "kvpress snapkv@9", beside.SNAPKV, 9, 9)
         assert contender.take(IDS, 3) == StepTiming(100, 9)
         assert contender.take(IDS[:, :5], 3) == StepTiming(5, 0)  # too short for its budget
+
+
+@posix
+def test_kvpress_is_measured_beside_the_methods(make_lm: Any, tmp_path: Path) -> None:
+    lm, path = make_lm(), tmp_path / "bench.json"
+    lm.model.save_pretrained(tmp_path / "model")
+    lm.tokenizer.save_pretrained(tmp_path / "model")
+    words = [
+        "--python",
+        server(ECHO.replace('asked["budget"]', "1"), tmp_path),
+        "--model",
+        str(tmp_path / "model"),
+    ]
+    few = ["--methods", "snapkv", "--budgets", "16,0.5", "--prompt-tokens", "80", "--decode-tokens", "2"]
+    assert beside.main([*words, *few, "--rounds", "1", "--json", str(path)]) == 0
+    value = json.loads(path.read_text("utf-8"))
+    theirs = [beside.ALONE, f"{beside.SNAPKV}@16", f"{beside.SNAPKV}@0.5"]
+    assert [row["label"] for row in value["rows"]] == [PLAIN, FULL, "snapkv@16", "snapkv@0.5", AGAIN, *theirs]
+    assert [row["first_s"] for row in value["rows"][-3:]] == [80, 80, 80]
+    assert value["kvpress"] == {"kvpress": "0.5.5"}
+    assert value["settings"]["command"].startswith("python -m benchmarks.speed --model")
 
 
 @posix
@@ -368,14 +395,14 @@ def test_kvpress_waits_for_its_turn_and_answers(tmp_path: Path) -> None:
 )
 def test_an_environment_that_fails_is_told_in_one_sentence(tmp_path: Path, code: str, said: str) -> None:
     python = server(code, tmp_path) if code else "/nowhere/python"
-    with pytest.raises(InputError, match=said), peer.serving(python, tmp_path):
+    with pytest.raises(InputError, match=said), served(python, tmp_path):
         pass
 
 
 @pytest.mark.skipif(not OTHER_PYTHON, reason="JUDGEQ_KVPRESS_PYTHON is not set: name a Python with kvpress")
 def test_kvpress_itself_answers(make_lm: Any, tmp_path: Path) -> None:
     make_lm().model.save_pretrained(tmp_path)
-    with peer.serving(OTHER_PYTHON, tmp_path) as serving:
-        taken = peer.Peer(serving, "kvpress", peer.SNAPKV, 70, 70).take(IDS, 2)
+    with served(OTHER_PYTHON, tmp_path) as there:
+        taken = beside.Peer(there, "kvpress", beside.SNAPKV, 70, 70).take(IDS, 2)
     assert taken.first_s > 0
     assert taken.token_s > 0

@@ -51,24 +51,24 @@ def assert_alone(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, methods
 
 @pytest.mark.parametrize("floor", [False, True])
 def test_scores_are_the_largest_attention_of_the_words(
-    each_lm: LanguageModel, ids: Tensor, floor: bool
+    some_lm: LanguageModel, ids: Tensor, floor: bool
 ) -> None:
     method = StockAnswer(text="the name, the number", group="defensive" if floor else "largest")
-    words = torch.tensor(each_lm.tokenizer(method.text, add_special_tokens=False)["input_ids"])
-    outcome = prefill(each_lm, ids, [Plan(method, 12)])
-    embed = each_lm.model.get_input_embeddings()
-    paid = attention_of(each_lm, torch.cat([embed(ids), embed(words[None])], 1))
-    for layer in each_lm.geometry.global_layers:
+    words = torch.tensor(some_lm.tokenizer(method.text, add_special_tokens=False)["input_ids"])
+    outcome = prefill(some_lm, ids, [Plan(method, 12)])
+    embed = some_lm.model.get_input_embeddings()
+    paid = attention_of(some_lm, torch.cat([embed(ids), embed(words[None])], 1))
+    for layer in some_lm.geometry.global_layers:
         largest = paid[layer].reshape(1, 2, 2, *paid[layer].shape[2:])[..., TOKENS:, :TOKENS].amax((2, 3))
         expected = largest.maximum(largest.mean(-1, keepdim=True)) if floor else largest
         assert torch.allclose(outcome.retained[0].scores[layer], expected, atol=1e-5)
 
 
 def test_judges_with_other_soft_tokens_do_not_see_each_other(
-    each_lm: LanguageModel, ids: Tensor, soft_with_offsets: SoftTokenTensors
+    some_lm: LanguageModel, ids: Tensor, soft_with_offsets: SoftTokenTensors
 ) -> None:
     methods = [SnapKV(window=16), StockAnswer(), JudgeQ(), Full(), StockAnswer(text="a date"), H2O()]
-    assert_alone(each_lm, ids, soft_with_offsets, methods)
+    assert_alone(some_lm, ids, soft_with_offsets, methods)
 
 
 @pytest.mark.parametrize("tokens", [1, 12, 40])

@@ -50,9 +50,9 @@ def forced_answer(lm: LanguageModel, answer: list[int], **options: Any) -> list[
 
 
 @pytest.fixture
-def endless(each_lm: LanguageModel) -> Iterator[LanguageModel]:
-    with without_end(each_lm):
-        yield each_lm
+def endless(some_lm: LanguageModel) -> Iterator[LanguageModel]:
+    with without_end(some_lm):
+        yield some_lm
 
 
 def test_all_rows_agree_entirely_and_one_row_does_not(endless: LanguageModel) -> None:

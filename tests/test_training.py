@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from judgeq.attention.call import AttentionCall
 from judgeq.attention.registry import ATTENTION
 from judgeq.config import Selection
 from judgeq.data import wiki
@@ -21,6 +22,7 @@ from judgeq.errors import InputError, JudgeqError, ModelError
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
 from judgeq.methods import JudgeQ
+from judgeq.methods.scoring import attention_to_prompt
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
@@ -201,11 +203,14 @@ def random_weights(lm: LanguageModel) -> SoftTokenTensors:
     )
 
 
-@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize(("stored", "padded"), [(True, False), (True, True), (False, True)])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "mixtral"])
 def test_examples_in_one_pass_teach_what_each_teaches(
-    make_lm: MakeLM, tmp_path: Path, family: str, stored: bool
+    make_lm: MakeLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, stored: bool, padded: bool
 ) -> None:
+    """Apart, as on a CPU, or padded, as on a GPU."""
+    if padded:
+        monkeypatch.setattr("judgeq.training.train.prompt_rows", lambda lm, group: [PromptRows(lm, group)])
     lm = make_lm(family)
     train_set = all_of(filled(lm, tmp_path))[:4]
     if not stored:
@@ -224,6 +229,43 @@ def test_examples_in_one_pass_teach_what_each_teaches(
         assert (ours is None) == (theirs is None)
         if theirs is not None:
             assert torch.allclose(ours, theirs, atol=2e-3 * theirs.abs().max().item())
+
+
+class PaidToPrompt:
+    """What soft tokens pay to a prompt, with gradients through every row."""
+
+    def __init__(self, offsets: torch.Tensor) -> None:
+        self.offsets, self.layers = offsets, []
+
+    def observe(self, call: AttentionCall) -> None:
+        if call.window is None:
+            prompt = call.keys.shape[2] - call.queries.shape[2]
+            queries = call.queries + self.offsets[call.layer]
+            paid = attention_to_prompt(queries, call.keys, call.scaling, prompt, prompt, call.softcap)
+            self.layers.append(paid.mean(-2)[0])
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "gemma3_text", "mixtral"])
+def test_gradients_are_those_of_attention_over_all_rows(make_lm: MakeLM, tmp_path: Path, family: str) -> None:
+    lm = make_lm(family)
+    example, weights = filled(lm, tmp_path)[0], random_weights(lm)
+    recorder = PaidToPrompt(weights.offsets_at(lm, len(example.prompt)))  # type: ignore[arg-type]
+    with weights.attached(lm):
+        cache = PromptRows(lm, [example]).cache
+        lm.model(inputs_embeds=weights.embeddings[None], cache=cache, observer=recorder)
+    expected, found = torch.stack(recorder.layers), attention_to_example(lm, weights, example)
+    assert torch.allclose(found, expected, atol=1e-6)
+    leaves = [weights.embeddings, weights.query_offsets, *weights.adapters.down.values()]  # type: ignore[list-item, union-attr]
+    each = (
+        torch.autograd.grad(
+            OBJECTIVES["kl"](paid, example.teacher.float(), None, 1.0), leaves, allow_unused=True
+        )
+        for paid in (found, expected)
+    )
+    for ours, theirs in zip(*each, strict=True):
+        assert (ours is None) == (theirs is None)
+        if theirs is not None:
+            assert torch.allclose(ours, theirs, atol=1e-4 * theirs.abs().max().item())
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "granite", "mixtral", "smollm3"])
@@ -264,17 +306,19 @@ def test_a_run_without_stored_rows_learns_the_same_and_takes_less_room(
     assert ("responses", 2) not in log.seen
 
 
-def test_a_gpu_takes_several_prompts_in_one_pass(lm: LanguageModel) -> None:
+def test_several_prompts_share_a_pass(lm: LanguageModel) -> None:
     lengths = [300, 10_000, 100, 900, 350, 9_000]
     train_set = [
         TrainingExample(torch.zeros(size, dtype=torch.long), *[torch.zeros(1)] * 2) for size in lengths
     ]
 
     def found(device: str, sliding: tuple[int, ...] = ()) -> list[list[int]]:
-        model = SimpleNamespace(device=torch.device(device), geometry=replace(lm.geometry, sliding=sliding))
+        sizes = replace(lm.geometry, sliding=sliding)
+        model = SimpleNamespace(device=torch.device(device), geometry=sizes, model=lm.model)
         return [[len(example.prompt) for example in group] for group in passes(model, train_set)]  # type: ignore[arg-type]
 
-    assert found("cpu") == found("cuda", sliding=(1,)) == [[size] for size in lengths]
+    assert found("cpu", sliding=(1,)) == found("cuda", sliding=(1,)) == [[size] for size in lengths]
+    assert found("cpu") == [[100, 300, 350, 900], [9_000], [10_000]]
     assert found("cuda") == [[100], [300, 350], [900], [9_000], [10_000]]
 
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import shutil
 import signal
-import socket
-import sys
 import time
-from collections.abc import Callable, Mapping
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from judgeq.models.language_model import LanguageModel
+from tests.forks import as_launched, ended, judgeq, started
 
 RECIPE = (
     "--examples 8 --response-tokens 8 --prefix-tokens 4 --batch 2 --n 4 --rank 2 --epochs 15 --accumulate 2 "
@@ -29,13 +24,6 @@ WORDS = "harbour ship gate captain lighthouse crew flag tide rope anchor barrel 
 
 
 pytestmark = pytest.mark.slow
-
-LONGEST_S = 300
-FORKS = multiprocessing.get_context("forkserver")
-"""Starts processes that need not import PyTorch again."""
-FORKS.set_forkserver_preload(
-    ["judgeq.cli", "judgeq.training.train", "transformers.models.llama.modeling_llama"]
-)
 
 
 @pytest.fixture(scope="module")
@@ -61,28 +49,6 @@ def command(folder: Path, out: str, *more: str) -> list[str]:
     return ["train", *data, "--out", str(folder / out), *RECIPE, *more]
 
 
-def started(words: list[str], environment: Mapping[str, object] = MappingProxyType({})) -> BaseProcess:
-    process = FORKS.Process(
-        target=_judgeq, args=(words, {name: str(environment[name]) for name in environment})
-    )
-    process.start()
-    return process
-
-
-def _judgeq(words: list[str], environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-    from judgeq.cli import main
-
-    sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
-    sys.exit(main(words))
-
-
-def run(words: list[str]) -> None:
-    process = started(words)
-    process.join(LONGEST_S)
-    assert process.exitcode == 0
-
-
 def trained(folder: Path, out: str) -> dict[str, torch.Tensor]:
     return load_file(folder / out / "soft_tokens.safetensors")
 
@@ -90,7 +56,7 @@ def trained(folder: Path, out: str) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def straight(folder: Path) -> dict[str, torch.Tensor]:
     """What an uninterrupted run gives."""
-    run(command(folder, "straight"))
+    assert ended(started(judgeq, command(folder, "straight"))) == [0]
     return trained(folder, "straight")
 
 
@@ -108,7 +74,7 @@ PHASES: dict[str, Callable[[Path], bool]] = {
 def is_killed(folder: Path, out: Path, reached: Callable[[Path], bool]) -> bool:
     """Start a run and kill it as soon as it is there; False where a busy machine saw it too late."""
     shutil.rmtree(out, ignore_errors=True)
-    process = started(command(folder, out.name))
+    process = started(judgeq, command(folder, out.name))
     while process.is_alive() and not reached(out):
         time.sleep(0.002)
     process.kill()
@@ -125,7 +91,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_soft_tokens(
         "it always ended before it was killed"
     )
     assert not (out / "judgeq_config.json").exists()
-    run(command(folder, out.name, "--resume"))
+    assert ended(started(judgeq, command(folder, out.name, "--resume"))) == [0]
     resumed = trained(folder, out.name)
     assert resumed.keys() == straight.keys()
     for name, tensor in straight.items():
@@ -133,15 +99,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_soft_tokens(
 
 
 def test_two_processes_train_the_same_soft_tokens(folder: Path, straight: dict[str, torch.Tensor]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1], "WORLD_SIZE": 2}
-    processes = [
-        started(command(folder, "two"), {**where, "RANK": rank, "LOCAL_RANK": rank}) for rank in range(2)
-    ]
-    for process in processes:
-        process.join(LONGEST_S)
-        process.kill()
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert ended(*[started(judgeq, command(folder, "two"), each) for each in as_launched(2)]) == [0, 0]
     together = trained(folder, "two")
     for name, tensor in straight.items():
         assert torch.allclose(together[name].float(), tensor.float(), atol=5e-2, rtol=5e-2), name

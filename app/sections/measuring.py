@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import gradio as gr
 
+from app import text
 from app.sections.ask.callbacks import TICK
+from app.sections.ask.cards import busy_status, loading_status
 from app.sections.events import LIGHT, QUEUED
 from app.server.host import ModelHost
 from app.server.run import Run
-from app.style.toasts import shown
-from judgeq.errors import JudgeqError
+from app.style.toasts import errors_shown, shown
 
 R = TypeVar("R", bound=Run)
 
@@ -68,10 +69,8 @@ class MeasuringCallbacks(ABC, Generic[R]):
         """
         if run is None:
             return
-        try:
+        with errors_shown():
             run.start()
-        except JudgeqError as error:
-            raise shown(error) from None
         drawn, ended = 0, False
         try:
             while not ended:
@@ -91,6 +90,63 @@ class MeasuringCallbacks(ABC, Generic[R]):
             return ""
         run.stop()
         return self.status(run)
+
+
+class Work:
+    """What starts a run, cancels it, says how far it is and shows its results, which are hidden until there are some.
+
+    Attributes:
+        results: panel, figure and numbers.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: str,
+        cancel: str,
+        keep_s: int | None = None,
+        *,
+        width: int = 200,
+        estimate: str = "",
+    ) -> None:
+        """Builds the components.
+
+        Args:
+            name: how their ids begin.
+            start, cancel, estimate: words of the buttons; without those of the last one there is none.
+            keep_s: seconds that a run is kept for a visitor who is away; None = it goes on when its page is closed.
+            width: pixels of the first buttons.
+        """
+        kept = {"time_to_live": keep_s, "delete_callback": close} if keep_s else {}
+        self.run = gr.State(None, **kept)
+        first = {"scale": 0, "min_width": width}
+        with gr.Row(elem_id=f"{name}-act"):
+            if estimate:
+                self.estimate = gr.Button(estimate, **first, elem_id=f"{name}-estimate")
+            look = "primary" if estimate else "secondary"
+            self.start = gr.Button(start, variant=look, **first, elem_id=f"{name}-start")
+            self.cancel = gr.Button(
+                cancel, interactive=False, scale=0, min_width=100, elem_id=f"{name}-cancel"
+            )
+        self.status = gr.HTML("", elem_id=f"{name}-status")
+        with gr.Column(visible=False, elem_id=f"{name}-panel") as panel:
+            figure = gr.Plot(show_label=False, container=False, elem_id=f"{name}-figure")
+            numbers = gr.HTML(elem_id=f"{name}-numbers")
+        self.results = [panel, figure, numbers]
+
+
+def begun_status(run: Run) -> str:
+    """The line of a run of any kind that has not measured anything yet; empty for later phases."""
+    match run.phase:
+        case "loading":
+            return loading_status(*run.host.progress)
+        case "waiting":
+            return busy_status(text.WAITING.format(place=run.place))
+        case "reading":
+            done, layers = run.layers
+            line = text.READING.format(what=run.what, done=done, layers=layers or "…")
+            return busy_status(line, done / layers if layers else 0.0)
+    return ""
 
 
 def buttons(busy: bool) -> tuple[Any, Any]:
@@ -113,27 +169,22 @@ def wire(
     reactions: MeasuringCallbacks[Any],
     starts: Sequence[Callable[..., Any]],
     inputs: Sequence[Any],
-    *,
-    run: gr.State,
-    start: gr.Button,
-    cancel: gr.Button,
-    status: gr.HTML,
-    results: Sequence[Any],
+    work: Work,
 ) -> gr.events.Dependency:
     """The events `starts` begin a run from what the page shows; the cancelling button stops the work itself.
 
     Args:
         inputs: components whose values `reactions.begin` takes.
-        results: panel, figure and numbers.
 
     Returns:
         The event that follows a run to its end.
     """
-    both = [start, cancel]
-    started = gr.on(starts, reactions.begin, inputs, [run, status, results[0], *both], **QUEUED)
-    working = started.success(reactions.follow, run, [status, *results], **QUEUED)
+    both = [work.start, work.cancel]
+    shown = [work.run, work.status, work.results[0], *both]
+    started = gr.on(starts, reactions.begin, inputs, shown, **QUEUED)
+    working = started.success(reactions.follow, work.run, [work.status, *work.results], **QUEUED)
     for ended in (working.then, working.failure):  # Gradio 6.31: see `app.ui`
         ended(idle_buttons, None, both, **LIGHT)
-    stopped = cancel.click(reactions.stop, run, status, cancels=[working], **LIGHT)
+    stopped = work.cancel.click(reactions.stop, work.run, work.status, cancels=[working], **LIGHT)
     stopped.then(idle_buttons, None, both, **LIGHT)
     return working

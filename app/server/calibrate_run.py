@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from app import text
@@ -43,7 +43,7 @@ class CalibrationTask(Task):
         return cls(document, longest, questions=questions, **options)
 
 
-class CalibrationRun(Run):
+class CalibrationRun(Run[CalibrationTask]):
     """A calibration in its own thread; it waits, stops and fails as a `Run` does.
 
     Attributes:
@@ -57,20 +57,13 @@ class CalibrationRun(Run):
     def __init__(self, task: CalibrationTask, host: ModelHost) -> None:
         check_promise(task.risk, task.confidence)
         super().__init__(task, host)
-        self.calibration_task = task
         self.what = "document"
         self.answered: list[Answered] = []
         self.found: Calibration | None = None
 
-    def evict(self) -> None:
-        """See `Run`; what was found is kept."""
-        super().evict()
-        if self.gone:
-            self.calibration_task = replace(self.calibration_task, document="")
-
     def answering(self, lm: LanguageModel) -> Generator[None, None, None]:
         """See `Run`; comes up for air after every question."""
-        task = self.calibration_task
+        task = self.task
         plan = CalibrationPlan.of(
             lm,
             [(task.document, question) for question in task.questions],

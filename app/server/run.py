@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 
@@ -42,6 +42,8 @@ MOST_EARLIER = 20
 TOKEN_BYTES = 128
 """Of a token's place in a text: two numbers in a pair."""
 
+T = TypeVar("T", bound=Task)
+
 Phase = Literal["loading", "waiting", "reading", "writing", "done", "stopped", "failed", "stored"]
 
 
@@ -49,7 +51,7 @@ class Cancelled(Exception):
     """Raised inside a run to stop it; never shown to a visitor."""
 
 
-class Run:
+class Run(Generic[T]):
     """One task running in its own thread.
 
     Attributes:
@@ -74,7 +76,7 @@ class Run:
     """What takes less time."""
 
     def __init__(
-        self, task: Task, host: ModelHost, previous: Run | None = None, *, keep: bool = False
+        self, task: T, host: ModelHost, previous: Run[T] | None = None, *, keep: bool = False
     ) -> None:
         """`previous` asked about the same document or another one; `keep`: there may be a next question.
 

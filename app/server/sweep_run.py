@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from app.server.host import ModelHost
@@ -29,7 +29,7 @@ class SweepTask(Task):
     span: Span | None = None
 
 
-class SweepRun(Run):
+class SweepRun(Run[SweepTask]):
     """A sweep in its own thread; it waits, stops and fails as a `Run` does, and has points instead of answers.
 
     Attributes:
@@ -40,23 +40,16 @@ class SweepRun(Run):
 
     def __init__(self, task: SweepTask, host: ModelHost) -> None:
         super().__init__(task, host)
-        self.sweep_task = task
         self.points: list[SweepPoint] = []
-
-    def evict(self) -> None:
-        """See `Run`; the points are kept."""
-        super().evict()
-        if self.gone:
-            self.sweep_task = replace(self.sweep_task, document="")
 
     @property
     def expected_points(self) -> int:
         """How many there will be."""
-        return len(self.sweep_task.budgets) * len(self.sweep_task.methods)
+        return len(self.task.budgets) * len(self.task.methods)
 
     def answering(self, lm: LanguageModel) -> Generator[None, None, None]:
         """See `Run`; comes up for air after every point."""
-        task = self.sweep_task
+        task = self.task
         points = sweep(
             lm,
             task.document,

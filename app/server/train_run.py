@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +94,7 @@ class Followed(Progress):
         run._check()
 
 
-class TrainRun(Run):
+class TrainRun(Run[TrainTask]):
     """A training in its own thread; it has the model to itself, and no limit of time.
 
     Attributes:
@@ -108,7 +107,6 @@ class TrainRun(Run):
 
     def __init__(self, task: TrainTask, host: ModelHost) -> None:
         super().__init__(task, host)
-        self.train_task = task
         self.step = ("", 0, 0)
         self.history: list[dict[str, float]] = []
         self.needs: Needs | None = None
@@ -120,7 +118,7 @@ class TrainRun(Run):
 
     def answering(self, lm: LanguageModel) -> Generator[None, None, None]:
         """See `Run`; every example and step comes up for air."""
-        task, self._end = self.train_task, float("inf")
+        task, self._end = self.task, float("inf")
         if task.only_estimate:
             self.needs = needs_of(lm, task.recipe, task.folder)
             return
@@ -165,17 +163,15 @@ def needs_of(lm: LanguageModel, recipe: TrainConfig, folder: Path) -> Needs:
         for source, count in zip(sources, counts, strict=True)
     ]
     lengths = [len(prompt) for prompt in stores[0].prompts]
-    began = time.perf_counter()
     with peak_memory(lm.device) as peak:
-        times = step_times(lm, recipe, sum(lengths) // len(lengths), 1)
-    answer = max(0.0, time.perf_counter() - began - 2 * (times.stored + times.recomputed))
+        (times,) = step_times([lm], recipe, sum(lengths) // len(lengths), 1)
     sizes, weights = lm.geometry, weight_bytes(lm.model)
     batch = (recipe.batch - 1) * sizes.complete_rows(max(lengths)) * sizes.row_bytes(lm.dtype.itemsize)
     gpu = lm.device.type == "cuda"
     free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     return Needs(
-        seconds=sum(counts) * answer
+        seconds=sum(counts) * times.answer
         + recipe.epochs * recipe.examples * (times.stored if rows else times.recomputed),
         memory=weights + (peak.bytes or 0) + batch,
         disk=sum(each.expected_bytes for each in stores),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import gradio as gr
 
@@ -22,6 +24,24 @@ def shown(error: JudgeqError) -> gr.Error:
 def sent(error: JudgeqError) -> gr.Error:
     """An error as a program receives it: plain text, not HTML, with its code in brackets."""
     return gr.Error(error.with_code, print_exception=False)
+
+
+@contextmanager
+def errors_shown() -> Iterator[None]:
+    """Within, or in a function that this decorates, errors that a person can fix are raised as the page shows them."""
+    try:
+        yield
+    except JudgeqError as error:
+        raise shown(error) from None
+
+
+@contextmanager
+def errors_sent() -> Iterator[None]:
+    """As `errors_shown`, for programs."""
+    try:
+        yield
+    except JudgeqError as error:
+        raise sent(error) from None
 
 
 def noticed(sentence: str) -> None:

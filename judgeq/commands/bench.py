@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ from judgeq.commands.common import (
     finish,
     load_model,
     load_random,
-    model_folder,
     write_json,
 )
 from judgeq.commands.measuring import read_budgets, soft_tokens
@@ -46,12 +44,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "a model of this shape instead, such as llama-3.1-8b, with random weights and nothing to download"
     )
     add_option(parser, "--random-weights", "SHAPE", meaning_of_weights)
-    add_methods(parser, "judgeq,snapkv,streamingllm,judgeq:allocation=adakv", "256")
-    add_number(parser, "--prompt-tokens", "length of the prompt", 4096)
-    add_number(parser, "--decode-tokens", "tokens that are written after the first", 32)
-    add_number(parser, "--rounds", "how often everything is measured, in turn", 5)
-    meaning = "Python of an environment with kvpress, to measure its SnapKV too"
-    add_option(parser, "--peer-python", "FILE", meaning)
+    add_speed(parser)
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", title="instead of answers")
     attended = kinds.add_parser("attended", help="what recording an answer's attention costs a token")
     attended.set_defaults(run=_attended)
@@ -69,14 +62,26 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_number(users, "--prompt-tokens", "length of each user's prompt", 4096)
     add_number(users, "--decode-tokens", "tokens of each answer", 64)
     add_number(users, "--rounds", "how often everything is measured, in turn", 3)
-    step = kinds.add_parser("step", help="a training step with and without stored rows")
+    step = kinds.add_parser("step", help="what a training step costs a prompt, with and without stored rows")
     step.set_defaults(run=_step)
     add_common(step)
     add_number(step, "--rounds", "how often everything is measured, in turn", 5)
     add_option(step, "--lengths", "N,M", "tokens of the documents", "512,1024,2048")
+    add_number(step, "--accumulate", "prompts a step", 2)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def add_speed(parser: argparse.ArgumentParser) -> None:
+    """What is measured, and how often."""
+    add_methods(parser, "judgeq,snapkv,streamingllm,judgeq:allocation=adakv", "256")
+    add_number(parser, "--prompt-tokens", "length of the prompt", 4096)
+    add_number(parser, "--decode-tokens", "tokens that are written after the first", 32)
+    add_number(parser, "--rounds", "how often everything is measured, in turn", 5)
+
+
+def run(
+    arguments: argparse.Namespace, peers: Sequence[Contender] = (), module: str = "judgeq", **more: Any
+) -> None:
+    """Measure in turn with `peers`; `module` is the command's, and `more` stands in the result."""
     from judgeq.evaluation.speed import peak_bound, rows_of, run_rounds, weight_bytes
     from judgeq.inference.appended import most_appended
     from judgeq.methods.parsing import methods_from_text
@@ -85,15 +90,12 @@ def run(arguments: argparse.Namespace) -> None:
     for name, least in (("prompt_tokens", 2), ("decode_tokens", 1), ("rounds", 1)):
         check_at_least("bench", name, getattr(arguments, name), least)
     methods, budgets = methods_from_text(arguments.methods), read_budgets(arguments.budgets)
-    if arguments.peer_python and arguments.random_weights:
-        raise InputError("kvpress reads a model from its files: leave --random-weights out, or --peer-python")
     lm, tokens = _model(arguments, methods)
     n_soft = most_appended(lm, methods.values(), 0 if tokens is None else tokens.n)
     ids = _prompt(arguments, lm, n_soft)
     length = arguments.prompt_tokens
-    with ExitStack() as stack, Bars() as bars:
-        contenders = _contenders(lm, methods, budgets, tokens)
-        peers, about = _peers(arguments, stack, budgets, length)
+    contenders = _contenders(lm, methods, budgets, tokens)
+    with Bars() as bars:
         advance = partial(bars.advance, "answers")
         times = run_rounds([*contenders, *peers], ids, arguments.decode_tokens, arguments.rounds, advance)
     memory = 0 if tokens is None else tokens.config.memory
@@ -108,11 +110,11 @@ def run(arguments: argparse.Namespace) -> None:
         "benchmark": "speed",
         "model": lm.name,
         "precision": lm.precision,
-        "settings": _settings(arguments, "prompt_tokens", "decode_tokens", "rounds"),
+        "settings": _settings(arguments, "prompt_tokens", "decode_tokens", "rounds", module=module),
         "machine": _machine(lm),
         "weight_bytes": weights,
         "versions": versions(("torch", "transformers")),
-        **({"kvpress": about} if about else {}),
+        **more,
         "rows": rows,
     }
     finish(arguments, result, *_table(rows))
@@ -188,25 +190,10 @@ def _contenders(
     return found
 
 
-def _peers(
-    arguments: argparse.Namespace, stack: ExitStack, budgets: list[Budget], length: int
-) -> tuple[list[Contender], dict[str, str]]:
-    if not arguments.peer_python:
-        return [], {}
-    from judgeq.evaluation.kvpress_peer import ALONE, SNAPKV, Peer, serving
-
-    server = stack.enter_context(serving(arguments.peer_python, model_folder(arguments.model)))
-    peers: list[Contender] = [Peer(server, ALONE, ALONE, 1.0, 0)]
-    peers += [
-        Peer(server, f"{SNAPKV}@{budget}", SNAPKV, budget, budget_rows(budget, length)) for budget in budgets
-    ]
-    return peers, server.about
-
-
-def _settings(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+def _settings(arguments: argparse.Namespace, *names: str, module: str = "judgeq") -> dict[str, Any]:
     """These options, the seed, and the command that measures the same."""
     asked = {name: getattr(arguments, name) for name in (*names, "seed")}
-    return {**asked, "command": command_of(arguments.words, ("--json", "--peer-python"))}
+    return {**asked, "command": command_of(arguments.words, ("--json", "--python"), module)}
 
 
 def _machine(lm: LanguageModel) -> dict[str, Any]:
@@ -337,24 +324,43 @@ def _users(arguments: argparse.Namespace) -> None:
 
 
 def _step(arguments: argparse.Namespace) -> None:
+    import time
+
     from judgeq.training.bench import step_times
     from judgeq.training.config import TrainConfig
 
     check_at_least("bench", "rounds", arguments.rounds, 1)
+    config = TrainConfig(accumulate=arguments.accumulate, seed=arguments.seed)
     lengths = [int(parse_budget(text)) for text in arguments.lengths.split(",")]
-    lm = load_model(arguments)
+    lms = [load_model(arguments)]
+    here = lms[0].device.type == "cpu"
+    if here and arguments.dtype is None and arguments.quantization is None:
+        arguments.dtype = "bfloat16"
+        lms.append(load_model(arguments))
+    clock = time.process_time if here else time.perf_counter
     rows = []
     for length in lengths:
-        times = step_times(lm, TrainConfig(seed=arguments.seed), length, arguments.rounds)
-        row = {"prompt_tokens": times.prompt_tokens, "stored_s": round(times.stored, 4)}
-        row |= {"recomputed_s": round(times.recomputed, 4), "ratio": round(times.ratio, 2)}
-        rows.append({**row, "rounds": times.rounds})
-        if arguments.json != "-":
-            print(
-                f"{times.prompt_tokens:>6,} tokens: {times.stored:.2f} s a step with stored rows, "
-                f"{times.recomputed:.2f} s without, {times.ratio:.1f} times as long"
-            )
+        measured = step_times(lms, config, length, arguments.rounds, clock)
+        for lm, times in zip(lms, measured, strict=True):
+            faster = measured[0].recomputed / times.stored
+            row = {"prompt_tokens": times.prompt_tokens, "precision": lm.precision}
+            for name in ("stored", "alone", "recomputed", "answer"):
+                row[f"{name}_s"] = round(getattr(times, name), 4)
+            rows.append(row | {"ratio": round(times.ratio, 2), "faster": round(faster, 2)})
+            if arguments.json != "-":
+                print(
+                    f"{times.prompt_tokens:>6,} tokens, {lm.precision}: {times.stored:.2f} s a prompt on stored rows, "
+                    f"{times.alone:.2f} s one by one, {times.recomputed:.2f} s read again, {faster:.1f} times as "
+                    f"fast; {times.answer:.2f} s for its answer"
+                )
     write_json(
         arguments.json,
-        {"model": lm.name, "precision": lm.precision, "judgeq_version": __version__, "rows": rows},
+        {
+            "model": lms[0].name,
+            "settings": _settings(arguments, "lengths", "accumulate", "rounds"),
+            "machine": _machine(lms[0]),
+            "clock": "CPU time" if here else "wall time",
+            "judgeq_version": __version__,
+            "rows": rows,
+        },
     )

@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgeq.console import takes_everything
@@ -25,7 +24,7 @@ WRITTEN = ("json", "html", "markdown", "figure")
 """Options that name a file for a result."""
 READ = (
     *("document", "data", "files", "runs", "tokens", "prompt", "model", "start"),
-    *("python", "peer_python", "ruler_files", "longbench_files"),
+    *("python", "ruler_files", "longbench_files"),
 )
 """Options that name files and folders to read."""
 
@@ -109,19 +108,6 @@ def load_random(arguments: argparse.Namespace, shape: str) -> LanguageModel:
     return random_model(
         shape, seed=arguments.seed, dtype=arguments.dtype, quantization=arguments.quantization
     )
-
-
-def model_folder(model: str) -> Path:
-    """Where a model's files are, for another environment to read; an `InputError` where they are not in a folder."""
-    from judgeq.models.embedded import EMBEDDED, embedded_model_path
-
-    folder = embedded_model_path(model) if model in EMBEDDED else Path(model).expanduser()
-    if not folder.is_dir():
-        raise InputError(
-            f"Both sides read the same files and {model} is not a folder: give an embedded name, or a folder that "
-            "`save_pretrained` wrote"
-        )
-    return folder
 
 
 def command_of(

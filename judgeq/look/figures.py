@@ -6,6 +6,7 @@ Names are untrusted: Plotly reads a subset of HTML, `hover_text` is what makes a
 from __future__ import annotations
 
 import html
+import math
 from typing import TYPE_CHECKING, Any
 
 from judgeq.look.format import one_line
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 HOVER_CHARACTERS = 48
 LEGEND_BELOW = {"orientation": "h", "x": 0, "y": -0.28, "yanchor": "top"}
+
+ROW_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+"""Percents of rows that an axis names."""
+PERCENTS = (0, 25, 50, 75, 100)
 
 _CLEAR = "rgba(0,0,0,0)"
 _TEMPLATE: dict[str, Any] = {
@@ -44,6 +49,23 @@ def styled(figure: Figure, **layout: Any) -> Figure:
     """The figure with the template, and what else its layout needs, such as `height`."""
     figure.layout.template = _TEMPLATE  # `update_layout` would add it to Plotly's own
     return figure.update_layout(**layout)
+
+
+def over_rows(figure: Figure, least: float, height: int) -> Figure:
+    """The figure styled, with percents over the percents of rows that are kept, on a logarithmic axis from `least`."""
+    top = {"y": 1, "yref": "container", "yanchor": "top"}
+    styled(figure, margin={"l": 60, "r": 20, "t": 64}, height=height, legend=top)
+    figure.update_xaxes(
+        type="log",
+        range=[math.log10(least) - 0.1, 2.04],
+        tickvals=list(ROW_TICKS),
+        ticktext=[f"{tick:g}" for tick in ROW_TICKS],
+        tickangle=0,
+        showgrid=True,
+        gridcolor=GRID,
+    )
+    ticks = [f"{tick} %" for tick in PERCENTS]
+    return figure.update_yaxes(range=[-4, 104], tickvals=PERCENTS, ticktext=ticks)
 
 
 def series_style(index: int) -> dict[str, Any]:

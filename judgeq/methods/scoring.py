@@ -28,7 +28,6 @@ def attention_logits(
     scaling: float,
     first_position: int,
     softcap: float | None = None,
-    padding: Tensor | None = None,
 ) -> Tensor:
     """Causally masked attention logits, the query heads of a KV group side by side.
 
@@ -38,10 +37,9 @@ def attention_logits(
         scaling: factor on the dot product, usually `D ** -0.5`.
         first_position: position of the first query among the keys.
         softcap: bound of the logits, see `softcap.to_logits`; None = no bound.
-        padding: (B,) int64, padding keys before each sequence; None = no padding.
 
     Returns:
-        (B, H_kv, G, S, K) float32, `-inf` where the key comes after the query (causal mask) or is padding.
+        (B, H_kv, G, S, K) float32, `-inf` where the key comes after the query (causal mask).
     """
     batch, heads, count, dim = queries.shape
     kv_heads, n_keys = keys.shape[1], keys.shape[2]
@@ -51,9 +49,6 @@ def attention_logits(
     positions = torch.arange(first_position, first_position + count, device=keys.device)
     hidden = torch.arange(first_position, n_keys, device=keys.device)[None, :] > positions[:, None]
     logits[..., first_position:].masked_fill_(hidden, float("-inf"))
-    if padding is not None:
-        before = torch.arange(n_keys, device=keys.device) < padding[:, None]
-        logits.masked_fill_(before[:, None, None, None], float("-inf"))
     return logits
 
 
@@ -64,7 +59,6 @@ def attention_to_prompt(
     first_position: int,
     prompt_tokens: int,
     softcap: float | None = None,
-    padding: Tensor | None = None,
 ) -> Tensor:
     """Attention that each probing query pays to each prompt row.
 
@@ -74,7 +68,7 @@ def attention_to_prompt(
     Returns:
         (B, H_kv, G, S, T) float32; a row sums to at most 1.
     """
-    weights = attention_logits(queries, keys, scaling, first_position, softcap, padding).softmax(-1)
+    weights = attention_logits(queries, keys, scaling, first_position, softcap).softmax(-1)
     return weights[..., :prompt_tokens]
 
 

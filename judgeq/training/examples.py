@@ -50,8 +50,8 @@ class TrainingExample:
     window_values: Tensor | None = None
 
     def with_rows(self, keys: Tensor, values: Tensor, sizes: Geometry) -> TrainingExample:
-        """The same with the prompt's rows taken from (all layers, H_kv, T, D)."""
-        keys, values = keys.half().cpu(), values.half().cpu()
+        """The same with the prompt's rows taken from (all layers, H_kv, T, D); 16 bits stay as they are."""
+        keys, values = ((each if each.itemsize == 2 else each.half()).cpu() for each in (keys, values))
         rows = {"keys": keys[sizes.global_layers], "values": values[sizes.global_layers]}
         if sizes.window:
             near = slice(1 - sizes.window, None)
@@ -82,24 +82,17 @@ class AttentionRecorder:
     """Observer that records, per layer, the mean attention of this pass's tokens to the prompt rows before them.
 
     Attributes:
-        layers: for each layer that sees the whole prompt (B, H_kv, G, T); carries gradients if the forward pass or the
-            offsets do.
-        offsets: (L, B, H, S, D), added to the queries; None = none.
-        padding: (B,) int64, rows before each prompt that belong to none; None = no such rows.
+        layers: for each layer that sees the whole prompt (B, H_kv, G, T).
     """
 
-    def __init__(self, offsets: Tensor | None = None, padding: Tensor | None = None) -> None:
+    def __init__(self) -> None:
         self.layers: list[Tensor] = []
-        self.offsets, self.padding = offsets, padding
 
     def observe(self, call: AttentionCall) -> None:
         if call.window is not None:
             return
-        queries, prompt = call.queries, call.keys.shape[2] - call.queries.shape[2]
-        if self.offsets is not None:
-            queries = queries + self.offsets[call.layer].to(queries)
-        scaling, softcap = call.scaling, call.softcap
-        paid = attention_to_prompt(queries, call.keys, scaling, prompt, prompt, softcap, self.padding)
+        prompt = call.keys.shape[2] - call.queries.shape[2]
+        paid = attention_to_prompt(call.queries, call.keys, call.scaling, prompt, prompt, call.softcap)
         self.layers.append(paid.mean(-2))
 
 
@@ -125,10 +118,6 @@ class PromptRows:
         stacked = torch.stack([self.cache.layers[at].values for at in self._lm.geometry.global_layers])
         return self.unpadded(stacked, dim=-2)
 
-    def inputs_after_prompts(self, tokens: int) -> dict[str, Tensor]:
-        """Attention mask and position ids of so many tokens that are appended to the prompts."""
-        return self._padding_inputs(self._longest, self._longest + tokens)
-
     def unpadded(self, tensor: Tensor, dim: int) -> list[Tensor]:
         """(L, B, …) of padded prompts as one tensor per prompt, without the padding in dimension `dim`."""
         each = zip(tensor.unbind(1), self._first, strict=True)
@@ -137,9 +126,6 @@ class PromptRows:
     @property
     def _longest(self) -> int:
         return self._ids.shape[1]
-
-    def _padding_inputs(self, first: int, end: int) -> dict[str, Tensor]:
-        return {} if self.padding is None else padding_inputs(self.padding, first, end)
 
     def _stored_rows(self) -> Iterator[tuple[Tensor, Tensor]]:
         sizes = self._lm.geometry
@@ -154,15 +140,23 @@ class PromptRows:
 
     def _stacked(self, rows: Sequence[Tensor]) -> Tensor:
         longest = max(each.shape[1] for each in rows)
-        moved = (each.to(self._lm.device, self._lm.dtype) for each in rows)
+        moved = [each.to(self._lm.device, self._lm.dtype) for each in rows]
+        if len(moved) == 1:
+            return moved[0][None]
         return torch.stack([F.pad(each, (0, 0, longest - each.shape[1], 0)) for each in moved])
 
     @torch.no_grad()
     def _recomputed_rows(self) -> Iterator[tuple[Tensor, Tensor]]:
         cache, ids = complete_cache(self._lm), self._ids.to(self._lm.device)
-        padding = self._padding_inputs(0, self._longest)
+        padding = {} if self.padding is None else padding_inputs(self.padding, 0, self._longest)
         self._lm.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1, **padding)
         window = self._lm.geometry.window or 0
         for layer in cache.layers:
             near = slice(1 - window if layer.is_sliding else None, None)
             yield layer.keys[:, :, near], layer.values[:, :, near]
+
+
+def prompt_rows(lm: LanguageModel, examples: Sequence[TrainingExample]) -> list[PromptRows]:
+    """The prompts of a pass: padded side by side on a GPU, each alone on a CPU, where padding costs more than calls."""
+    apart = lm.device.type == "cpu"
+    return [PromptRows(lm, group) for group in ([[each] for each in examples] if apart else [examples])]

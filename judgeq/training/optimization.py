@@ -19,6 +19,7 @@ from torch import Tensor
 from judgeq.errors import InputError, JudgeqError
 from judgeq.inference.prefill_batch import group_by_length
 from judgeq.models.language_model import LanguageModel
+from judgeq.models.rope import rope_depends_on_length
 from judgeq.objects import brief
 from judgeq.output import replacing
 from judgeq.training.config import TrainConfig
@@ -76,7 +77,7 @@ class Run(ABC):
         self.lm, self.config, self.workers = setting.lm, setting.config, setting.workers
         self.train_set, self.held_out_set = setting.train_set, setting.held_out_set
         self.checkpoint, self.epochs = checkpoint, epochs
-        self.adam = torch.optim.Adam(groups)
+        self.adam = torch.optim.Adam(groups, fused=True)
         self.history: list[dict[str, float]] = []
         if checkpoint.exists():
             self._restore()
@@ -188,20 +189,22 @@ class Run(ABC):
         for at, parameter in enumerate(self._parameters):
             parameter.data.copy_(tensors[f"{at}.value"])
             if f"{at}.step" in tensors:  # adapters after the last attention never get a gradient
+                names = ("step", "exp_avg", "exp_avg_sq")
                 self.adam.state[parameter] = {
-                    "step": tensors[f"{at}.step"],  # is kept on the CPU
-                    "exp_avg": tensors[f"{at}.exp_avg"].to(parameter.device),
-                    "exp_avg_sq": tensors[f"{at}.exp_avg_sq"].to(parameter.device),
+                    name: tensors[f"{at}.{name}"].to(parameter.device) for name in names
                 }
         self.history = json.loads(meta["history"])
 
 
 def passes(lm: LanguageModel, examples: Iterable[TrainingExample]) -> Iterable[Sequence[TrainingExample]]:
-    """Examples in groups of one pass: one by one on a CPU, and where layers have a sliding window."""
-    if lm.device.type == "cpu" or lm.geometry.sliding:
-        return ((example,) for example in examples)
+    """Examples in groups of one pass: of similar length on a GPU, where they are padded; one by one where layers have a
+    sliding window, or where the rotation of a prompt's rows depends on its length."""
     found = list(examples)
-    groups = group_by_length([len(example.prompt) for example in found], MAX_LENGTH_RATIO)
+    lengths = [len(example.prompt) for example in found]
+    shortest, longest = min(lengths, default=0), max(lengths, default=0)
+    if lm.geometry.sliding or rope_depends_on_length(lm.model, shortest, longest - shortest):
+        return ((example,) for example in found)
+    groups = group_by_length(lengths, MAX_LENGTH_RATIO if lm.device.type == "cuda" else math.inf)
     return ([found[at] for at in group] for group in groups)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from judgeq.cache.layers import GrowingLayer
 from judgeq.inference.prefill_batch import pad_left, padding_inputs
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
@@ -51,7 +52,7 @@ def generate_responses(
     ids, padding = pad_left(prompts, filler)
     longest = ids.shape[1]
     mask = padding_inputs(torch.tensor(padding), 0, longest)["attention_mask"]
-    cache = complete_cache(lm)
+    cache = complete_cache(lm, longest + max_new_tokens)
     with torch.inference_mode():
         written = lm.model.generate(
             input_ids=ids.to(lm.device),
@@ -80,12 +81,14 @@ class _Sampler:
         return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
 
 
-def complete_cache(lm: LanguageModel) -> DynamicCache:
-    """An empty cache that keeps every row, those outside a sliding window included."""
+def complete_cache(lm: LanguageModel, expected: int = 0) -> DynamicCache:
+    """An empty cache that keeps every row, those outside a sliding window included; `expected` rows, if known."""
     cache = DynamicCache(config=lm.model.config)
-    for layer in cache.layers:
+    for at, layer in enumerate(cache.layers):
         if layer.is_sliding:
             layer.activate_past_recording()
+        else:
+            cache.layers[at] = GrowingLayer(expected)
     return cache
 
 

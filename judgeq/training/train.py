@@ -25,7 +25,7 @@ from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training.budget_profile import learn_profile
 from judgeq.training.config import STORE_GB, TrainConfig
 from judgeq.training.curve import CURVES, write_curve
-from judgeq.training.examples import PromptRows, TrainingExample
+from judgeq.training.examples import TrainingExample, prompt_rows
 from judgeq.training.memory_tokens import MemoryRun
 from judgeq.training.objectives import NEED_VALUES, OBJECTIVES
 from judgeq.training.optimization import Run, Setting
@@ -206,9 +206,10 @@ def example_losses(
 
     Differentiable in `weights`.
     """
-    objective, rows = OBJECTIVES[config.objective], PromptRows(lm, examples)
+    objective, rows = OBJECTIVES[config.objective], prompt_rows(lm, examples)
     attention = attention_to_examples(lm, weights, examples, rows)
     teachers = (example.teacher.to(lm.device, torch.float32) for example in examples)
-    values = rows.values if config.objective in NEED_VALUES else [None] * len(examples)
+    needed = config.objective in NEED_VALUES
+    values = [each for part in rows for each in part.values] if needed else [None] * len(examples)
     each = zip(attention, teachers, values, strict=True)
     return torch.stack([objective(*tensors, config.temper) for tensors in each])

@@ -17,7 +17,8 @@ from judgeq.soft_tokens.adapters import LowRank
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training.config import TrainConfig
-from judgeq.training.examples import AttentionRecorder, PromptRows, TrainingExample
+from judgeq.training.examples import PromptRows, TrainingExample, prompt_rows
+from judgeq.training.prompt_attention import PromptLayer, prompt_cache
 from judgeq.training.store import Store
 from judgeq.training.workers import Workers
 from judgeq.values import seed64
@@ -130,30 +131,38 @@ def finished(weights: SoftTokenTensors) -> SoftTokenTensors:
 
 
 def attention_to_examples(
-    lm: LanguageModel, weights: SoftTokenTensors, examples: Sequence[TrainingExample], rows: PromptRows
+    lm: LanguageModel,
+    weights: SoftTokenTensors,
+    examples: Sequence[TrainingExample],
+    rows: Sequence[PromptRows],
 ) -> list[Tensor]:
     """Attention of the soft tokens to each prompt, (L, H_kv, G, T_i), differentiable in `weights`.
 
     One pass for all examples; `L` counts the layers that see the whole prompt.
+
+    Args:
+        rows: those of the examples, see `prompt_rows`.
     """
-    offsets = [weights.offsets_at(lm, len(example.prompt)) for example in examples]
+    ends = [len(example.prompt) for example in examples]
+    offsets = [weights.offsets_at(lm, end) for end in ends]
     together = None if weights.query_offsets is None else torch.stack(offsets, dim=1)  # type: ignore[arg-type]
-    recorder = AttentionRecorder(together, rows.padding)
+    cache = prompt_cache(rows, together)
     embeddings = weights.embeddings.to(lm.dtype)
     with weights.attached(lm):
-        lm.model(
+        lm.model.get_decoder()(
             inputs_embeds=embeddings.expand(len(examples), -1, -1),
-            cache=rows.cache,
-            logits_to_keep=1,
-            observer=recorder,
-            **rows.inputs_after_prompts(len(embeddings)),
+            position_ids=torch.tensor(ends, device=lm.device)[:, None]
+            + torch.arange(len(embeddings), device=lm.device),
+            cache=cache,
         )
-    return rows.unpadded(torch.stack(recorder.layers), dim=-1)
+    layers = [layer.paid for layer in cache.layers if isinstance(layer, PromptLayer)]
+    parts = zip(rows, zip(*layers, strict=True), strict=True)
+    return [each for part, paid in parts for each in part.unpadded(torch.stack(paid), dim=-1)]
 
 
 def attention_to_example(lm: LanguageModel, weights: SoftTokenTensors, example: TrainingExample) -> Tensor:
     """`attention_to_examples` of one."""
-    return attention_to_examples(lm, weights, [example], PromptRows(lm, [example]))[0]
+    return attention_to_examples(lm, weights, [example], prompt_rows(lm, [example]))[0]
 
 
 @torch.no_grad()

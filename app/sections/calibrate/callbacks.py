@@ -14,8 +14,8 @@ from app.sections.calibrate import results
 from app.sections.measuring import MeasuringCallbacks
 from app.server.calibrate_run import CalibrationRun, CalibrationTask, read_questions
 from app.server.limits import whole_number
-from app.style.toasts import shown
-from judgeq.errors import InputError, JudgeqError
+from app.style.toasts import errors_shown
+from judgeq.errors import InputError
 from judgeq.evaluation.calibration.questions import propose_questions
 
 PROPOSED = 40
@@ -26,23 +26,22 @@ PROPOSED = 40
 class CalibrationCallbacks(MeasuringCallbacks[CalibrationRun]):
     """The section's reactions, over the page's model."""
 
+    @errors_shown()
     def propose(self, document: str) -> tuple[str, str]:
         """Begun sentences of the document, one a line, and what they are.
 
         Raises:
             gr.Error: no text, or none of its sentences can be begun.
         """
-        try:
-            check_filled(document, "?")
-            self.host.limits.check_texts(document, "")
-            proposed = propose_questions(document, PROPOSED)
-            if not proposed:
-                raise InputError(text.CALIBRATE_NONE_PROPOSED)
-        except JudgeqError as error:
-            raise shown(error) from None
+        check_filled(document, "?")
+        self.host.limits.check_texts(document, "")
+        proposed = propose_questions(document, PROPOSED)
+        if not proposed:
+            raise InputError(text.CALIBRATE_NONE_PROPOSED)
         said = text.CALIBRATE_PROPOSED.format(count=len(proposed))
         return "\n".join(each.line for each in proposed), ready_status(said)
 
+    @errors_shown()
     def begin(
         self,
         document: str,
@@ -53,37 +52,25 @@ class CalibrationCallbacks(MeasuringCallbacks[CalibrationRun]):
         survive: float,
         confidence: float,
     ) -> tuple[Any, ...]:
-        """A calibration for what the page shows, and the section before it starts.
-
-        Returns:
-            Run, status, the panel with the results, and both buttons.
-
-        Raises:
-            gr.Error: something is missing or invalid.
-        """
-        try:
-            check_filled(document, "?")
-            if not method:
-                raise InputError(text.CALIBRATE_NO_METHOD)
-            task = CalibrationTask.of(
-                document.strip(),
-                read_questions(questions, self.host.limits),
-                methods=(method,),
-                risk=_risk(survive),
-                confidence=confidence,
-                question_first=question_first,
-                max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
-            )
-            return self.begun(CalibrationRun(task, self.host))
-        except JudgeqError as error:
-            raise shown(error) from None
+        """A calibration for what the page shows."""
+        check_filled(document, "?")
+        if not method:
+            raise InputError(text.CALIBRATE_NO_METHOD)
+        task = CalibrationTask.of(
+            document.strip(),
+            read_questions(questions, self.host.limits),
+            methods=(method,),
+            risk=_risk(survive),
+            confidence=confidence,
+            question_first=question_first,
+            max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
+        )
+        return self.begun(CalibrationRun(task, self.host))
 
     def status(self, run: CalibrationRun) -> str:
-        """See `MeasuringCallbacks`."""
         return results.status_of(run)
 
     def progress(self, run: CalibrationRun) -> int:
-        """See `MeasuringCallbacks`."""
         return len(run.answered) + (run.found is not None)
 
     def results(self, run: CalibrationRun) -> tuple[Any, ...]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app import text
-from app.sections.ask.cards import busy_status, error_status, loading_status, ready_status
+from app.sections.ask.cards import busy_status, error_status, ready_status
+from app.sections.measuring import begun_status
 from app.server.calibrate_run import CalibrationRun
 from app.templates import render
 from judgeq.config import Budget
@@ -26,17 +27,11 @@ LONGEST = 120
 
 def status_of(run: CalibrationRun) -> str:
     """The line that says how far a calibration is, and in the end what it has found."""
-    done, count = len(run.answered), len(run.calibration_task.questions)
-    if run.phase == "loading":
-        return loading_status(*run.host.progress)
-    if run.phase == "waiting":
-        return busy_status(text.WAITING.format(place=run.place))
-    if run.phase == "reading":
-        at, layers = run.layers
-        line = text.READING.format(what=run.what, done=at, layers=layers or "…")
-        return busy_status(line, at / layers if layers else 0.0)
+    done, count = len(run.answered), len(run.task.questions)
+    if said := begun_status(run):
+        return said
     if run.phase == "writing":
-        budgets = len(run.calibration_task.budgets)
+        budgets = len(run.task.budgets)
         return busy_status(
             text.CALIBRATE_ANSWERING.format(done=done, count=count, budgets=budgets), done / count
         )
@@ -49,7 +44,7 @@ def status_of(run: CalibrationRun) -> str:
 
 def figure(run: CalibrationRun, answered: Sequence[Answered]) -> Figure | None:
     """The curve of the questions that are answered so far; None while none of them counts."""
-    task = run.calibration_task
+    task = run.task
     try:
         found = run.found or Calibration.of(
             answered,
@@ -66,7 +61,7 @@ def figure(run: CalibrationRun, answered: Sequence[Answered]) -> Figure | None:
 
 def numbers(run: CalibrationRun) -> str:
     """The table, the answers that broke first and the promise, once everything is answered."""
-    found, questions = run.found, run.calibration_task.questions
+    found, questions = run.found, run.task.questions
     if found is None:
         return ""
     aside = "; ".join(one_line(questions[at].line) for at in found.set_aside[:MOST_SHOWN])

@@ -11,9 +11,9 @@ import numpy as np
 from app import text
 from app.sections.ask.cards import percent
 from app.server.run import Run
-from app.style.toasts import shown
+from app.style.toasts import errors_shown
 from judgeq.config import check_text
-from judgeq.errors import InputError, JudgeqError
+from judgeq.errors import InputError
 from judgeq.look.pages import environment
 from judgeq.methods import title_of
 from judgeq.retention import RetentionMap
@@ -116,6 +116,7 @@ def map_updates(run: Run, news: bool) -> tuple[Any, ...]:
     )
 
 
+@errors_shown()
 def selected(run: Run | None, event: gr.EventData) -> tuple[Any, Any, Any]:
     """What survived of the words that are selected in the marked document.
 
@@ -125,25 +126,20 @@ def selected(run: Run | None, event: gr.EventData) -> tuple[Any, Any, Any]:
     Raises:
         gr.Error: the selection is invalid.
     """
-    try:
-        found = _any_map(run)
-        data = event._data if isinstance(event._data, dict) else {}
-        first, last = (_whole(data.get(name)) for name in ("start", "end"))
-        positions = shown_positions(found.document_text)
-        start = int(np.searchsorted(positions, first, side="right")) - 1
-        end = int(np.searchsorted(positions, last, side="left"))
-        return _survival(run, found, start, end, show=False)
-    except JudgeqError as error:
-        raise shown(error) from None
+    found = _any_map(run)
+    data = event._data if isinstance(event._data, dict) else {}
+    first, last = (_whole(data.get(name)) for name in ("start", "end"))
+    positions = shown_positions(found.document_text)
+    start = int(np.searchsorted(positions, first, side="right")) - 1
+    end = int(np.searchsorted(positions, last, side="left"))
+    return _survival(run, found, start, end, show=False)
 
 
+@errors_shown()
 def search(run: Run | None, words: str) -> tuple[Any, Any, Any]:
     """What survived of words that are typed; see `selected`."""
-    try:
-        found = _any_map(run)
-        return _survival(run, found, *find(found.document_text, words), show=True)
-    except JudgeqError as error:
-        raise shown(error) from None
+    found = _any_map(run)
+    return _survival(run, found, *find(found.document_text, words), show=True)
 
 
 def find(document: str, words: str | None) -> tuple[int, int]:
@@ -184,11 +180,9 @@ def _survival(run: Run | None, found: RetentionMap, start: int, end: int, show: 
     return document[start:end], table, gr.update(value=layer_lines(by_layer), visible=True)
 
 
+@errors_shown()
 def _map_of(run: Run | None, method: str) -> RetentionMap | None:
-    try:
-        return run.look().retention.get(method) if run else None
-    except JudgeqError as error:
-        raise shown(error) from None
+    return run.look().retention.get(method) if run else None
 
 
 def _any_map(run: Run | None) -> RetentionMap:

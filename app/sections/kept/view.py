@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +25,50 @@ watch("value", () => {
 """
 
 
-@dataclass(frozen=True)
 class Kept:
     """The components that show the kept rows."""
 
-    empty: gr.HTML
-    panel: gr.Column
-    method: gr.Radio
-    granularity: gr.Dropdown
-    layer: gr.Dropdown
-    head: gr.Dropdown
-    query_head: gr.Dropdown
-    other: gr.Dropdown
-    metric: gr.Radio
-    document: gr.HTML
-    heatmap: gr.Plot
-    heads_part: gr.Column
-    heads: gr.Plot
-    span: gr.Textbox
-    find: gr.Button
-    stay: gr.Button
-    go: gr.Button
-    survival: gr.HTML
-    by_layer: gr.Plot
+    def __init__(self) -> None:
+        """Builds them, empty."""
+        gr.HTML(f'<h2 class="section">{text.MAP_TITLE}</h2>')
+        self.empty = gr.HTML(f'<p class="blank">{text.MAP_EMPTY}</p>')
+        with gr.Column(visible=False, elem_id="map") as self.panel:
+            self.method = gr.Radio([], label=text.MAP_METHOD, elem_id="map-method")
+            with gr.Row(elem_id="map-choice"):
+                self.other = _choice([(text.NO_OTHER, "")], "", text.MAP_OTHER, "map-other")
+                units = [(label, name) for name, label in text.GRANULARITIES.items()]
+                self.granularity = _choice(units, "word", text.MAP_GRANULARITY, "map-granularity")
+                self.layer = _choice([(text.ALL_LAYERS, -1)], -1, text.MAP_LAYER, "map-layer")
+                self.head = _choice([(text.ALL_HEADS, -1)], -1, text.MAP_HEAD, "map-head")
+                self.query_head = _choice(
+                    [(text.ALL_HEADS, -1)], -1, text.MAP_QUERY_HEAD, "map-query-head", visible=False
+                )
+            self.document = gr.HTML(elem_id="map-document", js_on_load=SCRIPT)
+            gr.HTML(f'<h2 class="section">{text.SURVIVAL_TITLE}</h2><p class="fine">{text.SURVIVAL}</p>')
+            with gr.Row(elem_id="span-row"):
+                self.span = gr.Textbox(
+                    label=text.SPAN, placeholder=text.SPAN_PLACEHOLDER, max_lines=3, elem_id="span", scale=1
+                )
+                self.find = gr.Button(text.FIND, elem_id="span-find", scale=0, min_width=90)
+                self.stay = gr.Button(text.SPAN_STAY, elem_id="span-stay", scale=0, min_width=110)
+                self.go = gr.Button(text.SPAN_GO, elem_id="span-go", scale=0, min_width=110)
+            self.survival = gr.HTML(elem_id="survival", js_on_load=SHOW_SPAN)
+            self.by_layer = gr.Plot(
+                show_label=False, container=False, visible=False, elem_id="survival-layers"
+            )
+            with folded(text.HEATMAP_TITLE, text.HEATMAP, text.HEATMAP_FOLD, "layers"):
+                self.metric = gr.Radio(
+                    [(label, name) for name, label in text.METRICS.items()],
+                    value="kept",
+                    label=text.MAP_METRIC,
+                    elem_id="map-metric",
+                )
+                self.heatmap = gr.Plot(show_label=False, container=False, elem_id="map-heatmap")
+                keys = f'<p class="fine" aria-live="polite" data-label="{text.HEATMAP_KEYS}"></p>'
+                gr.HTML(keys, js_on_load=KEYS, elem_id="map-region")
+            with gr.Column(visible=False, elem_id="map-heads-part") as self.heads_part:
+                gr.HTML(f'<h2 class="section">{text.HEADS_TITLE}</h2><p class="fine">{text.HEADS}</p>')
+                self.heads = gr.Plot(show_label=False, container=False, elem_id="map-heads")
 
     @property
     def places(self) -> list[Any]:
@@ -76,68 +96,6 @@ class Kept:
         first = [self.method, self.layer, self.document, self.heatmap]
         rest = [self.granularity, self.head, self.other, self.metric, self.heads_part, self.heads]
         return [*self.places, *first, *rest, *self.survival_fields]
-
-
-def build_kept() -> Kept:
-    """The components, empty."""
-    gr.HTML(f'<h2 class="section">{text.MAP_TITLE}</h2>')
-    empty = gr.HTML(f'<p class="blank">{text.MAP_EMPTY}</p>')
-    with gr.Column(visible=False, elem_id="map") as panel:
-        method = gr.Radio([], label=text.MAP_METHOD, elem_id="map-method")
-        with gr.Row(elem_id="map-choice"):
-            other = _choice([(text.NO_OTHER, "")], "", text.MAP_OTHER, "map-other")
-            units = [(label, name) for name, label in text.GRANULARITIES.items()]
-            granularity = _choice(units, "word", text.MAP_GRANULARITY, "map-granularity")
-            layer = _choice([(text.ALL_LAYERS, -1)], -1, text.MAP_LAYER, "map-layer")
-            head = _choice([(text.ALL_HEADS, -1)], -1, text.MAP_HEAD, "map-head")
-            query_head = _choice(
-                [(text.ALL_HEADS, -1)], -1, text.MAP_QUERY_HEAD, "map-query-head", visible=False
-            )
-        document = gr.HTML(elem_id="map-document", js_on_load=SCRIPT)
-        gr.HTML(f'<h2 class="section">{text.SURVIVAL_TITLE}</h2><p class="fine">{text.SURVIVAL}</p>')
-        with gr.Row(elem_id="span-row"):
-            span = gr.Textbox(
-                label=text.SPAN, placeholder=text.SPAN_PLACEHOLDER, max_lines=3, elem_id="span", scale=1
-            )
-            find = gr.Button(text.FIND, elem_id="span-find", scale=0, min_width=90)
-            stay = gr.Button(text.SPAN_STAY, elem_id="span-stay", scale=0, min_width=110)
-            go = gr.Button(text.SPAN_GO, elem_id="span-go", scale=0, min_width=110)
-        survival = gr.HTML(elem_id="survival", js_on_load=SHOW_SPAN)
-        by_layer = gr.Plot(show_label=False, container=False, visible=False, elem_id="survival-layers")
-        with folded(text.HEATMAP_TITLE, text.HEATMAP, text.HEATMAP_FOLD, "layers"):
-            metric = gr.Radio(
-                [(label, name) for name, label in text.METRICS.items()],
-                value="kept",
-                label=text.MAP_METRIC,
-                elem_id="map-metric",
-            )
-            heatmap = gr.Plot(show_label=False, container=False, elem_id="map-heatmap")
-            keys = f'<p class="fine" aria-live="polite" data-label="{text.HEATMAP_KEYS}"></p>'
-            gr.HTML(keys, js_on_load=KEYS, elem_id="map-region")
-        with gr.Column(visible=False, elem_id="map-heads-part") as heads_part:
-            gr.HTML(f'<h2 class="section">{text.HEADS_TITLE}</h2><p class="fine">{text.HEADS}</p>')
-            heads = gr.Plot(show_label=False, container=False, elem_id="map-heads")
-    return Kept(
-        empty=empty,
-        panel=panel,
-        method=method,
-        granularity=granularity,
-        layer=layer,
-        head=head,
-        query_head=query_head,
-        other=other,
-        metric=metric,
-        document=document,
-        heatmap=heatmap,
-        heads_part=heads_part,
-        heads=heads,
-        span=span,
-        find=find,
-        stay=stay,
-        go=go,
-        survival=survival,
-        by_layer=by_layer,
-    )
 
 
 def wire_kept(kept: Kept, run: gr.State) -> gr.events.Dependency:

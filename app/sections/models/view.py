@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -24,69 +23,57 @@ TICK = 0.3
 """Seconds between two updates while a model is loaded."""
 
 
-@dataclass(frozen=True)
 class Models:
-    """Components; those that change the model are None where that is not allowed."""
+    """The components; what changes the model and what names repositories of the Hub only where that is allowed."""
 
-    own: gr.State
-    files: gr.UploadButton
-    shipped: gr.Button
-    in_use: gr.HTML
-    name: gr.Dropdown | None = None
-    precision: gr.Radio | None = None
-    load: gr.Button | None = None
-    hub_id: gr.Textbox | None = None
-    take: gr.Button | None = None
+    def __init__(self, host: ModelHost, allowed: bool, trains: bool = False) -> None:
+        """Builds them.
 
+        Args:
+            allowed: visitors may change the model.
+            trains: the page trains soft tokens, too.
+        """
+        self.allowed = allowed
+        # no limit of time: the page says that they are in use
+        self.own = gr.State(None, delete_callback=host.shelf.drop)
+        with gr.Accordion(text.MODELS_TITLE, open=False, elem_id="models"):
+            if allowed:
+                self._build_choice(host, trains)
+            gr.HTML(f'<p class="fine">{text.TOKENS_INFO}</p>')
+            with gr.Row(elem_id="token-buttons"):
+                self.files = upload_button(
+                    text.TOKENS_UPLOAD,
+                    [".json", ".safetensors"],
+                    file_count="multiple",
+                    elem_id="token-files",
+                )
+                self.shipped = gr.Button(
+                    text.TOKENS_SHIPPED, size="sm", visible=False, elem_id="token-shipped"
+                )
+            if allowed:
+                self.hub_id = gr.Textbox(
+                    label=text.TOKENS_HUB, placeholder="owner/name", lines=1, max_lines=1, elem_id="token-hub"
+                )
+                self.take = gr.Button(text.TOKENS_TAKE, size="sm", elem_id="token-take")
+            self.in_use = gr.HTML(_in_use(text.TOKENS_NONE), elem_id="token-told")
 
-def build_models(host: ModelHost, allowed: bool, trains: bool = False) -> Models:
-    """The components; `allowed`: visitors may change the model and name repositories of the Hub.
-
-    Args:
-        trains: the page trains soft tokens, too.
-    """
-    own = gr.State(
-        None, delete_callback=host.shelf.drop
-    )  # no limit of time: the page says that they are in use
-    changing: dict[str, Any] = {}
-    with gr.Accordion(text.MODELS_TITLE, open=False, elem_id="models"):
-        if allowed:
-            changing = _build_choice(host, trains)
-        gr.HTML(f'<p class="fine">{text.TOKENS_INFO}</p>')
-        with gr.Row(elem_id="token-buttons"):
-            files = upload_button(
-                text.TOKENS_UPLOAD, [".json", ".safetensors"], file_count="multiple", elem_id="token-files"
-            )
-            shipped = gr.Button(text.TOKENS_SHIPPED, size="sm", visible=False, elem_id="token-shipped")
-        if allowed:
-            changing["hub_id"] = gr.Textbox(
-                label=text.TOKENS_HUB, placeholder="owner/name", lines=1, max_lines=1, elem_id="token-hub"
-            )
-            changing["take"] = gr.Button(text.TOKENS_TAKE, size="sm", elem_id="token-take")
-        in_use = gr.HTML(_in_use(text.TOKENS_NONE), elem_id="token-told")
-    return Models(own, files, shipped, in_use, **changing)
-
-
-def _build_choice(host: ModelHost, trains: bool) -> dict[str, Any]:
-    machine = models.Machine.here()
-    bits = [(text.PRECISIONS[each].capitalize(), each or "") for each in models.precisions()]
-    cost = text.PRECISION_GPU if machine.gpu else text.PRECISION_CPU
-    gr.HTML(f'<p class="fine">{html.escape(str(machine))} {text.MODELS_INFO}</p>')
-    name = gr.Dropdown(
-        models.choices(machine, [host.first[0]]),
-        value=host.name,
-        allow_custom_value=True,
-        label=text.MODELS_NAME,
-        info=text.MODELS_NAME_INFO,
-        elem_id="model-name",
-    )
-    hint = gr.HTML(_hint(host.name, trains), elem_id="model-hint")
-    name.change(lambda chosen: _hint(chosen, trains), name, hint, **QUEUED)
-    return {
-        "name": name,
-        "precision": gr.Radio(bits, value="", label=text.PRECISION, info=cost, elem_id="model-precision"),
-        "load": gr.Button(text.MODELS_LOAD, size="sm", elem_id="model-load"),
-    }
+    def _build_choice(self, host: ModelHost, trains: bool) -> None:
+        machine = models.Machine.here()
+        bits = [(text.PRECISIONS[each].capitalize(), each or "") for each in models.precisions()]
+        cost = text.PRECISION_GPU if machine.gpu else text.PRECISION_CPU
+        gr.HTML(f'<p class="fine">{html.escape(str(machine))} {text.MODELS_INFO}</p>')
+        self.name = gr.Dropdown(
+            models.choices(machine, [host.first[0]]),
+            value=host.name,
+            allow_custom_value=True,
+            label=text.MODELS_NAME,
+            info=text.MODELS_NAME_INFO,
+            elem_id="model-name",
+        )
+        hint = gr.HTML(_hint(host.name, trains), elem_id="model-hint")
+        self.name.change(lambda chosen: _hint(chosen, trains), self.name, hint, **QUEUED)
+        self.precision = gr.Radio(bits, value="", label=text.PRECISION, info=cost, elem_id="model-precision")
+        self.load = gr.Button(text.MODELS_LOAD, size="sm", elem_id="model-load")
 
 
 def wire_models(host: ModelHost, part: Models, status: gr.HTML) -> list[Any]:
@@ -112,11 +99,10 @@ def wire_models(host: ModelHost, part: Models, status: gr.HTML) -> list[Any]:
 
     part.files.upload(upload, [part.files, part.own], taken, **QUEUED)
     part.shipped.click(shipped, part.own, taken, **QUEUED)
-    if part.load is not None and part.take is not None and part.hub_id is not None:
-        changed = part.load.click(load, [part.name, part.precision], status, concurrency_limit=1, **QUIET)
-        gr.on([part.take.click, part.hub_id.submit], take, [part.hub_id, part.own], taken, **QUEUED)
-        return [changed]
-    return []
+    if not part.allowed:
+        return []
+    gr.on([part.take.click, part.hub_id.submit], take, [part.hub_id, part.own], taken, **QUEUED)
+    return [part.load.click(load, [part.name, part.precision], status, concurrency_limit=1, **QUIET)]
 
 
 def change_model(host: ModelHost, name: str, precision: str) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -10,41 +9,39 @@ import gradio as gr
 from app import text
 from app.sections.events import QUEUED
 from app.sections.kept.view import Kept
-from app.style.toasts import shown
+from app.style.toasts import errors_shown
 from judgeq.config import check_text
 from judgeq.errors import InputError
 
 
-@dataclass(frozen=True)
 class Pins:
     """The two fields, one piece of the document per line."""
 
-    part: gr.Accordion
-    stay: gr.Textbox
-    go: gr.Textbox
+    def __init__(self) -> None:
+        """Builds them, empty and collapsed."""
+        with gr.Accordion(text.PINS, open=False, elem_id="pins") as self.part:
+            gr.HTML(f'<p class="fine">{text.PINS_LEAD}</p>')
+            self.stay = gr.Textbox(
+                "",
+                label=text.PIN_STAY,
+                placeholder=text.PIN_PLACEHOLDER,
+                lines=2,
+                max_lines=6,
+                elem_id="pin-stay",
+            )
+            self.go = gr.Textbox(
+                "",
+                label=text.PIN_GO,
+                placeholder=text.PIN_PLACEHOLDER,
+                lines=2,
+                max_lines=6,
+                elem_id="pin-go",
+            )
 
     @property
     def fields(self) -> list[Any]:
         """Inputs of a run, after those of `Inputs.task`."""
         return [self.stay, self.go]
-
-
-def build_pins() -> Pins:
-    """Two empty fields, collapsed."""
-    with gr.Accordion(text.PINS, open=False, elem_id="pins") as part:
-        gr.HTML(f'<p class="fine">{text.PINS_LEAD}</p>')
-        stay = gr.Textbox(
-            "",
-            label=text.PIN_STAY,
-            placeholder=text.PIN_PLACEHOLDER,
-            lines=2,
-            max_lines=6,
-            elem_id="pin-stay",
-        )
-        go = gr.Textbox(
-            "", label=text.PIN_GO, placeholder=text.PIN_PLACEHOLDER, lines=2, max_lines=6, elem_id="pin-go"
-        )
-    return Pins(part, stay, go)
 
 
 def wire_pins(pins: Pins, kept: Kept) -> None:
@@ -53,19 +50,17 @@ def wire_pins(pins: Pins, kept: Kept) -> None:
         button.click(add_piece, [kept.span, field], [field, pins.part], **QUEUED)
 
 
+@errors_shown()
 def add_piece(words: str, pieces: str) -> tuple[str, Any]:
     """The field with one more line, and its accordion open.
 
     Raises:
         gr.Error: there are no words, or text that cannot be read.
     """
-    try:
-        check_text("piece", (words or "") + (pieces or ""))
-    except InputError as error:
-        raise shown(error) from None
+    check_text("piece", (words or "") + (pieces or ""))
     piece = " ".join((words or "").split())
     if not piece:
-        raise shown(InputError(text.NO_SPAN))
+        raise InputError(text.NO_SPAN)
     gr.Info(text.SPAN_PINNED)
     lines = [line for line in (pieces or "").splitlines() if line.strip()]
     return "\n".join([*lines, *([] if piece in lines else [piece])]), gr.update(open=True)

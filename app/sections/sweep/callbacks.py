@@ -14,8 +14,8 @@ from app.sections.sweep import curves
 from app.server.limits import whole_number
 from app.server.pins import spans_of
 from app.server.sweep_run import SweepRun, SweepTask
-from app.style.toasts import shown
-from judgeq.errors import InputError, JudgeqError
+from app.style.toasts import errors_shown
+from judgeq.errors import InputError
 from judgeq.methods import METHODS
 
 
@@ -23,6 +23,7 @@ from judgeq.methods import METHODS
 class SweepCallbacks(MeasuringCallbacks[SweepRun]):
     """The section's reactions, over the page's model."""
 
+    @errors_shown()
     def begin(
         self,
         document: str,
@@ -34,57 +35,30 @@ class SweepCallbacks(MeasuringCallbacks[SweepRun]):
         watched: str,
         answer_prefix: str = "",
     ) -> tuple[Any, ...]:
-        """A sweep for what the page shows, and the section before it starts.
-
-        Returns:
-            Run, status, the panel with the curves, and both buttons.
-
-        Raises:
-            gr.Error: something is missing or invalid.
-        """
-        try:
-            asked = document, question, question_first, max_new_tokens, truncate, methods
-            task = _task(*asked, watched, answer_prefix)
-            return self.begun(SweepRun(task, self.host))
-        except JudgeqError as error:
-            raise shown(error) from None
+        """A sweep for what the page shows."""
+        check_filled(document, question)
+        if not methods:
+            raise InputError(text.SWEEP_NO_METHOD)
+        document = document.strip()
+        places = spans_of(document, " ".join((watched or "").split()))
+        task = SweepTask(
+            document,
+            question,
+            methods=tuple(name for name in METHODS if name in methods),
+            question_first=question_first,
+            truncate=truncate,
+            max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
+            span=places[0] if places else None,
+            answer_prefix=(answer_prefix or "").strip(),
+        )
+        return self.begun(SweepRun(task, self.host))
 
     def status(self, run: SweepRun) -> str:
-        """See `MeasuringCallbacks`."""
         return curves.status_of(run)
 
     def progress(self, run: SweepRun) -> int:
-        """See `MeasuringCallbacks`."""
         return len(run.points)
 
     def results(self, run: SweepRun) -> tuple[Any, ...]:
-        """See `MeasuringCallbacks`."""
         points = list(run.points)
         return gr.update(visible=True), curves.figure(points), curves.table(points)
-
-
-def _task(
-    document: str,
-    question: str,
-    question_first: bool,
-    max_new_tokens: float,
-    truncate: bool,
-    methods: list[str],
-    watched: str,
-    answer_prefix: str,
-) -> SweepTask:
-    check_filled(document, question)
-    if not methods:
-        raise InputError(text.SWEEP_NO_METHOD)
-    document = document.strip()
-    places = spans_of(document, " ".join((watched or "").split()))
-    return SweepTask(
-        document,
-        question,
-        methods=tuple(name for name in METHODS if name in methods),
-        question_first=question_first,
-        truncate=truncate,
-        max_new_tokens=whole_number(max_new_tokens, text.LENGTH),
-        span=places[0] if places else None,
-        answer_prefix=(answer_prefix or "").strip(),
-    )

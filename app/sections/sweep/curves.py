@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app import text
-from app.sections.ask.cards import busy_status, error_status, loading_status, percent, ready_status
+from app.sections.ask.cards import busy_status, error_status, percent, ready_status
+from app.sections.measuring import begun_status
 from app.server.sweep_run import SweepRun
 from judgeq.evaluation.report.styles import styles_of
-from judgeq.look.figures import styled
+from judgeq.look.figures import over_rows
 from judgeq.look.pages import environment
-from judgeq.look.palette import GREY, GRID
+from judgeq.look.palette import GREY
 from judgeq.methods import title_of
 from judgeq.sweeping import SweepPoint
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-TICKS = (1, 2, 5, 10, 20, 50, 100)
 ANSWER_SHOWN = 280
 TABLE = """
 <p class="sweep-answer">{{ text.SWEEP_ANSWER }} <q>{{ answer }}</q></p>
@@ -34,18 +33,10 @@ TABLE = """
 
 def status_of(run: SweepRun) -> str:
     """The line that says how far a sweep is, and in the end what it has found."""
-    if run.phase == "loading":
-        return loading_status(*run.host.progress)
-    if run.phase == "waiting":
-        return busy_status(text.WAITING.format(place=run.place))
-    if run.phase == "reading":
-        done, layers = run.layers
-        line = (
-            text.SWEEP_REFERENCE
-            if done == layers > 0
-            else text.READING.format(what=run.what, done=done, layers=layers or "…")
-        )
-        return busy_status(line, done / layers if layers else 0.0)
+    if run.phase == "reading" and run.layers[0] == run.layers[1] > 0:
+        return busy_status(text.SWEEP_REFERENCE, 1.0)
+    if said := begun_status(run):
+        return said
     if run.phase == "writing":
         done, count = len(run.points), run.expected_points
         return busy_status(text.SWEEP_MEASURING.format(done=done, count=count), done / count)
@@ -120,27 +111,10 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
                 row=row,
                 col=1,
             )
-    styled(
-        drawn,
-        margin={"l": 60, "r": 20, "t": 64},
-        height=560 if watched else 350,
-        legend={"y": 1, "yref": "container", "yanchor": "top"},
-    )
+    over_rows(drawn, min(1, *(100 * point.share for point in points)), 560 if watched else 350)
     drawn.update_annotations(font={"size": 14, "color": GREY}, x=0, xanchor="left")
-    drawn.update_xaxes(
-        type="log",
-        range=[min(-0.1, math.log10(100 * min(point.share for point in points)) - 0.1), 2.04],
-        tickvals=list(TICKS),
-        ticktext=[str(tick) for tick in TICKS],
-        tickangle=0,
-        showticklabels=True,
-        showgrid=True,
-        gridcolor=GRID,
-    )
-    drawn.update_xaxes(title={"text": text.SWEEP_AXIS, "font": {"size": 13}}, row=len(titles), col=1)
-    steps = [0, 25, 50, 75, 100]
-    drawn.update_yaxes(range=[-4, 104], tickvals=steps, ticktext=[f"{step} %" for step in steps])
-    return drawn
+    drawn.update_xaxes(showticklabels=True)
+    return drawn.update_xaxes(title={"text": text.SWEEP_AXIS, "font": {"size": 13}}, row=len(titles), col=1)
 
 
 def table(points: Sequence[SweepPoint]) -> str:

@@ -5,7 +5,6 @@ A file is sent inside the event and saved by the visitor's browser: it is never 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -15,7 +14,7 @@ from app.sections.ask.inputs import Inputs
 from app.sections.events import LIGHT, QUEUED, QUIET
 from app.sections.take_away import callbacks as takeaway
 from app.server.run import Run
-from app.style.toasts import noticed, shown
+from app.style.toasts import errors_shown, noticed
 from judgeq.errors import InputError
 
 SAVE = """(file) => {
@@ -35,40 +34,32 @@ ADDRESS = "(fragment) => `${location.origin}${location.pathname}#${fragment}`"
 AFTER_HASH = "() => location.hash.slice(1)"
 
 
-@dataclass(frozen=True)
 class Takeaway:
     """Everything below the map that is exported."""
 
-    panel: gr.Column
-    buttons: dict[str, gr.Button]
-    file: gr.JSON
-    link: gr.Textbox
-    python: gr.Code
-
-
-def build_takeaway() -> Takeaway:
-    """The components, hidden until there is something to export."""
-    with gr.Column(visible=False, elem_id="takeaway") as panel:
-        gr.HTML(f'<h2 class="section">{text.TAKE_TITLE}</h2><p class="fine">{text.TAKE}</p>')
-        with gr.Row(elem_id="takeaway-files"):
-            buttons = {
-                kind: gr.Button(title, size="md", scale=0, min_width=120, elem_id=f"take-{kind}")
-                for kind, title in text.TAKE_KINDS.items()
-            }
-        link = gr.Textbox(
-            label=text.TAKE_LINK,
-            info=text.TAKE_LINK_INFO,
-            interactive=False,
-            lines=1,
-            max_lines=1,
-            buttons=["copy"],
-            elem_id="take-link",
-        )
-        with gr.Accordion(text.TAKE_PYTHON, open=False, elem_id="take-python"):
-            python = gr.Code(
-                language="python", interactive=False, show_label=False, wrap_lines=True, buttons=["copy"]
+    def __init__(self) -> None:
+        """Builds the components, hidden until there is something to export."""
+        with gr.Column(visible=False, elem_id="takeaway") as self.panel:
+            gr.HTML(f'<h2 class="section">{text.TAKE_TITLE}</h2><p class="fine">{text.TAKE}</p>')
+            with gr.Row(elem_id="takeaway-files"):
+                self.buttons = {
+                    kind: gr.Button(title, size="md", scale=0, min_width=120, elem_id=f"take-{kind}")
+                    for kind, title in text.TAKE_KINDS.items()
+                }
+            self.link = gr.Textbox(
+                label=text.TAKE_LINK,
+                info=text.TAKE_LINK_INFO,
+                interactive=False,
+                lines=1,
+                max_lines=1,
+                buttons=["copy"],
+                elem_id="take-link",
             )
-    return Takeaway(panel, buttons, gr.JSON(visible=False), link, python)
+            with gr.Accordion(text.TAKE_PYTHON, open=False, elem_id="take-python"):
+                self.python = gr.Code(
+                    language="python", interactive=False, show_label=False, wrap_lines=True, buttons=["copy"]
+                )
+        self.file = gr.JSON(visible=False)
 
 
 def wire_takeaway(demo: gr.Blocks, part: Takeaway, inputs: Inputs, run: gr.State, ends: list[Any]) -> None:
@@ -114,16 +105,14 @@ def offer(run: Run | None) -> tuple[Any, ...]:
     return gr.update(visible=True), takeaway.link_of(run.task) if run else "", lines
 
 
+@errors_shown()
 def make_file(run: Run | None, kind: str) -> dict[str, str]:
     """A file for the browser.
 
     Raises:
         gr.Error: there is nothing to export yet.
     """
-    try:
-        return takeaway.file_of(run, kind)
-    except InputError as error:
-        raise shown(error) from None
+    return takeaway.file_of(run, kind)
 
 
 def restore(fragment: str | None) -> tuple[Any, ...]:

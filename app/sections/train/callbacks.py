@@ -18,9 +18,9 @@ from app.sections.ask.cards import busy_status, error_status, loading_status, re
 from app.sections.measuring import MeasuringCallbacks, buttons
 from app.server.environment import comes_from_here
 from app.server.train_run import RECIPES, TrainRun, TrainTask, folder_named
-from app.style.toasts import shown
+from app.style.toasts import errors_shown
 from app.templates import render
-from judgeq.errors import InputError, JudgeqError
+from judgeq.errors import InputError
 from judgeq.look.format import duration, size
 from judgeq.training.curve import curve_figure
 
@@ -42,6 +42,7 @@ class TrainCallbacks(MeasuringCallbacks[TrainRun]):
 
     KEEPS_ON: ClassVar[bool] = True
 
+    @errors_shown()
     def begin(self, recipe: str, folder: str, request: gr.Request) -> tuple[Any, ...]:
         """A training, or its estimate, and the section before it starts.
 
@@ -51,18 +52,15 @@ class TrainCallbacks(MeasuringCallbacks[TrainRun]):
         Raises:
             gr.Error: something is invalid, a training is running, or the request comes from another machine.
         """
-        try:
-            check_here(request)
-            if self.host.training is not None and self.host.training.busy:
-                raise InputError(text.TRAIN_BUSY)
-            if recipe not in RECIPES:
-                raise InputError(text.TRAIN_NO_RECIPE)
-            place = folder_named(self.parent, folder, Path(self.host.name).name)
-            task = TrainTask(recipe=RECIPES[recipe], folder=place, only_estimate=self.only_estimate)
-            self.host.training = run = TrainRun(task, self.host)
-            return self.begun(run)
-        except JudgeqError as error:
-            raise shown(error) from None
+        check_here(request)
+        if self.host.training is not None and self.host.training.busy:
+            raise InputError(text.TRAIN_BUSY)
+        if recipe not in RECIPES:
+            raise InputError(text.TRAIN_NO_RECIPE)
+        place = folder_named(self.parent, folder, Path(self.host.name).name)
+        task = TrainTask(recipe=RECIPES[recipe], folder=place, only_estimate=self.only_estimate)
+        self.host.training = run = TrainRun(task, self.host)
+        return self.begun(run)
 
     def attach(self, request: gr.Request) -> tuple[Any, ...]:
         """What `begin` returns, for a training that another page has started and that is still running."""
@@ -72,7 +70,6 @@ class TrainCallbacks(MeasuringCallbacks[TrainRun]):
         return run, self.status(run), gr.skip(), *buttons(busy=True)
 
     def status(self, run: TrainRun) -> str:
-        """See `MeasuringCallbacks`."""
         phase, done, total = run.step
         if run.phase == "failed":
             return error_status(text.TRAIN_FAILED)
@@ -84,11 +81,11 @@ class TrainCallbacks(MeasuringCallbacks[TrainRun]):
             return busy_status(text.WAITING.format(place=run.place))
         if run.phase == "done":
             said = text.TRAIN_ESTIMATED if run.needs else text.TRAIN_DONE
-            return ready_status(said.format(folder=run.train_task.folder))
+            return ready_status(said.format(folder=run.task.folder))
         if run.stopped:
             return busy_status(text.TRAIN_STOPPING)
         if not total:
-            return busy_status(text.TRAIN_MEASURING if run.train_task.only_estimate else text.TRAIN_PREPARING)
+            return busy_status(text.TRAIN_MEASURING if run.task.only_estimate else text.TRAIN_PREPARING)
         return busy_status(
             text.TRAIN_AT.format(phase=phase.capitalize(), done=done, total=total), done / total
         )
@@ -100,7 +97,6 @@ class TrainCallbacks(MeasuringCallbacks[TrainRun]):
         return int(time.monotonic() / DRAW_S) if run.history else 0
 
     def results(self, run: TrainRun) -> tuple[Any, ...]:
-        """See `MeasuringCallbacks`."""
         figure = gr.update(
             visible=bool(run.history), value=curve_figure(run.history) if run.history else None
         )
@@ -115,7 +111,7 @@ def check_here(request: gr.Request) -> None:
 
 def numbers(run: TrainRun) -> str:
     """The estimate as a table, and the command that does the same."""
-    task, needs = run.train_task, run.needs
+    task, needs = run.task, run.needs
     rows = needs and [
         (text.TRAIN_TIME, duration(needs.seconds), "", True),
         *(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -21,27 +20,18 @@ def build_train(demo: gr.Blocks, host: ModelHost, parent: Path) -> gr.events.Dep
     Returns:
         The event after which there may be a judge.
     """
-    run = gr.State(None)  # goes on when its page is closed
     with folded(text.TRAIN_TITLE, text.TRAIN_LEAD, text.TRAIN_FOLD, "train"):
         with gr.Row(elem_id="train-how"):
             recipes = [(label, name) for name, label in text.TRAIN_RECIPES.items()]
             recipe = gr.Radio(recipes, value="quick", label=text.TRAIN_RECIPE, elem_id="train-recipe")
             named = {"label": text.TRAIN_FOLDER, "placeholder": text.TRAIN_FOLDER_PLACEHOLDER}
             folder = gr.Textbox("", **named, max_lines=1, elem_id="train-folder")
-        with gr.Row(elem_id="train-act"):
-            estimate = gr.Button(text.TRAIN_ESTIMATE, scale=0, min_width=200, elem_id="train-estimate")
-            start = gr.Button(text.TRAIN, variant="primary", scale=0, min_width=200, elem_id="train-start")
-            cancel = gr.Button(text.STOP, interactive=False, scale=0, min_width=100, elem_id="train-cancel")
-        status = gr.HTML("", elem_id="train-status")
-        with gr.Column(visible=False, elem_id="train-panel") as panel:
-            figure = gr.Plot(show_label=False, container=False, elem_id="train-figure")
-            numbers = gr.HTML(elem_id="train-numbers")
-    shared: dict[str, Any] = {"run": run, "start": start, "cancel": cancel, "status": status}
-    shared["results"] = results = [panel, figure, numbers]
-    reactions = TrainCallbacks(host, parent)
-    measuring.wire(TrainCallbacks(host, parent, True), [estimate.click], [recipe, folder], **shared)
-    trained = measuring.wire(reactions, [start.click], [recipe, folder], **shared)
-    opened = demo.load(reactions.attach, None, [run, status, panel, start, cancel], **QUEUED)
-    again = opened.success(reactions.follow, run, [status, *results], **QUEUED)
-    again.then(measuring.idle_buttons, None, [start, cancel], **LIGHT)
+        work = measuring.Work("train", text.TRAIN, text.STOP, estimate=text.TRAIN_ESTIMATE)
+    reactions, inputs = TrainCallbacks(host, parent), [recipe, folder]
+    measuring.wire(TrainCallbacks(host, parent, True), [work.estimate.click], inputs, work)
+    trained = measuring.wire(reactions, [work.start.click], inputs, work)
+    buttons = [work.start, work.cancel]
+    opened = demo.load(reactions.attach, None, [work.run, work.status, work.results[0], *buttons], **QUEUED)
+    again = opened.success(reactions.follow, work.run, [work.status, *work.results], **QUEUED)
+    again.then(measuring.idle_buttons, None, buttons, **LIGHT)
     return trained

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import html
-import math
 from typing import TYPE_CHECKING
 
 from judgeq.evaluation.report.styles import styles_of
-from judgeq.look.figures import styled
+from judgeq.look.figures import over_rows
 from judgeq.look.format import percent, size
-from judgeq.look.palette import GREY, GRID
+from judgeq.look.palette import GREY
 from judgeq.methods import title_of
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from judgeq.evaluation.calibration.result import Calibration
 
-TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 HEIGHT = 380
 
 
@@ -79,29 +77,9 @@ def curve(found: Calibration) -> Figure:
             "font": {"size": 12, "color": GREY},
         },
     )
-    styled(
-        drawn,
-        margin={"l": 60, "r": 20, "t": 64},
-        height=HEIGHT,
-        legend={"y": 1, "yref": "container", "yanchor": "top"},
-    )
-    drawn.update_xaxes(
-        type="log",
-        range=[math.log10(min(x)) - 0.12, 2.04],
-        tickvals=list(TICKS),
-        ticktext=[f"{tick:g}" for tick in TICKS],
-        tickangle=0,
-        showgrid=True,
-        gridcolor=GRID,
-        title={"text": "Rows kept, in % of all", "font": {"size": 13}},
-    )
-    steps = [0, 25, 50, 75, 100]
-    drawn.update_yaxes(
-        range=[-4, 104],
-        tickvals=steps,
-        ticktext=[f"{step} %" for step in steps],
-        title={"text": "Answers that survive", "font": {"size": 13}},
-    )
+    over_rows(drawn, min(x), HEIGHT)
+    drawn.update_xaxes(title={"text": "Rows kept, in % of all", "font": {"size": 13}})
+    drawn.update_yaxes(title={"text": "Answers that survive", "font": {"size": 13}})
     return drawn
 
 

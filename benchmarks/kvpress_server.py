@@ -1,8 +1,9 @@
-"""Answers of kvpress' own pipeline: runs under the Python that has kvpress, and knows of judgeq its press alone.
+"""The time that kvpress takes, and answers of its own pipeline: runs under the Python that has kvpress.
 
-    python -I kvpress_pipeline.py MODEL THREADS
+    python -I kvpress_server.py MODEL THREADS
 
-One question a line on standard input, one answer a line on standard output.
+One request a line on standard input, one answer a line on standard output, so that both sides can take turns. Knows of
+judgeq its press alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import contextlib
 import json
 import os
 import platform
+import statistics
 import sys
+import time
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -27,20 +30,17 @@ PRESS = Path(__file__).resolve().parents[1] / "judgeq" / "integrations" / "kvpre
 
 
 def main(folder: str, threads: str) -> int:
-    """Serve questions until standard input ends; the first line of output says which versions answer.
+    """Serve requests until standard input ends; the first line of output says which versions answer.
 
-    A question has `context`, `question`, `answer_prefix` and `max_new_tokens` as the pipeline takes them, and `press`:
-    None for the full cache, or what `press_of` takes. The question is empty where it is a part of the context. An
-    answer has its `text`, or says why kvpress has `failed`.
+    A request is what `take` or, with a `context`, what `answer` needs beside the model.
     """
     if find_spec("kvpress") is None:
         return NO_KVPRESS
     os.environ["HF_HUB_OFFLINE"] = "1"
     answers = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
-        import kvpress
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
         from transformers.utils import logging
 
         logging.disable_progress_bar()
@@ -51,25 +51,77 @@ def main(folder: str, threads: str) -> int:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        pipeline = kvpress.KVPressTextGenerationPipeline(
-            model=model.eval(), tokenizer=tokenizer, device=device
-        )
+        model = model.eval().to(device)
         about = {name: version(name) for name in ("kvpress", "torch", "transformers")}
         about["python"] = platform.python_version()
         print(json.dumps(about), file=answers, flush=True)
         for line in sys.stdin:
-            asked = json.loads(line)
-            asked["press"] = press_of(tokenizer, **asked["press"]) if asked["press"] else None
+            request = json.loads(line)
             with torch.inference_mode():
-                try:
-                    answer = {"text": pipeline(asked.pop("context"), **asked)["answer"]}
-                except ValueError as error:
-                    if NO_FAKE_KEYS not in str(error):
-                        raise
-                    answer = {"failed": str(error)}
-            print(json.dumps(answer), file=answers, flush=True)
+                found = (answer if "context" in request else take)(model, **request)
+            print(json.dumps(found), file=answers, flush=True)
     return 0
+
+
+def take(model: Any, ids: list[int], budget: int, tokens: int) -> dict[str, float]:
+    """Read a prompt with kvpress' SnapKV, or without a press, and generate `tokens` tokens after the first.
+
+    Args:
+        ids: of the prompt's tokens.
+        budget: rows; 0 is transformers alone.
+
+    Returns:
+        `first_s`, the seconds until the first token is chosen, and `token_s`, the median of the later ones.
+    """
+    import kvpress
+    import torch
+    from transformers import DynamicCache
+
+    prompt, cache = torch.tensor([ids], device=model.device), DynamicCache(config=model.config)
+    press: Any = contextlib.nullcontext()
+    if budget:
+        press = kvpress.SnapKVPress(compression_ratio=1 - (budget + 0.25) / len(ids))(model)
+    started = time.perf_counter()
+    with press:
+        logits = model(prompt, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+    token = int(logits[0, -1].argmax())
+    first_s = time.perf_counter() - started
+    seconds = []
+    for place in range(len(ids), len(ids) + tokens):
+        started = time.perf_counter()
+        at = torch.tensor([[place]], device=model.device)
+        step = torch.tensor([[token]], device=model.device)
+        logits = model(step, past_key_values=cache, use_cache=True, position_ids=at).logits
+        token = int(logits[0, -1].argmax())
+        seconds.append(time.perf_counter() - started)
+    return {"first_s": first_s, "token_s": statistics.median(seconds)}
+
+
+def answer(model: Any, context: str, press: dict[str, Any] | None, **asked: Any) -> dict[str, str]:
+    """What the pipeline answers to a question, as `text`, or why kvpress has `failed`.
+
+    Args:
+        press: None for the full cache, or what `press_of` takes.
+        asked: `question`, `answer_prefix` and `max_new_tokens` as the pipeline takes them; the question is empty where
+            it is a part of the context.
+    """
+    pipeline = _pipeline(model)
+    asked["press"] = press_of(pipeline.tokenizer, **press) if press else None
+    try:
+        return {"text": pipeline(context, **asked)["answer"]}
+    except ValueError as error:
+        if NO_FAKE_KEYS not in str(error):
+            raise
+        return {"failed": str(error)}
+
+
+@cache
+def _pipeline(model: Any) -> Any:
+    import kvpress
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model.name_or_path, trust_remote_code=False)
+    return kvpress.KVPressTextGenerationPipeline(model=model, tokenizer=tokenizer, device=model.device)
 
 
 def press_of(tokenizer: Any, name: str, ratio: float, options: dict[str, Any], heads_compete: bool) -> Any:
