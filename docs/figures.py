@@ -166,18 +166,6 @@ def ruler_moved() -> Lines:
 
 
 @table
-def answers() -> Lines:
-    rows = [row for row in results("answers")["rows"] if "/" not in row["task"]]
-    found = {(row["task"], row["method"], row["budget"]): percent(row["score"]) for row in rows}
-    tasks = list(dict.fromkeys(task for task, _, _ in found))
-    for method, budget in dict.fromkeys((method, budget) for _, method, budget in found):
-        base, _, allocation = method.partition(":allocation=")
-        title = ", ".join(filter(None, [TITLES[base], allocation]))
-        name = title if method == "full" else f"{title}, {round(1000 * budget)} per 1,000"
-        yield [name, *(found[task, method, budget] for task in tasks)]
-
-
-@table
 def variants(name: str, *tasks: str) -> Lines:
     """Methods with options, at every budget of each task in turn."""
     rows = results(name)["rows"]
