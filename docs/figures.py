@@ -271,8 +271,9 @@ def ablation() -> Lines:
 @table
 def bench_step() -> Lines:
     for row in results("bench_step")["rows"]:
-        times = (f"{row[name]:.2f} s" for name in ("stored_s", "recomputed_s"))
-        yield [f"{row['prompt_tokens']:,}", *times, f"{row['ratio']:.1f}"]
+        times = (f"{row[f'{name}_s']:.2f} s" for name in ("recomputed", "alone", "stored"))
+        faster, answer = f"{row['faster']:.1f}", f"{row['answer_s']:.1f} s"
+        yield [f"{row['prompt_tokens']:,}", row["precision"], *times, faster, answer]
 
 
 @table

@@ -38,14 +38,15 @@ def test_every_figure_stands_in_a_page() -> None:
 
 def test_another_result_is_another_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (
-        "<!-- table: bench_step -->\n| tokens | stored | again | ratio |\n|---|---|---|---|\n| 1 | 2 | 3 | 4 |\n\n"
+        "<!-- table: bench_step -->\n| tokens | in |\n|---|---|\n| 1 | 2 |\n\n"
         "Steps are <!-- value: step_ratios -->3.0 to\n4.0<!-- --> times as fast.\n"
     )
-    result = {"prompt_tokens": 1200, "stored_s": 0.5, "recomputed_s": 1.25, "ratio": 2.5}
+    result = {"prompt_tokens": 1200, "precision": "float32", "ratio": 2.5, "faster": 2.5}
+    result |= {"stored_s": 0.5, "alone_s": 0.75, "recomputed_s": 1.25, "answer_s": 3.0}
     (tmp_path / "bench_step.json").write_text(json.dumps({"rows": [result]}), encoding="utf-8")
     monkeypatch.setitem(FIGURES["filled"].__globals__, "RESULTS", tmp_path)
     filled = FIGURES["filled"](page)
-    assert "|---|\n| 1,200 | 0.50 s | 1.25 s | 2.5 |\n\nSteps" in filled
+    assert "|---|\n| 1,200 | float32 | 1.25 s | 0.75 s | 0.50 s | 2.5 | 3.0 s |\n\nSteps" in filled
     assert FIGURES["unmarked"](filled).endswith("Steps are 2.5 to 2.5 times as fast.\n")
     with pytest.raises(KeyError, match="magic"):
         FIGURES["filled"]("<!-- value: magic -->1<!-- -->")
@@ -72,9 +73,9 @@ def test_what_others_measured_has_a_line_for_each_budget(
 
 def test_the_figures_are_of_the_shipped_soft_tokens_or_say_that_they_are_of_earlier_ones() -> None:
     shipped = json.loads((ROOT / "assets/soft_tokens/smollm2-135m/judgeq_config.json").read_text("utf-8"))
-    names = "hit_rate hit_rate_manuals hit_rate_8k ruler_words ruler_rivals ruler_512 ruler_first memory_rows".split()
+    names = "hit_rate hit_rate_manuals hit_rate_8k ruler_words ruler_rivals niah begun ruler_512 ruler_first memory_rows".split()
     assert not [name for name in names if FIGURES["results"](name)["tokens"] != shipped["recipe"]]
-    earlier = ["answers", "ruler", "ruler_moved", "ruler_unknown", "niah"]
+    earlier = ["answers", "ruler", "ruler_moved", "ruler_unknown"]
     earlier += [
         f"quantized/{kind}_{bits}"
         for kind in ("hit_rate", "answers")
