@@ -64,8 +64,7 @@ def test_after_stored_answers_one_asks_stops_and_asks_about_what_was_read(page: 
     ask, stop = page.get_by_role("button", name="Ask", exact=True), page.get_by_role("button", name="Stop")
     expect(stop).to_be_disabled()
     ask.click()
-    expect(page.locator(".status", has_text="Reading the document")).to_be_visible()
-    stop.click()
+    stop.click()  # as soon as it can be: a busy machine may show little of the reading
     expect(page.locator(".status.ready", has_text="Stopped")).to_be_visible()
     expect(ask).to_be_enabled()
     expect(stop).to_be_disabled()
