@@ -9,9 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import gradio as gr
 
-from app import text
 from app.sections.ask.callbacks import TICK
-from app.sections.ask.cards import busy_status, loading_status
 from app.sections.events import LIGHT, QUEUED
 from app.server.host import ModelHost
 from app.server.run import Run
@@ -133,20 +131,6 @@ class Work:
             figure = gr.Plot(show_label=False, container=False, elem_id=f"{name}-figure")
             numbers = gr.HTML(elem_id=f"{name}-numbers")
         self.results = [panel, figure, numbers]
-
-
-def begun_status(run: Run) -> str:
-    """The line of a run of any kind that has not measured anything yet; empty for later phases."""
-    match run.phase:
-        case "loading":
-            return loading_status(*run.host.progress)
-        case "waiting":
-            return busy_status(text.WAITING.format(place=run.place))
-        case "reading":
-            done, layers = run.layers
-            line = text.READING.format(what=run.what, done=done, layers=layers or "…")
-            return busy_status(line, done / layers if layers else 0.0)
-    return ""
 
 
 def buttons(busy: bool) -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ from judgeq.methods import METHODS, method_named
 LARGEST_REQUEST = 64_000_000
 """Bytes; a paste of 10 MB, every character escaped, still reaches the limits and gets their error message."""
 KEEP_STATE_S = 30 * 60
-"""Seconds that answers stay in memory for a page that nobody touches any more."""
+"""Seconds after which the answers of an idle page are dropped from memory."""
 KEEP_FILES_S = 60 * 60
 """Seconds after which uploaded and made files are deleted."""
 

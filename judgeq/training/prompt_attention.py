@@ -1,7 +1,7 @@
 """Attention of soft tokens to prompts whose rows stay as they are: gradients are those of the soft tokens alone.
 
-SDPA computes gradients for every row of a prompt, which nobody needs. Here they end at the soft tokens' own rows, and
-the prompts of a pass may lie apart, without padding.
+SDPA computes gradients for every row of a prompt, and none of these is used. Here gradients end at the soft tokens' own
+rows, and the prompts of a pass may lie apart, without padding.
 """
 
 from __future__ import annotations

@@ -66,18 +66,26 @@ def ready_status(line: str, notices: Sequence[str] = ()) -> str:
     return _status("ready", line, notices=notices)
 
 
-def run_status(run: Run) -> str:
-    """The status line of a run: what it does, its progress, and its notices once it is finished."""
-    done, layers = run.layers
-    count = len(run.lanes)
+def begun_status(run: Run) -> str:
+    """The line of a run of any kind that has not measured anything yet; empty for later phases."""
     match run.phase:
         case "loading":
             return loading_status(*run.host.progress)
         case "waiting":
             return busy_status(text.WAITING.format(place=run.place))
         case "reading":
+            done, layers = run.layers
             line = text.READING.format(what=run.what, done=done, layers=layers or "…")
             return busy_status(line, done / layers if layers else 0.0)
+    return ""
+
+
+def run_status(run: Run) -> str:
+    """The status line of a run: what it does, its progress, and its notices once it is finished."""
+    if said := begun_status(run):
+        return said
+    count = len(run.lanes)
+    match run.phase:
         case "writing":
             line = text.WRITING.format(count=f"{count} answers") if count > 1 else text.WRITING_ONE
             return busy_status(line, 1.0)

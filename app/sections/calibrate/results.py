@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app import text
-from app.sections.ask.cards import busy_status, error_status, ready_status
-from app.sections.measuring import begun_status
+from app.sections.ask.cards import begun_status, busy_status, error_status, ready_status
 from app.server.calibrate_run import CalibrationRun
 from app.templates import render
 from judgeq.config import Budget

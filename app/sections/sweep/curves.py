@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app import text
-from app.sections.ask.cards import busy_status, error_status, percent, ready_status
-from app.sections.measuring import begun_status
+from app.sections.ask.cards import begun_status, busy_status, error_status, percent, ready_status
 from app.server.sweep_run import SweepRun
 from judgeq.evaluation.report.styles import styles_of
 from judgeq.look.figures import over_rows
