@@ -24,6 +24,7 @@ from judgeq.inference.prefill import prefill
 from judgeq.methods import JudgeQ
 from judgeq.methods.scoring import attention_to_prompt
 from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import Message
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training import store as stores
@@ -173,9 +174,12 @@ def test_an_example_scores_as_the_prefill_does(each_lm: LanguageModel, tmp_path:
             assert torch.allclose(ours.mean(1), scores[0], atol=5e-3)
 
 
-def test_the_teacher_is_the_mean_attention_of_the_response(some_lm: LanguageModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("question", ["known", "unknown"])
+def test_the_teacher_is_the_mean_attention_of_the_response(
+    some_lm: LanguageModel, tmp_path: Path, question: str
+) -> None:
     lm = some_lm
-    train_set = filled(lm, tmp_path)
+    train_set = filled(lm, tmp_path, changed(question=question))
     assert train_set[0].teacher.shape[0] == train_set[0].keys.shape[0] == len(lm.geometry.global_layers)
     for index in range(len(train_set)):
         example = train_set[index]
@@ -330,6 +334,43 @@ def test_some_prompts_end_in_the_middle_of_the_answer(lm: LanguageModel, tmp_pat
     assert 0 < max(longer) <= CONFIG.prefix_tokens
     for at, prompt in enumerate(prompts):
         assert torch.equal(train_set[at].prompt[: len(prompt)], prompt)
+
+
+def test_a_prompt_ends_before_a_question_that_is_unknown(lm: LanguageModel, tmp_path: Path) -> None:
+    train_set = filled(lm, tmp_path, changed(question="unknown"))
+    kinds = set()
+    for given, found in zip(examples(lm), all_of(train_set), strict=True):
+        asked = given.question_last()
+        ids = asked.input_ids(lm)[0]
+        assert torch.equal(torch.cat([found.prompt, found.response])[: len(ids)], ids)
+        read, later = (lm.tokenizer.decode(part) for part in (found.prompt, found.response))
+        assert asked.messages[-1].content.endswith(asked.question)
+        if asked.document:
+            assert read.endswith(asked.document)
+            assert later.strip().startswith(asked.question)
+        else:
+            assert later.startswith(asked.messages[-1].content)
+        kinds.add((given == asked, bool(asked.document)))
+    assert {(True, True), (False, True)} <= kinds, "the question was last, or first"
+
+
+def test_a_message_without_a_document_has_no_unknown_question() -> None:
+    with pytest.raises(InputError, match="one message without a document of its own"):
+        Example((Message("user", "Who?"),), "chat").question_last()
+    chat = Example((Message("user", "Hello"), Message("assistant", "Hi"), Message("user", "Who?")), "chat")
+    assert chat.question_last() == chat
+
+
+def test_a_store_from_before_questions_could_be_unknown_is_gone_on_with(
+    lm: LanguageModel, tmp_path: Path
+) -> None:
+    label = filled(lm, tmp_path).folder / "origin.json"
+    said = json.loads(label.read_text(encoding="utf-8"))
+    del said["question"]
+    label.write_text(json.dumps(said), encoding="utf-8")
+    filled(lm, tmp_path)
+    with pytest.raises(InputError, match="other data settings"):
+        filled(lm, tmp_path, changed(question="unknown"))
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))

@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.objects import brief
-from judgeq.prompts.prompt import SEPARATOR, Message, build_chat
+from judgeq.prompts.prompt import SEPARATOR, Message, build_chat, count_before
 from judgeq.values import settle, texts
 
 QUESTION_FIRST_SHARE = 0.3
@@ -36,6 +37,7 @@ class Example:
         kind: the shape it was built with, for statistics.
         answers: text or texts that a right answer contains; empty where none is known.
         answer_prefix: text that the answer must continue.
+        document, question: what the last message was made of; empty where that is not known.
     """
 
     __repr__ = brief
@@ -44,6 +46,8 @@ class Example:
     kind: str
     answers: tuple[str, ...] = ()
     answer_prefix: str = ""
+    document: str = ""
+    question: str = ""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -61,11 +65,32 @@ class Example:
     ) -> Example:
         """One message of a document and a question, in either order."""
         parts = (question, document) if question_first else (document, question)
-        return cls((Message("user", SEPARATOR.join(parts)),), kind, texts("answers", answers), answer_prefix)
+        message = Message("user", SEPARATOR.join(parts))
+        return cls((message,), kind, texts("answers", answers), answer_prefix, document, question)
+
+    def question_last(self) -> Example:
+        """The same with the question after the document.
+
+        Raises:
+            InputError: nothing stands before the question: a single message that is not known to have a document.
+        """
+        if not self.question and len(self.messages) == 1:
+            raise InputError(
+                f"An example of the kind {self.kind!r} is one message without a document of its own: give lines of "
+                '{"context": …, "question": …} or conversations, or leave --question at known'
+            )
+        if not self.question:
+            return self
+        message = Message("user", SEPARATOR.join((self.document, self.question)))
+        return replace(self, messages=(*self.messages[:-1], message))
 
     def input_ids(self, lm: LanguageModel, reserve: int = 0) -> Tensor:
         """The prompt, (1, T) int64; see `build_chat`."""
         return build_chat(lm, self.messages, answer_prefix=self.answer_prefix, reserve=reserve)
+
+    def tokens_before_question(self, lm: LanguageModel) -> int:
+        """How many tokens of the prompt come before the question, which is last."""
+        return count_before(lm, self.messages, len(self.document), self.answer_prefix)
 
 
 def ask_at_random(

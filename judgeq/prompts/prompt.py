@@ -191,6 +191,15 @@ def build_chat(
     return torch.tensor([ids])
 
 
+def count_before(
+    lm: LanguageModel, messages: Sequence[Message], characters: int, answer_prefix: str = ""
+) -> int:
+    """Tokens of `build_chat` before so many characters of the last message; one across that border comes after it."""
+    *before, (last, is_data), _, _ = _pieces(lm, messages, answer_prefix)
+    inside = sum(end <= characters for _, end in lm.encode(last, is_data=is_data).offsets)
+    return inside + sum(len(lm.encode(text, is_data=known).ids) for text, known in before)
+
+
 def chat_characters(
     lm: LanguageModel, messages: Sequence[Message], answer_prefix: str = ""
 ) -> tuple[str, list[tuple[int, int]]]:

@@ -25,9 +25,13 @@ class TrainConfig(JsonConfig):
             a mixture such as `wiki:4,code:1`.
         examples: number of training prompts.
         min_tokens, max_tokens: length of their documents.
+        question: `known`: soft tokens read the question, too, and learn what the answer looks at; `unknown`: they read
+            the document alone, and learn what a question and its answer look at, for documents that are evicted before
+            any question (`Document.compress`).
         response_tokens: longest self-generated response.
         temperature: of the responses; 0 = greedy.
-        prefix_tokens: up to so many response tokens already belong to the prompt, in half of the examples.
+        prefix_tokens: up to so many response tokens already belong to the prompt, in half of the examples; none where
+            the question is unknown.
         batch: prompts whose responses are generated together.
         n: soft tokens; 32 in the paper.
         start: the first embeddings: of tokens drawn from the `responses` or from the whole `vocabulary`, `random`
@@ -56,6 +60,7 @@ class TrainConfig(JsonConfig):
     examples: int = 480
     min_tokens: int = 256
     max_tokens: int = 2048
+    question: Literal["known", "unknown"] = "known"
     response_tokens: int = 48
     temperature: float = 0.0
     prefix_tokens: int = 16
@@ -99,5 +104,5 @@ class TrainConfig(JsonConfig):
     @property
     def data_fields(self) -> dict[str, object]:
         """What decides an example: a store of the same values can be reused, and extended by more examples."""
-        names = "data min_tokens max_tokens response_tokens temperature prefix_tokens seed".split()
+        names = "data min_tokens max_tokens question response_tokens temperature prefix_tokens seed".split()
         return {name: getattr(self, name) for name in names}

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from judgeq.cache.retained import FrozenCache
-from judgeq.data.example import Source
+from judgeq.data.example import Example, Source
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.output import PART, check_folder, read_object, write_file
@@ -82,9 +82,14 @@ class Store:
     def __getitem__(self, index: int) -> TrainingExample:
         return TrainingExample.read(self._path(index))
 
-    @cached_property
+    @property
     def prompts(self) -> list[Tensor]:
         """The tokens of every prompt, (T_i,) int64 each."""
+        return [ids for ids, _ in self._prompts]
+
+    @cached_property
+    def _prompts(self) -> list[tuple[Tensor, int]]:
+        """Every prompt, and how many of its tokens the soft tokens read."""
         config = self.config
         reserve, positions = config.response_tokens + config.n, self.lm.geometry.max_positions
         if reserve >= positions:
@@ -97,9 +102,16 @@ class Store:
                 self.lm, self.examples, tokens=(config.min_tokens, config.max_tokens), seed=config.seed
             )
             try:
-                return [example.input_ids(self.lm, reserve=reserve)[0] for example in examples]
+                if config.question == "unknown":
+                    examples = [example.question_last() for example in examples]
+                return [self._prompt(example, reserve) for example in examples]
             except InputError as error:
                 raise InputError(f"{self.source.name}: {error}, or lower --max-tokens") from None
+
+    def _prompt(self, example: Example, reserve: int) -> tuple[Tensor, int]:
+        ids = example.input_ids(self.lm, reserve=reserve)[0]
+        unknown = self.config.question == "unknown"
+        return ids, example.tokens_before_question(self.lm) if unknown else len(ids)
 
     @cached_property
     def _begun(self) -> date | None:
@@ -186,8 +198,8 @@ class Store:
         """There is an example, and it was made from the prompt that is at this index now."""
         if not self._path(index).exists():
             return False
-        prompt = self._tensor(index, "prompt")[: len(self.prompts[index])]
-        if not torch.equal(prompt, self.prompts[index]):
+        ids, read = self._prompts[index]
+        if not torch.equal(self._tensor(index, "prompt")[:read], ids[:read]):
             raise InputError(
                 f"{self._path(index)} was made from another prompt than {self.source.name} gives now: use another "
                 "--store, or delete that folder"
@@ -203,7 +215,7 @@ class Store:
             begun = {DATE: (self._begun or now()).isoformat()}
             write_file(label, json.dumps(self.origin | begun, indent=2))
         workers.wait()
-        found = read_object(label)
+        found = {"question": "known"} | read_object(label)  # older labels do not say
         if {name: value for name, value in found.items() if name != DATE} != self.origin:
             raise InputError(
                 f"{self.folder} holds training rows of another model or other data settings: use another --store, or "
@@ -238,10 +250,12 @@ class Store:
     @torch.inference_mode()
     def _make_example(self, index: int, response: Response) -> TrainingExample:
         rng = random.Random(self.config.seed * 1_000_003 + index)
+        whole, read = self._prompts[index]
         longest = min(self.config.prefix_tokens, len(response.ids) - SHORTEST_RESPONSE)
-        prefix = rng.randint(1, longest) if longest >= 1 and rng.random() < 0.5 else 0
-        prompt = torch.cat([self.prompts[index], response.ids[:prefix]])
-        ids = response.ids[prefix:] if len(response.ids) else torch.tensor([min(self.lm.eos_ids)])
+        prefixed = self.config.question == "known" and longest >= 1 and rng.random() < 0.5
+        read += rng.randint(1, longest) if prefixed else 0
+        answer = response.ids if len(response.ids) else torch.tensor([min(self.lm.eos_ids)])
+        prompt, ids = (part.clone() for part in torch.cat([whole, answer]).tensor_split([read]))
         keys, values = response.keys[:, :, : len(prompt)], response.values[:, :, : len(prompt)]
         rows = ((ours[None], theirs[None]) for ours, theirs in zip(keys, values, strict=True))
         cache = FrozenCache(rows, len(prompt), self.lm.geometry.sliding)
@@ -249,5 +263,5 @@ class Store:
         self.lm.model(
             input_ids=ids[None].to(self.lm.device), cache=cache, logits_to_keep=1, observer=recorder
         )
-        example = TrainingExample(prompt, torch.cat(recorder.layers).half().cpu(), ids.clone())
+        example = TrainingExample(prompt, torch.cat(recorder.layers).half().cpu(), ids)
         return example.with_rows(keys, values, self.lm.geometry) if self.rows else example
