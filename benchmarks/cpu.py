@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from benchmarks import llama_speed
 from benchmarks.peers import LLAMA, Server, serving
 from judgeq._version import versions
-from judgeq.attention.linear_one_row import LAYOUTS, OneRowLinear, lay_out
+from judgeq.attention.cpu_linear_decode import LAYOUTS, OneRowLinear, lay_out
 from judgeq.cli import run
 from judgeq.commands.common import (
     add_flag,

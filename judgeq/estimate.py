@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from judgeq.attention.linear_one_row import second_layout_bytes
+from judgeq.attention.cpu_linear_decode import second_layout_bytes
 from judgeq.cache.prefix import pass_sizes
 from judgeq.cache.quantized import stored_bytes
 from judgeq.config import check_chunk
@@ -49,7 +49,7 @@ class Memory:
             one evicts. Calculated, it is a lower bound: kernels and allocators take more.
         reading_full: the same where every row is kept.
         second_layout: of weights that are stored twice, next to the others: those in bfloat16 on a CPU that multiplies
-            one row faster so and has twice the memory free, see `judgeq.attention.linear_one_row`. Calculated for such
+            one row faster so and has twice the memory free, see `judgeq.attention.cpu_linear_decode`. Calculated for such
             a CPU.
     """
 
@@ -135,7 +135,7 @@ def _without_weights(config: Any) -> Any:
 
 
 def _second_layout(model: Any, quantization: str | None) -> int:
-    """What `judgeq.attention.linear_one_row.lay_out` takes: 16 bits a weight of each layer that is not quantized."""
+    """What `judgeq.attention.cpu_linear_decode.lay_out` takes: 16 bits a weight of each layer that is not quantized."""
     linear = [module for module in model.modules() if type(module) is nn.Linear]
     if quantization:
         linear = [module for module in linear if module is model.get_output_embeddings()]

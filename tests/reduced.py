@@ -34,7 +34,7 @@ from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.training.train import train
 from scripts import space
-from tests.documented import ROOT, blocks, text_of
+from tests.code_blocks import ROOT, blocks, text_of
 from tests.fixtures import TEXT, build_model, build_tokenizer
 
 TRAINING = {

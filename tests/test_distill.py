@@ -21,7 +21,7 @@ from judgeq.soft_tokens.tensors import SoftTokenTensors
 from judgeq.training.examples import PromptRows, TrainingExample
 from judgeq.training.trainable import attention_to_examples
 from scripts import distill
-from tests.documented import ROOT, code
+from tests.code_blocks import ROOT, code
 from tests.fixtures import build_model, build_tokenizer
 from tests.test_training import ARTICLES
 

@@ -27,7 +27,7 @@ from judgeq.cli import _parser, main
 from judgeq.methods import METHODS
 from judgeq.soft_tokens.model_card import model_card
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.documented import ROOT, Block, Command, code, documents, groups, options, text_of
+from tests.code_blocks import ROOT, Block, Command, code, documents, groups, options, text_of
 from tests.hub import Hub
 from tests.reduced import WRITTEN, Place, every_option, make_shared, provided_names, reduced, settle
 from tests.test_project import extras

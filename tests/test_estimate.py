@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from judgeq.attention.linear_one_row import LAYOUTS, lay_out
+from judgeq.attention.cpu_linear_decode import LAYOUTS, lay_out
 from judgeq.cli import main
 from judgeq.errors import InputError, ModelError
 from judgeq.estimate import Memory, estimate, measure, memory_figure

@@ -15,7 +15,7 @@ from judgeq.cache.ragged import FrozenRows
 from judgeq.cache.retained import storage_bytes
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
-from tests.documented import ROOT, code, text_of
+from tests.code_blocks import ROOT, code, text_of
 from tests.fixtures import TEXT
 from tests.server import served, tiny_host
 

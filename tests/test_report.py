@@ -25,9 +25,9 @@ from judgeq.evaluation.report import (
 )
 from judgeq.evaluation.report.blocks import blocks_of, moves_of, parts_of
 from judgeq.evaluation.report.figures import budget_curves, layer_curves, moved_points, needle_heatmap
-from judgeq.evaluation.report.pages import escaped, table_text
 from judgeq.evaluation.report.paper import PUBLISHED
 from judgeq.evaluation.report.read import results_from
+from judgeq.evaluation.report.render import escaped, table_text
 from judgeq.evaluation.report.styles import styles_of
 from judgeq.evaluation.report.summary import summary_of, warnings_of
 from judgeq.evaluation.report.tables import (

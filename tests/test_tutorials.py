@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from tests import notebooks
-from tests.documented import code
+from tests.code_blocks import code
 from tests.notebook_outputs import code_cells, differences, is_blank, is_close
 
 NAMES = notebooks.names()

@@ -19,7 +19,7 @@ from transformers.masking_utils import sdpa_mask
 
 from judgeq.attention.call import AttentionCall, Observer, OwnAttention, RowWeights
 from judgeq.attention.causal import UnmaskedCausal, check_places, check_seen
-from judgeq.attention.linear_many_rows import SharedLinear
+from judgeq.attention.cpu_linear_prefill import SharedLinear
 from judgeq.attention.softcap import capped_attention, grouped_attention
 from judgeq.attention.weights import weighed_attention
 from judgeq.errors import ModelError

@@ -80,7 +80,7 @@ class Contender(Protocol):
 class Plain:
     """transformers' own SDPA attention and cache, on the same weights.
 
-    Its products go the way that is fastest for their size, as ours do: see `judgeq.attention.linear_many_rows`.
+    Its products go the way that is fastest for their size, as ours do: see `judgeq.attention.cpu_linear_prefill`.
     """
 
     lm: LanguageModel

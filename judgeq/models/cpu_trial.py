@@ -36,7 +36,7 @@ class CpuTrial:
 
     Attributes:
         prefill: of a product of many rows.
-        one_row: of a product of one row, by layout: `PLAIN`, and those of `judgeq.attention.linear_one_row.LAYOUTS`
+        one_row: of a product of one row, by layout: `PLAIN`, and those of `judgeq.attention.cpu_linear_decode.LAYOUTS`
             that work.
     """
 
@@ -64,7 +64,7 @@ def cpu_trial() -> CpuTrial:
 
 @cache
 def _trial(threads: int) -> CpuTrial:
-    from judgeq.attention.linear_one_row import LAYOUTS
+    from judgeq.attention.cpu_linear_decode import LAYOUTS
 
     path = cache_root() / "cpu" / f"{_machine(threads)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -100,8 +100,8 @@ def use_layout(model: Any) -> None:
     import torch
     from torch import nn
 
-    from judgeq.attention.linear_many_rows import use_onednn
-    from judgeq.attention.linear_one_row import LAYOUTS, lay_out
+    from judgeq.attention.cpu_linear_decode import LAYOUTS, lay_out
+    from judgeq.attention.cpu_linear_prefill import use_onednn
 
     use_onednn(model)
     small = [module.weight for module in model.modules() if type(module) is nn.Linear]
@@ -117,8 +117,8 @@ def measure() -> CpuTrial:
     import torch.nn.functional as F
     from torch import Tensor
 
-    from judgeq.attention.linear_many_rows import has_two_libraries, onednn_product
-    from judgeq.attention.linear_one_row import LAYOUTS
+    from judgeq.attention.cpu_linear_decode import LAYOUTS
+    from judgeq.attention.cpu_linear_prefill import has_two_libraries, onednn_product
 
     def product(rows: int, wide: int, out: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         return torch.full((rows, wide), 0.5, dtype=dtype), torch.full((out, wide), 0.01, dtype=dtype)

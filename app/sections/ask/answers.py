@@ -11,7 +11,7 @@ from app import text
 from app.sections.ask.cards import empty_cards
 from judgeq.look.pages import script
 
-SCRIPT = str(script("glow")) + Path(__file__).with_name("glow.js").read_text(encoding="utf-8")
+SCRIPT = str(script("glow")) + Path(__file__).with_name("answers.js").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 Knows nothing of methods, budgets or how answers are written.
 """
 
+from judgeq.evaluation.harness.lm_eval_files import LocalFiles
 from judgeq.evaluation.harness.lm_eval_tasks import benchmark_names
-from judgeq.evaluation.harness.local_files import LocalFiles
 from judgeq.evaluation.harness.longbench import LONGBENCH_TASKS, longbench_tasks
 from judgeq.evaluation.harness.needle import needle_tasks
 from judgeq.evaluation.harness.ruler import RULER_GENERATED, RULER_TASKS, ruler_tasks

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from judgeq.errors import InputError
-from judgeq.evaluation.harness.local_files import LocalFiles
+from judgeq.evaluation.harness.lm_eval_files import LocalFiles
 from judgeq.evaluation.harness.ruler import made_task
 from judgeq.evaluation.questions import Task
 from judgeq.models.language_model import LanguageModel

@@ -12,8 +12,8 @@ from typing import Any
 
 from judgeq.data.example import Example
 from judgeq.errors import InputError
+from judgeq.evaluation.harness.lm_eval_files import LocalFiles
 from judgeq.evaluation.harness.lm_eval_tasks import Definition, check_names, definition
-from judgeq.evaluation.harness.local_files import LocalFiles
 from judgeq.evaluation.harness.ruler_documents import generate
 from judgeq.evaluation.questions import Question, Task
 from judgeq.models.language_model import LanguageModel

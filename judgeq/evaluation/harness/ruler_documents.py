@@ -17,6 +17,7 @@ from unittest import mock
 
 from judgeq.data.passages import GAP, manual_texts
 from judgeq.errors import DownloadError, InputError
+from judgeq.evaluation.harness.lm_eval_files import LocalFiles
 from judgeq.evaluation.harness.lm_eval_tasks import (
     CONNECT_SECONDS,
     Definition,
@@ -25,7 +26,6 @@ from judgeq.evaluation.harness.lm_eval_tasks import (
     quiet,
     seeded,
 )
-from judgeq.evaluation.harness.local_files import LocalFiles
 from judgeq.models.language_model import LanguageModel
 
 MOST = 500

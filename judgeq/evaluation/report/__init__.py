@@ -3,7 +3,6 @@
 from judgeq.evaluation.report.blocks import blocks_of
 from judgeq.evaluation.report.comparable import differences, incomparable, precision_of
 from judgeq.evaluation.report.figures import draw_layers, draw_needles, draw_scores
-from judgeq.evaluation.report.pages import to_html, to_markdown
 from judgeq.evaluation.report.read import (
     ResultFile,
     SpeedFile,
@@ -12,6 +11,7 @@ from judgeq.evaluation.report.read import (
     results_from,
     speed_from,
 )
+from judgeq.evaluation.report.render import to_html, to_markdown
 
 __all__ = [
     "ResultFile",

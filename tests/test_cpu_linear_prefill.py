@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from judgeq.attention.linear_many_rows import FEW_ROWS, ManyRowsLinear, has_two_libraries, use_onednn
+from judgeq.attention.cpu_linear_prefill import FEW_ROWS, ManyRowsLinear, has_two_libraries, use_onednn
 from judgeq.attention.registry import output_weight
 from judgeq.evaluation.random_weights import random_model
 from tests.fixtures import build_model
@@ -28,7 +28,7 @@ def test_products_of_many_rows_are_as_exact(shape: tuple[int, ...], bias: bool) 
 
 def test_all_other_products_are_those_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "judgeq.attention.linear_many_rows.onednn_product", lambda *_: pytest.fail("not PyTorch's")
+        "judgeq.attention.cpu_linear_prefill.onednn_product", lambda *_: pytest.fail("not PyTorch's")
     )
     plain = nn.Linear(96, 40).requires_grad_(False)
     layer, rows = ManyRowsLinear(plain), torch.randn(FEW_ROWS + 1, 96)

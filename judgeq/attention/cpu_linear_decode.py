@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from judgeq.attention.linear_many_rows import SharedLinear, onednn_product
+from judgeq.attention.cpu_linear_prefill import SharedLinear, onednn_product
 
 SMALL, LARGE = 2.0**-4, 2.0**6
 """Rows with their largest number between these, and what comes of them, fit into float16 as they are."""

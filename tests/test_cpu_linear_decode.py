@@ -12,7 +12,7 @@ from torch import nn
 
 import judgeq
 import judgeq.models.cpu_trial
-from judgeq.attention.linear_one_row import LAYOUTS, Layout, OneRowLinear, lay_out
+from judgeq.attention.cpu_linear_decode import LAYOUTS, Layout, OneRowLinear, lay_out
 from judgeq.attention.softcap import grouped_attention
 from judgeq.models.cpu_trial import PLAIN, CpuTrial, cpu_trial, use_layout
 from judgeq.models.language_model import LanguageModel
