@@ -49,8 +49,8 @@ class Memory:
             one evicts. Calculated, it is a lower bound: kernels and allocators take more.
         reading_full: the same where every row is kept.
         second_layout: of weights that are stored twice, next to the others: those in bfloat16 on a CPU that multiplies
-            one row faster so and has twice the memory free, see `judgeq.attention.cpu_linear_decode`. Calculated for such
-            a CPU.
+            one row faster so and has twice the memory free, see `judgeq.attention.cpu_linear_decode`. Calculated for
+            such a CPU.
     """
 
     weights: int
