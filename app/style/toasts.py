@@ -1,4 +1,4 @@
-"""Errors and warnings as Gradio sends them: to the page as HTML, to programs as plain text."""
+"""Errors and notices as Gradio sends them: to the page as HTML, and for how long, to programs as plain text."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import gradio as gr
 from judgeq.errors import JudgeqError
 from judgeq.look.format import visible
 
+SHOWN_S = 15
+
 
 def shown(error: JudgeqError) -> gr.Error:
     """An error as the page shows it; its code links to `app.error_page`."""
@@ -18,7 +20,7 @@ def shown(error: JudgeqError) -> gr.Error:
     said = html.escape(visible(str(error)), quote=False)
     if error.code:
         said += f' <a href="errors#{error.code.lower()}" target="_blank">{error.code}</a>'
-    return gr.Error(said, duration=15, print_exception=False)
+    return gr.Error(said, duration=SHOWN_S, print_exception=False)
 
 
 def sent(error: JudgeqError) -> gr.Error:
@@ -44,6 +46,11 @@ def errors_sent() -> Iterator[None]:
         raise sent(error) from None
 
 
+def told(sentence: str) -> None:
+    """Show that something is done, in words of `app.text`."""
+    gr.Info(sentence, duration=SHOWN_S)
+
+
 def noticed(sentence: str) -> None:
     """Show a warning; the page continues with what it was doing."""
-    gr.Warning(html.escape(visible(sentence), quote=False), duration=15)
+    gr.Warning(html.escape(visible(sentence), quote=False), duration=SHOWN_S)

@@ -1,7 +1,8 @@
 """Rows in 8 or 4 bits: asymmetric rounding in small groups, keys by channel and values by row (KIVI, arXiv 2402.02750).
 
 Keys have a few channels that are large in every row, so rows of one head share a range channel by channel; values have
-none. Groups never span two heads and need not be full, so heads may have any number of rows. Knows nothing of caches.
+none. Groups never span two heads and need not be full, so heads may have any number of rows.
+Which bits are offered: `judgeq.config.ROW_BITS`. Knows nothing of caches.
 """
 
 from __future__ import annotations

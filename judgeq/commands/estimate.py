@@ -16,7 +16,7 @@ from judgeq.commands.common import (
     load_model,
     load_random,
 )
-from judgeq.config import budget_rows, check_at_least, parse_budget
+from judgeq.config import ROW_BITS, budget_rows, check_at_least, parse_budget
 
 if TYPE_CHECKING:
     from judgeq.estimate import Memory
@@ -38,7 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--budget", "N", "rows or a share", "512")
     add_number(parser, "--chunk", "read at most so many tokens in a pass")
     meaning = "quantize kept rows to so many bits (default: not quantized)"
-    parser.add_argument("--row-bits", type=int, choices=(8, 4), help=meaning)
+    parser.add_argument("--row-bits", type=int, choices=ROW_BITS, help=meaning)
     meaning = "load the model, read that many random tokens, and compare; a shape gets random weights"
     add_flag(parser, "--measure", meaning)
 

@@ -1,4 +1,7 @@
-"""Writing the answer, one documented step at a time, from any cache. Knows nothing of methods or documents."""
+"""Writing the answer from any cache, one documented step at a time: the choice of a token, stop texts, how it ends.
+
+Knows nothing of methods or documents.
+"""
 
 from __future__ import annotations
 

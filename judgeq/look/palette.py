@@ -13,7 +13,8 @@ LIGHT = {
     # meaning: the accent, the best figure of a table, right and wrong with their backgrounds
     "amber": "#d98a13", "best": "#fff2c4",
     "good": "#1f6b3a", "good-bg": "#e6f2e8", "bad": "#a32c1c", "bad-bg": "#fbeae6",
-    # marked text: evicted text, lines below marks, shadow of a box that scrolls, five levels, text on levels 4 and 5
+    # marked text, such as kept words in a document map: evicted text, lines below marks, shadow of a box that scrolls,
+    # five levels, text on levels 4 and 5
     "evicted": "#6a665f", "line": "#7a4300", "faint": "#8f8677", "shade": "#0002",
     "level-1": "transparent", "level-2": "#fff2c4", "level-3": "#ffe08a", "level-4": "#fcc64d", "level-5": "#f5a62b",
     "on": "#1d1b17",

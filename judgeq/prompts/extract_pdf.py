@@ -1,7 +1,7 @@
 """The text of a PDF as one reads it, with what was filled into its fields and noted on its pages.
 
-PDFium puts letters into words and lines. Positions are known, so values and notes are put next to their labels, and
-lines with Hebrew or Arabic into the order in which they are read.
+PDFium puts letters into words and lines, and lines and columns into an order. Positions are known, so values and notes
+are put next to their labels, and lines with Hebrew or Arabic into the order in which they are read.
 """
 
 from __future__ import annotations

@@ -124,10 +124,15 @@ def _recipe(config: SoftTokensConfig) -> str:
         return "No training is recorded: these soft tokens are a place to start from."
     names = [str(later.get("start")) for later in recipes[1:]] + ["DIR"]
     commands = "\n".join(
-        f"python -m judgeq train --model {config.base_model}{command_options(dict(sorted(recipe.items())))} --out {out}"
+        training_command(config.base_model, dict(sorted(recipe.items())), out)
         for recipe, out in zip(recipes, names, strict=True)
     )
     return f"```sh\n{commands}\n```\n\n{_table('setting', config.recipe)}"
+
+
+def training_command(model: str, recipe: Mapping[str, Any], out: str = "DIR") -> str:
+    """What a person types to train with these settings."""
+    return f"python -m judgeq train --model {model}{command_options(recipe)} --out {out}"
 
 
 def _table(head: str, values: Mapping[str, Any]) -> str:

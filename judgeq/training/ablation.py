@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from judgeq.config import command_options
 from judgeq.errors import InputError
 from judgeq.look.palette import LIGHT
+from judgeq.soft_tokens.model_card import training_command
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.training.config import TrainConfig
 from judgeq.values import several
@@ -51,7 +51,7 @@ def compare_runs(folders: str | Path | Iterable[str | Path]) -> dict[str, Any]:
                 "changed": changed,
                 "hit_rate": rates,
                 "parameters": sum(tensor.numel() for tensor in each.weights.tensors().values()),
-                "command": f"python -m judgeq train --model {model}{command_options(given)} --out DIR",
+                "command": training_command(model, given),
             }
         )
     held_out = {"prompts": base["held_out"], "document_tokens": [base["min_tokens"], base["max_tokens"]]}

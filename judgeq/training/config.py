@@ -41,7 +41,8 @@ class TrainConfig(JsonConfig):
         rank: of the adapters.
         objective: a function of `judgeq.training.objectives`, such as `tempered`, `kl`, or the paper's `mse`.
         temper: power that `tempered` raises attention to, in (0, 1].
-        learning_rate: of Adam, at its peak; linear warm-up over 5 % of the steps, then a cosine down to 0.
+        learning_rate: of Adam, at its peak; linear warm-up, then a cosine down to 0, see
+            `judgeq.training.optimization`.
         offset_learning_rate: the same for the offsets.
         adapter_learning_rate: the same for the adapters.
         epochs: passes over the examples; 0 = the soft tokens of `start` stay as they are, and memory tokens alone are

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from app import text
 from app.sections.ask.cards import percent
 from app.templates import render
+from judgeq.config import ROW_BITS
 from judgeq.errors import InputError
 from judgeq.estimate import Memory, estimate
 from judgeq.look.format import size
@@ -29,7 +30,7 @@ MODELS = {
 }
 """Shapes that are offered, by their well-known names."""
 QUANTIZATIONS = {16: None, 8: "8bit", 4: "4bit"}
-ROW_BITS = {16: None, 8: 8, 4: 4}
+ROUNDED = {16: None} | {bits: bits for bits in ROW_BITS}
 GB = 1_000_000_000
 MOST_MEMORY = 10_000
 
@@ -56,7 +57,7 @@ class Setting:
     def __post_init__(self) -> None:
         if self.model not in list(MODELS):  # a list, since anything may come from outside
             raise InputError(f"There is no model {self.model!r} to calculate for: choose one of the list")
-        if self.row_bits not in list(ROW_BITS) or self.weight_bits not in list(QUANTIZATIONS):
+        if self.row_bits not in list(ROUNDED) or self.weight_bits not in list(QUANTIZATIONS):
             raise InputError("Rows and weights can be stored in 16, 8 or 4 bits: choose one of these")
         if not 0 < self.memory <= MOST_MEMORY:
             raise InputError(f"A GPU has between 0 and {MOST_MEMORY:,} GB of memory: give a number between")
@@ -74,7 +75,7 @@ class Setting:
             prompt_tokens=self.tokens,
             budget=self.rows,
             quantization=QUANTIZATIONS[self.weight_bits],
-            row_bits=ROW_BITS[self.row_bits],
+            row_bits=ROUNDED[self.row_bits],
         )
 
 

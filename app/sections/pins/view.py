@@ -9,7 +9,7 @@ import gradio as gr
 from app import text
 from app.sections.events import QUEUED
 from app.sections.kept.view import Kept
-from app.style.toasts import errors_shown
+from app.style.toasts import errors_shown, told
 from judgeq.config import check_text
 from judgeq.errors import InputError
 
@@ -61,6 +61,6 @@ def add_piece(words: str, pieces: str) -> tuple[str, Any]:
     piece = " ".join((words or "").split())
     if not piece:
         raise InputError(text.NO_SPAN)
-    gr.Info(text.SPAN_PINNED)
+    told(text.SPAN_PINNED)
     lines = [line for line in (pieces or "").splitlines() if line.strip()]
     return "\n".join([*lines, *([] if piece in lines else [piece])]), gr.update(open=True)

@@ -14,7 +14,7 @@ from app.sections.ask.inputs import Inputs
 from app.sections.events import LIGHT, QUEUED, QUIET
 from app.sections.take_away import callbacks as takeaway
 from app.server.run import Run
-from app.style.toasts import errors_shown, noticed
+from app.style.toasts import errors_shown, noticed, told
 from judgeq.errors import InputError
 
 SAVE = """(file) => {
@@ -128,7 +128,7 @@ def restore(fragment: str | None) -> tuple[Any, ...]:
     if found == takeaway.Restored(ignored=found.ignored):
         return (gr.skip(),) * 10
     if found.sample is None:
-        gr.Info(text.LINK_NO_DOCUMENT, duration=15)
+        told(text.LINK_NO_DOCUMENT)
     return (
         found.sample.name if found.sample else None,
         found.sample.document if found.sample else "",
