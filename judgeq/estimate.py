@@ -1,5 +1,7 @@
 """How much memory a model and its rows will take, calculated from a config: nothing is loaded or measured.
 
+Bytes of a row are `Geometry.row_bytes` of `judgeq.models.language_model`, in 8 or 4 bits `stored_bytes` of
+`judgeq.cache.quantized`.
 `measure` runs the same on a loaded model, so that the calculation can be compared with a measurement.
 """
 

@@ -30,7 +30,7 @@ from app.sections.ask.files import read_upload
 from app.sections.kept.callbacks import find, show_document
 from app.sections.pins.view import add_piece
 from app.sections.sweep.callbacks import SweepCallbacks
-from app.sections.take_away.callbacks import Restored, restored
+from app.sections.take_away.link import Restored, restored
 from app.server import own_tokens
 from app.server.host import ModelHost
 from app.server.run import Run

@@ -25,6 +25,7 @@ import judgeq
 from app import text
 from app.sections.take_away import callbacks as takeaway
 from app.sections.take_away import view
+from app.sections.take_away.link import Restored, link_of, restored
 from app.server.host import ModelHost
 from app.server.run import Run
 from app.server.samples import samples
@@ -385,17 +386,17 @@ def task_of(**changes: Any) -> Task:
 
 def test_a_link_brings_everything_back_but_a_text_of_ones_own() -> None:
     task = task_of(question_first=True, truncate=True, max_new_tokens=20)
-    found = takeaway.restored("#" + takeaway.link_of(task))
+    found = restored("#" + link_of(task))
     assert found is not None
-    assert found == takeaway.Restored(
+    assert found == Restored(
         samples()[1], task.question, 99, task.methods, question_first=True, truncate=True, max_new_tokens=20
     )
-    begun = takeaway.link_of(task_of(answer_prefix="It is & was"))
+    begun = link_of(task_of(answer_prefix="It is & was"))
     assert view.restore(begun)[-2:] == ("It is & was", task.question), "nothing else is proposed for it"
-    own = takeaway.link_of(task_of(document="My secret diary"))
+    own = link_of(task_of(document="My secret diary"))
     assert not re.search("secret|sample", own)
     sample = samples()[1]
-    shown = view.restore(takeaway.link_of(task))[:4]
+    shown = view.restore(link_of(task))[:4]
     assert shown == (sample.name, sample.document, task.question, 99)
 
 
@@ -417,11 +418,11 @@ MEANINGLESS = {
     ("field", "value"), [(field, value) for field, values in MEANINGLESS.items() for value in values]
 )
 def test_what_means_nothing_in_a_link_is_left_out_and_named(field: str, value: str) -> None:
-    given = parse_qs(takeaway.link_of(task_of()))
+    given = parse_qs(link_of(task_of()))
     given[field] = [value]
     link = "&".join(f"{quote(name)}={quote(values[0])}" for name, values in given.items())
-    found = takeaway.restored(link)
-    whole = takeaway.restored(takeaway.link_of(task_of()))
+    found = restored(link)
+    whole = restored(link_of(task_of()))
     assert whole is not None
     assert found.ignored == (re.sub(r"[<>]", "?", field),)
     place = {
@@ -437,20 +438,20 @@ def test_what_means_nothing_in_a_link_is_left_out_and_named(field: str, value: s
 
 @pytest.mark.parametrize("fragment", [None, 5, "", "#top", {"question=": 1}, "rows=5"])
 def test_what_is_no_link_of_ours_changes_nothing(fragment: Any) -> None:
-    assert takeaway.restored(fragment) is None
+    assert restored(fragment) is None
     assert len(view.restore(fragment)) == 10
     assert all(found == gr.skip() for found in view.restore(fragment))
 
 
 @pytest.mark.parametrize("link", ["question=" + "x" * 10_000, "&".join(["question=1"] * 100)], ids=len)
 def test_a_link_that_is_far_too_long_is_not_read(link: str) -> None:
-    assert takeaway.restored(link) == takeaway.Restored(ignored=("link",))
+    assert restored(link) == Restored(ignored=("link",))
 
 
 def test_a_link_without_a_document_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(gr, "Info", lambda line, **_: said.append(line))
     monkeypatch.setattr(gr, "Warning", lambda line, **_: said.append(line))
-    shown = view.restore(takeaway.link_of(task_of(document="My own")) + "&<b>=1")
+    shown = view.restore(link_of(task_of(document="My own")) + "&<b>=1")
     assert shown[:3] == (None, "", task_of().question)
     assert said == [text.LINK_IGNORED.format(names="?b?"), text.LINK_NO_DOCUMENT]

@@ -26,7 +26,7 @@ class Limits:
         answer: longest answer in tokens.
         document, question, prefix: longest texts in characters; the prefix begins an answer.
         questions: most questions of a calibration.
-        seconds: longest running time, from the moment a run's turn comes.
+        seconds: longest running time, from the moment a run's turn comes; the demo's is `--minutes` of `app/start.py`.
         waiting: runs that may wait for their turn, however long that takes.
     """
 

@@ -1,7 +1,7 @@
 """Prefix cache: all K/V rows of the tokens read so far, preallocated so that later passes can extend them.
 
-Reads a prompt's beginning chunk by chunk; which rows are kept in the end is decided elsewhere. Knows nothing of methods
-or budgets.
+Forks, one for each question, share them. Reads a prompt's beginning chunk by chunk; which rows are kept in the end is
+decided elsewhere. Knows nothing of methods or budgets.
 """
 
 from __future__ import annotations

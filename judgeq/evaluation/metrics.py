@@ -1,4 +1,7 @@
-"""Scores of answers, from 0 to 1: pure functions over text. Knows nothing of models or examples."""
+"""Scores of answers to one's own questions, from 0 to 1: pure functions over text. Knows nothing of models or examples.
+
+RULER and LongBench are rated by lm-eval, see `judgeq.evaluation.harness`.
+"""
 
 from __future__ import annotations
 

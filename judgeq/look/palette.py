@@ -1,7 +1,8 @@
 """Colours and fonts by name: for style sheets as variables `--jq-NAME`, for pictures and figures as values.
 
 Every text colour has a contrast of at least 4.5 on the backgrounds it is used on, light and dark. A method's colour
-in reports is the `look` of its class.
+in reports is the `look` of its class. Gradio's own variables are in `app/style/theme.py`, and what only one style sheet
+needs stands there.
 """
 
 from __future__ import annotations

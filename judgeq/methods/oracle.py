@@ -1,7 +1,7 @@
 """Oracle: attention of the answer that the model really gives with the full cache.
 
-Needs a second pass over that answer, so it cannot be deployed; it is the upper bound of every method that scores rows
-by attention.
+Needs a second pass over that answer (`judgeq.inference.lookahead`), so it cannot be deployed; it is the upper bound of
+every method that scores rows by attention.
 """
 
 from __future__ import annotations

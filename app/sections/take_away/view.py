@@ -13,6 +13,7 @@ from app import text
 from app.sections.ask.inputs import Inputs
 from app.sections.events import LIGHT, QUEUED, QUIET
 from app.sections.take_away import callbacks as takeaway
+from app.sections.take_away.link import Restored, link_of, restored
 from app.server.run import Run
 from app.style.toasts import errors_shown, noticed, told
 from judgeq.errors import InputError
@@ -102,7 +103,7 @@ def offer(run: Run | None) -> tuple[Any, ...]:
         lines = takeaway.comparison_of(run).to_python()
     except InputError:
         return gr.update(visible=False), gr.skip(), gr.skip()
-    return gr.update(visible=True), takeaway.link_of(run.task) if run else "", lines
+    return gr.update(visible=True), link_of(run.task) if run else "", lines
 
 
 @errors_shown()
@@ -120,12 +121,12 @@ def restore(fragment: str | None) -> tuple[Any, ...]:
 
     The last value is the question again, for which no beginning is proposed.
     """
-    found = takeaway.restored(fragment)
+    found = restored(fragment)
     if found is None:
         return (gr.skip(),) * 10
     if found.ignored:
         noticed(text.LINK_IGNORED.format(names=text.join(list(found.ignored))))
-    if found == takeaway.Restored(ignored=found.ignored):
+    if found == Restored(ignored=found.ignored):
         return (gr.skip(),) * 10
     if found.sample is None:
         told(text.LINK_NO_DOCUMENT)

@@ -1,4 +1,4 @@
-"""Every figure as a table: plain cells that HTML and Markdown show each in its own way. No text is escaped here."""
+"""Every figure as a table: plain cells and captions, which `render.py` writes as HTML and Markdown."""
 
 from __future__ import annotations
 
