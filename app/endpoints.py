@@ -18,7 +18,7 @@ from app.server.limits import check_method, whole_number
 from app.server.run import Run, result
 from app.server.task import Task
 from app.style.toasts import errors_sent, sent
-from judgeq.config import DEFAULT_BUDGET, Budget, parse_budget
+from judgeq.config import CONFIDENCE, DEFAULT_BUDGET, RISK, Budget, parse_budget
 from judgeq.errors import InputError, JudgeqError
 from judgeq.methods import METHODS, question_methods
 
@@ -157,8 +157,8 @@ class Endpoints:
         document: str,
         questions: str | list[str],
         method: str = "judgeq",
-        risk: float | str = 0.1,
-        confidence: float | str = 0.9,
+        risk: float | str = RISK,
+        confidence: float | str = CONFIDENCE,
         budgets: str | list = "2%,5%,10%,20%,40%,70%",
         question_first: bool | str = False,
         max_new_tokens: int | str = 32,

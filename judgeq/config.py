@@ -30,6 +30,9 @@ AUTO = "auto"
 Allocation = Literal["uniform", "pyramid", "profile", "adakv", "pyramid+adakv", "profile+adakv"]
 Unit = Literal["row", "word"]
 
+RISK, CONFIDENCE = 0.1, 0.9
+"""Of a calibration, where nobody says more: at most this share of answers is lost, so surely."""
+
 ROW_BITS = (8, 4)
 """In how many bits a number of a kept row can be stored."""
 
@@ -180,7 +183,8 @@ class Selection(JsonConfig):
         sinks: first rows of the prompt that are always kept (StreamingLLM, arXiv 2309.17453). Of this and
             what follows methods have their own defaults, in the `selection` of their class.
         recent: last rows of the prompt that are always kept, inside the budget.
-        pool: width of the max-pooling over neighbouring scores, odd; 1 = none. The paper's group uses 7.
+        pool: width of the max-pooling over neighbouring scores, odd; 1 = none. The paper's group uses 7. Every
+            built-in method sets or inherits its own.
         unit: what is chosen as one after that: each `"row"`, or the rows of each `"word"` by its best one, since half a
             number is worth nothing. A word is what stands between two spaces, see `judgeq.prompts.token_words`.
         allocation: how the budget is split. `"uniform"`: every KV head of every layer the same; `"pyramid"`: early

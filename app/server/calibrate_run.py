@@ -11,7 +11,7 @@ from app.server.host import ModelHost
 from app.server.limits import Limits
 from app.server.run import Run
 from app.server.task import Task
-from judgeq.config import Budget
+from judgeq.config import CONFIDENCE, RISK, Budget
 from judgeq.errors import InputError
 from judgeq.evaluation.calibration.plan import BUDGETS, CalibrationPlan
 from judgeq.evaluation.calibration.questions import CalibrationQuestion, questions_from_text
@@ -32,8 +32,8 @@ class CalibrationTask(Task):
     methods: tuple[str, ...] = ("judgeq",)
     truncate: bool | None = None
     questions: tuple[CalibrationQuestion, ...] = ()
-    risk: float = 0.1
-    confidence: float = 0.9
+    risk: float = RISK
+    confidence: float = CONFIDENCE
     budgets: tuple[Budget, ...] = BUDGETS
 
     @classmethod

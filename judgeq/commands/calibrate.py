@@ -19,7 +19,7 @@ from judgeq.commands.common import (
     finish,
 )
 from judgeq.commands.measuring import PACKAGES, bars_of, journal_path, load_shared, open_journal, read_budgets
-from judgeq.config import AUTO, check_at_least
+from judgeq.config import AUTO, CONFIDENCE, RISK, check_at_least
 from judgeq.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_option(parser, "--data", "FILE", meaning, required=True)
     add_option(
-        parser, "--risk", "SHARE", "largest share of questions whose answer may be lost", 0.1, type=float
+        parser, "--risk", "SHARE", "largest share of questions whose answer may be lost", RISK, type=float
     )
-    add_option(parser, "--confidence", "SHARE", "how sure the result has to be", 0.9, type=float)
+    add_option(parser, "--confidence", "SHARE", "how sure the result has to be", CONFIDENCE, type=float)
     add_option(
         parser, "--budgets", "N,M", "rows per KV head, or shares such as 0.1", "0.02,0.05,0.1,0.2,0.4,0.7"
     )

@@ -1,4 +1,7 @@
-"""Documents that are evicted by a replay: the model repeats them, part by part, after their complete rows (KVzip)."""
+"""Documents that are evicted by a replay: the model repeats them, part by part, after their complete rows.
+
+What is scored then is in `judgeq.methods.kvzip`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """KVzip (arXiv 2505.23416): the largest attention that the model pays to a document while it repeats it.
 
 For documents that are evicted before any question is known. Each replay repeats a part of the document after its
-complete rows, in a second pass; KVzip+ also weighs by norms.
+complete rows, in a second pass (`judgeq.inference.replay`); KVzip+ also weighs by norms.
 """
 
 from __future__ import annotations

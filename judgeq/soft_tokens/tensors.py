@@ -1,7 +1,7 @@
 """Tensors of the soft tokens that are appended to a prompt and of the memory tokens after them, and what they add to a
 pass.
 
-Knows nothing of files, or of how tensors are trained.
+Knows the names and types in which they are stored, but no files, nor how they are trained.
 """
 
 from __future__ import annotations

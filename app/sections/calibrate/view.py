@@ -13,6 +13,7 @@ from app.sections.events import QUEUED
 from app.sections.folding import folded
 from app.server.calibrate_run import CalibrationTask
 from app.server.host import ModelHost
+from judgeq.config import CONFIDENCE, RISK
 from judgeq.methods import question_methods, title_of
 
 SHARES = [("80 %", 0.8), ("90 %", 0.9), ("95 %", 0.95), ("99 %", 0.99)]
@@ -47,10 +48,10 @@ class Calibrate:
                     elem_id="calibrate-method",
                 )
                 self.survive = gr.Dropdown(
-                    SHARES, value=0.9, label=text.CALIBRATE_SURVIVE, elem_id="calibrate-survive"
+                    SHARES, value=1 - RISK, label=text.CALIBRATE_SURVIVE, elem_id="calibrate-survive"
                 )
                 self.confidence = gr.Dropdown(
-                    SHARES, value=0.9, label=text.CALIBRATE_CONFIDENCE, elem_id="calibrate-confidence"
+                    SHARES, value=CONFIDENCE, label=text.CALIBRATE_CONFIDENCE, elem_id="calibrate-confidence"
                 )
             self.work = measuring.Work("calibrate", text.CALIBRATE, text.CALIBRATE_CANCEL, keep_s, width=290)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from judgeq.cache.prefix import LayerCallback
-from judgeq.config import AUTO, Budget, Decoding, budget_rows, check_budget
+from judgeq.config import AUTO, CONFIDENCE, RISK, Budget, Decoding, budget_rows, check_budget
 from judgeq.documents.document import Document
 from judgeq.errors import InputError
 from judgeq.evaluation.calibration.questions import CalibrationQuestion, pair
@@ -37,8 +37,8 @@ def calibrate(
     documents: str | Sequence[str],
     questions: str | CalibrationQuestion | Iterable[str | CalibrationQuestion],
     *,
-    risk: float = 0.1,
-    confidence: float = 0.9,
+    risk: float = RISK,
+    confidence: float = CONFIDENCE,
     budgets: Budget | Iterable[Budget] = BUDGETS,
     method: str | Method = AUTO,
     tokens: SoftTokens | str | Path | None = None,
@@ -123,8 +123,8 @@ class CalibrationPlan:
         tokens: SoftTokens | str | Path | None = None,
         question_first: bool = False,
         max_new_tokens: int = 32,
-        risk: float = 0.1,
-        confidence: float = 0.9,
+        risk: float = RISK,
+        confidence: float = CONFIDENCE,
     ) -> CalibrationPlan:
         """Arguments as in `calibrate`; refuses what cannot be asked, every prompt that is too long included."""
         check_promise(risk, confidence)

@@ -1,4 +1,7 @@
-"""Needle in a Haystack: a fact at a given depth of essays of a given length, made by lm-eval's `niah_single_2`."""
+"""Needle in a Haystack: a fact at a given depth of essays of a given length, made by lm-eval's `niah_single_2`.
+
+The essays are chosen in `ruler_documents.py`.
+"""
 
 from __future__ import annotations
 

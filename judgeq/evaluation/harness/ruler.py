@@ -1,8 +1,9 @@
 """RULER (arXiv 2404.06654) as lm-eval has it: its generators run with a model's own tokenizer, at any length.
 
 Where the answer's beginning is given (`gen_prefix`), it follows the chat template. lm-eval does the same; its
-target delimiter separates the two only where there is no template. `ruler_part`, the metric of the questions about
-SQuAD and HotpotQA, is the share of the right answers that are found, as lm-eval computes it.
+target delimiter separates the two only where there is no template. `ruler_documents.py` makes the documents.
+`ruler_part`, the metric of the questions about SQuAD and HotpotQA, is the share of the right answers that are found, as
+lm-eval computes it.
 """
 
 from __future__ import annotations
