@@ -78,9 +78,7 @@ class StoredDocuments:
         try:
             return JSONResponse(self.answer(name, asked.question, asked.max_new_tokens))
         except JudgeqError as error:
-            status = (
-                400 if isinstance(error, InputError) else 503
-            )  # such as a full queue: another worker may be free
+            status = 400 if isinstance(error, InputError) else 503  # such as a full queue: another worker may be free
             return JSONResponse({"error": str(error), "code": error.code}, status)
 
 

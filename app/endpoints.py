@@ -341,9 +341,7 @@ def _share(value: object, what: str) -> float:
 
 def _flag(value: Any) -> Any:
     """True and false that a program sent as text; anything else as it is."""
-    return (
-        {"true": True, "false": False}.get(value.strip().lower(), value) if isinstance(value, str) else value
-    )
+    return {"true": True, "false": False}.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
 def _whole(value: object, what: str) -> int:

@@ -92,6 +92,4 @@ def _is_elsewhere(value: Any) -> bool:
     """Whether a forged file would make Gradio fetch it from the web."""
     if isinstance(value, list):
         return any(isinstance(each, dict) and _is_elsewhere(each) for each in value)
-    return isinstance(value, dict) and str(value.get("path", "")).lower().lstrip().startswith(
-        ("http:", "https:")
-    )
+    return isinstance(value, dict) and str(value.get("path", "")).lower().lstrip().startswith(("http:", "https:"))

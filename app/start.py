@@ -36,9 +36,7 @@ def launch(argv: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="app.py", description=text.LEAD)
-    parser.add_argument(
-        "--model", default=os.environ.get("JUDGEQ_MODEL") or DEFAULT_MODEL, help="as in judgeq.load"
-    )
+    parser.add_argument("--model", default=os.environ.get("JUDGEQ_MODEL") or DEFAULT_MODEL, help="as in judgeq.load")
     parser.add_argument(
         "--tokens", default=os.environ.get("JUDGEQ_TOKENS") or None, help="soft tokens: a folder or a Hub id"
     )
@@ -84,13 +82,9 @@ def _launch(options: argparse.Namespace) -> None:
     if not options.minutes > 0:
         raise InputError("--minutes has to be above 0")
     if options.models and on_zero:
-        raise InputError(
-            "--models is not available on ZeroGPU, where the model is loaded before visitors arrive"
-        )
+        raise InputError("--models is not available on ZeroGPU, where the model is loaded before visitors arrive")
     if options.documents and (options.models or on_zero):
-        raise InputError(
-            "--documents needs one model in this process: leave it out with --models and on ZeroGPU"
-        )
+        raise InputError("--documents needs one model in this process: leave it out with --models and on ZeroGPU")
     if options.documents and not options.documents.is_dir():
         raise InputError(f"{options.documents} is not a folder: name one with compressed documents")
     if options.quantization not in (None, *QUANTIZATIONS):
@@ -98,9 +92,7 @@ def _launch(options: argparse.Namespace) -> None:
             f"JUDGEQ_QUANTIZATION is {options.quantization[:60]!r}: choose one of {', '.join(QUANTIZATIONS)}"
         )
     if options.dtype not in ("auto", *DTYPES):
-        raise InputError(
-            f"JUDGEQ_DTYPE is {options.dtype[:60]!r}: choose one of {', '.join(('auto', *DTYPES))}"
-        )
+        raise InputError(f"JUDGEQ_DTYPE is {options.dtype[:60]!r}: choose one of {', '.join(('auto', *DTYPES))}")
     found = environment.settle_place(options.host, options.port)
     environment.check_own_machine(found, options.train)
     environment.past_proxies(found.host)

@@ -51,9 +51,7 @@ READING = "Reading the {what}: layer {done} of {layers}"
 WRITING = "Writing {count}, one token of each in turn"
 WRITING_ONE = "Writing the answer"
 DONE = "Read once in {prefill}, answered in {total}, in {precision}."
-DONE_AGAIN = (
-    "The document’s rows were reused: the question took {prefill}, the answers {total}, in {precision}."
-)
+DONE_AGAIN = "The document’s rows were reused: the question took {prefill}, the answers {total}, in {precision}."
 STORED = "Stored answers of this model, computed {computed}. Press Ask to compute them now."
 STOPPED = "Stopped."
 FAILED = "Nothing was lost: change what is needed and ask again."
@@ -177,9 +175,7 @@ MODELS_LOAD = "Load this model"
 MODELS_JUDGED = "A judge for it comes with this page."
 MODELS_AT_ONCE = "Works as soon as it is loaded: {methods}."
 MODELS_TRAIN = "Judge Q needs soft tokens for it, which this trains:"
-MODELS_TRAIN_HERE = (
-    "Judge Q needs soft tokens for it: load it and train them below the answers, or in a terminal:"
-)
+MODELS_TRAIN_HERE = "Judge Q needs soft tokens for it: load it and train them below the answers, or in a terminal:"
 MODELS_LOADING = "Loading {name} as soon as no answer is being written"
 MODELS_KEPT = "{reason}. {name} is still in use."
 SWITCH_STOPPED = "The model was not changed, since the page was closed: load it again"
@@ -187,12 +183,8 @@ PRECISIONS = {None: "not quantized", "8bit": "8 bits", "4bit": "4 bits"}
 PRECISIONS_SAID = {None: "not quantized", "8bit": "in 8 bits", "4bit": "in 4 bits"}
 PRECISION = "Weights"
 PRECISION_GPU = "Fewer bits need less memory; in 4 bits a small model answers worse."
-PRECISION_CPU = (
-    "Fewer bits need less memory; without a GPU they are slower, and in 4 bits a small model answers worse."
-)
-NO_HUB_ID = (
-    "{name!r} is neither a model that comes with this page nor an id on the Hub: type one such as org/name"
-)
+PRECISION_CPU = "Fewer bits need less memory; without a GPU they are slower, and in 4 bits a small model answers worse."
+NO_HUB_ID = "{name!r} is neither a model that comes with this page nor an id on the Hub: type one such as org/name"
 TOKENS_INFO = (
     "Judge Q scores rows with trained soft tokens. You can upload your own, made for this model: choose "
     "judgeq_config.json and soft_tokens.safetensors together. Only you use them, and they are deleted when you leave."
@@ -206,13 +198,9 @@ TOKENS_OWN = "In use: your own {n} soft tokens for {model}."
 TOKENS_NO_ID = "{name!r} is not an id on the Hub: type one such as owner/name"
 TOKENS_FILES = "Soft tokens are two files and {missing} is not among yours: choose {files} together"
 TOKENS_FILE_GONE = "{name} was not uploaded completely: upload both files again"
-TOKENS_LARGE = (
-    "A file of these soft tokens is larger than {size} MB: run the demo yourself with --tokens to use them"
-)
+TOKENS_LARGE = "A file of these soft tokens is larger than {size} MB: run the demo yourself with --tokens to use them"
 TOKENS_MANY = "These are {n:,} soft tokens and at most {most} are allowed here: use fewer"
-TOKENS_GONE = (
-    "Your soft tokens were deleted to make room for others: upload them again, or go back to the default ones"
-)
+TOKENS_GONE = "Your soft tokens were deleted to make room for others: upload them again, or go back to the default ones"
 
 PINS = "Always keep, always evict"
 PINS_LEAD = (
@@ -234,9 +222,7 @@ SWEEP_LEAD = (
 SWEEP_FOLD = "Measure it here"
 SWEEP_METHODS = "Methods"
 SWEEP_WATCHED = "Words to watch"
-SWEEP_WATCHED_INFO = (
-    "Optional: a piece of the document. A second curve shows how much of it is still remembered."
-)
+SWEEP_WATCHED_INFO = "Optional: a piece of the document. A second curve shows how much of it is still remembered."
 SWEEP = "Measure all sizes"
 SWEEP_CANCEL = "Cancel"
 SWEEP_REFERENCE = "Writing the answer of the full cache"
@@ -250,9 +236,7 @@ SWEEP_AGREEMENT = "Agreement with the full cache"
 SWEEP_SURVIVAL = "Watched words kept"
 SWEEP_X = "Rows kept"
 SWEEP_AXIS = "Rows kept, in % of all"
-SWEEP_HOVER = (
-    "%{fullData.name}: %{y:.0f} %<br>with %{x:.3g} % of the rows (%{customdata[0]:,})<extra></extra>"
-)
+SWEEP_HOVER = "%{fullData.name}: %{y:.0f} %<br>with %{x:.3g} % of the rows (%{customdata[0]:,})<extra></extra>"
 SWEEP_ANSWER = "Measured along the full cache’s answer:"
 SWEEP_TABLE = "The same in numbers"
 SWEEP_AGREES = "{method} agrees"
@@ -276,9 +260,7 @@ CALIBRATE_UPLOAD = "Upload questions (.txt)"
 CALIBRATE_PROPOSED = (
     "{count} sentences of the document, begun before a number or a name: change them to what you would ask."
 )
-CALIBRATE_NONE_PROPOSED = (
-    "No sentence of the document leads up to a number or a name: type questions of your own"
-)
+CALIBRATE_NONE_PROPOSED = "No sentence of the document leads up to a number or a name: type questions of your own"
 CALIBRATE_METHOD = "Method"
 CALIBRATE_SURVIVE = "Answers that must survive"
 CALIBRATE_CONFIDENCE = "Confidence"
@@ -287,13 +269,9 @@ CALIBRATE_CANCEL = "Cancel"
 CALIBRATE_NO_QUESTION = "There are no questions: type some, one per line, or let some be proposed"
 CALIBRATE_NO_METHOD = "No method is chosen: choose the one to calibrate"
 CALIBRATE_ANSWERING = "Answered {done} of {count} questions, each at {budgets} budgets"
-CALIBRATE_STOPPED = (
-    "Cancelled after {done} of {count} questions: fewer questions than planned promise nothing."
-)
+CALIBRATE_STOPPED = "Cancelled after {done} of {count} questions: fewer questions than planned promise nothing."
 CALIBRATE_FAILED = "Nothing was lost: change what is needed and start again."
-CALIBRATE_ASIDE = (
-    "Set aside, since the full cache itself does not find what is expected: {count} of {all}. {lines}"
-)
+CALIBRATE_ASIDE = "Set aside, since the full cache itself does not find what is expected: {count} of {all}. {lines}"
 CALIBRATE_PROMISE = (
     "This holds for questions like these about a document like this one, asked independently of each other, with this "
     "model and method. It promises nothing for other documents or other kinds of questions, and not that the full "

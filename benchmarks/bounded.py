@@ -110,8 +110,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "rows": rows,
     }
     lines = (
-        f"{row['method']:32} {row['budget']!s:>6}  KL {row['kl']:.3f}  equal {row['equal_first']:.1%}"
-        for row in rows
+        f"{row['method']:32} {row['budget']!s:>6}  KL {row['kl']:.3f}  equal {row['equal_first']:.1%}" for row in rows
     )
     finish(arguments, result, *lines)
 

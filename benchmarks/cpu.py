@@ -137,9 +137,7 @@ def _ours(model: str, budget: int) -> list[Judgeq]:
 
     def load(dtype: str) -> LanguageModel:
         loaded = loading.load(model, dtype=dtype, device="cpu")
-        for name, module in [
-            *loaded.model.named_modules()
-        ]:  # as PyTorch stores them, whatever is fastest here
+        for name, module in [*loaded.model.named_modules()]:  # as PyTorch stores them, whatever is fastest here
             if type(module) is OneRowLinear:
                 sizes = module.in_features, module.out_features, module.bias is not None
                 plain = nn.Linear(*sizes, device="meta")
@@ -259,9 +257,7 @@ def _tried() -> dict[str, tuple[int, torch.dtype, Callable[[Tensor], Any], Calla
     def dynamic(weight: Tensor) -> Any:
         scales = (weight.float().abs().amax(1) / 127).double()
         zeros = torch.zeros(len(scales), dtype=torch.long)
-        return quantized.linear_prepack(
-            torch.quantize_per_channel(weight.float(), scales, zeros, 0, torch.qint8), None
-        )
+        return quantized.linear_prepack(torch.quantize_per_channel(weight.float(), scales, zeros, 0, torch.qint8), None)
 
     ours = {
         f"{BFLOAT16}, {name} layout": (

@@ -73,9 +73,7 @@ def read(model: Any, ids: Tensor, presses: list[dict[str, Any]], budgets: list[i
 
     length = ids.shape[1]
     asked = {
-        f"{press['name']}.{budget}": _press(press, removed(length, budget))
-        for press in presses
-        for budget in budgets
+        f"{press['name']}.{budget}": _press(press, removed(length, budget)) for press in presses for budget in budgets
     }
     found: dict[str, Tensor] = {}
     watch = kvpress.BasePress()
@@ -95,9 +93,7 @@ def _press(asked: dict[str, Any], ratio: float) -> Any:
     return kind(press=kvpress.SnapKVPress(compression_ratio=ratio, **asked["inside"]), **asked["options"])
 
 
-def read_replayed(
-    model: Any, ids: Tensor, presses: list[dict[str, Any]], budgets: list[int]
-) -> dict[str, Tensor]:
+def read_replayed(model: Any, ids: Tensor, presses: list[dict[str, Any]], budgets: list[int]) -> dict[str, Tensor]:
     """A pass over a document, (1, T) int64, and a replay of it, for each press."""
     import torch
     from transformers import DynamicCache
@@ -114,9 +110,7 @@ def read_replayed(
     return found
 
 
-def _noting(
-    press: Any, name: str, ratios: dict[int, float], found: dict[str, Tensor]
-) -> Callable[[Any], None]:
+def _noting(press: Any, name: str, ratios: dict[int, float], found: dict[str, Tensor]) -> Callable[[Any], None]:
     """A press' `compress_post` for each budget; notes its scores, which it forgets, and the rows that it leaves."""
     import torch
 

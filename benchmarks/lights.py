@@ -83,9 +83,7 @@ def measure(arguments: argparse.Namespace) -> None:
     finish(arguments, result, *lines)
 
 
-def measured(
-    host: ModelHost, task: Task, rounds: int
-) -> tuple[list[AttendedTimes], list[tuple[float, float]]]:
+def measured(host: ModelHost, task: Task, rounds: int) -> tuple[list[AttendedTimes], list[tuple[float, float]]]:
     """Seconds of every token by method, and of the cards' updates, each with lights and without."""
     from app.sections.ask.cards import run_cards
     from app.server.run import Run
@@ -106,9 +104,7 @@ def measured(
                 next(work)
             for number in range(task.max_new_tokens * len(pair[0].lanes)):
                 known = _lengths(pair[0])
-                seconds = {
-                    at: _seconds(partial(next, works[at], None)) for at in (number % 2, 1 - number % 2)
-                }
+                seconds = {at: _seconds(partial(next, works[at], None)) for at in (number % 2, 1 - number % 2)}
                 written = [at for at, count in enumerate(_lengths(pair[0])) if count > known[at]]
                 if not written:
                     break

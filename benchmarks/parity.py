@@ -98,12 +98,8 @@ PAIRINGS = (
     ),
     Pairing("expectedattention", "ExpectedAttentionPress", {}, "expectedattention"),
     Pairing("kvzip", "KVzipPress", {"layerwise": True}, "kvzip", replay=True),
-    Pairing(
-        "kvzip+", "KVzipPress", {"layerwise": True, "kvzip_plus_normalization": True}, "kvzip+", replay=True
-    ),
-    Pairing(
-        "snapkv-pooled", "SnapKVPress", {**WINDOW, "kernel_size": 5}, f"snapkv:{OURS}:pool=5", equal=False
-    ),
+    Pairing("kvzip+", "KVzipPress", {"layerwise": True, "kvzip_plus_normalization": True}, "kvzip+", replay=True),
+    Pairing("snapkv-pooled", "SnapKVPress", {**WINDOW, "kernel_size": 5}, f"snapkv:{OURS}:pool=5", equal=False),
     Pairing("snapkv-default", "SnapKVPress", {"window_size": 64, "kernel_size": 5}, "snapkv", equal=False),
     Pairing("pyramidkv", "PyramidKVPress", WINDOW, f"pyramidkv:{OURS}:pool=1", equal=False),
 )
@@ -257,13 +253,9 @@ def compare(
     """
     longest = max([*budgets, *(value for pairing in pairings for value in pairing.options.values())])
     if any(ids.shape[1] <= longest for ids in prompts):
-        raise InputError(
-            f"A prompt has no more than {longest} tokens: give longer prompts, or smaller budgets"
-        )
+        raise InputError(f"A prompt has no more than {longest} tokens: give longer prompts, or smaller budgets")
     found = [Agreement(pairing, budget) for pairing in pairings for budget in budgets]
-    reading, replaying = (
-        [each for each in found if each.pairing.replay is replay] for replay in (False, True)
-    )
+    reading, replaying = ([each for each in found if each.pairing.replay is replay] for replay in (False, True))
     plans = [Plan(Full(), 1), *(Plan(each.pairing.method, each.budget) for each in reading)]
     gap = 0.0
     with TemporaryDirectory() as place:
@@ -339,13 +331,9 @@ def parser() -> argparse.ArgumentParser:
         description="The rows that kvpress keeps and ours, on the same weights and tokens.",
     )
     parser.set_defaults(run=measure)
-    add_option(
-        parser, "--python", "FILE", f"Python of an environment with {KVPRESS.requirement}", required=True
-    )
+    add_option(parser, "--python", "FILE", f"Python of an environment with {KVPRESS.requirement}", required=True)
     add_option(parser, "--model", "NAME", "embedded name or folder with safetensors", DEFAULT_MODEL)
-    add_option(
-        parser, "--data", "FILE.jsonl", "prompts; the sample documents with their questions by default"
-    )
+    add_option(parser, "--data", "FILE.jsonl", "prompts; the sample documents with their questions by default")
     add_option(parser, "--budgets", "N,M", "rows per KV head", "32,64,128")
     add_json(parser)
     return parser
@@ -362,9 +350,7 @@ def measure(arguments: argparse.Namespace) -> None:
     with Bars() as bars:
         bars.note(f"kvpress reads {len(prompts):,} prompts …")
         advance = partial(bars.advance, "prompts")
-        outcome = compare(
-            lm, folder, prompts, budgets, arguments.python, documents=documents, progress=advance
-        )
+        outcome = compare(lm, folder, prompts, budgets, arguments.python, documents=documents, progress=advance)
     rows = [agreement.to_row(len(prompts)) for agreement in outcome.agreements]
     result = {
         "model": lm.name,
@@ -393,10 +379,7 @@ def _examples(data: str | None) -> list[Example]:
         return [line.example for line in read_json_lines(Path(data))[0]]
     index = json.loads(assets_path("samples", "index.json").read_text(encoding="utf-8"))
     texts = [assets_path("samples", f"{entry['name']}.txt").read_text(encoding="utf-8") for entry in index]
-    return [
-        Example.asking(text.strip(), entry["question"], "sample")
-        for text, entry in zip(texts, index, strict=True)
-    ]
+    return [Example.asking(text.strip(), entry["question"], "sample") for text, entry in zip(texts, index, strict=True)]
 
 
 def _table(rows: list[dict[str, Any]]) -> Iterator[str]:

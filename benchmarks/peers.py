@@ -109,9 +109,7 @@ def serving(package: Package, python: str, script: str, model: str) -> Iterator[
     """
     command = [python, "-I", script, model, str(torch.get_num_threads())]
     try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
-        )
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
     except OSError as error:
         raise package.not_a_python(python, error) from None
     with process:

@@ -125,18 +125,14 @@ def parser() -> argparse.ArgumentParser:
         description="RULER in kvpress' own pipeline, with its presses and Judge Q's.",
     )
     parser.set_defaults(run=measure)
-    add_option(
-        parser, "--python", "FILE", f"Python of an environment with {KVPRESS.requirement}", required=True
-    )
+    add_option(parser, "--python", "FILE", f"Python of an environment with {KVPRESS.requirement}", required=True)
     add_option(parser, "--model", "NAME", "embedded name or folder with safetensors", DEFAULT_MODEL)
     add_option(parser, "--tokens", "DIR", "folder with soft tokens; those shipped for the model by default")
     add_option(parser, "--tasks", "NAMES", "of RULER; by default those that need no download")
     add_option(parser, "--lengths", "N,M", "tokens of each prompt", "1024")
     add_option(parser, "--budgets", "N,M", "shares of the context that are kept", "0.0625,0.125,0.25")
     add_number(parser, "--examples", "questions of each task and length", 2)
-    add_number(
-        parser, "--max-new-tokens", "tokens of an answer at most, and no more than RULER gives it", 128
-    )
+    add_number(parser, "--max-new-tokens", "tokens of an answer at most, and no more than RULER gives it", 128)
     parser.add_argument("--minutes", type=float, metavar="N", help="ask nothing new after that time")
     add_number(parser, "--seed", "of every choice", 0)
     add_json(parser)
@@ -197,9 +193,7 @@ def measure(arguments: argparse.Namespace) -> None:
         measured += own
     answered = sum(len(each.answers) for each in measured)
     if not answered:
-        raise InputError(
-            "No question has all its answers yet: give more --minutes, and run it again to resume"
-        )
+        raise InputError("No question has all its answers yet: give more --minutes, and run it again to resume")
     result = {
         "format": FORMAT,
         "model": lm.name,
@@ -226,10 +220,7 @@ def measure(arguments: argparse.Namespace) -> None:
     finish(
         arguments,
         result,
-        *(
-            f"{row['task']:32} {row['method']:32} {row['budget']:6} {row['score']:.3f}"
-            for row in found["rows"]
-        ),
+        *(f"{row['task']:32} {row['method']:32} {row['budget']:6} {row['score']:.3f}" for row in found["rows"]),
     )
 
 

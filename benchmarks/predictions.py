@@ -62,9 +62,7 @@ def parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=measure)
     add_common(parser)
     add_methods(parser, "judgeq,snapkv", "64,128,256")
-    add_option(
-        parser, "--data", "SOURCES", "held-out prompts, as in train", "wiki:3,code:1,records:3,chains:3"
-    )
+    add_option(parser, "--data", "SOURCES", "held-out prompts, as in train", "wiki:3,code:1,records:3,chains:3")
     add_number(parser, "--examples", "prompts", 40)
     add_number(parser, "--max-new-tokens", "tokens of each answer", 64)
     parser.add_argument("--fold", action="store_true", help="fold evicted values into kept rows, too")
@@ -98,8 +96,7 @@ def measure(arguments: argparse.Namespace) -> None:
             ids = example.input_ids(lm, reserve=arguments.max_new_tokens + 64)
             asked = [(name, budget) for name in methods for budget in budgets]
             plans = [
-                Plan.with_tokens(methods[name], budget_rows(budget, ids.shape[1]), tokens)
-                for name, budget in asked
+                Plan.with_tokens(methods[name], budget_rows(budget, ids.shape[1]), tokens) for name, budget in asked
             ]
             outcome = prefill(
                 lm, ids, [Plan(Full(), ids.shape[1]), *plans], soft_tokens=tokens.weights if tokens else None
@@ -127,9 +124,7 @@ def measure(arguments: argparse.Namespace) -> None:
     result = {
         "model": lm.name,
         "precision": lm.precision,
-        "settings": {
-            name: getattr(arguments, name) for name in ("data", "examples", "max_new_tokens", "seed")
-        },
+        "settings": {name: getattr(arguments, name) for name in ("data", "examples", "max_new_tokens", "seed")},
         "command": command_of(arguments.words, module="benchmarks.predictions"),
         "versions": versions(("torch", "transformers")),
         "rows": rows,

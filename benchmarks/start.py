@@ -157,13 +157,9 @@ def measure(arguments: argparse.Namespace) -> None:
         "rounds": rounds,
     }
     if arguments.demo:
-        result["demo_rounds"] = _rounds(
-            arguments.rounds, demo, DEMO_PARTS, {"model": model.pop("name"), **model}
-        )
+        result["demo_rounds"] = _rounds(arguments.rounds, demo, DEMO_PARTS, {"model": model.pop("name"), **model})
         page, answer = (median(each[part] for each in result["demo_rounds"]) for part in DEMO_PARTS)
-        said.append(
-            f"the demo's page after {page:.2f} s, a question of one's own answered {answer:.2f} s later"
-        )
+        said.append(f"the demo's page after {page:.2f} s, a question of one's own answered {answer:.2f} s later")
     finish(arguments, result, *said)
 
 

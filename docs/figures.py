@@ -116,9 +116,7 @@ def listed(figures: Iterable[str]) -> str:
 def line(method: str, cells: Iterable[str]) -> list[str]:
     """A line of a method; ours are in bold."""
     found = [TITLES[method], *cells]
-    return (
-        [f"**{cell}**" for cell in found] if method.startswith("judgeq") and ":pool" not in method else found
-    )
+    return [f"**{cell}**" for cell in found] if method.startswith("judgeq") and ":pool" not in method else found
 
 
 def table(function: Callable[..., Lines]) -> Callable[..., Lines]:
@@ -206,10 +204,7 @@ def gap_closed(name: str, task: str, method: str, *budgets: str) -> str:
     """Of the gap between SnapKV and the full cache, per cent, at each budget."""
     found = scores(name, task)
     wanted = [float(each) for each in budgets] or sorted(at for other, at in found if other == method)
-    shares = (
-        (found[method, at] - found["snapkv", at]) / (found["full", 1.0] - found["snapkv", at])
-        for at in wanted
-    )
+    shares = ((found[method, at] - found["snapkv", at]) / (found["full", 1.0] - found["snapkv", at]) for at in wanted)
     return f"{listed(f'{100 * share:.0f}' for share in shares)} %"
 
 
@@ -241,11 +236,7 @@ def lead(name: str) -> str:
 @value
 def moved(method: str, *budgets: str) -> str:
     """Points lost by a question before the document."""
-    rows = {
-        (row["method"], row["budget"]): row
-        for row in results("ruler_moved")["moved"]
-        if "/" not in row["task"]
-    }
+    rows = {(row["method"], row["budget"]): row for row in results("ruler_moved")["moved"] if "/" not in row["task"]}
     return listed(f"{-100 * rows[method, int(at)]['difference']:.1f}" for at in budgets)
 
 
@@ -279,9 +270,7 @@ def bench_step() -> Lines:
 @table
 def attended_cost(file: str) -> Lines:
     for row in results(file)["rows"]:
-        low, middle, high = (
-            f"{100 * (row[name] - 1):+.1f} %" for name in ("ratio_low", "ratio", "ratio_high")
-        )
+        low, middle, high = (f"{100 * (row[name] - 1):+.1f} %" for name in ("ratio_low", "ratio", "ratio_high"))
         yield [row["label"], f"{1000 * row['token_s']:.0f} ms", middle, f"{low} to {high}"]
 
 
@@ -302,11 +291,7 @@ def folding() -> Lines:
     for row in results("folding")["rows"]:
         found.setdefault((row["weights"], row["least_similarity"]), {})[row["budget"]] = row["kl"]
     for (weights, least), kl in found.items():
-        name = (
-            f"{weights}, {f'cosine of at least {least}' if least else 'all of them'}"
-            if weights
-            else "not folded"
-        )
+        name = f"{weights}, {f'cosine of at least {least}' if least else 'all of them'}" if weights else "not folded"
         yield [name, *(f"{kl[budget]:.3f}" for budget in sorted(kl))]
 
 
@@ -397,11 +382,7 @@ def calibrated(*path: str) -> str:
     found: Any = results("calibrate")
     for name in path:
         found = found[name]
-    return (
-        percent(found, 0)
-        if isinstance(found, float)
-        else str(len(found) if isinstance(found, list) else found)
-    )
+    return percent(found, 0) if isinstance(found, float) else str(len(found) if isinstance(found, list) else found)
 
 
 # Speed
@@ -557,9 +538,7 @@ def continuations(name: str) -> Lines:
     budgets = sorted({row["budget"] for row in rows})
     for method in dict.fromkeys(row["method"] for row in rows):
         figures = [found[method, budget] for budget in budgets]
-        kl = [
-            f"{row['kl']:.2f} ({row['kl_interval'][0]:.2f} to {row['kl_interval'][1]:.2f})" for row in figures
-        ]
+        kl = [f"{row['kl']:.2f} ({row['kl_interval'][0]:.2f} to {row['kl_interval'][1]:.2f})" for row in figures]
         yield [f"`{method}`", *kl, *(percent(row["equal_first"]) for row in figures)]
 
 
@@ -580,15 +559,10 @@ def bits(task: str) -> Lines:
     rows = [row for row in results("bits")["rows"] if row["task"] == f"{task}@1000"]
     full = next(row for row in rows if row["method"] == "full")
     for label, methods in BITS.items():
-        parts = [
-            (row["kv_bytes"] / full["kv_bytes"], row["score"]) for row in rows if row["method"] in methods
-        ]
-        fitting = [
-            max((each for each in parts if each[0] < share + 0.001), default=(0.0, 0.0)) for share in SHARES
-        ]
+        parts = [(row["kv_bytes"] / full["kv_bytes"], row["score"]) for row in rows if row["method"] in methods]
+        fitting = [max((each for each in parts if each[0] < share + 0.001), default=(0.0, 0.0)) for share in SHARES]
         cells = (
-            percent(score) if part > 0.8 * share else "–"
-            for (part, score), share in zip(fitting, SHARES, strict=True)
+            percent(score) if part > 0.8 * share else "–" for (part, score), share in zip(fitting, SHARES, strict=True)
         )
         yield [label, *cells]
     yield ["all, not quantized: 100 % of the bytes", percent(full["score"]), *[""] * (len(SHARES) - 1)]

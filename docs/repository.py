@@ -165,9 +165,7 @@ def errors() -> str:
     for each in explained():
         if f"### {each.code}" not in lines:
             lines += ["", f"### {each.code}", "", f"{_plain(each.purpose)} (`{each.place}`)", ""]
-        lines.append(
-            f"- {_plain(each.happened)}" + (f". *What to do:* {_plain(each.todo)}" if each.todo else "")
-        )
+        lines.append(f"- {_plain(each.happened)}" + (f". *What to do:* {_plain(each.todo)}" if each.todo else ""))
     return "\n".join(lines)
 
 
@@ -188,9 +186,7 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
         return
     text = figures.unmarked(figures.filled(text))
     text = SHELL.sub(lambda block: "\n".join(map(folded, block[1].split("\n"))), text)
-    text = ROW.sub(
-        lambda row: NO_BREAK.sub("\u00a0", row[0]), text
-    )  # a figure keeps its unit and its interval
+    text = ROW.sub(lambda row: NO_BREAK.sub("\u00a0", row[0]), text)  # a figure keeps its unit and its interval
     text = OPTIONS.sub(lambda match: options_of(match[1]), text)
     source[0] = text.replace(ERRORS, errors()) if ERRORS in text else text
 

@@ -68,9 +68,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        say(
-            "judgeq: the memory is not enough: take a shorter document, fewer methods, or --quantization 4bit\n"
-        )
+        say("judgeq: the memory is not enough: take a shorter document, fewer methods, or --quantization 4bit\n")
         return 2
     except KeyboardInterrupt:
         say("judgeq: interrupted; what was finished is kept\n")

@@ -54,9 +54,7 @@ class JsonConfig:
         known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         unknown = sorted(set(values) - known)
         if unknown:
-            raise InputError(
-                f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}"
-            )
+            raise InputError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}")
         return cls(**values)
 
     def save(self, path: Path) -> None:
@@ -85,9 +83,7 @@ def check_text(what: str, text: object) -> str:
             of a command that is not UTF-8.
     """
     if not isinstance(text, str):
-        raise InputError(
-            f"The {what} is a value of type {type(text).__name__} and not a text: {_as_text(text)}"
-        )
+        raise InputError(f"The {what} is a value of type {type(text).__name__} and not a text: {_as_text(text)}")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -129,9 +125,7 @@ def parse_budget(text: str) -> Budget:
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(
-            f"budget {text!r} is not a number: give rows such as 128, or a share such as 0.25"
-        ) from None
+        raise InputError(f"budget {text!r} is not a number: give rows such as 128, or a share such as 0.25") from None
 
 
 def check_budget(budget: Budget) -> Budget:
@@ -146,9 +140,7 @@ def check_budget(budget: Budget) -> Budget:
     if isinstance(found, int) and found < 1:
         raise InputError(f"budget is {found} rows: keep at least 1 row per KV head")
     if isinstance(found, float) and not 0.0 < found <= 1.0:
-        raise InputError(
-            f"budget is a share of {found}: give a share above 0 and up to 1.0, or rows as an int"
-        )
+        raise InputError(f"budget is a share of {found}: give a share above 0 and up to 1.0, or rows as an int")
     return found
 
 
@@ -228,9 +220,7 @@ class Selection(JsonConfig):
             raise InputError(f"Selection.floor is {self.floor}; give a share from 0 to 1")
         check_at_least("Selection", "beta", self.beta, 1)
         if self.bits not in (None, *ROW_BITS):
-            raise InputError(
-                f"Selection.bits is {self.bits!r}; give 8 or 4, or None for rows that are not quantized"
-            )
+            raise InputError(f"Selection.bits is {self.bits!r}; give 8 or 4, or None for rows that are not quantized")
 
     @property
     def adapts(self) -> bool:

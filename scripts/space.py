@@ -65,9 +65,7 @@ def space_files(root: Path) -> list[SpaceFile]:
         InputError: no checkout, something is not committed, or must not be published.
     """
     if not (root / ".git").exists():
-        raise InputError(
-            "A Space is made from a git checkout, and this folder is none: clone the project first"
-        )
+        raise InputError("A Space is made from a git checkout, and this folder is none: clone the project first")
     if changed := _changed(root):
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise InputError(
@@ -77,9 +75,7 @@ def space_files(root: Path) -> list[SpaceFile]:
     tracked = _git(root, "ls-files", "-z")
     for path in tracked:
         if SECRET_NAME.fullmatch(PurePosixPath(path).name):
-            raise InputError(
-                f"{path} looks like a secret and is tracked by git: take it out of the history first"
-            )
+            raise InputError(f"{path} looks like a secret and is tracked by git: take it out of the history first")
     below = tuple(f"{folder}/" for folder in NEEDED_FOLDERS)
     chosen = sorted(path for path in tracked if path in (*NEEDED, *SHOWN) or path.startswith(below))
     return [_checked(root, path) for path in chosen]
@@ -193,9 +189,7 @@ def parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=publish)
     add_option(parser, "--repo", "OWNER/NAME", "created on the Hub where there is none", required=True)
     add_flag(parser, "--dry-run", "only list what would be sent; asks no network")
-    add_option(
-        parser, "--hardware", "NAME", "such as cpu-basic or zero-a10g (default: as it is, new: cpu-basic)"
-    )
+    add_option(parser, "--hardware", "NAME", "such as cpu-basic or zero-a10g (default: as it is, new: cpu-basic)")
     add_flag(parser, "--private", "only you may see a new Space")
     parser.add_argument("--message", default="The demo as it is", metavar="TEXT", help="of the commit")
     add_json(parser)

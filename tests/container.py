@@ -58,9 +58,7 @@ def required(lines: list[str]) -> list[metadata.Distribution]:
         seen.add(str(each))
         found[each.name.lower()] = distribution = metadata.distribution(each.name)
         for needed in map(Requirement, distribution.requires or []):
-            if needed.marker is None or any(
-                needed.marker.evaluate({"extra": extra}) for extra in {"", *each.extras}
-            ):
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in {"", *each.extras}):
                 needed.marker = None
                 todo.append(needed)
     return list(found.values())
@@ -131,9 +129,7 @@ class Container:
 
     def surroundings(self, **more: str) -> dict[str, str]:
         """The variables of a process in it; nothing of this process but what pip needs to find packages, quickly."""
-        kept = {
-            name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HTTP"))
-        }
+        kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HTTP"))}
         home = {"HOME": str(self.root / "home/user"), "LANG": "C.UTF-8", "PIP_NO_COMPILE": "1"}
         home |= dict.fromkeys(THREADS, "1")  # other tests run beside it
         path = f"{self.python}:/usr/local/bin:/usr/bin:/bin"
@@ -160,9 +156,7 @@ class Container:
         if words.startswith(NEEDS_ROOT):
             return
         here = self.surroundings(**({"PIP_NO_INDEX": "1"} if words.startswith("pip ") else {}))
-        ran = subprocess.run(
-            words, shell=True, cwd=self.folder, env=here, capture_output=True, text=True, check=False
-        )
+        ran = subprocess.run(words, shell=True, cwd=self.folder, env=here, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, f"{words}\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}"
         self.done.append(words)
 

@@ -178,9 +178,7 @@ def make_lm() -> MakeLM:
     """`make_lm("qwen3", seed=1, num_hidden_layers=2)`: a new tiny model with a tokenizer of its own."""
 
     def make(family: str = "llama", seed: int = 0, **changes: Any) -> LanguageModel:
-        return LanguageModel.wrap(
-            build_model(family, seed, **changes), build_tokenizer(), name=f"tiny-{family}"
-        )
+        return LanguageModel.wrap(build_model(family, seed, **changes), build_tokenizer(), name=f"tiny-{family}")
 
     return make
 

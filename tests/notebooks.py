@@ -141,9 +141,7 @@ def tidied(notebook: NotebookNode) -> NotebookNode:
         named = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[named] += 1
         cell.id = f"{named}-{seen[named]}"
-        cell.metadata = nbformat.from_dict(
-            {key: cell.metadata[key] for key in ("tags",) if key in cell.metadata}
-        )
+        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in ("tags",) if key in cell.metadata})
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_noise(output)]
     return notebook
@@ -163,12 +161,8 @@ def written(name: str, chromium: str) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.notebooks", description="Renew the tutorials' outputs."
-    )
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="how a tutorial's name begins; all by default"
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.notebooks", description="Renew the tutorials' outputs.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="how a tutorial's name begins; all by default")
     wanted = parser.parse_args(arguments).names
     chosen = [name for name in names() if not wanted or name.startswith(tuple(wanted))]
     if not chosen:

@@ -79,9 +79,7 @@ def drawn(content: str, letters: str = "") -> bytes:
             f"{len(letters)} beginbfchar\n{codes}\nendbfchar endcmap end".encode()
         )
         font[NameObject("/ToUnicode")] = writer._add_object(table)
-    page[NameObject("/Resources")] = DictionaryObject(
-        {NameObject("/Font"): DictionaryObject({NameObject("/F"): font})}
-    )
+    page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): DictionaryObject({NameObject("/F"): font})})
     stream = DecodedStreamObject()
     stream.set_data(content.encode("latin-1"))
     page[NameObject("/Contents")] = writer._add_object(stream)
@@ -100,9 +98,7 @@ def filled(page: bytes, *added: dict[str, object], form: bool = True) -> bytes:
     first = writer.pages[0]
     annotations = ArrayObject()
     for entries in added:
-        made = DictionaryObject(
-            {NameObject("/Type"): NameObject("/Annot"), NameObject("/P"): first.indirect_reference}
-        )
+        made = DictionaryObject({NameObject("/Type"): NameObject("/Annot"), NameObject("/P"): first.indirect_reference})
         for key, value in entries.items():
             made[NameObject(f"/{key}")] = _object(value)
         annotations.append(writer._add_object(made))

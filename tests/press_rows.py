@@ -16,9 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from judgeq.integrations.kvpress import JudgeQPress
 
 request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-model = AutoModelForCausalLM.from_pretrained(
-    request["model"], dtype=torch.float32, trust_remote_code=False
-).eval()
+model = AutoModelForCausalLM.from_pretrained(request["model"], dtype=torch.float32, trust_remote_code=False).eval()
 ids = torch.tensor([request["ids"]])
 rows = []
 

@@ -220,12 +220,8 @@ def make_shared(folder: Path) -> Path:
 
 def settle(place: Place, patch: pytest.MonkeyPatch) -> None:
     """Until the patch is undone: models, articles and conversations are small, and nothing is fetched."""
-    towns = tuple(
-        Article(f"Town {at}", f"Town {at} has {at} towers. Its mayor sings. {TEXT}", "") for at in range(400)
-    )
-    turns = [
-        [{"from": "human", "value": f"{at} {TEXT}"}, {"from": "gpt", "value": "Yes."}] for at in range(100)
-    ]
+    towns = tuple(Article(f"Town {at}", f"Town {at} has {at} towers. Its mayor sings. {TEXT}", "") for at in range(400))
+    turns = [[{"from": "human", "value": f"{at} {TEXT}"}, {"from": "gpt", "value": "Yes."}] for at in range(100)]
     for module in (wiki, planted, records):
         patch.setattr(module, "wiki_articles", lambda held_out: towns)
     patch.setattr(sharegpt, "_stream", lambda origin, seed: iter(turns))
@@ -315,11 +311,7 @@ def _completed(words: list[str]) -> list[str]:
     if words[0] == "lm-eval":
         needed = ["--model_args", "--tasks", "--include_path", "--output_path"]
     else:
-        needed = [
-            action.option_strings[0]
-            for action in _actions(words)
-            if action.required and action.option_strings
-        ]
+        needed = [action.option_strings[0] for action in _actions(words) if action.required and action.option_strings]
     return words + [part for option in needed if option not in words for part in (option, LEFT_OUT[option])]
 
 

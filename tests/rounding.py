@@ -47,8 +47,4 @@ def _equal(worth: np.ndarray, ours: set[int], theirs: set[int]) -> bool:
 
 def _heads(layer: Any) -> list[set[int]]:
     """The rows of each head; those of a batch of one may lie in one tensor."""
-    return [
-        {*head}
-        for rows in (() if layer is None else layer)
-        for head in rows.reshape(-1, rows.shape[-1]).tolist()
-    ]
+    return [{*head} for rows in (() if layer is None else layer) for head in rows.reshape(-1, rows.shape[-1]).tolist()]

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from xdist.scheduler import LoadScopeScheduling
 
-ONE_DEMO = frozenset(
-    f"tests/test_browser{what}.py" for what in ("", "_access", "_calibrate", "_sweep", "_takeaway")
-)
+ONE_DEMO = frozenset(f"tests/test_browser{what}.py" for what in ("", "_access", "_calibrate", "_sweep", "_takeaway"))
 """Files that meet the same server of the demo, with the embedded model."""
 HARNESS = frozenset(
     f"tests/test_{what}.py" for what in ("cli", "documented_commands", "lm_eval_model", "longbench", "ruler")

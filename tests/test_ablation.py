@@ -28,10 +28,7 @@ def test_a_table_says_what_each_run_changed_and_how_to_repeat_it(lm: LanguageMod
     train(lm, CONFIG, tmp_path / "base", store=store)
     other = train(lm, changed(capacity="embeddings", objective="kl"), tmp_path / "other", store=store)
     folders = [str(tmp_path / name) for name in ("base", "other")]
-    assert (
-        main(["ablation", *folders, "--json", str(tmp_path / "a.json"), "--figure", str(tmp_path / "a.png")])
-        == 0
-    )
+    assert main(["ablation", *folders, "--json", str(tmp_path / "a.json"), "--figure", str(tmp_path / "a.png")]) == 0
     base, second = json.loads((tmp_path / "a.json").read_text())["rows"]
     assert (base["run"], base["changed"]) == ("base", {})
     assert second["changed"] == {"capacity": "embeddings", "objective": "kl"}

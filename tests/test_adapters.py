@@ -77,9 +77,7 @@ def test_an_error_inside_leaves_the_model_clean(lm: LanguageModel) -> None:
 def test_the_prompt_is_read_as_ever_and_the_scores_differ(lm: LanguageModel) -> None:
     ids, soft = torch.randint(3, 300, (1, 40)), torch.randn(4, 64)
     plain = prefill(lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=SoftTokenTensors(soft))
-    adapted = prefill(
-        lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=SoftTokenTensors(soft, adapters=random_adapters(lm))
-    )
+    adapted = prefill(lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=SoftTokenTensors(soft, adapters=random_adapters(lm)))
     assert torch.allclose(plain.logits, adapted.logits, atol=1e-5)
     ours, theirs = plain.retained[0].scores, adapted.retained[0].scores
     assert (ours[2] - theirs[2]).abs().max() > 1e-4

@@ -22,9 +22,7 @@ SHORT = Decoding(max_new_tokens=6)
 
 
 def test_every_method_answers_from_one_prefill(lm: LanguageModel, tokens: SoftTokens) -> None:
-    reading = judgeq.read(
-        lm, DOCUMENT, QUESTION, methods=question_methods(), budget=16, tokens=tokens, decoding=SHORT
-    )
+    reading = judgeq.read(lm, DOCUMENT, QUESTION, methods=question_methods(), budget=16, tokens=tokens, decoding=SHORT)
     assert [writer.name for writer in reading.writers] == question_methods()
     for writer in reading.writers:
         assert list(writer)
@@ -38,9 +36,7 @@ def test_every_method_answers_from_one_prefill(lm: LanguageModel, tokens: SoftTo
 
 def test_alone_or_together_a_method_gives_the_same(lm: LanguageModel, tokens: SoftTokens) -> None:
     options = {"budget": 16, "tokens": tokens, "decoding": SHORT}
-    together = judgeq.compare(
-        lm, DOCUMENT, QUESTION, methods=["full", "judgeq", "snapkv", "oracle"], **options
-    )
+    together = judgeq.compare(lm, DOCUMENT, QUESTION, methods=["full", "judgeq", "snapkv", "oracle"], **options)
     _, answers = to_the_end(together)
     for answer in answers:
         alone = judgeq.ask(lm, DOCUMENT, QUESTION, method=answer.method, **options)
@@ -50,9 +46,7 @@ def test_alone_or_together_a_method_gives_the_same(lm: LanguageModel, tokens: So
 
 
 @pytest.mark.parametrize("allocation", ["adakv", "profile", "profile+adakv"])
-def test_heads_can_have_budgets_of_their_own(
-    lm: LanguageModel, tokens: SoftTokens, allocation: Allocation
-) -> None:
+def test_heads_can_have_budgets_of_their_own(lm: LanguageModel, tokens: SoftTokens, allocation: Allocation) -> None:
     learned = dataclasses.replace(tokens, profile=profile(8, 64))
     options = {"budget": 16, "tokens": learned, "decoding": SHORT}
     for method in (JudgeQ, SnapKV, Oracle):
@@ -78,9 +72,7 @@ def test_a_stream_is_the_answer_in_pieces(lm: LanguageModel, tokens: SoftTokens)
     assert answer.timing.ttft_s >= answer.timing.prefill_s > 0
 
 
-def test_a_budget_above_the_prompt_is_the_full_cache_and_says_so(
-    lm: LanguageModel, tokens: SoftTokens
-) -> None:
+def test_a_budget_above_the_prompt_is_the_full_cache_and_says_so(lm: LanguageModel, tokens: SoftTokens) -> None:
     full = judgeq.ask(lm, DOCUMENT, QUESTION, method="full", decoding=SHORT)
     for budget in (100_000, 1.0):
         answer = judgeq.ask(lm, DOCUMENT, QUESTION, budget=budget, tokens=tokens, decoding=SHORT)

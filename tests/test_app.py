@@ -302,9 +302,7 @@ def test_a_further_question_takes_the_place_of_the_first() -> None:
 
 
 def test_words_are_compared_with_the_full_caches_answer() -> None:
-    assert differences("It is 31 metres tall.", "it is 31 Metres  tall.") == [
-        ("it is 31 Metres  tall.", "same")
-    ]
+    assert differences("It is 31 metres tall.", "it is 31 Metres  tall.") == [("it is 31 Metres  tall.", "same")]
     assert differences("It is 31 metres tall.", "It is about 13 metres tall.") == [
         ("It is ", "same"),
         ("31 ", "missing"),
@@ -450,9 +448,7 @@ def test_running_out_of_memory_says_what_to_do(page: do.Callbacks, monkeypatch: 
         ({"rows": -5}, "at least 1"),
     ],
 )
-def test_bad_input_is_refused_before_anything_starts(
-    page: do.Callbacks, changes: dict[str, Any], message: str
-) -> None:
+def test_bad_input_is_refused_before_anything_starts(page: do.Callbacks, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(gr.Error, match=message):
         begin(page, **changes)
 
@@ -587,18 +583,14 @@ def test_all_methods_continue_the_same_beginning_and_every_form_shows_it(page: d
     assert "begun" not in cards.run_cards(plain)
     assert all(answer.startswith("The <b>tower</b> is") for _, answer in run.so_far()[0].answers)
     comparison = takeaway.comparison_of(run)
-    assert comparison.to_html().count("The &lt;b&gt;tower&lt;/b&gt; is") == 5, (
-        "each answer, the settings and the code"
-    )
+    assert comparison.to_html().count("The &lt;b&gt;tower&lt;/b&gt; is") == 5, "each answer, the settings and the code"
     assert 'answer_prefix="The <b>tower</b> is"' in comparison.to_python()
     assert comparison.to_json()["settings"]["answer_prefix"] == run.task.answer_prefix
 
 
 def test_another_question_proposes_another_beginning_unless_that_is_off(page: do.Callbacks) -> None:
     def begun(question: str, propose: bool, proposed_for: str | None) -> str:
-        run = begin(
-            page, question=question, answer_prefix="It is", propose=propose, proposed_for=proposed_for
-        )
+        run = begin(page, question=question, answer_prefix="It is", propose=propose, proposed_for=proposed_for)
         return run.task.answer_prefix
 
     assert begun("Who signs?", True, QUESTION) == "The person who signs is", "asked before the page showed it"
@@ -648,9 +640,7 @@ def test_looks_load_nothing_from_the_web() -> None:
     assert "url(" not in CSS
     media = re.findall(r"@media[^{]*\{((?:[^{}]*\{[^{}]*\})*)", CSS.partition("/*")[2])
     assert media
-    assert ".gradio-container" not in "".join(media), (
-        "Gradio puts it in front there: such a rule fits nothing"
-    )
+    assert ".gradio-container" not in "".join(media), "Gradio puts it in front there: such a rule fits nothing"
     made = theme()
     assert made._stylesheets == []
     assert made._font_css == []

@@ -163,7 +163,5 @@ def test_programs_may_send_questions_as_a_list() -> None:
 
 
 def test_the_time_asked_for_grows_with_the_questions() -> None:
-    few, many = (
-        CalibrationTask.of("x", (CalibrationQuestion("?"),) * count, max_new_tokens=16) for count in (2, 100)
-    )
+    few, many = (CalibrationTask.of("x", (CalibrationQuestion("?"),) * count, max_new_tokens=16) for count in (2, 100))
     assert duration(few, 1000, 10**9) < duration(many, 1000, 10**9)

@@ -106,9 +106,7 @@ def test_the_verdict_is_the_smallest_size_from_which_on_everything_agrees() -> N
         point("snapkv", 2, 0.2),
         point("snapkv", 40, 0.5),
     ]
-    assert curves.verdict(found) == (
-        f"{text.SWEEP_VERDICT} Judge Q needs 20 % of the rows; SnapKV never writes it."
-    )
+    assert curves.verdict(found) == (f"{text.SWEEP_VERDICT} Judge Q needs 20 % of the rows; SnapKV never writes it.")
 
 
 def test_without_words_to_watch_there_is_one_panel(section: SweepCallbacks) -> None:
@@ -238,9 +236,7 @@ def test_a_run_keeps_what_must_stay_and_drops_what_must_go(host: ModelHost) -> N
     assert "are dropped and go" in status
 
 
-def test_spans_count_in_the_document_without_the_blanks_at_its_ends(
-    host: ModelHost, section: SweepCallbacks
-) -> None:
+def test_spans_count_in_the_document_without_the_blanks_at_its_ends(host: ModelHost, section: SweepCallbacks) -> None:
     page, blanks = callbacks.Callbacks(host), f"\n\n {DOCUMENT}\n"
     values = {"question_first": False, "max_new_tokens": 4, "truncate": False, "rows": 60}
     task = page.begin(blanks, QUESTION, methods=["snapkv"], pinned="Aldous", dropped="1874", **values)[0].task

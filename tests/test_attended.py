@@ -33,9 +33,7 @@ from tests.masked_reference import REFERENCE, attention, gone_rows
 from tests.test_memory_rows import MEMORY, SOFT, weights_of
 from tests.test_retention import BEFORE, everything
 
-DOCUMENT = (
-    "The harbour lies in the north. Every ship names its captain. The lighthouse was built in 1874. " * 3
-)
+DOCUMENT = "The harbour lies in the north. Every ship names its captain. The lighthouse was built in 1874. " * 3
 QUESTION = "When was it built?"
 METHODS = {
     "full": Full(),
@@ -99,9 +97,7 @@ def check_eager(lm: LanguageModel, method: Any, counted: Any) -> None:
         "heads": [(layer, head) for layer in layers for head in heads],
     }
     expected = [
-        torch.stack(
-            [to_prompt(weights, tokens, tokens + at, *pair) for pair in pairs.get(counted, [counted])]
-        )
+        torch.stack([to_prompt(weights, tokens, tokens + at, *pair) for pair in pairs.get(counted, [counted])])
         for at, weights in enumerate(passes)
     ]
     assert torch.allclose(found, torch.stack(expected), atol=1e-3 if counted in ("layers", "heads") else 1e-5)
@@ -115,9 +111,7 @@ def test_weights_are_those_of_eager_attention(lm: LanguageModel, name: str, coun
 
 @pytest.mark.parametrize("counted", [True, "layers", "heads"], ids=str)
 @pytest.mark.parametrize("name", METHODS)
-def test_families_with_windows_and_caps(
-    make_lm: Callable[..., LanguageModel], name: str, counted: Any
-) -> None:
+def test_families_with_windows_and_caps(make_lm: Callable[..., LanguageModel], name: str, counted: Any) -> None:
     check_eager(make_lm("gemma2"), METHODS[name], counted)
 
 
@@ -239,9 +233,7 @@ def made_up(document: str = HOSTILE) -> Attended:
     for at in range(4):
         vectors[at, inside.start + 2 + 9 * at] = 0.2
     vectors[1:, -1] = 0.1
-    return Attended.of_steps(
-        found, ["<b>Bo", "", "b😀", " <i>ran", ""], np.concatenate([vectors, vectors[:1]])
-    )
+    return Attended.of_steps(found, ["<b>Bo", "", "b😀", " <i>ran", ""], np.concatenate([vectors, vectors[:1]]))
 
 
 def test_sources_are_ranked_by_what_not_every_token_attends_to() -> None:
@@ -298,10 +290,7 @@ def test_lights_are_where_a_script_finds_the_words() -> None:
     shown = found.found.document_text.replace("\r\n", "\n").encode("utf-16-le")
     words, text = found.units("word", specific=True)[0], found.found.document_text
     for row, step in zip(found.specific, lights.steps(found), strict=True):
-        lit = [
-            shown[2 * step[at] : 2 * (step[at] + step[at + 1])].decode("utf-16-le")
-            for at in range(1, len(step), 3)
-        ]
+        lit = [shown[2 * step[at] : 2 * (step[at] + step[at + 1])].decode("utf-16-le") for at in range(1, len(step), 3)]
         best = words[lights.words.sums(row[None])[0].argmax()]
         assert lit[:1] in ([text[slice(*best)]], [])
     assert any(len(step) > 1 for step in lights.steps(found))
@@ -340,7 +329,5 @@ def test_the_demos_own_cost_is_measured_on_equal_tokens(
     options = ["--methods=full,snapkv", "--max-new-tokens=8", "--rounds=1"]
     assert not lights.main([*options, f"--json={tmp_path / 'lights.json'}"])
     found = json.loads((tmp_path / "lights.json").read_text())
-    assert {row["label"]: row["pairs"] for row in found["rows"]} == dict.fromkeys(
-        ("full", "snapkv"), 8 - WARM_UP
-    )
+    assert {row["label"]: row["pairs"] for row in found["rows"]} == dict.fromkeys(("full", "snapkv"), 8 - WARM_UP)
     assert found["update"].keys() == {"every_s", "lit_s", "dark_s"}

@@ -191,9 +191,7 @@ def test_an_answer_that_goes_in_circles_ends_where_that_is_asked_for(make_lm: Ma
     caches = [kept.cache for kept in outcome.retained]
     long = Decoding(max_new_tokens=40)
     answers = [
-        PendingAnswer(cache, outcome.logits, long, until_circles=cut)
-        for cache in caches
-        for cut in (False, True)
+        PendingAnswer(cache, outcome.logits, long, until_circles=cut) for cache in caches for cut in (False, True)
     ]
     written = decode_together(lm, answers)
     assert [len(each.tokens) for each in written] == [40, 16] * len(caches)

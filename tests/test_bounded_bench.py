@@ -12,9 +12,7 @@ from benchmarks.bounded import main
 SIZES = ["--examples", "2", "--prompt-tokens", "60", "--continuation", "40", "--evict-every", "8"]
 
 
-def test_a_budget_that_is_never_reached_predicts_what_the_full_cache_does(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_budget_that_is_never_reached_predicts_what_the_full_cache_does(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "bounded.json"
     words = ["--methods", "h2o,streamingllm", "--budgets", "24,400", *SIZES]
     assert main(["--model", str(folder), *words, "--json", str(target)]) == 0

@@ -44,9 +44,7 @@ def test_the_sample_has_three_answers_their_costs_and_a_map(page: Page) -> None:
     page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")  # figures follow
 
 
-def test_sections_that_come_near_before_their_button_is_there_open_all_the_same(
-    browser: Browser, demo: str
-) -> None:
+def test_sections_that_come_near_before_their_button_is_there_open_all_the_same(browser: Browser, demo: str) -> None:
     parts = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"
     accordion = next(part.name for part in parts.glob("Index-*.js") if "label-wrap" in part.read_text())
     page = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -121,8 +119,6 @@ def test_budget_and_share_move_together_and_bad_input_loses_nothing(page: Page, 
 
 
 def test_an_upload_lies_in_a_folder_that_goes_with_the_demo(demo: str, temporary: Path) -> None:
-    sent = httpx.post(
-        f"{demo}/gradio_api/upload", files={"files": ("a.txt", b"left behind")}, trust_env=False
-    )
+    sent = httpx.post(f"{demo}/gradio_api/upload", files={"files": ("a.txt", b"left behind")}, trust_env=False)
     (place,) = temporary.glob("judgeq-*")
     assert Path(sent.json()[0]).is_relative_to(place)

@@ -123,9 +123,7 @@ def tab_to(page: Page, selector: str) -> None:
     pytest.fail(f"{selector} cannot be reached with Tab")
 
 
-def test_the_keyboard_alone_brings_a_file_asks_asks_again_reads_and_takes_along(
-    tiny: Page, tmp_path: Path
-) -> None:
+def test_the_keyboard_alone_brings_a_file_asks_asks_again_reads_and_takes_along(tiny: Page, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     file.write_text("<h1>Boats</h1><p>One at six.<script>never()</script>", encoding="utf-8")
     tiny.keyboard.press("Tab")
@@ -133,9 +131,7 @@ def test_the_keyboard_alone_brings_a_file_asks_asks_again_reads_and_takes_along(
     tiny.keyboard.press("Tab")
     expect(tiny.locator("#upload")).to_be_focused()
     chosen: list[FileChooser] = []
-    tiny.on(
-        "filechooser", lambda chooser: chosen.append(chooser)
-    )  # Playwright cannot wrap a method of a list
+    tiny.on("filechooser", lambda chooser: chosen.append(chooser))  # Playwright cannot wrap a method of a list
     while not chosen:  # Playwright hears of choosers only after a moment
         tiny.keyboard.press("Enter")
         tiny.wait_for_timeout(200)
@@ -201,9 +197,7 @@ def test_a_rude_text_stays_text(tiny: Page) -> None:
     assert tiny.locator("img[src=x]").count() == 0
 
 
-def test_the_place_in_the_queue_is_shown_and_freed_by_who_leaves(
-    tiny: Page, url: str, host: ModelHost
-) -> None:
+def test_the_place_in_the_queue_is_shown_and_freed_by_who_leaves(tiny: Page, url: str, host: ModelHost) -> None:
     second = tiny.context.new_page()
     second.goto(url)
     expect(second.locator(".status.ready")).to_be_visible()

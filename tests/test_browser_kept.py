@@ -36,14 +36,11 @@ def made_up(method: str, seed: int, budget: int, *, ragged: bool = False) -> Ret
     scores = (rng.gamma(0.3, 1, len(offsets)) * rng.gamma(1, 1, (4, 2, len(offsets)))).astype(np.float32)
     rows = [[budget // (1 + layer * ragged) for _ in range(2)] for layer in range(4)]
     kept = tuple(
-        tuple(np.sort(np.argsort(-scores[layer, head])[: rows[layer][head]]) for head in range(2))
-        for layer in range(4)
+        tuple(np.sort(np.argsort(-scores[layer, head])[: rows[layer][head]]) for head in range(2)) for layer in range(4)
     )
     start = len(BEFORE)
     document = (start, start + len(DOCUMENT))
-    return RetentionMap(
-        method, "tiny", budget, text, offsets, document, kept, scores, title=METHODS[method].title
-    )
+    return RetentionMap(method, "tiny", budget, text, offsets, document, kept, scores, title=METHODS[method].title)
 
 
 MAPS = {

@@ -36,9 +36,7 @@ def test_a_sweep_is_drawn_point_by_point_and_can_be_cancelled(page: Page) -> Non
     expect(status).to_contain_text(SWEEP_VERDICT)
     expect(page.locator("#sweep-figure .scatterlayer .trace")).to_have_count(4)
     expect(page.locator("#sweep-numbers tbody tr")).to_have_count(len(BUDGETS))
-    expect(page.locator("#sweep-numbers tbody tr").last).to_contain_text(
-        re.compile(r"100 % \(\d+\)100 %100 %")
-    )
+    expect(page.locator("#sweep-numbers tbody tr").last).to_contain_text(re.compile(r"100 % \(\d+\)100 %100 %"))
     expect(page.locator("#sweep-numbers q")).to_contain_text(SAMPLE.answer)
     page.set_viewport_size({"width": 390, "height": 844})
     expect(page.locator("#sweep-figure .scatterlayer .trace").first).to_be_visible()

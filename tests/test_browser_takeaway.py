@@ -51,9 +51,7 @@ def test_a_run_is_taken_along_in_every_form_and_its_link_brings_it_back(
     rows = list(csv.DictReader(io.StringIO(table.read_text("utf-8-sig"), newline="")))
     assert {row["method"] for row in rows} == {"full", "judgeq", "snapkv"}
     answers = json.loads(values.read_text("utf-8"))["answers"]
-    assert [RetentionMap.from_json(answer["retention"]).document_text for answer in answers] == [
-        SAMPLE.document
-    ] * 3
+    assert [RetentionMap.from_json(answer["retention"]).document_text for answer in answers] == [SAMPLE.document] * 3
     assert Image.open(picture).size == (1200, 630)
 
     for tab, heard in opened(browser, file, color_scheme="dark", viewport={"width": 390, "height": 844}):
@@ -78,9 +76,7 @@ def test_a_run_is_taken_along_in_every_form_and_its_link_brings_it_back(
     link = page.locator("#take-link").locator("input, textarea").input_value()
     assert f"rows={SAMPLE.budget}&methods=full%2Cjudgeq%2Csnapkv&longest=24" in link
     tab = page.context.new_page()
-    tab.goto(
-        link.replace(f"sample={SAMPLE.name}", "sample=lighthouse").replace(f"rows={SAMPLE.budget}", "rows=77")
-    )
+    tab.goto(link.replace(f"sample={SAMPLE.name}", "sample=lighthouse").replace(f"rows={SAMPLE.budget}", "rows=77"))
     expect(tab.locator("#rows input")).to_have_value("77")
     expect(tab.locator("#question textarea")).to_have_value(SAMPLE.question)
     expect(tab.locator("#document textarea")).to_have_value(

@@ -54,9 +54,7 @@ def test_each_bound_holds_as_often_as_it_says(trials: int, rate: float, confiden
 
 
 @pytest.mark.parametrize("trials", [30, 60, 200])
-@pytest.mark.parametrize(
-    "rates", [(0.01, 0.05, 0.101, 0.3), (0.101, 0.101, 0.101), (0.0, 0.02, 0.12, 0.12, 0.5)]
-)
+@pytest.mark.parametrize("rates", [(0.01, 0.05, 0.101, 0.3), (0.101, 0.101, 0.101), (0.0, 0.02, 0.12, 0.12, 0.5)])
 def test_the_chosen_budget_is_safe_as_often_as_promised(trials: int, rates: tuple[float, ...]) -> None:
     """Loses are nested, as where a question that breaks at a budget breaks at every smaller one."""
     risk, confidence = 0.1, 0.9
@@ -64,9 +62,7 @@ def test_the_chosen_budget_is_safe_as_often_as_promised(trials: int, rates: tupl
     losses = broken.sum(axis=1)
     table = np.array([binomial.shows(lost, trials, risk, confidence) for lost in range(trials + 1)])
     safe = table[losses].cumprod(axis=1).sum(axis=1)
-    assert [binomial.passed(row.tolist(), trials, risk, confidence) for row in losses[:20]] == safe[
-        :20
-    ].tolist()
+    assert [binomial.passed(row.tolist(), trials, risk, confidence) for row in losses[:20]] == safe[:20].tolist()
     first_unsafe = next(at for at, rate in enumerate(rates) if rate > risk)
     wrong = (safe > first_unsafe).mean()
     assert wrong <= 1 - confidence + MARGIN
@@ -137,9 +133,7 @@ def test_a_larger_budget_that_fails_ends_the_sequence() -> None:
     rows = [answered(0.0, at) for at in range(40)]
     broken = Rated("no", 0.0)
     rows = [
-        Answered(
-            each.question, 1000, each.full, (broken, *each.answers[1:]) if at < 9 else each.answers, each.rows
-        )
+        Answered(each.question, 1000, each.full, (broken, *each.answers[1:]) if at < 9 else each.answers, each.rows)
         for at, each in enumerate(rows)
     ]
     found = concluded(rows)
@@ -152,8 +146,7 @@ def test_expected_answers_count_where_the_full_cache_finds_them() -> None:
     assert question.survives("It is 31 metres.", "31!")
     assert not question.survives("It is 31 metres.", "It is tall.")
     right, wrong = (
-        Answered(question, 10, Rated(text, 1.0), (Rated("31", 1.0),) * 3, (4, 2, 1))
-        for text in ("31 m", "no")
+        Answered(question, 10, Rated(text, 1.0), (Rated("31", 1.0),) * 3, (4, 2, 1)) for text in ("31 m", "no")
     )
     found = concluded([right, wrong, right])
     assert (found.questions, found.set_aside) == (2, (1,))
@@ -165,9 +158,7 @@ def test_expected_answers_count_where_the_full_cache_finds_them() -> None:
     ("full", "text", "survives"),
     [("The 31.", "31", True), ("31", "32", False), ("...", "...", True), ("...", "!", False), ("", "", True)],
 )
-def test_without_an_expected_answer_the_text_survives_after_normalisation(
-    full: str, text: str, survives: bool
-) -> None:
+def test_without_an_expected_answer_the_text_survives_after_normalisation(full: str, text: str, survives: bool) -> None:
     assert CalibrationQuestion("?").survives(full, text) is survives
 
 
@@ -226,9 +217,7 @@ def test_proposed_questions_are_begun_sentences_of_the_document() -> None:
 
 
 def write(path: Path, *rows: Any) -> Path:
-    path.write_text(
-        "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8"
-    )
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
     return path
 
 
@@ -283,9 +272,7 @@ def soft(lm: LanguageModel) -> SoftTokens:
     return SoftTokens.initialise(lm, torch.arange(40, 44))
 
 
-def calibrated(
-    lm: LanguageModel, documents: Any = DOCUMENT, questions: Any = QUESTIONS, **options: Any
-) -> Calibration:
+def calibrated(lm: LanguageModel, documents: Any = DOCUMENT, questions: Any = QUESTIONS, **options: Any) -> Calibration:
     soft = SoftTokens.initialise(lm, torch.arange(40, 44))
     options = {"tokens": soft, "max_new_tokens": 6, "budgets": (0.1, 0.5, 1.0), **options}
     return judgeq.calibrate(lm, documents, questions, **options)
@@ -305,8 +292,7 @@ def test_it_is_what_asking_at_each_budget_gives(lm: LanguageModel, soft: SoftTok
             for each in QUESTIONS
         ]  # fmt: skip
         full = [
-            judgeq.ask(lm, DOCUMENT, each, method="full", decoding=Decoding(max_new_tokens=6))
-            for each in QUESTIONS
+            judgeq.ask(lm, DOCUMENT, each, method="full", decoding=Decoding(max_new_tokens=6)) for each in QUESTIONS
         ]
         same = [CalibrationQuestion("?").survives(a.text, b.text) for a, b in zip(full, answers, strict=True)]
         assert point.survived == sum(same)
@@ -316,9 +302,7 @@ def test_it_is_what_asking_at_each_budget_gives(lm: LanguageModel, soft: SoftTok
     assert found.full_kv_bytes == round(sum(each.full_kv_bytes for each in full) / 3)
 
 
-def test_a_document_is_read_once_for_its_questions(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_document_is_read_once_for_its_questions(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     forward = lm.model.forward
 
@@ -347,14 +331,10 @@ def test_a_run_that_is_stopped_goes_on_and_ends_as_one_in_one_go(lm: LanguageMod
     with path.open("a") as file:
         file.write('{"key": "half a li')
     seen: list[int] = []
-    resumed = calibrated(
-        lm, journal=Journal(path, {"model": "tiny"}), progress=lambda done, total: seen.append(done)
-    )
+    resumed = calibrated(lm, journal=Journal(path, {"model": "tiny"}), progress=lambda done, total: seen.append(done))
     assert seen == [1, 2, 3]
     assert resumed == calibrated(lm)
-    assert resumed == calibrated(
-        lm, journal=Journal(path, {"model": "tiny"}), on_layer=lambda *_: pytest.fail("read")
-    )
+    assert resumed == calibrated(lm, journal=Journal(path, {"model": "tiny"}), on_layer=lambda *_: pytest.fail("read"))
     more = calibrated(lm, journal=Journal(path, {"model": "tiny"}), budgets=(0.1, 0.3))
     assert more.points[-1] == resumed.points[-1]
 
@@ -448,8 +428,6 @@ def test_the_page_about_it_runs_as_it_stands_there(
         ({"max_new_tokens": 0}, "max_new_tokens"),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_read(
-    lm: LanguageModel, options: dict[str, Any], message: str
-) -> None:
+def test_bad_input_is_refused_before_anything_is_read(lm: LanguageModel, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         calibrated(lm, on_layer=lambda *_: pytest.fail("something was read"), **options)

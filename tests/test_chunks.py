@@ -65,8 +65,7 @@ def test_every_method_keeps_what_it_keeps_in_one_pass(
 ) -> None:
     plans = [Plan(method, 40) for method in every_method(some_lm)] + [Plan(H2O(average=True), 40)]
     whole, found = (
-        prefill_with_lookahead(Request(some_lm, ids, plans, SHORT, soft, chunk=size))
-        for size in (None, chunk)
+        prefill_with_lookahead(Request(some_lm, ids, plans, SHORT, soft, chunk=size)) for size in (None, chunk)
     )
     assert_as_in_one_pass(found, whole)
 

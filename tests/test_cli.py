@@ -74,9 +74,7 @@ def test_help_does_not_wait_for_torch() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_memory_rows(
-    folder: Path, answer: Answer, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_memory_rows(folder: Path, answer: Answer, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert ask(folder, "--memory", "3") == 2
     assert "have no memory tokens" in capsys.readouterr().err
     plain = SoftTokens.from_pretrained(folder / "judge")
@@ -122,9 +120,7 @@ def test_every_method_has_a_name_here(answer: Answer, method: str) -> None:
     assert answer("--method", method, "--budget", "0.5")["method"] == method
 
 
-def test_one_reading_several_questions(
-    folder: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_reading_several_questions(folder: Path, answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
     other = "Where is the <harbour>?"
     options = ["--budget", "16", "--chunk", "30", "--html", str(folder / "both.html"), "--question", other]
     both = answer(*options)["answers"]
@@ -142,9 +138,7 @@ def test_one_reading_several_questions(
     assert err.count("judgeq: 128 of") == 2
 
 
-def test_a_saved_document(
-    folder: Path, answer: Answer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_saved_document(folder: Path, answer: Answer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved = str(tmp_path / "read")
     first = answer("--budget", "16", "--save-document", saved)
     again = answer("--budget", "16", document=saved)
@@ -273,8 +267,7 @@ def test_soft_tokens_of_another_model_are_refused(folder: Path, capsys: pytest.C
 @pytest.fixture
 def articles(monkeypatch: pytest.MonkeyPatch) -> None:
     found = tuple(
-        Article(f"Town {number}", f"Town {number} has {number} towers. Its mayor sings.", "")
-        for number in range(400)
+        Article(f"Town {number}", f"Town {number} has {number} towers. Its mayor sings.", "") for number in range(400)
     )
     for module in (wiki, planted):
         monkeypatch.setattr(module, "wiki_articles", lambda held_out: found)

@@ -67,9 +67,7 @@ def test_what_was_left_comes_back_as_it_was(lm: LanguageModel, tmp_path: Path, c
     assert all(torch.equal(a, b) for a, b in zip(tensors(before), tensors(again), strict=True))
 
 
-@pytest.mark.parametrize(
-    ("family", "changes"), [("gemma3_text", {}), ("mistral", {"sliding_window": WINDOW})]
-)
+@pytest.mark.parametrize(("family", "changes"), [("gemma3_text", {}), ("mistral", {"sliding_window": WINDOW})])
 @pytest.mark.parametrize("choice", ["uniform", "ragged in few bits"])
 def test_windows_come_back_too(
     make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str, changes: dict, choice: str
@@ -101,9 +99,7 @@ class Latest(Method):
         return torch.arange(view.prompt_tokens).float().expand(batch, heads, -1)
 
 
-def test_a_method_must_be_registered(
-    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_method_must_be_registered(lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compressed = Document(lm, TEXT).compress(method=Latest(), budget=40)
     with pytest.raises(InputError, match=r"add its class to judgeq\.METHODS"):
         compressed.save(tmp_path)

@@ -13,9 +13,7 @@ from judgeq.errors import InputError
 from judgeq.training.config import TrainConfig
 
 
-@pytest.mark.parametrize(
-    ("text", "budget"), [("128", 128), ("0.25", 0.25), ("25%", 0.25), ("1.0", 1.0), (" 1 ", 1)]
-)
+@pytest.mark.parametrize(("text", "budget"), [("128", 128), ("0.25", 0.25), ("25%", 0.25), ("1.0", 1.0), (" 1 ", 1)])
 def test_a_typed_budget_is_rows_or_a_share(text: str, budget: float) -> None:
     parsed = parse_budget(text)
     assert parsed == budget

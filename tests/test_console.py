@@ -59,9 +59,7 @@ def test_what_an_encoding_cannot_say_is_escaped(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS[:3])
-def test_the_library_says_what_it_has_to_say_in_every_encoding(
-    encoding: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_library_says_what_it_has_to_say_in_every_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     target = io.BytesIO()
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, io.TextIOWrapper(target, encoding=encoding))
@@ -69,9 +67,7 @@ def test_the_library_says_what_it_has_to_say_in_every_encoding(
     with Bars() as bars:
         bars.note("→ 東京 …")
     kept = ((np.array([0]), np.array([0])),)
-    RetentionMap(
-        "judgeq", "tiny", 1, "東 → é", ((0, 2), (2, 4), (4, 5)), (0, 5), kept, title="Judge Q"
-    ).show()
+    RetentionMap("judgeq", "tiny", 1, "東 → é", ((0, 2), (2, 4), (4, 5)), (0, 5), kept, title="Judge Q").show()
     sys.stdout.flush()
     sys.stderr.flush()
     assert b"Fetching" in target.getvalue()
@@ -160,8 +156,6 @@ def test_output_that_finds_no_room_is_an_error(folder: Path) -> None:
     command = [sys.executable, "-m", "judgeq", "tokens", "show", "jüdge x"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, stdout=full, stderr=subprocess.PIPE, check=False
-        )
+        done = subprocess.run(command, cwd=folder, env=environment, stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 2
     assert done.stderr.decode().splitlines() == ["judgeq: the system says: No space left on device"]

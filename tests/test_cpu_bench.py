@@ -25,9 +25,7 @@ def model(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize(("words", "first"), [(SHORT, "float32, full"), (["--products"], "plain copy")])
-def test_every_number_type_and_layout_has_a_row(
-    model: str, words: list[str], first: str, tmp_path: Path
-) -> None:
+def test_every_number_type_and_layout_has_a_row(model: str, words: list[str], first: str, tmp_path: Path) -> None:
     target = tmp_path / "cpu.json"
     assert main(["--model", model, *words, "--json", str(target)]) == 0
     written: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))

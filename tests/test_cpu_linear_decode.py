@@ -104,9 +104,7 @@ def test_weights_that_float16_cannot_hold_have_no_second_layout() -> None:
 @pytest.mark.parametrize("heads", [1, 2, 6])
 def test_one_query_attends_as_in_the_usual_attention(heads: int) -> None:
     torch.manual_seed(0)
-    queries, keys, values = (
-        torch.randn(1, count, rows, 16) for count, rows in ((6, 1), (heads, 50), (heads, 50))
-    )
+    queries, keys, values = (torch.randn(1, count, rows, 16) for count, rows in ((6, 1), (heads, 50), (heads, 50)))
     found = grouped_attention(queries, keys, values, 0.3)
     usual = nn.functional.scaled_dot_product_attention(queries, keys, values, scale=0.3, enable_gqa=True)
     assert torch.allclose(found, usual.transpose(1, 2), atol=1e-6)

@@ -27,9 +27,7 @@ def test_products_of_many_rows_are_as_exact(shape: tuple[int, ...], bias: bool) 
 
 
 def test_all_other_products_are_those_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "judgeq.attention.cpu_linear_prefill.onednn_product", lambda *_: pytest.fail("not PyTorch's")
-    )
+    monkeypatch.setattr("judgeq.attention.cpu_linear_prefill.onednn_product", lambda *_: pytest.fail("not PyTorch's"))
     plain = nn.Linear(96, 40).requires_grad_(False)
     layer, rows = ManyRowsLinear(plain), torch.randn(FEW_ROWS + 1, 96)
     assert layer.weight is plain.weight

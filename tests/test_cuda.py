@@ -75,18 +75,14 @@ def test_a_method_keeps_the_same_rows(pair: list[LanguageModel], way: str) -> No
         request = Request(lm, ids, [plan], SHORT, tokens.weights if tokens else None)
         found = prefill_with_lookahead(request)
         layers = [layer for layer in found.retained[0].kept if layer is not None]
-        kept.append(
-            [head.cpu() for layer in layers for head in (layer[0] if isinstance(layer, Tensor) else layer)]
-        )
+        kept.append([head.cpu() for layer in layers for head in (layer[0] if isinstance(layer, Tensor) else layer)])
     for ours, theirs in zip(*kept, strict=True):
         assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("way", ["judgeq", "snapkv", "judgeq:allocation=adakv"])
-def test_layers_are_queued_without_waiting(
-    make_lm: Callable[..., LanguageModel], way: str, dtype: torch.dtype
-) -> None:
+def test_layers_are_queued_without_waiting(make_lm: Callable[..., LanguageModel], way: str, dtype: torch.dtype) -> None:
     lm, method = make_lm(), method_from_text(way)
     lm.model.to("cuda", dtype)
     tokens = soft_tokens(lm, method)
@@ -102,14 +98,10 @@ def test_layers_are_queued_without_waiting(
         kept = read(lambda done, layers: set_mode("error" if done < layers else "default")).retained[0].kept
     finally:
         set_mode("default")
-    assert (
-        sum(len(head) for layer in kept for head in (layer if isinstance(layer, tuple) else layer[0])) == 160
-    )
+    assert sum(len(head) for layer in kept for head in (layer if isinstance(layer, tuple) else layer[0])) == 160
 
 
-@pytest.mark.parametrize(
-    "way", ["full", "judgeq", "judgeq+draft", "judgeq:bits=4", "snapkv:allocation=adakv"]
-)
+@pytest.mark.parametrize("way", ["full", "judgeq", "judgeq+draft", "judgeq:bits=4", "snapkv:allocation=adakv"])
 def test_an_answer_is_the_same(pair: list[LanguageModel], way: str) -> None:
     method = method_from_text(way)
     answers = [
@@ -161,9 +153,7 @@ def test_many_questions_are_read_side_by_side(pair: list[LanguageModel]) -> None
     lm = pair[1]
     options = {"budget": 12, "tokens": soft_tokens(lm, "judgeq"), "decoding": SHORT}
     many = judgeq.ask_many(lm, QUESTIONS, **options)
-    assert [answer.text for answer in many] == [
-        judgeq.ask(lm, *question, **options).text for question in QUESTIONS
-    ]
+    assert [answer.text for answer in many] == [judgeq.ask(lm, *question, **options).text for question in QUESTIONS]
 
 
 def test_a_document_is_read_in_chunks_saved_and_compressed(pair: list[LanguageModel], tmp_path: Path) -> None:
@@ -177,10 +167,7 @@ def test_a_document_is_read_in_chunks_saved_and_compressed(pair: list[LanguageMo
     small = document.compress(budget=30, method="h2o")
     said = small.ask("How tall is it?", decoding=SHORT).text
     small.save(tmp_path / "small")
-    assert (
-        judgeq.CompressedDocument.load(lm, tmp_path / "small").ask("How tall is it?", decoding=SHORT).text
-        == said
-    )
+    assert judgeq.CompressedDocument.load(lm, tmp_path / "small").ask("How tall is it?", decoding=SHORT).text == said
 
 
 @pytest.mark.parametrize("way", ["judgeq", "judgeq:allocation=adakv", "judgeq:bits=4"])
@@ -195,14 +182,10 @@ def test_sixteen_bits_answer(make_lm: Callable[..., LanguageModel], way: str) ->
     assert sum(map(sum, answer.kept_rows)) == 4 * 2 * 20
 
 
-def test_examples_in_one_pass_teach_what_a_cpu_learns_one_by_one(
-    pair: list[LanguageModel], tmp_path: Path
-) -> None:
+def test_examples_in_one_pass_teach_what_a_cpu_learns_one_by_one(pair: list[LanguageModel], tmp_path: Path) -> None:
     losses, gradients = [], []
     for lm in pair:
-        train_set = Store(
-            tmp_path / lm.device.type, lm, CONFIG, wiki.WikiSource(), 6, rows=lm.device.type == "cpu"
-        )
+        train_set = Store(tmp_path / lm.device.type, lm, CONFIG, wiki.WikiSource(), 6, rows=lm.device.type == "cpu")
         train_set.fill(Progress(), Workers(), limit_gb=1)
         weights = soft_tokens(lm, "judgeq").weights  # type: ignore[union-attr]
         weights = trainable(weights, lm, CONFIG)

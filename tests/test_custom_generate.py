@@ -134,13 +134,9 @@ def test_several_continuations_of_one_prompt_differ_and_it_is_read_once(
     assert len({tuple(row) for row in ours.tolist()}) == 3
 
 
-def test_stopping_streaming_and_scores_are_those_of_transformers(
-    tiny: LanguageModel, soft: SoftTokens
-) -> None:
+def test_stopping_streaming_and_scores_are_those_of_transformers(tiny: LanguageModel, soft: SoftTokens) -> None:
     ids, given = ids_of(tiny), list[list[int]]()
-    streamer = SimpleNamespace(
-        put=lambda new: given.append(new.flatten().tolist()), end=lambda: given.append([])
-    )
+    streamer = SimpleNamespace(put=lambda new: given.append(new.flatten().tolist()), end=lambda: given.append([]))
     whole = generated(tiny, ids, soft_tokens=soft, streamer=streamer)[0].tolist()
     assert given == [ids[0].tolist(), *([token] for token in whole), []]
 
@@ -161,9 +157,7 @@ def test_the_model_is_given_back_as_it_was(folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder).train()
     lm = judgeq.load(folder)
     ours = model.generate(ids_of(lm), **BY_NAME, method="snapkv", budget=24, max_new_tokens=NEW)
-    assert ours[0, ids_of(lm).shape[1] :].tolist() == asked(
-        lm, methods="snapkv"
-    )  # the tokenizer lies beside it
+    assert ours[0, ids_of(lm).shape[1] :].tolist() == asked(lm, methods="snapkv")  # the tokenizer lies beside it
     assert model.training
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert model.config._attn_implementation == "sdpa"

@@ -95,9 +95,7 @@ def test_a_conversation_ends_with_the_user(lm: LanguageModel) -> None:
 def test_held_out_articles_are_not_trained_on(lm: LanguageModel, source: type) -> None:
     for held_out in (False, True):
         found = source(held_out).examples(lm, 60, tokens=(60, 160), seed=0)
-        shown = {
-            each.title for each in ARTICLES for example in found if f"{each.title} lies" in text(example)
-        }
+        shown = {each.title for each in ARTICLES for example in found if f"{each.title} lies" in text(example)}
         assert shown
         assert shown <= {each.title for each in ARTICLES[held_out::2]}
 

@@ -37,9 +37,7 @@ def paragraph(at: int) -> str:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "inner").mkdir()
     (tmp_path / "one.txt").write_text("\n\n".join(map(paragraph, range(100))), encoding="utf-8")
-    (tmp_path / "inner" / "two.txt").write_text(
-        "\n \n\n".join(map(paragraph, range(100, 160))), encoding="utf-8"
-    )
+    (tmp_path / "inner" / "two.txt").write_text("\n \n\n".join(map(paragraph, range(100, 160))), encoding="utf-8")
     (tmp_path / "empty.txt").write_text("\n", encoding="utf-8")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     return tmp_path

@@ -93,9 +93,7 @@ def test_mixtures_are_named_alike() -> None:
         parse_sources("wiki:1,wiki:2")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "  ", ",", "wiki,", ":2", "wikipedia", "missing.jsonl", "wiki:2,none/here:1"]
-)
+@pytest.mark.parametrize("text", ["", "  ", ",", "wiki,", ":2", "wikipedia", "missing.jsonl", "wiki:2,none/here:1"])
 def test_what_is_no_source_says_what_is_one(text: str) -> None:
     said = r"give wiki, records, exact, chains, code, sharegpt, manuals, a FILE\.jsonl"
     with pytest.raises(InputError, match=said):

@@ -133,9 +133,7 @@ def test_the_hub_is_streamed(general: Path, lm: LanguageModel, monkeypatch: pyte
     assert asked == [((sharegpt.GENERAL,), options)]
 
 
-@pytest.mark.parametrize(
-    "error", [ConnectionError("no route\nto host"), datasets.exceptions.DatasetNotFoundError("x")]
-)
+@pytest.mark.parametrize("error", [ConnectionError("no route\nto host"), datasets.exceptions.DatasetNotFoundError("x")])
 def test_a_hub_out_of_reach(error: Exception, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any, **options: Any) -> Any:
         raise error

@@ -58,9 +58,7 @@ def test_prompts_name_the_date_that_is_given(clock: LanguageModel) -> None:
 def test_a_document_is_read_once_however_long_it_stays_open(clock: LanguageModel) -> None:
     document = judgeq.Document(clock, TEXT)
     passes: list[int] = []
-    hook = clock.model.get_input_embeddings().register_forward_hook(
-        lambda _, ids, __: passes.append(ids[0].shape[1])
-    )
+    hook = clock.model.get_input_embeddings().register_forward_hook(lambda _, ids, __: passes.append(ids[0].shape[1]))
     for question in ("Who signs?", "What is the rent?"):
         reading = document.read_for(question, methods=["snapkv"], budget=16, decoding=SHORT)
         assert reading.prompt.text.startswith(document.prefix.text)
@@ -87,9 +85,7 @@ def test_what_is_left_of_a_document_is_asked_on_another_day(clock: LanguageModel
     assert [again.ask("Who?", decoding=SHORT).text for _ in range(2)] == expected
 
 
-def test_a_folder_without_a_date_loads_where_it_fits(
-    lm: LanguageModel, clock: LanguageModel, tmp_path: Path
-) -> None:
+def test_a_folder_without_a_date_loads_where_it_fits(lm: LanguageModel, clock: LanguageModel, tmp_path: Path) -> None:
     for model, fits in ((lm, True), (clock, False)):
         document = judgeq.Document(model, TEXT)
         left = document.compress(method="snapkv", budget=16)
@@ -114,9 +110,7 @@ def test_a_date_that_is_none_is_no_readable_document(lm: LanguageModel, tmp_path
             judgeq.Document.load(lm, folder)
 
 
-def test_questions_that_are_asked_together_name_one_date(
-    clock: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_questions_that_are_asked_together_name_one_date(clock: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     build = prompts.build_prompt
 
@@ -164,9 +158,7 @@ def test_an_evaluation_goes_on_with_the_date_it_began_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_lm: MakeLM
 ) -> None:
     monkeypatch.setattr("judgeq.commands.measuring.load_model", lambda _: make_lm())
-    (tmp_path / "data.jsonl").write_text(
-        json.dumps({"context": TEXT, "question": "Who?", "answers": ["Mara"]}) + "\n"
-    )
+    (tmp_path / "data.jsonl").write_text(json.dumps({"context": TEXT, "question": "Who?", "answers": ["Mara"]}) + "\n")
     named = []
     run = runner.run
 

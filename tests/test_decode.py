@@ -51,9 +51,7 @@ def test_the_pieces_are_the_text(lm: LanguageModel) -> None:
         steps = write(lm, Decoding(max_new_tokens=30, temperature=1.5, seed=seed))
         text = "".join(step.text for step in steps)
         whole = lm.tokenizer.decode([step.token for step in steps], skip_special_tokens=True)
-        assert whole.rstrip("\ufffd") == text.rstrip(
-            "\ufffd"
-        )  # a character that never became whole is left out
+        assert whole.rstrip("\ufffd") == text.rstrip("\ufffd")  # a character that never became whole is left out
         length += len(text)
     assert length > 60
 

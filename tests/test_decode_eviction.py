@@ -46,9 +46,7 @@ TOKENS = 90
 EXACT = Selection(pool=1)
 MIXED = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2}
 DECODABLE = [
-    name
-    for name in question_methods()
-    if not METHODS[name].needs_response and name not in ("full", "pyramidkv")
+    name for name in question_methods() if not METHODS[name].needs_response and name not in ("full", "pyramidkv")
 ]
 
 
@@ -199,9 +197,7 @@ def test_a_judgement_gives_back_what_was_set_aside(start: Start) -> None:
     assert [room() for room in rooms] == [None] * 4
 
 
-def test_a_row_stays_what_it_was_at_the_place_that_is_told(
-    start: Start, endless: LanguageModel, ids: Tensor
-) -> None:
+def test_a_row_stays_what_it_was_at_the_place_that_is_told(start: Start, endless: LanguageModel, ids: Tensor) -> None:
     eviction, logits = start(JudgeQ(), 12, 7)
     written = [step.token for step in steps(eviction, logits, 40)]
     whole = DynamicCache(config=endless.model.config)
@@ -214,9 +210,7 @@ def test_a_row_stays_what_it_was_at_the_place_that_is_told(
 
 
 @pytest.mark.parametrize("length", [10, 40])
-def test_layers_with_a_sliding_window_are_left_alone(
-    start: Start, make_lm: MakeLM, ids: Tensor, length: int
-) -> None:
+def test_layers_with_a_sliding_window_are_left_alone(start: Start, make_lm: MakeLM, ids: Tensor, length: int) -> None:
     lm = make_lm("qwen2", **MIXED)
     eviction, _ = start(JudgeQ(), 6, 100, lm, ids[:, :length])
     for token in (5, 6, 7):
@@ -271,22 +265,15 @@ def test_a_judgement_that_fails_loses_no_row_and_may_be_tried_again(
     assert failing.cache.get_seq_length() == length + 5
     assert str(failing.stored_tokens()) == str(before)
     for mine, other in zip(failing.cache.layers, sound.cache.layers, strict=True):
-        rows = [
-            layer.heads() if hasattr(layer, "heads") else [(layer.keys, layer.values)]
-            for layer in (mine, other)
-        ]
-        assert all(
-            torch.equal(a, b) for one, two in zip(*rows, strict=True) for a, b in zip(one, two, strict=True)
-        )
+        rows = [layer.heads() if hasattr(layer, "heads") else [(layer.keys, layer.values)] for layer in (mine, other)]
+        assert all(torch.equal(a, b) for one, two in zip(*rows, strict=True) for a, b in zip(one, two, strict=True))
     assert torch.equal(failing.next_logits(10), sound.next_logits(10))
     assert (failing.rounds, sound.rounds) == (1, 1)
     assert str(failing.stored_tokens()) == str(sound.stored_tokens())
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(
-    start: Start, make_lm: MakeLM, family: str
-) -> None:
+def test_a_judgement_that_evicts_nothing_leaves_the_state_as_it_was(start: Start, make_lm: MakeLM, family: str) -> None:
     lm = make_lm(family, **(MIXED if family == "qwen2" else {}))
     eviction, _ = start(JudgeQ(), 500, 4, lm)
     eviction.next_logits(5)
@@ -406,9 +393,7 @@ def test_an_answer_tells_what_was_held_at_its_end(endless: LanguageModel, tokens
     assert plain.kv_bytes_at_end >= 4 * 2 * (20 + 49) * ROW > most_bytes(20, 8)
 
 
-def test_a_budget_above_prompt_and_answer_is_not_cut_to_the_prompt(
-    endless: LanguageModel, tokens: SoftTokens
-) -> None:
+def test_a_budget_above_prompt_and_answer_is_not_cut_to_the_prompt(endless: LanguageModel, tokens: SoftTokens) -> None:
     free = ask(endless, tokens, budget=1000, decoding=Decoding(50))
     bounded = ask(endless, tokens, budget=1000, decoding=Decoding(50, evict_every=8))
     assert bounded.text == free.text
@@ -417,9 +402,7 @@ def test_a_budget_above_prompt_and_answer_is_not_cut_to_the_prompt(
     assert share.kv_bytes_at_end <= most_bytes(share.prompt_tokens, 8)
 
 
-def test_the_full_cache_beside_a_bounded_method_keeps_everything(
-    endless: LanguageModel, tokens: SoftTokens
-) -> None:
+def test_the_full_cache_beside_a_bounded_method_keeps_everything(endless: LanguageModel, tokens: SoftTokens) -> None:
     reading = judgeq.read(
         endless, TEXT * 2, "Who pays?", methods=["full", "snapkv"], budget=40, tokens=tokens,
         decoding=Decoding(30, evict_every=8),
@@ -462,9 +445,7 @@ def test_a_stop_text_ends_it_and_a_reader_may_leave(endless: LanguageModel, toke
 
 
 @pytest.mark.parametrize("method", ["oracle", "laq", "judgeq+draft"])
-def test_methods_that_look_at_an_answer_are_refused(
-    lm: LanguageModel, tokens: SoftTokens, method: str
-) -> None:
+def test_methods_that_look_at_an_answer_are_refused(lm: LanguageModel, tokens: SoftTokens, method: str) -> None:
     with pytest.raises(InputError, match=r"cannot evict again .* leave evict_every out"):
         ask(lm, tokens, method=method, decoding=Decoding(8, evict_every=4))
 
@@ -501,9 +482,7 @@ def test_the_soft_tokens_behind_the_answer_need_positions_too(lm: LanguageModel,
 
 
 @pytest.mark.parametrize("name", DECODABLE)
-def test_reading_tokens_together_is_as_one_by_one(
-    lm: LanguageModel, soft: SoftTokenTensors, name: str
-) -> None:
+def test_reading_tokens_together_is_as_one_by_one(lm: LanguageModel, soft: SoftTokenTensors, name: str) -> None:
     ids = lm.tokenizer(TEXT, return_tensors="pt")["input_ids"]
     together, alone = (
         DecodingEviction(

@@ -60,9 +60,7 @@ def test_an_environment_has_what_is_required_with_its_extras_and_nothing_else() 
 
 def test_only_what_an_image_alone_can_do_is_left_out() -> None:
     steps = [words for name, words in instructions(DOCKERFILE) if name == "RUN"]
-    assert [words for words in steps if words.startswith(NEEDS_ROOT)] == [
-        "useradd --create-home --uid 1000 user"
-    ]
+    assert [words for words in steps if words.startswith(NEEDS_ROOT)] == ["useradd --create-home --uid 1000 user"]
 
 
 def test_what_is_copied_gets_past_the_ignore_file() -> None:
@@ -133,9 +131,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_what_runs_and_not_every_single_answer(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"judgeq/assets/results/ruler.json", "app/ui.py", "judgeq/assets/samples/lighthouse.txt"} <= {
-        *names
-    }
+    assert {"judgeq/assets/results/ruler.json", "app/ui.py", "judgeq/assets/samples/lighthouse.txt"} <= {*names}
     assert any(name.startswith("judgeq/assets/soft_tokens/") for name in names)
     assert not [name for name in names if name.endswith(".items.jsonl") or name.startswith("tests")]
 

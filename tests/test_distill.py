@@ -78,9 +78,7 @@ def lesson_of(model: object, folder: Path, ids: list[Tensor], responses: list[Te
 @pytest.mark.usefixtures("small_corpus")
 def test_the_commands_follow_each_other(folder: Path, tmp_path: Path) -> None:
     model, data = str(folder / "model"), "wiki:1,records:1,chains:1"
-    names = [
-        str(tmp_path / f"{name}.safetensors") for name in ("prompts", "held", "responses", "held_responses")
-    ]
+    names = [str(tmp_path / f"{name}.safetensors") for name in ("prompts", "held", "responses", "held_responses")]
     prompts, held, responses, held_responses = names
     for part, count, out in (("train", 12, prompts), ("held_out", 4, held)):
         sizes = f"--min-tokens 60 --max-tokens 120 --count {count} --data {data} --part {part}"

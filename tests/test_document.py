@@ -60,9 +60,7 @@ def assert_same(found: Reading, expected: Reading) -> None:
         assert moved or (mine.text, mine.finish) == (other.text, other.finish)
         assert (mine.kv_bytes, mine.budget, mine.notices) == (other.kv_bytes, other.budget, other.notices)
         if other.retention.scores is not None:
-            assert np.allclose(
-                mine.retention.scores, other.retention.scores, rtol=1e-4, atol=1e-4, equal_nan=True
-            )
+            assert np.allclose(mine.retention.scores, other.retention.scores, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
 class Counted:
@@ -101,9 +99,7 @@ def test_every_question_is_answered_as_if_it_were_the_first(some_lm: LanguageMod
 
 
 @pytest.mark.parametrize(("family", "changes"), SLIDING)
-def test_sliding_windows_are_read_on_from(
-    make_lm: Callable[..., LanguageModel], family: str, changes: dict
-) -> None:
+def test_sliding_windows_are_read_on_from(make_lm: Callable[..., LanguageModel], family: str, changes: dict) -> None:
     lm = make_lm(family, **changes)
     document = Document(lm, TEXT, chunk=50)
     methods = ["full", "judgeq", "snapkv", "h2o", SnapKV(window=200)]
@@ -162,9 +158,7 @@ def test_a_document_that_must_be_cut_is_read_anew_each_time(lm: LanguageModel, t
             refused()
 
 
-def test_a_document_shorter_than_what_is_read_again_is_answered_and_saved(
-    lm: LanguageModel, tmp_path: Path
-) -> None:
+def test_a_document_shorter_than_what_is_read_again_is_answered_and_saved(lm: LanguageModel, tmp_path: Path) -> None:
     document = Document(lm, "A ship pays.")
     assert document.tokens < REREAD_TOKENS
     options = {"methods": ["full", "snapkv", "h2o"], "budget": 10, "decoding": SHORT}
@@ -336,9 +330,7 @@ def test_a_question_is_read_on_top_of_the_rows_that_are_left(
         if method == "full":
             expected = judgeq.ask(lm, TEXT, question, method="full", decoding=SHORT)
             assert reading.writers[0].finish().text == expected.text
-            assert torch.allclose(
-                reading.logits, judgeq.read(lm, TEXT, question, methods=["full"]).logits, atol=1e-3
-            )
+            assert torch.allclose(reading.logits, judgeq.read(lm, TEXT, question, methods=["full"]).logits, atol=1e-3)
 
 
 @pytest.mark.parametrize(("family", "changes"), SLIDING)
@@ -418,9 +410,7 @@ def test_a_saved_document_is_not_read_again(make_lm: Callable[..., LanguageModel
 
 
 @pytest.mark.parametrize(("family", "changes"), SLIDING)
-def test_windows_are_saved(
-    make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str, changes: dict
-) -> None:
+def test_windows_are_saved(make_lm: Callable[..., LanguageModel], tmp_path: Path, family: str, changes: dict) -> None:
     lm = make_lm(family, **changes)
     folder = Document(lm, TEXT, chunk=70).save(tmp_path / "document")
     options = {"methods": ["full", "snapkv"], "budget": 40, "decoding": SHORT}

@@ -48,9 +48,7 @@ def saved(folder: Path, name: str, content: bytes) -> Path:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read in this process, without limits: one of its own for every little page takes the time of both."""
-    monkeypatch.setattr(
-        documents, "_extracted", lambda kind, data, name, notice: READERS[kind](data, LIMITS, notice)
-    )
+    monkeypatch.setattr(documents, "_extracted", lambda kind, data, name, notice: READERS[kind](data, LIMITS, notice))
 
 
 # Text
@@ -154,9 +152,7 @@ def test_a_pdf_behind_other_bytes_is_a_pdf() -> None:
     [
         b"<!DOCTYPE html>\n<title>t</title><p>Mara <b>signs</b>.",
         b"<!-- saved from url -->\n<html><body><p>Mara signs.",
-        '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><body><p>Mara signs.</p>'.encode(
-            "utf-8-sig"
-        ),
+        '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><body><p>Mara signs.</p>'.encode("utf-8-sig"),
         "<html><body><p>Mara signs.".encode("utf-16"),
         b"<div><p>Mara signs.</p></div>\n",
     ],
@@ -269,9 +265,7 @@ def test_a_pdf_whose_pages_go_in_circles_ends() -> None:
 def test_letters_drawn_one_by_one_make_words() -> None:
     line = "Mara signs on 4 May."
     one = " ".join(
-        f"BT /F 12 Tf {50 + 7.2 * i} 700 Td ({letter}) Tj ET"
-        for i, letter in enumerate(line)
-        if letter != " "
+        f"BT /F 12 Tf {50 + 7.2 * i} 700 Td ({letter}) Tj ET" for i, letter in enumerate(line) if letter != " "
     )
     assert read_document_bytes(drawn(one)) == line
     kerned = "BT /F 12 Tf 50 700 Td [(M) 20 (ara) -300 (s) 10 (igns)] TJ ET"
@@ -300,9 +294,7 @@ def test_ligatures_become_letters_and_divided_words_one() -> None:
     ]
     content = f"BT /F 12 Tf 14 TL 50 700 Td {' '.join(f'({line}) Tj T*' for line in lines)} ET"
     text = " ".join(read_document_bytes(drawn(content, "\ufb01\ufb03\u00ad")).split())
-    assert (
-        text == "final office is binding, rental, 2020- 2024, step-by-step, a well-known and well-known case"
-    )
+    assert text == "final office is binding, rental, 2020- 2024, step-by-step, a well-known and well-known case"
 
 
 @pytest.mark.parametrize("cipher", ["RC4-128", "AES-256"])
@@ -334,9 +326,7 @@ def test_a_pdf_with_more_text_than_is_read_says_so(tmp_path: Path, monkeypatch: 
     assert "more than 10 characters" in refused(saved(tmp_path, "a.pdf", pdf("eleven letters")))
 
 
-def test_a_pdf_that_keeps_the_reader_busy_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pdf_that_keeps_the_reader_busy_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forever = "while True: pass"  # as long as it takes on any machine
     monkeypatch.setattr(documents, "_CHILD", forever)
     monkeypatch.setattr(documents, "MAX_SECONDS", 1)
@@ -429,9 +419,7 @@ def test_names_of_encodings_mean_what_they_mean_to_browsers(label: str, encoding
         f"<!--{'x' * 5000} <meta charset=koi8-r>--><script>charset='koi8-r'</script><meta charset={label}>",
     ):
         assert read_document_bytes(f"<html><head>{head}</head><p>{text}".encode(encoding), "a.html") == text
-    declared = (
-        f"<?xml version='1.0' encoding='{label}'?><html><script src='a.js'/><body><p>{text}</p></body></html>"
-    )
+    declared = f"<?xml version='1.0' encoding='{label}'?><html><script src='a.js'/><body><p>{text}</p></body></html>"
     assert read_document_bytes(declared.encode(encoding), "a.xhtml") == text
 
 
@@ -439,10 +427,7 @@ def test_names_of_encodings_mean_what_they_mean_to_browsers(label: str, encoding
 @pytest.mark.parametrize("encoding", ["windows-1252", "shift_jis", "gb18030", "utf-16-le", "utf-32-be"])
 def test_html_that_names_no_encoding_is_read_by_its_bytes(encoding: str) -> None:
     for head in ("", "<meta charset=nonsense>"):
-        assert (
-            read_document_bytes(f"{head}<p>{SENTENCES[encoding]}".encode(encoding), "a.html")
-            == SENTENCES[encoding]
-        )
+        assert read_document_bytes(f"{head}<p>{SENTENCES[encoding]}".encode(encoding), "a.html") == SENTENCES[encoding]
 
 
 @pytest.mark.usefixtures("here")

@@ -42,9 +42,7 @@ class Shop:
                 f"{info}/METADATA",
                 "Metadata-Version: 2.1\nName: judgeq-sample\nVersion: 1.0\nRequires-Dist: judgeq-exists-nowhere\n",
             )
-            archive.writestr(
-                f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-            )
+            archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
             archive.writestr(f"{info}/RECORD", "")
         self.sha256 = hashlib.sha256(self.wheel.read_bytes()).hexdigest()
         self.spec = PackagedFile("judgeq-sample", "1.0", self.sha256, "judgeq_sample/data.bin")
@@ -120,9 +118,7 @@ def test_a_packaged_file_is_fetched_once_and_without_dependencies(shop: Shop, ca
     assert later == []
 
 
-def test_without_a_callback_progress_goes_to_standard_error(
-    shop: Shop, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_callback_progress_goes_to_standard_error(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     packaged_file(shop.spec)
     packaged_file(shop.spec)
     out, err = capsys.readouterr()
@@ -147,9 +143,7 @@ def test_a_wheel_with_another_hash_is_refused(shop: Shop, tmp_path: Path) -> Non
         fetch_wheel("judgeq-sample", "1.0", "0" * 64, tmp_path / "to", Lines())
 
 
-def test_a_python_without_pip_is_told_apart(
-    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_python_without_pip_is_told_apart(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "python").write_text("#!/bin/sh\necho /usr/bin/python: No module named pip >&2\nexit 1\n")
     (tmp_path / "python").chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
@@ -490,8 +484,6 @@ def test_the_embedded_model_reads_numbers_as_it_was_trained_to(smol) -> None:
 @pytest.mark.embedded
 def test_the_embedded_model_answers(smol) -> None:
     chat = [{"role": "user", "content": "What is the capital of France? Answer in one word."}]
-    prompt = smol.tokenizer.apply_chat_template(
-        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
+    prompt = smol.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     output = smol.model.generate(**prompt, max_new_tokens=8, do_sample=False)
     assert "Paris" in smol.tokenizer.decode(output[0, prompt["input_ids"].shape[1] :])

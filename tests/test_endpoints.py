@@ -120,9 +120,7 @@ def call(request: pytest.FixtureRequest, url: str, client: Client) -> Call:
 
 
 def test_one_question_is_answered_under_a_budget(call: Call) -> None:
-    answer = call(
-        "ask", document=DOCUMENT, question=QUESTION, method="snapkv", budget="10%", max_new_tokens=3
-    )
+    answer = call("ask", document=DOCUMENT, question=QUESTION, method="snapkv", budget="10%", max_new_tokens=3)
     assert answer["method"] == "snapkv"
     assert answer["budget"] == round(answer["prompt_tokens"] / 10)
     assert answer["finish"] == "length"
@@ -134,9 +132,7 @@ def test_one_question_is_answered_under_a_budget(call: Call) -> None:
     [(24, 24), ("24", 24), (24.0, 24), (" 24 ", 24), (0.1, None), ("0.1", None), ("10%", None)],
 )
 def test_a_budget_is_a_number_or_a_text(call: Call, budget: Any, rows: int | None) -> None:
-    answer = call(
-        "ask", document=DOCUMENT, question=QUESTION, method="snapkv", budget=budget, max_new_tokens=1
-    )
+    answer = call("ask", document=DOCUMENT, question=QUESTION, method="snapkv", budget=budget, max_new_tokens=1)
     assert answer["budget"] == (rows or round(answer["prompt_tokens"] / 10))
 
 
@@ -173,13 +169,9 @@ def test_several_methods_answer_in_the_order_asked_for(call: Call) -> None:
     assert answers[0]["kept_rows"] == [[24, 24]] * 4
 
 
-@pytest.mark.parametrize(
-    "questions", ["How tall is it?\nIts keeper is called …", ["How tall is it?", "Who …"]]
-)
+@pytest.mark.parametrize("questions", ["How tall is it?\nIts keeper is called …", ["How tall is it?", "Who …"]])
 def test_a_calibration_says_how_small_is_safe(call: Call, questions: Any) -> None:
-    found = call(
-        "calibrate", document=DOCUMENT, questions=questions, budgets="50%,0.1", risk="0.5", max_new_tokens=3
-    )
+    found = call("calibrate", document=DOCUMENT, questions=questions, budgets="50%,0.1", risk="0.5", max_new_tokens=3)
     assert [point["budget"] for point in found["points"]] == [0.5, 0.1]
     assert found["questions"] == 2
     assert found["risk"] == 0.5
@@ -210,9 +202,7 @@ def test_a_program_learns_what_it_may_ask_for(call: Call) -> None:
     assert set(told["methods"]) == set(question_methods())
     assert told["limits"]["max_new_tokens"] == Limits().answer
     for name in ("full", "keynorm"):
-        assert (
-            call("ask", document=DOCUMENT, question=QUESTION, method=name, max_new_tokens=1)["method"] == name
-        )
+        assert call("ask", document=DOCUMENT, question=QUESTION, method=name, max_new_tokens=1)["method"] == name
 
 
 def test_while_it_waits_a_program_hears_its_place_and_the_last_value_counts(
@@ -312,9 +302,7 @@ def test_values_that_mean_nothing_are_refused_with_a_sentence(
     assert len(str(caught.value)) < 400, "what came in is not sent back"
 
 
-@pytest.mark.parametrize(
-    ("name", "changes", "said"), [each for each in REFUSED if len(str(each[1])) < 100][::3]
-)
+@pytest.mark.parametrize(("name", "changes", "said"), [each for each in REFUSED if len(str(each[1])) < 100][::3])
 def test_tools_refuse_the_same(url: str, name: str, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(AppError, match=f"{re.escape(said)}|is not of type|is not valid under any"):
         tool(url, name, **{"document": DOCUMENT, asked(name): QUESTION, **changes})

@@ -109,9 +109,7 @@ def test_a_process_is_killed_and_others_end_with_the_results_of_one(folder: Path
 @pytest.mark.slow
 def test_a_launcher_shares_questions(folder: Path) -> None:
     """`--multi_gpu` is what makes accelerate start several processes; without a GPU each has the CPU."""
-    launch = (
-        "accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port 0 -m judgeq".split()
-    )
+    launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port 0 -m judgeq".split()
     code, said = ran([*launch, *command(folder, "jsonl", "two")])
     assert code == 0, said
     assert said.count("n = ") == 1  # one of the two speaks
@@ -153,9 +151,7 @@ def test_several_processes_need_a_file(
         )
 
 
-def test_a_file_that_another_machine_does_not_see_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_another_machine_does_not_see_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_journal, "APPEARS_S", 0)
     monkeypatch.setattr(shared_journal, "time", SimpleNamespace(monotonic=iter((0.0, 1.0)).__next__))
     with pytest.raises(InputError, match="all machines share"):

@@ -24,9 +24,7 @@ def test_the_pages_have_the_figures_of_the_results_files() -> None:
 
 def test_the_results_page_is_what_its_command_writes() -> None:
     measured = PAGES[ROOT / "docs" / "measured.md"]
-    (command,) = re.findall(
-        r"^python -m judgeq report (.*) --markdown docs/results\.md$", measured, re.MULTILINE
-    )
+    (command,) = re.findall(r"^python -m judgeq report (.*) --markdown docs/results\.md$", measured, re.MULTILINE)
     files = [read_results(ROOT / word) for word in shlex.split(command)]
     assert to_markdown(files) == (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), f"run: {command}"
 
@@ -52,9 +50,7 @@ def test_another_result_is_another_figure(tmp_path: Path, monkeypatch: pytest.Mo
         FIGURES["filled"]("<!-- value: magic -->1<!-- -->")
 
 
-def test_what_others_measured_has_a_line_for_each_budget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_others_measured_has_a_line_for_each_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = "<!-- table: others -->\n| file | … |\n|---|---|\n| a | b |\n"
     monkeypatch.setitem(FIGURES["filled"].__globals__, "RESULTS", tmp_path)
     assert "| none yet | – |" in FIGURES["filled"](page)
@@ -78,9 +74,7 @@ def test_the_figures_are_of_the_shipped_soft_tokens_or_say_that_they_are_of_earl
     assert not [name for name in names if FIGURES["results"](name)["tokens"] != shipped["recipe"]]
     earlier = ["answers", "ruler", "ruler_moved"]
     earlier += [
-        f"quantized/{kind}_{bits}"
-        for kind in ("hit_rate", "answers")
-        for bits in FIGURES["PRECISIONS"].values()
+        f"quantized/{kind}_{bits}" for kind in ("hit_rate", "answers") for bits in FIGURES["PRECISIONS"].values()
     ]
     for name in earlier:
         assert any("earlier soft tokens" in note.lower() for note in FIGURES["results"](name)["notes"]), name

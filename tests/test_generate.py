@@ -82,9 +82,7 @@ def test_a_stopping_criterion_ends_the_answer(program: dict[str, Any], lm: Langu
 
 def test_a_streamer_is_given_every_token_but_the_first(program: dict[str, Any], lm: LanguageModel) -> None:
     given: list[list[int]] = []
-    streamer = SimpleNamespace(
-        put=lambda ids: given.append(ids.flatten().tolist()), end=lambda: given.append([])
-    )
+    streamer = SimpleNamespace(put=lambda ids: given.append(ids.flatten().tolist()), end=lambda: given.append([]))
     program["go_on"](program["best"], max_new_tokens=20, do_sample=False, streamer=streamer)
     before, *later, end = given
     assert before == [*program["prompt"][0].tolist(), int(program["best"])]

@@ -24,9 +24,7 @@ from tests.test_profile import profile
 
 
 def examples(count: int = 6) -> list[Example]:
-    return [
-        Example.asking(f"Port {at}. {TEXT * 2}", "How tall is the lighthouse?", "test") for at in range(count)
-    ]
+    return [Example.asking(f"Port {at}. {TEXT * 2}", "How tall is the lighthouse?", "test") for at in range(count)]
 
 
 def test_random_rows_hit_as_often_as_chance_and_all_rows_always(lm: LanguageModel) -> None:

@@ -110,9 +110,7 @@ def is_sentence(output: Any, *words: str) -> bool:
         (6, 7, "neither true nor false"),
     ],
 )
-def test_values_that_the_page_would_never_send_are_refused(
-    visitor: Visitor, place: int, value: Any, said: str
-) -> None:
+def test_values_that_the_page_would_never_send_are_refused(visitor: Visitor, place: int, value: Any, said: str) -> None:
     ok, output = visitor.call("begin", [*PAGE[:place], value, *PAGE[place + 1 :]])
     assert not ok
     assert is_sentence(output, said)
@@ -147,9 +145,7 @@ def test_too_few_or_too_many_values_are_refused(visitor: Visitor, data: list[Any
         ("measure", []),
     ],
 )
-def test_events_outside_the_queue_answer_with_a_sentence_too(
-    visitor: Visitor, event: str, data: list[Any]
-) -> None:
+def test_events_outside_the_queue_answer_with_a_sentence_too(visitor: Visitor, event: str, data: list[Any]) -> None:
     answer = visitor.call_directly(event, data)
     if answer.status_code != 200:
         assert is_sentence(answer.json())
@@ -343,14 +339,10 @@ def test_a_file_that_stops_arriving_leaves_nothing(visitor: Visitor) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(
-    "name", ["n" * 250 + ".txt", "a\0b.txt", "half \ud83d.txt".encode("utf-8", "surrogatepass")]
-)
+@pytest.mark.parametrize("name", ["n" * 250 + ".txt", "a\0b.txt", "half \ud83d.txt".encode("utf-8", "surrogatepass")])
 def test_any_name_of_a_file_is_taken_or_refused_with_a_sentence(visitor: Visitor, name: Any) -> None:
     shown = name if isinstance(name, bytes) else name.encode()
-    part = (
-        b'--x\r\nContent-Disposition: form-data; name="files"; filename="%b"\r\n\r\ntext\r\n--x--\r\n' % shown
-    )
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="%b"\r\n\r\ntext\r\n--x--\r\n' % shown
     sent = visitor.http.post(
         f"{visitor.url}/upload", content=part, headers={"content-type": "multipart/form-data; boundary=x"}
     )
@@ -428,9 +420,7 @@ def test_a_name_with_markup_is_shown_as_text(tmp_path: Path) -> None:
     assert picture.exists(), "no upload, so it is not ours to delete"
 
 
-def test_pages_of_a_pdf_that_are_left_out_are_named_as_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pages_of_a_pdf_that_are_left_out_are_named_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(gr, "Warning", lambda sentence, **_: said.append(sentence))
     scan = tmp_path / "<b>.pdf"
@@ -470,9 +460,7 @@ def test_the_length_is_told_against_the_limit_as_one_types(host: ModelHost) -> N
     long = DOCUMENT * 40
     all_of_it = host.count_all(long, QUESTION)
     over = f"{all_of_it + 24 - 4096:,}"
-    assert f"{all_of_it:,} of 4,096 tokens: {over} too many" in cards.length_line(
-        host, long, QUESTION, False, 24
-    )
+    assert f"{all_of_it:,} of 4,096 tokens: {over} too many" in cards.length_line(host, long, QUESTION, False, 24)
     assert f"about {over} will be cut out of its middle" in cards.length_line(host, long, QUESTION, True, 24)
     assert "at most 1,000,000 are taken" in cards.length_line(host, "x" * 10_000_000, QUESTION, False, 24)
     assert text.LENGTH_EMPTY in cards.length_line(host, " ", QUESTION, False, 24)
@@ -562,9 +550,7 @@ def test_programs_that_send_half_a_character_hear_so(visitor: Visitor) -> None:
         ok, output = visitor.call(event, data)
         assert not ok
         assert is_sentence(output, "has half a character")
-    assert is_sentence(
-        visitor.call("ask", [DOCUMENT, QUESTION, half, "24", False, 3])[1], "There is no method"
-    )
+    assert is_sentence(visitor.call("ask", [DOCUMENT, QUESTION, half, "24", False, 3])[1], "There is no method")
 
 
 def test_half_a_character_is_refused_wherever_a_text_enters(host: ModelHost) -> None:

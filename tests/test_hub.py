@@ -32,14 +32,10 @@ def tokens(base: LanguageModel) -> SoftTokens:
     begun = SoftTokens.initialise(base, torch.arange(10, 14))
     recipe = {"data": "wiki:2,sharegpt:1", "epochs": 3, "start": "responses"}
     figures = {"held_out_hit_rate_64": 0.8125, "seconds_of_last_run": 12.5}
-    return dataclasses.replace(
-        begun, config=dataclasses.replace(begun.config, recipe=recipe, metrics=figures)
-    )
+    return dataclasses.replace(begun, config=dataclasses.replace(begun.config, recipe=recipe, metrics=figures))
 
 
-def test_what_is_pushed_is_loaded_and_asks_as_before(
-    hub: Hub, base: LanguageModel, tokens: SoftTokens
-) -> None:
+def test_what_is_pushed_is_loaded_and_asks_as_before(hub: Hub, base: LanguageModel, tokens: SoftTokens) -> None:
     done = tokens.push_to_hub("me/judge")
     again = SoftTokens.for_model(base, "me/judge")
     assert torch.equal(again.weights.embeddings, tokens.weights.embeddings)
@@ -89,9 +85,7 @@ def test_a_branch_of_its_own_leaves_the_main_one_alone(hub: Hub, tokens: SoftTok
     assert SoftTokens.from_pretrained("me/judge", revision="v2").config == tokens.config
 
 
-def test_a_private_repository_is_private(
-    hub: Hub, tokens: SoftTokens, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_private_repository_is_private(hub: Hub, tokens: SoftTokens, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens.push_to_hub("me/judge", private=True)
     assert hub.repositories["me/judge"].private
     monkeypatch.setenv("HF_TOKEN", "you-token")
@@ -115,9 +109,7 @@ def test_the_card_is_what_the_hub_reads(hub: Hub, tokens: SoftTokens) -> None:
     assert "--data wiki:2,sharegpt:1 --epochs 3" in card.text
 
 
-def test_published_soft_tokens_are_named_and_not_taken(
-    hub: Hub, base: LanguageModel, tokens: SoftTokens
-) -> None:
+def test_published_soft_tokens_are_named_and_not_taken(hub: Hub, base: LanguageModel, tokens: SoftTokens) -> None:
     tokens.push_to_hub("me/judge")
     hub.requests.clear()
     with pytest.raises(InputError, match=r"others have published me/judge on the Hub.*judgeq train"):
@@ -134,9 +126,7 @@ def test_a_model_of_ones_own_disk_is_nobody_elses_business(hub: Hub, lm: Languag
     assert not hub.requests
 
 
-def test_a_base_model_on_ones_own_disk_needs_a_public_name(
-    hub: Hub, tokens: SoftTokens, base: LanguageModel
-) -> None:
+def test_a_base_model_on_ones_own_disk_needs_a_public_name(hub: Hub, tokens: SoftTokens, base: LanguageModel) -> None:
     config = dataclasses.replace(tokens.config, base_model="/home/me/tiny-llama")
     local = dataclasses.replace(tokens, config=config)
     with pytest.raises(InputError, match="/home/me/tiny-llama is not an id of the Hub"):
@@ -164,9 +154,7 @@ def test_nothing_goes_where_it_does_not_belong(hub: Hub, tokens: SoftTokens) -> 
         tokens.push_to_hub("you/judge")
 
 
-def test_a_missing_or_wrong_token_is_said(
-    hub: Hub, tokens: SoftTokens, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_or_wrong_token_is_said(hub: Hub, tokens: SoftTokens, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="does not accept the token: sign in again"):
         tokens.push_to_hub("me/judge", token="hf_expired")
     monkeypatch.delenv("HF_TOKEN")
@@ -178,9 +166,7 @@ def test_a_missing_or_wrong_token_is_said(
     assert not hub.repositories
 
 
-@pytest.mark.parametrize(
-    ("status", "said"), [(500, "error 500: try again later"), (429, "too many requests")]
-)
+@pytest.mark.parametrize(("status", "said"), [(500, "error 500: try again later"), (429, "too many requests")])
 def test_a_hub_that_is_out_of_order_is_said(
     hub: Hub, tokens: SoftTokens, status: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,9 +176,7 @@ def test_a_hub_that_is_out_of_order_is_said(
         tokens.push_to_hub("me/judge")
 
 
-def test_no_network_is_said(
-    hub: Hub, tokens: SoftTokens, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_no_network_is_said(hub: Hub, tokens: SoftTokens, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError, match="reachable on the Hugging Face Hub"):

@@ -166,9 +166,7 @@ def test_an_answer_ends_before_the_first_stop_text(lm: LanguageModel) -> None:
     assert model.generate_until(asking(TEXT, until=stop)) == [whole.split(stop)[0]]
 
 
-def test_a_stop_text_that_is_a_special_token_ends_the_answer(
-    make_lm: MakeLM, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_text_that_is_a_special_token_ends_the_answer(make_lm: MakeLM, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = make_lm()
     ids = lm.tokenizer(TEXT, return_tensors="pt")["input_ids"]
     outcome = prefill(lm, ids, [Plan(Full(), ids.shape[1])])

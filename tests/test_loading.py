@@ -168,9 +168,7 @@ def test_a_part_of_a_gguf_model_is_refused(tmp_path: Path) -> None:
         ("{{ messages[0]['content'][0]['text'] }}", "0 times instead of once"),
     ],
 )
-def test_a_template_that_cannot_write_a_prompt_is_refused_first(
-    copy: Path, template: str, sentence: str
-) -> None:
+def test_a_template_that_cannot_write_a_prompt_is_refused_first(copy: Path, template: str, sentence: str) -> None:
     (copy / "chat_template.jinja").write_text(template, encoding="utf-8")
     assert sentence in refusal(copy)
 
@@ -404,9 +402,7 @@ def test_what_the_advice_leads_to_is_wrapped() -> None:
         ),
     ],
 )
-def test_a_tokenizer_that_is_none_says_what_to_give(
-    give: Callable[[Any, Any], tuple[Any, Any]], advice: str
-) -> None:
+def test_a_tokenizer_that_is_none_says_what_to_give(give: Callable[[Any, Any], tuple[Any, Any]], advice: str) -> None:
     with pytest.raises(ModelError, match=r"LanguageModel\.wrap") as caught:
         LanguageModel.wrap(*give(build_model(num_hidden_layers=1), build_tokenizer()))
     assert advice in str(caught.value)

@@ -90,9 +90,7 @@ def test_the_template_holds_context_and_question_in_their_places(lm: LanguageMod
         ("lcc", "code_sim_score", "    return number * 3", "    return number"),
     ],
 )
-def test_each_task_has_its_metric(
-    lm: LanguageModel, name: str, metric: str, right: str | None, part: str
-) -> None:
+def test_each_task_has_its_metric(lm: LanguageModel, name: str, metric: str, right: str | None, part: str) -> None:
     question = one(lm, name).questions[0]
     assert question.metric == metric
     assert question.score(right or question.example.answers[0]) == pytest.approx(1)
@@ -209,9 +207,7 @@ def test_no_lines_no_folder_or_no_questions_are_refused(lm: LanguageModel, tmp_p
 
 
 def test_unknown_names_and_no_lm_eval(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        InputError, match="There is no task 'dureader': choose all, or one or more of narrativeqa"
-    ):
+    with pytest.raises(InputError, match="There is no task 'dureader': choose all, or one or more of narrativeqa"):
         one(lm, "dureader")
     for module in ("lm_eval", "lm_eval.tasks", "lm_eval.tasks._yaml_loader"):
         monkeypatch.setitem(sys.modules, module, None)

@@ -61,9 +61,7 @@ def test_every_variable_of_the_style_sheets_is_in_the_palette() -> None:
 
 
 def test_templates_escape_and_show_control_characters() -> None:
-    template = pages.environment().from_string(
-        '<p title="{{ text }}">{{ text }}{{ html }}</p>{{ share | percent }}'
-    )
+    template = pages.environment().from_string('<p title="{{ text }}">{{ text }}{{ html }}</p>{{ share | percent }}')
     page = template.render(text='<b>"\x00\u202e', html=Markup("<i>"), share=0.5)
     shown = "&lt;b&gt;&#34;\u2400\ufffd"
     assert page == f'<p title="{shown}">{shown}<i></p>50\N{NO-BREAK SPACE}%'

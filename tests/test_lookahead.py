@@ -170,9 +170,7 @@ def test_a_draft_is_what_snapkv_answers_at_the_same_budget(
     lm.__dict__["eos_ids"] = frozenset()
     drafts: list[list[int]] = []
 
-    def look(
-        lm: LanguageModel, ids: Tensor, rows: object, response: Tensor, *rest: Any, **more: Any
-    ) -> Prefill:
+    def look(lm: LanguageModel, ids: Tensor, rows: object, response: Tensor, *rest: Any, **more: Any) -> Prefill:
         drafts.append(response[0].tolist())
         return second_pass(lm, ids, rows, response, *rest, **more)
 

@@ -104,9 +104,7 @@ def test_evaluation_measures_the_right_answers_in_what_was_said(lm: LanguageMode
     assert len(offsets) == question.input_ids(lm).shape[1]
     at = said.index("4718")
     tokens = sum(first < at + 4 and last > at for first, last in offsets)
-    assert question.occurrences(lm).lost(np.zeros(len(offsets), dtype=bool)) == Lost(
-        tokens, tokens, ((0, 4),)
-    )
+    assert question.occurrences(lm).lost(np.zeros(len(offsets), dtype=bool)) == Lost(tokens, tokens, ((0, 4),))
     measured = measure(lm, [question], [Full(), StreamingLLM()], [8])
     shares = {name: rated.lost for name, rated in measured.answers[0].items()}
     assert shares == {"full@1.0": 0.0, "streamingllm@8": 1.0}
@@ -121,9 +119,7 @@ def test_rows_have_the_mean_and_only_where_every_question_is_known(tmp_path: Pat
     def rows(known: dict[str, list[float | None]]) -> dict[str, float | None]:
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
         for at in range(3):
-            Journal(path, {}).add(
-                str(at), "t", {name: Rated("", 0.0, lost=each[at]) for name, each in known.items()}
-            )
+            Journal(path, {}).add(str(at), "t", {name: Rated("", 0.0, lost=each[at]) for name, each in known.items()})
         example = Example.asking("a", "b", "test", answers=("a",))
         questions = dict.fromkeys(range(3), Question(example))
         answers = {at: Journal(path, {}).answers(str(at)) for at in range(3)}

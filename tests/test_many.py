@@ -56,9 +56,7 @@ def both(
     options = {"method": method, "tokens": soft_tokens(lm, method), "decoding": SHORT, **options}
     budgets = options.pop("budgets", BUDGETS)
     many = ask_many(lm, QUESTIONS, budget=budgets, padded=padded, **options)
-    alone = [
-        ask(lm, *pair, budget=budget, **options) for pair, budget in zip(QUESTIONS, budgets, strict=True)
-    ]
+    alone = [ask(lm, *pair, budget=budget, **options) for pair, budget in zip(QUESTIONS, budgets, strict=True)]
     return many, alone
 
 
@@ -128,9 +126,7 @@ def passes(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, **options: Any) -
     return seen
 
 
-def test_prompts_share_a_pass_only_where_that_is_asked_for(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prompts_share_a_pass_only_where_that_is_asked_for(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     assert passes(lm, monkeypatch) == [1, 1, 1, 1]  # on a CPU
     assert passes(lm, monkeypatch, padded=True) == [4]
     monkeypatch.setattr(padded, "SHORT_PROMPT", 1000)
@@ -148,9 +144,7 @@ def test_prompts_of_similar_length_are_grouped(monkeypatch: pytest.MonkeyPatch) 
     assert list(group_by_length([])) == []
 
 
-def test_what_stands_in_the_padding_changes_nothing(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_stands_in_the_padding_changes_nothing(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = [torch.randint(3, 300, (1, length)) for length in (40, 23)]
     plans = [[Plan(SnapKV(window=4), 9), Plan(Full(), length)] for length in (40, 23)]
     found = []
@@ -172,9 +166,7 @@ def test_what_stands_in_the_padding_changes_nothing(
 
 def test_progress_is_told_once_a_layer(lm: LanguageModel) -> None:
     told: list[tuple[int, int]] = []
-    ask_many(
-        lm, QUESTIONS, method="snapkv", padded=True, decoding=SHORT, on_layer=lambda *at: told.append(at)
-    )
+    ask_many(lm, QUESTIONS, method="snapkv", padded=True, decoding=SHORT, on_layer=lambda *at: told.append(at))
     assert told == [(layer, 4) for layer in range(1, 5)]
 
 
@@ -216,16 +208,12 @@ def test_what_cannot_be_done_is_refused(lm: LanguageModel, monkeypatch: pytest.M
 def test_everything_that_can_be_gone_through_is_a_sequence(lm: LanguageModel) -> None:
     budgets, short = (8, 16), Decoding(max_new_tokens=2)
     listed = ask_many(lm, QUESTIONS[:2], method="snapkv", budget=list(budgets), decoding=short)
-    given = ask_many(
-        lm, (each for each in QUESTIONS[:2]), method="snapkv", budget=iter(budgets), decoding=short
-    )
+    given = ask_many(lm, (each for each in QUESTIONS[:2]), method="snapkv", budget=iter(budgets), decoding=short)
     assert [answer.kept_rows for answer in given] == [answer.kept_rows for answer in listed]
     pairs = (list(each) for each in QUESTIONS[:2])
     assert len(ask_many(lm, pairs, method="snapkv", budget=dict.fromkeys(budgets), decoding=short)) == 2
     document, question = QUESTIONS[0]
-    points = sweep(
-        lm, document, question, methods=iter(["snapkv", "full"]), budgets=iter(budgets), max_new_tokens=2
-    )
+    points = sweep(lm, document, question, methods=iter(["snapkv", "full"]), budgets=iter(budgets), max_new_tokens=2)
     assert len(list(points)) == 4
     names = (name for name in ("full", "snapkv"))
     reading = read(lm, document, question, methods=names, pinned=iter([(0, 5)]), budget=16)

@@ -127,9 +127,7 @@ def test_rows_are_those_of_a_plain_pass_and_scores_are_untouched(
     without = prefill(some_lm, ids, [Plan(method_from_text(f"{name}:pool=1"), 17)], soft_tokens=weights)
     assert torch.allclose(outcome.logits, without.logits, atol=1e-4)
     ours, theirs = outcome.retained[0], without.retained[0]
-    moved_rows(
-        [kept for kept in ours.kept if kept is not None], [kept for kept in theirs.kept if kept is not None]
-    )
+    moved_rows([kept for kept in ours.kept if kept is not None], [kept for kept in theirs.kept if kept is not None])
     for layer in range(some_lm.geometry.layers):
         if layer not in some_lm.geometry.global_layers:
             assert ours.cache.layers[layer].keys.shape == theirs.cache.layers[layer].keys.shape
@@ -243,9 +241,7 @@ def test_second_passes_keep_the_rows_of_the_first(lm: LanguageModel, ids: Tensor
     found = prefill_with_lookahead(
         Request(lm, ids, [Plan(method_from_text(f"{name}:memory=3"), 20)], SHORT, weights)
     ).retained[0]
-    without = prefill_with_lookahead(
-        Request(lm, ids, [Plan(method_from_text(name), 17)], SHORT, weights)
-    ).retained[0]
+    without = prefill_with_lookahead(Request(lm, ids, [Plan(method_from_text(name), 17)], SHORT, weights)).retained[0]
     memory = prefill(lm, ids, [], soft_tokens=weights, memory=3).memory
     if name != "laq" and name != "judgeq+draft":  # their drafts were written at another budget
         moved_rows(found.kept, without.kept)
@@ -257,9 +253,7 @@ def test_second_passes_keep_the_rows_of_the_first(lm: LanguageModel, ids: Tensor
 
 
 @pytest.mark.parametrize("text", ["judgeq", "snapkv", "h2o"])
-def test_memory_rows_are_never_evicted_while_an_answer_is_written(
-    lm: LanguageModel, ids: Tensor, text: str
-) -> None:
+def test_memory_rows_are_never_evicted_while_an_answer_is_written(lm: LanguageModel, ids: Tensor, text: str) -> None:
     plan = Plan(method_from_text(f"{text}:memory={MEMORY}"), 40)
     outcome = prefill(lm, ids, [plan], soft_tokens=weights_of(lm))
     retained = outcome.retained[0]
@@ -278,13 +272,9 @@ def test_memory_rows_are_never_evicted_while_an_answer_is_written(
 
 
 @pytest.mark.parametrize(("bits", "near"), [(8, 0.05), (4, 0.6)])
-def test_they_are_stored_in_few_bits_like_all_others(
-    lm: LanguageModel, ids: Tensor, bits: int, near: float
-) -> None:
+def test_they_are_stored_in_few_bits_like_all_others(lm: LanguageModel, ids: Tensor, bits: int, near: float) -> None:
     exact, rounded = (
-        prefill(
-            lm, ids, [Plan(method_from_text(f"judgeq:memory=4{more}"), 20)], soft_tokens=weights_of(lm)
-        ).retained[0]
+        prefill(lm, ids, [Plan(method_from_text(f"judgeq:memory=4{more}"), 20)], soft_tokens=weights_of(lm)).retained[0]
         for more in ("", f":bits={bits}")
     )
     for layer in range(4):
@@ -382,10 +372,7 @@ def test_a_budget_that_is_too_small_says_so(lm: LanguageModel, tokens: SoftToken
     options = {"method": method_from_text("judgeq:memory=4"), "tokens": tokens, "decoding": SHORT}
     (said,) = judgeq.ask(lm, TEXT, "Who?", budget=5, **options).notices
     assert said.startswith("A budget of 5 rows has room for 2 memory rows and not for 4")
-    assert (
-        said
-        in Document(lm, TEXT).compress(method=options["method"], tokens=tokens, budget=5).ask("Who?").notices
-    )
+    assert said in Document(lm, TEXT).compress(method=options["method"], tokens=tokens, budget=5).ask("Who?").notices
     (said,) = judgeq.ask(lm, TEXT, "Who?", budget=1.0, **options).notices
     assert said == "The budget covers the whole prompt: this is the full cache."
 
@@ -479,16 +466,11 @@ def test_adapters_of_another_model_are_refused(make_lm: MakeLM, tokens: SoftToke
 def test_who_scores_with_soft_tokens_keeps_their_memory_rows_unless_told_otherwise(
     lm: LanguageModel, tokens: SoftTokens, name: str, budget: int, kept: int
 ) -> None:
-    (answer,) = [
-        judgeq.ask(lm, TEXT * 2, "Where?", method=method_from_text(name), budget=budget, tokens=tokens)
-    ]
+    (answer,) = [judgeq.ask(lm, TEXT * 2, "Where?", method=method_from_text(name), budget=budget, tokens=tokens)]
     assert answer.retention.memory_rows == kept
     assert not answer.notices
     assert {len(head) for layer in answer.retention.kept for head in layer} == {budget - kept}
     document = judgeq.Document(lm, TEXT * 2)
     if not method_from_text(name).needs_response:
         asked = method_from_text(name).selection.memory or 0
-        assert (
-            document.compress(method=method_from_text(name), budget=budget, tokens=tokens).retained.memory
-            == asked
-        )
+        assert document.compress(method=method_from_text(name), budget=budget, tokens=tokens).retained.memory == asked

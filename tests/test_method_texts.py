@@ -132,9 +132,7 @@ def test_the_options_of_ask_are_those_of_a_text(
     monkeypatch.setattr(ask, "load_model", lambda arguments: lm)
     assert main(["ask", "--document", str(tmp_path / "doc.txt"), "--question", "Where?", *options]) == 2
     assert asked == [method_from_text(text)]
-    assert ("No soft tokens are known for tiny-llama" in capsys.readouterr().err) is (
-        asked[0].name == "stockanswer"
-    )
+    assert ("No soft tokens are known for tiny-llama" in capsys.readouterr().err) is (asked[0].name == "stockanswer")
 
 
 @pytest.mark.parametrize("name", ["tova", "chunkkv"])
@@ -156,10 +154,7 @@ def test_what_needs_attention_is_refused_where_scores_are_none(name: str, option
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            f"full:{option}"
-            for option in ("sinks=4", "recent=8", "pool=7", "unit=word", "allocation=pyramid")
-        ),
+        *(f"full:{option}" for option in ("sinks=4", "recent=8", "pool=7", "unit=word", "allocation=pyramid")),
         "streamingllm:recent=8",
         "streamingllm:pool=7",
         "chunkkv:pool=7",

@@ -131,18 +131,14 @@ def test_key_norms_are_told_apart_in_sixteen_bits() -> None:
 # SnapKV's family
 
 
-def test_pyramidkv_scores_like_snapkv_and_spends_its_rows_on_early_layers(
-    some_lm: LanguageModel, ids: Tensor
-) -> None:
+def test_pyramidkv_scores_like_snapkv_and_spends_its_rows_on_early_layers(some_lm: LanguageModel, ids: Tensor) -> None:
     plans = [Plan(SnapKV(), 40), Plan(PyramidKV(), 40)]
     even, pyramid = prefill(some_lm, ids, plans).retained
     layers = some_lm.geometry.global_layers
     wanted = pyramid_rows(40, TOKENS, len(layers), PyramidKV().selection).tolist()
     assert wanted[0] > wanted[-1]
     assert sum(wanted) == 40 * len(layers)  # those with a sliding window take no part in the split
-    assert [[len(rows) for rows in pyramid.kept[layer]] for layer in layers] == [
-        [rows] * 2 for rows in wanted
-    ]
+    assert [[len(rows) for rows in pyramid.kept[layer]] for layer in layers] == [[rows] * 2 for rows in wanted]
     assert pyramid.cache.kv_bytes == even.cache.kv_bytes
     for layer in layers:
         assert torch.equal(pyramid.scores[layer], even.scores[layer])
@@ -164,9 +160,7 @@ def test_soft_tokens_behind_a_draft_ask_together_with_it(some_lm: LanguageModel,
     shape = (4, 4, 3, 16)  # layers, heads, soft tokens, head dimension
     soft = SoftTokenTensors(torch.randn(3, 64), torch.randn(shape), LowRank.zero(some_lm, 2, seed=0))
     rows = prefill(some_lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
-    found = (
-        second_pass(some_lm, ids, rows, draft, [Plan(JudgeQDraft(), 40)], soft_tokens=soft).retained[0].scores
-    )
+    found = second_pass(some_lm, ids, rows, draft, [Plan(JudgeQDraft(), 40)], soft_tokens=soft).retained[0].scores
     of_draft = second_pass(some_lm, ids, rows, draft, [Plan(LAQ(), 40)]).retained[0].scores
     behind = prefill(some_lm, torch.cat([ids, draft], 1), [Plan(JudgeQ(), 40)], soft_tokens=soft)
     for layer in some_lm.geometry.global_layers:
@@ -291,9 +285,7 @@ def test_who_does_not_ask_for_values_does_not_pay_for_them(
     lm: LanguageModel, ids: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(
-        attention, "output_weight", lambda module, queries: asked.append(1) or module.o_proj.weight
-    )
+    monkeypatch.setattr(attention, "output_weight", lambda module, queries: asked.append(1) or module.o_proj.weight)
     prefill(lm, ids, [Plan(SnapKV(), 9), Plan(PyramidKV(), 9), Plan(H2O(), 9)])
     assert not asked
     aware = Selection(value_aware=True)

@@ -138,9 +138,7 @@ def test_the_stock_answer_stands_in_for_judge_q_where_no_soft_tokens_are_known(
         (None, "neither a model"),
     ],
 )
-def test_whatever_cannot_be_loaded_leaves_the_old_model_in_place(
-    host: ModelHost, name: Any, said: str
-) -> None:
+def test_whatever_cannot_be_loaded_leaves_the_old_model_in_place(host: ModelHost, name: Any, said: str) -> None:
     before = host.model()
     last = list(view.change_model(host, name, ""))[-1]
     assert 'class="status failed"' in last
@@ -268,28 +266,19 @@ def test_brought_soft_tokens_answer_for_one_visitor_and_leave_no_file(
     arguments = (DOCUMENT, QUESTION, 24, ["judgeq"], False, 4, False)
     ours, theirs = (finished(page.begin(*arguments, own=found)[0]) for found in (key, None))
     expected = SoftTokens.from_pretrained(mine)
-    answer = judgeq.ask(
-        lm, DOCUMENT, QUESTION, budget=24, tokens=expected, decoding=judgeq.Decoding(max_new_tokens=4)
-    )
+    answer = judgeq.ask(lm, DOCUMENT, QUESTION, budget=24, tokens=expected, decoding=judgeq.Decoding(max_new_tokens=4))
     rows = [[head.tolist() for head in layer] for layer in answer.retention.kept]
-    kept = [
-        [[head.tolist() for head in layer] for layer in run.retention["judgeq"].kept]
-        for run in (ours, theirs)
-    ]
+    kept = [[[head.tolist() for head in layer] for layer in run.retention["judgeq"].kept] for run in (ours, theirs)]
     assert kept[0] == rows
     assert kept[1] != rows
     assert takeaway.settings_of(ours).tokens == "soft-tokens"
     assert takeaway.settings_of(theirs).tokens == str(folder)
 
 
-def test_soft_tokens_of_another_model_are_refused_at_once(
-    host: ModelHost, make_lm: Any, tmp_path: Path
-) -> None:
+def test_soft_tokens_of_another_model_are_refused_at_once(host: ModelHost, make_lm: Any, tmp_path: Path) -> None:
     foreign = SoftTokens.initialise(make_lm("mistral"), torch.arange(4)).save_pretrained(tmp_path / "foreign")
     paths = uploaded(foreign, tmp_path, *own_tokens.FILES)
-    with pytest.raises(
-        InputError, match="were trained for tiny-mistral and the base model here is tiny-llama"
-    ):
+    with pytest.raises(InputError, match="were trained for tiny-mistral and the base model here is tiny-llama"):
         own_tokens.from_upload(paths, host.model())
     assert not any(Path(path).exists() for path in paths)
 

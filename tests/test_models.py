@@ -68,9 +68,7 @@ def test_geometry_of_every_family(each_lm: LanguageModel) -> None:
 
 
 def test_kv_heads_default_to_heads() -> None:
-    assert Geometry.of(GPT2Config(n_embd=64, n_head=4, n_layer=2, n_positions=32)) == Geometry(
-        2, 4, 4, 16, 64, 32
-    )
+    assert Geometry.of(GPT2Config(n_embd=64, n_head=4, n_layer=2, n_positions=32)) == Geometry(2, 4, 4, 16, 64, 32)
 
 
 @pytest.mark.parametrize("family", sorted(CONFIGS))
@@ -155,9 +153,7 @@ def test_on_a_gpu_weights_have_sixteen_bits(folder: Path) -> None:
 def test_the_embedded_model_is_what_it_says(smol: LanguageModel) -> None:
     assert smol.name == "smollm2-135m"
     assert smol.revision
-    assert smol.geometry == Geometry(
-        layers=30, heads=9, kv_heads=3, head_dim=64, hidden=576, max_positions=8192
-    )
+    assert smol.geometry == Geometry(layers=30, heads=9, kv_heads=3, head_dim=64, hidden=576, max_positions=8192)
     assert smol.tokenizer.eos_token == "<|im_end|>"
     assert smol.eos_ids == {smol.tokenizer.eos_token_id}
 
@@ -214,9 +210,7 @@ class Given:
         return self.model, {"missing_keys": []}
 
 
-def test_layers_are_spread_over_several_gpus_on_request(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_layers_are_spread_over_several_gpus_on_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = Given(build_model())
     monkeypatch.setattr("transformers.AutoModelForCausalLM", given)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -321,9 +315,7 @@ def unsupported(kind: str) -> Any:
         case "classifier":
             return LlamaForSequenceClassification(LlamaConfig(**SMALL, pad_token_id=0))
         case "no registry":
-            return AutoModelForCausalLM.from_config(
-                BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=300)
-            )
+            return AutoModelForCausalLM.from_config(BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=300))
         case "no cache":
             config = MambaConfig(hidden_size=16, num_hidden_layers=1, state_size=4, vocab_size=300)
             return AutoModelForCausalLM.from_config(config)

@@ -114,9 +114,7 @@ def test_all_waits_in_a_row_are_shorter_than_a_minute() -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("behave", [say_nothing, drip])
-def test_a_first_start_says_what_it_waits_for_and_gives_up(
-    behave: Behaviour, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_first_start_says_what_it_waits_for_and_gives_up(behave: Behaviour, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = Lines()
     with server(behave) as address:
         monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple")
@@ -136,9 +134,7 @@ def test_a_hub_that_never_answers_is_given_up(
     monkeypatch.setenv("HF_TOKEN", "me-token")
     monkeypatch.setattr("judgeq.soft_tokens.hub.ANSWER_SECONDS", 0.3)
     monkeypatch.setattr("judgeq.models.hub_download.ANSWER_SECONDS", 0.3)
-    lm = LanguageModel.wrap(
-        build_model(num_hidden_layers=1), build_tokenizer(), "org/name", revision="0" * 40
-    )
+    lm = LanguageModel.wrap(build_model(num_hidden_layers=1), build_tokenizer(), "org/name", revision="0" * 40)
     with server(say_nothing) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         with pytest.raises(ModelError, match="nothing arrived for 1 seconds"):

@@ -42,9 +42,7 @@ def tokens(lm: LanguageModel) -> SoftTokens:
 def everything(lm: LanguageModel, tokens: SoftTokens) -> list[Any]:
     """One of each that a person may come to see, of a long document."""
     methods = ["full", "judgeq", method_from_text("snapkv:allocation=adakv"), method_from_text("h2o:bits=4")]
-    decoding = judgeq.Decoding(
-        max_new_tokens=200, evict_every=None, stop=tuple(f"stop {at}" for at in range(99))
-    )
+    decoding = judgeq.Decoding(max_new_tokens=200, evict_every=None, stop=tuple(f"stop {at}" for at in range(99)))
     reading = judgeq.read(
         lm, LONG, QUESTION, methods=methods, tokens=tokens, pinned=(0, 400), budget=400, decoding=decoding
     )
@@ -103,9 +101,7 @@ def test_nothing_shows_more_than_a_few_hundred_characters(everything: list[Any])
 
 
 def test_what_is_shown_names_the_object_and_its_sizes(lm: LanguageModel, tokens: SoftTokens) -> None:
-    assert repr(tokens).startswith(
-        "SoftTokens(weights=SoftTokenTensors(embeddings=<Tensor 32 x 64 float32>, "
-    )
+    assert repr(tokens).startswith("SoftTokens(weights=SoftTokenTensors(embeddings=<Tensor 32 x 64 float32>, ")
     assert repr(lm).startswith("LanguageModel(name='tiny-llama', ")
     assert "name='tiny-llama'" in repr(lm)
     assert repr(SoftTokens.initialise(lm, torch.arange(3)).config).startswith(
@@ -122,9 +118,7 @@ def test_everything_can_be_compared_and_is_itself(everything: list[Any]) -> None
             assert len({each, each}) == 1
 
 
-def test_soft_tokens_are_equal_where_their_numbers_are(
-    lm: LanguageModel, tokens: SoftTokens, tmp_path: Path
-) -> None:
+def test_soft_tokens_are_equal_where_their_numbers_are(lm: LanguageModel, tokens: SoftTokens, tmp_path: Path) -> None:
     tokens.save_pretrained(tmp_path)
     again = SoftTokens.from_pretrained(tmp_path)
     assert again == SoftTokens.from_pretrained(tmp_path)

@@ -120,9 +120,7 @@ def test_an_open_file_is_written_on_behind_what_stands_there(tmp_path: Path, nam
 
 
 @pytest.mark.parametrize("check", [check_file, lambda path: write_file(path, "x")])
-@pytest.mark.parametrize(
-    "name", ["folder", "folder/", "missing/", "missing/out.json", "file/out.json", "n" * 300]
-)
+@pytest.mark.parametrize("name", ["folder", "folder/", "missing/", "missing/out.json", "file/out.json", "n" * 300])
 def test_no_place_for_a_file(tmp_path: Path, name: str, check: Callable[[str], None]) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("kept")
@@ -199,9 +197,7 @@ def save_document(lm: LanguageModel, folder: Path, more: str = "") -> None:
 
 
 def save_compressed(lm: LanguageModel, folder: Path, more: str = "") -> None:
-    Document(lm, f"Mara signs. {more}" * 3, today=date(2026, 5, 4)).compress(method="snapkv", budget=4).save(
-        folder
-    )
+    Document(lm, f"Mara signs. {more}" * 3, today=date(2026, 5, 4)).compress(method="snapkv", budget=4).save(folder)
 
 
 def begin_training(lm: LanguageModel, folder: Path, more: str = "") -> None:
@@ -333,9 +329,7 @@ def _state(folder: Path) -> dict[str, bytes]:
     return {name: saved(folder, name).read_bytes() for name in names}
 
 
-def test_no_room_keeps_the_earlier_one(
-    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_room_keeps_the_earlier_one(lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_document(lm, tmp_path)
 
     def full(tensors: dict, path: Path, *_: object) -> None:

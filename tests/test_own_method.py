@@ -35,9 +35,7 @@ QUESTION = "How tall is the lighthouse?"
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[Path]:
     """The page's example as a file of its own; what it registers is taken back."""
-    (code,) = re.findall(
-        r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
+    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     path = tmp_path / "valuenorm.py"
     path.write_text(code, encoding="utf-8")
     known = dict(METHODS)
@@ -115,9 +113,7 @@ def test_its_title_summary_and_look_are_found_everywhere(
     file: Path, lm: LanguageModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = file.read_text(encoding="utf-8")
-    own = (
-        '    title, summary, look = "Value norm", "Keeps long values.", Look("#123456", "4px,4px", "star")\n'
-    )
+    own = '    title, summary, look = "Value norm", "Keeps long values.", Look("#123456", "4px,4px", "star")\n'
     named = re.sub(r'(    name = "valuenorm"\n)', rf"\1{own}", text)
     file.write_text(f"from judgeq.methods import Look\n{named}", encoding="utf-8")
     imported(file)

@@ -28,13 +28,9 @@ from judgeq.prompts.prompt import Prompt, build_prefix
 from tests.fixtures import TEXT
 
 OTHER_PYTHON = os.environ.get("JUDGEQ_KVPRESS_PYTHON", "")
-SNAPKV = Pairing(
-    "snapkv", "SnapKVPress", {"window_size": 4, "kernel_size": 1}, "snapkv:window=4:recent=4:pool=1"
-)
+SNAPKV = Pairing("snapkv", "SnapKVPress", {"window_size": 4, "kernel_size": 1}, "snapkv:window=4:recent=4:pool=1")
 KVZIP = Pairing("kvzip", "KVzipPress", {}, "kvzip", replay=True)
-PYRAMID = Pairing(
-    "pyramidkv", "PyramidKVPress", {"window_size": 4}, "pyramidkv:window=4:recent=4:pool=1", equal=False
-)
+PYRAMID = Pairing("pyramidkv", "PyramidKVPress", {"window_size": 4}, "pyramidkv:window=4:recent=4:pool=1", equal=False)
 
 
 def prompt(tokens: int = 60) -> Tensor:
@@ -45,9 +41,7 @@ def copy(tensor: Tensor) -> Tensor:
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
-def heads_as_one(
-    lm: LanguageModel, document: Prompt, pairings: list[Pairing], budget: int
-) -> dict[str, Tensor]:
+def heads_as_one(lm: LanguageModel, document: Prompt, pairings: list[Pairing], budget: int) -> dict[str, Tensor]:
     """What the other side would write of a replay if it agreed."""
     written = {}
     for pairing in pairings:
@@ -209,9 +203,7 @@ def test_why_kvpress_cannot_be_run_is_told(tmp_path: Path) -> None:
 
 def test_the_script_needs_nothing_of_ours(tmp_path: Path) -> None:
     code = f"import runpy, sys; runpy.run_path({str(kvpress_rows.__file__)!r}); print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     loaded = {module.split(".")[0] for module in done.stdout.split()}
     assert not loaded & {"judgeq", "torch", "transformers", "kvpress"}
 
@@ -233,9 +225,7 @@ def test_row_numbers_travel_through_a_press_and_nothing_is_removed() -> None:
     press = SimpleNamespace(score=lambda *given: given[2][..., 0], compress=top_rows)
     found: dict[str, Tensor] = {}
     keys = torch.tensor([3.0, 9.0, 5.0])[:, None].expand(1, 2, 3, 4)
-    passed = kvpress_rows._recorder({"top.2": press}, found)(
-        SimpleNamespace(layer_idx=7), None, keys, keys, None, {}
-    )
+    passed = kvpress_rows._recorder({"top.2": press}, found)(SimpleNamespace(layer_idx=7), None, keys, keys, None, {})
     assert passed[0] is keys
     assert found["top.2.rows.7"].tolist() == [[1, 2], [1, 2]]
     assert found["top.2.scores.7"].tolist() == [[3.0, 9.0, 5.0]] * 2

@@ -120,9 +120,7 @@ def test_prompts_of_other_models_are_refused(lm: LanguageModel, tokens: SoftToke
         SoftTokens.from_peft(tmp_path / "narrow", lm)
 
 
-def test_folders_that_are_not_whole_are_refused(
-    lm: LanguageModel, tokens: SoftTokens, tmp_path: Path
-) -> None:
+def test_folders_that_are_not_whole_are_refused(lm: LanguageModel, tokens: SoftTokens, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no readable adapter_config\.json"):
         SoftTokens.from_peft(tmp_path, lm)
     tokens.export_peft(tmp_path)

@@ -63,9 +63,7 @@ def test_what_is_pinned_stays_and_what_is_dropped_goes(some_lm: LanguageModel) -
         assert (share(free, STAYS, some_lm) < 1).any(), "else nothing is shown"
         assert forced.kept_rows[layers].sum() == free.kept_rows[layers].sum(), "pinned rows are in the budget"
         if forced.method not in ("judgeq+draft", "laq"):  # their drafts are written from other rows
-            assert np.allclose(forced.scores, free.scores, equal_nan=True), (
-                "nothing else is judged differently"
-            )
+            assert np.allclose(forced.scores, free.scores, equal_nan=True), "nothing else is judged differently"
 
 
 def pins() -> dict[str, Any]:
@@ -98,9 +96,7 @@ def test_a_budget_of_the_pinned_rows_alone_keeps_exactly_them(lm: LanguageModel)
 
 def test_more_pinned_rows_than_the_budget_are_refused_with_their_number(lm: LanguageModel) -> None:
     needed = len(read(lm, ["full"])[0].tokens_at(*STAYS))
-    with pytest.raises(
-        InputError, match=f"takes {needed} rows .* budget is {needed - 1}: give at least {needed}"
-    ):
+    with pytest.raises(InputError, match=f"takes {needed} rows .* budget is {needed - 1}: give at least {needed}"):
         read(lm, ["snapkv"], budget=needed - 1, pinned=[STAYS])
     assert read(lm, ["full"], budget=1, pinned=[STAYS])[0].budget > needed, "the full cache has no budget"
 
@@ -142,9 +138,7 @@ def test_the_cache_behind_the_map_is_cut_alike(lm: LanguageModel) -> None:
         reading = judgeq.read(lm, DOCUMENT, QUESTION, methods=[method], budget=1.0, **pins())
         (writer,) = reading.writers
         gone = len(writer.retention.tokens_at(*GOES))
-        assert (
-            writer.kv_bytes == reading.full_kv_bytes * (reading.prompt.tokens - gone) // reading.prompt.tokens
-        )
+        assert writer.kv_bytes == reading.full_kv_bytes * (reading.prompt.tokens - gone) // reading.prompt.tokens
         assert writer.finish().finish in ("end", "length")
 
 
@@ -222,9 +216,7 @@ def test_a_token_that_two_spans_share_stays(lm: LanguageModel) -> None:
     prompt = build_prompt(lm, DOCUMENT, QUESTION)
     start = prompt.document[0]
     first, last = next((a - start, b - start) for a, b in prompt.offsets if a > start and b - a > 2)
-    (found,) = read(
-        lm, ["snapkv"], budget=0.5, pinned=[(first - 4, first + 1)], dropped=[(first + 1, last + 4)]
-    )
+    (found,) = read(lm, ["snapkv"], budget=0.5, pinned=[(first - 4, first + 1)], dropped=[(first + 1, last + 4)])
     assert (share(found, (first, last), lm) == 1).all()
     assert (share(found, (last, last + 4), lm) == 0).all()
 
@@ -240,9 +232,7 @@ def test_a_token_that_two_spans_share_stays(lm: LanguageModel) -> None:
         ({"pinned": [(4, 30)], "dropped": [(0, 11)]}, "overlap at “harbour lies in"),
     ],
 )
-def test_spans_that_mean_nothing_are_refused(
-    lm: LanguageModel, options: dict[str, Any], message: str
-) -> None:
+def test_spans_that_mean_nothing_are_refused(lm: LanguageModel, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read(lm, ["snapkv"], **options)
 

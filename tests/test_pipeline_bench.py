@@ -47,9 +47,7 @@ def run(places: Path, budgets: str = "0.25") -> dict[str, Any]:
     return json.loads(result.read_text(encoding="utf-8"))
 
 
-def test_both_kinds_of_questions_are_asked_once_and_scored(
-    places: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_kinds_of_questions_are_asked_once_and_scored(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
     def answer(**request: Any) -> dict[str, str]:
@@ -85,9 +83,7 @@ def test_both_kinds_of_questions_are_asked_once_and_scored(
     assert len(asked) == before + known + len(pipeline.PRESSES) - 2  # the full cache is not asked again
 
 
-def test_rows_are_refused_since_kvpress_counts_in_shares(
-    places: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_are_refused_since_kvpress_counts_in_shares(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--python", "python", "--model", str(places / "tiny-llama"), "--budgets", "64"]
     assert pipeline.main(words) == 2
     assert "give --budgets such as 0.25" in capsys.readouterr().err

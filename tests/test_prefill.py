@@ -107,9 +107,7 @@ def test_the_oracle_scores_by_the_attention_of_the_response(
         moved_rows([outcome.retained[0].kept[layer]], [expected.topk(9, -1).indices])
 
 
-def test_kept_rows_are_the_rows_of_the_full_cache(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
+def test_kept_rows_are_the_rows_of_the_full_cache(each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     cache = DynamicCache(config=each_lm.model.config)
     each_lm.model(ids, cache=cache)
     retained = prefill(each_lm, ids, [Plan(JudgeQ(selection=EXACT), 8)], soft_tokens=soft).retained[0]
@@ -129,9 +127,7 @@ def test_freed_rows_are_freed(lm: LanguageModel, ids: Tensor, soft: SoftTokenTen
     assert few.cache.kv_bytes == 4 * 9 * row
 
 
-def test_positions_stay_right_after_eviction(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
+def test_positions_stay_right_after_eviction(each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     """Decoding from kept rows equals attention that is masked to the same rows in a full cache."""
     retained = prefill(each_lm, ids, [Plan(JudgeQ(), 30)], soft_tokens=soft).retained[0]
     new = torch.randint(3, 300, (1, 7), generator=torch.Generator().manual_seed(7))
@@ -143,9 +139,7 @@ def test_positions_stay_right_after_eviction(
         assert torch.allclose(each_lm.model(token, cache=retained.cache).logits, logits, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "stored", [{}, {"allocation": "adakv"}, {"bits": 4}], ids=["even", "ragged", "few bits"]
-)
+@pytest.mark.parametrize("stored", [{}, {"allocation": "adakv"}, {"bits": 4}], ids=["even", "ragged", "few bits"])
 def test_plain_generate_continues_as_decode_does(
     some_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, stored: dict[str, Any]
 ) -> None:
@@ -231,9 +225,7 @@ def test_a_batch_is_read_at_once(lm: LanguageModel, ids: Tensor, soft: SoftToken
         moved_rows([layer[row] for layer in both.kept], one.kept)
 
 
-def test_allocations_stand_side_by_side_in_one_pass(
-    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
+def test_allocations_stand_side_by_side_in_one_pass(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     plans = [
         Plan(JudgeQ(selection=Selection(allocation=allocation)), 9, profile(8, 64))
         for allocation in get_args(Allocation)
@@ -280,15 +272,13 @@ def test_queries_turn_as_the_model_turns_its_own(each_lm: LanguageModel) -> None
     assert torch.allclose(each_lm.rotate(start, 50), there, atol=1e-4)
 
 
-def test_query_offsets_turn_with_their_position(
-    each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
+def test_query_offsets_turn_with_their_position(each_lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     """Added before RoPE: the scores are those of queries that the model itself would have turned."""
     offsets = torch.randn((4, 4, 5, 16), generator=torch.Generator().manual_seed(4))
     plain = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=soft).retained[0]
-    moved = prefill(
-        each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=SoftTokenTensors(soft.embeddings, offsets)
-    ).retained[0]
+    moved = prefill(each_lm, ids, [Plan(JudgeQ(), 8)], soft_tokens=SoftTokenTensors(soft.embeddings, offsets)).retained[
+        0
+    ]
     cache = DynamicCache(config=each_lm.model.config)
     embeds = torch.cat([each_lm.model.get_input_embeddings()(ids), soft.embeddings[None]], 1)
     each_lm.model(inputs_embeds=embeds, cache=cache)
@@ -296,9 +286,7 @@ def test_query_offsets_turn_with_their_position(
     for layer in each_lm.geometry.global_layers:
         assert not torch.allclose(plain.scores[layer], moved.scores[layer], atol=1e-3)
         module = each_lm.model.get_decoder().layers[layer].self_attn
-        logits = (
-            queries[layer] @ cache.layers[layer].keys.repeat_interleave(2, 1).transpose(2, 3) * module.scaling
-        )
+        logits = queries[layer] @ cache.layers[layer].keys.repeat_interleave(2, 1).transpose(2, 3) * module.scaling
         if softcap := getattr(module, "attn_logit_softcapping", None):
             logits = softcap * torch.tanh(logits / softcap)
         hidden = torch.ones(5, TOKENS + 5).triu(TOKENS + 1).bool()

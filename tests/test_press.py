@@ -45,11 +45,7 @@ def soft_tokens(lm: LanguageModel, parts: str) -> SoftTokens:
     """Random ones with the parts asked for, of a size that changes what is kept."""
     tokens = SoftTokens.initialise(lm, torch.arange(10, 16))
     sizes, draw = lm.geometry, torch.Generator().manual_seed(2)
-    offsets = (
-        torch.randn(sizes.layers, sizes.heads, 6, sizes.head_dim, generator=draw)
-        if "offsets" in parts
-        else None
-    )
+    offsets = torch.randn(sizes.layers, sizes.heads, 6, sizes.head_dim, generator=draw) if "offsets" in parts else None
     adapters = LowRank.zero(lm, 2, 0) if "adapters" in parts else None
     if adapters:
         up = {name: torch.randn(part.shape, generator=draw) * 0.3 for name, part in adapters.up.items()}

@@ -104,9 +104,7 @@ def test_requirements_hold_what_the_demo_is_built_on():
 def test_every_version_range_is_closed_at_both_ends(file):
     for name, requirement in required(file).items():
         operators = {specifier.operator for specifier in requirement.specifier}
-        assert {">=", "<"} <= operators or name.startswith("types-"), (
-            f"{requirement} lacks a lower or an upper end"
-        )
+        assert {">=", "<"} <= operators or name.startswith("types-"), f"{requirement} lacks a lower or an upper end"
 
 
 def test_dev_requirements_are_the_extras_and_nothing_else():
@@ -139,14 +137,10 @@ def test_plotly_and_the_plotly_js_inside_gradio_are_of_one_generation():
     gradio = Path(str(metadata.distribution("gradio").locate_file("gradio")))
     bundles = list(gradio.glob("templates/frontend/assets/PlotlyPlot-*.js"))
     in_gradio = [
-        match
-        for file in bundles
-        for match in re.findall(r"\.version=[`\"'](\d+)\.\d", file.read_text("utf-8"))
+        match for file in bundles for match in re.findall(r"\.version=[`\"'](\d+)\.\d", file.read_text("utf-8"))
     ]
     plotly = Path(str(metadata.distribution("plotly").locate_file("plotly")))
-    in_plotly = re.search(
-        r"plotly\.js v(\d+)", (plotly / "package_data/plotly.min.js").read_text("utf-8")[:1000]
-    )
+    in_plotly = re.search(r"plotly\.js v(\d+)", (plotly / "package_data/plotly.min.js").read_text("utf-8")[:1000])
     if not in_gradio or not in_plotly:
         pytest.skip("this Gradio packs plotly.js in another way")
     assert in_plotly[1] in in_gradio
@@ -189,9 +183,7 @@ def test_no_file_outgrows_its_reader():
 def test_a_wheel_holds_every_package_and_the_assets():
     settings = pyproject()["tool"]["setuptools"]
     folders = {path.parent.relative_to(ROOT) for path in sources("judgeq", "app")}
-    folders -= {
-        Path("judgeq/integrations/custom_generate/custom_generate")
-    }  # data, which transformers copies
+    folders -= {Path("judgeq/integrations/custom_generate/custom_generate")}  # data, which transformers copies
     assert {".".join(folder.parts) for folder in folders} <= set(settings["packages"])
     assert settings["package-dir"] == {"judgeq.assets": "assets"}
     data = settings["package-data"]
@@ -224,9 +216,7 @@ def unsafe(code: ast.Module) -> Iterator[tuple[int, str]]:
             module = node.module or ""
             taken = [f"{module}.{alias.name}" for alias in node.names]
             found = [
-                name
-                for name in taken
-                if module.split(".")[0] in UNPICKLERS or name in {"torch.load", "torch.save"}
+                name for name in taken if module.split(".")[0] in UNPICKLERS or name in {"torch.load", "torch.save"}
             ]
         elif isinstance(node, ast.Attribute):
             name = ast.unparse(node)
@@ -240,18 +230,14 @@ def unsafe(code: ast.Module) -> Iterator[tuple[int, str]]:
 
 def notebook_code(path: Path) -> ast.Module:
     cells = json.loads(path.read_text("utf-8"))["cells"]
-    lines = [
-        line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()
-    ]
+    lines = [line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
     return ast.parse("\n".join("" if line.startswith(("%", "!")) else line for line in lines))
 
 
 def test_no_pickle_is_read_and_no_remote_code_is_run():
     code = {path: tree(path) for path in everything()}
     code |= {path: notebook_code(path) for path in (ROOT / "tutorials").rglob("*.ipynb")}
-    assert not [
-        f"{where(path, line)} {name}" for path, module in code.items() for line, name in unsafe(module)
-    ]
+    assert not [f"{where(path, line)} {name}" for path, module in code.items() for line, name in unsafe(module)]
 
 
 @pytest.mark.parametrize(
@@ -272,9 +258,7 @@ def test_unsafe_code_would_be_found(line):
 
 
 def commands(text: str) -> set[str]:
-    return {
-        match[1] for match in re.finditer(r"^(?:exec |bash |sh |CI=\S+ )*\./run (\w+)", text, re.MULTILINE)
-    }
+    return {match[1] for match in re.finditer(r"^(?:exec |bash |sh |CI=\S+ )*\./run (\w+)", text, re.MULTILINE)}
 
 
 def script(name: str) -> str:
@@ -293,9 +277,7 @@ def test_the_readme_gives_the_two_commands_and_ci_runs_one_of_them():
 @pytest.mark.skipif(os.name != "posix", reason="the launcher is a POSIX script")
 def test_the_launcher_says_what_it_can_do():
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["sh", str(ROOT / "run"), *arguments], capture_output=True, text=True, check=False
-        )
+        return subprocess.run(["sh", str(ROOT / "run"), *arguments], capture_output=True, text=True, check=False)
 
     plain, unknown = run(), run("fly")
     assert plain.returncode == 0

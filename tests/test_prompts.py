@@ -97,18 +97,14 @@ def test_special_tokens_in_the_document_are_plain_text(lm: LanguageModel) -> Non
     assert lm.tokenizer.decode(prompt.input_ids[0]) == prompt.text
 
 
-@pytest.mark.parametrize(
-    ("document", "question", "name"), [(" \n", "Why?", "document"), ("Text.", "\t", "question")]
-)
+@pytest.mark.parametrize(("document", "question", "name"), [(" \n", "Why?", "document"), ("Text.", "\t", "question")])
 def test_empty_input_is_refused(lm: LanguageModel, document: str, question: str, name: str) -> None:
     with pytest.raises(InputError, match=f"{name} is empty"):
         build_prompt(lm, document, question)
 
 
 def test_too_long_a_document_is_refused_with_both_numbers(lm: LanguageModel) -> None:
-    with pytest.raises(
-        InputError, match=r"has 1\d,\d{3} tokens and tiny-llama reads at most 3,996"
-    ) as caught:
+    with pytest.raises(InputError, match=r"has 1\d,\d{3} tokens and tiny-llama reads at most 3,996") as caught:
         build_prompt(lm, DOCUMENT * 200, QUESTION, reserve=100)
     assert "4,096 positions" in str(caught.value)
 
@@ -141,9 +137,7 @@ def test_a_cut_prompt_fits_in_every_script(lm: LanguageModel, text: str, questio
     for over in range(16):
         reserve = 3700 + over
         long = "x" * over + text * 300
-        prompt = build_prompt(
-            lm, long, QUESTION, truncate=True, reserve=reserve, question_first=question_first
-        )
+        prompt = build_prompt(lm, long, QUESTION, truncate=True, reserve=reserve, question_first=question_first)
         assert 4096 - reserve - 40 < prompt.tokens <= 4096 - reserve
         assert CUT_MARK in prompt.text
 
@@ -155,9 +149,7 @@ def test_a_cut_prompt_fits_where_the_mark_takes_many_tokens(make_lm: MakeLM) -> 
         [], trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     )
     lm = make_lm()
-    lm = replace(
-        lm, tokenizer=PreTrainedTokenizerFast(tokenizer_object=bytewise, chat_template=CHAT_TEMPLATE)
-    )
+    lm = replace(lm, tokenizer=PreTrainedTokenizerFast(tokenizer_object=bytewise, chat_template=CHAT_TEMPLATE))
     for over in range(16):
         prompt = build_prompt(lm, "漢字🚢" * 500, "?", truncate=True, reserve=3800 + over)
         assert prompt.tokens <= 4096 - 3800 - over
@@ -245,8 +237,6 @@ def test_what_a_method_puts_behind_the_prompt_is_not_blamed_on_the_answer(lm: La
         lambda: ask(lm, DOCUMENT, QUESTION, method=LAQ(draft=5000)),
         lambda: list(sweep(lm, DOCUMENT, QUESTION, methods=[LAQ(draft=5000)])),
     ):
-        with pytest.raises(
-            InputError, match="choose a method that appends fewer tokens to the prompt"
-        ) as caught:
+        with pytest.raises(InputError, match="choose a method that appends fewer tokens to the prompt") as caught:
             asked()
         assert ASK not in str(caught.value)

@@ -144,9 +144,7 @@ def test_eight_bits_write_the_same_with_every_allocation(
         both = zip(rounded.kept[layer], exact.kept[layer], strict=True)
         assert all(torch.equal(ours, theirs) for ours, theirs in both)
     for tokens in NEW.split(1, 1):
-        expected, logits = (
-            some_lm.model(tokens, cache=kept.cache).logits[0, -1] for kept in (exact, rounded)
-        )
+        expected, logits = (some_lm.model(tokens, cache=kept.cache).logits[0, -1] for kept in (exact, rounded))
         assert expected[logits.argmax()] > expected.max() - 0.1  # random models know near ties
 
 
@@ -163,9 +161,7 @@ def test_bytes_are_those_of_codes_and_ranges_and_of_the_tail_as_it_comes(
     lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, bits: int, allocation: str
 ) -> None:
     retained = read(lm, ids, soft, bits, allocation).retained[0]
-    counts = [
-        [len(rows) for rows in (layer if isinstance(layer, tuple) else layer[0])] for layer in retained.kept
-    ]
+    counts = [[len(rows) for rows in (layer if isinstance(layer, tuple) else layer[0])] for layer in retained.kept]
     rows, groups = sum(map(sum, counts)), sum(-(-count // GROUP) for layer in counts for count in layer)
     expected = rows * 16 * 2 * bits // 8 + groups * 16 * 4 + rows * 4
     assert retained.cache.kv_bytes == expected < rows * 16 * 2 * 4 / 2
@@ -185,9 +181,7 @@ def test_the_full_cache_can_be_stored_in_few_bits(lm: LanguageModel, ids: Tensor
         rounded.cache.frozen()
 
 
-def test_a_fork_shares_the_codes_and_a_copy_does_not(
-    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
+def test_a_fork_shares_the_codes_and_a_copy_does_not(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     cache = read(lm, ids, soft, 4).retained[0].cache
     fork, copied = cache.fork(), copy.deepcopy(cache)
     assert fork.layers[0].frozen.keys.codes is cache.layers[0].frozen.keys.codes
@@ -199,9 +193,7 @@ def test_a_fork_shares_the_codes_and_a_copy_does_not(
     assert torch.equal(lm.model(NEW, cache=cache).logits, expected)
 
 
-def test_layers_with_a_sliding_window_are_not_rounded(
-    make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors
-) -> None:
+def test_layers_with_a_sliding_window_are_not_rounded(make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors) -> None:
     lm = make_lm("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=2)
     exact, rounded = (read(lm, ids, soft, bits).retained[0].cache for bits in (None, 8))
     assert torch.equal(rounded.layers[2].keys, exact.layers[2].keys)
@@ -238,9 +230,7 @@ def test_bits_are_an_option_of_every_method() -> None:
 
 def test_an_answer_from_rounded_rows_takes_fewer_bytes(lm: LanguageModel) -> None:
     def ask(**options: int) -> judgeq.Answer:
-        return judgeq.ask(
-            lm, TEXT * 2, "Who pays?", method="snapkv", budget=40, decoding=Decoding(4), **options
-        )
+        return judgeq.ask(lm, TEXT * 2, "Who pays?", method="snapkv", budget=40, decoding=Decoding(4), **options)
 
     plain, eight, four = ask(), ask(row_bits=8), ask(row_bits=4)
     assert plain.kv_bytes > 2 * eight.kv_bytes > 2 * four.kv_bytes

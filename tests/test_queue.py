@@ -116,9 +116,7 @@ def test_twenty_runs_are_all_served_in_order_with_their_place_shown(host: ModelH
     assert runs[4].phase == "stopped"
 
 
-def test_runs_work_one_at_a_time_and_first_come_first_served(
-    host: ModelHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_work_one_at_a_time_and_first_come_first_served(host: ModelHost, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, int]] = []
     real = Run._at_work
 
@@ -162,9 +160,7 @@ def test_one_visitor_has_one_place(host: ModelHost) -> None:
     assert page.begin(*again, Run(task(), host))[0], "one that never started holds nothing up"
 
 
-def test_a_run_that_takes_too_long_is_ended_and_says_so(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_takes_too_long_is_ended_and_says_so(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(lm.__dict__, "eos_ids", frozenset())  # random models stop anywhere
     host = tiny_host(lm, Limits(seconds=0.3, answer=4000))
     run = Run(task(max_new_tokens=3000), host).start()

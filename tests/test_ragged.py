@@ -35,9 +35,7 @@ ADAKV = Selection(allocation="adakv")
 NEW = torch.randint(3, 300, (1, 6), generator=torch.Generator().manual_seed(7))
 
 
-def read(
-    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: Any = "adakv", budget: int = 9
-) -> Prefill:
+def read(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, allocation: Any = "adakv", budget: int = 9) -> Prefill:
     learned = profile(8, 64, layers=len(lm.geometry.global_layers))
     plan = Plan(JudgeQ(selection=Selection(allocation=allocation)), budget, learned)
     return prefill(lm, ids, [plan], soft_tokens=soft)
@@ -232,9 +230,7 @@ def test_decoded_tokens_can_be_taken_back_and_the_prompt_cannot(
         cache.crop(-7)
 
 
-def test_after_a_reset_it_is_an_ordinary_empty_cache(
-    lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors
-) -> None:
+def test_after_a_reset_it_is_an_ordinary_empty_cache(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors) -> None:
     cache = read(lm, ids, soft).retained[0].cache
     cache.reset()
     assert (cache.get_seq_length(), cache.kv_bytes, cache.rows) == (0, 0, 0)

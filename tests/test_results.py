@@ -15,9 +15,7 @@ from judgeq.evaluation.runner import Asked, Measured, asked_of
 from judgeq.evaluation.statistics import bootstrap_interval, mean
 from judgeq.methods import Full, JudgeQ, SnapKV, StreamingLLM
 
-ASKED = asked_of(
-    {"full": Full(), "judgeq": JudgeQ(), "snapkv": SnapKV(), "streamingllm": StreamingLLM()}, [64]
-)
+ASKED = asked_of({"full": Full(), "judgeq": JudgeQ(), "snapkv": SnapKV(), "streamingllm": StreamingLLM()}, [64])
 
 
 def measured(task: str, scores: dict[str, list[float]], kinds: str = "", **fields: Any) -> Measured:

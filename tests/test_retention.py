@@ -30,9 +30,7 @@ TITLES = {name: method.phrase or method.title for name, method in METHODS.items(
 
 def pieces(text: str, start: int = 0) -> list[tuple[int, int]]:
     """Spans as a byte-level tokenizer gives them: short, with the space in front."""
-    return [
-        (start + m.start(), start + m.end()) for m in re.finditer(r" ?\w{1,3}|\w{1,3}| ?[^\w\s]|\s", text)
-    ]
+    return [(start + m.start(), start + m.end()) for m in re.finditer(r" ?\w{1,3}|\w{1,3}| ?[^\w\s]|\s", text)]
 
 
 def make(
@@ -425,9 +423,7 @@ def test_the_map_of_a_prefill_takes_ragged_layers_windows_and_full_layers():
 def test_show_marks_text_outside_a_notebook(capsys):
     document = "one \x1b[2J two"
     offsets = ((0, 3), (3, 8), (8, 12))
-    found = RetentionMap(
-        "judgeq", "tiny", 1, document, offsets, (0, 12), ((np.array([0]),) * 2,), title="Judge Q"
-    )
+    found = RetentionMap("judgeq", "tiny", 1, document, offsets, (0, 12), ((np.array([0]),) * 2,), title="Judge Q")
     found.show()
     shown = capsys.readouterr().out
     assert "[one] ␛[2J two" in shown

@@ -56,9 +56,7 @@ def test_survival_counts_tokens_and_heads_of_each_layer():
     rome = DOCUMENT.index("Rome")
     tokens = found.tokens_at(rome, rome + 4)
     assert len(tokens) == 2
-    expected = [
-        np.mean([[token in rows for token in tokens] for rows in found.kept[layer]]) for layer in range(3)
-    ]
+    expected = [np.mean([[token in rows for token in tokens] for rows in found.kept[layer]]) for layer in range(3)]
     survived = found.survival(rome, rome + 4)
     assert survived.dtype == np.float64
     assert survived.tolist() == pytest.approx(expected)
@@ -66,9 +64,7 @@ def test_survival_counts_tokens_and_heads_of_each_layer():
     assert everything().survival(0, len(DOCUMENT)).tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize(
-    "span", [(-1, 3), (3, 3), (5, 2), (0, 10_000), (0.0, 3), ("0", 3), (True, 3), (None, 1)]
-)
+@pytest.mark.parametrize("span", [(-1, 3), (3, 3), (5, 2), (0, 10_000), (0.0, 3), ("0", 3), (True, 3), (None, 1)])
 def test_a_span_that_is_none_is_refused_with_what_to_give(span):
     with pytest.raises(InputError, match=f"whole numbers from 0 to {len(DOCUMENT)}"):
         make().survival(*span)
@@ -212,10 +208,7 @@ def test_a_difference_never_lets_markup_out(granularity):
 
 
 def test_a_difference_is_seen_without_colours():
-    drawn = {
-        name: re.search(rf"mark\.jq-{name} {{[^}}]*underline (\w+)", css("map"))[1]
-        for name in ("a", "b", "both")
-    }
+    drawn = {name: re.search(rf"mark\.jq-{name} {{[^}}]*underline (\w+)", css("map"))[1] for name in ("a", "b", "both")}
     assert len(set(drawn.values())) == 3
 
 
@@ -332,9 +325,7 @@ def test_attention_to_the_document_counts_every_head_alike():
     told = replace(found, document=(4, len(WORDS)))  # without "abc"
     assert attention_share(told).sum() == pytest.approx(1)
     assert attention_share(told)[0] == 0
-    unscored = replace(
-        found, scores=np.stack([found.scores[0], np.full((2, 4), np.nan)]), kept=found.kept * 2
-    )
+    unscored = replace(found, scores=np.stack([found.scores[0], np.full((2, 4), np.nan)]), kept=found.kept * 2)
     assert attention_share(unscored).tolist() == attention_share(found).tolist()
 
 
@@ -363,14 +354,10 @@ def test_panels_share_one_scale_and_shade_the_span():
     assert [list(bars.y) for bars in figure.data] == [[0.75, 0.25, 0, 0], [0, 0, 0, 1]]
     assert list(figure.data[0].text) == ["abc", "def", "ghi", "jkl"]
     assert figure.layout.yaxis.matches or figure.layout.yaxis2.matches
-    assert list(figure.layout.yaxis.range) == pytest.approx(
-        [0, 1.1]
-    )  # reaches over the highest bar, and not far
+    assert list(figure.layout.yaxis.range) == pytest.approx([0, 1.1])  # reaches over the highest bar, and not far
     assert len(figure.layout.shapes) == 2
     assert {(shape.x0, shape.x1) for shape in figure.layout.shapes} == {(0, 5)}
-    assert all(
-        "<" not in text for text in (figure.data[0].name, *(note.text for note in figure.layout.annotations))
-    )
+    assert all("<" not in text for text in (figure.data[0].name, *(note.text for note in figure.layout.annotations)))
 
 
 def test_panels_of_different_prompts_are_refused():

@@ -49,9 +49,7 @@ TOKENS, SHORT = 90, Decoding(max_new_tokens=4)
 def grouped(lm: LanguageModel, ids: Tensor) -> dict[int, Tensor]:
     """For each layer that evicts the attention (1, H_kv, G, Q, K) of one pass over the prompt."""
     paid = attention_of(lm, lm.model.get_input_embeddings()(ids))
-    return {
-        layer: paid[layer].reshape(1, 2, 2, ids.shape[1], ids.shape[1]) for layer in lm.geometry.global_layers
-    }
+    return {layer: paid[layer].reshape(1, 2, 2, ids.shape[1], ids.shape[1]) for layer in lm.geometry.global_layers}
 
 
 def test_defensivekv_takes_the_largest_and_no_less_than_the_mean(some_lm: LanguageModel, ids: Tensor) -> None:
@@ -123,9 +121,7 @@ def expected_scores(
         matrix = torch.eye(16)[None, :, None].expand(-1, -1, method.future, -1)  # (1, D, future, D)
         queries = calls[layer].queries
         if getattr(module.self_attn, "use_rope", True):
-            kind = (
-                (decoder.config.layer_types[layer],) if isinstance(decoder.rotary_emb.rope_type, dict) else ()
-            )
+            kind = (decoder.config.layer_types[layer],) if isinstance(decoder.rotary_emb.rope_type, dict) else ()
             queries = next(asked)
             matrix, _ = apply(matrix, matrix, *decoder.rotary_emb(queries, later, *kind))
         if layer not in lm.geometry.global_layers:
@@ -181,9 +177,7 @@ def test_expected_attention_follows_stretched_positions(
 def test_expected_attention_is_refused_where_later_positions_change_the_rotation(
     make_lm: MakeLM, make: Callable[..., LanguageModel]
 ) -> None:
-    with pytest.raises(
-        ModelError, match="cannot be foreseen: choose another method, such as judgeq or snapkv"
-    ):
+    with pytest.raises(ModelError, match="cannot be foreseen: choose another method, such as judgeq or snapkv"):
         prefill(make(make_lm), torch.randint(3, 300, (1, 40)), [Plan(ExpectedAttention(), 12)])
 
 
@@ -208,9 +202,7 @@ def test_methods_for_decoding_say_so_where_only_a_prompt_is_evicted(lm: Language
     assert ask(lm, "A quay. " * 20, "Where?", decoding=bounded, **options).notices == ()
 
 
-def replay_scores(
-    lm: LanguageModel, method: KVzip, parts: list[tuple[tuple[int, int], Tensor]], ids: Tensor
-) -> dict:
+def replay_scores(lm: LanguageModel, method: KVzip, parts: list[tuple[tuple[int, int], Tensor]], ids: Tensor) -> dict:
     """The definition from one pass over document and replay each: for each layer that evicts (1, H_kv, T)."""
     found = {layer: torch.zeros(1, 2, ids.shape[1]) for layer in lm.geometry.global_layers}
     for (first, end), response in parts:
@@ -297,9 +289,7 @@ def test_a_replay_is_refused_where_the_question_is_known(lm: LanguageModel, ids:
         lambda: prefill(lm, ids, [Plan(method, 20)]),
         lambda: prefill_with_lookahead(Request(lm, ids, [Plan(method, 20)])),
     ):
-        with pytest.raises(
-            InputError, match=r"before any question is known: use Document\.compress\(method="
-        ):
+        with pytest.raises(InputError, match=r"before any question is known: use Document\.compress\(method="):
             refused()
     rows = prefill(lm, ids, [Plan(METHODS["full"](), TOKENS)]).retained[0].cache.frozen()
     with pytest.raises(InputError, match=r"scores a replay: evict with Document\.compress"):

@@ -73,9 +73,7 @@ def follows_the_reference(lm: LanguageModel, ids: Tensor, plan: Plan, soft: Soft
 
 
 @pytest.mark.parametrize("kind", sorted(STRETCHED))
-def test_stretched_positions_are_exact(
-    make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors, kind: str
-) -> None:
+def test_stretched_positions_are_exact(make_lm: MakeLM, ids: Tensor, soft: SoftTokenTensors, kind: str) -> None:
     lm = scaled(make_lm, kind)
     outcome = prefill(lm, ids, [Plan(Full(), TOKENS), Plan(JudgeQ(), TOKENS)], soft_tokens=soft)
     expected = full_answer(lm, ids, 12)
@@ -93,9 +91,7 @@ def test_dynamic_positions_are_exact_as_long_as_the_model_knows_them(
     assert follows_the_reference(lm, short, Plan(JudgeQ(), 20), soft)
 
 
-def test_beyond_that_methods_without_soft_tokens_do_what_transformers_does(
-    make_lm: MakeLM, ids: Tensor
-) -> None:
+def test_beyond_that_methods_without_soft_tokens_do_what_transformers_does(make_lm: MakeLM, ids: Tensor) -> None:
     """Rows stay turned by the length of the pass that made them, in a cache of transformers as in ours."""
     outcome = prefill(lm := dynamic(make_lm), ids, [Plan(SnapKV(), TOKENS)])
     assert answer(lm, outcome, 0, 12) == full_answer(dynamic(make_lm), ids, 12)

@@ -320,9 +320,7 @@ def test_a_hub_out_of_reach_leaves_only_the_cache(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(lm_eval_tasks, "_failed", {})
     for answers, offline in ((fails(OSError), True), (lambda *_, **__: None, False)):
         monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", answers)
-        assert (
-            lm_eval_tasks.hub_dataset(f"{offline}", "a/b", lambda: datasets.config.HF_HUB_OFFLINE) is offline
-        )
+        assert lm_eval_tasks.hub_dataset(f"{offline}", "a/b", lambda: datasets.config.HF_HUB_OFFLINE) is offline
 
 
 @pytest.mark.parametrize("name", ["qa_squad", "qa_hotpot"])
@@ -396,9 +394,7 @@ def test_names_are_parsed_and_unknown_ones_refused(words: LanguageModel) -> None
     assert benchmark_names("all", RULER_TASKS) == RULER_TASKS
     assert len(RULER_TASKS) == 13
     assert benchmark_names(" vt, cwe,vt ", RULER_TASKS) == ("vt", "cwe")
-    with pytest.raises(
-        InputError, match=r"There is no task 'vr': choose all, or one or more of niah_single_1"
-    ):
+    with pytest.raises(InputError, match=r"There is no task 'vr': choose all, or one or more of niah_single_1"):
         benchmark_names("vt,vr", RULER_TASKS)
     with pytest.raises(InputError, match="No task is named"):
         benchmark_names(" , ", RULER_TASKS)

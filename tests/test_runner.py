@@ -144,9 +144,7 @@ def test_tasks_take_turns_and_progress_is_told(
     lm: LanguageModel, answered: list[tuple[str, list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = {"a": ("a1", "a2"), "b": ("b1",)}
-    tasks = [
-        Task(name, [question(what=f"Who is {who}?") for who in who_all]) for name, who_all in names.items()
-    ]
+    tasks = [Task(name, [question(what=f"Who is {who}?") for who in who_all]) for name, who_all in names.items()]
     told: list[tuple[int, int]] = []
     monkeypatch.setattr(runner, "TOGETHER", 2)
     asked, journal = asked_of({"full": Full()}, []), Journal(None, {})

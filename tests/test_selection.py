@@ -93,9 +93,7 @@ def test_kept_rows_are_distinct() -> None:
 # Heads with budgets of their own
 
 
-def allocate_rows(
-    drawn: torch.Tensor, budget: int, selection: Selection, shares: torch.Tensor | None = None
-) -> Kept:
+def allocate_rows(drawn: torch.Tensor, budget: int, selection: Selection, shares: torch.Tensor | None = None) -> Kept:
     return split(choosing.allocate_rows(rank_rows(drawn, selection), budget, selection, shares))
 
 
@@ -233,9 +231,7 @@ def test_a_window_that_fills_the_budget_does_not_flatten_the_pyramid() -> None:
 # Values
 
 
-def naive_value_choice(
-    scores: list[float], norms: list[float], count: int, selection: Selection
-) -> list[int]:
+def naive_value_choice(scores: list[float], norms: list[float], count: int, selection: Selection) -> list[int]:
     """Two stages by hand: half of the rows by score, the others by score times norm."""
     length = len(scores)
     always = [*reversed(range(length - selection.recent, length)), *range(selection.sinks)]
@@ -268,9 +264,7 @@ def test_values_change_the_rows_of_a_head_but_not_their_number() -> None:
     drawn, norms = scores(60)[:1], scores(60, seed=1)[:1] + 0.1
     selection = Selection(recent=3, pool=1, allocation="adakv")
     ranked = rank_rows(drawn, selection)
-    plain, aware = (
-        split(choosing.allocate_rows(ranked, 12, selection, None, given)) for given in (None, norms)
-    )
+    plain, aware = (split(choosing.allocate_rows(ranked, 12, selection, None, given)) for given in (None, norms))
     assert lengths(plain) == lengths(aware)
     for head, rows in enumerate(aware):
         wanted = naive_value_choice(

@@ -72,9 +72,7 @@ def test_other_numbers_in_the_adapters_are_noticed(lm: LanguageModel, tmp_path: 
 
 
 @pytest.mark.parametrize("package", ["torch", "transformers"])
-def test_other_libraries(
-    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
-) -> None:
+def test_other_libraries(lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     opened(tmp_path / "items.jsonl", lm, None)
     known = setups.metadata.version
     monkeypatch.setattr(setups.metadata, "version", lambda name: "9.9" if name == package else known(name))
@@ -104,9 +102,7 @@ def answered(lm: LanguageModel, path: Path, label: str, method: Method) -> Answe
     return run(lm, [task], asked(label, method), tokens=None, journal=opened(path, lm, None))[0].answers[0]
 
 
-@pytest.mark.parametrize(
-    "other", [SnapKV(window=8), SnapKV(selection=Selection(pool=7)), RandomRows()], ids=str
-)
+@pytest.mark.parametrize("other", [SnapKV(window=8), SnapKV(selection=Selection(pool=7)), RandomRows()], ids=str)
 def test_a_method_with_other_options_is_refused(lm: LanguageModel, tmp_path: Path, other: Method) -> None:
     path = tmp_path / "items.jsonl"
     assert answered(lm, path, "mine", SnapKV()) == answered(lm, path, "mine", SnapKV())
@@ -156,9 +152,7 @@ def test_an_older_file_of_soft_tokens_that_are_not_shipped_is_refused(
 
 
 @pytest.mark.embedded
-def test_a_published_run_can_be_gone_on_with_by_the_judge_that_made_it(
-    smol: LanguageModel, tmp_path: Path
-) -> None:
+def test_a_published_run_can_be_gone_on_with_by_the_judge_that_made_it(smol: LanguageModel, tmp_path: Path) -> None:
     path, tokens = tmp_path / "items.jsonl", SoftTokens.for_model(smol)
     path.write_bytes(Path("assets/results/ruler_words.items.jsonl").read_bytes())
     assert not opened(path, smol, tokens).unsaid

@@ -141,22 +141,18 @@ def test_every_link_inside_the_site_leads_somewhere(site: Site) -> None:
             parts = urlsplit(link)
             if parts.scheme:
                 continue
-            target = (
-                Path(os.path.normpath(Path(name).parent / unquote(parts.path))) if parts.path else Path(name)
-            )
+            target = Path(os.path.normpath(Path(name).parent / unquote(parts.path))) if parts.path else Path(name)
             ids = site.pages[str(target)].ids if str(target) in site.pages else None
-            if not (site.folder / target).is_file() or (
-                ids and parts.fragment and unquote(parts.fragment) not in ids
-            ):
+            if not (site.folder / target).is_file() or (ids and parts.fragment and unquote(parts.fragment) not in ids):
                 broken.append(f"{name}: {link}")
     assert not broken
 
 
 def test_links_to_pages_of_the_repository_became_links_to_pages_of_the_site(site: Site) -> None:
     for name, page in site.pages.items():
-        assert not [
-            link for link in page.links if not urlsplit(link).scheme and urlsplit(link).path.endswith(".md")
-        ], name
+        assert not [link for link in page.links if not urlsplit(link).scheme and urlsplit(link).path.endswith(".md")], (
+            name
+        )
 
 
 def test_a_browser_loads_nothing_from_elsewhere(site: Site) -> None:
@@ -170,9 +166,7 @@ def test_every_page_of_the_docs_can_be_reached_from_the_first(site: Site) -> Non
         name = todo.pop()
         if name not in reached and name in site.pages:
             reached.add(name)
-            paths = (
-                unquote(urlsplit(link).path) for link in site.pages[name].links if not urlsplit(link).scheme
-            )
+            paths = (unquote(urlsplit(link).path) for link in site.pages[name].links if not urlsplit(link).scheme)
             todo += [os.path.normpath(Path(name).parent / path) for path in paths if path]
     assert {path.relative_to(DOCS).with_suffix(".html").as_posix() for path in DOCS.rglob("*.md")} <= reached
     assert {
@@ -217,9 +211,7 @@ def test_every_command_shows_all_of_its_options(site: Site, verb: str) -> None:
 
 def test_long_commands_are_folded_without_being_changed(site: Site) -> None:
     shown = [line for line in site.pages["commands.html"].text.splitlines() if " --" in line]
-    blocks = re.findall(
-        r"^```sh\n(.*?)^```", (DOCS / "commands.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
+    blocks = re.findall(r"^```sh\n(.*?)^```", (DOCS / "commands.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
     written = "".join(blocks).splitlines()
     assert max(map(len, written)) > 100
     assert max(len(line) for line in shown if line.endswith("\\")) < 90

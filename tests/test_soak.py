@@ -36,9 +36,7 @@ def test_no_run_is_kept(measured: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(("what", "leak"), [("tensors", 1), ("threads", 1), ("objects", EVERY)])
-def test_their_number_does_not_grow_with_the_runs(
-    measured: list[dict[str, Any]], what: str, leak: int
-) -> None:
+def test_their_number_does_not_grow_with_the_runs(measured: list[dict[str, Any]], what: str, leak: int) -> None:
     assert least_growth(measured, what) < leak
 
 
@@ -67,9 +65,7 @@ def test_a_run_s_cache_that_is_kept_is_found(lm: LanguageModel, monkeypatch: pyt
     assert least_growth(found, "objects") >= 2
 
 
-def test_memory_that_python_does_not_count_is_found(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_that_python_does_not_count_is_found(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     found = leaking(lambda _: bytes(1_000_000), lm, monkeypatch)
     assert found[0]["allocated_mb"] == 0 or least_growth(found, "allocated_mb") > MOST_MB
 

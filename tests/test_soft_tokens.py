@@ -41,9 +41,7 @@ def test_saving_and_loading_gives_the_same(lm: LanguageModel, tokens: SoftTokens
     ("field", "value", "said"),
     [("base_model", "other-model", "base model"), ("tokenizer_hash", "0" * 16, "tokenizer 0{16} there")],
 )
-def test_another_model_is_refused(
-    lm: LanguageModel, tokens: SoftTokens, field: str, value: str, said: str
-) -> None:
+def test_another_model_is_refused(lm: LanguageModel, tokens: SoftTokens, field: str, value: str, said: str) -> None:
     other = SoftTokens(tokens.weights, dataclasses.replace(tokens.config, **{field: value}))
     with pytest.raises(InputError, match=said):
         other.check(lm)
@@ -78,9 +76,7 @@ def renamed(lm: LanguageModel, name: str) -> LanguageModel:
 )
 def test_one_model_has_many_names(lm: LanguageModel, tokens: SoftTokens, name: str) -> None:
     for trained in ("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", "models/SmolLM2-135M-Instruct"):
-        SoftTokens(tokens.weights, dataclasses.replace(tokens.config, base_model=trained)).check(
-            renamed(lm, name)
-        )
+        SoftTokens(tokens.weights, dataclasses.replace(tokens.config, base_model=trained)).check(renamed(lm, name))
 
 
 @pytest.mark.parametrize(
@@ -173,9 +169,7 @@ def test_configs_that_say_something_else_are_refused_with_a_sentence(
         SoftTokens.from_pretrained(tmp_path)
 
 
-def test_other_folders_and_files_are_told_apart(
-    lm: LanguageModel, tokens: SoftTokens, tmp_path: Path
-) -> None:
+def test_other_folders_and_files_are_told_apart(lm: LanguageModel, tokens: SoftTokens, tmp_path: Path) -> None:
     lm.model.save_pretrained(tmp_path / "model")
     (tmp_path / "empty").mkdir()
     judge = tokens.save_pretrained(tmp_path / "judge")

@@ -54,9 +54,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ],
         "text\n",
     )
-    commit(
-        made, {**files, "LICENSE": "Apache", "assets/results/a.items.jsonl": "{}\n", ".gitignore": "*.log\n"}
-    )
+    commit(made, {**files, "LICENSE": "Apache", "assets/results/a.items.jsonl": "{}\n", ".gitignore": "*.log\n"})
     monkeypatch.setattr(space, "ROOT", made)
     return made
 
@@ -116,9 +114,7 @@ def test_the_real_checkout_sends_the_demo_and_no_more(monkeypatch: pytest.Monkey
     files = {file.path: file.size for file in space.space_files(ROOT)}
     needed = "app.py README.md requirements.txt app/ui.py judgeq/inference/api.py app/sections/kept/kept.js"
     assert {*needed.split(), "assets/samples/stored.json.gz", "assets/samples/index.json"} <= set(files)
-    assert not [
-        path for path in files if path.startswith(("tests/", "docs/", "tutorials/")) or ".jsonl" in path
-    ]
+    assert not [path for path in files if path.startswith(("tests/", "docs/", "tutorials/")) or ".jsonl" in path]
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text("utf-8"))
     assert set(pictures) <= set(files)
     assert sum(files.values()) < 20_000_000

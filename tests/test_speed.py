@@ -156,9 +156,7 @@ def test_the_next_question_reads_its_own_tokens(lm: LanguageModel, monkeypatch: 
     assert again.held(IDS[:, :64]) is None
 
 
-def test_plain_transformers_leaves_the_model_alone(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plain_transformers_leaves_the_model_alone(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     forward = type(lm.model).forward
 
@@ -231,9 +229,7 @@ def test_every_method_is_measured_at_every_budget(measured: Path) -> None:
     assert rows["judgeq@16"]["row_bytes"] == (4 * 16 + 6) * a_row
     assert rows["judgeq@16"]["peak_over_bound"] <= 1.05
     weights, full = value["weight_bytes"], rows[FULL]["row_bytes"]
-    assert rows["judgeq@16"]["roofline"] == pytest.approx(
-        (weights + full) / (weights + (4 * 16 + 6) * a_row), rel=1e-4
-    )
+    assert rows["judgeq@16"]["roofline"] == pytest.approx((weights + full) / (weights + (4 * 16 + 6) * a_row), rel=1e-4)
 
 
 def test_the_table_on_the_screen_has_a_line_for_everyone(capsys: pytest.CaptureFixture[str]) -> None:

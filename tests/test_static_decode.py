@@ -59,9 +59,7 @@ def test_an_answer_is_that_of_rows_that_grow(
     torch.testing.assert_close(*(next_logits(lm, cache, 7) for cache in (ours, usual)), atol=1e-4, rtol=1e-4)
 
 
-def test_it_writes_answers_only_where_asked_for_and_on_a_gpu(
-    make_lm: MakeLM, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_writes_answers_only_where_asked_for_and_on_a_gpu(make_lm: MakeLM, monkeypatch: pytest.MonkeyPatch) -> None:
     lm, stored, store = make_lm(), [], StaticStep.store
     monkeypatch.setattr(StaticStep, "store", lambda self: stored.append(self) or store(self))
     decoding = Decoding(max_new_tokens=9)

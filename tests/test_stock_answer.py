@@ -50,9 +50,7 @@ def assert_alone(lm: LanguageModel, ids: Tensor, soft: SoftTokenTensors, methods
 
 
 @pytest.mark.parametrize("floor", [False, True])
-def test_scores_are_the_largest_attention_of_the_words(
-    some_lm: LanguageModel, ids: Tensor, floor: bool
-) -> None:
+def test_scores_are_the_largest_attention_of_the_words(some_lm: LanguageModel, ids: Tensor, floor: bool) -> None:
     method = StockAnswer(text="the name, the number", group="defensive" if floor else "largest")
     words = torch.tensor(some_lm.tokenizer(method.text, add_special_tokens=False)["input_ids"])
     outcome = prefill(some_lm, ids, [Plan(method, 12)])
@@ -114,9 +112,7 @@ def test_every_way_to_ask_gives_the_same_answer(lm: LanguageModel, trained: Soft
     evicted = document.compress(method="stockanswer", budget=24).ask(QUESTION, decoding=SHORT)
     assert evicted.method == "stockanswer"
     assert not evicted.query_aware
-    points = list(
-        sweep(lm, DOCUMENT, QUESTION, methods=["stockanswer", "judgeq"], tokens=trained, budgets=24)
-    )
+    points = list(sweep(lm, DOCUMENT, QUESTION, methods=["stockanswer", "judgeq"], tokens=trained, budgets=24))
     assert [point.rows for point in points] == [24, 24]
 
 

@@ -34,9 +34,7 @@ def workers(lm: LanguageModel, tmp_path: Path) -> list[TestClient]:
     return [TestClient(app) for app in apps]
 
 
-def test_every_worker_answers_as_the_library_does(
-    workers: list[TestClient], lm: LanguageModel, tmp_path: Path
-) -> None:
+def test_every_worker_answers_as_the_library_does(workers: list[TestClient], lm: LanguageModel, tmp_path: Path) -> None:
     document = judgeq.CompressedDocument.load(lm, tmp_path / "harbour")
     expected = document.ask(QUESTION, decoding=judgeq.Decoding(max_new_tokens=8))
     for worker in workers:

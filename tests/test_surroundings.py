@@ -57,9 +57,7 @@ def test_a_proxy_is_not_asked_for_this_machine() -> None:
 
 def test_one_thread_computes_in_tests_and_in_what_they_start() -> None:
     assert {os.environ[name] for name in THREADS} == {"1"}
-    assert torch.get_num_threads() == 1, (
-        "what PyTorch read from them when it was imported, here as in any process"
-    )
+    assert torch.get_num_threads() == 1, "what PyTorch read from them when it was imported, here as in any process"
 
 
 @pytest.mark.parametrize(("gigabytes", "expected"), [(1, 1), (9, 2), (500, 8)])
@@ -92,15 +90,11 @@ def test_what_a_test_sets_for_a_process_stays() -> None:
 
 def test_files_with_one_server_of_the_demo_share_a_worker_and_so_does_every_other_file() -> None:
     meets = re.compile(r"^def test_\w+\([^)]*\b(page: Page|demo: str)", re.MULTILINE)
-    files = {
-        path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in ROOT.glob("tests/test_*.py")
-    }
+    files = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in ROOT.glob("tests/test_*.py")}
     own = re.compile(r"^def (page|demo)\(", re.MULTILINE)  # a server with a tiny model
     assert {name for name, text in files.items() if meets.search(text) and not own.search(text)} == ONE_DEMO
     assert {group(f"{name}::test_x") for name in ONE_DEMO} == {"demo"}
-    assert (
-        group("tests/test_api.py::test_x[a::b]") == group("tests/test_api.py::test_y") == "tests/test_api.py"
-    )
+    assert group("tests/test_api.py::test_x[a::b]") == group("tests/test_api.py::test_y") == "tests/test_api.py"
 
 
 def test_every_notebook_is_on_its_own() -> None:
@@ -111,9 +105,7 @@ def test_every_notebook_is_on_its_own() -> None:
 
 def test_workers_get_whole_files(tmp_path: Path) -> None:
     scheduler = "def pytest_xdist_make_scheduler(config, log):\n    return Spread(config, log)\n"
-    (tmp_path / "conftest.py").write_text(
-        f"from tests.spread import Spread\n\n\n{scheduler}", encoding="utf-8"
-    )
+    (tmp_path / "conftest.py").write_text(f"from tests.spread import Spread\n\n\n{scheduler}", encoding="utf-8")
     chosen = [f"test_{name}.py" for name in "abc"]
     for name in chosen:
         (tmp_path / name).write_text("def test_x(): pass\ndef test_y(): pass\ndef test_z(): pass\n")

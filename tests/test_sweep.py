@@ -96,9 +96,7 @@ def test_a_point_is_what_asking_at_that_budget_gives(lm: LanguageModel, soft: So
     assert len({point.agreement for point in found}) > 1, "else nothing is shown"
 
 
-def test_all_points_come_from_one_reading(
-    lm: LanguageModel, soft: SoftTokens, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_points_come_from_one_reading(lm: LanguageModel, soft: SoftTokens, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     forward = lm.model.forward
 
@@ -113,9 +111,7 @@ def test_all_points_come_from_one_reading(
     written = read[2:-9].count(1)  # the answer, written once
     assert read[0] == tokens - 32, "all but the window that SnapKV looks at"
     assert read[1] == 32, "the full cache"
-    assert read[-3:].count(32 + soft.n) == 1, (
-        "a budget reads the window and the soft tokens, for both methods"
-    )
+    assert read[-3:].count(32 + soft.n) == 1, "a budget reads the window and the soft tokens, for both methods"
     assert sum(read) == tokens + 3 * (32 + soft.n) + written + 7 * written
 
 

@@ -153,9 +153,7 @@ def test_the_heatmap_has_words_and_its_columns_tell_what_stood_there(kept: Compa
     assert visible(found.text[: found.offsets[0][1]]).split()[0][:5] in titles[0]
 
 
-def test_the_documented_program_runs(
-    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_documented_program_runs(lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[1] / "docs" / "take-away.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     soft = SoftTokens.initialise(lm, torch.arange(40, 44))
@@ -328,9 +326,7 @@ def test_a_question_is_only_ever_a_string(question: str) -> None:
 
 
 @pytest.mark.parametrize("kind", takeaway.KINDS)
-def test_no_file_goes_to_the_disk(
-    run: Run, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_file_goes_to_the_disk(run: Run, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     found = view.make_file(run, kind)

@@ -62,9 +62,7 @@ CONFIG = TrainConfig(
     held_out=3,
 )
 ARTICLES = tuple(
-    Article(
-        f"Town {number}", f"Town {number} lies by a river. It has {number} towers. Its mayor sings.", "a town"
-    )
+    Article(f"Town {number}", f"Town {number} lies by a river. It has {number} towers. Its mayor sings.", "a town")
     for number in range(40)
 )
 
@@ -261,9 +259,7 @@ def test_gradients_are_those_of_attention_over_all_rows(make_lm: MakeLM, tmp_pat
     assert torch.allclose(found, expected, atol=1e-6)
     leaves = [weights.embeddings, weights.query_offsets, *weights.adapters.down.values()]  # type: ignore[list-item, union-attr]
     each = (
-        torch.autograd.grad(
-            OBJECTIVES["kl"](paid, example.teacher.float(), None, 1.0), leaves, allow_unused=True
-        )
+        torch.autograd.grad(OBJECTIVES["kl"](paid, example.teacher.float(), None, 1.0), leaves, allow_unused=True)
         for paid in (found, expected)
     )
     for ours, theirs in zip(*each, strict=True):
@@ -273,9 +269,7 @@ def test_gradients_are_those_of_attention_over_all_rows(make_lm: MakeLM, tmp_pat
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "granite", "mixtral", "smollm3"])
-def test_rows_that_are_read_again_are_those_that_were_stored(
-    make_lm: MakeLM, tmp_path: Path, family: str
-) -> None:
+def test_rows_that_are_read_again_are_those_that_were_stored(make_lm: MakeLM, tmp_path: Path, family: str) -> None:
     lm = make_lm(family)
     weights = random_weights(lm)
     kept, again = filled(lm, tmp_path / "kept"), store(lm, tmp_path / "again", rows=False)
@@ -290,9 +284,7 @@ def test_rows_that_are_read_again_are_those_that_were_stored(
             assert (stored - read).abs().sum() < 0.01 * stored.sum()
 
 
-def test_a_run_without_stored_rows_learns_the_same_and_takes_less_room(
-    lm: LanguageModel, tmp_path: Path
-) -> None:
+def test_a_run_without_stored_rows_learns_the_same_and_takes_less_room(lm: LanguageModel, tmp_path: Path) -> None:
     log = Log()
     with_rows = train(lm, CONFIG, tmp_path / "with")
     without = train(lm, CONFIG, tmp_path / "without", keep_rows=False, progress=log)
@@ -312,9 +304,7 @@ def test_a_run_without_stored_rows_learns_the_same_and_takes_less_room(
 
 def test_several_prompts_share_a_pass(lm: LanguageModel) -> None:
     lengths = [300, 10_000, 100, 900, 350, 9_000]
-    train_set = [
-        TrainingExample(torch.zeros(size, dtype=torch.long), *[torch.zeros(1)] * 2) for size in lengths
-    ]
+    train_set = [TrainingExample(torch.zeros(size, dtype=torch.long), *[torch.zeros(1)] * 2) for size in lengths]
 
     def found(device: str, sliding: tuple[int, ...] = ()) -> list[list[int]]:
         sizes = replace(lm.geometry, sliding=sliding)
@@ -361,9 +351,7 @@ def test_a_message_without_a_document_has_no_unknown_question() -> None:
     assert chat.question_last() == chat
 
 
-def test_a_store_from_before_questions_could_be_unknown_is_gone_on_with(
-    lm: LanguageModel, tmp_path: Path
-) -> None:
+def test_a_store_from_before_questions_could_be_unknown_is_gone_on_with(lm: LanguageModel, tmp_path: Path) -> None:
     label = filled(lm, tmp_path).folder / "origin.json"
     said = json.loads(label.read_text(encoding="utf-8"))
     del said["question"]
@@ -408,9 +396,7 @@ def test_training_lowers_the_loss_and_touches_nothing_else(
 
     def loss(weights: SoftTokenTensors) -> float:
         with torch.no_grad():
-            return sum(
-                example_losses(lm, weights, [train_set[at]], config).item() for at in range(len(train_set))
-            )
+            return sum(example_losses(lm, weights, [train_set[at]], config).item() for at in range(len(train_set)))
 
     assert loss(tokens.weights) < (0.97 if objective == "ranking" else 0.9) * loss(initial)
     for name, weight in lm.model.named_parameters():
@@ -486,9 +472,7 @@ def test_a_begun_run_is_not_gone_on_with_by_accident(
         train(lm, changed(temper=0.5), tmp_path)
 
 
-def test_the_run_is_watched_and_described(
-    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_run_is_watched_and_described(lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("judgeq.training.train.write_curve", write_curve)
     log = Log()
     tokens = train(lm, CONFIG, tmp_path, progress=log)
@@ -528,9 +512,7 @@ def test_a_run_goes_on_from_earlier_soft_tokens(lm: LanguageModel, tmp_path: Pat
     for name, tensor in first.weights.tensors().items():
         assert torch.equal(begun.tensors()[name], tensor)
     second = train(lm, more, tmp_path / "second", store=store)
-    losses = [
-        json.loads((tmp_path / run / "history.json").read_text())[0]["loss"] for run in ("first", "second")
-    ]
+    losses = [json.loads((tmp_path / run / "history.json").read_text())[0]["loss"] for run in ("first", "second")]
     assert losses[1] < 0.95 * losses[0]
     assert not same(first, second)
     assert second.config.earlier == [first.config.recipe]
@@ -589,10 +571,7 @@ def test_a_store_grows_with_the_number_of_examples(lm: LanguageModel, tmp_path: 
     grown.fill(log, Workers(), limit_gb=1)
     assert log.seen[0] == ("responses", 6)
     assert log.seen[-1] == ("responses", 8)
-    assert all(
-        torch.equal(ours.response, theirs.response)
-        for ours, theirs in zip(first, all_of(grown), strict=False)
-    )
+    assert all(torch.equal(ours.response, theirs.response) for ours, theirs in zip(first, all_of(grown), strict=False))
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
@@ -675,9 +654,7 @@ def test_a_model_in_bfloat16_trains(make_lm: MakeLM, tmp_path: Path) -> None:
 def test_a_model_in_4_bit_trains(make_lm: MakeLM, tmp_path: Path) -> None:
     """Gradients flow through a frozen NF4 base."""
     make_lm(intermediate_size=128).model.save_pretrained(tmp_path / "model")
-    config = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
-    )
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
     model = AutoModelForCausalLM.from_pretrained(
         tmp_path / "model", quantization_config=config, attn_implementation=ATTENTION
     )
@@ -686,9 +663,7 @@ def test_a_model_in_4_bit_trains(make_lm: MakeLM, tmp_path: Path) -> None:
     assert history[-1]["loss"] < 0.9 * history[0]["loss"]
 
 
-def test_4_bit_weights_that_were_repacked_are_refused(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_4_bit_weights_that_were_repacked_are_refused(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     linear = next(module for module in lm.model.modules() if isinstance(module, torch.nn.Linear))
     monkeypatch.setattr(linear, "support_avx512bf16_for_cpu", True, raising=False)
     state = type("State", (), {"packing_format_for_cpu": True})

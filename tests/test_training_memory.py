@@ -30,9 +30,7 @@ def memory_run(some_lm: LanguageModel, tmp_path: Path) -> MemoryRun:
     """Over random soft and memory tokens of which the last adapters do something."""
     weights, train_set = weights_of(some_lm), filled(some_lm, tmp_path / "store")
     config = changed(memory=MEMORY, memory_epochs=1)
-    return MemoryRun(
-        Setting(some_lm, config, train_set, train_set, Workers()), tmp_path / "none", weights, weights
-    )
+    return MemoryRun(Setting(some_lm, config, train_set, train_set, Workers()), tmp_path / "none", weights, weights)
 
 
 @pytest.mark.parametrize(("budget", "used"), [(16, MEMORY), (6, 3), (40, MEMORY)])
@@ -69,9 +67,7 @@ def test_memory_tokens_learn_and_nothing_else_changes(lm: LanguageModel, tmp_pat
 
     train_set = filled(lm, store)
     setting = Setting(lm, more, train_set, train_set, Workers())
-    first, last = (
-        MemoryRun(setting, tmp_path / "none", both.weights, start) for start in (soft.weights, both.weights)
-    )
+    first, last = (MemoryRun(setting, tmp_path / "none", both.weights, start) for start in (soft.weights, both.weights))
     examples: list[TrainingExample] = [train_set[at] for at in range(len(train_set))]
     with torch.no_grad():
         assert last.losses(examples).mean() < first.losses(examples).mean()

@@ -87,9 +87,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_soft_tokens(
     folder: Path, straight: dict[str, torch.Tensor], phase: str
 ) -> None:
     out = folder / phase.replace(" ", "-")
-    assert any(is_killed(folder, out, PHASES[phase]) for _ in range(20)), (
-        "it always ended before it was killed"
-    )
+    assert any(is_killed(folder, out, PHASES[phase]) for _ in range(20)), "it always ended before it was killed"
     assert not (out / "judgeq_config.json").exists()
     assert ended(started(judgeq, command(folder, out.name, "--resume"))) == [0]
     resumed = trained(folder, out.name)

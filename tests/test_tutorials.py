@@ -44,9 +44,7 @@ def test_every_notebook_has_its_script() -> None:
 
 def test_the_folder_s_readme_lists_them_in_order_by_their_titles() -> None:
     listed = dict(re.findall(r"^\| \[(.+?)\]\((\w+)\.ipynb\) \|", README, re.MULTILINE))
-    titles = {
-        notebooks.stored(name).cells[0].source.splitlines()[0].removeprefix("# "): name for name in NAMES
-    }
+    titles = {notebooks.stored(name).cells[0].source.splitlines()[0].removeprefix("# "): name for name in NAMES}
     assert {title: name for title, name in listed.items() if name in NAMES} == titles
     assert list(listed.values()) == sorted(listed.values())
     assert set(NAMES) <= set(listed.values())
@@ -58,9 +56,7 @@ def test_the_folder_s_readme_lists_them_in_order_by_their_titles() -> None:
 @each_tutorial
 def test_script_and_notebook_agree_cell_by_cell(name: str) -> None:
     def sources(notebook: NotebookNode) -> list[tuple[str, str, str, list[str]]]:
-        return [
-            (cell.id, cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells
-        ]
+        return [(cell.id, cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells]
 
     stored = notebooks.stored(name)
     assert sources(stored) == sources(notebooks.from_script(name))
@@ -194,9 +190,7 @@ def test_numbers_of_a_timed_cell_are_free_and_its_words_are_not() -> None:
 
 def test_the_words_of_html_are_compared_and_not_its_marks() -> None:
     def page(text: str) -> NotebookNode:
-        return notebook(
-            new_output("display_data", {"text/html": f"<style>b{{top:1px}}</style><p>{text}</p>"})
-        )
+        return notebook(new_output("display_data", {"text/html": f"<style>b{{top:1px}}</style><p>{text}</p>"}))
 
     stored = page("the <mark class='jq-l2'>harbour</mark>, 12.4 %")
     assert differences(stored, page("the <mark class='jq-l1'>harbour</mark>, 12.5 %")) == []
@@ -266,9 +260,7 @@ def test_a_strong_answer_that_fails_and_other_rows_are_noticed(fresh: str, told:
 
 def test_words_that_follow_from_a_single_answer_are_free_where_few_are_measured() -> None:
     stored, fresh = "judgeq 64 0.0 as full 100% gap closed 33%", "judgeq 64 0.0 as full 100%"
-    assert (
-        differences(notebook(printed(stored), tags=["timed"]), notebook(printed(fresh), tags=["timed"])) == []
-    )
+    assert differences(notebook(printed(stored), tags=["timed"]), notebook(printed(fresh), tags=["timed"])) == []
     assert differences(notebook(printed(stored)), notebook(printed(fresh)))
 
 
@@ -290,11 +282,7 @@ def test_a_kernel_is_clean_counts_from_one_draws_pictures_and_goes(chromium: str
     before = psutil.Process().children(recursive=True)
     first, second = code_cells(notebooks.executed(made, chromium))
     assert [first.execution_count, second.execution_count] == [1, 2]
-    assert (
-        first.outputs[0].text == "['In', 'Out', 'exit', 'get_ipython', 'judgeq', 'open', 'os', 'quit'] []\n"
-    )
+    assert first.outputs[0].text == "['In', 'Out', 'exit', 'get_ipython', 'judgeq', 'open', 'os', 'quit'] []\n"
     assert not is_blank(second.outputs[0].data["image/png"])
     now = set(psutil.Process().children(recursive=True)) - set(before)
-    assert not [child for child in now if child.ppid() != os.getpid()], (
-        "kernels are forks of a process of ours"
-    )
+    assert not [child for child in now if child.ppid() != os.getpid()], "kernels are forks of a process of ours"

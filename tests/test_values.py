@@ -103,9 +103,7 @@ def test_what_is_no_text_is_refused(stop: Any) -> None:
 
 
 def test_one_method_and_one_span_are_taken_for_what_they_are(lm: LanguageModel) -> None:
-    found = judgeq.read(
-        lm, TEXT, "Who?", methods="snapkv", budget=np.int64(40), pinned=(4, 11), decoding=SHORT
-    )
+    found = judgeq.read(lm, TEXT, "Who?", methods="snapkv", budget=np.int64(40), pinned=(4, 11), decoding=SHORT)
     listed = judgeq.read(lm, TEXT, "Who?", methods=["snapkv"], budget=40, pinned=[(4, 11)], decoding=SHORT)
     ours, theirs = (reading.writers[0].retention for reading in (found, listed))
     assert all(np.array_equal(*rows) for rows in zip(ours.rows_of(), theirs.rows_of(), strict=True))
@@ -114,9 +112,7 @@ def test_one_method_and_one_span_are_taken_for_what_they_are(lm: LanguageModel) 
 
 
 def test_a_sweep_takes_one_method_and_one_budget(lm: LanguageModel) -> None:
-    (point,) = judgeq.sweep(
-        lm, TEXT, "Who?", methods=SnapKV(), budgets=np.float32(0.5), max_new_tokens=np.int64(2)
-    )
+    (point,) = judgeq.sweep(lm, TEXT, "Who?", methods=SnapKV(), budgets=np.float32(0.5), max_new_tokens=np.int64(2))
     assert (point.method, point.budget, type(point.budget)) == ("snapkv", 0.5, float)
 
 
@@ -124,18 +120,12 @@ def test_what_the_library_gives_it_takes_back(lm: LanguageModel) -> None:
     answer = judgeq.ask(lm, TEXT, "Who?", method="snapkv", budget=64, decoding=SHORT)
     units, _ = answer.retention.units()
     for pinned in (units[2], [units[2]], [tuple(units[2])], units[2:3], torch.tensor(units[2])):
-        again = judgeq.ask(
-            lm, TEXT, "Who?", method="snapkv", budget=np.int64(64), pinned=pinned, decoding=SHORT
-        )
+        again = judgeq.ask(lm, TEXT, "Who?", method="snapkv", budget=np.int64(64), pinned=pinned, decoding=SHORT)
         assert again.retention.survival(*units[2]).mean() == 1.0
-    (point,) = judgeq.sweep(
-        lm, TEXT, "Who?", methods="snapkv", budgets=answer.budget, span=units[2], max_new_tokens=2
-    )
+    (point,) = judgeq.sweep(lm, TEXT, "Who?", methods="snapkv", budgets=answer.budget, span=units[2], max_new_tokens=2)
     assert point.survival is not None
     rows = answer.retention.kept_rows
-    assert (
-        judgeq.ask(lm, TEXT, "Who?", method="snapkv", budget=rows.max(), decoding=SHORT).budget == rows.max()
-    )
+    assert judgeq.ask(lm, TEXT, "Who?", method="snapkv", budget=rows.max(), decoding=SHORT).budget == rows.max()
     assert judgeq.RetentionMap.from_json(answer.retention.to_json()).budget == 64
 
 
@@ -162,8 +152,7 @@ def test_questions_come_as_pairs(lm: LanguageModel) -> None:
 def test_seeds_of_64_bits_and_negative_ones_are_seeds(lm: LanguageModel, seed: int) -> None:
     warm = Decoding(max_new_tokens=3, temperature=1.0, seed=seed)
     first, second = (
-        judgeq.ask(lm, TEXT, "Who?", method=RandomRows(seed=seed), budget=40, decoding=warm).text
-        for _ in range(2)
+        judgeq.ask(lm, TEXT, "Who?", method=RandomRows(seed=seed), budget=40, decoding=warm).text for _ in range(2)
     )
     assert first == second
     assert bootstrap_interval([[0.0, 1.0]], seed) == bootstrap_interval([[0.0, 1.0]], seed)

@@ -79,9 +79,7 @@ def without_times(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in answer.items() if name not in TIMES} for answer in answers]
 
 
-def test_the_lent_gpu_answers_as_this_process_does(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lent_gpu_answers_as_this_process_does(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     crossed: list[Any] = []
     lent, plain = Run(TASK, lent_host(lm, monkeypatch, crossed), keep=True), Run(TASK, tiny_host(lm))
     done(lent)
@@ -95,9 +93,7 @@ def test_the_lent_gpu_answers_as_this_process_does(
     assert sum(told["lanes"][0].retention is not None for told in crossed[1:]) == 2
 
 
-def test_a_sweep_and_a_visitors_own_tokens_cross_too(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_and_a_visitors_own_tokens_cross_too(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     host = lent_host(lm, monkeypatch, [])
     task = SweepTask(DOCUMENT, QUESTION, budgets=(8, 16), max_new_tokens=4)
     found = [SweepRun(task, each) for each in (host, tiny_host(lm))]
@@ -151,9 +147,7 @@ def test_a_run_is_stopped_where_it_works(lm: LanguageModel, monkeypatch: pytest.
 
 
 def test_the_time_asked_for_grows_with_the_work_and_stays_within_bounds() -> None:
-    def asked(
-        tokens: int = 2000, parameters: int = 8 * 10**9, kind: type[Task] = Task, **changes: Any
-    ) -> int:
+    def asked(tokens: int = 2000, parameters: int = 8 * 10**9, kind: type[Task] = Task, **changes: Any) -> int:
         return zero.duration(kind("d", "q", **changes), tokens, parameters)
 
     assert asked(100, 10**8) == zero.LEAST_S

@@ -93,9 +93,7 @@ def main() -> None:
         "none_free": str(refused.error),
         "answers": [result(run) for run in runs],
         "maps": [run.retention["judgeq"].to_json(scores=False) for run in runs if run.retention],
-        "same": [
-            lane.answer.retention is lane.retention for run in runs for lane in run.lanes if lane.answer
-        ],
+        "same": [lane.answer.retention is lane.retention for run in runs for lane in run.lanes if lane.answer],
         "points": [point.agreement for point in sweep.points],
         "document": runs[0].document is None,
     }

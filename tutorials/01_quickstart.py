@@ -14,9 +14,7 @@ import sys
 if "google.colab" in sys.modules:
     import subprocess
 
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/OWNER/judgeq"], check=True
-    )
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/OWNER/judgeq"], check=True)
 
 # %% [markdown]
 # ## A model and a text
@@ -109,10 +107,7 @@ from judgeq.retention.figures import layer_lines, lines
 fact = "The code of the oil store is 4719"
 start = document.index(fact)
 layer_lines(
-    {
-        name: answers[name].retention.survival(start, start + len(fact))
-        for name in ("judgeq", "snapkv", "streamingllm")
-    },
+    {name: answers[name].retention.survival(start, start + len(fact)) for name in ("judgeq", "snapkv", "streamingllm")},
     "of the sentence stays",
 )
 
@@ -131,9 +126,7 @@ HTML(answers["judgeq"].retention.difference_html(answers["snapkv"].retention))
 
 # %%
 budgets = [8, 16, 32, 64, 128]
-points = list(
-    judgeq.sweep(lm, document, question, methods=("judgeq", "snapkv"), budgets=budgets, max_new_tokens=16)
-)
+points = list(judgeq.sweep(lm, document, question, methods=("judgeq", "snapkv"), budgets=budgets, max_new_tokens=16))
 curves = {
     name: (range(len(budgets)), [point.agreement for point in points if point.method == name])
     for name in ("judgeq", "snapkv")

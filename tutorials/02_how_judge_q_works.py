@@ -14,9 +14,7 @@ import sys
 if "google.colab" in sys.modules:
     import subprocess
 
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/OWNER/judgeq"], check=True
-    )
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/OWNER/judgeq"], check=True)
 
 # %%
 import judgeq
@@ -104,9 +102,7 @@ for title, found in maps.items():
 # which asks nothing:
 
 # %%
-moved = judgeq.read(
-    lm, document, question, methods=list(methods), budget=64, question_first=True, decoding=short
-)
+moved = judgeq.read(lm, document, question, methods=list(methods), budget=64, question_first=True, decoding=short)
 moved_answers = {writer.name: writer.finish() for writer in moved.writers}
 for name, answer in moved_answers.items():
     print(f"{name:7} {answer.text}")

@@ -14,9 +14,7 @@ import sys
 if "google.colab" in sys.modules:
     import subprocess
 
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/OWNER/judgeq"], check=True
-    )
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/OWNER/judgeq"], check=True)
 
 # %%
 import json
@@ -221,9 +219,7 @@ from judgeq._assets import assets_path
 hut = assets_path("samples", "hut.txt").read_text(encoding="utf-8").split("\n\n")
 document, question = "\n\n".join(hut[2:6]), "What is the telephone number of the mountain rescue?"
 decoding = judgeq.Decoding(max_new_tokens=16)
-reading = judgeq.read(
-    lm, document, question, methods=("oracle", "judgeq"), budget=48, tokens=tokens, decoding=decoding
-)
+reading = judgeq.read(lm, document, question, methods=("oracle", "judgeq"), budget=48, tokens=tokens, decoding=decoding)
 oracle, judge = (writer.finish() for writer in reading.writers)
 oracle.retention.to_figure().update_layout(title="The oracle")
 
@@ -266,13 +262,9 @@ from dataclasses import replace
 from judgeq.data.jsonl import JsonLinesSource
 
 own, own_unseen = JsonLinesSource(path, held_out=False), JsonLinesSource(path, held_out=True)
-own_recipe = replace(
-    recipe, data="orders.jsonl", examples=4, epochs=2, held_out=0, start=str(folder / "judge")
-)
+own_recipe = replace(recipe, data="orders.jsonl", examples=4, epochs=2, held_out=0, start=str(folder / "judge"))
 with Bars() as bars:
-    own_tokens = train(
-        lm, own_recipe, folder / "orders", source=own, held_out=own_unseen, store_gb=1, progress=bars
-    )
+    own_tokens = train(lm, own_recipe, folder / "orders", source=own, held_out=own_unseen, store_gb=1, progress=bars)
 
 prompts = own_unseen.examples(lm, 2, tokens=size, seed=0)
 draw_scores(compared(prompts, {"before": tokens, "orders": own_tokens, "shipped": shipped}))

@@ -14,9 +14,7 @@ import sys
 if "google.colab" in sys.modules:
     import subprocess
 
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/OWNER/judgeq"], check=True
-    )
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/OWNER/judgeq"], check=True)
 
 # %%
 import tempfile
@@ -35,9 +33,7 @@ if torch.cuda.is_available():
     memory = torch.cuda.get_device_properties(0).total_memory
     print(f"A GPU with {memory / 2**30:.0f} GiB. The cells below run {MODEL}.")
 else:
-    print(
-        f"No GPU here. The cells below run {MODEL} in 4 bits on the CPU; figures about 8B parameters are calculated."
-    )
+    print(f"No GPU here. The cells below run {MODEL} in 4 bits on the CPU; figures about 8B parameters are calculated.")
 
 # %% [markdown]
 # ## What it takes, calculated

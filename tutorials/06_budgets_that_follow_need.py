@@ -14,9 +14,7 @@ import sys
 if "google.colab" in sys.modules:
     import subprocess
 
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/OWNER/judgeq"], check=True
-    )
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/OWNER/judgeq"], check=True)
 
 # %%
 import tempfile
@@ -77,9 +75,7 @@ for asked in (question, "How many gallons of paraffin are there?"):
 # and head deserves; the soft tokens bring it along. The total stays what it was.
 
 # %%
-even, adakv, learned = (
-    JudgeQ(selection=Selection(allocation=name)) for name in ("uniform", "adakv", "profile")
-)
+even, adakv, learned = (JudgeQ(selection=Selection(allocation=name)) for name in ("uniform", "adakv", "profile"))
 methods = ("full", even, adakv, learned)
 reading = log.read_for(question, methods=methods, budget=64, decoding=short)
 full, *split = (writer.finish() for writer in reading.writers)
@@ -134,12 +130,8 @@ lines(curves, "tokens written", "rows in each head")
 # %%
 bounded = writer.answer()
 left = bounded.retention_at_end.kept_rows.mean()
-everything = (
-    sum(len(rows) for layer in bounded.rows_at_end for rows in layer) / bounded.retention.kept_rows.size
-)
-print(
-    f"At the end a head holds {everything:.0f} rows: {left:.0f} of the prompt, the others of the answer itself."
-)
+everything = sum(len(rows) for layer in bounded.rows_at_end for rows in layer) / bounded.retention.kept_rows.size
+print(f"At the end a head holds {everything:.0f} rows: {left:.0f} of the prompt, the others of the answer itself.")
 
 # %% [markdown]
 # ## Fewer bits

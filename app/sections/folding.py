@@ -15,7 +15,5 @@ def folded(title: str, lead: str, label: str, elem_id: str) -> gr.Accordion:
     Args:
         label: of the button that opens it on a phone.
     """
-    gr.HTML(
-        f'<h2 class="section" data-fold="{elem_id}">{title}</h2><p class="fine">{lead}</p>', js_on_load=SCRIPT
-    )
+    gr.HTML(f'<h2 class="section" data-fold="{elem_id}">{title}</h2><p class="fine">{lead}</p>', js_on_load=SCRIPT)
     return gr.Accordion(label, open=False, elem_id=elem_id, elem_classes="fold")

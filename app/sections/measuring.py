@@ -123,9 +123,7 @@ class Work:
                 self.estimate = gr.Button(estimate, **first, elem_id=f"{name}-estimate")
             look = "primary" if estimate else "secondary"
             self.start = gr.Button(start, variant=look, **first, elem_id=f"{name}-start")
-            self.cancel = gr.Button(
-                cancel, interactive=False, scale=0, min_width=100, elem_id=f"{name}-cancel"
-            )
+            self.cancel = gr.Button(cancel, interactive=False, scale=0, min_width=100, elem_id=f"{name}-cancel")
         self.status = gr.HTML("", elem_id=f"{name}-status")
         with gr.Column(visible=False, elem_id=f"{name}-panel") as panel:
             figure = gr.Plot(show_label=False, container=False, elem_id=f"{name}-figure")

@@ -128,9 +128,7 @@ def check_numbers() -> None:
             os.environ[name] = str(whole(value, name))
 
 
-def whole(
-    written: str, what: str, limit: int = 999_999_999, advice: str = "a whole number, such as 10"
-) -> int:
+def whole(written: str, what: str, limit: int = 999_999_999, advice: str = "a whole number, such as 10") -> int:
     """A whole number from 0 to `limit` as it was written.
 
     Raises:
@@ -177,9 +175,7 @@ def settle_folder() -> None:
             Path(given).mkdir(parents=True, exist_ok=True)
             folder = tempfile.mkdtemp(prefix="judgeq-", dir=given)
         except (OSError, ValueError):
-            say(
-                f"GRADIO_TEMP_DIR is {given[:200]!r}, which cannot be written: the system's temporary folder is used\n"
-            )
+            say(f"GRADIO_TEMP_DIR is {given[:200]!r}, which cannot be written: the system's temporary folder is used\n")
     try:
         folder = folder or tempfile.mkdtemp(prefix="judgeq-")
     except OSError:

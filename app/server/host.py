@@ -223,9 +223,7 @@ class ModelHost:
                         f"The memory is not enough for {name}: choose fewer bits, or a smaller model"
                     ) from None
                 log.exception("loading %s failed", name)
-                raise JudgeqError(
-                    f"{name} could not be loaded ({type(error).__name__}): see the log"
-                ) from None
+                raise JudgeqError(f"{name} could not be loaded ({type(error).__name__}): see the log") from None
             self.name, self.quantization = name, quantization
             self.tokens_name = self.first[1] if name == self.first[0] else None
             self._lm, self._tokens, self.error = lm, None, None

@@ -46,9 +46,7 @@ class Limits:
         """
         self.check_texts(task.document, task.question, task.answer_prefix)
         if not isinstance(task.methods, tuple):
-            raise InputError(
-                "The methods are not a list of names: give names such as full, judgeq and snapkv"
-            )
+            raise InputError("The methods are not a list of names: give names such as full, judgeq and snapkv")
         for name in task.methods:
             check_method(name)
         if len(set(task.methods)) != len(task.methods):

@@ -74,9 +74,7 @@ def what_to_record(geometry: Geometry, tokens: int, prompt: int) -> Literal[True
     return "layers" if layers <= LAYERS_BYTES else True
 
 
-def lit_by_layer(
-    lanes: Sequence[Lane], layers: Sequence[int], head: int | None = None
-) -> dict[str, list[Lit]]:
+def lit_by_layer(lanes: Sequence[Lane], layers: Sequence[int], head: int | None = None) -> dict[str, list[Lit]]:
     """The same for each of these layers, or one query head of each, by method; none where they were not recorded."""
     found = dict[str, list[Lit]]()
     lights: Lights | None = None

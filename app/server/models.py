@@ -99,9 +99,7 @@ def at_once(name: str, trains: bool) -> tuple[str, str]:
     if name in EMBEDDED:
         return text.MODELS_JUDGED, ""
     without = (each for each in question_methods() if not METHODS[each].needs_soft_tokens)
-    said = text.MODELS_AT_ONCE.format(
-        methods=text.join([title_of(each) for each in without if each not in NO_METHODS])
-    )
+    said = text.MODELS_AT_ONCE.format(methods=text.join([title_of(each) for each in without if each not in NO_METHODS]))
     command = ["python", "-m", "judgeq", "train", "--model", name, "--out", f"judges/{Path(name).name}"]
     return f"{said} {text.MODELS_TRAIN_HERE if trains else text.MODELS_TRAIN}", shlex.join(command)
 

@@ -34,9 +34,7 @@ def spans_of(document: str, pieces: str) -> tuple[Span, ...]:
             piece = " ".join(words)
             piece = piece[:SHOWN] + "…" * (len(piece) > SHOWN)
             raise InputError(
-                (text.EVERYWHERE if places else text.NO_SUCH_PIECE).format(
-                    piece=piece, most=f"{MOST_PLACES:,}"
-                )
+                (text.EVERYWHERE if places else text.NO_SUCH_PIECE).format(piece=piece, most=f"{MOST_PLACES:,}")
             )
         found += places
     return tuple(found)

@@ -36,9 +36,7 @@ class Turns:
         with self._moved:
             waiting = len(self._line) - 1
             if waiting >= self._most:
-                raise JudgeqError(
-                    f"The queue is full: {waiting} others are waiting. Try again in a few minutes"
-                )
+                raise JudgeqError(f"The queue is full: {waiting} others are waiting. Try again in a few minutes")
             place = Place(self)
             self._line.append(place)
             return place

@@ -75,9 +75,7 @@ class Run(Generic[T]):
     LESS: ClassVar[str] = "compare fewer methods"
     """What takes less time."""
 
-    def __init__(
-        self, task: T, host: ModelHost, previous: Run[T] | None = None, *, keep: bool = False
-    ) -> None:
+    def __init__(self, task: T, host: ModelHost, previous: Run[T] | None = None, *, keep: bool = False) -> None:
         """`previous` asked about the same document or another one; `keep`: there may be a next question.
 
         Raises:
@@ -127,9 +125,7 @@ class Run(Generic[T]):
                 self._place = self.host.turns.join()
                 # in the context of the visitor's request: ZeroGPU needs to know who asks
                 work = contextvars.copy_context().run
-                self._thread = threading.Thread(
-                    target=work, args=(self._work,), name="judgeq-run", daemon=True
-                )
+                self._thread = threading.Thread(target=work, args=(self._work,), name="judgeq-run", daemon=True)
                 self._thread.start()
         return self
 
@@ -157,9 +153,7 @@ class Run(Generic[T]):
         """Approximate size of its data; its document's rows are counted elsewhere, stored answers are shared."""
         if self.phase == "stored":
             return 0
-        texts = sys.getsizeof(self.task.document) + (
-            self.document.tokens * TOKEN_BYTES if self.document else 0
-        )
+        texts = sys.getsizeof(self.task.document) + (self.document.tokens * TOKEN_BYTES if self.document else 0)
         answers = (lane.answer for lane in self.lanes if lane.answer and lane.answer.attended)
         attended = sum(answer.attended.nbytes for answer in answers if answer.attended)
         return texts + attended + sum(_map_bytes(found) for found in self.retention.values())

@@ -159,8 +159,7 @@ def needs_of(lm: LanguageModel, recipe: TrainConfig, folder: Path) -> Needs:
     sources = parse_sources(recipe.data), parse_sources(recipe.data, part="held_out")
     rows = lm.device.type == "cpu"
     stores = [
-        Store(folder / STORE, lm, recipe, source, count, rows)
-        for source, count in zip(sources, counts, strict=True)
+        Store(folder / STORE, lm, recipe, source, count, rows) for source, count in zip(sources, counts, strict=True)
     ]
     lengths = [len(prompt) for prompt in stores[0].prompts]
     with peak_memory(lm.device) as peak:

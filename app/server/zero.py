@@ -51,9 +51,7 @@ def lend(host: ModelHost, refusal: type[Exception]) -> None:
     lm = host.load_here()
     with suppress(JudgeqError):  # reported when a method needs them
         host.soft_tokens(tuple(METHODS))
-    parameters = (
-        sum(each.numel() * each.element_size() for each in lm.model.parameters()) // lm.dtype.itemsize
-    )
+    parameters = sum(each.numel() * each.element_size() for each in lm.model.parameters()) // lm.dtype.itemsize
 
     def seconds(kind: type[Run], task: Task) -> int:
         tokens = min(host.count_all(task.document, task.question), lm.geometry.max_positions)
@@ -95,9 +93,5 @@ def duration(task: Task, tokens: int, parameters: int) -> int:
     if isinstance(task, CalibrationTask):
         steps *= len(task.questions)  # the answers of all budgets are written side by side
     weights = 2 * parameters
-    needed = (
-        weights / BYTES_MOVED
-        + looks * weights * tokens / PRODUCTS_READ
-        + steps * (STEP_S + weights / BYTES_READ)
-    )
+    needed = weights / BYTES_MOVED + looks * weights * tokens / PRODUCTS_READ + steps * (STEP_S + weights / BYTES_READ)
     return max(LEAST_S, min(MOST_S, round(MARGIN * needed)))

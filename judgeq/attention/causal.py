@@ -109,7 +109,5 @@ class UnmaskedCausal:
     def _of_rows(self, mask: Tensor, heads: int, rows: int) -> Tensor:
         """The mask of this layer's rows, (B, H, S, K); see `later_part`."""
         if mask.shape[-1] != rows:
-            mask = F.pad(
-                later_part(mask, rows - self.kept, self.kept), (self.kept, 0), value=mask.dtype == torch.bool
-            )
+            mask = F.pad(later_part(mask, rows - self.kept, self.kept), (self.kept, 0), value=mask.dtype == torch.bool)
         return mask.expand(-1, heads, -1, -1)

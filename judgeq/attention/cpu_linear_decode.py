@@ -81,9 +81,5 @@ def lay_out(model: nn.Module, layout: Layout) -> None:
     """Give all linear layers in bfloat16 a second layout; those whose weights float16 cannot hold are left out."""
     largest = torch.finfo(torch.float16).max
     for name, module in [*model.named_modules()]:
-        if (
-            type(module) is nn.Linear
-            and module.weight.dtype == torch.bfloat16
-            and module.weight.abs().max() <= largest
-        ):
+        if type(module) is nn.Linear and module.weight.dtype == torch.bfloat16 and module.weight.abs().max() <= largest:
             model.set_submodule(name, OneRowLinear(module, layout))

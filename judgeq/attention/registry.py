@@ -66,9 +66,7 @@ def judged_attention(
         output = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if observer is not None:
         layer, weight = int(module.layer_idx), partial(output_weight, module, query)  # type: ignore[arg-type]
-        observer.observe(
-            AttentionCall(layer, query, key, value, factor, softcap, window, weight, weights=weights)
-        )
+        observer.observe(AttentionCall(layer, query, key, value, factor, softcap, window, weight, weights=weights))
     return output
 
 

@@ -47,9 +47,7 @@ class PreallocatedRows:
         """Its capacity, with the rows that are written."""
         return self._storage[0].shape[2]
 
-    def append(
-        self, existing: tuple[Tensor, Tensor], keys: Tensor, values: Tensor
-    ) -> tuple[Tensor, Tensor] | None:
+    def append(self, existing: tuple[Tensor, Tensor], keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor] | None:
         """Write rows (B, H_kv, more, D); returns all rows, or None where they do not fit.
 
         Tensors that were made in inference mode can only be written there.

@@ -196,9 +196,7 @@ class PrefixCache(DynamicCache):
         """
         observer = _Reader(self, progress, attention_sums)
         for ids in pieces:
-            lm.model(
-                input_ids=ids.to(lm.device), cache=self, use_cache=True, logits_to_keep=1, observer=observer
-            )
+            lm.model(input_ids=ids.to(lm.device), cache=self, use_cache=True, logits_to_keep=1, observer=observer)
             self.ids = torch.cat([self.ids, ids.cpu()], dim=1)
             for layer in self.layers:
                 if layer.is_sliding:  # else the view of its window keeps the rows of the whole pass alive

@@ -54,9 +54,7 @@ class QuantizedRows:
         numbers, group = rows.float(), _groups(counts, rows.device)
         into = group[:, None].expand_as(rows)
         ends = numbers.new_zeros(sum(-(-count // GROUP) for count in counts), rows.shape[1])
-        least, most = (
-            ends.scatter_reduce(0, into, numbers, which, include_self=False) for which in ("amin", "amax")
-        )
+        least, most = (ends.scatter_reduce(0, into, numbers, which, include_self=False) for which in ("amin", "amax"))
         low, step = _range(least, most, bits)
         codes = _codes(numbers, low[group], step[group], bits)
         return cls(_packed(codes, bits), low, step, tuple(counts), bits, rows.dtype)
@@ -82,9 +80,7 @@ class QuantizedRows:
             rows = torch.addcmul(self.low[group].float(), codes, self.step[group].float())
         else:
             grouped = codes.unflatten(1, (self.low.shape[1], -1))
-            rows = torch.addcmul(self.low[..., None].float(), grouped, self.step[..., None].float()).flatten(
-                1
-            )
+            rows = torch.addcmul(self.low[..., None].float(), grouped, self.step[..., None].float()).flatten(1)
         return rows.to(self.dtype)
 
     @property

@@ -44,9 +44,7 @@ class FrozenRows:
     counts: tuple[int, ...]
 
     @classmethod
-    def of_heads(
-        cls, heads: Sequence[Head], bits: int | None = None, memory: MemoryRows | None = None
-    ) -> FrozenRows:
+    def of_heads(cls, heads: Sequence[Head], bits: int | None = None, memory: MemoryRows | None = None) -> FrozenRows:
         """Store these rows, copied.
 
         Args:
@@ -86,9 +84,7 @@ class FrozenRows:
 
     def dense(self) -> tuple[Tensor, Tensor]:
         """Keys and values (R, D) in full precision; dequantized on each call where they are quantized."""
-        keys, values = (
-            rows if isinstance(rows, Tensor) else rows.dense() for rows in (self.keys, self.values)
-        )
+        keys, values = (rows if isinstance(rows, Tensor) else rows.dense() for rows in (self.keys, self.values))
         return keys, values
 
     def heads(self) -> list[Head]:
@@ -120,9 +116,7 @@ class FrozenRows:
     def _owners(self) -> Tensor:
         """(R,) int16, the head that each row belongs to."""
         counts = torch.tensor(self.counts, device=self.dense()[0].device)
-        return torch.arange(len(self.counts), device=counts.device, dtype=torch.int16).repeat_interleave(
-            counts
-        )
+        return torch.arange(len(self.counts), device=counts.device, dtype=torch.int16).repeat_interleave(counts)
 
     def attention(
         self,
@@ -164,10 +158,7 @@ class FrozenRows:
             rows = sum(self.counts)
             own, frozen = weights[..., rows:], weights[..., :rows].sum(0)
         else:
-            parts = [
-                each.split((rows, late.shape[-1]), -1)
-                for each, rows in zip(weights, self.counts, strict=True)
-            ]
+            parts = [each.split((rows, late.shape[-1]), -1) for each, rows in zip(weights, self.counts, strict=True)]
             own, frozen = (
                 torch.stack([late for _, late in parts]),
                 torch.cat([early for early, _ in parts], -1),
@@ -208,9 +199,7 @@ class FrozenRows:
             outputs.append(torch.addmm(to_early @ early_values, to_late, late_values))
         return torch.stack(outputs), weights
 
-    def _together(
-        self, queries: Tensor, late: Tensor, values: Tensor, softcap: float | None
-    ) -> tuple[Tensor, Tensor]:
+    def _together(self, queries: Tensor, late: Tensor, values: Tensor, softcap: float | None) -> tuple[Tensor, Tensor]:
         """`_each_head` in a third of the operations: over the rows of all heads, those of other heads masked."""
         kv_heads, count, dim = queries.shape
         early_keys, early_values = self.dense()

@@ -55,9 +55,7 @@ class RetainedCache(DynamicCache):
     def __init__(self, config: PretrainedConfig, bits: int | None = None) -> None:
         super().__init__(config=config)
         self.bits = bits
-        self.layers: list[DynamicLayer] = [
-            layer if layer.is_sliding else RetainedLayer() for layer in self.layers
-        ]
+        self.layers: list[DynamicLayer] = [layer if layer.is_sliding else RetainedLayer() for layer in self.layers]
 
     def __repr__(self) -> str:
         return f"<RetainedCache of {len(self.layers)} layers, {self.rows:,} rows of {self.get_seq_length():,} tokens>"
@@ -101,9 +99,7 @@ class RetainedCache(DynamicCache):
                 chosen = [torch.cat(both, dim=2) for both in zip(memory, chosen, strict=True)]
             target.retain(*chosen, seen=seen)
 
-    def fill_heads(
-        self, layer: int, heads: Sequence[Head], seen: int, memory: MemoryRows | None = None
-    ) -> None:
+    def fill_heads(self, layer: int, heads: Sequence[Head], seen: int, memory: MemoryRows | None = None) -> None:
         """Store copies of the kept rows of each KV head, in a batch of 1; see `fill`."""
         self.layers[layer] = RaggedLayer(FrozenRows.of_heads(heads, self.bits, memory), seen)
 
@@ -189,9 +185,7 @@ class FrozenCache(DynamicCache):
     Complete ones, except in layers with a sliding window: tokens after the prompt need no more than the window there.
     """
 
-    def __init__(
-        self, rows: Iterable[tuple[Tensor, Tensor]], seen: int, sliding: Container[int] = ()
-    ) -> None:
+    def __init__(self, rows: Iterable[tuple[Tensor, Tensor]], seen: int, sliding: Container[int] = ()) -> None:
         """`rows`: keys and values of each layer; `seen`: tokens of the prompt; `sliding`: layers with a window."""
         super().__init__()
         self.layers = []

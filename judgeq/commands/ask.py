@@ -35,9 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
     add_common(parser)
     option, number, flag = (partial(add, parser) for add in (add_option, add_number, add_flag))
-    meaning = (
-        "a text, Markdown, HTML or PDF file, - for standard input, or a folder that --save-document wrote"
-    )
+    meaning = "a text, Markdown, HTML or PDF file, - for standard input, or a folder that --save-document wrote"
     option("--document", "FILE", meaning, required=True)
     meaning = "give it several times to ask several questions: the document is read once"
     option("--question", "TEXT", meaning, required=True, action="append")
@@ -46,9 +44,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "auto is judgeq, or stockanswer where no soft tokens are known for the model"
     )
     option("--method", "NAME", meaning, AUTO)
-    option(
-        "--budget", "ROWS|SHARE", "128 = rows per KV head, 0.25 = share of the prompt", str(DEFAULT_BUDGET)
-    )
+    option("--budget", "ROWS|SHARE", "128 = rows per KV head, 0.25 = share of the prompt", str(DEFAULT_BUDGET))
     add_tokens(parser)
     flag("--question-first", "put the question before the document")
     parser.add_argument("--answer-prefix", default="", metavar="TEXT", help="text that the answer continues")
@@ -57,15 +53,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--query-agnostic",
         "evict once, before any question is known, and answer all of them from what is left",
     )
-    meaning = (
-        "write the rows of the document, to ask more another time; with --query-agnostic what is left of them"
-    )
+    meaning = "write the rows of the document, to ask more another time; with --query-agnostic what is left of them"
     option("--save-document", "DIR", meaning)
     number("--chunk", "read at most N tokens in a pass (default: all in one)")
     number("--max-new-tokens", "longest answer", 64)
-    meaning = (
-        "evict again after every N tokens of the answer: no more rows than the budget and N are ever stored"
-    )
+    meaning = "evict again after every N tokens of the answer: no more rows than the budget and N are ever stored"
     number("--evict-every", meaning)
     option("--temperature", "TEMPERATURE", "0 = greedy", 0.0, type=float)
     option("--top-p", "TOP_P", "nucleus of the sampling", 1.0, type=float)
@@ -164,9 +156,7 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], Generator[Step, Non
             "and --evict-every"
         )
     if evicted and arguments.save_document:
-        raise InputError(
-            f"{arguments.document} is such a folder already: leave --save-document out, or copy it"
-        )
+        raise InputError(f"{arguments.document} is such a folder already: leave --save-document out, or copy it")
     if arguments.save_document is not None:
         check_document_folder(arguments.save_document)
     lm: LanguageModel = load_model(arguments)

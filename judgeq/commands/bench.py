@@ -78,9 +78,7 @@ def add_speed(parser: argparse.ArgumentParser) -> None:
     add_number(parser, "--rounds", "how often everything is measured, in turn", 5)
 
 
-def run(
-    arguments: argparse.Namespace, peers: Sequence[Contender] = (), module: str = "judgeq", **more: Any
-) -> None:
+def run(arguments: argparse.Namespace, peers: Sequence[Contender] = (), module: str = "judgeq", **more: Any) -> None:
     """Measure in turn with `peers`; `module` is the command's, and `more` stands in the result."""
     from judgeq.evaluation.speed import peak_bound, rows_of, run_rounds, weight_bytes
     from judgeq.inference.appended import most_appended
@@ -133,23 +131,17 @@ def _prompt(arguments: argparse.Namespace, lm: LanguageModel, n_soft: int) -> to
 def _check_length(arguments: argparse.Namespace, lm: LanguageModel, n_soft: int) -> None:
     limit = lm.geometry.max_positions - max(n_soft, arguments.decode_tokens + 1)
     if arguments.prompt_tokens > limit:
-        raise InputError(
-            f"{lm.name} reads at most {limit:,} tokens before its answer: give fewer --prompt-tokens"
-        )
+        raise InputError(f"{lm.name} reads at most {limit:,} tokens before its answer: give fewer --prompt-tokens")
 
 
-def _model(
-    arguments: argparse.Namespace, methods: dict[str, Method]
-) -> tuple[LanguageModel, SoftTokens | None]:
+def _model(arguments: argparse.Namespace, methods: dict[str, Method]) -> tuple[LanguageModel, SoftTokens | None]:
     from judgeq.evaluation.random_weights import random_soft_tokens
 
     if arguments.random_weights is None:
         lm = load_model(arguments)
         return lm, soft_tokens(lm, methods.values(), arguments.tokens)
     if writing := [name for name, method in methods.items() if method.needs_response]:
-        raise InputError(
-            f"The method {writing[0]!r} needs an answer and random weights write none: name a --model"
-        )
+        raise InputError(f"The method {writing[0]!r} needs an answer and random weights write none: name a --model")
     lm = load_random(arguments, arguments.random_weights)
     asked = any(method.uses_soft_tokens for method in methods.values())
     return lm, random_soft_tokens(lm, RANDOM_SOFT_TOKENS, arguments.seed) if asked else None
@@ -167,9 +159,7 @@ def _contenders(
     weights = tokens.weights if tokens else None
 
     def plans(budget: Budget, *chosen: Method) -> Any:
-        return lambda length: [
-            Plan.with_tokens(method, budget_rows(budget, length), tokens) for method in chosen
-        ]
+        return lambda length: [Plan.with_tokens(method, budget_rows(budget, length), tokens) for method in chosen]
 
     evicting = {name: method for name, method in methods.items() if not isinstance(method, Full)}
     found: list[Contender] = [
@@ -210,8 +200,7 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
         share = "" if row.get("of_roofline") is None else f"{row['of_roofline']:.0%}"
         peak, kept = (
-            "" if row.get(name) is None else f"{row[name] / 1e6:,.1f} MB"
-            for name in ("peak_bytes", "row_bytes")
+            "" if row.get(name) is None else f"{row[name] / 1e6:,.1f} MB" for name in ("peak_bytes", "row_bytes")
         )
         yield (
             f"{row['label']:{width}}  {row['first_s']:9.3f} s   {row['first_over_plain'] - 1:+9.1%}"

@@ -37,20 +37,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         "answer_prefix; or facts, facts-begun, facts-led, keys: made-up facts in held-out articles"
     )
     add_option(parser, "--data", "FILE", meaning, required=True)
-    add_option(
-        parser, "--risk", "SHARE", "largest share of questions whose answer may be lost", RISK, type=float
-    )
+    add_option(parser, "--risk", "SHARE", "largest share of questions whose answer may be lost", RISK, type=float)
     add_option(parser, "--confidence", "SHARE", "how sure the result has to be", CONFIDENCE, type=float)
-    add_option(
-        parser, "--budgets", "N,M", "rows per KV head, or shares such as 0.1", "0.02,0.05,0.1,0.2,0.4,0.7"
-    )
+    add_option(parser, "--budgets", "N,M", "rows per KV head, or shares such as 0.1", "0.02,0.05,0.1,0.2,0.4,0.7")
     add_option(parser, "--method", "NAME", "with options if you like; `judgeq methods` lists them", AUTO)
     add_tokens(parser)
     add_flag(parser, "--question-first", "put the question before the document")
     add_number(parser, "--max-new-tokens", "longest answer", 32)
-    meaning = (
-        "keep every second question back, and say how many of their answers survive at the chosen budget"
-    )
+    meaning = "keep every second question back, and say how many of their answers survive at the chosen budget"
     add_flag(parser, "--check", meaning)
     add_number(parser, "--examples", "questions of made-up facts", 60)
     add_number(parser, "--length", "tokens of the prompts with made-up facts", 1000)
@@ -97,9 +91,7 @@ def _calibrate(
         max_new_tokens=arguments.max_new_tokens,
     )
     if arguments.check and len(plan.cases) < 2:
-        raise InputError(
-            "One question cannot be kept back to check the others: give more, or leave --check out"
-        )
+        raise InputError("One question cannot be kept back to check the others: give more, or leave --check out")
     journal = open_journal(path, arguments, lm, plan.soft, workers)
     texts = list(dict.fromkeys(documents))
     own = [case for case in plan.cases if workers.has(texts.index(case[0]))]

@@ -105,14 +105,10 @@ def load_random(arguments: argparse.Namespace, shape: str) -> LanguageModel:
     """Random weights of a shape, in the precision that was asked for."""
     from judgeq.evaluation.random_weights import random_model
 
-    return random_model(
-        shape, seed=arguments.seed, dtype=arguments.dtype, quantization=arguments.quantization
-    )
+    return random_model(shape, seed=arguments.seed, dtype=arguments.dtype, quantization=arguments.quantization)
 
 
-def command_of(
-    words: Sequence[str], without: Sequence[str] = ("--json", "--minutes"), module: str = "judgeq"
-) -> str:
+def command_of(words: Sequence[str], without: Sequence[str] = ("--json", "--minutes"), module: str = "judgeq") -> str:
     """A command as one types it, without the options that say where its result goes or when it stops."""
     kept: list[str] = []
     for before, word in zip(["", *words], words, strict=False):

@@ -18,9 +18,7 @@ from pathlib import Path
 from judgeq import errors
 from judgeq.errors import InputError, JudgeqError, code_of
 
-KINDS = {
-    name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, JudgeqError)
-}
+KINDS = {name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, JudgeqError)}
 
 
 @dataclass(frozen=True)
@@ -45,12 +43,7 @@ class Explained:
 def explained() -> list[Explained]:
     """Every message of the packages in `errors.CODED`, in the order of the source."""
     folders = [Path(str(sys.modules[package].__file__)).parent for package in errors.CODED]
-    return [
-        each
-        for folder in folders
-        for path in sorted(folder.rglob("*.py"))
-        for each in _in_module(path, folder)
-    ]
+    return [each for folder in folders for path in sorted(folder.rglob("*.py")) for each in _in_module(path, folder)]
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -89,9 +82,7 @@ def _in_module(path: Path, folder: Path) -> Iterator[Explained]:
         for text in _texts(node, functions, named):
             happened, _, todo = text.rpartition(": ")
             happened, todo = (happened, todo) if happened else (todo, "")
-            yield Explained(
-                code, f"{module}.{place}", happened, todo, " ".join(purpose.split("\n\n")[0].split())
-            )
+            yield Explained(code, f"{module}.{place}", happened, todo, " ".join(purpose.split("\n\n")[0].split()))
 
 
 Place = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -100,12 +91,7 @@ Place = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 def _made(node: ast.AST, places: tuple[Place, ...]) -> Iterator[tuple[ast.expr, tuple[Place, ...]]]:
     """The messages of `KIND(message)`, each with the classes and functions around it."""
     for child in ast.iter_child_nodes(node):
-        if (
-            isinstance(child, ast.Call)
-            and isinstance(child.func, ast.Name)
-            and child.func.id in KINDS
-            and child.args
-        ):
+        if isinstance(child, ast.Call) and isinstance(child.func, ast.Name) and child.func.id in KINDS and child.args:
             yield child.args[0], places
         yield from _made(child, (*places, child) if isinstance(child, Place) else places)
 
@@ -126,9 +112,7 @@ def _sentences(path: Path) -> dict[str, list[str]]:
     }
 
 
-def _texts(
-    node: ast.expr, functions: dict[str, ast.FunctionDef], named: dict[str, list[str]]
-) -> Iterator[str]:
+def _texts(node: ast.expr, functions: dict[str, ast.FunctionDef], named: dict[str, list[str]]) -> Iterator[str]:
     """The sentences that an expression may give, with names for what is put in."""
     constants = [
         sentence

@@ -55,9 +55,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         add_number(kind, "--per", "budgets are rows for every N tokens of the prompt, such as 1000")
         meaning = "memory rows of methods that name none (default: those of the soft tokens)"
         add_number(kind, "--memory", meaning)
-        meaning = (
-            "stop after this time with what is measured so far; the same command resumes (with --json FILE)"
-        )
+        meaning = "stop after this time with what is measured so far; the same command resumes (with --json FILE)"
         add_option(kind, "--minutes", "N", meaning, type=float)
     for kind in (hit_rate, answers, jsonl):
         add_flag(kind, "--skip-bad", "leave out lines of a file that are not valid")
@@ -85,18 +83,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         choices = tuple(PLACES)
         if kind is ruler:
             choices = (*choices, UNKNOWN)
-            meaning += (
-                f"; or {UNKNOWN}: rows of the document alone are chosen, of which budgets are then shares"
-            )
-        kind.add_argument(
-            "--question", choices=choices, default="last", help=f"{meaning} (default: %(default)s)"
-        )
+            meaning += f"; or {UNKNOWN}: rows of the document alone are chosen, of which budgets are then shares"
+        kind.add_argument("--question", choices=choices, default="last", help=f"{meaning} (default: %(default)s)")
     for kind, lengths in ((ruler, "1024,2048,4096"), (niah, "512,1024,2048,4096")):
         meaning = "tokens of a prompt and its answer, without the chat template"
         add_option(kind, "--lengths", "N,M", meaning, lengths)
-        meaning = (
-            "where essays.txt, squad.json and hotpotqa.json lie; what is not there comes from the network"
-        )
+        meaning = "where essays.txt, squad.json and hotpotqa.json lie; what is not there comes from the network"
         add_option(kind, "--ruler-files", "DIR", meaning)
     meaning = "names, all, or generated: the 11 that need no data set"
     add_option(ruler, "--tasks", "A,B", meaning, "generated")

@@ -75,9 +75,7 @@ def bars_of(workers: Workers) -> Iterator[Progress]:
         yield bars
 
 
-def measure(
-    arguments: argparse.Namespace, tasks: Tasks, settings: dict[str, Any], *, skip_long: bool = False
-) -> None:
+def measure(arguments: argparse.Namespace, tasks: Tasks, settings: dict[str, Any], *, skip_long: bool = False) -> None:
     """Let the methods answer the questions of every task, and report.
 
     Args:
@@ -131,9 +129,7 @@ def _measure(
     if workers.rank > 0:
         return
     cells = results.cells_of(measured)
-    readable, answered = (
-        sum(len(getattr(each, name)) for each in measured) for name in ("questions", "answers")
-    )
+    readable, answered = (sum(len(getattr(each, name)) for each in measured) for name in ("questions", "answers"))
     if not answered:
         raise InputError(f"{lm.name} has answered nothing: give prompts that it can read, or more --minutes")
     skipped = {each.task.label: each.skipped for each in measured if each.skipped}
@@ -221,11 +217,7 @@ def _precision(arguments: argparse.Namespace, lm: LanguageModel) -> str:
     computed = str(lm.dtype).removeprefix("torch.")
     if arguments.quantization is None:
         return computed
-    return (
-        arguments.quantization
-        if arguments.dtype in (None, "auto")
-        else f"{arguments.quantization}, {computed}"
-    )
+    return arguments.quantization if arguments.dtype in (None, "auto") else f"{arguments.quantization}, {computed}"
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -33,9 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_option(push, "--base-model", "OWNER/NAME", meaning)
 
     add_option(export, "--out", "DIR", "folder for PEFT's files", required=True)
-    meaning = (
-        "leave out offsets, adapters, memory tokens and profile, without which the soft tokens score worse"
-    )
+    meaning = "leave out offsets, adapters, memory tokens and profile, without which the soft tokens score worse"
     add_flag(export, "--embeddings-only", meaning)
 
     meaning = "a folder or Hub repository of PEFT's prompt tuning"
@@ -50,9 +48,7 @@ def _show(arguments: argparse.Namespace) -> None:
     tokens = SoftTokens.from_pretrained(arguments.tokens)
     tensors = {name: list(tensor.shape) for name, tensor in tokens.tensors().items()}
     config = tokens.config.to_dict()
-    facts = {
-        name: config[name] for name in ("base_revision", "hidden_size", "tokenizer_hash", "judgeq_version")
-    }
+    facts = {name: config[name] for name in ("base_revision", "hidden_size", "tokenizer_hash", "judgeq_version")}
     memory = f" and {tokens.config.memory} memory tokens" if tokens.config.memory else ""
     lines = [f"{tokens.n} soft tokens{memory} of {config['base_model']}: {', '.join(tokens.parts)}"]
     lines += [f"  {name.replace('_', ' ')}: {value}" for name, value in (facts | config["metrics"]).items()]

@@ -22,13 +22,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
     add_common(parser)
     add_option(parser, "--out", "DIR", "folder for the soft tokens", required=True)
-    add_flag(
-        parser, "--resume", "resume an interrupted run; without it, a DIR with an unfinished run is rejected"
-    )
+    add_flag(parser, "--resume", "resume an interrupted run; without it, a DIR with an unfinished run is rejected")
     add_flag(parser, "--quick", f"soft tokens in minutes:{command_options(QUICK)}")
-    add_option(
-        parser, "--store", "DIR", "folder of teacher attention and prompt rows, reused if it fits (OUT/store)"
-    )
+    add_option(parser, "--store", "DIR", "folder of teacher attention and prompt rows, reused if it fits (OUT/store)")
     parser.add_argument(
         "--keep-rows",
         action=argparse.BooleanOptionalAction,
@@ -52,9 +48,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def add_ablation(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_ablation)
-    parser.add_argument(
-        "runs", nargs="+", metavar="DIR", help="folders that `train` wrote; the first is the base"
-    )
+    parser.add_argument("runs", nargs="+", metavar="DIR", help="folders that `train` wrote; the first is the base")
     add_option(parser, "--figure", "FILE.png", "draw the hit rates; - for standard output")
     add_option(parser, "--json", "FILE", "write the table as JSON; - for standard output")
 

@@ -36,7 +36,5 @@ class Article:
 def wiki_articles(held_out: bool) -> tuple[Article, ...]:
     """The articles to train on, or those held out, in a fixed order."""
     entries = json.loads(packaged_file(WIKI).read_text(encoding="utf-8")).values()
-    articles = (
-        Article(entry["title"], entry["extract"].strip(), entry.get("description") or "") for entry in entries
-    )
+    articles = (Article(entry["title"], entry["extract"].strip(), entry.get("description") or "") for entry in entries)
     return tuple(article for article in articles if article.held_out == held_out)

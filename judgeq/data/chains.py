@@ -96,8 +96,7 @@ def _same_as(paper: _Paper, rng: random.Random) -> Example:
         names, value = distinct(label, rng.randint(3, 6), rng), digits(4, 6)(rng)
         sentences.append(f"Box {names[0]} opens with {value}.")
         sentences += [
-            f"Box {later} opens with the same number as box {earlier}."
-            for earlier, later in itertools.pairwise(names)
+            f"Box {later} opens with the same number as box {earlier}." for earlier, later in itertools.pairwise(names)
         ]
         groups.append((names, value))
     passages = plant_sentences(paper.passages(rng), sentences, rng, in_order=True)
@@ -149,9 +148,7 @@ def _values(paper: _Paper, rng: random.Random) -> Example:
             "Filed for the {subject}: {value}.",
         )
     )
-    sentences = [
-        form.format(subject=subject, value=value) for subject in subjects for value in values[subject]
-    ]
+    sentences = [form.format(subject=subject, value=value) for subject in subjects for value in values[subject]]
     rng.shuffle(sentences)
     passages = plant_sentences(paper.passages(rng), sentences, rng)
     if rng.random() < 0.6:
@@ -181,16 +178,13 @@ def _dialogue(paper: _Paper, rng: random.Random) -> Example:
     """A meeting where much is said: who needs what, by when and where?"""
     people = distinct(person, rng.randint(2, 5), rng)
     facts = {
-        name: (rng.choice(WORDS["goods"]), rng.choice(WORDS["day"]), rng.choice(WORDS["place"]))
-        for name in people
+        name: (rng.choice(WORDS["goods"]), rng.choice(WORDS["day"]), rng.choice(WORDS["place"])) for name in people
     }
     spoken = [
         f"{name}: I need the {goods} by {day}. Put it on the {place}, please."
         for name, (goods, day, place) in facts.items()
     ]
-    talk = [
-        sentence for passage in paper.passages(rng, share=0.6) for sentence in passage.split(". ") if sentence
-    ]
+    talk = [sentence for passage in paper.passages(rng, share=0.6) for sentence in passage.split(". ") if sentence]
     lines = [f"{rng.choice(people)}: {sentence.rstrip('.')}." for sentence in talk]
     for line in spoken:
         lines.insert(rng.randint(0, len(lines)), line)

@@ -72,9 +72,7 @@ def _page(lm: LanguageModel, held_out: bool, tokens: tuple[int, int], rng: rando
                 total += count_tokens(lm, SEPARATOR + heading.format(file=each.file, code=each.source))
         misses = misses + 1 if len(chosen) == before else 0
         if misses == MISSES:
-            raise InputError(
-                f"The standard library has no document of {length:,} tokens: ask for shorter ones"
-            )
+            raise InputError(f"The standard library has no document of {length:,} tokens: ask for shorter ones")
     pieces = [heading.format(file=each.file, code=each.source) for each in chosen]
     text = fit(lm, SEPARATOR.join(pieces), length, shortest=min(tokens))
     shown, whole, at = [], [], 0
@@ -92,9 +90,7 @@ def _functions(page: CodePage) -> list[Definition]:
     return [each for each in page.whole if each.is_function]
 
 
-def _about(
-    page: CodePage, rng: random.Random, shape: str, found: Mapping[str, Sequence[str]]
-) -> Example | None:
+def _about(page: CodePage, rng: random.Random, shape: str, found: Mapping[str, Sequence[str]]) -> Example | None:
     """A question about one of the names, with its answers."""
     if not found:
         return None
@@ -149,9 +145,7 @@ def _returns(page: CodePage, rng: random.Random) -> Example | None:
 def _raises(page: CodePage, rng: random.Random) -> Example | None:
     """About a function that names every exception that it raises."""
     found = {each.name: each.raised for each in _functions(page)}
-    return _about(
-        page, rng, "raises", {name: raised for name, raised in found.items() if raised and all(raised)}
-    )
+    return _about(page, rng, "raises", {name: raised for name, raised in found.items() if raised and all(raised)})
 
 
 def _callers(page: CodePage, rng: random.Random) -> Example | None:

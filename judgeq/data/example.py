@@ -104,9 +104,7 @@ def ask_at_random(
     """One message of a document, or of its passages, with the question first in 30 % of the cases."""
     document = document if isinstance(document, str) else SEPARATOR.join(document)
     first = rng.random() < QUESTION_FIRST_SHARE
-    return Example.asking(
-        document, question, kind, question_first=first, answers=answers, answer_prefix=answer_prefix
-    )
+    return Example.asking(document, question, kind, question_first=first, answers=answers, answer_prefix=answer_prefix)
 
 
 @dataclass(frozen=True)
@@ -116,15 +114,11 @@ class Page:
     kind: str
     text: str
 
-    def ask(
-        self, question: str, shape: str, rng: random.Random, answers: Iterable[str] = (), **more: str
-    ) -> Example:
+    def ask(self, question: str, shape: str, rng: random.Random, answers: Iterable[str] = (), **more: str) -> Example:
         return ask_at_random(self.text, question, f"{self.kind}/{shape}", rng, answers, **more)
 
 
-def draw_shape(
-    shapes: Mapping[Callable[..., Example | None], float], rng: random.Random, *about: object
-) -> Example:
+def draw_shape(shapes: Mapping[Callable[..., Example | None], float], rng: random.Random, *about: object) -> Example:
     """An example of a random shape, called as `shape(*about, rng)`; a shape that returns None is drawn again.
 
     Args:

@@ -147,9 +147,7 @@ def conversation(turns: Any) -> tuple[Message, ...]:
     while messages and messages[-1].role == "assistant":
         messages.pop()
     if not messages or messages[-1].role != "user":
-        raise InputError(
-            "the conversation has no user message to answer: give one as the last or last but one"
-        )
+        raise InputError("the conversation has no user message to answer: give one as the last or last but one")
     return tuple(messages)
 
 
@@ -228,9 +226,7 @@ def _example(value: Mapping[str, Any]) -> Example:
 
 def _text(value: Mapping[str, Any], key: str) -> str:
     if value.get(key) is None:
-        raise InputError(
-            f'no "{key}": give {{"messages": …}} or {{"context": …, "question": …}}, each with text'
-        )
+        raise InputError(f'no "{key}": give {{"messages": …}} or {{"context": …, "question": …}}, each with text')
     text = value[key]
     if not isinstance(text, str):
         raise InputError(f'"{key}" is not a text: give it in quotes')

@@ -19,9 +19,7 @@ def count_tokens(lm: LanguageModel, text: str) -> int:
     return len(lm.encode(text, is_data=True).ids)
 
 
-def fit(
-    lm: LanguageModel, text: str, longest: int, *, shortest: int = 0, borders: Sequence[str] = ("\n",)
-) -> str:
+def fit(lm: LanguageModel, text: str, longest: int, *, shortest: int = 0, borders: Sequence[str] = ("\n",)) -> str:
     """The beginning of `text`, at most `longest` tokens.
 
     Args:

@@ -22,8 +22,7 @@ from judgeq.models.language_model import LanguageModel
 
 Part = Literal["train", "held_out", "unseen"]
 TRAINED = {
-    each.name: each
-    for each in (WikiSource, RecordsSource, ExactSource, ChainsSource, CodeSource, ShareGptSource)
+    each.name: each for each in (WikiSource, RecordsSource, ExactSource, ChainsSource, CodeSource, ShareGptSource)
 }
 """Sources that are trained on, but for the part that each holds out."""
 NAMES = (*TRAINED, "manuals")
@@ -48,9 +47,7 @@ class Mixture:
     def examples(self, lm: LanguageModel, count: int, *, tokens: tuple[int, int], seed: int) -> list[Example]:
         """See `Source`; the seed and an example's place alone decide where it comes from."""
         weights = [weight for _, weight in self.parts]
-        order = [
-            random.Random(f"{seed}:{at}:part").choices(range(len(weights)), weights)[0] for at in range(count)
-        ]
+        order = [random.Random(f"{seed}:{at}:part").choices(range(len(weights)), weights)[0] for at in range(count)]
         drawn = {
             part: iter(self.parts[part][0].examples(lm, number, tokens=tokens, seed=seed))
             for part, number in sorted(Counter(order).items())
@@ -109,7 +106,5 @@ def _source(name: str, part: Part, skip_bad: bool) -> Source:
     if path.is_file() and path.suffix in JSON_SUFFIXES:
         return JsonLinesSource(path, skip_bad, None if part == "unseen" else held_out)
     if part != "unseen":
-        raise InputError(
-            f"The data {name!r} is only for measuring: train on {', '.join(TRAINED)} or a FILE.jsonl"
-        )
+        raise InputError(f"The data {name!r} is only for measuring: train on {', '.join(TRAINED)} or a FILE.jsonl")
     return ManualSource() if name == "manuals" else FolderSource(path)

@@ -51,9 +51,7 @@ def manual_texts() -> tuple[Text, ...]:
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
-        raise InputError(
-            "This Python has no pydoc_data with its reference manual: use a folder of texts"
-        ) from error
+        raise InputError("This Python has no pydoc_data with its reference manual: use a folder of texts") from error
     sections = [section for name in sorted(topics) for section in _sections(topics[name])]
     return tuple({section.body: section for section in sections}.values())
 

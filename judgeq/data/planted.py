@@ -123,8 +123,7 @@ class MultiKey(_PlantedSource):
 
 
 PLANTED: dict[str, Source] = {
-    source.name: source
-    for source in (PlantedFacts(), PlantedFacts(begun=True), PlantedFacts(led=True), MultiKey())
+    source.name: source for source in (PlantedFacts(), PlantedFacts(begun=True), PlantedFacts(led=True), MultiKey())
 }
 """Sources with right answers, by name."""
 
@@ -145,9 +144,7 @@ def _articles(lm: LanguageModel, tokens: int, without: str, rng: random.Random) 
 
     Articles in which the answer occurs are left out: it stands in the document once.
     """
-    articles = [
-        article for article in wiki_articles(held_out=True) if without.lower() not in article.text.lower()
-    ]
+    articles = [article for article in wiki_articles(held_out=True) if without.lower() not in article.text.lower()]
     between = count_tokens(lm, SEPARATOR)
     document: Paragraphs = []
     left = tokens

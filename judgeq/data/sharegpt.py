@@ -115,9 +115,7 @@ def _stream(origin: str, seed: int) -> Iterator[Any]:
             files = [path] if path.is_file() else sorted(each for each in path.iterdir() if each.is_file())
             files = [each for each in files if each.suffix in BUILDERS]
             if not files or len({BUILDERS[each.suffix] for each in files}) > 1:
-                raise InputError(
-                    f"{origin} is not data of one kind: give .json and .jsonl files, or .parquet"
-                )
+                raise InputError(f"{origin} is not data of one kind: give .json and .jsonl files, or .parquet")
             rows = datasets.load_dataset(
                 BUILDERS[files[0].suffix],
                 data_files=[str(each) for each in files],

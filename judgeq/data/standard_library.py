@@ -126,9 +126,7 @@ def library_files(held_out: bool) -> tuple[tuple[str, Path, int], ...]:
             if is_held_out(module) == held_out:
                 found.append((module, path, path.stat().st_size))
     if not found:
-        raise InputError(
-            f"This Python has no source files of its library in {root}: use other data than code"
-        )
+        raise InputError(f"This Python has no source files of its library in {root}: use other data than code")
     return tuple(sorted(found))
 
 

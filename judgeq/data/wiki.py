@@ -35,9 +35,7 @@ class WikiSource(GeneratedSource):
         return draw_shape(SHAPES, rng, chosen, passages)
 
 
-def assemble(
-    lm: LanguageModel, articles: Sequence[Article], tokens: int, rng: random.Random
-) -> list[Article]:
+def assemble(lm: LanguageModel, articles: Sequence[Article], tokens: int, rng: random.Random) -> list[Article]:
     """Distinct articles of about `tokens` tokens together, the last one cut at a sentence to fit."""
     chosen: list[Article] = []
     left = tokens
@@ -104,9 +102,7 @@ def _facts(chosen: Sequence[Article], passages: Sequence[str], rng: random.Rando
     prefix = ""
     if len(asked) == 1 and rng.random() < 0.4:
         prefix = fact.lead.format(subject=subjects[asked[0]])
-    return ask_at_random(
-        planted, question, "facts", rng, answers=[values[at] for at in asked], answer_prefix=prefix
-    )
+    return ask_at_random(planted, question, "facts", rng, answers=[values[at] for at in asked], answer_prefix=prefix)
 
 
 def plant(
@@ -114,8 +110,7 @@ def plant(
 ) -> list[str]:
     """The passages with one sentence for each subject and value at random sentence borders."""
     sentences = [
-        fact.sentence.format(subject=subject, value=value)
-        for subject, value in zip(subjects, values, strict=True)
+        fact.sentence.format(subject=subject, value=value) for subject, value in zip(subjects, values, strict=True)
     ]
     return plant_sentences(passages, sentences, rng)
 

@@ -87,9 +87,7 @@ class CompressedDocument:
                 "is written: leave Decoding.evict_every out, or ask the Document itself"
             )
         started, lm, first = time.perf_counter(), self.lm, self.prefix.tokens
-        lm.check_cast(
-            self.retained.cache.layers[0].keys, "The document", "evict it anew with Document.compress"
-        )
+        lm.check_cast(self.retained.cache.layers[0].keys, "The document", "evict it anew with Document.compress")
         with dated(self.today):
             prompt = build_prompt(
                 lm,

@@ -49,9 +49,7 @@ class Document:
         today: the date that prompts name, where the chat template has one.
     """
 
-    def __init__(
-        self, lm: LanguageModel, text: str, *, chunk: int | None = None, today: date | None = None
-    ) -> None:
+    def __init__(self, lm: LanguageModel, text: str, *, chunk: int | None = None, today: date | None = None) -> None:
         """Reads nothing yet.
 
         Args:
@@ -110,9 +108,7 @@ class Document:
         with self._lock, dated(self.today):
             return run(request, prefix=self._prefix_for(request, on_layer), on_layer=on_layer)
 
-    def stream(
-        self, question: str, *, method: str | Method = AUTO, **options: Any
-    ) -> Generator[Step, None, Answer]:
+    def stream(self, question: str, *, method: str | Method = AUTO, **options: Any) -> Generator[Step, None, Answer]:
         """Answer token by token, as `judgeq.stream` does."""
         (writer,) = self.read_for(question, methods=[method], **options).writers
         yield from writer
@@ -219,9 +215,7 @@ class Document:
 
     def _check_cast(self) -> None:
         if self._rows is not None and self._rows.seen:
-            self.lm.check_cast(
-                self._rows.layers[0].keys, "The document", "call forget() to have it read again"
-            )
+            self.lm.check_cast(self._rows.layers[0].keys, "The document", "call forget() to have it read again")
 
     def _check_positions(self) -> None:
         limit = self.lm.geometry.max_positions

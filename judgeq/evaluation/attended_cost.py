@@ -79,9 +79,7 @@ def attended_times(
     return times
 
 
-def _round(
-    lm: LanguageModel, kept: Retained, length: int, token: int, tokens: int, times: AttendedTimes
-) -> None:
+def _round(lm: LanguageModel, kept: Retained, length: int, token: int, tokens: int, times: AttendedTimes) -> None:
     plain, recorded = kept.cache.fork(), kept.cache.fork()
     copy = Retained(kept.plan, recorded, kept.shares, kept.kept, kept.scores, kept.memory)
     recorder = Recorder(lm, copy, length, CountedHeads())

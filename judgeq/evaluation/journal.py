@@ -164,9 +164,7 @@ class Journal:
         by_text: dict[str, list[str]] = {}
         for name, rated in answers.items():
             by_text.setdefault(rated.text, []).append(name)
-        written = [
-            {"text": text, "score": answers[names[0]].score, "by": names} for text, names in by_text.items()
-        ]
+        written = [{"text": text, "score": answers[names[0]].score, "by": names} for text, names in by_text.items()]
         taken = {name: rated.kv_bytes for name, rated in answers.items() if rated.kv_bytes is not None}
         lost = {name: rated.lost for name, rated in answers.items() if rated.lost is not None}
         made = {_method_of(name): rated.made for name, rated in answers.items() if rated.made is not None}
@@ -203,9 +201,7 @@ class Journal:
                 for each in line["answers"]:
                     for name in each["by"]:
                         own = made.get(_method_of(name))
-                        answers[name] = Rated(
-                            each["text"], each["score"], taken.get(name), own, lost.get(name)
-                        )
+                        answers[name] = Rated(each["text"], each["score"], taken.get(name), own, lost.get(name))
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 f"{path} is not a file of answers: give another --json, or delete it to start again"

@@ -39,9 +39,7 @@ def random_model(
     check_quantization(quantization)
     config, device = config_of_shape(shape), choose_device(device)
     number = choose_dtype(dtype, device, config, quantized=bool(quantization))
-    with torch.device(
-        "meta"
-    ):  # `from_config` would set the number type of the whole process, and draw as it does
+    with torch.device("meta"):  # `from_config` would set the number type of the whole process, and draw as it does
         model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).to(number)
     model.to_empty(device=device).tie_weights()
     model.set_attn_implementation(ATTENTION)

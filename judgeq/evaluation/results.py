@@ -219,8 +219,8 @@ def notes_of(measured: Iterable[Measured]) -> list[str]:
 def questions_of(measured: Iterable[Measured]) -> dict[str, str]:
     """For each task sixteen hex digits that change with the answered questions and their right answers."""
     return {
-        each.task.label: hashlib.sha256(
-            "".join(each.questions[at].key for at in each.answers).encode()
-        ).hexdigest()[:16]
+        each.task.label: hashlib.sha256("".join(each.questions[at].key for at in each.answers).encode()).hexdigest()[
+            :16
+        ]
         for each in measured
     }

@@ -62,17 +62,13 @@ class Asked:
     @property
     def made(self) -> str:
         """Eight hex digits that identify the method with all its options, regardless of its name."""
-        about = f"{type(self.method).version}:{self.method!r}".replace(
-            "unit='row', ", ""
-        )  # as before there was one
+        about = f"{type(self.method).version}:{self.method!r}".replace("unit='row', ", "")  # as before there was one
         return hashlib.sha256(about.encode()).hexdigest()[:8]
 
     def is_answered(self, known: Answers) -> bool:
         """Whether its answer is among them; one that says nothing of its method is of the first version of it."""
         rated = known.get(self.name)
-        return rated is not None and (
-            rated.made == self.made or (not rated.made and self.method.version == 1)
-        )
+        return rated is not None and (rated.made == self.made or (not rated.made and self.method.version == 1))
 
 
 def asked_of(methods: Mapping[str, Method], budgets: Budget | Iterable[Budget]) -> list[Asked]:
@@ -153,8 +149,7 @@ def run(
     for batch in batches:
         questions = [found[number].questions[at] for at, number in batch]
         missing = [
-            [each for each in asked if not each.is_answered(journal.answers(question.key))]
-            for question in questions
+            [each for each in asked if not each.is_answered(journal.answers(question.key))] for question in questions
         ]
         in_time = in_time and (seconds is None or time.monotonic() - started <= seconds)
         if any(missing) and in_time:
@@ -213,9 +208,7 @@ def answer_all(
         for each, (kept, logits) in zip(methods, found, strict=True):
             lost = words.lost(_kept_somewhere(kept, length)).share
             rate: Callable[[str], None] = partial(_rate, answers, question, each, kept.cache.kv_bytes, lost)
-            answer = PendingAnswer(
-                kept.cache, logits, _greedy(question), question.settled, until_circles=True
-            )
+            answer = PendingAnswer(kept.cache, logits, _greedy(question), question.settled, until_circles=True)
             if response is not None and each.method == Full():  # the oracle had it written
                 rate(settled_text(lm, response[0].tolist(), answer))
             else:
@@ -223,15 +216,10 @@ def answer_all(
     written = decode_together(lm, [answer for answer, _ in waiting])
     for (_, rate), done in zip(waiting, written, strict=True):
         rate(done.text)
-    return [
-        {each.name: answers[each.name] for each in methods}
-        for methods, answers in zip(asked, rated, strict=True)
-    ]
+    return [{each.name: answers[each.name] for each in methods} for methods, answers in zip(asked, rated, strict=True)]
 
 
-def _rate(
-    answers: Answers, question: Question, asked: Asked, kv_bytes: int, lost: float | None, text: str
-) -> None:
+def _rate(answers: Answers, question: Question, asked: Asked, kv_bytes: int, lost: float | None, text: str) -> None:
     answers[asked.name] = Rated(text, question.score(text), kv_bytes, asked.made, lost)
 
 
@@ -267,9 +255,7 @@ def _kept_somewhere(retained: Retained, tokens: int) -> np.ndarray:
     return kept
 
 
-def _to_read(
-    lm: LanguageModel, question: Question, asked: Sequence[Asked], tokens: SoftTokens | None
-) -> Request:
+def _to_read(lm: LanguageModel, question: Question, asked: Sequence[Asked], tokens: SoftTokens | None) -> Request:
     ids = question.input_ids(lm)
     plans = [Plan.with_tokens(each.method, budget_rows(each.budget, ids.shape[1]), tokens) for each in asked]
     return Request(lm, ids, plans, _greedy(question), tokens.weights if tokens else None)

@@ -23,9 +23,7 @@ def check_file_for(workers: Workers, path: Path | None) -> None:
         )
 
 
-def open_journal(
-    path: Path | None, setup: Mapping[str, Any], granted: Mapping[str, Any], workers: Workers
-) -> Journal:
+def open_journal(path: Path | None, setup: Mapping[str, Any], granted: Mapping[str, Any], workers: Workers) -> Journal:
     """Open or start a journal, which every process of a run calls; arguments as of `Journal`.
 
     One process alone needs no path. The first process takes over what an earlier run left in the files of its

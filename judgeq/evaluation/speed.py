@@ -305,6 +305,4 @@ class _Watch:
         device_bytes = None
         if self.device is not None:
             device_bytes = torch.cuda.max_memory_allocated(self.device) - self.before
-        return StepTiming(
-            self.first_s, statistics.median(seconds), peak_bytes, kv_bytes, row_bytes, device_bytes
-        )
+        return StepTiming(self.first_s, statistics.median(seconds), peak_bytes, kv_bytes, row_bytes, device_bytes)

@@ -105,8 +105,7 @@ class Comparison:
             "question": self.question,
             "settings": asdict(self.settings),
             "answers": [
-                {**answer.to_dict(), "retention": answer.retention.to_json(scores=scores)}
-                for answer in self.answers
+                {**answer.to_dict(), "retention": answer.retention.to_json(scores=scores)} for answer in self.answers
             ],
         }
 

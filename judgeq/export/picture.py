@@ -133,9 +133,7 @@ class Canvas:
             found[-1] = self.fitted(f"{found[-1]} {' '.join(rest)[:200]}", style, room)
         return found
 
-    def write(
-        self, text: str, style: Style, x: float, base: float, room: float = ROOM, color: str = ""
-    ) -> None:
+    def write(self, text: str, style: Style, x: float, base: float, room: float = ROOM, color: str = "") -> None:
         """One line, from the side where its script begins; what does not fit is cut."""
         line = self.fitted(text, style, room)
         right = right_to_left(line)
@@ -195,9 +193,7 @@ def _card(canvas: Canvas, answer: Answer, prefix: str, x: float, y: float, room:
     from matplotlib.patches import FancyBboxPatch
 
     inner, left = room - 40, x + 20
-    frame = FancyBboxPatch(
-        (x + 12, y + 12), room - 24, CARD - 24, boxstyle="round,pad=12", fc=PAPER, ec=LINE, lw=0.75
-    )
+    frame = FancyBboxPatch((x + 12, y + 12), room - 24, CARD - 24, boxstyle="round,pad=12", fc=PAPER, ec=LINE, lw=0.75)
     canvas.axes.add_patch(frame)
     canvas.write(title_of(answer.method), NAME, left, y + 36, inner)
     said = canvas.drawable(prefix + answer.text).strip() or "No answer."
@@ -288,9 +284,7 @@ def _marked(canvas: Canvas, line: list[Piece], base: float) -> None:
 def _font(style: Style) -> Any:
     from matplotlib.font_manager import FontProperties
 
-    return FontProperties(
-        family=[style.family, *_families()], weight=style.weight, size=style.pixels * 72 / 100
-    )
+    return FontProperties(family=[style.family, *_families()], weight=style.weight, size=style.pixels * 72 / 100)
 
 
 @cache

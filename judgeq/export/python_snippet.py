@@ -45,9 +45,7 @@ def to_python(question: str, settings: Settings) -> str:
         loaded=", ".join(loaded),
         file=quoted(settings.file),
         question=quoted(question),
-        options="\n".join(
-            f"    {name}={_literal(value)}," for name, value in options.items() if value is not None
-        ),
+        options="\n".join(f"    {name}={_literal(value)}," for name, value in options.items() if value is not None),
         max_new_tokens=settings.max_new_tokens,
     )
 

@@ -310,8 +310,7 @@ def generate_batch(readings: Sequence[Reading]) -> list[Answer]:
     for writer in writers:
         _ = writer.retention  # while there are rows
     pending = [
-        PendingAnswer(each.retained.cache, each.reading.logits, each.reading.request.decoding)
-        for each in writers
+        PendingAnswer(each.retained.cache, each.reading.logits, each.reading.request.decoding) for each in writers
     ]
     answers = []
     together = decode_together(readings[0].request.lm, pending, move=True)

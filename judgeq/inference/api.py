@@ -26,9 +26,7 @@ from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.values import number, several
 
 
-def ask(
-    lm: LanguageModel, document: str, question: str, *, method: str | Method = AUTO, **options: Any
-) -> Answer:
+def ask(lm: LanguageModel, document: str, question: str, *, method: str | Method = AUTO, **options: Any) -> Answer:
     """Answer one question about a document under a budget.
 
     Args:
@@ -143,9 +141,7 @@ def read(
     return run(request, on_layer=on_layer)
 
 
-def run(
-    request: Request, *, prefix: PrefixCache | None = None, on_layer: LayerCallback | None = None
-) -> Reading:
+def run(request: Request, *, prefix: PrefixCache | None = None, on_layer: LayerCallback | None = None) -> Reading:
     """Read the prompt of a request and let each method keep its rows.
 
     Args:

@@ -159,10 +159,7 @@ class Recorder:
         self._sum = torch.zeros(counted.parts(lm), tokens + 2, dtype=torch.float32, device=self._device)
         self._chosen: list[tuple[int, RowWeights]] = []
         self.vectors: list[Tensor] = []
-        heads = [
-            None if rows is None else list(rows if isinstance(rows, tuple) else rows[0])
-            for rows in retained.kept
-        ]
+        heads = [None if rows is None else list(rows if isinstance(rows, tuple) else rows[0]) for rows in retained.kept]
         self.stored(heads, [0 if rows is None else retained.memory for rows in heads])
 
     def stored(self, heads: Sequence[list[Tensor] | None], memory: Sequence[int]) -> None:

@@ -322,9 +322,7 @@ def decode_together(
 def next_tokens(lm: LanguageModel, cache: PaddedCache, tokens: Sequence[int]) -> list[int]:
     """The next token of every answer in the cache, after these, whose rows are added; greedy."""
     ids = torch.tensor(tokens, device=lm.device)[:, None]
-    output = lm.model(
-        input_ids=ids, position_ids=cache.positions, cache=cache, use_cache=True, logits_to_keep=1
-    )
+    output = lm.model(input_ids=ids, position_ids=cache.positions, cache=cache, use_cache=True, logits_to_keep=1)
     cache.positions = cache.positions + 1
     return output.logits[:, -1].argmax(-1).tolist()
 
@@ -342,9 +340,7 @@ def settled_text(lm: LanguageModel, tokens: Sequence[int], answer: PendingAnswer
     return written.text + transcript.end()
 
 
-def _alone(
-    lm: LanguageModel, answer: PendingAnswer, started: float, on_token: Callable[[], None]
-) -> FinishedAnswer:
+def _alone(lm: LanguageModel, answer: PendingAnswer, started: float, on_token: Callable[[], None]) -> FinishedAnswer:
     written = FinishedAnswer("", [])
     for step in decode(lm, answer.cache.fork(), answer.logits, answer.decoding):
         written.text += step.text

@@ -63,9 +63,7 @@ class DecodingEviction:
         self.lm, self.cache, self.every = lm, retained.cache, every
         self._prompt_words = self._words = retained.words
         self._answer: list[int] = []
-        self._memory = {
-            layer: 0 if kept is None else retained.memory for layer, kept in enumerate(retained.kept)
-        }
+        self._memory = {layer: 0 if kept is None else retained.memory for layer, kept in enumerate(retained.kept)}
         self.soft_tokens = appended(lm, self.plan.method, soft_tokens)
         self.rounds = 0
         self._evicted_at = self._tried_at = self.cache.get_seq_length()  # tokens seen by then

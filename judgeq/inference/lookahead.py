@@ -176,9 +176,7 @@ def _passes(requests: Sequence[Request], padded: bool) -> Iterator[list[int]]:
             yield group
 
 
-def _first_pass(
-    group: Sequence[_Lookahead], prefix: PrefixCache | None, on_layer: LayerCallback | None
-) -> None:
+def _first_pass(group: Sequence[_Lookahead], prefix: PrefixCache | None, on_layer: LayerCallback | None) -> None:
     request, plans = group[0].request, [each.first_plans for each in group]
     soft, memory = request.soft_tokens, max(each.memory for each in group)
     if len(group) == 1:

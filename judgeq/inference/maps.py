@@ -12,9 +12,7 @@ from judgeq.retention import RetentionMap
 from judgeq.retention.arrays import stacked_scores
 
 
-def retention_map(
-    lm: LanguageModel, prompt: Prompt, retained: Retained, *, query_aware: bool = True
-) -> RetentionMap:
+def retention_map(lm: LanguageModel, prompt: Prompt, retained: Retained, *, query_aware: bool = True) -> RetentionMap:
     """Tie what a prefill kept to the prompt's characters.
 
     A layer with a sliding window of its own holds the rows of that window, which is what the map says of it.
@@ -25,9 +23,7 @@ def retention_map(
     layers = retained.cache.layers
     batch = max(layer.keys.shape[0] for layer in layers)
     if batch > 1:
-        raise InputError(
-            f"A retention map shows one prompt and this batch has {batch}: prefill them one by one"
-        )
+        raise InputError(f"A retention map shows one prompt and this batch has {batch}: prefill them one by one")
     method = retained.plan.method
     return RetentionMap(
         method=method.name,
@@ -37,9 +33,7 @@ def retention_map(
         offsets=tuple((int(first), int(last)) for first, last in prompt.offsets),
         document=prompt.document,
         kept=kept_of_heads(retained, prompt.tokens),
-        scores=stacked_scores(
-            [None if score is None else score[0].cpu().numpy() for score in retained.scores]
-        ),
+        scores=stacked_scores([None if score is None else score[0].cpu().numpy() for score in retained.scores]),
         query_aware=query_aware,
         title=method.phrase or method.title,
         memory_rows=retained.memory if any(rows is not None for rows in retained.kept) else 0,

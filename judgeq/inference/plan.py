@@ -72,17 +72,13 @@ class Plan:
             )
 
     @classmethod
-    def with_tokens(
-        cls, method: Method, budget: int, tokens: SoftTokens | None, forced: Forced = Forced()
-    ) -> Plan:
+    def with_tokens(cls, method: Method, budget: int, tokens: SoftTokens | None, forced: Forced = Forced()) -> Plan:
         """A plan that takes from soft tokens what the method leaves open: the profile and the number of memory rows."""
         memory = method.selection.memory
         if memory is None and tokens is not None and method.needs_soft_tokens:
             trained = tokens.config.memory
             memory = trained if budget <= ALL_MEMORY_ROWS * trained else trained // 2
-            memory = (
-                min(memory, budget // LEAST_PER_MEMORY_ROW) if budget <= HALF_OF_MEMORY_ROWS * trained else 0
-            )
+            memory = min(memory, budget // LEAST_PER_MEMORY_ROW) if budget <= HALF_OF_MEMORY_ROWS * trained else 0
         return cls(method, budget, tokens.profile if tokens else None, forced, memory)
 
     def evicts(self, tokens: int) -> bool:
@@ -152,9 +148,7 @@ class Retained:
     words: Tensor | None = None
     extra_s: float = 0.0
     prompt_hashes: tuple[int, ...] = ()
-    _unsplit: dict[int, tuple[Unsplit, Tensor, Tensor, MemoryRows | None]] = field(
-        default_factory=dict, init=False
-    )
+    _unsplit: dict[int, tuple[Unsplit, Tensor, Tensor, MemoryRows | None]] = field(default_factory=dict, init=False)
 
     @classmethod
     def of_prompt(

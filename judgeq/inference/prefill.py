@@ -105,9 +105,7 @@ def prefill(
         InputError: a plan needs soft tokens and there are none, or needs a response; a chunk without a token, or
             chunks that the model's positions do not allow.
     """
-    request = Request(
-        lm, input_ids, plans, soft_tokens=soft_tokens, chunk=check_chunk(chunk), attended=attended
-    )
+    request = Request(lm, input_ids, plans, soft_tokens=soft_tokens, chunk=check_chunk(chunk), attended=attended)
     check_first_pass(plans)
     batch, tokens = input_ids.shape
     kept_memory = [plan.memory_rows(tokens) for plan in plans]
@@ -308,9 +306,7 @@ def _evicting_passes(
         if prefix is not None and len(passes) > 1:
             rows = prefix.fork()
         before = rows if isinstance(rows, PrefixCache) else None
-        eviction = Eviction(
-            own, prompt_ids, each.soft_tokens, progress, before, response_tokens, memory, replay
-        )
+        eviction = Eviction(own, prompt_ids, each.soft_tokens, progress, before, response_tokens, memory, replay)
         found.append(_evicting_pass(eviction, ids, rows))
     by_place = {
         place: kept

@@ -99,17 +99,13 @@ def prefill_padded(
     """
     all_plans = [plan for own in plans for plan in own]
     check_first_pass(all_plans)
-    own_memory = [
-        plan.memory_rows(ids.shape[1]) for ids, own in zip(prompts, plans, strict=True) for plan in own
-    ]
+    own_memory = [plan.memory_rows(ids.shape[1]) for ids, own in zip(prompts, plans, strict=True) for plan in own]
     (shared,) = shared_passes(lm, all_plans, soft_tokens, own_memory, memory)
     soft = shared.soft_tokens
     silent = [Progress(None, 0)] * (len(prompts) - 1)  # a layer is done when the last prompt has its rows
     evictions = [
         Eviction(Request(lm, ids, own), ids, soft, progress)
-        for ids, own, progress in zip(
-            prompts, plans, [*silent, Progress(on_layer, lm.geometry.layers)], strict=True
-        )
+        for ids, own, progress in zip(prompts, plans, [*silent, Progress(on_layer, lm.geometry.layers)], strict=True)
     ]
     ids, padding = pad_left([ids[0] for ids in prompts])
     embeds, adapted = with_soft_tokens(lm, ids, soft)  # (B, N + S + M, hidden)
@@ -124,9 +120,7 @@ def prefill_padded(
             observer=_Unpadded(evictions, padding),
             **inputs,
         )
-    return [
-        eviction.outcome(logits) for logits, eviction in zip(output.logits.split(1), evictions, strict=True)
-    ]
+    return [eviction.outcome(logits) for logits, eviction in zip(output.logits.split(1), evictions, strict=True)]
 
 
 class _Unpadded:
@@ -138,6 +132,4 @@ class _Unpadded:
     def observe(self, call: AttentionCall) -> None:
         for at, (eviction, first) in enumerate(zip(self.evictions, self.padding, strict=True)):
             own = slice(at, at + 1), slice(None), slice(first, None)
-            eviction.observe(
-                replace(call, queries=call.queries[own], keys=call.keys[own], values=call.values[own])
-            )
+            eviction.observe(replace(call, queries=call.queries[own], keys=call.keys[own], values=call.values[own]))

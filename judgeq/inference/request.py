@@ -203,9 +203,7 @@ def stand_in_notice(lm: LanguageModel) -> str:
     )
 
 
-def stand_in_notices(
-    lm: LanguageModel, named: Sequence[str | Method], chosen: Sequence[Method]
-) -> tuple[str, ...]:
+def stand_in_notices(lm: LanguageModel, named: Sequence[str | Method], chosen: Sequence[Method]) -> tuple[str, ...]:
     """`stand_in_notice`, if the methods that were named have become the stock answer; else nothing."""
     pairs = zip(named, chosen, strict=True)
     stands_in = any(name == AUTO and isinstance(method, StockAnswer) for name, method in pairs)
@@ -301,9 +299,7 @@ def _decoding_notices(methods: Iterable[Method], decoding: Decoding) -> tuple[st
 
 def memory_notices(plans: Iterable[Plan], tokens: int) -> tuple[str, ...]:
     """What to know of plans that keep fewer memory rows of a prompt of `tokens` tokens than they are asked for."""
-    kept = {
-        (plan.budget, plan.memory_rows(tokens), plan.memory or 0) for plan in plans if plan.evicts(tokens)
-    }
+    kept = {(plan.budget, plan.memory_rows(tokens), plan.memory or 0) for plan in plans if plan.evicts(tokens)}
     return tuple(
         f"A budget of {budget:,} rows has room for {left} memory rows and not for {asked}: the others are the prompt's."
         for budget, left, asked in sorted(kept)

@@ -40,9 +40,7 @@ def spans_of(spans: Span | Iterable[Span]) -> list[Any]:
     return [found] if len(found) == 2 and None not in map(whole, found) else found
 
 
-def forced_rows(
-    prompt: Prompt, document: str, pinned: Span | Iterable[Span], dropped: Span | Iterable[Span]
-) -> Forced:
+def forced_rows(prompt: Prompt, document: str, pinned: Span | Iterable[Span], dropped: Span | Iterable[Span]) -> Forced:
     """Pinned and dropped rows. A token with characters of both kinds is pinned.
 
     Args:

@@ -139,9 +139,7 @@ def _borrowed(model: Any, tokenizer: Any) -> Iterator[LanguageModel]:
     name = model.config.name_or_path or "in-memory"
     if tokenizer is None:
         if not model.config.name_or_path:
-            raise InputError(
-                "The model does not know where it was loaded from: give its tokenizer (tokenizer=…)"
-            )
+            raise InputError("The model does not know where it was loaded from: give its tokenizer (tokenizer=…)")
         tokenizer = _tokenizer_of(name)
     attention = model.config._attn_implementation
     training = [module for module in model.modules() if module.training]
@@ -226,9 +224,7 @@ def _sample(model: Any, read: list[Prefill], new: int, input_ids: Tensor, option
     return GenerationMixin._sample(_AfterPrefill(model, logits, cache), input_ids, **options)
 
 
-def _one_by_one(
-    model: Any, read: list[Prefill], new: int, input_ids: Tensor, options: dict[str, Any]
-) -> Tensor:
+def _one_by_one(model: Any, read: list[Prefill], new: int, input_ids: Tensor, options: dict[str, Any]) -> Tensor:
     config, positions = options["generation_config"], options.pop("position_ids")
     if config.return_dict_in_generate:
         raise InputError(
@@ -236,9 +232,7 @@ def _one_by_one(
             "return_dict_in_generate out"
         )
     sequences = [
-        _sample(
-            model, [each], new, input_ids[at : at + 1], {**options, "position_ids": positions[at : at + 1]}
-        )[0]
+        _sample(model, [each], new, input_ids[at : at + 1], {**options, "position_ids": positions[at : at + 1]})[0]
         for at, each in enumerate(read)
     ]
     filler = 0 if config._pad_token_tensor is None else int(config._pad_token_tensor)

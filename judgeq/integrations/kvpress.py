@@ -24,9 +24,7 @@ try:
     from kvpress import ScorerPress
     from kvpress.utils import compute_n_kept, get_prerope_query_states
 except ImportError as error:
-    raise ImportError(
-        "A press needs kvpress: `pip install kvpress==0.5.5`, in an environment of its own"
-    ) from error
+    raise ImportError("A press needs kvpress: `pip install kvpress==0.5.5`, in an environment of its own") from error
 
 POOL = 7
 """Width of the max-pooling over scores where words are not known."""
@@ -58,9 +56,7 @@ class JudgeQPress(ScorerPress):
         super().__post_init__()
         config = Path(self.folder) / "judgeq_config.json"
         if not config.is_file():
-            raise ValueError(
-                f"{self.folder!r} holds no soft tokens: name a folder that `judgeq train` has finished"
-            )
+            raise ValueError(f"{self.folder!r} holds no soft tokens: name a folder that `judgeq train` has finished")
         if self.pool is None:
             self.pool = POOL if self.tokenizer is None else 1
         if self.pool < 1 or self.pool % 2 == 0:
@@ -103,9 +99,7 @@ class JudgeQPress(ScorerPress):
         queries = queries * cos + _rotate_half(queries) * sin
         grouped = queries.unflatten(1, (keys.shape[1], -1))  # (B, H_kv, G, S, D)
         logits = torch.einsum("bkgsd,bktd->bkgst", grouped, keys).float() * module.scaling
-        later = torch.ones(self.n, keys.shape[2], dtype=torch.bool, device=keys.device).triu(
-            keys.shape[2] - self.n + 1
-        )
+        later = torch.ones(self.n, keys.shape[2], dtype=torch.bool, device=keys.device).triu(keys.shape[2] - self.n + 1)
         weights = logits.masked_fill(later, float("-inf")).softmax(-1)
         return weights[..., : -self.n].mean(dim=(2, 3))
 
@@ -135,9 +129,7 @@ class JudgeQPress(ScorerPress):
 
         return best_of_words(pooled, self.words.to(scores.device))
 
-    def _append(
-        self, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[()], dict[str, Any]]:
+    def _append(self, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
         """A prefill's inputs with the soft tokens after them; other passes are left alone."""
         kwargs = dict(zip(inspect.signature(inner.forward).parameters, args, strict=False)) | kwargs
         cache = kwargs.get("past_key_values")
@@ -171,12 +163,8 @@ class JudgeQPress(ScorerPress):
 
     def _adapters(self) -> dict[str, tuple[Tensor, Tensor]]:
         """(in, rank) and (rank, out) of each adapted linear map, by its name among the layers."""
-        found = [
-            name.removeprefix("adapter_down.") for name in self.tensors if name.startswith("adapter_down.")
-        ]
-        return {
-            name: (self.tensors[f"adapter_down.{name}"], self.tensors[f"adapter_up.{name}"]) for name in found
-        }
+        found = [name.removeprefix("adapter_down.") for name in self.tensors if name.startswith("adapter_down.")]
+        return {name: (self.tensors[f"adapter_down.{name}"], self.tensors[f"adapter_up.{name}"]) for name in found}
 
     def _term(self, down: Tensor, up: Tensor) -> Callable[..., None]:
         """A forward hook that adds an adapter's term at the soft tokens' positions of a prefill."""

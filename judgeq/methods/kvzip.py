@@ -75,9 +75,7 @@ class KVzip(Method):
         for at in range(0, view.response_tokens, QUERY_BLOCK):
             asking = view.queries[:, :, at : at + QUERY_BLOCK]
             first = sinks + own + at
-            logits = attention_logits(
-                asking, keys[:, :, : first + asking.shape[2]], view.scaling, first, view.softcap
-            )
+            logits = attention_logits(asking, keys[:, :, : first + asking.shape[2]], view.scaling, first, view.softcap)
             paid = logits.softmax(-1)[..., sinks : sinks + own]
             if self.weighs:
                 assert view.input_norms is not None

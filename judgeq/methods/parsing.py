@@ -31,9 +31,7 @@ def method_from_text(text: str, **defaults: Any) -> Method:
     for part in parts:
         option, _, value = part.partition("=")
         if option not in kinds:
-            raise InputError(
-                f"The method {name!r} has no option {option!r}; it has {', '.join(sorted(kinds))}"
-            )
+            raise InputError(f"The method {name!r} has no option {option!r}; it has {', '.join(sorted(kinds))}")
         if option in options:
             raise InputError(f"The method text {text!r} gives {option!r} twice: give it once")
         options[option] = _read(kinds[option], value, part)

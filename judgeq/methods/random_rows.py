@@ -56,6 +56,4 @@ class RandomRows(Method):
     def _draw(self, view: LayerView, prompt: int, heads: int) -> Tensor:
         """(H_kv, T) for one prompt."""
         seed = random.Random(f"{self.seed}:{prompt}:{view.layer}:{view.draw_id}").getrandbits(63)
-        return torch.rand(
-            heads, view.prompt_tokens, dtype=torch.float32, generator=torch.Generator().manual_seed(seed)
-        )
+        return torch.rand(heads, view.prompt_tokens, dtype=torch.float32, generator=torch.Generator().manual_seed(seed))

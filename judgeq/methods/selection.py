@@ -86,9 +86,7 @@ def best_of_words(scores: Tensor, words: Tensor) -> Tensor:
     return best.gather(-1, word)
 
 
-def rank_rows(
-    scores: Tensor, selection: Selection, forced: Forced = Forced(), words: Tensor | None = None
-) -> Ranked:
+def rank_rows(scores: Tensor, selection: Selection, forced: Forced = Forced(), words: Tensor | None = None) -> Ranked:
     """The prompt's rows from the most to the least important: the first `n` are the selection at a budget of `n`.
 
     Pinned rows come first, then the recent window, its last rows before the others, then the sinks. The remaining rows
@@ -205,9 +203,7 @@ def _compete(rows: Tensor, pooled: Tensor, total: int, selection: Selection, nor
     if norms is not None:
         rows = order_by_value(rows, pooled, norms, counts[:, None])
     heads, tokens = (torch.arange(size, device=rows.device) for size in rows.shape)
-    places = (heads[:, None] * ROW_LIMIT + rows).masked_fill(
-        tokens >= counts[:, None], len(heads) * ROW_LIMIT
-    )
+    places = (heads[:, None] * ROW_LIMIT + rows).masked_fill(tokens >= counts[:, None], len(heads) * ROW_LIMIT)
     chosen = places.flatten().sort().values[:total]
     return Unsplit(chosen // ROW_LIMIT, chosen % ROW_LIMIT, counts)
 

@@ -125,9 +125,7 @@ def measure() -> CpuTrial:
 
     with torch.inference_mode():
         many = {dtype: product(*PREFILL, dtype) for dtype in (torch.float32, torch.bfloat16)}
-        calls: dict[Any, Callable[[], Any]] = {
-            dtype: partial(F.linear, *each) for dtype, each in many.items()
-        }
+        calls: dict[Any, Callable[[], Any]] = {dtype: partial(F.linear, *each) for dtype, each in many.items()}
         if has_two_libraries():
             calls[torch.float32] = partial(onednn_product, *many[torch.float32], None)
         times = _fastest(calls)
@@ -136,9 +134,7 @@ def measure() -> CpuTrial:
         row, weights = (each.bfloat16() for each in exact)
         calls = {torch.float32: partial(F.linear, *exact), PLAIN: partial(F.linear, row, weights)}
         for name, layout in LAYOUTS.items():
-            with contextlib.suppress(
-                RuntimeError, AttributeError
-            ):  # this CPU or this PyTorch does not have it
+            with contextlib.suppress(RuntimeError, AttributeError):  # this CPU or this PyTorch does not have it
                 laid_out = layout.lay_out(weights)
                 layout.multiply(row, laid_out, None)
                 calls[name] = partial(layout.multiply, row, laid_out, None)

@@ -191,9 +191,7 @@ def check_gguf(gguf: Path) -> dict[str, Any]:
 
 
 def _cut_short(gguf: Path, there: int, whole: int | None = None) -> ModelError:
-    where = (
-        f"it has {there:,} bytes of {whole:,}" if whole else f"its head does not end within {there:,} bytes"
-    )
+    where = f"it has {there:,} bytes of {whole:,}" if whole else f"its head does not end within {there:,} bytes"
     return ModelError(
         f"{gguf} cannot be loaded, for its download broke off, or it is damaged ({where}): fetch it again."
     )
@@ -233,9 +231,7 @@ def quiet_transformers() -> Iterator[None]:
 def _copy_from_hub(spec: EmbeddedModel, folder: Path, say: Progress) -> str:
     """Copies the Hub's files into `folder`; returns `hub id@commit`."""
     try:
-        found = snapshot(
-            spec.hub_id, patterns=SMALL_FILES + WEIGHT_FILES, ignored=IGNORED_FILES, progress=say
-        )
+        found = snapshot(spec.hub_id, patterns=SMALL_FILES + WEIGHT_FILES, ignored=IGNORED_FILES, progress=say)
         for path in found.iterdir():
             shutil.copyfile(path, folder / path.name)
         if not (folder / "model.safetensors").is_file():

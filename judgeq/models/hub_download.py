@@ -190,9 +190,7 @@ def main() -> None:
 
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         try:
-            answer = {
-                "folder": str(huggingface_hub.snapshot_download(**request, tqdm_class=cast("Any", Signs)))
-            }
+            answer = {"folder": str(huggingface_hub.snapshot_download(**request, tqdm_class=cast("Any", Signs)))}
         except Exception as error:  # noqa: BLE001 - its errors have no common base
             answer = asdict(HubError.of(error))
     _say(json.dumps(answer))

@@ -104,9 +104,7 @@ class LanguageModel:
     cuda_graphs: bool = field(default=False, repr=False)
 
     @classmethod
-    def wrap(
-        cls, model: Any, tokenizer: Any, name: str = "in-memory", revision: str | None = None
-    ) -> LanguageModel:
+    def wrap(cls, model: Any, tokenizer: Any, name: str = "in-memory", revision: str | None = None) -> LanguageModel:
         """A model that is already in memory; raises `ModelError` if it is of a kind that is not supported."""
         from judgeq.attention.registry import ATTENTION
 

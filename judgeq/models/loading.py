@@ -105,9 +105,7 @@ def load(
     place = _locate(str(name), revision, progress)
     if place.gguf:
         if quantization:
-            raise ModelError(
-                f"{place.name} is a GGUF file, which cannot be loaded in {quantization}: leave it out."
-            )
+            raise ModelError(f"{place.name} is a GGUF file, which cannot be loaded in {quantization}: leave it out.")
         check_chat_template(check_gguf(place.folder / place.gguf).get("tokenizer.chat_template"), place.name)
     with clear_errors(place.name, device), quiet_transformers():
         config = _config(place)
@@ -167,9 +165,7 @@ def _locate(name: str, revision: str | None, progress: Progress | None) -> _Plac
         _check_folder(path, name)
         if not (path / CONFIG_FILE).is_file():
             inside = [*path.glob("*.gguf"), *(each.parent for each in path.glob(f"*/{CONFIG_FILE}"))]
-            instead = (
-                f"what lies in it, such as {min(inside)}" if inside else "one written by `save_pretrained`"
-            )
+            instead = f"what lies in it, such as {min(inside)}" if inside else "one written by `save_pretrained`"
             raise ModelError(f"The folder {name} has no {CONFIG_FILE}: name {instead}.")
         return _Place(name, path)
     if on_hub:
@@ -222,9 +218,7 @@ def _check_folder(folder: Path, name: str) -> None:
         with path.open("rb") as file:
             start = file.read(len(LFS_POINTER))
         if start == LFS_POINTER:
-            raise ModelError(
-                f"{path} is only a pointer of Git LFS to the real file: run `git lfs pull` in its folder."
-            )
+            raise ModelError(f"{path} is only a pointer of Git LFS to the real file: run `git lfs pull` in its folder.")
         if not start:
             raise ModelError(f"{path} is empty: fetch it again.")
 
@@ -289,9 +283,7 @@ def _model(place: _Place, config: Any, quantization: str | None, dtype: Any, dev
         **place.files, **options, trust_remote_code=False, use_safetensors=True, output_loading_info=True
     )
     if missing := sorted(report["missing_keys"]):
-        raise ModelError(
-            f"{place.name} lacks {len(missing)} weights, the first being {missing[0]}: fetch it again."
-        )
+        raise ModelError(f"{place.name} lacks {len(missing)} weights, the first being {missing[0]}: fetch it again.")
     model.config.name_or_path = place.name
     model.eval().requires_grad_(False)
     return model if placed else model.to(device_map[""])

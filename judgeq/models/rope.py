@@ -122,9 +122,7 @@ def rope_depends_on_length(model: Any, tokens: int, more: int) -> str:
         return ""
     if not more or tokens + more <= known or (kind == "longrope" and tokens > known):
         return ""
-    return (
-        f"has {kind} positions, which rotate every row by the length of the text beyond {known:,} positions"
-    )
+    return f"has {kind} positions, which rotate every row by the length of the text beyond {known:,} positions"
 
 
 def check_appended(model: Any, name: str, tokens: int, appended: int) -> None:

@@ -44,9 +44,7 @@ SHAPES = {
     "qwen3-1.7b": _shape(151936, 2048, 6144, 28, 16, 8, 40960, tied=True, model_type="qwen3", head_dim=128),
     "qwen3-4b": _shape(151936, 2560, 9728, 36, 32, 8, 40960, tied=True, model_type="qwen3", head_dim=128),
     "qwen3-8b": _shape(151936, 4096, 12288, 36, 32, 8, 40960, model_type="qwen3", head_dim=128),
-    "mistral-7b-v0.3": _shape(
-        32768, 4096, 14336, 32, 32, 8, 32768, model_type="mistral", sliding_window=None
-    ),
+    "mistral-7b-v0.3": _shape(32768, 4096, 14336, 32, 32, 8, 32768, model_type="mistral", sliding_window=None),
 }
 """By name, `tiny` for trials: what a transformers config needs, except how positions are scaled."""
 

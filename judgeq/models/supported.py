@@ -53,8 +53,7 @@ def check_model(config: Any, model_class: Any, name: str) -> None:
         raise ModelError(f"{name} ({kind}) {reason}: choose another family, such as {', '.join(FAMILIES)}.")
     if not is_tested(config):
         warnings.warn(
-            f"{name} is of the family {text.model_type}, which is not tested; tested are "
-            f"{', '.join(FAMILIES)}.",
+            f"{name} is of the family {text.model_type}, which is not tested; tested are {', '.join(FAMILIES)}.",
             stacklevel=3,
         )
 
@@ -68,9 +67,7 @@ def check_in_memory(model: Any, tokenizer: Any) -> None:
 
     given = "`LanguageModel.wrap` was given"
     if isinstance(tokenizer, PreTrainedModel) or isinstance(model, PreTrainedTokenizerBase):
-        raise ModelError(
-            f"{given} the tokenizer first: give the model first, then the tokenizer that belongs to it."
-        )
+        raise ModelError(f"{given} the tokenizer first: give the model first, then the tokenizer that belongs to it.")
     if not isinstance(model, PreTrainedModel):
         raise ModelError(f"{given} {_no_model(model)}.")
     kind = type(model).__name__
@@ -95,9 +92,7 @@ def check_in_memory(model: Any, tokenizer: Any) -> None:
 
 def _is_compiled(module: Any) -> bool:
     forward = vars(module).get("forward")
-    return getattr(module, "_compiled_call_impl", None) is not None or hasattr(
-        forward, "_torchdynamo_orig_callable"
-    )
+    return getattr(module, "_compiled_call_impl", None) is not None or hasattr(forward, "_torchdynamo_orig_callable")
 
 
 def _no_model(model: Any) -> str:
@@ -114,9 +109,7 @@ def _no_model(model: Any) -> str:
             )
         return "a model with an adapter of PEFT: give what its `merge_and_unload()` returns"
     if hasattr(model, "_orig_mod"):
-        return (
-            "a compiled model, whose attention cannot be observed: give what was compiled, its `._orig_mod`"
-        )
+        return "a compiled model, whose attention cannot be observed: give what was compiled, its `._orig_mod`"
     if hasattr(model, "module"):
         return f"a model inside {type(model).__name__}: give its `.module`"
     if hasattr(model, "model") and hasattr(model, "tokenizer"):
@@ -172,9 +165,7 @@ def check_tokenizer(tokenizer: Any, name: str, rows: int) -> None:
 def check_chat_template(template: Any, name: str) -> None:
     """Refuses a model that comes without a template to write prompts with."""
     if not template:
-        raise ModelError(
-            f"{name} has no chat template: choose the instruction-tuned (chat) version of the model."
-        )
+        raise ModelError(f"{name} has no chat template: choose the instruction-tuned (chat) version of the model.")
 
 
 def _written_by_template(tokenizer: Any, name: str) -> str:
@@ -261,9 +252,7 @@ def check_quantization(quantization: str | None) -> None:
     if quantization is None:
         return
     if quantization not in QUANTIZATIONS:
-        raise ModelError(
-            f"quantization is {quantization!r}: choose {' or '.join(QUANTIZATIONS)}, or leave it out."
-        )
+        raise ModelError(f"quantization is {quantization!r}: choose {' or '.join(QUANTIZATIONS)}, or leave it out.")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError(
             f"{quantization} weights need bitsandbytes: install it with `pip install bitsandbytes`, or leave "

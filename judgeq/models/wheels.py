@@ -258,9 +258,7 @@ def _write_manifest(folder: Path, manifest: dict[str, object]) -> None:
     draft.replace(folder / MANIFEST)
 
 
-def _pip_download(
-    requirement: str, destination: Path, notice: Callable[[bool, str], None], *options: str
-) -> str:
+def _pip_download(requirement: str, destination: Path, notice: Callable[[bool, str], None], *options: str) -> str:
     """Runs `pip download` and returns its output."""
     listing = destination / "requirements.txt"
     listing.write_text(requirement + "\n", encoding="utf-8")

@@ -32,9 +32,7 @@ NOUN = r"(?:the|a|an|this|that|these|those|its|his|her|their) \S.*?|[A-Z0-9].*?|
 PARTICIPLE = r"\w+ed|" + "|".join(
     [*PAST.values(), "born", "built", "done", "given", "hidden", "known", "cast", "taken", "written"]
 )
-NOT_FOR_RULES = re.compile(
-    r"\b(i|you|your|my|me|we|our|us|and (when|who|what|how|where))\b|[.?!:;]\s", re.IGNORECASE
-)
+NOT_FOR_RULES = re.compile(r"\b(i|you|your|my|me|we|our|us|and (when|who|what|how|where))\b|[.?!:;]\s", re.IGNORECASE)
 """Words to the model, and several questions in one."""
 
 

@@ -148,9 +148,7 @@ def _fill_in(tree: Any) -> None:
             single = field.get("multiple") is None and field.get("size", "1").strip() in ("", "0", "1")
             if single and not chosen:
                 chosen = [each for each in options if each.get("disabled") is None][:1]
-            text = ", ".join(
-                " ".join((each.text_content() or each.get("label", "")).split()) for each in chosen
-            )
+            text = ", ".join(" ".join((each.text_content() or each.get("label", "")).split()) for each in chosen)
         field[:] = []
         field.tag, field.text = "span", f" {text} " if text.strip() else None
 

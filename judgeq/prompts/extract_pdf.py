@@ -40,9 +40,7 @@ class Piece:
     def around(cls, text: str, parts: list[Piece], turned: bool = False) -> Piece:
         """A text on the place of its parts."""
         left, bottom = min(each.left for each in parts), min(each.bottom for each in parts)
-        return cls(
-            text, left, bottom, max(each.right for each in parts), max(each.top for each in parts), turned
-        )
+        return cls(text, left, bottom, max(each.right for each in parts), max(each.top for each in parts), turned)
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,7 @@ def pdf_text(data: bytes, limits: dict[str, int], notice: Callable[[str], None])
         raise Refused("is a broken PDF: open it, save it anew or as plain text, then try again") from None
     if len(scans) == count:
         many = f"{count} pages" if count != 1 else "1 page"
-        raise Refused(
-            f"has {many} but no text, so it is probably a scan: let a text recognition run over it first"
-        )
+        raise Refused(f"has {many} but no text, so it is probably a scan: let a text recognition run over it first")
     if scans:
         what, are, they = ("page", "is", "it matters") if len(scans) == 1 else ("pages", "are", "they matter")
         notice(
@@ -257,16 +253,10 @@ def _spot(filled: Filled, pieces: list[Piece | None]) -> tuple[int, str]:
     words = [(index, piece) for index, piece in enumerate(pieces) if piece and piece.text.strip()]
     row = [(index, piece, piece.off(place) // 4) for index, piece in words if piece.beside(place)]
     if filled.is_box:
-        after = [
-            (o, p.left - place.right, i)
-            for i, p, o in row
-            if -3 <= p.left - place.right <= 20 and not p.turned
-        ]
+        after = [(o, p.left - place.right, i) for i, p, o in row if -3 <= p.left - place.right <= 20 and not p.turned]
         if after:
             return min(after)[-1], f"{filled.text} "
-    before = [
-        (o, place.left - p.right, -i) for i, p, o in row if -3 <= place.left - p.right <= 200 and not p.turned
-    ]
+    before = [(o, place.left - p.right, -i) for i, p, o in row if -3 <= place.left - p.right <= 200 and not p.turned]
     before += [(o, p.left - place.right, -i) for i, p, o in row if p.turned and p.right > place.left - 200]
     if before:
         return 1 - min(before)[-1], f" {filled.text} "
@@ -293,9 +283,7 @@ def _filled(document: Any, page: Any) -> Iterator[Filled]:
 
     for index in range(raw.FPDFPage_GetAnnotCount(page)):
         added = raw.FPDFPage_GetAnnot(page, index)
-        if not added or raw.FPDFAnnot_GetFlags(added) & (
-            raw.FPDF_ANNOT_FLAG_HIDDEN | raw.FPDF_ANNOT_FLAG_NOVIEW
-        ):
+        if not added or raw.FPDFAnnot_GetFlags(added) & (raw.FPDF_ANNOT_FLAG_HIDDEN | raw.FPDF_ANNOT_FLAG_NOVIEW):
             continue
         edges = raw.FS_RECTF()
         raw.FPDFAnnot_GetRect(added, edges)

@@ -143,6 +143,4 @@ def tidy(text: str) -> str:
 
 def too_much_text(limits: dict[str, int]) -> Refused:
     """The refusal of a file whose text is too long."""
-    return Refused(
-        f"holds more than {limits['characters']:,} characters: save the part that matters as a file"
-    )
+    return Refused(f"holds more than {limits['characters']:,} characters: save the part that matters as a file")

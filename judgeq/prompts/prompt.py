@@ -43,9 +43,7 @@ def dated(moment: date | None) -> Iterator[None]:
         InputError: neither a date nor None.
     """
     if not isinstance(moment, date | None):
-        raise InputError(
-            f"The date is {moment!r}: give a datetime.datetime, or None for the time of the clock"
-        )
+        raise InputError(f"The date is {moment!r}: give a datetime.datetime, or None for the time of the clock")
     before = _today.set(moment or _today.get())
     try:
         yield
@@ -157,9 +155,7 @@ def build_prefix(lm: LanguageModel, document: str) -> Prompt:
     return Prompt(whole.input_ids[:, :tokens], whole.text[:end], whole.offsets[:tokens], whole.document)
 
 
-def build_chat(
-    lm: LanguageModel, messages: Sequence[Message], *, answer_prefix: str = "", reserve: int = 0
-) -> Tensor:
+def build_chat(lm: LanguageModel, messages: Sequence[Message], *, answer_prefix: str = "", reserve: int = 0) -> Tensor:
     """Token ids of a conversation that waits for an answer.
 
     Args:
@@ -191,9 +187,7 @@ def build_chat(
     return torch.tensor([ids])
 
 
-def count_before(
-    lm: LanguageModel, messages: Sequence[Message], characters: int, answer_prefix: str = ""
-) -> int:
+def count_before(lm: LanguageModel, messages: Sequence[Message], characters: int, answer_prefix: str = "") -> int:
     """Tokens of `build_chat` before so many characters of the last message; one across that border comes after it."""
     *before, (last, is_data), _, _ = _pieces(lm, messages, answer_prefix)
     inside = sum(end <= characters for _, end in lm.encode(last, is_data=is_data).offsets)
@@ -255,9 +249,7 @@ class _Parts:
         cut = tokens - limit + 8  # the mark and two new token borders
         while cut <= len(offsets) - 2:
             first = (len(offsets) - cut) // 2
-            prompt = self.around(
-                document[: offsets[first][0]] + CUT_MARK + document[offsets[first + cut][0] :]
-            )
+            prompt = self.around(document[: offsets[first][0]] + CUT_MARK + document[offsets[first + cut][0] :])
             if prompt.tokens <= limit:
                 return replace(prompt, cut_tokens=cut)
             cut += prompt.tokens - limit  # the mark, or a character that was cut in two, took more

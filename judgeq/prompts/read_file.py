@@ -217,13 +217,9 @@ def _extracted(kind: str, data: bytes, name: str, notice: Callable[[str], None])
         )
         answer = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
-        answer = {
-            "problem": f"takes longer than {MAX_SECONDS} seconds to read: save it as plain text, then try again"
-        }
+        answer = {"problem": f"takes longer than {MAX_SECONDS} seconds to read: save it as plain text, then try again"}
     except ValueError:  # it was ended for what it used, or fell over
-        answer = {
-            "problem": "cannot be read within the limits of one file: save it as plain text, then try again"
-        }
+        answer = {"problem": "cannot be read within the limits of one file: save it as plain text, then try again"}
     if "problem" in answer:
         raise InputError(f"{name} {answer['problem']}")
     for sentence in answer["notices"]:

@@ -41,10 +41,7 @@ def _texts(tokenizer: Any, tokens: Sequence[int]) -> dict[int, str]:
     join, special = tokenizer.convert_tokens_to_string, tokenizer.added_tokens_decoder
     before = len(join([letter]))  # some tokenizers drop the space that a text begins with
     names = zip(tokens, tokenizer.convert_ids_to_tokens(tokens), strict=True)
-    return {
-        token: "" if token in special or name is None else join([letter, name])[before:]
-        for token, name in names
-    }
+    return {token: "" if token in special or name is None else join([letter, name])[before:] for token, name in names}
 
 
 def _numbers(texts: Sequence[str]) -> list[int]:

@@ -60,13 +60,9 @@ class KeptRows:
             object.__setattr__(self, name, number)
         object.__setattr__(self, "document", whole_numbers("RetentionMap.document", self.document))
         if len(self.offsets) == 0 or not self.kept or not self.kept[0] or len(self.document) != 2:
-            raise InputError(
-                "RetentionMap needs at least one token, one layer, one KV head and a span (first, last)"
-            )
+            raise InputError("RetentionMap needs at least one token, one layer, one KV head and a span (first, last)")
         if not 0 <= self.document[0] <= self.document[1] <= len(self.text):
-            raise InputError(
-                f"RetentionMap.document is {self.document!r}: give a span inside the prompt's text"
-            )
+            raise InputError(f"RetentionMap.document is {self.document!r}: give a span inside the prompt's text")
         spans = np.asarray(self.offsets)
         inside = spans.shape == (self.tokens, 2) and spans.min() >= 0 and spans.max() <= len(self.text)
         if not inside or (spans[:, 0] > spans[:, 1]).any():
@@ -135,9 +131,7 @@ class KeptRows:
             )
         tokens = self.tokens_at(start, end)
         if not tokens:
-            raise InputError(
-                "No token of the prompt lies in this span: give one that holds words of the document"
-            )
+            raise InputError("No token of the prompt lies in this span: give one that holds words of the document")
         return tokens
 
     def text_of(self, first: int, last: int) -> str:
@@ -153,9 +147,7 @@ class KeptRows:
         """
         for name, value, length in (("layer", layer, self.layers), ("head", head, self.kv_heads)):
             if value is not None and not _is_index(value, length):
-                raise InputError(
-                    f"{name} is {value!r}: give a whole number from 0 to {length - 1}, or None for all"
-                )
+                raise InputError(f"{name} is {value!r}: give a whole number from 0 to {length - 1}, or None for all")
         layers = self.kept if layer is None else self.kept[layer : layer + 1]
         return [rows for kept in layers for rows in (kept if head is None else kept[head : head + 1])]
 
@@ -228,9 +220,7 @@ class KeptRows:
     def bin_edges(self, bins: int) -> np.ndarray:
         """(bins + 1,) int64 token positions where `layer_profile`'s bins begin; the last one is `T`."""
         if not _is_index(bins, self.tokens + 1) or bins < 1:
-            raise InputError(
-                f"bins is {bins!r}: give a whole number from 1 to {self.tokens}, the prompt's tokens"
-            )
+            raise InputError(f"bins is {bins!r}: give a whole number from 1 to {self.tokens}, the prompt's tokens")
         return np.linspace(0, self.tokens, bins + 1).astype(np.int64)
 
     def units(
@@ -270,13 +260,9 @@ class KeptRows:
 
     def check_same_prompt(self, other: KeptRows) -> None:
         """Raise an `InputError` unless both maps are of one prompt and model."""
-        ours, theirs = (
-            (each.text, each.offsets, each.document, each.layers, each.kv_heads) for each in (self, other)
-        )
+        ours, theirs = ((each.text, each.offsets, each.document, each.layers, each.kv_heads) for each in (self, other))
         if ours != theirs:
-            raise InputError(
-                "The two maps are not of one prompt that one model has read: compare methods of one run"
-            )
+            raise InputError("The two maps are not of one prompt that one model has read: compare methods of one run")
 
     def to_json(self, *, scores: bool = False) -> dict[str, Any]:
         """Plain JSON values; `from_json` reads them back.
@@ -352,9 +338,7 @@ def _checked_rows(rows: Sequence[int] | np.ndarray, tokens: int) -> np.ndarray:
     is_whole = found.ndim == 1 and found.dtype.kind in "iu"
     ascending = is_whole and bool((found[1:] > found[:-1]).all())
     if not ascending or (found.size and not 0 <= int(found[0]) <= int(found[-1]) < tokens):
-        raise InputError(
-            f"RetentionMap.kept must hold ascending whole numbers from 0 to {tokens - 1} per head"
-        )
+        raise InputError(f"RetentionMap.kept must hold ascending whole numbers from 0 to {tokens - 1} per head")
     found = found.astype(np.int32)
     found.setflags(write=False)
     return found

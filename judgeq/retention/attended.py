@@ -162,9 +162,7 @@ class Attended:
             "answer": float(self.own.mean()),
         }
 
-    def units(
-        self, granularity: Granularity = "word", *, specific: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def units(self, granularity: Granularity = "word", *, specific: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """The document's words, sentences or paragraphs, and how much each token of the answer attends to each.
 
         Args:
@@ -209,9 +207,7 @@ class Attended:
 
             display(HTML(self.to_html()))
             return
-        lines = [
-            f"{percent(each.share):>6}  {visible(' '.join(each.text.split()))}" for each in self.sources()
-        ]
+        lines = [f"{percent(each.share):>6}  {visible(' '.join(each.text.split()))}" for each in self.sources()]
         say("\n".join([glow.sentence(self), *lines, ""]), sys.stdout)
 
     def _repr_html_(self) -> str:

@@ -88,8 +88,7 @@ def heatmap(found: KeptRows, metric: Metric) -> Figure:
     values = found.layer_profile(bins) if metric == "kept" else found.score_profile(bins)
     steps = np.linspace(0, 1, 17).tolist()
     columns = [
-        f"{positions(first, last)}<br>“{hover_text(found.text_of(first, last))}”"
-        for first, last in pairwise(edges)
+        f"{positions(first, last)}<br>“{hover_text(found.text_of(first, last))}”" for first, last in pairwise(edges)
     ]
     trace = Heatmap(
         z=values.round(4).tolist(),
@@ -99,8 +98,7 @@ def heatmap(found: KeptRows, metric: Metric) -> Figure:
         hovertemplate=f"<b>layer %{{y}}</b>, %{{text}}<br>{scale.hover}<extra></extra>",
         hoverongaps=False,
         colorscale=[
-            [step**scale.bend, color]
-            for step, color in zip(steps, sample_colorscale(SEQUENTIAL, steps), strict=True)
+            [step**scale.bend, color] for step, color in zip(steps, sample_colorscale(SEQUENTIAL, steps), strict=True)
         ],
         zmin=scale.ticks[0],
         zmax=scale.ticks[-1],
@@ -209,15 +207,11 @@ def attention_share(found: KeptRows, layers: range | None = None) -> np.ndarray:
         raise InputError(f"layers is {layers!r}: give a range from 0 to {found.layers}, or None for all")
     inside = found.document_tokens
     if found.scores is None or not len(inside):
-        raise InputError(
-            f"The method {found.method!r} has no scores here: choose a method with scores, such as judgeq"
-        )
+        raise InputError(f"The method {found.method!r} has no scores here: choose a method with scores, such as judgeq")
     scores = found.scores[list(layers), :, inside.start : inside.stop].astype(np.float64)
     scores = scores[~np.isnan(scores).any(axis=-1)]  # (heads that scored, D)
     if not len(scores) or scores.min() < 0:
-        raise InputError(
-            f"The scores of {found.method!r} are not attention: choose a method such as judgeq or snapkv"
-        )
+        raise InputError(f"The scores of {found.method!r} are not attention: choose a method such as judgeq or snapkv")
     each = scores / np.maximum(scores.sum(axis=-1, keepdims=True), np.finfo(float).tiny)
     return each.mean(axis=0) / each.mean(axis=0).sum()
 
@@ -246,12 +240,9 @@ def attention_panels(
     inside = first.document_tokens
     edges = np.linspace(0, len(inside), min(MOST_BARS, len(inside)) + 1).astype(int)
     words = [
-        hover_text(first.text_of(inside.start + start, inside.start + end))
-        for start, end in pairwise(edges.tolist())
+        hover_text(first.text_of(inside.start + start, inside.start + end)) for start, end in pairwise(edges.tolist())
     ]
-    heights = {
-        name: np.add.reduceat(attention_share(found, layers), edges[:-1]) for name, found in maps.items()
-    }
+    heights = {name: np.add.reduceat(attention_share(found, layers), edges[:-1]) for name, found in maps.items()}
     figure = make_subplots(
         rows=len(maps), cols=1, shared_xaxes=True, shared_yaxes="all", vertical_spacing=0.32 / max(len(maps), 2),
         subplot_titles=[html.escape(name, quote=False) for name in maps],

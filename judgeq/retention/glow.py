@@ -49,9 +49,7 @@ class Lights:
         """
         paid = self.words.sums(weights[None])[0] * self._real
         strongest = np.argsort(-paid, kind="stable")[:MOST_WORDS]
-        kept = (
-            strongest[paid[strongest] > LEAST * paid.max()] if len(paid) and paid.max() > 0 else strongest[:0]
-        )
+        kept = strongest[paid[strongest] > LEAST * paid.max()] if len(paid) and paid.max() > 0 else strongest[:0]
         places = self._positions[self.words.spans[kept]]
         tenths = np.rint(paid[kept] * 10_000).astype(np.int64)
         return np.stack([places[:, 0], places[:, 1] - places[:, 0], tenths], axis=1).ravel().tolist()

@@ -53,9 +53,7 @@ class LegendEntry:
     share: float
 
 
-def map_html(
-    found: KeptRows, granularity: Granularity, layer: int | None, head: int | None, reading: bool
-) -> str:
+def map_html(found: KeptRows, granularity: Granularity, layer: int | None, head: int | None, reading: bool) -> str:
     """See `RetentionMap.to_html`."""
     spans, shares = found.units(granularity, layer, head)
     levels = level_of(shares)
@@ -72,8 +70,7 @@ def map_html(
         title=f"Share of the document’s {granularity}s "
         f"{'that are kept by' if whole else 'whose tokens are kept, on average, by'} …",
         legend=[
-            LegendEntry(LEVEL_CLASSES[level], names[level], BOUNDS[level], parts[level])
-            for level in reversed(possible)
+            LegendEntry(LEVEL_CLASSES[level], names[level], BOUNDS[level], parts[level]) for level in reversed(possible)
         ],
         label="Document, marked by how many heads keep it",
         blocks=blocks(found.document_text, spans, levels),
@@ -141,9 +138,7 @@ def style_sheet() -> Markup:
 
     The page's own choice of light or dark (Gradio, JupyterLab, Visual Studio Code) comes before the system's.
     """
-    light = (
-        "body:not(.dark) .gradio-container .jq-map,[data-jp-theme-light=true] .jq-map,.vscode-light .jq-map"
-    )
+    light = "body:not(.dark) .gradio-container .jq-map,[data-jp-theme-light=true] .jq-map,.vscode-light .jq-map"
     dark = ".dark .jq-map,[data-jp-theme-light=false] .jq-map,.vscode-dark .jq-map"
     return Markup(variables(".jq-map", light=light, dark=dark)) + css("map")
 
@@ -163,9 +158,7 @@ def _document(
     return render("map.html.j2", css=style_sheet(), hint=HINT, two=len(maps) > 1, figures=figures, **values)
 
 
-def unit_figures(
-    maps: Sequence[KeptRows], granularity: Granularity, layer: int | None, head: int | None
-) -> str:
+def unit_figures(maps: Sequence[KeptRows], granularity: Granularity, layer: int | None, head: int | None) -> str:
     """What a script on a page needs to explain any unit of the document without another request, as short JSON.
 
     Positions are those of `text.shown_positions`. `units` alternates the gap before a unit with its length; `edges` are

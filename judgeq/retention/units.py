@@ -70,9 +70,7 @@ def unit_of_tokens(text: str, offsets: np.ndarray, spans: np.ndarray) -> np.ndar
     """
     if not len(spans):
         return np.full(len(offsets), -1)
-    last = np.array(
-        [first + len(text[first:end].rstrip()) - 1 for first, end in offsets.tolist()], dtype=np.int64
-    )
+    last = np.array([first + len(text[first:end].rstrip()) - 1 for first, end in offsets.tolist()], dtype=np.int64)
     unit = np.searchsorted(spans[:, 0], last, side="right") - 1
     return np.where((last >= offsets[:, 0]) & (unit >= 0) & (last < spans[unit, 1]), unit, -1)
 

@@ -103,9 +103,7 @@ def _term(down: Tensor, up: Tensor, positions: slice, owner: int) -> Callable[..
     def add(linear: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if threading.get_ident() == owner:
             soft, adapted = inputs[0], output
-            if (
-                len(range(*positions.indices(soft.shape[-2]))) < soft.shape[-2]
-            ):  # gradients of a part take copies
+            if len(range(*positions.indices(soft.shape[-2]))) < soft.shape[-2]:  # gradients of a part take copies
                 soft, adapted = soft[..., positions, :], adapted[..., positions, :]
             adapted.add_(((soft @ down.to(soft)) @ up.to(soft)).to(output.dtype))
 

@@ -54,9 +54,7 @@ class BudgetProfile:
             raise InputError("BudgetProfile.shares must be positive finite numbers")
         means = shares.double().mean((1, 2))
         if not torch.allclose(means, torch.ones_like(means), atol=1e-3):
-            raise InputError(
-                f"BudgetProfile.shares has the means {means.tolist()}: scale each budget's to a mean of 1"
-            )
+            raise InputError(f"BudgetProfile.shares has the means {means.tolist()}: scale each budget's to a mean of 1")
 
     def check(self, layers: int, kv_heads: int) -> None:
         """Refuse, with an `InputError`, a model with other numbers of layers or KV heads."""

@@ -44,9 +44,7 @@ def local_folder(name: str | Path, revision: str | None, files: Sequence[str]) -
     folder = Path(name)
     if folder.is_dir():
         if revision is not None:
-            raise InputError(
-                f"A revision ({revision!r}) belongs to the Hub, and {name} is a folder: leave it out"
-            )
+            raise InputError(f"A revision ({revision!r}) belongs to the Hub, and {name} is a folder: leave it out")
         return folder
     if folder.is_file():
         raise InputError(f"{name} is a file: name the folder that it lies in")
@@ -113,9 +111,7 @@ def published(library: str, base_model: str) -> list[str]:
     asked = {"filter": tags, "sort": "downloads", "limit": "3"}
     try:
         with clear_errors(base_model):
-            answer = get_session().get(
-                f"{constants.ENDPOINT}/api/models", params=asked, timeout=ANSWER_SECONDS
-            )
+            answer = get_session().get(f"{constants.ENDPOINT}/api/models", params=asked, timeout=ANSWER_SECONDS)
             return [str(found["id"]) for found in answer.raise_for_status().json()]
     except InputError:
         return []
@@ -162,6 +158,4 @@ def _refusal(name: str, status: int) -> str:
         409: "has got a repository or branch of that name just now: try again",
         429: "has had too many requests from here: wait some minutes, then try again",
     }
-    return (
-        f"The Hub, asked about {name}, {known.get(status, f'answers with error {status}: try again later')}"
-    )
+    return f"The Hub, asked about {name}, {known.get(status, f'answers with error {status}: try again later')}"

@@ -20,9 +20,7 @@ MEASURED = "held_out_"
 """How the names of figures begin that were measured on texts training never saw."""
 
 
-def model_card(
-    config: SoftTokensConfig, name: str, licence: str = LICENCE, *, custom_generate: bool = False
-) -> str:
+def model_card(config: SoftTokensConfig, name: str, licence: str = LICENCE, *, custom_generate: bool = False) -> str:
     """Markdown with the front matter that the Hugging Face Hub reads.
 
     Args:
@@ -92,9 +90,7 @@ def _front_matter(config: SoftTokensConfig, licence: str, custom_generate: bool)
 
 def _datasets(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Hub ids of the data sets that prompts were taken from, each once."""
-    sources = [
-        part.partition(":")[0] for recipe in recipes for part in str(recipe.get("data", "")).split(",")
-    ]
+    sources = [part.partition(":")[0] for recipe in recipes for part in str(recipe.get("data", "")).split(",")]
     return list(dict.fromkeys(dataset for source in sources for dataset in ON_THE_HUB.get(source, ())))
 
 

@@ -56,9 +56,7 @@ def read(folder: Path) -> tuple[Tensor, str | None]:
     """
     config: dict[str, Any] = read_object(saved(folder, CONFIG_FILE))
     if not config:
-        raise InputError(
-            f"{folder} has no readable {CONFIG_FILE}: name a folder that PEFT's `save_pretrained` wrote"
-        )
+        raise InputError(f"{folder} has no readable {CONFIG_FILE}: name a folder that PEFT's `save_pretrained` wrote")
     kind = config.get("peft_type")
     if kind != KIND:
         raise InputError(
@@ -66,9 +64,7 @@ def read(folder: Path) -> tuple[Tensor, str | None]:
             "another"
         )
     if config.get("num_transformer_submodules") not in (None, 1):
-        raise InputError(
-            f"{folder} is a prompt for an encoder and a decoder: choose one of a causal language model"
-        )
+        raise InputError(f"{folder} is a prompt for an encoder and a decoder: choose one of a causal language model")
     if not saved(folder, TENSOR_FILE).is_file():
         raise InputError(
             f"{folder} has no {TENSOR_FILE}, and pickle files are never opened: save the adapter again with a current "

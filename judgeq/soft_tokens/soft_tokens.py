@@ -291,9 +291,7 @@ class SoftTokens:
             ) from None
 
     @classmethod
-    def for_model(
-        cls, lm: LanguageModel, name: str | Path | None = None, *, revision: str | None = None
-    ) -> SoftTokens:
+    def for_model(cls, lm: LanguageModel, name: str | Path | None = None, *, revision: str | None = None) -> SoftTokens:
         """Soft tokens that fit `lm`: from `name` (folder or Hub id), else those shipped for it.
 
         What others have published for this model is only named in the error, never taken unasked: soft tokens decide

@@ -152,9 +152,7 @@ class SoftTokenTensors:
         """
         if TENSOR_NAME not in stored:
             found = ", ".join(sorted(stored)[:3]) or "nothing"
-            raise InputError(
-                f"There is no tensor {TENSOR_NAME} but {found}: name a file that `judgeq train` wrote"
-            )
+            raise InputError(f"There is no tensor {TENSOR_NAME} but {found}: name a file that `judgeq train` wrote")
         offsets, memory = stored.get(OFFSETS_NAME), stored.get(MEMORY_NAME)
         return cls(
             stored[TENSOR_NAME].float(),
@@ -203,7 +201,5 @@ def _read_adapters(stored: Mapping[str, Tensor], prefix: str = "") -> LowRank | 
         for side in (DOWN_NAME, UP_NAME)
     )
     if down.keys() != up.keys():
-        raise InputError(
-            f"Half of the adapter {min(down.keys() ^ up.keys())} is missing: copy the file again"
-        )
+        raise InputError(f"Half of the adapter {min(down.keys() ^ up.keys())} is missing: copy the file again")
     return LowRank(*({name: maps[name] for name in sorted(maps)} for maps in (down, up))) if down else None

@@ -39,15 +39,12 @@ def compare_runs(folders: str | Path | Iterable[str | Path]) -> dict[str, Any]:
         found = {name.removeprefix(PREFIX): rate for name, rate in config.metrics.items() if PREFIX in name}
         rates = dict(sorted(found.items(), key=lambda entry: int(entry[0])))
         if not rates or config.base_model != model:
-            raise InputError(
-                f"{folder} has no held-out hit rates on {model}: train it with --held-out above 0"
-            )
+            raise InputError(f"{folder} has no held-out hit rates on {model}: train it with --held-out above 0")
         changed = {name: value for name, value in recipe.items() if base[name] != value}
         given = {name: value for name, value in recipe.items() if usual.get(name) != value}
         rows.append(
             {
-                "run": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in changed.items())
-                or "base",
+                "run": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in changed.items()) or "base",
                 "changed": changed,
                 "hit_rate": rates,
                 "parameters": sum(tensor.numel() for tensor in each.weights.tensors().values()),

@@ -77,9 +77,7 @@ def step_times(
 class _Steps:
     """One model's steps on the same examples, in each way."""
 
-    def __init__(
-        self, lm: LanguageModel, config: TrainConfig, tokens: int, folder: Path, clock: Clock
-    ) -> None:
+    def __init__(self, lm: LanguageModel, config: TrainConfig, tokens: int, folder: Path, clock: Clock) -> None:
         let_gradients_through(lm)
         count = config.accumulate
         self.config = replace(config, examples=count, batch=count, min_tokens=tokens, max_tokens=tokens)

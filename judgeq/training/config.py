@@ -93,9 +93,7 @@ class TrainConfig(JsonConfig):
             check_at_least("TrainConfig", field, getattr(self, field), 0)
         check_at_least("TrainConfig", "max_tokens", self.max_tokens, self.min_tokens)
         if not self.epochs and not self.memory:
-            raise InputError(
-                "TrainConfig.epochs is 0 and there are no memory tokens to train: give one of them"
-            )
+            raise InputError("TrainConfig.epochs is 0 and there are no memory tokens to train: give one of them")
         if not 0 < self.temper <= 1:
             raise InputError(f"TrainConfig.temper is {self.temper}; give a power above 0 and up to 1")
         for field in ("learning_rate", "offset_learning_rate", "adapter_learning_rate"):

@@ -133,9 +133,7 @@ class PromptRows:
             near = layer in sizes.sliding
             at = (sizes.sliding if near else sizes.global_layers).index(layer)
             names = ("window_keys", "window_values") if near else ("keys", "values")
-            keys, values = (
-                self._stacked([getattr(example, name)[at] for example in self._examples]) for name in names
-            )
+            keys, values = (self._stacked([getattr(example, name)[at] for example in self._examples]) for name in names)
             yield keys, values
 
     def _stacked(self, rows: Sequence[Tensor]) -> Tensor:

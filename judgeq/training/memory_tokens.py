@@ -80,9 +80,7 @@ class MemoryRun(Run):
             for (budget, memory), total in sums.items()
         }
 
-    def _divergences(
-        self, example: TrainingExample, budgets: Sequence[int], memory: bool = True
-    ) -> list[Tensor]:
+    def _divergences(self, example: TrainingExample, budgets: Sequence[int], memory: bool = True) -> list[Tensor]:
         """KL divergence from the answer over all rows, nats a token, at each budget."""
         lm, rows = self.lm, PromptRows(self.lm, [example])
         asked = Asked(lm, self.weights, rows, example.prompt)
@@ -105,9 +103,7 @@ class Asked:
         memory: of each such layer the memory rows, (1, H_kv, M, D), with gradients.
     """
 
-    def __init__(
-        self, lm: LanguageModel, weights: SoftTokenTensors, rows: PromptRows, prompt: Tensor
-    ) -> None:
+    def __init__(self, lm: LanguageModel, weights: SoftTokenTensors, rows: PromptRows, prompt: Tensor) -> None:
         tokens = len(prompt)
         self.lm, self.rows, self.tokens = lm, rows, tokens
         by_word = JudgeQ.selection.unit == "word"

@@ -48,9 +48,7 @@ def tempered(student: Tensor, teacher: Tensor, values: Tensor | None, temper: fl
 
 def pooled(student: Tensor, teacher: Tensor, values: Tensor | None, temper: float) -> Tensor:
     """`tempered` on scores after the max-pooling of width 7 that selection uses."""
-    ours, theirs = (
-        F.max_pool1d(attention.mean(-2), 7, 1, 3).unsqueeze(-2) for attention in (student, teacher)
-    )
+    ours, theirs = (F.max_pool1d(attention.mean(-2), 7, 1, 3).unsqueeze(-2) for attention in (student, teacher))
     return tempered(ours, theirs, values, temper)
 
 

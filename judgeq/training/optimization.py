@@ -62,9 +62,7 @@ class Run(ABC):
 
     phase: ClassVar[str]
 
-    def __init__(
-        self, setting: Setting, checkpoint: Path, groups: list[dict[str, object]], epochs: int
-    ) -> None:
+    def __init__(self, setting: Setting, checkpoint: Path, groups: list[dict[str, object]], epochs: int) -> None:
         """Continue from the checkpoint where there is one.
 
         Args:
@@ -190,9 +188,7 @@ class Run(ABC):
             parameter.data.copy_(tensors[f"{at}.value"])
             if f"{at}.step" in tensors:  # adapters after the last attention never get a gradient
                 names = ("step", "exp_avg", "exp_avg_sq")
-                self.adam.state[parameter] = {
-                    name: tensors[f"{at}.{name}"].to(parameter.device) for name in names
-                }
+                self.adam.state[parameter] = {name: tensors[f"{at}.{name}"].to(parameter.device) for name in names}
         self.history = json.loads(meta["history"])
 
 

@@ -93,9 +93,7 @@ def complete_cache(lm: LanguageModel, expected: int = 0) -> DynamicCache:
 
 
 @torch.inference_mode()
-def _cut(
-    cache: DynamicCache, row: int, start: int, prompt_end: int, written: Tensor, eos: frozenset[int]
-) -> Response:
+def _cut(cache: DynamicCache, row: int, start: int, prompt_end: int, written: Tensor, eos: frozenset[int]) -> Response:
     """Take one prompt's rows and response out of the batch."""
     tokens = written.tolist()[:-1]
     length = next((at for at, token in enumerate(tokens) if token in eos), len(tokens))

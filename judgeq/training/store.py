@@ -153,9 +153,7 @@ class Store:
         workers.wait()  # all have checked before one continues
         needed = self.expected_bytes / GIGABYTE
         if missing:
-            progress.note(
-                f"{self._contents} {len(self):,} prompts take up to {needed:.1f} GB in {self.folder}."
-            )
+            progress.note(f"{self._contents} {len(self):,} prompts take up to {needed:.1f} GB in {self.folder}.")
         if needed > limit_gb:
             fitting = int(len(self) * limit_gb / needed)
             raise InputError(
@@ -260,8 +258,6 @@ class Store:
         rows = ((ours[None], theirs[None]) for ours, theirs in zip(keys, values, strict=True))
         cache = FrozenCache(rows, len(prompt), self.lm.geometry.sliding)
         recorder = AttentionRecorder()
-        self.lm.model(
-            input_ids=ids[None].to(self.lm.device), cache=cache, logits_to_keep=1, observer=recorder
-        )
+        self.lm.model(input_ids=ids[None].to(self.lm.device), cache=cache, logits_to_keep=1, observer=recorder)
         example = TrainingExample(prompt, torch.cat(recorder.layers).half().cpu(), ids)
         return example.with_rows(keys, values, self.lm.geometry) if self.rows else example

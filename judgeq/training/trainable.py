@@ -185,6 +185,4 @@ def held_out_hit_rates(
         for budget in budgets:
             found, wanted = (select_rows(scores, budget, TOP) for scores in (ours, teacher))
             sums[budget] += float(overlap(found, wanted))
-    return {
-        f"hit_rate_{budget}": round(workers.total(sums[budget]) / len(train_set), 4) for budget in budgets
-    }
+    return {f"hit_rate_{budget}": round(workers.total(sums[budget]) / len(train_set), 4) for budget in budgets}

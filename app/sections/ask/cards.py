@@ -118,9 +118,7 @@ def length_line(host: ModelHost, document: str, question: str, truncate: bool, a
     over = tokens + (int(answer) if math.isfinite(answer) else 0) - limit
     if over <= 0:
         return _length(line)
-    return _length(
-        f"{line}: {(text.LENGTH_CUT if truncate else text.LENGTH_OVER).format(over=over)}", over=True
-    )
+    return _length(f"{line}: {(text.LENGTH_CUT if truncate else text.LENGTH_OVER).format(over=over)}", over=True)
 
 
 def reading_line() -> str:
@@ -248,9 +246,7 @@ def _replay(run: Run | None) -> tuple[str, str]:
         own = {lane.method: lane.steps for lane in lanes}
         return "", _compact(own | {method: steps for method, (steps, _) in run.lit.items()})
     last = {
-        lane.method: [
-            [at, *lane.steps[at]] for at in range(max(0, len(lane.steps) - MOST_NEW), len(lane.steps))
-        ]
+        lane.method: [[at, *lane.steps[at]] for at in range(max(0, len(lane.steps) - MOST_NEW), len(lane.steps))]
         for lane in lanes
     }
     return _compact(last), ""
@@ -300,13 +296,7 @@ def _costs(lane: Lane, run: Run | None) -> tuple[float, list[tuple[str, str, str
     rows = kv = text.PENDING
     of_rows = of_full = ""
     share = 0.0
-    if (
-        run
-        and run.prompt_tokens
-        and run.full_kv_bytes
-        and lane.rows is not None
-        and lane.kv_bytes is not None
-    ):
+    if run and run.prompt_tokens and run.full_kv_bytes and lane.rows is not None and lane.kv_bytes is not None:
         share = lane.kv_bytes / run.full_kv_bytes
         rows, of_rows = f"{lane.rows:,.0f}", text.OF_ROWS.format(tokens=run.prompt_tokens)
         kv, of_full = size(lane.kv_bytes), text.OF_FULL.format(share=percent(share)) if share < 1 else ""
@@ -315,9 +305,7 @@ def _costs(lane: Lane, run: Run | None) -> tuple[float, list[tuple[str, str, str
     lost = []
     if lane.lost is not None and lane.lost.share is not None:
         noun = "token" if lane.lost.tokens == 1 else "tokens"
-        lost = [
-            (text.LOST, percent(lane.lost.share), text.OF_TOKENS.format(tokens=lane.lost.tokens, noun=noun))
-        ]
+        lost = [(text.LOST, percent(lane.lost.share), text.OF_TOKENS.format(tokens=lane.lost.tokens, noun=noun))]
     return min(share, 1.0), [
         (text.ROWS_KEPT, rows, of_rows),
         (text.KV_CACHE, kv, of_full),

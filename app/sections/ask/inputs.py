@@ -96,9 +96,7 @@ def build_inputs(host: ModelHost) -> Inputs:
     propose = gr.Checkbox(True, label=text.PROPOSE, elem_id="propose")
     proposed_for = gr.State(first.question)
     with gr.Row(elem_id="budget"):
-        rows = gr.Number(
-            first.budget, label=text.ROWS, precision=0, step=16, scale=0, min_width=120, elem_id="rows"
-        )
+        rows = gr.Number(first.budget, label=text.ROWS, precision=0, step=16, scale=0, min_width=120, elem_id="rows")
         with gr.Column(min_width=150, elem_id="share-side"):
             share = gr.Slider(1, 100, 11, step=1, label=text.SHARE, buttons=[], elem_id="share")
             note = gr.HTML(text.COUNTING, elem_id="note")

@@ -26,9 +26,7 @@ def build_calculator() -> list[Any]:
                 label=text.CALCULATOR_MODEL,
                 min_width=200,
             )
-            tokens = gr.Number(
-                FIRST.tokens, label=text.CALCULATOR_TOKENS, precision=0, minimum=1, min_width=130
-            )
+            tokens = gr.Number(FIRST.tokens, label=text.CALCULATOR_TOKENS, precision=0, minimum=1, min_width=130)
             rows = gr.Number(FIRST.rows, label=text.CALCULATOR_ROWS, precision=0, minimum=1, min_width=130)
             row_bits = gr.Dropdown(bits, value=16, label=text.CALCULATOR_ROW_BITS, min_width=130)
             weight_bits = gr.Dropdown(bits, value=16, label=text.CALCULATOR_WEIGHTS, min_width=130)

@@ -31,9 +31,7 @@ def status_of(run: CalibrationRun) -> str:
         return said
     if run.phase == "writing":
         budgets = len(run.task.budgets)
-        return busy_status(
-            text.CALIBRATE_ANSWERING.format(done=done, count=count, budgets=budgets), done / count
-        )
+        return busy_status(text.CALIBRATE_ANSWERING.format(done=done, count=count, budgets=budgets), done / count)
     if run.phase == "failed" or (run.found is None and run.phase == "done"):
         return error_status(text.CALIBRATE_FAILED)
     if run.phase == "stopped" or run.found is None:

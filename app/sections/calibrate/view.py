@@ -36,9 +36,7 @@ class Calibrate:
                 elem_id="calibrate-questions",
             )
             with gr.Row(elem_id="calibrate-give"):
-                self.propose = gr.Button(
-                    text.CALIBRATE_PROPOSE, size="sm", scale=0, elem_id="calibrate-propose"
-                )
+                self.propose = gr.Button(text.CALIBRATE_PROPOSE, size="sm", scale=0, elem_id="calibrate-propose")
                 self.upload = upload_button(text.CALIBRATE_UPLOAD, [".txt"], elem_id="calibrate-upload")
             with gr.Row(elem_id="calibrate-how"):
                 self.method = gr.Dropdown(

@@ -34,9 +34,7 @@ SURVIVAL = """
 """
 
 
-def show_document(
-    run: Run | None, method: str, other: str, granularity: str, layer: int, head: int
-) -> tuple[Any, Any]:
+def show_document(run: Run | None, method: str, other: str, granularity: str, layer: int, head: int) -> tuple[Any, Any]:
     """The marked document of one method, or of two laid over one another; nothing changes where there is no map.
 
     Args:

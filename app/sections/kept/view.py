@@ -12,9 +12,7 @@ from app.sections.events import QUEUED
 from app.sections.folding import folded
 from app.sections.kept import callbacks as do
 
-SCRIPT, KEYS = (
-    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("kept.js", "heatmap.js")
-)
+SCRIPT, KEYS = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("kept.js", "heatmap.js"))
 LAST = {"trigger_mode": "always_last"}
 """Of choices in quick succession the last one is what is shown."""
 SHOW_SPAN = """
@@ -53,9 +51,7 @@ class Kept:
                 self.stay = gr.Button(text.SPAN_STAY, elem_id="span-stay", scale=0, min_width=110)
                 self.go = gr.Button(text.SPAN_GO, elem_id="span-go", scale=0, min_width=110)
             self.survival = gr.HTML(elem_id="survival", js_on_load=SHOW_SPAN)
-            self.by_layer = gr.Plot(
-                show_label=False, container=False, visible=False, elem_id="survival-layers"
-            )
+            self.by_layer = gr.Plot(show_label=False, container=False, visible=False, elem_id="survival-layers")
             with folded(text.HEATMAP_TITLE, text.HEATMAP, text.HEATMAP_FOLD, "layers"):
                 self.metric = gr.Radio(
                     [(label, name) for name, label in text.METRICS.items()],
@@ -115,9 +111,5 @@ def wire_kept(kept: Kept, run: gr.State) -> gr.events.Dependency:
     return drawn
 
 
-def _choice(
-    choices: list[tuple[str, Any]], value: Any, label: str, name: str, visible: bool = True
-) -> gr.Dropdown:
-    return gr.Dropdown(
-        choices, value=value, label=label, elem_id=name, scale=1, min_width=130, visible=visible
-    )
+def _choice(choices: list[tuple[str, Any]], value: Any, label: str, name: str, visible: bool = True) -> gr.Dropdown:
+    return gr.Dropdown(choices, value=value, label=label, elem_id=name, scale=1, min_width=130, visible=visible)

@@ -47,9 +47,7 @@ class Models:
                     file_count="multiple",
                     elem_id="token-files",
                 )
-                self.shipped = gr.Button(
-                    text.TOKENS_SHIPPED, size="sm", visible=False, elem_id="token-shipped"
-                )
+                self.shipped = gr.Button(text.TOKENS_SHIPPED, size="sm", visible=False, elem_id="token-shipped")
             if allowed:
                 self.hub_id = gr.Textbox(
                     label=text.TOKENS_HUB, placeholder="owner/name", lines=1, max_lines=1, elem_id="token-hub"

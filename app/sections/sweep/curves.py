@@ -83,9 +83,7 @@ def figure(points: Sequence[SweepPoint]) -> Figure:
 
     watched = any(point.survival is not None for point in points)
     titles = (text.SWEEP_AGREEMENT, *((text.SWEEP_SURVIVAL,) if watched else ()))
-    drawn = make_subplots(
-        rows=len(titles), cols=1, shared_xaxes=True, vertical_spacing=0.16, subplot_titles=titles
-    )
+    drawn = make_subplots(rows=len(titles), cols=1, shared_xaxes=True, vertical_spacing=0.16, subplot_titles=titles)
     looks = styles_of(point.method for point in points)
     for method, own in by_method(points).items():
         look = looks[method]

@@ -81,12 +81,7 @@ def _sample(value: str) -> Sample:
 
 
 def _question(value: str) -> str:
-    if (
-        not check_text("question", value).strip()
-        or len(value) > LONGEST_QUESTION
-        or "\0" in value
-        or "\ufffd" in value
-    ):
+    if not check_text("question", value).strip() or len(value) > LONGEST_QUESTION or "\0" in value or "\ufffd" in value:
         raise ValueError
     return value
 

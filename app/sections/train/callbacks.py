@@ -86,9 +86,7 @@ class TrainCallbacks(MeasuringCallbacks[TrainRun]):
             return busy_status(text.TRAIN_STOPPING)
         if not total:
             return busy_status(text.TRAIN_MEASURING if run.task.only_estimate else text.TRAIN_PREPARING)
-        return busy_status(
-            text.TRAIN_AT.format(phase=phase.capitalize(), done=done, total=total), done / total
-        )
+        return busy_status(text.TRAIN_AT.format(phase=phase.capitalize(), done=done, total=total), done / total)
 
     def progress(self, run: TrainRun) -> int:
         """See `MeasuringCallbacks`; something new every few seconds, and at the end."""
@@ -97,9 +95,7 @@ class TrainCallbacks(MeasuringCallbacks[TrainRun]):
         return int(time.monotonic() / DRAW_S) if run.history else 0
 
     def results(self, run: TrainRun) -> tuple[Any, ...]:
-        figure = gr.update(
-            visible=bool(run.history), value=curve_figure(run.history) if run.history else None
-        )
+        figure = gr.update(visible=bool(run.history), value=curve_figure(run.history) if run.history else None)
         return gr.update(visible=True), figure, numbers(run)
 
 

@@ -134,9 +134,7 @@ class CalibrationPlan:
             raise InputError("The full cache loses nothing: name a method that evicts, such as judgeq")
         soft = resolve_soft_tokens(lm, [chosen], tokens)
         asked = asked_of({chosen.name: chosen}, wanted)
-        plan = cls(
-            lm, cases, asked, soft, question_first, Decoding(max_new_tokens=max_new_tokens), risk, confidence
-        )
+        plan = cls(lm, cases, asked, soft, question_first, Decoding(max_new_tokens=max_new_tokens), risk, confidence)
         for at, case in enumerate(cases, start=1):
             try:
                 plan.request(*case)
@@ -224,9 +222,7 @@ class CalibrationPlan:
             PendingAnswer(kept.cache, reading.logits, self.decoding, settled, until_circles=True)
             for kept in (reading.retained[0], *evicted)
         ]
-        full, *written = decode_together(
-            self.lm, pending, lambda: on_layer(layers, layers) if on_layer else None
-        )
+        full, *written = decode_together(self.lm, pending, lambda: on_layer(layers, layers) if on_layer else None)
         texts = iter(each.text.strip() for each in written)
         answers = {}
         for each, kept in zip((FULL, *self.asked), reading.retained, strict=True):

@@ -107,9 +107,7 @@ def propose_questions(document: str, count: int = 24) -> list[CalibrationQuestio
         InputError: no text, or a count below 1.
     """
     check_at_least("propose_questions", "count", count, 1)
-    sentences = (
-        each for line in check_text("document", document).splitlines() for each in _SENTENCE.split(line)
-    )
+    sentences = (each for line in check_text("document", document).splitlines() for each in _SENTENCE.split(line))
     found = [question for each in sentences if (question := _begun(each.strip())) is not None]
     often = Counter(question.answer_prefix for question in found)
     found = [question for question in found if often[question.answer_prefix] == 1]
@@ -122,21 +120,13 @@ def _begun(sentence: str) -> CalibrationQuestion | None:
         lead, answer = sentence[: told.start()].rstrip(), told.group()
         after_blank = told.start() > len(lead)
         if after_blank and len(lead.split()) >= LEAST_WORDS and answer.lower() not in lead.lower():
-            return (
-                None
-                if EXPECTED in sentence or lead.isupper()
-                else CalibrationQuestion(COMPLETE, answer, lead)
-            )
+            return None if EXPECTED in sentence or lead.isupper() else CalibrationQuestion(COMPLETE, answer, lead)
     return None
 
 
 def questions_from_text(text: str) -> list[CalibrationQuestion]:
     """Questions as typed, one a line; empty lines are left out."""
-    return [
-        CalibrationQuestion.from_line(line)
-        for line in check_text("questions", text).splitlines()
-        if line.strip()
-    ]
+    return [CalibrationQuestion.from_line(line) for line in check_text("questions", text).splitlines() if line.strip()]
 
 
 def questions_from_file(path: Path) -> tuple[list[str], list[CalibrationQuestion]]:

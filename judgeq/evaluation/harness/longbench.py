@@ -64,9 +64,7 @@ def longbench_tasks(
     return [_task(lm, name, count, question_first, folder, reserve) for name in wanted]
 
 
-def _task(
-    lm: LanguageModel, name: str, count: int, question_first: bool, folder: Path | None, reserve: int
-) -> Task:
+def _task(lm: LanguageModel, name: str, count: int, question_first: bool, folder: Path | None, reserve: int) -> Task:
     task = definition("LongBench", name, "longbench")
     room = _room(lm, max(reserve, task.max_new_tokens))
     questions, cut = [], 0
@@ -99,9 +97,7 @@ def cut_middle(lm: LanguageModel, text: str, longest: int) -> str:
         if over <= 0:
             return shorter
         half -= -(-over // 2)  # characters that were cut in two took more
-    raise InputError(
-        f"A prompt cannot be cut to {longest:,} tokens: leave fewer positions free for the answer"
-    )
+    raise InputError(f"A prompt cannot be cut to {longest:,} tokens: leave fewer positions free for the answer")
 
 
 def _room(lm: LanguageModel, reserve: int) -> int:
@@ -166,8 +162,6 @@ def _checked(task: Definition, value: Any, where: str) -> Doc:
             raise InputError(f'{where}: "{name}" is not a text; give LongBench\'s own files')
     for key, needed in (("answers", True), ("all_classes", task.name == "trec")):
         texts = doc[key]
-        if needed and (
-            not isinstance(texts, list) or not texts or not all(isinstance(each, str) for each in texts)
-        ):
+        if needed and (not isinstance(texts, list) or not texts or not all(isinstance(each, str) for each in texts)):
             raise InputError(f'{where}: "{key}" is not a list of texts; give LongBench\'s own files')
     return doc

@@ -91,9 +91,7 @@ def made_task(
     return Task(label, questions, length, depth, question_first, notes)
 
 
-def _question(
-    task: Definition, doc: Mapping[str, Any], question_first: bool, question_unknown: bool
-) -> Question:
+def _question(task: Definition, doc: Mapping[str, Any], question_first: bool, question_unknown: bool) -> Question:
     """A document as a question; raises `InputError` where its last line is not the question."""
     text, answers, prefix = task.text(doc), tuple(doc["outputs"]), task.prefix(doc)
     parts = None

@@ -55,9 +55,7 @@ ESSAY_TASKS = tuple(name for name, options in NEEDLES.items() if options["type_h
 QA_FILES = {"qa_squad": "squad.json", "qa_hotpot": "hotpotqa.json"}
 ESSAYS = "baber/paul_graham_essays"
 """Where lm-eval has them from, on the Hub."""
-MANUAL_NOTE = (
-    "The haystack is Python's language reference instead of Paul Graham's essays, which could not be fetched"
-)
+MANUAL_NOTE = "The haystack is Python's language reference instead of Paul Graham's essays, which could not be fetched"
 SENTENCES_NOTE = (
     "Sentences are split by NLTK's rules alone, since its punkt_tab data could not be downloaded: needles may be "
     "at slightly other places"
@@ -281,9 +279,7 @@ def _least(task: Definition, tokenizer: Callable[..., Any], length: int, seed: s
     make = partial(vt_utils.generate_input_output, num_chains=1, num_hops=4)
     text, answer = make(5, is_icl=True)
     if tokens(f"{text} {answer}") + task.max_new_tokens > EXAMPLE_TOKENS:
-        raise InputError(
-            "RULER's vt does not fit this tokenizer, which cuts text into very many tokens: leave it out"
-        )
+        raise InputError("RULER's vt does not fit this tokenizer, which cuts text into very many tokens: leave it out")
     with seeded(seed):  # the very example that the run will begin with
         solved = vt_utils.sys_vartrack_w_noise_random(
             tokenizer=tokenizer, num_samples=1, max_seq_length=EXAMPLE_TOKENS, incremental=5

@@ -51,9 +51,7 @@ def differences(ours: ResultFile, theirs: ResultFile, benchmark: str) -> list[st
     What one of them does not say counts for nothing, except for the precision.
     """
     own, other = _facts(ours, benchmark), _facts(theirs, benchmark)
-    found = [
-        _reason(name, own[name], other[name]) for name in own if name in other and own[name] != other[name]
-    ]
+    found = [_reason(name, own[name], other[name]) for name in own if name in other and own[name] != other[name]]
     tasks = ours.questions.keys() & theirs.questions.keys()
     if not found and any(ours.questions[task] != theirs.questions[task] for task in tasks):
         found.append("other questions")
@@ -95,6 +93,4 @@ def _options(file: ResultFile) -> dict[str, str]:
         words = shlex.split(file.command)
     except ValueError:
         return {}
-    return dict(pairwise(words)) | dict(
-        word.split("=", 1) for word in words if word.startswith("--") and "=" in word
-    )
+    return dict(pairwise(words)) | dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)

@@ -126,9 +126,7 @@ def needle_heatmap(block: Block, method: str, budget: Budget) -> Figure:
     """Scores by depth and length, from 0 to 1 on the scale that all heatmaps share."""
     from plotly.graph_objects import Heatmap
 
-    rows = [
-        [block.needle(method, budget, depth, length) for length in block.lengths] for depth in block.depths
-    ]
+    rows = [[block.needle(method, budget, depth, length) for length in block.lengths] for depth in block.depths]
     lengths, depths = list(map(_thousands, block.lengths)), list(map(str, block.depths))
     trace = Heatmap(
         z=[[None if row is None else round(row.score, 4) for row in line] for line in rows],
@@ -217,9 +215,7 @@ def draw_needles(block: Block, budget: Budget) -> Figure:
         figure.add_trace(drawn.data[0].update(showscale=at == 0, colorbar=bar), **place)
         across, down = drawn.layout.xaxis, drawn.layout.yaxis
         figure.update_xaxes(tickvals=across.tickvals, ticktext=across.ticktext, title="tokens", **place)
-        figure.update_yaxes(
-            tickvals=down.tickvals, ticktext=down.ticktext, range=down.range, showgrid=False, **place
-        )
+        figure.update_yaxes(tickvals=down.tickvals, ticktext=down.ticktext, range=down.range, showgrid=False, **place)
     figure.update_yaxes(title="depth, %", col=1)
     return figure.update_layout(margin={"l": 60, "r": 20, "t": 84, "b": 50})
 

@@ -303,9 +303,7 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}): give files that `evaluate` wrote"
-        ) from None
+        raise InputError(f"{path} cannot be read ({error.strerror}): give files that `evaluate` wrote") from None
     except (ValueError, RecursionError):
         what = f"{path} is not JSON: give files that `judgeq evaluate … --json FILE` wrote"
         raise InputError(what) from None

@@ -91,10 +91,7 @@ def score_table(block: Block, length: int | None) -> Table:
     lines = [
         (
             method_title(method),
-            [
-                _score(block.average(method, budget, length), method in best[budget])
-                for budget in block.budgets
-            ],
+            [_score(block.average(method, budget, length), method in best[budget]) for budget in block.budgets],
         )
         for method in block.all_methods
     ]
@@ -124,12 +121,8 @@ def lead_table(block: Block, length: int | None) -> Table | None:
 def gap_table(block: Block, length: int | None) -> Table | None:
     """Share of the gap between SnapKV and the full cache that is closed, methods x budgets."""
     methods = [method for method in block.methods if method != BASELINE]
-    caption = (
-        f"{block.title}: share of the gap between {method_title(BASELINE)} and the full cache that is closed"
-    )
-    return _of_methods(
-        caption, block, methods, lambda method, budget: _gap(block.gap_closed(method, budget, length))
-    )
+    caption = f"{block.title}: share of the gap between {method_title(BASELINE)} and the full cache that is closed"
+    return _of_methods(caption, block, methods, lambda method, budget: _gap(block.gap_closed(method, budget, length)))
 
 
 def lost_table(block: Block, length: int | None) -> Table | None:
@@ -249,9 +242,7 @@ def moved_table(title: str, moves: Moves, per: int | None) -> Table:
             own = dict.fromkeys(budgets, *own.values())
         lines.append((method_title(method), [_moved(own.get(budget)) for budget in budgets]))
     columns = [budget_title(budget, per) for budget in budgets]
-    return _table(
-        f"{title}: the question moved to the front", "method", columns, lines, note=GAINED, exact=True
-    )
+    return _table(f"{title}: the question moved to the front", "method", columns, lines, note=GAINED, exact=True)
 
 
 def paper_tables(published: Published, blocks: Iterable[Block]) -> tuple[list[Table], list[Table]]:
