@@ -5,7 +5,8 @@
 Texts are sections of Python's language reference. The beginning of one is the document of a prompt that asks to
 continue it, and what follows there is read as the answer, while each method keeps its budget of all rows. The full
 cache reads the same tokens. Per token: KL divergence from its prediction, in nats, and the share of equal first
-choices. The bound is equal: every head stores at most its budget and `--evict-every` rows.
+choices. Differences are those between other methods and the first one named. The bound is equal: every head stores at
+most its budget and `--evict-every` rows.
 """
 
 from __future__ import annotations
@@ -108,11 +109,28 @@ def measure(arguments: argparse.Namespace) -> None:
         "command": command_of(arguments.words, module="benchmarks.bounded"),
         "versions": versions(("torch", "transformers")),
         "rows": rows,
+        "differences": differences(rows, arguments.seed),
     }
     lines = (
         f"{row['method']:32} {row['budget']!s:>6}  KL {row['kl']:.3f}  equal {row['equal_first']:.1%}" for row in rows
     )
     finish(arguments, result, *lines)
+
+
+def differences(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """How much further from the full cache, text by text, the other methods are than the first, with 95 % intervals."""
+    from judgeq.evaluation.statistics import bootstrap_interval
+
+    first = {row["budget"]: row for row in rows if row["method"] == rows[0]["method"]}
+    found = []
+    for row in rows:
+        ours = first[row["budget"]]
+        if row is not ours:
+            gaps = [theirs - own for theirs, own in zip(row["kl_of_texts"], ours["kl_of_texts"], strict=True)]
+            interval = [round(bound, 4) for bound in bootstrap_interval([gaps], seed)]
+            place = {"method": row["method"], "against": ours["method"], "budget": row["budget"]}
+            found.append({**place, "kl": round(fmean(gaps), 4), "interval": interval})
+    return found
 
 
 def agreement(reference: Tensor, predicted: Tensor) -> tuple[float, float]:

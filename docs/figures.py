@@ -542,6 +542,14 @@ def continuations(name: str) -> Lines:
         yield [f"`{method}`", *kl, *(percent(row["equal_first"]) for row in figures)]
 
 
+@value
+def closer(name: str, method: str, *budgets: str) -> str:
+    """Nats a token that Judge Q is closer to the full cache than another method, with intervals over texts."""
+    rows = {(row["method"], row["budget"]): row for row in results(f"bounded/{name}")["differences"]}
+    found = [rows[method, int(budget)] for budget in budgets]
+    return listed(f"{row['kl']:.3f} ({row['interval'][0]:.3f} to {row['interval'][1]:.3f})" for row in found)
+
+
 BITS = {
     "Judge Q, not quantized": ["judgeq"],
     "Judge Q, in 8 bits": ["judgeq:bits=8"],

@@ -23,6 +23,10 @@ def test_a_budget_that_is_never_reached_predicts_what_the_full_cache_does(folder
         assert rows[method, 400]["kl"] == pytest.approx(0, abs=1e-4)
         assert rows[method, 24]["kl"] > 1e-4
         assert rows[method, 24]["n"] == len(rows[method, 24]["kl_of_texts"]) == 2
+    (gap,) = [each for each in written["differences"] if each["budget"] == 24]
+    ours, theirs = rows[gap["against"], 24], rows[gap["method"], 24]
+    assert gap["kl"] == pytest.approx(theirs["kl"] - ours["kl"], abs=2e-4)
+    assert gap["interval"][0] <= gap["kl"] <= gap["interval"][1]
 
 
 def test_too_few_texts_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
