@@ -132,7 +132,7 @@ class Place:
         (folder / CONFIG_FILE).write_text(json.dumps({**config, "base_model": model}), encoding="utf-8")
         return folder
 
-    def shipped(self, lm: LanguageModel) -> Path:
+    def shipped(self, lm: LanguageModel, question: str) -> Path:
         """What `judgeq` takes for the soft tokens that come with it."""
         folder = self.folder / "shipped" / lm.name
         return folder if folder.exists() else self.judge(folder, lm.name)

@@ -29,7 +29,7 @@ def program(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> dict
     (folder / "program.py").write_text("\n".join(blocks), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("judgeq.models.loading.load", lambda name: lm)
-        patch.setattr("judgeq.soft_tokens.soft_tokens.shipped_for", lambda lm: folder / "judge")
+        patch.setattr("judgeq.soft_tokens.soft_tokens.shipped_for", lambda lm, question: folder / "judge")
         patch.setattr(lm.model.config, "name_or_path", lm.name)
         patch.setattr("judgeq.integrations.generate.load_tokenizer", lambda name: lm.tokenizer)
         patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(folder / "modules"))

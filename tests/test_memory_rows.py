@@ -474,3 +474,21 @@ def test_who_scores_with_soft_tokens_keeps_their_memory_rows_unless_told_otherwi
     if not method_from_text(name).needs_response:
         asked = method_from_text(name).selection.memory or 0
         assert document.compress(method=method_from_text(name), budget=budget, tokens=tokens).retained.memory == asked
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "kept"),
+    [
+        ("judgeq", 193, MEMORY),
+        ("judgeq", 24, 3),
+        ("judgeq:memory=0", 64, 0),
+        ("judgeq:memory=2", 8, 2),
+        ("keynorm", 64, 0),
+    ],
+)
+def test_those_of_tokens_for_documents_are_kept_at_any_budget_with_room(
+    lm: LanguageModel, tokens: SoftTokens, name: str, budget: int, kept: int
+) -> None:
+    made_for = replace(tokens, config=replace(tokens.config, recipe={"question": "unknown"}))
+    compressed = Document(lm, TEXT * 2).compress(method=name, budget=budget, tokens=made_for)
+    assert compressed.retained.memory == kept

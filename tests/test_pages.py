@@ -26,7 +26,7 @@ def given(lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     tokens = SoftTokens.initialise(lm, torch.arange(40, 44))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(judgeq, "load", lambda name: lm, raising=False)
-    monkeypatch.setattr(SoftTokens, "for_model", lambda lm, name=None: tokens)
+    monkeypatch.setattr(SoftTokens, "for_model", lambda lm, name=None, **how: tokens)
     monkeypatch.setattr("judgeq.inference.request.find_shipped", lambda lm: tokens)
     return lm
 

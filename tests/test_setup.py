@@ -145,7 +145,7 @@ def test_an_older_file_of_soft_tokens_that_are_not_shipped_is_refused(
     with pytest.raises(InputError, match="the adapters and profile None"):
         opened(path, lm, tokens)
     tokens.save_pretrained(tmp_path / "shipped")
-    monkeypatch.setattr("judgeq.soft_tokens.soft_tokens.shipped_for", lambda lm: tmp_path / "shipped")
+    monkeypatch.setattr("judgeq.soft_tokens.soft_tokens.shipped_for", lambda lm, question: tmp_path / "shipped")
     with pytest.raises(InputError, match="the adapters and profile "):
         opened(path, lm, tokens_of(lm, 1.01))
     assert opened(path, lm, tokens).unsaid[-1] == "adapters and profile"

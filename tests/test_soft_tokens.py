@@ -11,12 +11,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from judgeq.documents.document import Document
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
+from judgeq.soft_tokens.model_card import model_card
 from judgeq.soft_tokens.soft_tokens import CONFIG_FILE, TENSOR_FILE, SoftTokens
 from judgeq.soft_tokens.tensors import TENSOR_NAME, SoftTokenTensors
-from tests.fixtures import MakeLM
+from tests.fixtures import TEXT, MakeLM
 
 
 @pytest.fixture
@@ -118,6 +120,30 @@ def test_shipped_soft_tokens_are_found_under_every_name_of_their_model(
     monkeypatch.setattr("judgeq.soft_tokens.soft_tokens.assets_path", tmp_path.joinpath)
     for name in ("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", "./SmolLM2-135M-Instruct"):
         assert SoftTokens.for_model(renamed(lm, name)).config == config
+
+
+def test_of_shipped_soft_tokens_those_for_the_case_are_taken(
+    lm: LanguageModel, tokens: SoftTokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("judgeq.soft_tokens.soft_tokens.assets_path", tmp_path.joinpath)
+    folder, other = tmp_path / "soft_tokens", SoftTokens.initialise(lm, torch.arange(30, 38))
+    found = {}
+    for question, own in (("unknown", tokens), ("known", other)):
+        config = dataclasses.replace(own.config, recipe={"question": question})
+        SoftTokens(own.weights, config).save_pretrained(folder / f"a-{question}")
+        found[question] = [SoftTokens.for_model(lm, question=each).config.question for each in ("known", "unknown")]
+    assert found == {"unknown": ["unknown", "unknown"], "known": ["known", "unknown"]}
+    named = (None, folder / "a-unknown", folder / "a-known")
+    shipped, same, another = (Document(lm, TEXT).compress(budget=20, tokens=each).retained.kept for each in named)
+    assert all(map(torch.equal, shipped, same))
+    assert not all(map(torch.equal, shipped, another))
+
+
+def test_the_card_shows_what_they_were_trained_for(tokens: SoftTokens) -> None:
+    for question, shown in (("known", "judgeq.ask(lm, document"), ("unknown", ".compress(tokens=tokens")):
+        card = model_card(dataclasses.replace(tokens.config, recipe={"question": question}), "DIR")
+        assert shown in card
+        assert ("--query-agnostic" in card) == (question == "unknown")
 
 
 def test_damaged_tensors_are_refused_with_a_sentence(tokens: SoftTokens, tmp_path: Path) -> None:

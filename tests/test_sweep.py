@@ -218,7 +218,7 @@ def test_the_page_about_it_runs_as_it_stands_there(
 ) -> None:
     page = (Path(__file__).resolve().parents[1] / "docs" / "sweep.md").read_text(encoding="utf-8")
     monkeypatch.setattr(judgeq, "load", lambda name: lm, raising=False)
-    monkeypatch.setattr(SoftTokens, "for_model", lambda lm, name=None: soft)
+    monkeypatch.setattr(SoftTokens, "for_model", lambda lm, name=None, **how: soft)
     names: dict[str, Any] = {"text": DOCUMENT}
     for code in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
         exec(code, names)

@@ -158,7 +158,7 @@ def test_the_documented_program_runs(lm: LanguageModel, tmp_path: Path, monkeypa
     (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     soft = SoftTokens.initialise(lm, torch.arange(40, 44))
     monkeypatch.setattr(judgeq, "load", lambda name: lm)
-    monkeypatch.setattr(SoftTokens, "for_model", lambda lm, name=None: soft)
+    monkeypatch.setattr(SoftTokens, "for_model", lambda lm, name=None, **how: soft)
     monkeypatch.chdir(tmp_path)
     Path("document.txt").write_text(EVIL.replace("\x00", ""), encoding="utf-8")
     names: dict[str, Any] = {}

@@ -51,11 +51,15 @@ def read_budgets(text: str, per: int | None = None) -> list[Budget]:
     return [check_budget(budget / per) for budget in budgets]
 
 
-def soft_tokens(lm: LanguageModel, methods: Iterable[Method], name: str | None) -> SoftTokens | None:
-    """Soft tokens, where a method asks with them or needs their profile."""
+def soft_tokens(
+    lm: LanguageModel, methods: Iterable[Method], name: str | None, question: str = "known"
+) -> SoftTokens | None:
+    """Soft tokens, where a method asks with them or needs their profile; `question` as in `SoftTokens.for_model`."""
     from judgeq.soft_tokens.soft_tokens import SoftTokens
 
-    return SoftTokens.for_model(lm, name) if any(method.uses_soft_tokens for method in methods) else None
+    if not any(method.uses_soft_tokens for method in methods):
+        return None
+    return SoftTokens.for_model(lm, name, question=question)
 
 
 def load_shared(arguments: argparse.Namespace, workers: Workers) -> LanguageModel:
@@ -111,7 +115,8 @@ def _measure(
     if arguments.minutes is not None:
         check_at_least("evaluate", "minutes", arguments.minutes, 0)
     lm = load_shared(arguments, workers)
-    tokens = soft_tokens(lm, methods.values(), arguments.tokens)
+    question = "unknown" if getattr(arguments, "question", None) == "unknown" else "known"
+    tokens = soft_tokens(lm, methods.values(), arguments.tokens, question)
     asked_tasks = list(tasks(lm, tokens))
     journal = open_journal(path, arguments, lm, tokens, workers)
     with bars_of(workers) as bars:

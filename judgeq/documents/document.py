@@ -136,10 +136,11 @@ class Document:
     ) -> CompressedDocument:
         """Evict once, before any question is known: query-agnostic.
 
-        Soft tokens, or a method's window, directly follow the document; memory rows, which were trained with a question
-        before them, only where the method asks for them by number. Rows that are stored already are not read
-        again, and kept until `forget`; without them the document is evicted layer by layer while it is read. Methods
-        that replay (`kvzip`) store it completely meanwhile.
+        Soft tokens, or a method's window, directly follow the document. Those that are shipped for this were trained so
+        (`train --question unknown`) and bring memory rows; of soft tokens that were trained after a question, memory
+        rows are kept only where the method asks for them by number. Rows that are stored already are not read again,
+        and kept until `forget`; without them the document is evicted layer by layer while it is read. Methods that
+        replay (`kvzip`) store it completely meanwhile.
 
         Args:
             method, budget, tokens, row_bits: as in `judgeq.read`; a budget that is a share is one of the document's
@@ -152,9 +153,9 @@ class Document:
         (chosen,) = resolve_methods(self.lm, [method], row_bits, tokens)
         check_without_question([chosen])
         self._check_positions()
-        soft = resolve_soft_tokens(self.lm, [chosen], tokens)
+        soft = resolve_soft_tokens(self.lm, [chosen], tokens, "unknown")
         rows = self.tokens if isinstance(chosen, Full) else budget_rows(budget, self.tokens)
-        plan = Plan(chosen, rows, soft.profile if soft else None)
+        plan = Plan.without_question(chosen, rows, soft)
         with self._lock, dated(self.today):
             self._check_cast()
             passes: dict[str, Any] = {"prefix": self._rows, "chunk": self.chunk, "on_layer": on_layer}

@@ -232,11 +232,10 @@ def _compressed(
 ) -> list[tuple[Retained, Tensor]]:
     """What each method keeps of a document without its question, and of the question; and the logits (1, V) after it.
 
-    Budgets are shares of the document, or its rows. Memory rows are kept where a method asks for them by number.
+    Budgets are shares of the document, or its rows.
     """
     document = build_prefix(lm, parts[0])
-    profile = tokens.profile if tokens else None
-    plans = [Plan(each.method, budget_rows(each.budget, document.tokens), profile) for each in asked]
+    plans = [Plan.without_question(each.method, budget_rows(each.budget, document.tokens), tokens) for each in asked]
     found = []
     for compressed in compress(lm, document, plans, tokens.weights if tokens else None):
         reading = compressed.read_for(

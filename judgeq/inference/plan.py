@@ -81,6 +81,17 @@ class Plan:
             memory = min(memory, budget // LEAST_PER_MEMORY_ROW) if budget <= HALF_OF_MEMORY_ROWS * trained else 0
         return cls(method, budget, tokens.profile if tokens else None, forced, memory)
 
+    @classmethod
+    def without_question(cls, method: Method, budget: int, tokens: SoftTokens | None) -> Plan:
+        """A plan for a document whose question is unknown.
+
+        Soft tokens that were trained for this have all their memory rows kept, at any budget with room for them.
+        """
+        memory = method.selection.memory
+        if memory is None and tokens is not None and method.needs_soft_tokens and tokens.config.question == "unknown":
+            memory = min(tokens.config.memory, budget // LEAST_PER_MEMORY_ROW)
+        return cls(method, budget, tokens.profile if tokens else None, memory=memory)
+
     def evicts(self, tokens: int) -> bool:
         """Whether rows must go that are not dropped, where a prompt has `tokens` tokens."""
         return self.budget < tokens - len(self.forced.dropped)

@@ -211,9 +211,15 @@ def stand_in_notices(lm: LanguageModel, named: Sequence[str | Method], chosen: S
 
 
 def resolve_soft_tokens(
-    lm: LanguageModel, methods: Sequence[Method], tokens: SoftTokens | str | Path | None
+    lm: LanguageModel,
+    methods: Sequence[Method],
+    tokens: SoftTokens | str | Path | None,
+    question: str = "known",
 ) -> SoftTokens | None:
     """The soft tokens that methods use, see `judgeq.read`; None where none of them does.
+
+    Args:
+        question: which of those that are shipped, see `SoftTokens.for_model`.
 
     Raises:
         InputError: there are none, they do not fit, or they have fewer memory tokens than a method asks for.
@@ -223,7 +229,7 @@ def resolve_soft_tokens(
     if isinstance(tokens, SoftTokens):
         tokens.check(lm)
     else:
-        tokens = SoftTokens.for_model(lm, tokens)
+        tokens = SoftTokens.for_model(lm, tokens, question=question)
     tokens.weights.with_memory(max(method.selection.memory or 0 for method in methods))
     return tokens
 

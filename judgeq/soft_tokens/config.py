@@ -62,6 +62,11 @@ class SoftTokensConfig(JsonConfig):
             del values["memory"]
         return values
 
+    @property
+    def question(self) -> str:
+        """`known` where they were trained on prompts with their question, `unknown` where on what comes before it."""
+        return str(self.recipe.get("question", "known"))
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Build from `to_dict()`'s output.

@@ -28,25 +28,34 @@ def model_card(config: SoftTokensConfig, name: str, licence: str = LICENCE, *, c
         licence: an identifier of the Hub, such as `apache-2.0`.
         custom_generate: what transformers runs lies beside them.
     """
+    appended, needs = "a prompt", "the answer"
+    code, options = "answer = judgeq.ask(lm, document, question, tokens=tokens, budget=128)", "--budget 128"
+    if config.question == "unknown":
+        appended, needs = "a document, before any question", "an answer"
+        code = (
+            "compressed = judgeq.Document(lm, document).compress(tokens=tokens, budget=256)\n"
+            "answer = compressed.ask(question)"
+        )
+        options = "--budget 256 --query-agnostic"
     return f"""---
 {_front_matter(config, licence, custom_generate)}
 ---
 
 # Judge Q soft tokens for {public_name(config.base_model)}
 
-{config.n} soft tokens of width {config.hidden_size}. Appended to a prompt, their attention says which rows of the
-KV cache the answer will need ([arXiv {PAPER}](https://arxiv.org/abs/{PAPER})). The base model is not changed.
+{config.n} soft tokens of width {config.hidden_size}. Appended to {appended}, their attention says which rows of the
+KV cache {needs} will need ([arXiv {PAPER}](https://arxiv.org/abs/{PAPER})). The base model is not changed.
 {_memory(config)}
 ```python
 import judgeq
 
 lm = judgeq.load("{config.base_model}")
 tokens = judgeq.SoftTokens.for_model(lm, "{name}")
-answer = judgeq.ask(lm, document, question, tokens=tokens, budget=128)
+{code}
 ```
 
 ```sh
-python -m judgeq ask --model {config.base_model} --tokens {name} --document FILE --question TEXT --budget 128
+python -m judgeq ask --model {config.base_model} --tokens {name} --document FILE --question TEXT {options}
 ```
 {custom_generate_section(name) if custom_generate else ""}
 ## Recipe

@@ -291,8 +291,18 @@ class SoftTokens:
             ) from None
 
     @classmethod
-    def for_model(cls, lm: LanguageModel, name: str | Path | None = None, *, revision: str | None = None) -> SoftTokens:
+    def for_model(
+        cls,
+        lm: LanguageModel,
+        name: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        question: str = "known",
+    ) -> SoftTokens:
         """Soft tokens that fit `lm`: from `name` (folder or Hub id), else those shipped for it.
+
+        Of those shipped, the ones that were trained for prompts whose question is `known`, or for documents that are
+        evicted while it is `unknown`; where one of the two is missing, the other.
 
         What others have published for this model is only named in the error, never taken unasked: soft tokens decide
         what the model forgets, so whose they are is for the user to say.
@@ -300,7 +310,7 @@ class SoftTokens:
         Raises:
             InputError: none are shipped for this model, or `name` does not fit.
         """
-        tokens = cls.from_pretrained(shipped_for(lm) if name is None else name, revision=revision)
+        tokens = cls.from_pretrained(shipped_for(lm, question) if name is None else name, revision=revision)
         tokens.check(lm)
         return tokens
 
@@ -344,16 +354,17 @@ class SoftTokens:
         return tokens.adopt(lm)
 
 
-def find_shipped(lm: LanguageModel) -> Path | None:
-    """The folder of soft tokens that come with this library; None where there are none for this model."""
-    configs = sorted(assets_path("soft_tokens").glob(f"*/{CONFIG_FILE}"))
-    fitting = (each for each in configs if same_model(SoftTokensConfig.load(each).base_model, lm.name))
-    return next((config.parent for config in fitting), None)
+def find_shipped(lm: LanguageModel, question: str = "known") -> Path | None:
+    """The folder of soft tokens that come with this library, see `for_model`; None where this model has none."""
+    paths = sorted(assets_path("soft_tokens").glob(f"*/{CONFIG_FILE}"))
+    configs = {path.parent: SoftTokensConfig.load(path) for path in paths}
+    fitting = [path for path, config in configs.items() if same_model(config.base_model, lm.name)]
+    return min(fitting, key=lambda path: configs[path].question != question, default=None)
 
 
-def shipped_for(lm: LanguageModel) -> Path:
+def shipped_for(lm: LanguageModel, question: str = "known") -> Path:
     """`find_shipped`, or an `InputError` that says what to do."""
-    if (shipped := find_shipped(lm)) is not None:
+    if (shipped := find_shipped(lm, question)) is not None:
         return shipped
     others = hub.published("judgeq", public_name(lm.name)) if lm.revision is not None else []
     found = f" (others have published {', '.join(others)} on the Hub)" if others else ""
