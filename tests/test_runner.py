@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from judgeq.evaluation.journal import Journal
 from judgeq.evaluation.questions import Question, Task
 from judgeq.evaluation.runner import Measured, asked_of, run
 from judgeq.inference import lookahead as reference
+from judgeq.inference.decode_batch import FinishedAnswer, PendingAnswer, decode_together
 from judgeq.methods import Full, JudgeQ, Method, Oracle, SnapKV
 from judgeq.models.language_model import LanguageModel
 from judgeq.soft_tokens.soft_tokens import SoftTokens
@@ -151,6 +153,31 @@ def test_tasks_take_turns_and_progress_is_told(
     run(lm, tasks, asked, tokens=None, journal=journal, progress=lambda *done: told.append(done))
     assert [end for end, _ in answered] == ["ho is a1?", "ho is b1?", "ho is a2?"]
     assert told == [(2, 3), (3, 3)]
+
+
+def test_rows_that_wait_are_bounded_and_answers_stay_the_same(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, asked = (
+        [Task("t", [question(), question(what="Who?")])],
+        asked_of({"full": Full(), "snapkv": SnapKV()}, [20]),
+    )
+
+    def told() -> tuple[list[int], list[Measured]]:
+        together: list[int] = []
+
+        def counted(lm: LanguageModel, answers: Sequence[PendingAnswer]) -> list[FinishedAnswer]:
+            together.append(len(answers))
+            return decode_together(lm, answers)
+
+        monkeypatch.setattr(runner, "decode_together", counted)
+        return together, run(lm, tasks, asked, tokens=None, journal=Journal(None, {}))
+
+    (all_at_once, expected) = told()
+    monkeypatch.setattr(runner, "TOGETHER_BYTES", 0)
+    (one_by_one, found) = told()
+    assert (all_at_once, one_by_one) == ([4], [1, 1, 1, 1])
+    assert [each.answers for each in found] == [each.answers for each in expected]
 
 
 def test_a_killed_run_goes_on_where_it_was(

@@ -37,6 +37,8 @@ from judgeq.values import several
 
 TOGETHER = 4
 """Questions whose answers are written side by side: a step for many costs little more than for a few."""
+TOGETHER_BYTES = 2_000_000_000
+"""Rows of so many bytes are not added to: large budgets of long prompts would fill the memory."""
 WHOLE = 1.0
 """The budget of the full cache, regardless of the requested one."""
 
@@ -194,6 +196,13 @@ def answer_all(
     outcomes = iter(prefill_many(reading))
     rated: list[Answers] = [{} for _ in questions]
     waiting: list[tuple[PendingAnswer, Callable[[str], None]]] = []
+
+    def write() -> None:
+        written = decode_together(lm, [answer for answer, _ in waiting]) if waiting else []
+        for (_, rate), done in zip(waiting, written, strict=True):
+            rate(done.text)
+        waiting.clear()
+
     for question, methods, answers in zip(questions, asked, rated, strict=True):
         if not methods:
             continue
@@ -213,9 +222,9 @@ def answer_all(
                 rate(settled_text(lm, response[0].tolist(), answer))
             else:
                 waiting.append((answer, rate))
-    written = decode_together(lm, [answer for answer, _ in waiting])
-    for (_, rate), done in zip(waiting, written, strict=True):
-        rate(done.text)
+            if sum(answer.cache.kv_bytes for answer, _ in waiting) > TOGETHER_BYTES:
+                write()
+    write()
     return [{each.name: answers[each.name] for each in methods} for methods, answers in zip(asked, rated, strict=True)]
 
 
