@@ -30,6 +30,7 @@ ELSEWHERE = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "assets/soft_tokens/smollm2-135m/README.md": "model-card.md",
+    "assets/soft_tokens/smollm2-135m-documents/README.md": "model-card-documents.md",
 }
 """Pages by their place in the repository, and what they are called beside the others."""
 NO_NOTEBOOKS = "# Tutorials\n\nThere are no notebooks in this checkout.\n"

@@ -67,6 +67,13 @@ def test_a_conversation_ends_with_the_user(
     assert found.example.messages == tuple(Message(who, words) for who, words in said)
 
 
+def test_a_context_may_lie_in_a_file_beside_the_lines(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("The ferry leaves at dawn.\n", encoding="utf-8")
+    asked = [{"context_file": "log.txt", "question": f"When? {at}", "answers": ["dawn"]} for at in range(2)]
+    found, _ = read_json_lines(write(tmp_path, *asked))
+    assert [each.example.document for each in found] == ["The ferry leaves at dawn."] * 2
+
+
 def test_empty_lines_and_a_byte_order_mark_are_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"\xef\xbb\xbf\r\n  \r\n" + json.dumps(GOOD).encode() + b"\r\n\n")
@@ -78,6 +85,9 @@ def test_empty_lines_and_a_byte_order_mark_are_nothing(tmp_path: Path) -> None:
     ("line", "reason"),
     [
         ({"context": "a"}, 'no "question"'),
+        ({**GOOD, "context_file": "a.txt"}, 'give either "context" or "context_file"'),
+        ({"context_file": "nowhere.txt", "question": "a"}, "nowhere.txt"),
+        ({"context_file": 3, "question": "a"}, '"context_file" is not a text'),
         ({"question": "a"}, 'no "context"'),
         ({}, 'no "context"'),
         ({**GOOD, "context": 3}, '"context" is not a text'),

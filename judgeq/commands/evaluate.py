@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 PLACES = {"last": (False,), "first": (True,), "both": (False, True)}
 """The position of the question, and so whether it is moved."""
-UNKNOWN = "unknown"
+KNOWN, UNKNOWN = "known", "unknown"
 """A position of the question: after a document whose rows were chosen without it."""
 KINDS = {
     "hit-rate": "share of the oracle's top rows that a method keeps",
@@ -72,6 +73,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_option(answers, "--lengths", "N,M", "tokens of the prompts", "1000")
     add_number(answers, "--examples", "prompts of each length", 32)
     add_number(answers, "--max-new-tokens", "longest answer, where a file does not say", 24)
+
+    for kind in (answers, jsonl):
+        meaning = f"{UNKNOWN}: rows of the document alone are chosen, of which budgets are then shares"
+        kind.add_argument(
+            "--question", choices=(KNOWN, UNKNOWN), default=KNOWN, help=f"{meaning} (default: %(default)s)"
+        )
 
     more = "answer_prefix, max_new_tokens, question_first and metric"
     meaning = f"JSON lines with context, question, answers and optionally {more}"
@@ -148,7 +155,8 @@ def _run_answers(arguments: argparse.Namespace) -> None:
     for name in names:
         if name not in PLANTED and not name.endswith(".jsonl"):
             raise InputError(f"There is no data {name!r}: choose {', '.join(PLANTED)}, or give a FILE.jsonl")
-    files = {name: _file(name, arguments.skip_bad) for name in names if name not in PLANTED}
+    unknown = arguments.question == UNKNOWN
+    files = {name: _file(name, arguments.skip_bad, unknown) for name in names if name not in PLANTED}
     count, longest = arguments.examples, arguments.max_new_tokens
 
     def tasks(lm: LanguageModel, tokens: SoftTokens | None) -> Iterator[Task]:
@@ -160,17 +168,26 @@ def _run_answers(arguments: argparse.Namespace) -> None:
                 continue
             for length in lengths:
                 drawn = PLANTED[name].examples(lm, count, tokens=(length, length), seed=arguments.seed)
-                yield Task(name, [Question(example, longest) for example in drawn], length=length)
+                questions = [Question(example, longest) for example in drawn]
+                yield _asked(Task(name, questions, length=length), unknown)
 
     measure(arguments, tasks, {"lengths": lengths, "examples": count, "max_new_tokens": longest})
 
 
 def _run_jsonl(arguments: argparse.Namespace) -> None:
-    task = _file(arguments.data, arguments.skip_bad)
+    task = _file(arguments.data, arguments.skip_bad, arguments.question == UNKNOWN)
     measure(arguments, lambda lm, tokens: [task(lm, tokens)], {"data": arguments.data})
 
 
-def _file(name: str, skip_bad: bool) -> Callable[..., Task]:
+def _asked(task: Task, unknown: bool) -> Task:
+    """The task, or where the question is unknown, a task of another name of documents that are evicted before it."""
+    if not unknown:
+        return task
+    questions = [question.after_document() for question in task.questions]
+    return replace(task, name=f"{task.name}-{UNKNOWN}", questions=questions)
+
+
+def _file(name: str, skip_bad: bool, unknown: bool) -> Callable[..., Task]:
     """A file of JSON lines as a task: read before the model is loaded, checked against it when this is called."""
     from judgeq.data.jsonl import read_json_lines
 
@@ -185,7 +202,7 @@ def _file(name: str, skip_bad: bool) -> Callable[..., Task]:
         if bad := left_out + len(lines) - len(questions):
             say(f"judgeq: {path}: lines left out: {bad:,}\n")
         label = path.stem.encode("utf-8", "replace").decode("utf-8")  # names of files may be no UTF-8
-        return Task(label, questions[:count])
+        return _asked(Task(label, questions[:count]), unknown)
 
     return task
 

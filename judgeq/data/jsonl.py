@@ -18,6 +18,7 @@ from judgeq.data.example import Example, is_held_out
 from judgeq.errors import InputError
 from judgeq.models.language_model import LanguageModel
 from judgeq.prompts.prompt import Message
+from judgeq.prompts.read_file import read_document
 
 METRICS = ("all", "any", "exact", "f1")
 SKIP_HINT = "--skip-bad leaves such lines out"
@@ -112,8 +113,9 @@ def read_json_lines(path: Path, skip_bad: bool = False) -> tuple[list[JsonLine],
 
     A line is `{"messages": [{"role", "content"}, …]}`, `{"conversations": [{"from", "value"}, …]}` or `{"context",
     "question"}`; with `"answers"`, `"answer_prefix"`, `"max_new_tokens"`, `"metric"` and, for a question,
-    `"question_first"` where one likes. The model answers a conversation's last user message: an assistant's after it
-    is dropped. Empty lines and other keys are ignored.
+    `"question_first"` where one likes. In the place of a context `"context_file"` names a file that is read as documents
+    are, seen from the folder that the lines lie in. The model answers a conversation's last user message: an
+    assistant's after it is dropped. Empty lines and other keys are ignored.
 
     Returns:
         The lines, and how many `skip_bad` left out.
@@ -122,10 +124,11 @@ def read_json_lines(path: Path, skip_bad: bool = False) -> tuple[list[JsonLine],
         InputError: the file cannot be read, a line is wrong, or there is none.
     """
     found: list[JsonLine] = []
+    texts: dict[Path, str] = {}
     skipped = 0
     for number, raw in numbered(path):
         try:
-            found.append(_line(raw, number))
+            found.append(_line(raw, number, path.parent, texts))
         except InputError as error:
             if not skip_bad:
                 raise InputError(f"{path} line {number}: {error}; {SKIP_HINT}") from error
@@ -188,10 +191,12 @@ def json_value(raw: bytes, where: str = "") -> Any:
         raise InputError(f"{where}not JSON ({error}): give one object a line") from None
 
 
-def _line(raw: bytes, number: int) -> JsonLine:
+def _line(raw: bytes, number: int, folder: Path, texts: dict[Path, str]) -> JsonLine:
     value = json_value(raw)
     if not isinstance(value, dict):
         raise InputError('not a JSON object: give {"messages": …} or {"context": …, "question": …}')
+    if "context_file" in value:
+        value["context"] = _read(folder / _text(value, "context_file"), value, texts)
     max_new_tokens = value.get("max_new_tokens")
     if max_new_tokens is not None and (type(max_new_tokens) is not int or max_new_tokens < 1):
         raise InputError(f'"max_new_tokens" is {max_new_tokens!r}: give a whole number of at least 1')
@@ -199,6 +204,15 @@ def _line(raw: bytes, number: int) -> JsonLine:
     if metric not in METRICS:
         raise InputError(f'"metric" is {metric!r}: give one of {", ".join(METRICS)}')
     return JsonLine(_example(value), max_new_tokens, metric, number)
+
+
+def _read(path: Path, value: Mapping[str, Any], texts: dict[Path, str]) -> str:
+    """A file's text, once in memory however many lines name it."""
+    if "context" in value:
+        raise InputError('give either "context" or "context_file"')
+    if path not in texts:
+        texts[path] = read_document(path)
+    return texts[path]
 
 
 def _example(value: Mapping[str, Any]) -> Example:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,20 @@ class Question:
 
     def __post_init__(self) -> None:
         settle(self)
+
+    def after_document(self) -> Question:
+        """The same, asked of a document whose rows are chosen before the question is known.
+
+        Raises:
+            InputError: the example is a conversation, which has no document of its own.
+        """
+        example = self.example.question_last()
+        if not example.document:
+            raise InputError(
+                "A conversation has no document that could be evicted before its question: give lines of "
+                '{"context": …, "question": …}, or leave --question unknown out'
+            )
+        return replace(self, example=example, unknown=(example.document, example.question))
 
     def input_ids(self, lm: LanguageModel, reserve: int = 0) -> Tensor:
         """The prompt, (1, T) int64, with positions left for the answer, and at least `reserve`.
