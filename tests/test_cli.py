@@ -26,7 +26,7 @@ from judgeq.models.language_model import LanguageModel
 from judgeq.models.loading import load
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from judgeq.soft_tokens.tensors import MemoryTokens
-from tests.fixtures import build_model
+from tests.fixtures import TEXT, build_model
 from tests.pdf_files import pdf
 
 QUESTION = "What does a ship pay?"
@@ -298,6 +298,22 @@ def test_train_then_use_then_evaluate(folder: Path, capsys: pytest.CaptureFixtur
 def evaluate(folder: Path, kind: str, *options: str) -> int:
     where = ["--model", str(folder / "model"), "--tokens", str(folder / "judge")]
     return main(["evaluate", kind, *where, *options])
+
+
+@pytest.mark.usefixtures("articles")
+def test_answers_of_documents_that_were_evicted_before_their_questions(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--question", "unknown", "--methods", "judgeq,kvzip", "--budgets", "0.25", "--json", "-"]
+    for kind, more, label in (
+        ("answers", ["--data", "facts", "--lengths", "500", "--examples", "2", "--max-new-tokens", "4"], "facts"),
+        ("jsonl", ["--data", str(folder / "ask.jsonl")], "ask"),
+    ):
+        (folder / "ask.jsonl").write_text(json.dumps({"context": TEXT, "question": "Who?", "answers": ["I"]}))
+        assert evaluate(folder, kind, *options, *more) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert {row["task"].partition("@")[0] for row in result["rows"]} == {f"{label}-unknown"}
+        assert {row["method"] for row in result["rows"]} == {"judgeq", "kvzip"}
 
 
 @pytest.mark.usefixtures("articles")

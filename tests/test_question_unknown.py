@@ -9,12 +9,14 @@ import torch
 
 import judgeq
 from judgeq.config import Decoding
+from judgeq.data.example import Example
 from judgeq.errors import InputError
 from judgeq.evaluation.journal import Journal
 from judgeq.evaluation.questions import Question, Task
 from judgeq.evaluation.runner import asked_of, run
 from judgeq.methods import METHODS, Full, JudgeQ, SnapKV
 from judgeq.models.language_model import LanguageModel
+from judgeq.prompts.prompt import Message
 from judgeq.soft_tokens.soft_tokens import SoftTokens
 from tests.test_runner import DOCUMENT, WHAT, measure, question
 
@@ -50,3 +52,13 @@ def test_a_method_for_the_other_case_is_refused_before_anything_is_read(
     methods = asked_of({method: METHODS[method]()}, [0.5])
     with pytest.raises(InputError, match=message):
         run(lm, [Task("t", [asked])], methods, tokens=None, journal=Journal(None, {}))
+
+
+def test_any_question_about_a_document_can_be_asked_after_it() -> None:
+    first = Question(Example.asking("The text.", "Who?", "t", question_first=True, answers="I"))
+    asked = first.after_document()
+    assert asked.unknown == ("The text.", "Who?")
+    assert asked.example.messages == (Message("user", "The text.\n\nWho?"),)
+    chat = (Message("user", "Hello"), Message("assistant", "Hi"), Message("user", "Who?"))
+    with pytest.raises(InputError, match="A conversation has no document"):
+        Question(Example(chat, "chat", ("I",))).after_document()

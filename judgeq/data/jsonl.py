@@ -113,8 +113,8 @@ def read_json_lines(path: Path, skip_bad: bool = False) -> tuple[list[JsonLine],
 
     A line is `{"messages": [{"role", "content"}, …]}`, `{"conversations": [{"from", "value"}, …]}` or `{"context",
     "question"}`; with `"answers"`, `"answer_prefix"`, `"max_new_tokens"`, `"metric"` and, for a question,
-    `"question_first"` where one likes. In the place of a context `"context_file"` names a file that is read as documents
-    are, seen from the folder that the lines lie in. The model answers a conversation's last user message: an
+    `"question_first"` where one likes. In the place of a context, `"context_file"` names a file that is read as
+    documents are, seen from the folder that the lines lie in. The model answers a conversation's last user message: an
     assistant's after it is dropped. Empty lines and other keys are ignored.
 
     Returns:
