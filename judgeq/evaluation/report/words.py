@@ -15,7 +15,6 @@ NOT_DEPLOYABLE = frozenset({FULL, "oracle"})
 BENCHMARKS = {
     "hit-rate": "Hit rate",
     "ruler": "RULER",
-    "ruler-unknown": "RULER, question unknown",
     "longbench": "LongBench",
     "niah": "Needle in a Haystack",
     "facts": "Planted facts",
@@ -40,8 +39,9 @@ def method_title(method: str) -> str:
 def benchmark_title(benchmark: str) -> str:
     """`hit-rate/wiki` is `Hit rate, wiki`."""
     name, _, rest = benchmark.partition("/")
-    title = BENCHMARKS.get(name, name)
-    return f"{title}, {rest}" if rest else title
+    known = name.removesuffix("-unknown")
+    parts = (BENCHMARKS.get(known, known), rest, "" if known == name else "question unknown")
+    return ", ".join(filter(None, parts))
 
 
 def task_title(entry: Entry) -> str:
