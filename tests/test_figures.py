@@ -70,7 +70,14 @@ def test_what_others_measured_has_a_line_for_each_budget(tmp_path: Path, monkeyp
 def test_the_figures_are_of_the_shipped_soft_tokens_or_say_that_they_are_of_earlier_ones() -> None:
     shipped = json.loads((ROOT / "assets/soft_tokens/smollm2-135m/judgeq_config.json").read_text("utf-8"))
     names = "hit_rate hit_rate_manuals hit_rate_8k ruler_words ruler_rivals ruler_512 ruler_first".split()
-    names += ["memory_rows", "niah", "begun", "ruler_unknown_known_tokens"]
+    names += [
+        "memory_rows",
+        "niah",
+        "begun",
+        "ruler_unknown_known_tokens",
+        "samples_unknown_known_tokens",
+        "samples_known",
+    ]
     assert not [name for name in names if FIGURES["results"](name)["tokens"] != shipped["recipe"]]
     path = ROOT / "assets/soft_tokens/smollm2-135m-documents/judgeq_config.json"
     recipe = json.loads(path.read_text("utf-8"))["recipe"]
