@@ -58,9 +58,9 @@ print(loaded.ask(question, budget=64, decoding=short).text)
 
 # %% [markdown]
 # The price is that the text's rows are held in full. If that is too much, evict once, *before* any question is known.
-# Soft tokens that were trained for this keep what usually stands out, and what is evicted is lost for all questions. In a
-# log nothing stands out. `kvzip+` has the model repeat the text, and keeps what that attends to: it takes one more
-# reading, and here it keeps both answers.
+# Soft tokens that were trained for this keep what usually stands out, and what is evicted is lost for all questions.
+# In a log nothing stands out. `kvzip+` has the model repeat the text, and keeps what that attends to: it takes one
+# more reading, and here it keeps both answers.
 
 # %%
 print(f"complete {log.kv_bytes / 1e6:.1f} MB")
