@@ -113,6 +113,10 @@ class Pressed(Asked):
         return Rated(text or FAILED, question.score(text), made=self.made)
 
 
+CASES = {"known": (False,), "unknown": (True,), "both": (False, True)}
+"""Whether the question is unknown, by what `--question` says."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write the result; returns the exit code."""
     return run(parser(), argv)
@@ -128,6 +132,8 @@ def parser() -> argparse.ArgumentParser:
     add_option(parser, "--python", "FILE", f"Python of an environment with {KVPRESS.requirement}", required=True)
     add_option(parser, "--model", "NAME", "embedded name or folder with safetensors", DEFAULT_MODEL)
     add_option(parser, "--tokens", "DIR", "folder with soft tokens; those shipped for the model by default")
+    meaning = "known, unknown, or both with one set of soft tokens (default: %(default)s)"
+    parser.add_argument("--question", choices=tuple(CASES), default="both", help=meaning)
     add_option(parser, "--tasks", "NAMES", "of RULER; by default those that need no download")
     add_option(parser, "--lengths", "N,M", "tokens of each prompt", "1024")
     add_option(parser, "--budgets", "N,M", "shares of the context that are kept", "0.0625,0.125,0.25")
@@ -154,11 +160,12 @@ def measure(arguments: argparse.Namespace) -> None:
     lengths, count, seed = read_numbers(arguments.lengths, "length"), arguments.examples, arguments.seed
     path, folder = journal_path(arguments), str(model_folder(arguments.model).resolve())
     lm = load(arguments.model, dtype="float32")
-    tokens = SoftTokens.for_model(lm, arguments.tokens)
-    presses = _presses(Path(arguments.tokens or shipped_for(lm)))
+    place = "unknown" if arguments.question == "unknown" else "known"
+    tokens = SoftTokens.for_model(lm, arguments.tokens, question=place)
+    presses = _presses(Path(arguments.tokens or shipped_for(lm, place)))
     tasks = {
         unknown: ruler_tasks(lm, names, lengths, count, seed=seed, question_unknown=unknown)
-        for unknown in (False, True)
+        for unknown in CASES[arguments.question]
     }
     script = kvpress_server.__file__
     with serving(KVPRESS, arguments.python, script, folder) as server, Bars() as bars:
