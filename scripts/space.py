@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 NEEDED = ("app.py", "requirements.txt", "README.md", "LICENSE")
 NEEDED_FOLDERS = ("app", "judgeq", "assets/samples", "assets/soft_tokens")
+NOT_NEEDED = "assets/soft_tokens/smollm2-135m-documents/"
+"""For documents before any question: the demo has the question when it reads."""
 SHOWN = ("assets/screenshot.png", "assets/results/ablation.png")
 """Pictures in README.md, which is the page of the Space's repository."""
 
@@ -77,7 +79,8 @@ def space_files(root: Path) -> list[SpaceFile]:
         if SECRET_NAME.fullmatch(PurePosixPath(path).name):
             raise InputError(f"{path} looks like a secret and is tracked by git: take it out of the history first")
     below = tuple(f"{folder}/" for folder in NEEDED_FOLDERS)
-    chosen = sorted(path for path in tracked if path in (*NEEDED, *SHOWN) or path.startswith(below))
+    needed = (path for path in tracked if path in (*NEEDED, *SHOWN) or path.startswith(below))
+    chosen = sorted(path for path in needed if not path.startswith(NOT_NEEDED))
     return [_checked(root, path) for path in chosen]
 
 
