@@ -18,6 +18,7 @@ from judgeq.config import Selection
 from judgeq.data import wiki
 from judgeq.data.articles import Article
 from judgeq.data.example import Example
+from judgeq.data.jsonl import JsonLinesSource
 from judgeq.errors import InputError, JudgeqError, ModelError
 from judgeq.inference.plan import Plan
 from judgeq.inference.prefill import prefill
@@ -349,6 +350,14 @@ def test_a_message_without_a_document_has_no_unknown_question() -> None:
         Example((Message("user", "Who?"),), "chat").question_last()
     chat = Example((Message("user", "Hello"), Message("assistant", "Hi"), Message("user", "Who?")), "chat")
     assert chat.question_last() == chat
+
+
+def test_what_cannot_be_asked_afterwards_stops_a_training_with_a_sentence(lm: LanguageModel, tmp_path: Path) -> None:
+    path = tmp_path / "chat.jsonl"
+    path.write_text(json.dumps({"messages": [{"role": "user", "content": "Who?"}]}), encoding="utf-8")
+    config = changed(question="unknown", data=str(path), examples=1)
+    with pytest.raises(InputError, match=r"leave --question at known$"):
+        Store(tmp_path / "store", lm, config, JsonLinesSource(path), 1).fill(Progress(), Workers(), limit_gb=1)
 
 
 def test_a_store_from_before_questions_could_be_unknown_is_gone_on_with(lm: LanguageModel, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def _show(arguments: argparse.Namespace) -> None:
     facts = {name: config[name] for name in ("base_revision", "hidden_size", "tokenizer_hash", "judgeq_version")}
     memory = f" and {tokens.config.memory} memory tokens" if tokens.config.memory else ""
     lines = [f"{tokens.n} soft tokens{memory} of {config['base_model']}: {', '.join(tokens.parts)}"]
+    lines += ["  for documents before any question"] if tokens.config.question == "unknown" else []
     lines += [f"  {name.replace('_', ' ')}: {value}" for name, value in (facts | config["metrics"]).items()]
     finish(arguments, {**config, "tensors": tensors}, *lines)
 

@@ -101,9 +101,9 @@ class Store:
             examples = self.source.examples(
                 self.lm, self.examples, tokens=(config.min_tokens, config.max_tokens), seed=config.seed
             )
+            if config.question == "unknown":
+                examples = [example.question_last() for example in examples]
             try:
-                if config.question == "unknown":
-                    examples = [example.question_last() for example in examples]
                 return [self._prompt(example, reserve) for example in examples]
             except InputError as error:
                 raise InputError(f"{self.source.name}: {error}, or lower --max-tokens") from None
