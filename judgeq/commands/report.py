@@ -1,4 +1,7 @@
-"""`judgeq report`: result files as one page that opens anywhere, and as Markdown tables."""
+"""`judgeq report`: result files as one page that opens anywhere, and as Markdown tables.
+
+What cannot be compared is said by `judgeq.evaluation.report.comparable`.
+"""
 
 from __future__ import annotations
 

@@ -143,8 +143,9 @@ class Document:
         replay (`kvzip`) store it completely meanwhile.
 
         Args:
-            method, budget, tokens, row_bits: as in `judgeq.read`; a budget that is a share is one of the document's
-                tokens.
+            method, budget, row_bits: as in `judgeq.read`; a budget that is a share is one of the document's tokens.
+            tokens: soft tokens, or where to find them; None takes those that are shipped for documents, see
+                `SoftTokens.for_model`.
 
         Raises:
             InputError: bad input, or a method that needs an answer first.

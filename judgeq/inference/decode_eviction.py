@@ -1,4 +1,5 @@
-"""Bounded decoding: while an answer is written rows are evicted again every few tokens, the answer's own included.
+"""Bounded decoding: while an answer is written rows are evicted again every few tokens (`Decoding.evict_every`), the
+answer's own included.
 
 The method scores the rows that each KV head stores, of prompt and answer alike, and every head keeps its budget of
 them: it never stores more than that and the tokens between two evictions. Judge Q appends its soft tokens for that and

@@ -193,7 +193,7 @@ class Method(ABC):
         title: its name in pages and figures; empty = `name`.
         phrase: its name inside a sentence, such as `"the full cache"`; empty = `title`.
         summary: what it keeps, in one line.
-        look: how it is drawn; None = a spare one.
+        look: how it is drawn; None = a spare one of `judgeq.evaluation.report.styles`.
         needs_soft_tokens: it scores with trained soft tokens, appended to the pass.
         needs_response: it scores with an answer, or the beginning of one, in a second pass after the prompt.
         replays: it scores with a replay of a document, in second passes before any question is known.

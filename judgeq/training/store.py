@@ -142,7 +142,7 @@ class Store:
         Args:
             progress: gets every batch.
             workers: batches are shared among them.
-            limit_gb: largest size of the store in gigabytes.
+            limit_gb: largest size of the store in gigabytes; by default `training.config.STORE_GB`.
 
         Raises:
             InputError: the folder holds examples of another recipe or model, or something else, or the store would be
