@@ -1,8 +1,8 @@
 """Linear layers that keep their bfloat16 weights in a second layout, for products of one row on a CPU.
 
 PyTorch multiplies one row by a bfloat16 matrix no faster than by one in float32, which has twice the bytes. Which
-layout is faster depends on the CPU: see `judgeq.models.cpu_trial`; its
-bytes are estimated in `judgeq.estimate`. Knows nothing of models or of what is measured.
+layout is faster depends on the CPU: see `judgeq.models.cpu_trial`. What it takes of the memory: `judgeq.estimate`.
+Knows nothing of models or of what is measured.
 """
 
 from __future__ import annotations
