@@ -31,7 +31,7 @@ Allocation = Literal["uniform", "pyramid", "profile", "adakv", "pyramid+adakv", 
 Unit = Literal["row", "word"]
 
 RISK, CONFIDENCE = 0.1, 0.9
-"""Of a calibration, where nobody says more: at most this share of answers is lost, so surely."""
+"""Defaults of a calibration: the largest share of answers that may be lost, and the confidence in that."""
 
 ROW_BITS = (8, 4)
 """In how many bits a number of a kept row can be stored."""

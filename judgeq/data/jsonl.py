@@ -124,7 +124,7 @@ def read_json_lines(path: Path, skip_bad: bool = False) -> tuple[list[JsonLine],
         InputError: the file cannot be read, a line is wrong, or there is none.
     """
     found: list[JsonLine] = []
-    texts: dict[Path, str] = {}
+    texts: dict[str, str] = {}
     skipped = 0
     for number, raw in numbered(path):
         try:
@@ -191,12 +191,14 @@ def json_value(raw: bytes, where: str = "") -> Any:
         raise InputError(f"{where}not JSON ({error}): give one object a line") from None
 
 
-def _line(raw: bytes, number: int, folder: Path, texts: dict[Path, str]) -> JsonLine:
+def _line(raw: bytes, number: int, folder: Path, texts: dict[str, str]) -> JsonLine:
     value = json_value(raw)
     if not isinstance(value, dict):
         raise InputError('not a JSON object: give {"messages": …} or {"context": …, "question": …}')
     if "context_file" in value:
-        value["context"] = _read(folder / _text(value, "context_file"), value, texts)
+        if "context" in value:
+            raise InputError('give either "context" or "context_file"')
+        value["context"] = read_once(folder / _text(value, "context_file"), texts)
     max_new_tokens = value.get("max_new_tokens")
     if max_new_tokens is not None and (type(max_new_tokens) is not int or max_new_tokens < 1):
         raise InputError(f'"max_new_tokens" is {max_new_tokens!r}: give a whole number of at least 1')
@@ -206,13 +208,11 @@ def _line(raw: bytes, number: int, folder: Path, texts: dict[Path, str]) -> Json
     return JsonLine(_example(value), max_new_tokens, metric, number)
 
 
-def _read(path: Path, value: Mapping[str, Any], texts: dict[Path, str]) -> str:
-    """A file's text, once in memory however many lines name it."""
-    if "context" in value:
-        raise InputError('give either "context" or "context_file"')
-    if path not in texts:
-        texts[path] = read_document(path)
-    return texts[path]
+def read_once(path: Path, texts: dict[str, str]) -> str:
+    """A file's text, once in memory however many lines name it: `texts` has those that were read before."""
+    if str(path) not in texts:
+        texts[str(path)] = read_document(path)
+    return texts[str(path)]
 
 
 def _example(value: Mapping[str, Any]) -> Example:

@@ -82,7 +82,7 @@ class Store:
     def __getitem__(self, index: int) -> TrainingExample:
         return TrainingExample.read(self._path(index))
 
-    @property
+    @cached_property
     def prompts(self) -> list[Tensor]:
         """The tokens of every prompt, (T_i,) int64 each."""
         return [ids for ids, _ in self._prompts]
@@ -196,8 +196,9 @@ class Store:
         """There is an example, and it was made from the prompt that is at this index now."""
         if not self._path(index).exists():
             return False
-        ids, read = self._prompts[index]
-        if not torch.equal(self._tensor(index, "prompt")[:read], ids[:read]):
+        ids = self.prompts[index]
+        stored = torch.cat([self._tensor(index, name) for name in ("prompt", "response")])
+        if not torch.equal(stored[: len(ids)], ids):
             raise InputError(
                 f"{self._path(index)} was made from another prompt than {self.source.name} gives now: use another "
                 "--store, or delete that folder"

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from judgeq.config import check_at_least, check_text
-from judgeq.data.jsonl import json_value, numbered
+from judgeq.data.jsonl import json_value, numbered, read_once
 from judgeq.errors import InputError
 from judgeq.evaluation.metrics import any_found, normalised
-from judgeq.prompts.read_file import read_document
 from judgeq.values import settle, several
 
 COMPLETE = "Complete the sentence from the text."
@@ -188,10 +187,7 @@ def _document(value: dict[str, Any], folder: Path, texts: dict[str, str]) -> str
         raise InputError('give either "document" or "document_file"')
     if "document" in value:
         return _filled(value, "document")
-    path = str(folder / _filled(value, "document_file"))
-    if path not in texts:
-        texts[path] = read_document(path)
-    return texts[path]
+    return read_once(folder / _filled(value, "document_file"), texts)
 
 
 def _question(value: dict[str, Any]) -> CalibrationQuestion:
